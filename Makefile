@@ -1,0 +1,33 @@
+# make demo | test | lint | bench: each builds the environment first, once per state of the requirement files.
+# The environment lives outside the clone, so that fresh clones share it: set HSC_ENV to put it elsewhere,
+# PYTHON to choose the interpreter (3.10 to 3.12).
+PYTHON ?= python3
+CACHE  ?= $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)
+KEY    := $(shell { cat requirements.txt requirements-dev.txt; $(PYTHON) -V; } | cksum | cut -d' ' -f1)
+HSC_ENV ?= $(CACHE)/hsc/env-$(KEY)
+RUN    := $(HSC_ENV)/bin/python
+READY  := $(HSC_ENV)/.complete
+
+.PHONY: demo test lint bench env
+env: $(READY)
+
+# Built beside and renamed, so that an interrupted installation is never taken for a whole one.
+$(READY):
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v <= (3, 12) else "Python 3.10 to 3.12 is needed, %s is %d.%d: set PYTHON=python3.11" % (sys.executable, *v))'
+	@echo "installing the environment into $(HSC_ENV) (once, about 5 GB)"
+	rm -rf "$(HSC_ENV)"
+	$(PYTHON) -m venv "$(HSC_ENV)"
+	"$(RUN)" -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	touch "$(READY)"
+
+demo: env
+	"$(RUN)" demo.py
+
+test: env
+	"$(RUN)" -m pytest tests
+
+lint: env
+	"$(RUN)" -m ruff check .
+
+bench: env
+	"$(RUN)" -m benchmark

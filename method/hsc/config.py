@@ -1,0 +1,77 @@
+"""The constants of HSC (Wu et al., IJCAI 2023) and which of its terms a method or an ablation trains with.
+
+Values marked **Q** are oddities of the recipe behind the published weights, kept by default; `paper/deviations.md`
+lists each with its sane value.
+"""
+
+from dataclasses import dataclass, field, fields
+
+BACKGROUND = 20
+NUM_LABELS = 21
+
+
+@dataclass(frozen=True)
+class SaliencyConfig:
+    """EPS (Lee et al., CVPR 2021): the pseudo saliency map and which classes count as foreground in it."""
+
+    overlap: float = 0.5  # tau: a class is foreground where this share of its map is salient
+    foreground_share: float = 0.5  # alpha: weight of the foreground map against the inverted background map
+
+
+@dataclass(frozen=True)
+class ContrastConfig:
+    """HSC: region (rsc), class (csc) and pixel (psc) contrast."""
+
+    weight: float = 0.1  # lambda in front of each of the three terms
+    temperature: float = 0.1
+    background_score: float = 0.10  # channel 20 of the normalised CAM, for pseudo labels and csc's weights
+    class_pixels: int = 128  # pixels of the batch that make up a class's anchor in csc
+    class_bank_pixels: int = 16  # pixels that move a class's bank row in csc
+    pixel_share: int = 16  # psc's prototypes are made from 1 / 16 of a map's pixels
+    bank_momentum: float = 0.5  # share of a bank's row that stays
+    min_cosine: float = 0.0005  # rsc clamps cosines to [0.0005, 0.9995]
+    # Q: released divides region features by their norm along the width; False divides by the channels' norm.
+    norm_along_width: bool = True
+    # Q: released leaves zeroed entries of the normalised CAM negative; True clamps them at 0.
+    clamp_normalised_cam: bool = False
+    # Q: released never moves the class bank's background row, a random negative; False leaves it out.
+    random_background_row: bool = True
+    # Q: released makes and uses pixel prototypes for absent classes too; False leaves absent classes out.
+    absent_prototypes: bool = True
+    # Q: released scores pixels against the pixel bank's raw rows; True normalises them first.
+    normalise_pixel_bank: bool = False
+
+
+@dataclass(frozen=True)
+class ConsistencyConfig:
+    """SEAM (Wang et al., CVPR 2020), as the released code has them."""
+
+    hardest_share: float = 0.2  # share of entries that ecr averages, the largest ones
+    # Q: released keeps channel 0 (aeroplane) out of the per-pixel maximum; False treats every channel alike.
+    skip_first_channel: bool = True
+
+
+TERMS = ("cls", "sal", "er", "ecr", "rsc", "csc", "psc")
+
+
+@dataclass(frozen=True)
+class HSCConfig:
+    """One training method: which terms it sums, from how many views, with which constants."""
+
+    network: str = "resnet38_hsc"
+    terms: frozenset[str] = frozenset(TERMS)
+    refined: bool = True  # cls and sal are also taken on the PCM's refined maps
+    bank: bool = True  # momentum prototypes
+    cross: bool = True  # cross-view prototypes and pseudo labels
+    second_view: int | None = 128  # side of view 2 in pixels; None trains on one view
+    saliency: SaliencyConfig = field(default_factory=SaliencyConfig)
+    contrast: ContrastConfig = field(default_factory=ContrastConfig)
+    consistency: ConsistencyConfig = field(default_factory=ConsistencyConfig)
+
+
+METHODS = {
+    "hsc": HSCConfig(),
+    "eps_seam": HSCConfig(terms=frozenset({"cls", "sal", "er", "ecr"})),
+    "eps": HSCConfig(terms=frozenset({"cls", "sal"}), refined=False, second_view=None),
+    "cls": HSCConfig(network="resnet38_cls", terms=frozenset({"cls"}), refined=False, second_view=None),
+}

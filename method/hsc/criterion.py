@@ -1,0 +1,138 @@
+"""The whole objective of a training step: L = cls + sal + er + ecr + rsc + csc + psc, all weights 1."""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from method.hsc.config import HSCConfig
+from method.hsc.contrast import Contrast, class_contrast, normalise_cam, pixel_contrast, region_contrast
+from method.hsc.loss import consistency_losses, min_pool_loss, resize, saliency_loss
+from method.hsc.prototype import PrototypeBanks
+from method.hsc.pseudo import pseudo_labels
+from network.resnet38_hsc import HSCOutput
+
+
+class View(NamedTuple):
+    """One scale of a batch: image (N, 3, H, W) normalised, saliency (N, 1, H, W) in 0..1 or None."""
+
+    image: Tensor
+    saliency: Tensor | None
+
+
+def two_scales(image: Tensor, saliency: Tensor | None, second_view: int | None) -> list[View]:
+    """The batch as it is, and resized to `second_view` squared pixels (none: one view only)."""
+    views = [View(image, saliency)]
+    if second_view is not None:
+        size = (second_view, second_view)
+        views.append(View(resize(image, size), resize(saliency, size)))
+    return views
+
+
+class HSCCriterion(nn.Module):
+    """The terms that `config` names, as a dict of scalars; its banks move by one step whenever it is called."""
+
+    def __init__(self, config: HSCConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.banks = PrototypeBanks()
+
+    def forward(self, outputs: list[HSCOutput], views: list[View], label: Tensor) -> dict[str, Tensor]:
+        """
+        Args:
+            outputs: the net's, one a view. views: what they were computed from. label: (N, 20).
+
+        Returns:
+            A scalar for each of the config's terms, float32, in the order of `TERMS`.
+        """
+        terms = self.config.terms
+        losses = {"cls": self.classification(outputs, label)}
+        if "sal" in terms:
+            losses["sal"] = self.saliency(outputs, views, label)
+        if {"er", "ecr"} & terms:
+            losses["er"], losses["ecr"] = consistency_losses(
+                outputs[0].cam,
+                outputs[1].cam,
+                outputs[0].cam_rv,
+                outputs[1].cam_rv,
+                label,
+                hardest_share=self.config.consistency.hardest_share,
+                skip_first_channel=self.config.consistency.skip_first_channel,
+            )
+        if {"rsc", "csc", "psc"} & terms:
+            losses |= self.contrast(
+                [output.cam_rv for output in outputs],
+                [output.feat_pixel for output in outputs],
+                [output.feat_region for output in outputs],
+                views[1].image,
+                label,
+            )
+        return {name: loss for name, loss in losses.items() if name in terms}
+
+    def classification(self, outputs: list[HSCOutput], label: Tensor) -> Tensor:
+        """Image labels against the foreground logits, and the refined maps' quiet pixels kept quiet."""
+        classes = label.shape[1]
+        entropy = [F.multilabel_soft_margin_loss(output.logits[:, :classes].float(), label) for output in outputs]
+        loss = torch.stack(entropy).mean()
+        if self.config.refined:
+            loss = loss + torch.stack([min_pool_loss(output.cam_rv.float(), label) for output in outputs]).mean()
+        return loss
+
+    def saliency(self, outputs: list[HSCOutput], views: list[View], label: Tensor) -> Tensor:
+        """Saliency guidance of the CAMs and of the refined CAMs, each a mean over the views."""
+
+        def guidance(name: str) -> Tensor:
+            config = self.config.saliency
+            losses = [
+                saliency_loss(
+                    getattr(output, name),
+                    view.saliency,
+                    label,
+                    overlap=config.overlap,
+                    foreground_share=config.foreground_share,
+                )[0]
+                for output, view in zip(outputs, views, strict=True)
+            ]
+            return torch.stack(losses).mean()
+
+        return guidance("cam") + guidance("cam_rv") if self.config.refined else guidance("cam")
+
+    def contrast(
+        self, cam_rv: list[Tensor], feat_pixel: list[Tensor], feat_region: list[Tensor], image: Tensor, label: Tensor
+    ) -> dict[str, Tensor]:
+        """rsc, csc and psc on view 2's grid, with everything of view 1 resized to it.
+
+        Args:
+            cam_rv: a view's refined CAMs (N, 21, h, w). feat_pixel: (N, 128, h, w). feat_region: (N, 256, h, w).
+            image: view 2 (N, 3, H, W), normalised, for the CRF. label: (N, 20).
+        """
+        config = self.config.contrast
+        size = cam_rv[1].shape[-2:]
+
+        def on_grid(maps: list[Tensor]) -> Tensor:
+            return torch.stack([resize(each.float(), size) for each in maps])
+
+        cam = normalise_cam(on_grid(cam_rv).flatten(0, 1), clamp=config.clamp_normalised_cam)
+        cam[:, -1] = config.background_score
+        cam = cam.unflatten(0, (2, -1))
+        pseudo = pseudo_labels(cam, label, image)
+        score = torch.cat([cam[:, :, :-1], 1 - cam[:, :, :-1].amax(2, keepdim=True)], dim=2)
+        return self.contrast_terms(on_grid(feat_pixel), on_grid(feat_region), cam, score, pseudo, label)
+
+    def contrast_terms(
+        self, feat_pixel: Tensor, feat_region: Tensor, cam: Tensor, score: Tensor, pseudo: Tensor, label: Tensor
+    ) -> dict[str, Tensor]:
+        """The three terms on stacked views (2, N, C, h, w); the banks move afterwards."""
+        switches = {"bank": self.config.bank, "cross": self.config.cross, "config": self.config.contrast}
+        banks = self.banks
+        results: dict[str, Contrast] = {
+            "rsc": region_contrast(feat_region, pseudo, banks.region_bank, **switches),
+            "csc": class_contrast(feat_region, cam, label, banks.class_bank, **switches),
+            "psc": pixel_contrast(feat_pixel, score, pseudo, label, banks.pixel_bank, **switches),
+        }
+        loss = {name: result.loss for name, result in results.items()}
+        banks.move(
+            class_bank=results["csc"].bank, region_bank=results["rsc"].bank, pixel_bank=results["psc"].bank
+        )
+        return loss

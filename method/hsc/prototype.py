@@ -1,0 +1,32 @@
+"""Momentum prototypes: what of a step's features survives it."""
+
+import torch
+from torch import Tensor, nn
+
+from method.hsc.config import NUM_LABELS
+
+REGION_DIM = 256
+PIXEL_DIM = 128
+
+
+class PrototypeBanks(nn.Module):
+    """One bank a level and view, as buffers: saved, loaded and moved to the device with everything else.
+
+    Buffers (standard normal at the start):
+        class_bank (2, 21, 256): view, label (20 background), channel of the region features.
+        region_bank (2, 2, 256): view, background or foreground, channel of the region features.
+        pixel_bank (2, 21, 128): view, label, channel of the pixel features.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("class_bank", torch.randn(2, NUM_LABELS, REGION_DIM))
+        self.register_buffer("region_bank", torch.randn(2, 2, REGION_DIM))
+        self.register_buffer("pixel_bank", torch.randn(2, NUM_LABELS, PIXEL_DIM))
+
+    def move(self, *, class_bank: Tensor, region_bank: Tensor, pixel_bank: Tensor) -> None:
+        """Take over the rows that a step's terms computed.
+
+        The buffers are replaced, not written to: the step's graph still holds the old rows for its backward pass.
+        """
+        self.class_bank, self.region_bank, self.pixel_bank = class_bank, region_bank, pixel_bank

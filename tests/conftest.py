@@ -1,0 +1,21 @@
+"""Fixtures shared by all tests: where the golden numbers are."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def golden() -> Path:
+    """The folder of golden numbers: `GOLDEN_DIR` where it is set, else the copy beside the tests."""
+    return Path(os.environ.get("GOLDEN_DIR", ROOT / "tests" / "golden"))
+
+
+@pytest.fixture(scope="session")
+def meta(golden: Path) -> dict:
+    """`seed` and `salt` of the golden numbers."""
+    return json.loads((golden / "meta.json").read_text())

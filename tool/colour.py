@@ -1,0 +1,17 @@
+"""PASCAL VOC's colour map, as palette PNGs carry it."""
+
+import numpy as np
+
+
+def voc_palette() -> np.ndarray:
+    """The 256 colours of VOC's label maps, uint8 (256, 3): 0 black, 1 to 20 the classes, 255 the border's cream.
+
+    Colour k spreads the bits of k over the three channels, least significant first, from the channels' highest bit
+    down (VOC development kit, `VOClabelcolormap`).
+    """
+    palette = np.zeros((256, 3), np.uint8)
+    for label in range(256):
+        for place in range(8):
+            for channel in range(3):
+                palette[label, channel] |= ((label >> (3 * place + channel)) & 1) << (7 - place)
+    return palette
