@@ -1,0 +1,22 @@
+"""Which device a script computes on."""
+
+import torch
+
+from tool.cli import UserError
+
+
+def resolve_device(name: str | None, flag: str = "--device") -> torch.device:
+    """The device `name`, or the first GPU where there is one, else the CPU.
+
+    Raises:
+        UserError: the name is no device, or the device is not there.
+    """
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UserError(f"{flag} {name}: expected cpu, cuda or cuda:N") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(f"{flag} {name}: this machine has {torch.cuda.device_count()} GPUs; use --device cpu")
+    return device

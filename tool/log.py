@@ -1,0 +1,70 @@
+"""What a run says: a log file, TensorBoard scalars, a progress bar, and losses watched for values that are no numbers."""
+
+import math
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from tool.cli import UserError, printable
+
+
+class RunLog:
+    """A run's `log` file and TensorBoard events in `folder`; lines also go to the console."""
+
+    def __init__(self, folder: Path, *, first_step: int = 0) -> None:
+        self.file = open(folder / "log", "a", encoding="utf-8")
+        # Events past the checkpoint that a killed run left are dropped from the curves.
+        self.tensorboard = SummaryWriter(str(folder), purge_step=first_step)
+
+    def line(self, text: str, *, console: bool = True) -> None:
+        """Append `text` with the time; on the console it does not break the progress bar."""
+        self.file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+        self.file.flush()
+        if console:
+            tqdm.write(text, file=sys.stdout)
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        for name, value in values.items():
+            self.tensorboard.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        self.tensorboard.close()
+        self.file.close()
+
+
+class LossHistory:
+    """The losses since the last look, left on the device so that no step waits for them."""
+
+    def __init__(self) -> None:
+        self.rows: list[Tensor] = []
+        self.images: list[Sequence[str]] = []
+        self.names: list[str] = []
+
+    def add(self, losses: Mapping[str, Tensor], images: Sequence[str]) -> None:
+        """Keep one step's losses (scalars) and the ids of its images."""
+        self.names = list(losses)
+        self.rows.append(torch.stack([loss.detach().float().reshape(()) for loss in losses.values()]))
+        self.images.append(images)
+
+    def drain(self) -> dict[str, float]:
+        """Mean of each term over the steps kept, and forget them. Waits for the device.
+
+        Raises:
+            UserError: a loss is not finite; names the first such term and the images of its step.
+        """
+        values = torch.stack(self.rows).cpu()
+        for row, images in zip(values.tolist(), self.images, strict=True):
+            for name, value in zip(self.names, row, strict=True):
+                if not math.isfinite(value):
+                    raise UserError(
+                        f"the loss {name} is {value} on the images {', '.join(map(printable, images))}: training stops;"
+                        " look at these images and their saliency maps, or lower --lr"
+                    )
+        self.rows, self.images = [], []
+        return dict(zip(self.names, values.mean(0).tolist(), strict=True))

@@ -1,0 +1,273 @@
+"""Stage 1: train a CAM classifier from image labels.
+
+    python train_voc.py --data_root VOC2012/JPEGImages --saliency_root VOC2012/saliency --session hsc
+
+Released recipe (the defaults): ResNet-38 from the ImageNet `.params`, 20,000 steps of batch 12 at crop 448.
+"""
+
+import argparse
+import json
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import LRScheduler
+from torch.utils.data import DataLoader
+
+from method.hsc.build import ABLATIONS, configure
+from method.hsc.config import METHODS, HSCConfig
+from method.hsc.criterion import HSCCriterion
+from method.hsc.engine import train
+from network import build_network, resolve_network
+from network.backbones import BACKBONES
+from network.weights import load_released_state_dict, load_weights, released_state_dict
+from tool.artifact import atomic_file
+from tool.checkpoint import load_checkpoint, save_checkpoint
+from tool.cli import UserError, add_switch, positive, raise_problems, require_folder, run_script
+from tool.device import resolve_device
+from tool.log import RunLog
+from tool.optim import parameter_groups, polynomial_schedule
+from voc12.dataset import EpochSampler, TrainingSet, check_training_files
+from voc12.labels import load_labels
+from voc12.lists import read_ids
+from voc12.transforms import TrainingAugmentation
+
+RELEASED_WEIGHTS = "network/ilsvrc-cls_rna-a1_cls1000_ep-0001.params"
+# Flags that may change between a run and its resumption: they do not touch the weights.
+FREE_TO_CHANGE = {"resume", "device", "num_workers", "save_every", "log_every", "eval", "val_list", "work_dir"}
+EPILOG = """examples:
+  the released recipe      train_voc.py --data_root VOC2012/JPEGImages --saliency_root VOC2012/saliency
+  another backbone         ... --backbone mobilenet_v2 --weights mobilenet_v2.pth
+  an ablation              ... --without psc --session hsc_without_psc
+  go on after a stop       the same command with --resume
+"""
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description="Stage 1: train a CAM classifier from image labels.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=EPILOG,
+    )
+    data = parser.add_argument_group("data")
+    data.add_argument("--data_root", required=True, help="folder of <id>.jpg (VOC2012/JPEGImages)")
+    data.add_argument("--saliency_root", help="folder of <id>.png saliency maps; all methods but cls need it")
+    data.add_argument("--train_list", default="voc12/train_aug.txt", help="ids to train on (%(default)s)")
+    data.add_argument("--val_list", default="voc12/val.txt", help="ids that --eval scores (%(default)s)")
+    data.add_argument("--labels", default="voc12/cls_labels.npy", help="image labels (%(default)s)")
+    data.add_argument("--num_workers", type=int, default=12, help="loader processes (%(default)s)")
+
+    run = parser.add_argument_group("run")
+    run.add_argument("--session_name", "--session", dest="session", help="the run's name (default: the method's)")
+    run.add_argument("--work_dir", default="./exps", help="runs go to <work_dir>/<session>/ (%(default)s)")
+    run.add_argument("--seed", type=int, default=0, help="of weights, order and augmentation (%(default)s)")
+    run.add_argument("--device", help="cpu, cuda or cuda:N (default: a GPU where there is one)")
+    run.add_argument("--save_every", type=positive, default=500, metavar="STEPS", help="checkpoint (%(default)s)")
+    run.add_argument("--log_every", type=positive, default=20, metavar="STEPS", help="log line (%(default)s)")
+    add_switch(run, "--resume", default=False, help="go on from <work_dir>/<session>/last.ckpt where there is one")
+    add_switch(run, "--eval", default=False, help="score image labels on --val_list at the end (mean AP)")
+
+    method = parser.add_argument_group("method")
+    method.add_argument("--method", choices=METHODS, default="hsc", help="(%(default)s)")
+    method.add_argument("--without", nargs="+", choices=ABLATIONS, default=[], help="leave these out of hsc")
+    method.add_argument("--network", help="resnet38_hsc, resnet38_cls or a released module path (the method's)")
+    method.add_argument("--backbone", choices=BACKBONES, default="resnet38d", help="(%(default)s)")
+    method.add_argument("--width", type=float, default=1.0, help="channel multiplier of resnet38d (%(default)s)")
+    method.add_argument("--weights", default=RELEASED_WEIGHTS, help=".params, .pth or .ckpt; none: random (%(default)s)")
+    method.add_argument("--tau", type=float, default=0.5, help="salient share that makes foreground (%(default)s)")
+    method.add_argument("--alpha", type=float, default=0.5, help="foreground's share in saliency (%(default)s)")
+    add_switch(method, "--from_scratch", default=False, help="train batch norm and first blocks too (False)")
+
+    recipe = parser.add_argument_group("recipe")
+    recipe.add_argument("--batch_size", type=positive, default=12, help="images a step (%(default)s)")
+    recipe.add_argument("--max_iters", type=positive, default=10000, help="iterations (%(default)s)")
+    recipe.add_argument("--iter_size", type=positive, default=2, help="steps an iteration, each its own (%(default)s)")
+    recipe.add_argument("--max_epoches", type=positive, default=15, help="epochs the rate decays over (%(default)s)")
+    recipe.add_argument("--lr", type=float, default=0.01, help="backbone weights' rate; heads: x 10 (%(default)s)")
+    recipe.add_argument("--wt_dec", type=float, default=5e-4, help="weight decay (%(default)s)")
+    recipe.add_argument("--momentum", type=float, default=5e-4, help="as released; usual is 0.9 (%(default)s)")
+    recipe.add_argument("--crop_size", type=positive, default=448, help="pixels (%(default)s)")
+    recipe.add_argument(
+        "--resize_size", type=positive, nargs=2, default=[448, 768], metavar=("MIN", "MAX"),
+        help="longer side of an image before the crop, pixels (448 768)",
+    )  # fmt: skip
+    recipe.add_argument("--view2_size", type=positive, default=128, help="second view's side, pixels (%(default)s)")
+    args = parser.parse_args()
+    args.session = args.session or args.method
+    return args
+
+
+def check_arguments(args: argparse.Namespace) -> None:
+    """Raise `UserError` for flags that are wrong or do not go together."""
+    for flag in ("tau", "alpha"):
+        if not 0 <= getattr(args, flag) <= 1:
+            raise UserError(f"--{flag} {getattr(args, flag)}: expected a share from 0 to 1")
+    if args.resize_size[0] > args.resize_size[1]:
+        raise UserError(f"--resize_size {args.resize_size[0]} {args.resize_size[1]}: expected the smaller number first")
+    if not args.width > 0:
+        raise UserError(f"--width {args.width}: expected a positive channel multiplier")
+    if not 0 <= args.seed < 2**32:
+        raise UserError(f"--seed {args.seed}: expected a number from 0 to {2**32 - 1}")
+    network = METHODS[args.method].network
+    if args.network is not None and resolve_network(args.network) != network:
+        raise UserError(f"--network {args.network}: --method {args.method} trains {network}; leave --network out")
+    if Path(args.session).name != args.session or args.session in ("", ".", ".."):
+        raise UserError(f"--session {args.session}: expected a plain name, it becomes a folder in --work_dir")
+    if METHODS[args.method].second_view is None and args.without:
+        raise UserError(f"--without {' '.join(args.without)}: --method {args.method} has none of these terms")
+
+
+def read_data(args: argparse.Namespace) -> tuple[list[str], dict]:
+    """The training ids and the labels, after every file that training will read has been looked at."""
+    require_folder(args.data_root, "--data_root", "JPEGImages, <id>.jpg")
+    if "sal" in METHODS[args.method].terms:
+        if args.saliency_root is None:
+            raise UserError(f"--saliency_root: --method {args.method} needs a folder of saliency maps, <id>.png")
+        require_folder(args.saliency_root, "--saliency_root", "saliency maps, <id>.png")
+    else:
+        args.saliency_root = None
+    ids = read_ids(args.train_list, "--train_list")
+    labels = load_labels(args.labels)
+    check_training_files(ids, image_root=args.data_root, saliency_root=args.saliency_root, labels=labels)
+    if args.batch_size > len(ids):
+        raise UserError(f"--batch_size {args.batch_size}: {args.train_list} has {len(ids)} images; take at most that")
+    return ids, labels
+
+
+class Training(NamedTuple):
+    """Everything that a step changes."""
+
+    net: nn.Module
+    criterion: HSCCriterion
+    optimizer: torch.optim.Optimizer
+    schedule: LRScheduler
+
+
+def build(args: argparse.Namespace, config: HSCConfig, *, num_images: int, device: torch.device) -> Training:
+    """The net with random weights, its criterion, and the released optimiser."""
+    torch.manual_seed(args.seed)
+    net = build_network(config.network, backbone=args.backbone, width=args.width, frozen=not args.from_scratch)
+    criterion = HSCCriterion(config)
+    net.to(device)
+    criterion.to(device)
+    groups = parameter_groups(net, head_layers=net.head_layers, lr=args.lr, weight_decay=args.wt_dec)
+    optimizer = torch.optim.SGD(groups, lr=args.lr, momentum=args.momentum)
+    schedule = polynomial_schedule(optimizer, max_step=num_images // args.batch_size * args.max_epoches)
+    return Training(net, criterion, optimizer, schedule)
+
+
+def settings_of(args: argparse.Namespace) -> dict:
+    """The settings that decide what a run's weights become."""
+    return {name: value for name, value in vars(args).items() if name not in FREE_TO_CHANGE}
+
+
+def find_checkpoint(args: argparse.Namespace, folder: Path) -> dict | None:
+    """The checkpoint to go on from, if any; a run is never overwritten or continued with other settings."""
+    last = folder / "last.ckpt"
+    if not last.exists():
+        return None
+    if not args.resume:
+        raise UserError(f"{last}: this run exists; pass --resume to go on with it, or another --session")
+    checkpoint = load_checkpoint(last, "--resume")
+    then, now = checkpoint["settings"], settings_of(args)
+    changed = [f"--{name}: {then.get(name)} then, {now[name]} now" for name in now if then.get(name) != now[name]]
+    raise_problems(f"--resume: {last} was trained with other settings; restore them or take another --session", changed)
+    return checkpoint
+
+
+def restore(training: Training, checkpoint: dict) -> int:
+    """Take over a checkpoint's state; the number of steps it had done."""
+    load_released_state_dict(training.net, checkpoint["model"], source="last.ckpt")
+    training.criterion.load_state_dict(checkpoint["criterion"])
+    training.optimizer.load_state_dict(checkpoint["optimizer"])
+    training.schedule.load_state_dict(checkpoint["schedule"])
+    return checkpoint["step"]
+
+
+def make_folder(args: argparse.Namespace, folder: Path) -> None:
+    """Create the run's folder with args.json in it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with atomic_file(folder / "args.json") as file:
+            file.write(json.dumps(vars(args), indent=2).encode())
+    except OSError as error:
+        raise UserError(f"--work_dir {folder}: cannot be written ({error.strerror})") from error
+
+
+def main() -> None:
+    args = parse_arguments()
+    check_arguments(args)
+    device = resolve_device(args.device)
+    folder = Path(args.work_dir) / args.session
+    ids, labels = read_data(args)
+    config = configure(
+        args.method,
+        without=args.without,
+        overlap=args.tau,
+        foreground_share=args.alpha,
+        second_view=args.view2_size,
+    )
+    checkpoint = find_checkpoint(args, folder)
+    training = build(args, config, num_images=len(ids), device=device)
+    if checkpoint is not None:
+        first_step, start = restore(training, checkpoint), "resumed"
+    else:
+        first_step, start = 0, "random weights" if args.weights == "none" else load_weights(training.net, args.weights)
+    make_folder(args, folder)
+
+    num_steps = args.max_iters * args.iter_size
+    loader = DataLoader(
+        TrainingSet(
+            ids,
+            image_root=args.data_root,
+            saliency_root=args.saliency_root,
+            labels=labels,
+            augmentation=TrainingAugmentation(crop_size=args.crop_size, resize=tuple(args.resize_size)),
+            seed=args.seed,
+        ),
+        batch_sampler=EpochSampler(
+            len(ids), args.batch_size, seed=args.seed, start_step=first_step, num_steps=num_steps - first_step
+        ),
+        num_workers=min(args.num_workers, os.cpu_count() or 1),
+        pin_memory=device.type == "cuda",
+        persistent_workers=False,
+    )
+
+    def save(step: int) -> None:
+        state = {
+            "model": released_state_dict(training.net),
+            "criterion": training.criterion.state_dict(),
+            "optimizer": training.optimizer.state_dict(),
+            "schedule": training.schedule.state_dict(),
+            "step": step,
+            "settings": settings_of(args),
+        }
+        save_checkpoint(folder / "last.ckpt", state)
+
+    log = RunLog(folder, first_step=first_step)
+    log.line(f"{args.method}: {start}; step {first_step} of {num_steps}, {len(ids)} images, on {device}")
+    train(
+        training.net,
+        training.criterion,
+        loader,
+        training.optimizer,
+        training.schedule,
+        device=device,
+        first_step=first_step,
+        num_steps=num_steps,
+        seed=args.seed,
+        log=log,
+        log_every=args.log_every,
+        save=save,
+        save_every=args.save_every,
+    )
+    weights = folder / f"{args.session}.pth"
+    save_checkpoint(weights, released_state_dict(training.net))
+    log.line(f"weights: {weights}")
+    log.close()
+
+
+if __name__ == "__main__":
+    run_script(main)
