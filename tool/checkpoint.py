@@ -1,6 +1,7 @@
 """Training state on disk: whole or absent, never half, and loaded without running what it holds."""
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import torch
 
 from tool.artifact import atomic_file
-from tool.cli import UserError
+from tool.cli import UserError, require_file
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
@@ -25,13 +26,14 @@ def load_checkpoint(path: Path, flag: str) -> Any:
     Raises:
         UserError: no file, not a checkpoint, truncated, or holding anything but tensors and plain values.
     """
-    if not path.is_file():
-        raise UserError(f"{flag} {path}: expected a checkpoint file, found {'a folder' if path.is_dir() else 'none'}")
+    path = require_file(path, flag, "a checkpoint written by torch.save")
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load raises a dozen types on damaged files, none of them documented
-        reason = str(error).strip().split("\n", 1)[0][:200]
+    except Exception as error:  # a damaged archive or pickle raises nearly anything
+        # PyTorch names what it would not load: "... GLOBAL torch.nn.modules.linear.Linear was not an allowed ..."
+        refused = re.search(r"GLOBAL ([\w.]+)", str(error))
+        found = f"{refused[1]}, which could run code" if refused else f"a damaged file ({type(error).__name__})"
         raise UserError(
-            f"{flag} {path}: expected a checkpoint of tensors and plain values, found a file that is damaged or holds"
-            f" something else ({type(error).__name__}: {reason}); download or train it again"
-        ) from error
+            f"{flag} {path}: expected a checkpoint of tensors and plain values, found {found}; download or train it"
+            " again, or save the state dict alone: torch.save(net.state_dict(), path)"
+        ) from None

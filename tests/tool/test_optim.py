@@ -7,6 +7,8 @@ import torch
 from torch import nn
 
 from network import build_network
+from network.backbones import build_backbone
+from network.resnet38_hsc import HSCNet
 from tests.golden_inputs import assert_golden, rnd
 from tool.optim import parameter_groups, polynomial_schedule
 
@@ -21,6 +23,14 @@ def test_groups_of_the_hsc_net_are_the_released_ones(golden):
     assert [sorted(group) for group in found] == [sorted(group) for group in expected]
     assert [group["lr"] for group in groups] == [0.01, 0.02, 0.1, 0.2]
     assert [group["weight_decay"] for group in groups] == [5e-4, 0, 5e-4, 0]
+
+
+def test_the_region_head_learns_at_the_heads_rate_where_the_oddity_is_switched_off():
+    net = HSCNet(build_backbone("resnet38d", width=0.125), region_head_at_backbone_rate=False)
+    groups = parameter_groups(net, head_layers=net.head_layers, lr=1, weight_decay=0)
+    rate = {id(parameter): group["lr"] for group in groups for parameter in group["params"]}
+    assert rate[id(net.extra_F[0].weight)] == rate[id(net.fc8.weight)] == 10
+    assert rate[id(net.extra_F[3].bias)] == 20
 
 
 def test_a_trained_norm_is_in_the_backbone_groups_and_a_frozen_parameter_in_none():

@@ -1,0 +1,56 @@
+"""The plain CAM classifier: a backbone, channel dropout, the spatial mean and 20 class scores."""
+
+from typing import NamedTuple
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from network.backbones import fix_norms, freeze_stem
+from voc12.classes import NUM_CLASSES
+
+
+class ClsOutput(NamedTuple):
+    """`logits` (N, 20) and the class activation maps `cam` (N, 20, h, w), not negative; both float32."""
+
+    logits: torch.Tensor
+    cam: torch.Tensor
+
+
+class ClsNet(nn.Module):
+    """Twenty-way classifier whose last layer, applied to the map, gives the CAMs (spec/hsc.md, Recipe).
+
+    With `frozen`, every batch norm keeps its statistics and affine also in training mode, and the stem its weights.
+    """
+
+    def __init__(self, backbone: nn.Module, *, frozen: bool = True) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.dropout7 = nn.Dropout2d(0.5)
+        self.fc8 = nn.Conv2d(backbone.channels.conv6, NUM_CLASSES, 1, bias=False)
+        nn.init.xavier_uniform_(self.fc8.weight)
+        self.frozen = frozen
+        if frozen:
+            freeze_stem(backbone)
+        self.train()
+
+    @property
+    def head_layers(self) -> tuple[nn.Module, ...]:
+        """The layers that learn at the head's rate."""
+        return (self.fc8,)
+
+    def train(self, mode: bool = True) -> "ClsNet":
+        """`nn.Module.train`, but frozen batch norms stay in evaluation mode."""
+        super().train(mode)
+        if self.frozen:
+            fix_norms(self.backbone)
+        return self
+
+    def forward(self, image: torch.Tensor) -> ClsOutput:
+        """`image` (N, 3, H, W), float32, ImageNet-normalised. In training mode `cam` has the dropout in it."""
+        score = self.fc8(self.dropout7(self.backbone(image).conv6)).float()
+        return ClsOutput(logits=score.mean(dim=(2, 3)), cam=F.relu(score))
+
+    def foreground_cam(self, image: torch.Tensor) -> torch.Tensor:
+        """The CAMs of `image` (N, 3, H, W) that inference uses: float32 (N, 20, h, w), not negative."""
+        return F.relu(self.fc8(self.backbone(image).conv6).float())

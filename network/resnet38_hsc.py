@@ -1,0 +1,118 @@
+"""The HSC net: CAMs with background as a channel, their PCM refinement, pixel and region features (spec/hsc.md)."""
+
+from typing import NamedTuple
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from network.backbones import fix_norms, freeze_stem
+from network.pcm import refine
+from voc12.classes import NUM_CLASSES
+
+PIXEL_DIM = 128
+REGION_DIM = 256
+
+# The published weights were trained with the new batch norm in extra_F frozen like the pretrained ones, so that it is
+# the identity. The sane value is False: a norm without history has nothing to preserve.
+FREEZE_REGION_NORM = True
+# Likewise extra_F, though new, learnt at the backbone's rate. The sane value is False: the heads' rate.
+REGION_HEAD_AT_BACKBONE_RATE = True
+
+
+class HSCOutput(NamedTuple):
+    """What the net gives for N images on its grid of (h, w), an eighth of their size; all float32.
+
+    logits, logits_rv: (N, 21), the spatial means of the two CAMs. cam: (N, 21, h, w), any value; background is
+    channel 20. cam_rv: (N, 21, h, w), `cam` refined by the PCM, in [0, 1]. feat_pixel: (N, 128, h, w), not negative.
+    feat_region: (N, 256, h, w), any value.
+    """
+
+    logits: torch.Tensor
+    cam: torch.Tensor
+    logits_rv: torch.Tensor
+    cam_rv: torch.Tensor
+    feat_pixel: torch.Tensor
+    feat_region: torch.Tensor
+
+
+class HSCNet(nn.Module):
+    """Backbone and heads of HSC, under the released names.
+
+    With `frozen`, every batch norm keeps its statistics and affine also in training mode, and the stem its weights;
+    `freeze_region_norm` says whether that includes the new norm in `extra_F`. Without, everything trains.
+    `region_head_at_backbone_rate` keeps `extra_F` out of `head_layers`.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        *,
+        frozen: bool = True,
+        freeze_region_norm: bool = FREEZE_REGION_NORM,
+        region_head_at_backbone_rate: bool = REGION_HEAD_AT_BACKBONE_RATE,
+    ) -> None:
+        super().__init__()
+        conv4, conv5, conv6 = backbone.channels
+        self.backbone = backbone
+        self.fc8 = nn.Conv2d(conv6, NUM_CLASSES + 1, 1, bias=False)
+        self.proj_fc = nn.Conv2d(conv6, PIXEL_DIM, 1, bias=False)
+        self.extra_F = nn.Sequential(
+            nn.Conv2d(conv6, REGION_DIM, 3, padding=1),
+            nn.BatchNorm2d(REGION_DIM),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(REGION_DIM, REGION_DIM, 1),
+        )
+        self.f8_3 = nn.Conv2d(conv4, 64, 1, bias=False)
+        self.f8_4 = nn.Conv2d(conv5, 128, 1, bias=False)
+        self.f9 = nn.Conv2d(3 + 64 + 128, 192, 1, bias=False)
+        nn.init.xavier_uniform_(self.fc8.weight)
+        nn.init.xavier_uniform_(self.proj_fc.weight)
+        nn.init.kaiming_normal_(self.f8_3.weight)
+        nn.init.kaiming_normal_(self.f8_4.weight)
+        nn.init.xavier_uniform_(self.f9.weight, gain=4)
+
+        self.frozen = frozen
+        self.freeze_region_norm = freeze_region_norm
+        self.region_head_at_backbone_rate = region_head_at_backbone_rate
+        if frozen:
+            freeze_stem(backbone)
+        self.train()
+
+    @property
+    def head_layers(self) -> tuple[nn.Module, ...]:
+        """The layers that learn at the head's rate."""
+        layers = (self.fc8, self.proj_fc, self.f8_3, self.f8_4, self.f9)
+        return layers if self.region_head_at_backbone_rate else (*layers, self.extra_F)
+
+    def train(self, mode: bool = True) -> "HSCNet":
+        """`nn.Module.train`, but frozen batch norms stay in evaluation mode."""
+        super().train(mode)
+        if self.frozen:
+            fix_norms(self.backbone)
+            if self.freeze_region_norm:
+                fix_norms(self.extra_F)
+        return self
+
+    def forward(self, image: torch.Tensor) -> HSCOutput:
+        """`image` (N, 3, H, W), float32, ImageNet-normalised; any size."""
+        conv4, conv5, conv6 = self.backbone(image)
+        cam = self.fc8(conv6).float()
+        small = F.interpolate(image, size=cam.shape[2:], mode="bilinear", align_corners=True)
+        # The PCM learns what is similar; it does not shape the backbone.
+        parts = [small, F.relu(self.f8_3(conv4.detach())), F.relu(self.f8_4(conv5.detach()))]
+        cam_rv = refine(cam, self.f9(torch.cat(parts, dim=1)))
+        return HSCOutput(
+            logits=cam.mean(dim=(2, 3)),
+            cam=cam,
+            logits_rv=cam_rv.mean(dim=(2, 3)),
+            cam_rv=cam_rv,
+            feat_pixel=F.relu(self.proj_fc(conv6)).float(),
+            feat_region=self.extra_F(conv6).float(),
+        )
+
+    def foreground_cam(self, image: torch.Tensor) -> torch.Tensor:
+        """The CAMs of `image` (N, 3, H, W) that inference uses: float32 (N, 20, h, w), the classes' shares of the
+        softmax over all 21 channels."""
+        cam = self.fc8(self.backbone(image).conv6).float()
+        return cam.softmax(dim=1)[:, :NUM_CLASSES]

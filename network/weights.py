@@ -1,0 +1,152 @@
+"""Weights in and out of the nets, under the released names: a net's state-dict names without the leading `backbone.`"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from network.mxnet_params import read_params
+from tool.checkpoint import load_checkpoint
+from tool.cli import UserError, raise_problems, require_file
+
+BACKBONE = "backbone."
+WRAPPERS = ("state_dict", "model")  # keys under which other code, and our last.ckpt, keep the state dict
+NAMES_SHOWN = 6
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What came of loading `source`: names that were loaded, that the net has and `source` lacks (they keep their
+    values; batch counters not counted), and that `source` has and the net does not (left alone)."""
+
+    source: str
+    loaded: list[str]
+    missing: list[str]
+    unexpected: list[str]
+
+    def __str__(self) -> str:
+        lines = [f"{self.source}: {len(self.loaded)} tensors loaded"]
+        if self.missing:
+            lines.append(f"  not in the file, left as they were ({len(self.missing)}): {_some(self.missing)}")
+        if self.unexpected:
+            lines.append(f"  in the file but not in the network ({len(self.unexpected)}): {_some(self.unexpected)}")
+        return "\n".join(lines)
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:NAMES_SHOWN]) + (", ..." if len(names) > NAMES_SHOWN else "")
+
+
+def released_state_dict(net: nn.Module) -> dict[str, torch.Tensor]:
+    """The state of `net` under the released names; the tensors are the net's own, not copies."""
+    return {name.removeprefix(BACKBONE): value for name, value in net.state_dict().items()}
+
+
+def load_released_state_dict(net: nn.Module, state: Mapping[str, torch.Tensor], *, source: str) -> LoadReport:
+    """Copy into `net` what `state` has under the net's released names; `source` names the origin in messages.
+
+    Raises `UserError`, and leaves the net as it was, if no convolution of the backbone is in `state` or if tensors of
+    the same name differ in shape or kind (all of them are named).
+    """
+    own_names = {name.removeprefix(BACKBONE): name for name in net.state_dict()}
+    own = released_state_dict(net)
+    convolutions = [f"{name}.weight" for name, module in net.backbone.named_modules() if isinstance(module, nn.Conv2d)]
+    if not any(name in state for name in convolutions):
+        raise UserError(
+            f"{source}: fits nowhere: expected weights of the backbone ({_some(convolutions)}), found "
+            f"{_some(list(state)) or 'nothing'}; check --weights, --backbone and --network"
+        )
+
+    common = [name for name in own if name in state]
+    problems = [
+        f"{name}: {_describe(state[name])} in the file, {_describe(own[name])} in the network"
+        for name in common
+        if not _fits(state[name], own[name])
+    ]
+    raise_problems(
+        f"{source}: tensors that do not fit; was it made with another --network, --backbone or --width?", problems
+    )
+    # Not strict: what is missing is reported, not refused, as pretrained weights have no heads.
+    net.load_state_dict({own_names[name]: state[name] for name in common}, strict=False)
+    return LoadReport(
+        source=source,
+        loaded=common,
+        missing=[name for name in own if name not in state and not name.endswith("num_batches_tracked")],
+        unexpected=[name for name in state if name not in own],
+    )
+
+
+def load_weights(net: nn.Module, path: str | Path) -> LoadReport:
+    """Load a checkpoint file into `net` and say what was loaded, missing and left.
+
+    `path`: an MXNet parameter file (`.params`), or what `torch.save` wrote: a state dict with or without a `module.`
+    prefix, bare or under `state_dict` or `model` (as in our `last.ckpt`). Names are the released ones. Code in a file
+    is never run.
+
+    Raises `UserError` for a file that is missing, damaged or not of this form, and as `load_released_state_dict`.
+    """
+    path = require_file(path, "--weights", "a .params, .pth or .ckpt checkpoint")
+    if path.suffix == ".params":
+        arrays = read_params(path)
+        state = {released_name(name): torch.from_numpy(array) for name, array in arrays.items()}
+    else:
+        state = {name.removeprefix("module."): value for name, value in _read_state_dict(path).items()}
+    return load_released_state_dict(net, state, source=str(path))
+
+
+# arg:res4b5_branch2a_weight, aux:bn2a_branch2a_moving_mean, arg:conv1a_weight, arg:bn7_gamma
+_MXNET_NAME = re.compile(
+    r"(?:arg|aux):(?:(?P<kind>res|bn)(?P<stage>\d)(?:a|b(?P<block>\d+))_(?P<branch>branch[0-9a-z]+)|(?P<layer>conv1a|bn7))"
+    r"_(?P<leaf>weight|gamma|beta|moving_mean|moving_var)"
+)
+_LEAVES = {
+    "weight": "weight", "gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_var": "running_var"
+}  # fmt: skip
+
+
+def released_name(mxnet_name: str) -> str:
+    """The released name of a parameter of MXNet's ResNet-38, or the name as it is (the ImageNet classifier's)."""
+    match = _MXNET_NAME.fullmatch(mxnet_name)
+    if match is None:
+        return mxnet_name
+    layer = match["layer"]
+    if layer is None:
+        block = f"b{match['stage']}" + (f"_{match['block']}" if match["block"] else "")
+        layer = f"{block}.{'conv' if match['kind'] == 'res' else 'bn'}_{match['branch']}"
+    return f"{layer}.{_LEAVES[match['leaf']]}"
+
+
+def _read_state_dict(path: Path) -> dict[str, torch.Tensor]:
+    content = load_checkpoint(path, "--weights")
+    for wrapper in WRAPPERS:
+        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
+            content = content[wrapper]
+    if not isinstance(content, dict) or not content:
+        found = "an empty dict" if content == {} else type(content).__name__
+        raise UserError(f"--weights {path}: expected a state dict (tensors by name), found {found}")
+    raise_problems(
+        f"--weights {path}: expected a state dict (tensors by name, bare or under {' or '.join(WRAPPERS)}), found",
+        [
+            f"{name!r}: {type(value).__name__}"
+            for name, value in content.items()
+            if not (isinstance(name, str) and isinstance(value, torch.Tensor))
+        ],
+    )
+    return content
+
+
+def _fits(value: torch.Tensor, own: torch.Tensor) -> bool:
+    """Whether copying `value` keeps its meaning: shape, dense layout, floating point or not."""
+    return (
+        value.shape == own.shape
+        and value.layout == torch.strided
+        and value.is_floating_point() == own.is_floating_point()
+    )
+
+
+def _describe(value: torch.Tensor) -> str:
+    layout = "" if value.layout == torch.strided else f"{value.layout} ".removeprefix("torch.")
+    return f"{layout}{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"

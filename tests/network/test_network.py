@@ -1,0 +1,28 @@
+"""The nets are found by our names and by the released module paths."""
+
+import pytest
+
+from network import NETWORKS, RELEASED_MODULES, build_network, resolve_network
+from tool.cli import UserError
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("resnet38_hsc", "resnet38_hsc"),
+        ("resnet38_cls", "resnet38_cls"),
+        ("network.resnet38_eps_seam_hsc", "resnet38_hsc"),
+        ("network.resnet38_eps_seam", "resnet38_hsc"),
+        ("network.resnet38_hsc", "resnet38_hsc"),
+        ("network.resnet38_cls", "resnet38_cls"),
+    ],
+)
+def test_names_and_released_module_paths_are_understood(name, expected):
+    assert resolve_network(name) == expected
+    assert type(build_network(name, width=0.125)) is NETWORKS[expected]
+
+
+@pytest.mark.parametrize("name", ["resnet38", "network.resnet38", "", "os.path"])
+def test_an_unknown_network_is_refused_with_the_names_there_are(name):
+    with pytest.raises(UserError, match=f"--network {name}: .*" + ".*".join([*NETWORKS, *RELEASED_MODULES])):
+        build_network(name)

@@ -1,0 +1,54 @@
+"""The structure of the code: imports run one way, methods stay apart, files fit in the head."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+# Each package may import itself and what comes after it.
+ORDER = ["method", "segmentation", "network", "voc12", "tool"]
+SCRIPTS = ["train_voc", "inference", "eval", "demo"]
+SOURCES = [
+    path
+    for path in sorted([*ROOT.glob("*.py"), *(file for package in ORDER for file in (ROOT / package).rglob("*.py"))])
+]
+
+
+def imported_modules(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative imports hide what a module depends on"
+            names.add(node.module)
+    return names
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_run_one_way(path):
+    package = path.relative_to(ROOT).parts[0]
+    roots = {name.split(".")[0] for name in imported_modules(path)}
+    forbidden = {*SCRIPTS, "tests", "benchmark"}
+    if package in ORDER:
+        forbidden |= set(ORDER[: ORDER.index(package)])
+        if package == "segmentation":
+            forbidden.add("method")
+    assert not roots & (forbidden - {path.stem if path.parent == ROOT else None})
+
+
+def test_methods_never_import_each_other():
+    for path in (ROOT / "method").rglob("*.py"):
+        others = {name for name in imported_modules(path) if name.startswith("method.")}
+        own = ".".join(path.relative_to(ROOT).parts[:2])
+        assert all(name == own or name.startswith(f"{own}.") for name in others), path
+
+
+def test_no_file_is_longer_than_400_lines():
+    long = {path.name: n for path in SOURCES if (n := len(path.read_text().splitlines())) > 400}
+    assert not long
+
+
+def test_nothing_is_moved_to_a_gpu_by_force():
+    assert not [path for path in SOURCES if ".cuda()" in path.read_text()]
