@@ -66,7 +66,7 @@ def parse_arguments() -> argparse.Namespace:
     seeds.add_argument("--scales", type=float, nargs="+", default=[0.5, 1.0, 1.5, 2.0], help="of the image's sides")
     seeds.add_argument("--thr", type=float, default=0.22, help="background's score in label maps, 0..1 (%(default)s)")
     seeds.add_argument("--crf_t", nargs="+", default=["8"], metavar="T", help="CRF iterations; none: no CRF (8)")
-    seeds.add_argument("--crf_alpha", nargs="+", type=float, default=[7.0], metavar="A", help="background exponents (7)")
+    seeds.add_argument("--crf_alpha", nargs="+", type=float, default=[7.0], metavar="A", help="background powers (7)")
     seeds.add_argument("--work_dir", default="./exps", help="CRF seeds go to <work_dir>/crf (%(default)s)")
     seeds.add_argument("--cam_npy", help="folder of CAM dicts (<work_dir>/cam_npy)")
     seeds.add_argument("--cam_png", help="folder of label maps (<work_dir>/cam_png)")
@@ -74,7 +74,7 @@ def parse_arguments() -> argparse.Namespace:
     run = parser.add_argument_group("run")
     run.add_argument("--device", help="cpu or cuda (default: cuda where there is a GPU)")
     run.add_argument("--n_gpus", type=int, help="GPUs to use; 0: the CPU (default: 1 where there is one)")
-    run.add_argument("--n_processes_per_gpu", type=positive, nargs="+", default=[1], help="one number, or one a GPU (1)")
+    run.add_argument("--n_processes_per_gpu", type=positive, nargs="+", default=[1], help="one for all, or one each")
     run.add_argument("--crf_workers", type=positive, default=os.cpu_count(), help="CRF processes (the cores there are)")
     return parser.parse_args()
 
@@ -215,7 +215,8 @@ def open_outputs(args: argparse.Namespace) -> Outputs:
     record = outputs.cam_npy / "settings.json"
     if record.exists():
         then = json.loads(record.read_text())
-        changed = [f"{name}: {then.get(name)} then, {now} now" for name, now in settings.items() if then.get(name) != now]
+        names = [name for name, now in settings.items() if then.get(name) != now]
+        changed = [f"{name}: {then.get(name)} then, {settings[name]} now" for name in names]
         raise_problems(f"{outputs.cam_npy} holds CAMs made with other settings; take another --work_dir", changed)
     with atomic_file(record) as file:
         file.write(json.dumps(settings, indent=2).encode())

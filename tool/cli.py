@@ -34,8 +34,10 @@ def run_script(main: Callable[[], None]) -> None:
     try:
         main()
     except UserError as error:
-        # File names in the message may hold control characters; its own line breaks stay.
-        lines = [printable(line) for line in str(error).split("\n")]
+        # A loader's worker process puts its traceback before the message. File names in the message may hold control
+        # characters; its own line breaks stay.
+        message = str(error).split("UserError: ")[-1].strip()
+        lines = [printable(line) for line in message.split("\n")]
         print("\n".join([f"error: {lines[0]}", *lines[1:]]), file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""What a run says: a log file, TensorBoard scalars, a progress bar, and losses watched for values that are no numbers."""
+"""What a run says: a log file, TensorBoard scalars, and losses watched for values that are no numbers."""
 
 import math
 import sys
@@ -18,7 +18,7 @@ class RunLog:
     """A run's `log` file and TensorBoard events in `folder`; lines also go to the console."""
 
     def __init__(self, folder: Path, *, first_step: int = 0) -> None:
-        self.file = open(folder / "log", "a", encoding="utf-8")
+        self.file = open(folder / "log", "a", encoding="utf-8")  # noqa: SIM115, open as long as the run
         # Events past the checkpoint that a killed run left are dropped from the curves.
         self.tensorboard = SummaryWriter(str(folder), purge_step=first_step)
 

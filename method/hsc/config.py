@@ -4,7 +4,7 @@ Values marked **Q** are oddities of the recipe behind the published weights, kep
 lists each with its sane value.
 """
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 
 BACKGROUND = 20
 NUM_LABELS = 21

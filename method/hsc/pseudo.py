@@ -1,9 +1,10 @@
 """Pixel pseudo labels on the contrast grid: where the CAM is strongest, sharpened by a dense CRF."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from method.hsc.config import BACKGROUND, NUM_LABELS
+from method.hsc.config import NUM_LABELS
 from method.hsc.loss import resize, with_background
 from tool.crf import CRFKernels, crf_from_labels
 from voc12.transforms import denormalise
@@ -39,4 +40,4 @@ def pseudo_labels(cam: Tensor, label: Tensor, image: Tensor) -> Tensor:
         for view in coarse.cpu()
         for picture, labels in zip(pictures, view, strict=True)
     ]
-    return torch.stack([torch.as_tensor(labels, dtype=torch.int64) for labels in refined]).view_as(coarse).to(cam.device)
+    return torch.from_numpy(np.stack(refined)).long().view_as(coarse).to(cam.device)

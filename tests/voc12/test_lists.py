@@ -1,0 +1,85 @@
+"""Lists: which entries mean which ids, and what is refused."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tool.cli import UserError
+from voc12.lists import id_problem, parse_ids, read_ids
+
+
+@pytest.mark.parametrize(
+    ("entry", "identifier"),
+    [
+        ("2007_000032", "2007_000032"),
+        ("/JPEGImages/2007_000032.jpg /SegmentationClassAug/2007_000032.png", "2007_000032"),
+        ("/JPEGImages/2007_000032.jpg\t/SegmentationClassAug/2007_000032.png", "2007_000032"),
+        ("/JPEGImages/2007_000032.jpg", "2007_000032"),
+        ("JPEGImages/2007_000032.JPG", "2007_000032"),
+        ("2007_000032.jpg", "2007_000032"),
+        ("/JPEGImages/two words.jpg /SegmentationClassAug/two words.png", "two words"),
+        ("/JPEGImages/version.2.jpg", "version.2"),
+        ("/JPEGImages/a.jpg b.jpg", "a.jpg b"),
+        ("two  words", "two  words"),
+        ("version.2", "version.2"),
+        ('it\'s "quoted"', 'it\'s "quoted"'),
+        ("写真_é", "写真_é"),
+        ("-rf", "-rf"),
+        ("7", "7"),
+    ],
+)
+def test_every_form_of_entry_gives_its_id(entry, identifier):
+    assert parse_ids(entry, "list") == [identifier]
+
+
+def test_order_is_kept_and_blank_lines_line_endings_and_byte_order_mark_are_skipped(tmp_path):
+    path = tmp_path / "list.txt"
+    path.write_bytes(b"\xef\xbb\xbfb\r\n\r\n  \t\r\na \r\n\xc3\xa9")
+    assert read_ids(path) == ["b", "a", "é"]
+
+
+@pytest.mark.parametrize(
+    "entry", [".", "..", "a/b", "../a", "/JPEGImages/", "a\\b", "a\x1bb", "a\rb", "a\u2028b", "/x/.jpg", "x" * 300]
+)
+def test_an_entry_that_is_no_single_path_component_is_refused_with_its_line(entry):
+    with pytest.raises(UserError, match="line 2"):
+        parse_ids(f"fine\n{entry}\n", "list")
+
+
+def test_all_faulty_lines_are_named_in_one_message():
+    with pytest.raises(UserError) as error:
+        parse_ids("a\nb\n..\n\n/JPEGImages/a.jpg\nb\nx/y\n", "--list many.txt")
+    message = str(error.value)
+    assert message.startswith("--list many.txt")
+    assert "line 3" in message
+    assert "line 5: duplicate of line 1: a" in message
+    assert "line 6: duplicate of line 2: b" in message
+    assert "line 7" in message
+
+
+@pytest.mark.parametrize("content", [b"", b"\n \n", b"\xff\xfea\x00", b"a\n\x00\n", b"\x89PNG\r\n\x1a\n"])
+def test_an_empty_or_binary_list_is_refused_with_flag_and_file(tmp_path, content):
+    path = tmp_path / "list.txt"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"--infer_list .*list\.txt"):
+        read_ids(path, "--infer_list")
+
+
+def test_a_missing_list_and_a_folder_are_refused_with_flag_and_file(tmp_path):
+    for path in (tmp_path / "none.txt", tmp_path):
+        with pytest.raises(UserError) as error:
+            read_ids(path, "--train_list")
+        assert f"--train_list {path}" in str(error.value)
+
+
+@given(st.lists(st.text(min_size=1, max_size=30), min_size=1, max_size=5, unique=True))
+def test_what_is_read_never_leaves_its_folder(entries):
+    try:
+        ids = parse_ids("\n".join(entries), "list")
+    except UserError:
+        return
+    assert len(ids) == len(set(ids))
+    for identifier in ids:
+        assert id_problem(identifier) is None
+        assert not {"/", "\\", "\0", "\n"} & set(identifier)
+        assert identifier not in ("", ".", "..")

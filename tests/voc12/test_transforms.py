@@ -1,0 +1,159 @@
+"""The augmentation: sizes, padding, and the image and its saliency map moved alike."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from voc12.transforms import IMAGENET_MEAN, IMAGENET_STD, TrainingAugmentation, denormalise, normalise
+
+
+def gradient(width: int, height: int) -> Image.Image:
+    """Red grows to the right, green downwards, and no pixel is black."""
+    pixels = np.full((height, width, 3), 60, np.uint8)
+    pixels[..., 0] = np.linspace(20, 250, width)[None]
+    pixels[..., 1] = np.linspace(20, 250, height)[:, None]
+    return Image.fromarray(pixels)
+
+
+def grey(image: Image.Image, channel: int) -> Image.Image:
+    return image.getchannel(channel).convert("RGB")
+
+
+def without_jitter(**arguments) -> TrainingAugmentation:
+    augmentation = TrainingAugmentation(**arguments)
+    augmentation.jitter = torch.nn.Identity()
+    return augmentation
+
+
+def unnormalised(image: torch.Tensor) -> torch.Tensor:
+    return image * torch.tensor(IMAGENET_STD)[:, None, None] + torch.tensor(IMAGENET_MEAN)[:, None, None]
+
+
+def test_normalise_is_the_formula_channel_by_channel():
+    image = gradient(31, 17)
+    expected = (np.asarray(image) / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    actual = normalise(image)
+    assert actual.dtype == torch.float32
+    np.testing.assert_allclose(actual.permute(1, 2, 0), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_denormalise_clamps_and_truncates():
+    pixels = torch.tensor([-30.0, 0.2, 99.9, 100.1, 254.9, 300.0]).expand(2, 3, 1, 6)
+    image = (pixels / 255 - torch.tensor(IMAGENET_MEAN)[:, None, None]) / torch.tensor(IMAGENET_STD)[:, None, None]
+    actual = denormalise(image)
+    assert actual.dtype == torch.uint8
+    assert torch.equal(actual, torch.tensor([0, 0, 99, 100, 254, 255], dtype=torch.uint8).expand(2, 3, 1, 6))
+
+
+def test_the_outputs_have_the_promised_shapes_types_and_ranges():
+    torch.manual_seed(0)
+    augmentation = TrainingAugmentation(crop_size=32, resize=(24, 60))
+    for width, height in ((50, 30), (30, 50), (7, 400)):
+        image, saliency = augmentation(gradient(width, height), gradient(width, height))
+        assert image.shape == (3, 32, 32)
+        assert saliency.shape == (1, 32, 32)
+        assert image.dtype == saliency.dtype == torch.float32
+        assert saliency.min() >= 0 and saliency.max() <= 1
+
+
+def test_a_sharp_saliency_map_stays_within_0_and_1_where_bicubic_overshoots():
+    torch.manual_seed(0)
+    edges = np.zeros((20, 20, 3), np.uint8)
+    edges[5:15, 5:15] = 255
+    _, saliency = TrainingAugmentation(crop_size=64, resize=(64, 64))(gradient(20, 20), Image.fromarray(edges))
+    assert saliency.min() == 0 and saliency.max() == 1
+    assert 0 < ((saliency > 0) & (saliency < 1)).float().mean() < 0.5
+
+
+def test_saliency_is_the_mean_of_three_channels_not_a_luminance():
+    torch.manual_seed(0)
+    colours = Image.new("RGB", (8, 8), (30, 90, 240))
+    _, saliency = TrainingAugmentation(crop_size=8, resize=(8, 8))(gradient(8, 8), colours)
+    torch.testing.assert_close(saliency, torch.full((1, 8, 8), 120 / 255))
+
+
+@pytest.mark.parametrize("size", [(60, 40), (40, 60), (150, 90)])
+def test_image_and_saliency_are_resized_mirrored_cropped_and_padded_alike(size):
+    torch.manual_seed(1)
+    image = gradient(*size)
+    augmentation = without_jitter(crop_size=48, resize=(32, 100))
+    mirrored = set()
+    for channel in [0, 1] * 10:
+        augmented, saliency = augmentation(image, grey(image, channel))
+        inside = augmented.ne(0).any(dim=0)
+        torch.testing.assert_close(saliency[0][inside], unnormalised(augmented)[channel][inside])
+        assert saliency[0][~inside].eq(0).all()
+        row = unnormalised(augmented)[0][:, inside.any(dim=0)][inside.any(dim=1)][0]
+        mirrored.add(bool(row[0] > row[-1]))
+    assert mirrored == {True, False}
+
+
+def test_colour_jitter_changes_the_image_and_not_the_saliency():
+    image = gradient(40, 40)
+    sizes = {"crop_size": 40, "resize": (40, 40)}
+    for seed in range(8):
+        torch.manual_seed(seed)
+        jittered, saliency = TrainingAugmentation(**sizes)(image, image)
+        torch.manual_seed(seed)
+        plain, plain_saliency = without_jitter(**sizes)(image, image)
+        assert not torch.allclose(jittered, plain, atol=0.05)
+        assert torch.equal(saliency, plain_saliency)
+
+
+def test_an_image_smaller_than_the_crop_is_padded_with_exact_zeros_after_normalisation():
+    torch.manual_seed(0)
+    augmentation = TrainingAugmentation(crop_size=64, resize=(40, 40))
+    corners = set()
+    for _ in range(40):
+        image, saliency = augmentation(gradient(80, 60), Image.new("RGB", (80, 60), (255, 255, 255)))
+        inside = saliency[0].eq(1)
+        rows, columns = inside.any(dim=1).nonzero(), inside.any(dim=0).nonzero()
+        top, left = int(rows[0]), int(columns[0])
+        assert inside.sum() == 30 * 40
+        assert inside[top : top + 30, left : left + 40].all()
+        assert saliency[0][~inside].eq(0).all()
+        assert image[:, ~inside].eq(0).all()
+        assert image[:, inside].ne(0).any(dim=0).all()
+        corners.add((top, left))
+    assert len(corners) > 20
+    assert max(top for top, _ in corners) > 25 and max(left for _, left in corners) > 18
+
+
+def test_a_crop_of_a_larger_image_comes_from_anywhere_in_it_without_padding():
+    torch.manual_seed(0)
+    augmentation = without_jitter(crop_size=16, resize=(100, 100))
+    image = gradient(200, 100)
+    centres = []
+    for _ in range(60):
+        crop = unnormalised(augmentation(image)[0])
+        assert crop[2].min() > 0.2
+        centres.append(crop.mean(dim=(1, 2)))
+    red, green, _ = torch.stack(centres).T
+    for channel in (red, green):
+        assert channel.min() < 0.35 and channel.max() > 0.7
+
+
+def test_the_longer_side_is_uniform_over_both_bounds_and_the_aspect_is_kept():
+    torch.manual_seed(0)
+    augmentation = TrainingAugmentation(crop_size=64, resize=(20, 23))
+    longer_sides = []
+    for _ in range(200):
+        _, saliency = augmentation(gradient(60, 120), Image.new("RGB", (60, 120), (255, 255, 255)))
+        height, width = saliency[0].any(dim=1).sum().item(), saliency[0].any(dim=0).sum().item()
+        assert width == round(height / 2)
+        longer_sides.append(height)
+    counts = np.bincount(longer_sides, minlength=24)
+    assert counts[:20].sum() == 0 and len(counts) == 24
+    assert counts[20:].min() > 25
+
+
+def test_without_saliency_the_image_is_the_same():
+    image = gradient(50, 40)
+    augmentation = TrainingAugmentation(crop_size=32, resize=(24, 60))
+    torch.manual_seed(3)
+    alone, nothing = augmentation(image)
+    torch.manual_seed(3)
+    together, _ = augmentation(image, image)
+    assert nothing is None
+    assert torch.equal(alone, together)

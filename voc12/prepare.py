@@ -1,0 +1,198 @@
+"""Labels and lists from VOC's development kit, and a check of all the data that the stages will read.
+
+    python -m voc12.prepare --voc12_root VOCdevkit/VOC2012 --saliency_root saliency --out voc12
+
+It looks at every image, mask, saliency map and annotation of the lists, prints each fault it finds, and writes only if
+there is none: `cls_labels.npy` and `train.txt`, `val.txt`, `train_aug.txt`, and `test.txt` where its images are there.
+"""
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from tool.artifact import atomic_file, load_label_map
+from tool.cli import UserError, printable, raise_problems, require_folder, run_script
+from voc12.classes import CLASSES
+from voc12.dataset import image_problems, image_size, run_checks
+from voc12.labels import labels_from_annotations, save_labels
+from voc12.lists import id_problem, read_ids
+
+AUG_FOLDER = "SegmentationClassAug"
+AUG_ADVICE = (
+    f"for the usual 10,582 training images get {AUG_FOLDER} (VOC's masks with those of the Semantic Boundaries "
+    "Dataset), put it beside JPEGImages and run this again"
+)
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m voc12.prepare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--voc12_root", required=True, help="the kit's VOC2012, with JPEGImages, Annotations and ImageSets in it"
+    )
+    parser.add_argument(
+        "--saliency_root", help="folder of saliency maps, <id>.png, to check (default: none, they are not checked)"
+    )
+    parser.add_argument("--out", default="voc12", help="folder to write to (default: %(default)s)")
+    return parser.parse_args()
+
+
+def check_layout(root: Path) -> None:
+    """Raise `UserError` with every part of the kit that is not where it should be, or if one cannot be read."""
+    folders = {
+        "JPEGImages": "the images",
+        "SegmentationClass": "the masks of train and val",
+        "Annotations": "what the labels are made from",
+    }
+    missing = [name for name in folders if not (root / name).is_dir()]
+    problems = [f"{root / name}: no such folder ({folders[name]})" for name in missing]
+    for name in ("train", "val"):
+        path = split_path(root, name)
+        if not path.is_file():
+            problems.append(f"{path}: no such file (the {name} list)")
+    if "Annotations" in missing and (root / "cls_labels.npy").is_file():
+        problems.append(
+            f"{root / 'cls_labels.npy'}: this data set brings its labels along; it needs no preparing, give the "
+            f"scripts these labels and the lists in {root / 'ImageSets' / 'Segmentation'}"
+        )
+    raise_problems(f"--voc12_root {root}: expected VOC2012 of VOC's development kit; nothing written", problems)
+    for path in (*(root / name for name in folders), root / AUG_FOLDER):
+        if path.exists():
+            require_folder(path, "--voc12_root", "of VOC's development kit")
+
+
+def split_path(root: Path, name: str) -> Path:
+    return root / "ImageSets" / "Segmentation" / f"{name}.txt"
+
+
+def augmented_ids(root: Path) -> list[str]:
+    """The ids of the masks in SegmentationClassAug, sorted; none where there is no such folder."""
+    ids = sorted(path.stem for path in (root / AUG_FOLDER).glob("*.png") if not path.name.startswith("."))
+    problems = [f"{identifier!r}: the id {problem}" for identifier in ids if (problem := id_problem(identifier))]
+    raise_problems(f"{root / AUG_FOLDER}: file names that are no ids; rename them", problems)
+    return ids
+
+
+def find_lists(root: Path) -> tuple[dict[str, list[str]], list[str]]:
+    """The ids of each list that the kit allows for, and notes on what it lacks.
+
+    train and val come from ImageSets, and so does test where it is and its images are; train_aug is all of
+    SegmentationClassAug, else trainaug.txt, else train, each without val.
+    """
+    flag = "--voc12_root"
+    lists = {name: read_ids(split_path(root, name), flag) for name in ("train", "val")}
+    notes = []
+
+    if augmented := augmented_ids(root):
+        source = None
+    elif split_path(root, "trainaug").is_file():
+        augmented, source = read_ids(split_path(root, "trainaug"), flag), "trainaug.txt"
+    else:
+        augmented, source = lists["train"], "train.txt"
+    if source is not None:
+        notes.append(f"no masks in {root / AUG_FOLDER}: train_aug is made from {source}; {AUG_ADVICE}")
+    validation = set(lists["val"])
+    lists["train_aug"] = [identifier for identifier in augmented if identifier not in validation]
+
+    advice = "to score on the test set get VOC's test images and their list, and run this again"
+    if not split_path(root, "test").is_file():
+        notes.append(f"no {split_path(root, 'test')}: no test list; {advice}")
+    else:
+        test = read_ids(split_path(root, "test"), flag)
+        if any((root / "JPEGImages" / f"{identifier}.jpg").exists() for identifier in test):
+            lists["test"] = test
+        else:
+            notes.append(f"no test image is in {root / 'JPEGImages'}: no test list; {advice}")
+    return lists, notes
+
+
+def unique(*lists: Sequence[str]) -> list[str]:
+    """The ids that are in any of `lists`, each once, in order of appearance."""
+    return list(dict.fromkeys(identifier for ids in lists for identifier in ids))
+
+
+def mask_problems(masks: Sequence[Path], image: Path) -> list[str]:
+    """One line for each mask that is missing, damaged, not as large as its image or with labels that VOC has not."""
+    try:
+        shape = image_size(image)[::-1]
+    except UserError:
+        shape = None  # reported with the image
+    problems = []
+    for mask in masks:
+        try:
+            load_label_map(mask, shape=shape)
+        except UserError as error:
+            problems.append(str(error))
+    return problems
+
+
+def find_problems(root: Path, lists: dict[str, list[str]], saliency_root: Path | None) -> list[str]:
+    """One line for each image, mask and saliency map of `lists` that a stage could not use."""
+    masked = set(lists["train"]) | set(lists["val"])
+    salient = set(lists["train_aug"]) if saliency_root is not None else set()
+
+    def check(identifier: str) -> list[str]:
+        image = root / "JPEGImages" / f"{identifier}.jpg"
+        saliency = saliency_root / f"{identifier}.png" if identifier in salient else None
+        masks = [root / "SegmentationClass" / f"{identifier}.png"] if identifier in masked else []
+        augmented = root / AUG_FOLDER / f"{identifier}.png"
+        if augmented.exists():
+            masks.append(augmented)
+        return image_problems(image, saliency) + mask_problems(masks, image)
+
+    return run_checks(check, unique(*lists.values()), "images and masks")
+
+
+def make_folder(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out {out}: expected a folder to write to ({error.strerror})") from error
+    if not os.access(out, os.W_OK):
+        raise UserError(f"--out {out}: the folder cannot be written to; check its permissions")
+
+
+def write(out: Path, labels: dict[str, np.ndarray], lists: dict[str, list[str]]) -> None:
+    """Write the labels and lists, and print what they hold."""
+    save_labels(out / "cls_labels.npy", labels)
+    print(f"wrote {out / 'cls_labels.npy'}: labels of {len(labels)} images")
+    for name, ids in lists.items():
+        with atomic_file(out / f"{name}.txt") as file:
+            file.write("".join(f"{identifier}\n" for identifier in ids).encode())
+        print(f"wrote {out / name}.txt: {len(ids)} images")
+
+
+def main() -> None:
+    args = parse_arguments()
+    root = require_folder(args.voc12_root, "--voc12_root", "VOC2012 of VOC's development kit")
+    saliency_root = args.saliency_root and require_folder(args.saliency_root, "--saliency_root", "maps, <id>.png")
+    check_layout(root)
+    out = Path(args.out)
+    make_folder(out)
+    lists, notes = find_lists(root)
+    for name, ids in lists.items():
+        print(f"found {name}: {len(ids)} images")
+    for note in notes:
+        print(f"note: {note}")
+
+    problems = find_problems(root, lists, saliency_root)
+    # The images of the test set come without annotations.
+    annotated = [i for i in lists.get("test", ()) if (root / "Annotations" / f"{i}.xml").exists()]
+    labelled = unique(lists["train"], lists["val"], lists["train_aug"], annotated)
+    labels, faulty_annotations = labels_from_annotations(root / "Annotations", labelled)
+    problems += faulty_annotations
+    for problem in problems:
+        print(f"problem: {printable(problem)}")
+    if problems:
+        raise UserError(f"--voc12_root {root}: nothing written; first mend the {len(problems)} problems listed above")
+    per_class = np.sum(list(labels.values()), axis=0, dtype=int)
+    print("images with " + ", ".join(f"{name} {count}" for name, count in zip(CLASSES, per_class, strict=True)))
+    write(out, labels, lists)
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,82 @@
+"""From images to the net's input and back, and the augmentation of stage 1 (spec/hsc.md, Recipe)."""
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as F
+
+# Of ImageNet's training images in 0..1, red, green, blue: what the published weights were trained with.
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+def normalise(image: Image.Image) -> Tensor:
+    """The net's input from an RGB image: float32 (3, H, W), each channel /255, less its mean, by its deviation."""
+    return F.normalize(F.to_dtype(F.pil_to_tensor(image), torch.float32, scale=True), IMAGENET_MEAN, IMAGENET_STD)
+
+
+def denormalise(image: Tensor) -> Tensor:
+    """Pixels from the net's input: float (..., 3, H, W) -> uint8 of that shape, clamped to 0..255 and truncated.
+
+    Truncation is the recipe's (spec/hsc.md, HSC terms), so that `denormalise(normalise(image))` may lie one below.
+    """
+    mean = image.new_tensor(IMAGENET_MEAN)[:, None, None]
+    std = image.new_tensor(IMAGENET_STD)[:, None, None]
+    return ((image * std + mean) * 255).clamp(0, 255).to(torch.uint8)
+
+
+def saliency_to_tensor(saliency: Image.Image) -> Tensor:
+    """A saliency map's values, float32 (1, H, W) in 0..1: the mean of the channels of an RGB image, by 255."""
+    return F.pil_to_tensor(saliency).to(torch.float32).mean(dim=0, keepdim=True) / 255
+
+
+def random_integer(low: int, high: int) -> int:
+    """Uniform in low..high, both included, from torch's generator."""
+    return int(torch.randint(low, high + 1, ()))
+
+
+class TrainingAugmentation:
+    """Random resizing, mirroring, colour jitter, normalisation and cropping of an image and its saliency map.
+
+    Args:
+        crop_size: side of the square output in pixels.
+        resize: bounds of the image's longer side before cropping, in pixels, both included.
+
+    All randomness is drawn from torch's global CPU generator.
+    """
+
+    def __init__(self, *, crop_size: int = 448, resize: tuple[int, int] = (448, 768)):
+        self.crop_size = crop_size
+        self.resize = resize
+        self.jitter = v2.ColorJitter(brightness=0.3, contrast=0.3, saturation=0.3, hue=0.1)
+
+    def __call__(self, image: Image.Image, saliency: Image.Image | None = None) -> tuple[Tensor, Tensor | None]:
+        """Augment RGB images of one size (W, H), the saliency map as the image but for the colour jitter.
+
+        Returns:
+            The normalised image, float32 (3, c, c), and the saliency, float32 (1, c, c) in 0..1, or None without one.
+            Where the resized image does not reach, both are exactly 0.
+        """
+        pictures = [image] if saliency is None else [image, saliency]
+        longer_side = random_integer(*self.resize)
+        size = tuple(max(1, round(side * longer_side / max(image.size))) for side in image.size)
+        pictures = [picture.resize(size, Image.Resampling.BICUBIC) for picture in pictures]
+        if torch.rand(()) < 0.5:
+            pictures = [picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT) for picture in pictures]
+        # Before the crop, since the jitter of contrast looks at the mean of the whole image.
+        pictures[0] = self.jitter(pictures[0])
+
+        # Cropped before it is normalised, to spare the pixels that are cut off; each pixel is normalised by itself.
+        (left, x, width), (top, y, height) = (self._random_span(side) for side in size)
+        box = (left, top, left + width, top + height)
+        padding = [x, y, self.crop_size - width - x, self.crop_size - height - y]
+        image_crop = F.pad(normalise(pictures[0].crop(box)), padding)
+        if saliency is None:
+            return image_crop, None
+        return image_crop, F.pad(saliency_to_tensor(pictures[1].crop(box)), padding)
+
+    def _random_span(self, side: int) -> tuple[int, int, int]:
+        """Along one side: where the crop starts in the image, where that lands in the output, and how long it is."""
+        length = min(side, self.crop_size)
+        return random_integer(0, side - length), random_integer(0, self.crop_size - length), length
