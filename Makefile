@@ -11,7 +11,7 @@ READY  := $(HSC_ENV)/.complete
 .PHONY: demo test lint bench env
 env: $(READY)
 
-# Built beside and renamed, so that an interrupted installation is never taken for a whole one.
+# The mark comes last, so that an interrupted installation is never taken for a whole one.
 $(READY):
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v <= (3, 12) else "Python 3.10 to 3.12 is needed, %s is %d.%d: set PYTHON=python3.11" % (sys.executable, *v))'
 	@echo "installing the environment into $(HSC_ENV) (once, about 5 GB)"
@@ -30,4 +30,4 @@ lint: env
 	"$(RUN)" -m ruff check .
 
 bench: env
-	"$(RUN)" -m benchmark
+	"$(RUN)" -m benchmark.eval_curve

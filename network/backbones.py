@@ -110,3 +110,10 @@ def freeze_stem(backbone: nn.Module) -> None:
     """Give the stem of `backbone` no gradient."""
     for part in backbone.stem:
         part.requires_grad_(False)
+
+
+def drop_nothing(net: nn.Module) -> None:
+    """Switch off every dropout in `net`: one that starts from random weights has nothing to forget yet."""
+    for part in net.modules():
+        if isinstance(part, nn.Dropout | nn.Dropout2d):
+            part.p = 0.0

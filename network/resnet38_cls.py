@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from network.backbones import fix_norms, freeze_stem
+from network.backbones import drop_nothing, fix_norms, freeze_stem
 from voc12.classes import NUM_CLASSES
 
 
@@ -21,6 +21,7 @@ class ClsNet(nn.Module):
     """Twenty-way classifier whose last layer, applied to the map, gives the CAMs (spec/hsc.md, Recipe).
 
     With `frozen`, every batch norm keeps its statistics and affine also in training mode, and the stem its weights.
+    Without, everything trains and nothing is dropped.
     """
 
     def __init__(self, backbone: nn.Module, *, frozen: bool = True) -> None:
@@ -32,6 +33,8 @@ class ClsNet(nn.Module):
         self.frozen = frozen
         if frozen:
             freeze_stem(backbone)
+        else:
+            drop_nothing(self)
         self.train()
 
     @property

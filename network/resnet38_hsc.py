@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from network.backbones import fix_norms, freeze_stem
+from network.backbones import drop_nothing, fix_norms, freeze_stem
 from network.pcm import refine
 from voc12.classes import NUM_CLASSES
 
@@ -40,7 +40,8 @@ class HSCNet(nn.Module):
     """Backbone and heads of HSC, under the released names.
 
     With `frozen`, every batch norm keeps its statistics and affine also in training mode, and the stem its weights;
-    `freeze_region_norm` says whether that includes the new norm in `extra_F`. Without, everything trains.
+    `freeze_region_norm` says whether that includes the new norm in `extra_F`. Without, everything trains and
+    nothing is dropped.
     `region_head_at_backbone_rate` keeps `extra_F` out of `head_layers`.
     """
 
@@ -77,6 +78,8 @@ class HSCNet(nn.Module):
         self.region_head_at_backbone_rate = region_head_at_backbone_rate
         if frozen:
             freeze_stem(backbone)
+        else:
+            drop_nothing(self)
         self.train()
 
     @property

@@ -13,7 +13,6 @@ import math
 import pickle
 import pickletools
 import re
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,14 +36,14 @@ _PALETTE = voc_palette().tobytes()
 def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
     """A binary file to write `path` into: renamed to `path` at the end of the block, removed if the block fails.
 
-    Until then it lies in the same folder under a name of the form `.<random>.tmp`. Raises `UserError` where the file
-    system refuses (no such folder, no permission, disk full).
+    Until then it lies in the same folder as `.<name>.tmp`, so that what a killed run leaves is written over by the run
+    that goes on. Raises `UserError` where the file system refuses (no such folder, no permission, disk full).
     """
     path = Path(path)
-    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    temporary = path.with_name(f".{path.name}.tmp")
     try:
         try:
-            with open(temporary, "xb") as file:
+            with open(temporary, "wb") as file:
                 yield file
             temporary.replace(path)
         finally:
@@ -100,13 +99,17 @@ class _Unpickler(pickle.Unpickler):
         return _Name(full_name)
 
 
-def _check_opcodes(data: bytes) -> None:
+def _check_opcodes(stream: io.BytesIO) -> None:
     """Raise before anything is built if an opcode is not admitted or a declared size goes beyond the data."""
-    for opcode, argument, _ in pickletools.genops(data):  # raises where a length exceeds what is left
+    start = stream.tell()
+    size = stream.seek(0, io.SEEK_END)
+    stream.seek(start)
+    for opcode, argument, _ in pickletools.genops(stream):  # raises where a length exceeds what is left
         if opcode.name not in _OPCODES:
             raise pickle.UnpicklingError(f"it uses the pickle opcode {opcode.name}")
-        if opcode.name == "LONG_BINPUT" and argument > len(data):
+        if opcode.name == "LONG_BINPUT" and argument > size:
             raise pickle.UnpicklingError("a memo index is larger than the file")
+    stream.seek(start)
 
 
 def _dtype(value: Any) -> np.dtype:
@@ -200,11 +203,10 @@ def load_pickled(path: str | Path) -> Any:
         raise UserError(f"{path}: expected a .npy file, found something else or a damaged one ({error})") from error
     if not dtype.hasobject or shape != ():
         raise UserError(f"{path}: expected a pickled dict, found an array of {dtype}, shape {shape}")
-    data = stream.read()
     try:
-        _check_opcodes(data)
+        _check_opcodes(stream)
         # NumPy pickles a 0-d object array around the object. Python 2's strings, raw data among them, are latin1.
-        outer = _Unpickler(io.BytesIO(data), encoding="latin1").load()
+        outer = _Unpickler(stream, encoding="latin1").load()
         if not (isinstance(outer, _Name) and outer.name == _ARRAY):
             raise pickle.UnpicklingError("no array around the object")
         _, shape, _, _, items = outer.state

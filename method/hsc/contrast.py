@@ -154,11 +154,12 @@ def class_contrast(
 def pixel_prototypes(feat_VPD: Tensor, score_VLP: Tensor, count: int) -> Tensor:
     """Per label the weighted mean feature of its `count` highest scored pixels, L2-normalised (V, L, D), detached.
 
-    The divisor is the sum of the weights, which can be negative, so it turns the prototype's sign and is no mere scale.
+    The mean's divisor, the sum of the weights, can be negative. Of it only the sign outlives the normalisation; and a
+    label without any weight gets a zero row, not 0 / 0.
     """
     weight_VLT, pixel_VLT = strongest_pixels(score_VLP.detach(), count)
-    total_VL1 = weight_VLT.sum(-1, keepdim=True)
-    return F.normalize(weighted_sum(weight_VLT, pixel_VLT, feat_VPD.detach()) / total_VL1, dim=-1)
+    sign_VL1 = weight_VLT.sum(-1, keepdim=True).sign()
+    return F.normalize(weighted_sum(weight_VLT, pixel_VLT, feat_VPD.detach()) * sign_VL1, dim=-1)
 
 
 def pixel_contrast(
@@ -204,4 +205,5 @@ def pixel_contrast(
     if bank:
         terms += [(0, 0, bank_rows_VLD[0]), (1, 1, bank_rows_VLD[1])]
     loss = torch.stack([entropy(*term) for term in terms]).sum()
-    return Contrast(config.weight / 2 * loss, bank_VLD.lerp(prototype_VLD, 1 - config.bank_momentum))
+    moved_VLD = bank_VLD.lerp(prototype_VLD, 1 - config.bank_momentum)
+    return Contrast(config.weight / 2 * loss, torch.where(usable_L[:, None], moved_VLD, bank_VLD))

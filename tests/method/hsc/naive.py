@@ -37,7 +37,8 @@ def softmax(values: list) -> list:
 
 
 def unit(vector: Tensor) -> Tensor:
-    return vector / torch.sqrt((vector * vector).sum())
+    """L2-normalised; a vector of zeros stays as it is."""
+    return vector / torch.sqrt((vector * vector).sum()) if vector.any() else vector
 
 
 def cosine(a: Tensor, b: Tensor) -> Tensor:
@@ -221,7 +222,7 @@ def region_contrast(
     for view in VIEWS:
         means[view] = {"background": [], "foreground": []}
         for image, labels in zip(feat[view].double(), pseudo[view].tolist(), strict=True):
-            sums = {"background": 0, "foreground": 0}
+            sums = dict.fromkeys(("background", "foreground"), 0 * image[:, 0, 0])
             counts = {"background": 0, "foreground": 0}
             for i, line in enumerate(labels):
                 width_norm = torch.sqrt(sum(image[:, i, j] ** 2 for j in range(len(line))))

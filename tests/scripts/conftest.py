@@ -1,0 +1,310 @@
+"""What the tests of the scripts share: a small generated data set, and commands run as users run them."""
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+
+from voc12 import mini
+from voc12.lists import read_ids
+
+ROOT = Path(__file__).resolve().parents[2]
+AT_ONCE = 2  # commands; each computes on one thread
+TIME_LIMIT = 240  # seconds for one command, after which it is taken to hang
+# A net and images so small that a step takes a tenth of a second.
+WIDTH = 0.0625
+TINY = {
+    "--width": WIDTH,
+    "--crop_size": 64,
+    "--view2_size": 32,
+    "--resize_size": (48, 80),
+    "--batch_size": 4,
+    "--iter_size": 1,
+    "--weights": "none",
+    "--from_scratch": (),
+    "--device": "cpu",
+    "--num_workers": 0,
+}
+STEPS = 16  # four epochs of the data below
+STEPS_OF_RUN = {"--max_iters": STEPS, "--save_every": 2, "--log_every": 1}
+
+Flags = Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set in VOC's layout in `root`/VOC2012, and the lists and labels made from it in `root`."""
+
+    root: Path
+
+    @property
+    def images(self) -> Path:
+        return self.root / "VOC2012" / "JPEGImages"
+
+    @property
+    def saliency(self) -> Path:
+        return self.root / "VOC2012" / "saliency"
+
+    @property
+    def train_list(self) -> Path:
+        return self.root / "train_aug.txt"
+
+    @property
+    def labels(self) -> Path:
+        return self.root / "cls_labels.npy"
+
+    @property
+    def ids(self) -> list[str]:
+        return read_ids(self.train_list)
+
+    def copy(self, root: Path) -> "Data":
+        shutil.copytree(self.root, root)
+        return Data(root)
+
+    def for_training(self) -> Flags:
+        return {
+            "--data_root": self.images,
+            "--saliency_root": self.saliency,
+            "--train_list": self.train_list,
+            "--labels": self.labels,
+        }
+
+    def for_inference(self) -> Flags:
+        return {"--img_root": self.images, "--infer_list": self.train_list, "--labels": self.labels}
+
+
+def command(script: str, flags: Flags) -> list[str]:
+    """The words of a command; a flag's value may be a tuple of values, () for a bare flag, None for no flag."""
+    words = [sys.executable, str(ROOT / script)]
+    for flag, value in flags.items():
+        if value is not None:
+            words += [flag, *map(str, value if isinstance(value, tuple) else (value,))]
+    return words
+
+
+def environment(threads: int = 1, **changes: str) -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": str(threads), **changes}
+
+
+def run(script: str, flags: Flags, *, cwd: Path = ROOT, env: Mapping | None = None) -> subprocess.CompletedProcess:
+    """Run a script to its end."""
+    return subprocess.run(
+        command(script, flags),
+        cwd=cwd,
+        env=environment() if env is None else env,
+        capture_output=True,
+        text=True,
+        timeout=TIME_LIMIT,
+    )
+
+
+def run_until_killed(script: str, flags: Flags, *, kill_when: Callable[[], bool]) -> None:
+    """Run a script and kill it, with all its processes and without warning, as soon as `kill_when` says so."""
+    process = subprocess.Popen(
+        command(script, flags),
+        cwd=ROOT,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        deadline = time.monotonic() + TIME_LIMIT
+        while not kill_when():
+            assert process.poll() is None, "the command ended before it was killed"
+            assert time.monotonic() < deadline, "the command came to nothing"
+            time.sleep(0.002)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    assert process.returncode == -signal.SIGKILL
+
+
+def run_all(jobs: Mapping[str, Callable[[], object]]) -> dict[str, object]:
+    """The results of `jobs` by their names, two jobs at a time."""
+    with ThreadPoolExecutor(AT_ONCE) as executor:
+        futures = {name: executor.submit(job) for name, job in jobs.items()}
+        return {name: future.result() for name, future in futures.items()}
+
+
+# Does what comes before a script's `main` once, and then forks for each command.
+FORKER = """
+import importlib, json, os, runpy, sys
+root, script = sys.argv[1:]
+sys.path[0] = root
+importlib.import_module(script.removesuffix(".py"))
+codes = []
+for words, folder, output in json.load(sys.stdin):
+    process = os.fork()
+    if process == 0:
+        for name, descriptor in (("stdout", 1), ("stderr", 2)):
+            os.dup2(os.open(f"{output}.{name}", os.O_WRONLY | os.O_CREAT), descriptor)
+        os.chdir(folder)
+        sys.argv = [script, *words]
+        runpy.run_path(os.path.join(root, script), run_name="__main__")
+        sys.exit()
+    codes.append(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]))
+json.dump(codes, sys.stdout)
+"""
+
+
+def run_forked(script: str, jobs: Sequence[tuple[Flags, Path]], output: Path) -> list[subprocess.CompletedProcess]:
+    """Run a script once for each (flags, working folder), as `run` does but for the imports, which are done once.
+
+    They are nearly all that a command costs which is refused. What the commands say is kept in `output`.
+    """
+    commands = [command(script, flags)[2:] for flags, _ in jobs]
+    described = [
+        (words, str(cwd), str(output / str(number)))
+        for number, (words, (_, cwd)) in enumerate(zip(commands, jobs, strict=True))
+    ]
+    forker = subprocess.run(
+        [sys.executable, "-c", FORKER, str(ROOT), script],
+        input=json.dumps(described),
+        env=environment(),
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        timeout=TIME_LIMIT,
+    )
+    outputs = [[Path(f"{path}.{name}").read_text() for name in ("stdout", "stderr")] for *_, path in described]
+    results = zip(commands, json.loads(forker.stdout), outputs, strict=True)
+    return [subprocess.CompletedProcess(words, code, *texts) for words, code, texts in results]
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """A digest of every file below `folder`, and an empty one of every folder, by relative path."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+        for path in folder.rglob("*")
+    }
+
+
+def assert_succeeded(done: subprocess.CompletedProcess) -> None:
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def assert_refused(done: subprocess.CompletedProcess, *messages: str) -> None:
+    """Exit code 2 and one clear message that holds all of `messages`."""
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.count("error: ") == 1, done.stderr
+    for message in messages:
+        assert message in done.stderr
+
+
+def load(path: Path) -> dict:
+    """The state in a file that `torch.save` wrote."""
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def assert_same(actual: object, expected: object, where: str = "state") -> None:
+    """Equal in structure and in every bit of every tensor and number."""
+    assert type(actual) is type(expected), where
+    if isinstance(expected, torch.Tensor):
+        assert actual.dtype == expected.dtype and torch.equal(actual, expected), where
+    elif isinstance(expected, dict):
+        assert list(actual) == list(expected), where
+        for key in expected:
+            assert_same(actual[key], expected[key], f"{where}[{key!r}]")
+    elif isinstance(expected, (list, tuple)):
+        assert len(actual) == len(expected), where
+        for index, (one, other) in enumerate(zip(actual, expected, strict=True)):
+            assert_same(one, other, f"{where}[{index}]")
+    else:
+        assert actual == expected, where
+
+
+def truncate(path: Path, missing: int) -> None:
+    """Cut the last `missing` bytes off a file."""
+    path.write_bytes(path.read_bytes()[:-missing])
+
+
+def corrupt_middle(path: Path) -> None:
+    """Put a marker that no JPEG has amid the pixels; header and end stay."""
+    content = path.read_bytes()
+    middle = len(content) * 2 // 3
+    path.write_bytes(content[:middle] + b"\xff\x02" + content[middle:])
+
+
+class Case(NamedTuple):
+    """A mistake: flags that differ, what the message must hold ({0}, {1} ... are the list's ids), and a deed before."""
+
+    flags: Flags
+    messages: Sequence[str]
+    before: Callable[[Data, Path], None] = lambda data, folder: None
+
+
+class Attempt(NamedTuple):
+    """What a mistake led to."""
+
+    done: subprocess.CompletedProcess
+    messages: list[str]
+    before: dict[str, str]  # what was in the working folder
+    after: dict[str, str]
+
+
+def attempt_all(
+    script: str, common: Flags, cases: Mapping[str, Case], data: Data, paths_of: Callable[[Data], Flags], folder: Path
+) -> dict[str, Attempt]:
+    """Run `script` for every case, each in a folder of its own that holds a copy of `data` under that name."""
+    jobs, befores = [], []
+    for number, case in enumerate(cases.values()):
+        cwd = folder / str(number)
+        copy = data.copy(cwd / "data")
+        paths = {flag: path.relative_to(cwd) for flag, path in paths_of(copy).items()}
+        case.before(copy, cwd)
+        befores.append(contents(cwd))
+        jobs.append(({**common, **paths, "--work_dir": "exps", **case.flags}, cwd))
+    (folder / "output").mkdir()
+    finished = run_forked(script, jobs, folder / "output")
+    return {
+        name: Attempt(done, [message.format(*data.ids) for message in case.messages], before, contents(cwd))
+        for (name, case), done, before, (_, cwd) in zip(cases.items(), finished, befores, jobs, strict=True)
+    }
+
+
+def assert_refused_untouched(attempt: Attempt) -> None:
+    """The mistake is named, and nothing was written, created or run."""
+    assert_refused(attempt.done, *attempt.messages)
+    assert attempt.after == attempt.before
+
+
+class Attack:
+    """Unpickled without care, it writes a file `trace` into the working folder."""
+
+    def __reduce__(self) -> tuple:
+        return exec, ("open('trace', 'w').close()",)
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory) -> Data:
+    """Sixteen training images of about 56 pixels, with everything that comes with them."""
+    root = tmp_path_factory.mktemp("data")
+    voc_root = mini.generate(root, seed=3, train=8, train_aug=16, val=4, test=2, size=56)
+    prepare = [sys.executable, "-m", "voc12.prepare", "--voc12_root", voc_root, "--out", root]
+    subprocess.run(prepare, cwd=ROOT, check=True, capture_output=True)
+    return Data(root)
+
+
+@pytest.fixture(scope="session")
+def undisturbed(data, tmp_path_factory) -> Path:
+    """The folder of an HSC run that went from its beginning to its end, with two loader processes."""
+    work_dir = tmp_path_factory.mktemp("undisturbed")
+    flags = {**TINY, **data.for_training(), **STEPS_OF_RUN, "--work_dir": work_dir, "--num_workers": 2}
+    assert_succeeded(run("train_voc.py", flags))
+    return work_dir / "hsc"

@@ -1,0 +1,256 @@
+"""`inference.py` gives the golden seeds, does what is missing and nothing else, and loses nothing to a kill."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from network import build_network
+from network.weights import released_state_dict
+from tests.golden_inputs import fill
+from tests.scripts.conftest import (
+    WIDTH,
+    assert_refused,
+    assert_succeeded,
+    contents,
+    corrupt_middle,
+    environment,
+    run,
+    run_all,
+    run_until_killed,
+    truncate,
+)
+from tool.artifact import load_cam, load_crf, load_label_map
+from tool.cam import seed_labels
+from voc12.labels import load_labels
+
+SCRIPT = "inference.py"
+QUICK = {"--width": WIDTH, "--device": "cpu", "--crf_workers": 1}
+MORE_CRF = {"--crf_t": (4, 8), "--crf_alpha": (4, 7)}
+
+
+def written(work_dir):
+    """A digest of every file in `work_dir`, by relative path."""
+    return {name: digest for name, digest in contents(work_dir).items() if digest}
+
+
+def outputs_of(ids, crf=("crf_8_7",)):
+    """The names of the files that a run over `ids` writes."""
+    folders = [("cam_npy", "npy"), ("cam_png", "png"), *((f"crf/{s}", end) for s in crf for end in ("npy", "png"))]
+    return {f"{folder}/{image_id}.{end}" for folder, end in folders for image_id in ids} | {"cam_npy/settings.json"}
+
+
+# -- the golden numbers ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def golden_run(golden, meta, tmp_path_factory):
+    """The work_dir of a run of the full-size, filled net over the golden images, and their .npz files."""
+    folder = tmp_path_factory.mktemp("golden")
+    expected = sorted((golden / "inference").glob("*.npz"))
+    (folder / "list.txt").write_text("".join(f"{file.stem}\n" for file in expected))
+    state = released_state_dict(build_network("resnet38_hsc"))
+    weights = folder / "filled.pth"
+    torch.save({name: fill(name, tuple(value.shape), meta["salt"]) for name, value in state.items()}, weights)
+    flags = {
+        "--weights": weights,
+        "--infer_list": folder / "list.txt",
+        "--img_root": golden / "inference" / "images",
+        "--labels": golden / "inference" / "cls_labels.npy",
+        "--work_dir": folder / "out",
+        "--device": "cpu",
+        "--crf_workers": 1,
+    }
+    done = run(SCRIPT, flags, env=environment(threads=2))
+    weights.unlink()  # half a gigabyte
+    assert_succeeded(done)
+    assert expected
+    return folder / "out", expected
+
+
+def test_the_golden_images_give_the_golden_cams_and_labels(golden_run):
+    work_dir, expected = golden_run
+    assert set(written(work_dir)) == outputs_of([file.stem for file in expected])
+    for file in expected:
+        with np.load(file) as data:
+            cams = {int(key.removeprefix("cam_")): data[key] for key in data.files if key.startswith("cam_")}
+            labels = data["png"]
+        actual = load_cam(work_dir / "cam_npy" / f"{file.stem}.npy")
+        assert sorted(actual) == sorted(cams)
+        for index, cam in cams.items():
+            np.testing.assert_allclose(actual[index], cam, rtol=0, atol=2e-3)
+        assert (load_label_map(work_dir / "cam_png" / f"{file.stem}.png", shape=labels.shape) == labels).mean() >= 0.995
+
+
+def test_the_golden_images_give_the_golden_crf_posteriors_and_their_argmax(golden_run):
+    work_dir, expected = golden_run
+    folder, prefix = work_dir / "crf" / "crf_8_7", "crf_t8_a7_"
+    for file in expected:
+        with np.load(file) as data:
+            posteriors = {int(key.removeprefix(prefix)): data[key] for key in data.files if key.startswith(prefix)}
+        actual = load_crf(folder / f"{file.stem}.npy")
+        assert sorted(actual) == sorted(posteriors)
+        for label, scores in posteriors.items():
+            np.testing.assert_allclose(actual[label], scores.astype(np.float32), rtol=0, atol=2e-3)
+        stack = np.zeros((21, *actual[0].shape), np.float32)
+        for label, scores in actual.items():
+            stack[label] = scores
+        np.testing.assert_array_equal(load_label_map(folder / f"{file.stem}.png"), stack.argmax(0))
+
+
+# -- what a run writes, on a tiny net ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def flags(data, undisturbed):
+    return {**QUICK, **data.for_inference(), "--weights": undisturbed / "hsc.pth"}
+
+
+@pytest.fixture(scope="module")
+def plain_weights(tmp_path_factory):
+    """Of the plain classifier, random."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("cls") / "cls.pth"
+    torch.save(released_state_dict(build_network("resnet38_cls", width=WIDTH)), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def runs(flags, plain_weights, tmp_path_factory):
+    """The work_dirs of undisturbed runs: the default settings; two processes and more CRFs; another net and no CRF."""
+    folder = tmp_path_factory.mktemp("runs")
+    aliased = {**flags, "--img_root": None, "--data_root": flags["--img_root"]}
+
+    def job(name, changed):
+        def infer():
+            assert_succeeded(run(SCRIPT, {**changed, "--work_dir": folder / name}))
+            return folder / name
+
+        return infer
+
+    return run_all(
+        {
+            "one": job("one", flags),
+            "two": job("two", {**aliased, "--n_processes_per_gpu": 2, **MORE_CRF}),
+            "cls": job("cls", {**flags, "--crf_t": "none", "--network": "resnet38_cls", "--weights": plain_weights}),
+        }
+    )
+
+
+def test_a_run_writes_every_images_files_and_no_others(runs, data):
+    work_dir, labels = runs["one"], load_labels(data.labels)
+    assert set(written(work_dir)) == outputs_of(data.ids)
+    for image_id in data.ids:
+        cams = load_cam(work_dir / "cam_npy" / f"{image_id}.npy")
+        assert list(cams) == np.flatnonzero(labels[image_id]).tolist()
+        seeds = load_label_map(work_dir / "cam_png" / f"{image_id}.png")
+        np.testing.assert_array_equal(seeds, seed_labels(cams, threshold=0.22))
+        posteriors = load_crf(work_dir / "crf" / "crf_8_7" / f"{image_id}.npy", shape=seeds.shape)
+        assert list(posteriors) == [0, *(index + 1 for index in cams)]
+
+
+def test_two_processes_and_more_crf_settings_give_the_same_files_and_more(runs, data):
+    one, two = written(runs["one"]), written(runs["two"])
+    assert set(two) == outputs_of(data.ids, ["crf_4_4", "crf_4_7", "crf_8_4", "crf_8_7"])
+    assert {name: two[name] for name in one} == one
+    settings = [[two[f"crf/crf_{t}_{alpha}/{i}.npy"] for i in data.ids] for t in (4, 8) for alpha in (4, 7)]
+    assert all(one != other for index, one in enumerate(settings) for other in settings[:index])
+
+
+def test_the_plain_classifier_gives_seeds_of_its_own_and_no_crf_where_none_is_asked_for(runs, data):
+    assert set(written(runs["cls"])) == outputs_of(data.ids, [])
+    assert not (runs["cls"] / "crf").exists()
+    one, other = (load_cam(runs[name] / "cam_npy" / f"{data.ids[0]}.npy") for name in ("one", "cls"))
+    assert list(one) == list(other)
+    assert any(not np.allclose(one[index], other[index]) for index in one)
+
+
+# -- running again -----------------------------------------------------------------------------------------------------
+
+
+def test_a_run_killed_twice_ends_with_the_files_of_one_that_was_not(flags, runs, data, tmp_path):
+    flags = {**flags, **MORE_CRF, "--work_dir": tmp_path}
+
+    def kill_when_made(folder):
+        def made():
+            return len(list((tmp_path / folder).glob("*.npy")))
+
+        run_until_killed(SCRIPT, flags, kill_when=lambda: made() >= 3)
+        assert 3 <= made() < len(data.ids)
+
+    kill_when_made("cam_npy")
+    kill_when_made("crf/crf_8_7")
+    # What a kill amid a write leaves.
+    (tmp_path / "cam_npy" / ".0123456789abcdef.tmp").write_bytes(b"half a file")
+    assert_succeeded(run(SCRIPT, flags))
+    actual, expected = written(tmp_path), written(runs["two"])
+    assert {name: actual.get(name) for name in expected} == expected
+    assert set(actual) == set(expected)
+
+
+@pytest.fixture
+def copied(runs, tmp_path):
+    """A finished run's folder to change."""
+    return Path(shutil.copytree(runs["one"], tmp_path / "out"))
+
+
+def modified(work_dir):
+    """When each file was last written, by relative path."""
+    return {name: (work_dir / name).stat().st_mtime_ns for name in written(work_dir)}
+
+
+def test_damaged_and_missing_files_alone_are_made_again(flags, runs, data, copied):
+    ids = data.ids
+    truncate(copied / "cam_npy" / f"{ids[0]}.npy", 100)
+    (copied / "cam_png" / f"{ids[1]}.png").unlink()
+    truncate(copied / "crf" / "crf_8_7" / f"{ids[2]}.npy", 100)
+    (copied / "crf" / "crf_8_7" / f"{ids[3]}.png").write_bytes(b"")
+    before = modified(copied)
+    assert_succeeded(run(SCRIPT, {**flags, "--work_dir": copied}))
+    assert written(copied) == written(runs["one"])
+    again = {name for name, time in modified(copied).items() if before.get(name) != time} - {"cam_npy/settings.json"}
+    faulty = {
+        f"cam_npy/{ids[0]}.npy",
+        f"cam_png/{ids[1]}.png",
+        f"crf/crf_8_7/{ids[2]}.npy",
+        f"crf/crf_8_7/{ids[3]}.png",
+    }
+    # The two files of an image's CAM, and those of a CRF setting, are made together; all others stay.
+    assert faulty <= again
+    assert {Path(name).stem for name in again} == set(ids[:4])
+    assert not {name for name in again if name.startswith("cam_") and Path(name).stem in ids[2:4]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "messages"),
+    [
+        ({"--thr": 0.3}, ["thr: 0.22 then, 0.3 now", "(1)"]),
+        ({"--scales": (1, 2)}, ["scales: ", "[1.0, 2.0] now", "(1)"]),
+        ({"--weights": None}, ["weights_sha256", "(1)"]),
+    ],
+    ids=lambda value: next(iter(value)),
+)
+def test_another_runs_files_are_not_mixed_with_ones_of_other_settings(
+    flags, undisturbed, copied, tmp_path, changes, messages
+):
+    if "--weights" in changes:
+        state = torch.load(undisturbed / "hsc.pth", weights_only=True)
+        torch.save({**state, "fc8.weight": state["fc8.weight"] + 1}, tmp_path / "other.pth")
+        changes = {"--weights": tmp_path / "other.pth"}
+    before, times = contents(copied), modified(copied)
+    assert_refused(run(SCRIPT, {**flags, "--work_dir": copied, **changes}), str(copied / "cam_npy"), *messages)
+    assert contents(copied) == before and modified(copied) == times
+
+
+def test_images_that_only_decoding_finds_damaged_are_named_and_the_others_done(flags, runs, data, tmp_path):
+    damaged = data.copy(tmp_path / "data")
+    for image_id in (data.ids[2], data.ids[9]):
+        corrupt_middle(damaged.images / f"{image_id}.jpg")
+    work_dir = tmp_path / "out"
+    done = run(SCRIPT, {**flags, "--img_root": damaged.images, "--work_dir": work_dir})
+    assert_refused(done, f"{data.ids[2]}.jpg: ", f"{data.ids[9]}.jpg: ", "the others are done", "(2)")
+    sound = [image_id for image_id in data.ids if image_id not in (data.ids[2], data.ids[9])]
+    expected = outputs_of(sound)
+    assert written(work_dir) == {name: digest for name, digest in written(runs["one"]).items() if name in expected}

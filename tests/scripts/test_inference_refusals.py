@@ -1,0 +1,115 @@
+"""`inference.py` names what is wrong with flags and files before it writes anything."""
+
+import numpy as np
+import pytest
+import torch
+
+from network import build_network
+from network.weights import released_state_dict
+from tests.scripts.conftest import WIDTH, Attack, Case, Data, assert_refused_untouched, attempt_all, truncate
+from voc12.labels import load_labels, save_labels
+
+
+def damage_images(data, folder):
+    paths = [data.images / f"{identifier}.jpg" for identifier in data.ids]
+    paths[0].unlink()
+    truncate(paths[1], 40)
+    paths[2].write_bytes(b"")
+    paths[3].unlink()
+
+
+def damage_labels(data, folder):
+    labels = load_labels(data.labels)
+    del labels[data.ids[0]], labels[data.ids[1]]
+    labels[data.ids[2]] = np.zeros(20, np.float32)
+    save_labels(data.labels, labels)
+
+
+def save_state(change, **options):
+    """A deed: `net.pth` becomes the changed state of a net."""
+
+    def save(data, folder):
+        torch.save(change(released_state_dict(build_network("resnet38_hsc", **options))), folder / "net.pth")
+
+    return save
+
+
+def save_truncated_state(data, folder):
+    save_state(dict, width=WIDTH)(data, folder)
+    truncate(folder / "net.pth", 1000)
+
+
+def without_heads(state):
+    """As torchvision's checkpoints: the backbone, and a classifier of its own."""
+    backbone = {name: value for name, value in state.items() if name.startswith("features.")}
+    return {**backbone, "classifier.1.weight": torch.zeros(1000, 1280), "classifier.1.bias": torch.zeros(1000)}
+
+
+CASES = {
+    "no images folder": Case({"--img_root": "nowhere"}, ["--img_root nowhere: expected a folder"]),
+    "no list": Case({"--infer_list": "nowhere.txt"}, ["--infer_list nowhere.txt: expected a file"]),
+    "duplicates": Case(
+        {},
+        ["--infer_list data/train_aug.txt", "duplicate of line 1: {0}"],
+        lambda data, folder: data.train_list.write_text("\n".join([*data.ids, data.ids[0]])),
+    ),
+    "damaged images": Case(
+        {},
+        ["{0}.jpg: no such file", "{1}.jpg: the image is truncated", "{2}.jpg: ", "{3}.jpg: no such file", "(4)"],
+        damage_images,
+    ),
+    "no labels": Case({"--labels": "nowhere.npy"}, ["--labels nowhere.npy: expected a file"]),
+    "damaged labels": Case(
+        {},
+        ["--labels data/cls_labels.npy", "{0}: no label", "{1}: no label", "{2}: label without any class", "(3)"],
+        damage_labels,
+    ),
+    "labels with code": Case(
+        {},
+        ["data/cls_labels.npy", "can run code"],
+        lambda data, folder: np.save(data.labels, {"a": Attack()}, allow_pickle=True),
+    ),
+    "no weights": Case({"--weights": "nowhere.pth"}, ["--weights nowhere.pth: expected a file"]),
+    "truncated weights": Case({"--weights": "net.pth"}, ["--weights net.pth", "damaged"], save_truncated_state),
+    "weights with code": Case(
+        {"--weights": "net.pth"},
+        ["--weights net.pth"],
+        save_state(lambda state: {**state, "a": Attack()}, width=WIDTH),
+    ),
+    "weights of another width": Case({"--width": 0.125}, ["hsc.pth", "--width"]),
+    "weights of another network": Case({"--network": "resnet38_cls"}, ["hsc.pth", "fc8.weight"]),
+    "weights without heads": Case(
+        {"--weights": "net.pth", "--backbone": "mobilenet_v2", "--width": None},
+        ["net.pth: expected a trained resnet38_hsc", "fc8.weight"],
+        save_state(without_heads, backbone="mobilenet_v2"),
+    ),
+    "an unknown network": Case({"--network": "resnet99"}, ["--network resnet99", "resnet38_hsc"]),
+    "threshold": Case({"--thr": 2}, ["--thr 2.0: expected a background score from 0 to 1"]),
+    "scale of nothing": Case({"--scales": (1, 0)}, ["--scales 1.0 0.0"]),
+    "iterations that are no number": Case({"--crf_t": "x"}, ["--crf_t x"]),
+    "no iterations": Case({"--crf_t": (8, 0)}, ["--crf_t 8 0"]),
+    "exponent of nothing": Case({"--crf_alpha": 0}, ["--crf_alpha 0.0"]),
+    "too many GPUs": Case({"--device": None, "--n_gpus": 99}, ["--n_gpus 99"]),
+    "a negative number of GPUs": Case({"--device": None, "--n_gpus": -1}, ["--n_gpus -1"]),
+    "processes for GPUs that are not used": Case(
+        {"--n_gpus": 0, "--n_processes_per_gpu": (1, 2)}, ["--n_processes_per_gpu 1 2"]
+    ),
+    "no processes": Case({"--n_processes_per_gpu": 0}, ["--n_processes_per_gpu"]),
+    "a GPU that is not there": Case({"--device": "cuda:99"}, ["--device cuda:99"]),
+    "no device": Case({"--device": "nonsense"}, ["--device nonsense"]),
+    "a work_dir that is a file": Case({"--work_dir": "data/train_aug.txt"}, ["--work_dir data/train_aug.txt"]),
+    "cam_npy that is a file": Case({"--cam_npy": "data/train_aug.txt"}, ["data/train_aug.txt cannot be created"]),
+}
+if not torch.cuda.is_available():
+    CASES["one GPU where there is none"] = Case({"--device": None, "--n_gpus": 1}, ["--n_gpus 1", "0 GPUs"])
+
+
+@pytest.fixture(scope="module")
+def attempts(data, undisturbed, tmp_path_factory):
+    common = {"--weights": undisturbed / "hsc.pth", "--width": WIDTH, "--device": "cpu"}
+    return attempt_all("inference.py", common, CASES, data, Data.for_inference, tmp_path_factory.mktemp("refusals"))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_mistake_is_named_before_anything_is_written(attempts, name):
+    assert_refused_untouched(attempts[name])

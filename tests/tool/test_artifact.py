@@ -1,0 +1,240 @@
+"""Seeds survive the trip through a file, NumPy alone reads them, and what is no seed is refused."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tool.artifact import (
+    atomic_file,
+    load_cam,
+    load_crf,
+    load_label_map,
+    save_cam,
+    save_crf,
+    save_label_map,
+)
+from tool.cli import UserError
+from tool.colour import voc_palette
+
+
+def random_cams(*classes, shape=(5, 7)):
+    generator = np.random.default_rng(0)
+    return {c: generator.random(shape, dtype=np.float32) for c in classes}
+
+
+def random_posteriors(*labels, shape=(5, 7)):
+    maps = np.random.default_rng(0).random((len(labels), *shape), dtype=np.float32) + 0.1
+    return dict(zip(labels, maps / maps.sum(0), strict=True))
+
+
+def assert_same_maps(actual, expected):
+    assert list(actual) == list(expected)
+    for key in expected:
+        assert actual[key].dtype == np.float32
+        np.testing.assert_array_equal(actual[key], expected[key])
+
+
+# -- atomic files ------------------------------------------------------------------------------------------------------
+
+
+def test_a_file_appears_only_when_its_block_has_ended(tmp_path):
+    path = tmp_path / "whole.bin"
+    path.write_bytes(b"old")
+    with atomic_file(path) as file:
+        file.write(b"new")
+        file.flush()
+        assert path.read_bytes() == b"old"
+        (temporary,) = [other for other in tmp_path.iterdir() if other != path]
+        assert temporary.name.startswith(".") and temporary.suffix == ".tmp"
+    assert path.read_bytes() == b"new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_failed_block_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "whole.bin"
+    path.write_bytes(b"old")
+    with pytest.raises(KeyboardInterrupt), atomic_file(path) as file:
+        file.write(b"half")
+        raise KeyboardInterrupt
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_gets_the_permissions_of_any_new_file(tmp_path):
+    with atomic_file(tmp_path / "ours") as file:
+        file.write(b"x")
+    (tmp_path / "plain").write_bytes(b"x")
+    assert (tmp_path / "ours").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_a_folder_that_is_not_there_is_a_user_error(tmp_path):
+    with pytest.raises(UserError, match=r"missing/x\.npy: cannot be written"):
+        save_cam(tmp_path / "missing" / "x.npy", random_cams(1))
+
+
+# -- CAM and CRF dicts -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("classes", [(), (0,), (19,), (14, 0, 3)])
+def test_a_cam_dict_survives_the_trip_and_numpy_alone_reads_it(tmp_path, classes):
+    cams = random_cams(*classes)
+    save_cam(tmp_path / "a.npy", cams)
+    assert_same_maps(load_cam(tmp_path / "a.npy"), dict(sorted(cams.items())))
+    assert_same_maps(np.load(tmp_path / "a.npy", allow_pickle=True).item(), dict(sorted(cams.items())))
+
+
+@pytest.mark.parametrize("labels", [(0,), (0, 20), (0, 1, 15)])
+def test_a_crf_dict_survives_the_trip_and_numpy_alone_reads_it(tmp_path, labels):
+    posteriors = random_posteriors(*labels)
+    save_crf(tmp_path / "a.npy", posteriors)
+    assert_same_maps(load_crf(tmp_path / "a.npy"), posteriors)
+    assert_same_maps(np.load(tmp_path / "a.npy", allow_pickle=True).item(), posteriors)
+
+
+def test_the_golden_cam_dicts_are_read_as_numpy_reads_them(golden):
+    for path in sorted((golden / "eval" / "npy").glob("*.npy")):
+        assert_same_maps(load_cam(path), dict(sorted(np.load(path, allow_pickle=True).item().items())))
+
+
+def test_float16_and_float64_maps_are_read_as_float32(tmp_path):
+    for dtype in (np.float16, np.float64, ">f4"):
+        np.save(tmp_path / "a.npy", {np.int64(2): random_cams(2)[2].astype(dtype)}, allow_pickle=True)
+        cams = load_cam(tmp_path / "a.npy")
+        assert type(next(iter(cams))) is int
+        assert cams[2].dtype == np.float32
+        np.testing.assert_allclose(cams[2], random_cams(2)[2], atol=1e-3)
+
+
+@pytest.mark.parametrize("labels", [(0,), (0, 1), (0, 20), (0, 3, 15)])
+def test_crf_posteriors_are_never_read_as_cams(tmp_path, labels):
+    for dtype in (np.float32, np.float16):
+        posteriors = {label: maps.astype(dtype) for label, maps in random_posteriors(*labels).items()}
+        np.save(tmp_path / "a.npy", posteriors, allow_pickle=True)
+        with pytest.raises(UserError, match=r"a\.npy: .*--type crf"):
+            load_cam(tmp_path / "a.npy")
+
+
+@pytest.mark.parametrize("classes", [(), (0,), (5,), (0, 1), (0, 3, 14)])
+def test_cams_are_never_read_as_crf_posteriors(tmp_path, classes):
+    save_cam(tmp_path / "a.npy", random_cams(*classes))
+    with pytest.raises(UserError, match=r"a\.npy: .*--type npy"):
+        load_crf(tmp_path / "a.npy")
+
+
+def test_a_flat_aeroplane_cam_is_not_taken_for_background(tmp_path):
+    value = np.float32(3) / (np.float32(3) + np.float32(1e-5))
+    save_cam(tmp_path / "a.npy", {0: np.full((1, 1), value, np.float32)})
+    assert list(load_cam(tmp_path / "a.npy")) == [0]
+    with pytest.raises(UserError, match="--type npy"):
+        load_crf(tmp_path / "a.npy")
+
+
+@pytest.mark.parametrize(
+    ("maps", "found"),
+    [
+        ({20: np.zeros((2, 3), np.float32)}, "found the key 20"),
+        ({-1: np.zeros((2, 3), np.float32)}, "found the key -1"),
+        ({"2007_000032": np.zeros(20, np.float32)}, "found the key '2007_000032'"),
+        ({True: np.zeros((2, 3), np.float32)}, "found the key True"),
+        ({1: np.zeros((2, 3), np.uint8)}, r"found uint8 \(2, 3\)"),
+        ({1: np.zeros((1, 2, 3), np.float32)}, r"found float32 \(1, 2, 3\)"),
+        ({1: np.zeros((0, 3), np.float32)}, r"found float32 \(0, 3\)"),
+        ({1: [0.5]}, "found list"),
+        ({1: np.zeros((2, 3), np.float32), 2: np.zeros((3, 2), np.float32)}, "expected 2 x 3 .* found 3 x 2"),
+        ({1: np.array([[np.nan]], np.float32)}, "key 1 are not finite"),
+        ({1: np.array([[np.inf]], np.float32)}, "key 1 are not finite"),
+        ({1: np.array([[1e300]])}, "key 1 are not finite"),
+        ([np.zeros((2, 3), np.float32)], "found list"),
+    ],
+)
+def test_a_dict_that_is_no_cam_dict_is_refused(tmp_path, maps, found):
+    np.save(tmp_path / "a.npy", np.array(maps, dtype=object) if isinstance(maps, dict) else {}, allow_pickle=True)
+    if isinstance(maps, list):
+        wrapped = np.empty((), dtype=object)
+        wrapped[()] = maps
+        np.save(tmp_path / "a.npy", wrapped, allow_pickle=True)
+    with pytest.raises(UserError, match=rf"a\.npy: .*{found}"):
+        load_cam(tmp_path / "a.npy")
+
+
+def test_the_size_is_checked_where_it_is_given(tmp_path):
+    save_cam(tmp_path / "cam.npy", random_cams(1, 2))
+    save_crf(tmp_path / "crf.npy", random_posteriors(0, 2))
+    save_label_map(tmp_path / "map.png", np.zeros((5, 7), np.uint8))
+    for load, name in ((load_cam, "cam.npy"), (load_crf, "crf.npy"), (load_label_map, "map.png")):
+        load(tmp_path / name, shape=(5, 7))
+        with pytest.raises(UserError, match=rf"{name}: expected 7 x 5 .*found 5 x 7"):
+            load(tmp_path / name, shape=(7, 5))
+
+
+def test_a_cam_that_is_not_finite_is_not_written(tmp_path):
+    with pytest.raises(UserError, match="not finite"):
+        save_cam(tmp_path / "a.npy", {1: np.array([[np.nan]], np.float32)})
+    assert list(tmp_path.iterdir()) == []
+
+
+# -- label maps --------------------------------------------------------------------------------------------------------
+
+
+def test_a_label_map_survives_the_trip_in_voc_colours(tmp_path):
+    labels = np.array([[*range(21), 255]] * 2, np.uint8)
+    save_label_map(tmp_path / "a.png", labels)
+    np.testing.assert_array_equal(load_label_map(tmp_path / "a.png"), labels)
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.mode == "P"
+        np.testing.assert_array_equal(np.array(image.convert("RGB")), voc_palette()[labels])
+
+
+def test_a_grey_label_map_is_read(tmp_path):
+    labels = np.arange(21, dtype=np.uint8).reshape(3, 7)
+    Image.fromarray(labels).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(load_label_map(tmp_path / "a.png"), labels)
+
+
+def test_labels_above_20_are_refused_and_255_only_where_it_may_not_be(tmp_path):
+    save_label_map(tmp_path / "border.png", np.array([[0, 255]], np.uint8))
+    load_label_map(tmp_path / "border.png")
+    with pytest.raises(UserError, match=r"border\.png: expected labels 0 to 20, found 255"):
+        load_label_map(tmp_path / "border.png", ignore=False)
+    Image.fromarray(np.array([[0, 21, 254, 255]], np.uint8)).save(tmp_path / "high.png")
+    with pytest.raises(UserError, match=r"high\.png: expected labels 0 to 20 or 255, found 21, 254"):
+        load_label_map(tmp_path / "high.png")
+    with pytest.raises(UserError, match=r"a\.png: expected labels .* found 21"):
+        save_label_map(tmp_path / "a.png", np.array([[21]], np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("array", "found"),
+    [
+        (np.zeros((4, 5, 3), np.uint8), "RGB colours"),
+        (np.zeros((4, 5, 4), np.uint8), "RGBA colours"),
+        (np.zeros((4, 5), np.uint16), "16-bit"),
+        (np.zeros((4, 5), bool), "1-bit"),
+    ],
+)
+def test_a_png_without_indices_is_refused(tmp_path, array, found):
+    Image.fromarray(array).save(tmp_path / "a.png")
+    with pytest.raises(UserError, match=rf"a\.png: .*found {found}"):
+        load_label_map(tmp_path / "a.png")
+
+
+def test_a_damaged_or_other_image_is_refused(tmp_path):
+    labels = np.random.default_rng(0).integers(0, 21, (60, 60), dtype=np.uint8)
+    save_label_map(tmp_path / "whole.png", labels)
+    whole = (tmp_path / "whole.png").read_bytes()
+    for position in (*range(0, len(whole) - 12, 97), *range(len(whole) - 40, len(whole) - 12)):  # 12 end it
+        changed = bytearray(whole)
+        changed[position] ^= 0x55
+        for data in (whole[:position], changed):
+            (tmp_path / "broken.png").write_bytes(data)
+            with pytest.raises(UserError, match=r"broken\.png: cannot be read as a PNG"):
+                load_label_map(tmp_path / "broken.png")
+    Image.fromarray(labels).save(tmp_path / "lossy.png", format="JPEG")
+    with pytest.raises(UserError, match=r"lossy\.png: cannot be read as a PNG"):
+        load_label_map(tmp_path / "lossy.png")
+
+
+@pytest.mark.parametrize("labels", [np.zeros((2, 2), np.int64), np.zeros((2, 2, 1), np.uint8)])
+def test_only_uint8_label_maps_are_written(tmp_path, labels):
+    with pytest.raises(UserError, match="expected labels as uint8"):
+        save_label_map(tmp_path / "a.png", labels)

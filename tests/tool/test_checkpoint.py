@@ -1,0 +1,95 @@
+"""Checkpoints come back as they were saved, are whole or absent, and run nothing that they hold."""
+
+import pickle
+
+import pytest
+import torch
+
+from tool.checkpoint import load_checkpoint, save_checkpoint
+from tool.cli import UserError
+
+
+@pytest.fixture
+def state():
+    generator = torch.Generator().manual_seed(0)
+    return {
+        "model": {"fc8.weight": torch.randn(3, 4, generator=generator), "count": torch.tensor(7)},
+        "half": torch.randn(5, generator=generator).half(),
+        "groups": [{"lr": 0.01, "params": [0, 1]}],
+        "step": 12,
+        "settings": {"method": "hsc", "without": ["psc"], "resume": False, "network": None},
+    }
+
+
+class Attack:
+    """Unpickled without care, it leaves a file behind."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return exec, (f"open({str(self.path)!r}, 'w').close()",)
+
+
+def test_what_is_saved_comes_back(tmp_path, state):
+    save_checkpoint(tmp_path / "last.ckpt", state)
+    loaded = load_checkpoint(tmp_path / "last.ckpt", "--resume")
+    assert loaded.pop("settings") == state.pop("settings")
+    torch.testing.assert_close(loaded, state, rtol=0, atol=0)  # dtypes too
+    assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def test_a_save_that_fails_leaves_the_checkpoint_before_it_and_nothing_else(tmp_path, state):
+    path = tmp_path / "last.ckpt"
+    save_checkpoint(path, state)
+    before = path.read_bytes()
+    with pytest.raises((pickle.PicklingError, AttributeError)):
+        save_checkpoint(path, {"weights": torch.zeros(10**5), "last": lambda: None})
+    assert path.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def test_a_folder_that_is_not_there_is_the_users_mistake(tmp_path, state):
+    with pytest.raises(UserError, match=r"none/last\.ckpt: cannot be written"):
+        save_checkpoint(tmp_path / "none" / "last.ckpt", state)
+
+
+def save_bare_pickle(value, path):
+    path.write_bytes(pickle.dumps(value, protocol=2))
+
+
+@pytest.mark.parametrize("write", [torch.save, save_bare_pickle])
+def test_code_in_a_file_is_not_run(tmp_path, write):
+    path, trace = tmp_path / "net.pth", tmp_path / "trace"
+    write({"weight": torch.zeros(2), "attack": Attack(trace)}, path)
+    with pytest.raises(UserError, match=r"--weights .*net\.pth: expected a checkpoint of tensors") as raised:
+        load_checkpoint(path, "--weights")
+    assert not trace.exists()
+    assert "\n" not in str(raised.value)
+
+
+def test_a_file_that_refers_to_code_names_it(tmp_path):
+    torch.save(torch.nn.Linear(2, 2), tmp_path / "net.pth")
+    with pytest.raises(UserError, match=r"found torch\.nn\.modules\.linear\.Linear, which could run code"):
+        load_checkpoint(tmp_path / "net.pth", "--weights")
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.3, 0.99])
+def test_a_truncated_file_is_refused(tmp_path, state, kept):
+    path = tmp_path / "last.ckpt"
+    save_checkpoint(path, state)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(kept * len(content))])
+    with pytest.raises(UserError, match=r"--resume .*last\.ckpt: expected .*, found a damaged file"):
+        load_checkpoint(path, "--resume")
+
+
+def test_a_file_of_something_else_is_refused(tmp_path):
+    (tmp_path / "net.pth").write_text("version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(UserError, match=r"--weights .*net\.pth: expected a checkpoint"):
+        load_checkpoint(tmp_path / "net.pth", "--weights")
+
+
+def test_no_file_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"--weights .*net\.pth: expected a file .*, found nothing there"):
+        load_checkpoint(tmp_path / "net.pth", "--weights")

@@ -1,0 +1,226 @@
+"""`load_pickled` reads the plain data that `numpy.save` pickles, and refuses damaged, oversized and hostile files."""
+
+import io
+import os
+import pickle
+import struct
+import tracemalloc
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tool.artifact import load_pickled
+from tool.cli import UserError
+
+
+def write_pickle(path, payload: bytes):
+    """A .npy file with the header of a 0-d object array, then `payload`."""
+    with open(path, "wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "|O", "fortran_order": False, "shape": ()})
+        file.write(payload)
+
+
+def assert_same(actual, expected):
+    assert type(actual) is type(expected)
+    if isinstance(expected, dict):
+        assert list(actual) == list(expected)
+        for key in expected:
+            assert_same(actual[key], expected[key])
+    elif isinstance(expected, (list, tuple)):
+        assert len(actual) == len(expected)
+        for one, other in zip(actual, expected, strict=True):
+            assert_same(one, other)
+    elif isinstance(expected, np.ndarray):
+        assert actual.dtype == expected.dtype
+        np.testing.assert_array_equal(actual, expected)
+        assert actual.flags.writeable
+    else:
+        assert actual == expected
+
+
+PLAIN = {
+    "2007_000032": np.arange(6, dtype=np.float32).reshape(2, 3),
+    np.str_("id"): np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+    3: np.array([True, False]),
+    np.int64(-4): np.arange(3, dtype=">i2"),
+    5: [1, 2.5, None, True, "text", b"\x00\xff", 10**30],
+    6: (np.float32(0.1), np.ones((1, 4), np.uint8), {}, [], ()),
+    7: np.array(["ab", "c"]),
+    8: np.array(1.5),
+}
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_plain_data_is_read_back_from_every_pickle_protocol(tmp_path, protocol):
+    path = tmp_path / "plain.npy"
+    write_pickle(path, pickle.dumps(np.array(PLAIN, dtype=object), protocol=protocol))
+    assert_same(load_pickled(path), PLAIN)
+
+
+def test_the_module_names_of_both_numpy_generations_are_read(tmp_path):
+    path = tmp_path / "plain.npy"
+    payload = pickle.dumps(np.array({1: np.arange(3), 2: np.float64(0.5)}, dtype=object), protocol=2)
+    old = payload.replace(b"numpy._core.", b"numpy.core.")
+    for variant in (old, old.replace(b"numpy.core.", b"numpy._core.")):
+        write_pickle(path, variant)
+        assert_same(load_pickled(path), {1: np.arange(3), 2: np.float64(0.5)})
+
+
+def test_a_file_of_python_2_is_read(tmp_path):
+    # Protocol 2 with byte strings, as Python 2 pickles {'id': array([1.5], float32)} inside its object array.
+    def text(string):
+        return b"U" + bytes([len(string)]) + string
+
+    def array(shape, dtype, is_object, data):
+        start = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R"
+        state = b"(K\x03" + text(b"|" if is_object else b"<") + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+        described = b"cnumpy\ndtype\n" + text(dtype) + b"K\x00K\x01\x87R" + state
+        return start + b"(K\x01" + shape + described + b"\x89" + data + b"tb"
+
+    inner = array(b"K\x01\x85", b"f4", False, text(struct.pack("<f", 1.5)))
+    content = b"]}" + text(b"id") + inner + b"sa"
+    path = tmp_path / "python2.npy"
+    write_pickle(path, b"\x80\x02" + array(b")", b"O8", True, content) + b".")
+    assert_same(load_pickled(path), {"id": np.array([1.5], np.float32)})
+
+
+def test_the_golden_dicts_are_read_as_numpy_reads_them(golden):
+    for path in sorted((golden / "eval" / "npy").glob("*.npy")):
+        expected = np.load(path, allow_pickle=True).item()
+        assert_same(load_pickled(path), expected)
+    path = golden / "inference" / "cls_labels.npy"
+    assert_same(load_pickled(path), np.load(path, allow_pickle=True).item())
+
+
+class Hostile:
+    def __init__(self, function, *arguments):
+        self.call = (function, arguments)
+
+    def __reduce__(self):
+        return self.call
+
+
+def touch(path):
+    open(path, "w").close()
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+@pytest.mark.parametrize("function", [touch, os.mkdir, eval], ids=["own", "os", "builtin"])
+def test_a_hostile_file_runs_nothing(tmp_path, protocol, function):
+    mark = tmp_path / "mark"
+    argument = f"open({str(mark)!r}, 'w')" if function is eval else str(mark)
+    payload = pickle.dumps(np.array({1: Hostile(function, argument)}, dtype=object), protocol=protocol)
+    write_pickle(tmp_path / "hostile.npy", payload)
+    with pytest.raises(UserError, match=r"hostile\.npy: refused.*which can run code"):
+        load_pickled(tmp_path / "hostile.npy")
+    assert not mark.exists()
+    np.load(tmp_path / "hostile.npy", allow_pickle=True)  # the file is a working attack on the plain reader
+    assert mark.exists()
+
+
+def object_array(items):
+    array = np.empty(len(items), dtype=object)
+    array[:] = items
+    return array
+
+
+LOOP: list = []
+LOOP.append(LOOP)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        object_array([1, "a"]),
+        np.zeros(2, dtype=[("a", "f4")]),
+        np.zeros(2, dtype="M8[s]"),
+        np.dtype("f4"),
+        np.ndarray,
+        {1, 2},
+        1j,
+        LOOP,
+    ],
+    ids=["objects", "structured", "dates", "dtype", "type", "set", "complex", "loop"],
+)
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_what_is_not_plain_data_is_refused(tmp_path, value, protocol):
+    path = tmp_path / "other.npy"
+    write_pickle(path, pickle.dumps(np.array({1: value}, dtype=object), protocol=protocol))
+    with pytest.raises(UserError, match=r"other\.npy: refused"):
+        load_pickled(path)
+
+
+def test_sizes_beyond_the_file_are_refused_before_memory_is_taken(tmp_path):
+    path = tmp_path / "large.npy"
+    outer = pickle.dumps(np.array({1: np.zeros(3, np.uint8)}, dtype=object), protocol=2)
+    head, tail = outer.split(b"K\x03\x85")  # the inner array's shape
+    payloads = [
+        head + b"\x8a\x05\xff\xff\xff\xff\x00\x85" + tail,  # a shape
+        b"\x80\x04\x8e" + struct.pack("<Q", 2**30) + b"abc.",  # the length of bytes
+        b"\x80\x05\x96" + struct.pack("<Q", 2**30) + b"abc.",  # the length of a bytearray
+        b"\x80\x04\x95" + struct.pack("<Q", 2**30) + b"N.",  # the length of a frame
+        b"\x80\x02Nr" + struct.pack("<I", 2**24) + b".",  # an index of the memo
+    ]
+    for payload in payloads:
+        write_pickle(path, payload)
+        tracemalloc.start()
+        with pytest.raises(UserError, match="refused"):
+            load_pickled(path)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < 2**22
+
+
+def test_shared_containers_do_not_unfold(tmp_path):
+    value: list = []
+    for _ in range(6):
+        value = [value] * 1000
+    path = tmp_path / "laughs.npy"
+    write_pickle(path, pickle.dumps(np.array({1: value}, dtype=object), protocol=4))
+    assert len(load_pickled(path)[1]) == 1000
+
+
+def test_every_truncation_is_refused(tmp_path):
+    whole = io.BytesIO()
+    np.save(whole, {3: np.ones((2, 2), np.float32)}, allow_pickle=True)
+    path = tmp_path / "cut.npy"
+    for length in range(len(whole.getvalue())):
+        path.write_bytes(whole.getvalue()[:length])
+        with pytest.raises(UserError, match=r"cut\.npy"):
+            load_pickled(path)
+
+
+@settings(max_examples=300, deadline=None)
+@given(position=st.integers(0), byte=st.integers(0, 255))
+def test_a_changed_byte_never_raises_anything_but_a_user_error(tmp_path_factory, position, byte):
+    stream = io.BytesIO()
+    np.save(stream, {3: np.ones((2, 2), np.float32), 4: np.float64(2)}, allow_pickle=True)
+    data = bytearray(stream.getvalue())
+    data[position % len(data)] = byte
+    path = tmp_path_factory.getbasetemp() / "changed.npy"
+    path.write_bytes(data)
+    try:
+        load_pickled(path)
+    except UserError as error:
+        assert "changed.npy" in str(error)
+
+
+def test_other_files_are_refused_by_name(tmp_path):
+    np.save(tmp_path / "plain.npy", np.zeros((2, 3), np.float32))
+    np.save(tmp_path / "list.npy", object_array([1, 2]), allow_pickle=True)
+    (tmp_path / "text.npy").write_text("hello, this is no array")
+    (tmp_path / "empty.npy").touch()
+    with open(tmp_path / "bare.npy", "wb") as file:
+        pickle.dump({1: 2}, file)
+    for name, found in [
+        ("plain.npy", r"array of float32, shape \(2, 3\)"),
+        ("list.npy", r"shape \(2,\)"),
+        ("text.npy", "expected a .npy file"),
+        ("empty.npy", "expected a .npy file"),
+        ("bare.npy", "expected a .npy file"),
+        ("none.npy", "cannot be read: No such file"),
+    ]:
+        with pytest.raises(UserError, match=f"{name}: .*{found}"):
+            load_pickled(tmp_path / name)

@@ -1,0 +1,76 @@
+"""Log and curves of a run survive a resumption whole; losses that are no numbers are named with their images."""
+
+import re
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from tool.cli import UserError
+from tool.log import LossHistory, RunLog
+
+
+def curve(folder, name):
+    """(step, value) of a scalar, as TensorBoard shows it."""
+    events = EventAccumulator(str(folder)).Reload()
+    return [(event.step, event.value) for event in events.Scalars(name)]
+
+
+def log_steps(folder, *, first_step, steps, offset=0.0):
+    log = RunLog(folder, first_step=first_step)
+    for step in steps:
+        log.scalars(step, {"loss/total": step + offset, "lr": 0.5})
+    log.close()
+
+
+# -- log and curves ----------------------------------------------------------------------------------------------------
+
+
+def test_lines_are_appended_with_their_time(tmp_path, capsys):
+    for text in ("first", "seconde, été"):
+        log = RunLog(tmp_path)
+        log.line(text)
+        log.close()
+    log = RunLog(tmp_path)
+    log.line("quiet", console=False)
+    assert "quiet" in (tmp_path / "log").read_text(encoding="utf-8")  # at once, not only when it is closed
+    log.close()
+    lines = (tmp_path / "log").read_text(encoding="utf-8").splitlines()
+    assert [line.split(" ", 2)[2] for line in lines] == ["first", "seconde, été", "quiet"]
+    assert all(re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d ", line) for line in lines)
+    assert capsys.readouterr().out.split("\n") == ["first", "seconde, été", ""]
+
+
+def test_scalars_are_tensorboards(tmp_path):
+    log_steps(tmp_path, first_step=0, steps=(1, 2, 3))
+    assert curve(tmp_path, "loss/total") == [(1, 1.0), (2, 2.0), (3, 3.0)]
+    assert curve(tmp_path, "lr") == [(1, 0.5), (2, 0.5), (3, 0.5)]
+
+
+def test_a_resumed_run_has_each_step_once_in_its_curve(tmp_path):
+    log_steps(tmp_path, first_step=0, steps=(1, 2, 3, 4, 5))
+    # Killed after step 5, its checkpoint says 3: steps 4 and 5 are done again.
+    log_steps(tmp_path, first_step=3, steps=(4, 5, 6), offset=0.25)
+    assert curve(tmp_path, "loss/total") == [(1, 1.0), (2, 2.0), (3, 3.0), (4, 4.25), (5, 5.25), (6, 6.25)]
+
+
+# -- losses ------------------------------------------------------------------------------------------------------------
+
+
+def test_drained_losses_are_the_mean_since_the_last_time():
+    history = LossHistory()
+    history.add({"total": torch.tensor(3.0), "csc": torch.tensor([2.0], requires_grad=True)}, ["a"])
+    history.add({"total": torch.tensor(4.0), "csc": torch.tensor([5.0], dtype=torch.float64)}, ["b"])
+    assert history.drain() == {"total": 3.5, "csc": 3.5}
+    history.add({"total": torch.tensor(8.0), "csc": torch.tensor([1.0])}, ["c"])
+    assert history.drain() == {"total": 8.0, "csc": 1.0}
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_a_loss_that_is_no_number_is_named_with_the_images_of_its_step(value):
+    history = LossHistory()
+    history.add({"cls": torch.tensor(1.0), "sal": torch.tensor(1.0)}, ["a", "b"])
+    history.add({"cls": torch.tensor(1.0), "sal": torch.tensor(value)}, ["c\n", "d"])
+    history.add({"cls": torch.tensor(float("nan")), "sal": torch.tensor(float("nan"))}, ["e", "f"])
+    with pytest.raises(UserError, match=r"the loss sal is -?(nan|inf) on the images c\\n, d: training stops"):
+        history.drain()

@@ -1,0 +1,187 @@
+"""A small data set in the layout of VOC's development kit, generated: no download, no photographs, no licence to heed.
+
+    python -m voc12.mini --out exps/mini
+
+writes exps/mini/VOC2012 with images, masks, annotations, lists and saliency maps: 580 images in about 5 seconds. What
+the images show, and what makes them hard, is in `voc12.mini_scene`; `voc12.prepare` makes labels and lists from them as
+from the real kit.
+"""
+
+import argparse
+import json
+import tempfile
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+from PIL import Image
+from tqdm import tqdm
+
+from tool.artifact import save_label_map
+from tool.cli import UserError, positive, run_script
+from voc12.classes import CLASSES
+from voc12.mini_scene import Scene, draw_scene
+
+# Counts changes of what is drawn, so that data of another generation is not taken for the same.
+GENERATION = 1
+SETTINGS_FILE = "mini.json"
+JPEG_QUALITY = 92
+# A telling part is then still 4 pixels across.
+MIN_SIZE = 32
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m voc12.mini", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", required=True, help="folder that VOC2012 is written into")
+    parser.add_argument("--seed", type=int, default=0, help="of all that is drawn (default: %(default)s)")
+    parser.add_argument("--train", type=positive, default=120, help="images in train.txt (default: %(default)s)")
+    parser.add_argument(
+        "--train_aug", type=positive, default=480, help="images in trainaug.txt, with train's (default: %(default)s)"
+    )
+    parser.add_argument("--val", type=positive, default=80, help="images in val.txt (default: %(default)s)")
+    parser.add_argument("--test", type=positive, default=20, help="images in test.txt (default: %(default)s)")
+    parser.add_argument(
+        "--size",
+        type=positive,
+        default=128,
+        help="pixels on an image's long side, give or take 15 %% (default: %(default)s)",
+    )
+    return parser.parse_args()
+
+
+def image_id(index: int) -> str:
+    """The id of scene `index`: of VOC's form, but of a year that VOC has not."""
+    return f"3000_{index:06d}"
+
+
+def generate(
+    out: str | Path,
+    *,
+    seed: int = 0,
+    train: int = 120,
+    train_aug: int = 480,
+    val: int = 80,
+    test: int = 20,
+    size: int = 128,
+) -> Path:
+    """Write the data set to `<out>/VOC2012` and return that path.
+
+        JPEGImages/<id>.jpg               all images, RGB
+        saliency/<id>.png                 all, 8-bit grey, 255 = salient
+        SegmentationClass/<id>.png        train and val, palette: 0 background, class + 1, 255 boundary
+        SegmentationClassAug/<id>.png     all but test, likewise
+        Annotations/<id>.xml              all but test, one object for each instance
+        ImageSets/Segmentation/<list>.txt train, trainaug (train is its beginning), val, test
+        mini.json                         the settings
+
+    Scene k depends on (seed, k) alone; trainaug has scenes 0, 1, ..., then come val and test. The same settings give
+    the same bytes (with the same versions of NumPy, OpenCV and Pillow). The folder appears when it is whole. One that
+    is there already with these settings is left as it is.
+
+    Raises `UserError` if a setting makes no sense, if `<out>/VOC2012` holds anything else, or if it cannot be written.
+    """
+    _check_settings(seed=seed, train=train, train_aug=train_aug, size=size)
+    settings = {"generation": GENERATION, "seed": seed, "train": train, "train_aug": train_aug, "val": val,
+                "test": test, "size": size}  # fmt: skip
+    out, root = Path(out), Path(out) / "VOC2012"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if _already_made(root, settings):
+            print(f"{root} holds this data set already; it is left as it is")
+            return root
+        # A sibling of the final name, so that renaming moves no data; our own temporary folder, so that two runs at
+        # once do not meet in it.
+        with tempfile.TemporaryDirectory(prefix=".mini-", dir=out) as temporary:
+            unfinished = Path(temporary) / root.name
+            _write_all(unfinished, settings)
+            unfinished.replace(root)
+    except OSError as error:
+        raise UserError(f"--out {out}: cannot be written to ({error.strerror or error})") from error
+    print(f"wrote {root}: {train_aug} training images ({train} in train), {val} for validation, {test} for test")
+    return root
+
+
+def _check_settings(*, seed: int, train: int, train_aug: int, size: int) -> None:
+    if not 0 <= seed < 2**32:
+        raise UserError(f"--seed {seed}: expected a number from 0 to {2**32 - 1}")
+    if train > train_aug:
+        raise UserError(f"--train {train}: expected at most --train_aug {train_aug}, for train is a part of trainaug")
+    if size < MIN_SIZE:
+        raise UserError(f"--size {size}: expected at least {MIN_SIZE} pixels; the patterns are lost below")
+
+
+def _already_made(root: Path, settings: dict[str, int]) -> bool:
+    """Whether `root` is the data set with these settings; `UserError` if it is anything else but missing or empty."""
+    if not root.exists() or (root.is_dir() and not any(root.iterdir())):
+        return False
+    try:
+        found = json.loads((root / SETTINGS_FILE).read_text())
+    except (OSError, ValueError):
+        raise UserError(f"--out {root}: holds something else already; remove it or name another folder") from None
+    if found != settings:
+        raise UserError(
+            f"--out {root}: holds a generated data set with other settings ({json.dumps(found)}, not "
+            f"{json.dumps(settings)}); remove it or name another folder"
+        )
+    return True
+
+
+def _write_all(root: Path, settings: dict[str, int]) -> None:
+    train, train_aug, val, test = (settings[name] for name in ("train", "train_aug", "val", "test"))
+    first_test = train_aug + val
+    lists = {
+        "train": range(train),
+        "trainaug": range(train_aug),
+        "val": range(train_aug, first_test),
+        "test": range(first_test, first_test + test),
+    }
+    for folder in ("JPEGImages", "saliency", "SegmentationClass", "SegmentationClassAug", "Annotations"):
+        (root / folder).mkdir(parents=True)
+    list_folder = root / "ImageSets" / "Segmentation"
+    list_folder.mkdir(parents=True)
+    for name, indices in lists.items():
+        (list_folder / f"{name}.txt").write_text("".join(f"{image_id(index)}\n" for index in indices))
+
+    for index in tqdm(range(first_test + test), desc="drawing", unit="image", disable=None):
+        scene = draw_scene(settings["seed"], index, size=settings["size"])
+        name = image_id(index)
+        Image.fromarray(scene.image).save(root / "JPEGImages" / f"{name}.jpg", quality=JPEG_QUALITY)
+        Image.fromarray(scene.saliency).save(root / "saliency" / f"{name}.png")
+        if index in lists["test"]:
+            continue
+        save_label_map(root / "SegmentationClassAug" / f"{name}.png", scene.mask)
+        if index in lists["train"] or index in lists["val"]:
+            save_label_map(root / "SegmentationClass" / f"{name}.png", scene.mask)
+        (root / "Annotations" / f"{name}.xml").write_bytes(annotation(name, scene))
+    (root / SETTINGS_FILE).write_text(json.dumps(settings) + "\n")
+
+
+def annotation(name: str, scene: Scene) -> bytes:
+    """The scene's annotation as VOC's development kit writes it; boxes count pixels from 1 and include their ends."""
+    height, width = scene.mask.shape
+    root = ElementTree.Element("annotation")
+
+    def add(parent: ElementTree.Element, **fields: object) -> None:
+        for field, value in fields.items():
+            ElementTree.SubElement(parent, field).text = str(value)
+
+    add(root, folder="VOC2012", filename=f"{name}.jpg")
+    add(ElementTree.SubElement(root, "source"), database="generated", annotation="generated", image="generated")
+    add(ElementTree.SubElement(root, "size"), width=width, height=height, depth=3)
+    add(root, segmented=1)
+    for item in scene.objects:
+        left, top, right, bottom = (edge + 1 for edge in item.box)
+        entry = ElementTree.SubElement(root, "object")
+        add(entry, name=CLASSES[item.class_index], pose="Unspecified", truncated=int(item.truncated), difficult=0)
+        add(ElementTree.SubElement(entry, "bndbox"), xmin=left, ymin=top, xmax=right, ymax=bottom)
+    ElementTree.indent(root, "\t")
+    return ElementTree.tostring(root) + b"\n"
+
+
+def main() -> None:
+    generate(**vars(parse_arguments()))
+
+
+if __name__ == "__main__":
+    run_script(main)
