@@ -86,7 +86,7 @@ def _mean_field(
     crf.addPairwiseBilateral(
         sxy=kernels.bilateral_sxy,
         srgb=kernels.bilateral_srgb,
-        rgbim=np.ascontiguousarray(image),
+        rgbim=np.require(image, requirements=("C", "W")),  # it takes no read-only array, as Pillow's are
         compat=kernels.bilateral_compat,
     )
     return np.array(crf.inference(iterations), np.float32).reshape(len(unary), height, width)

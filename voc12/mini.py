@@ -24,7 +24,8 @@ from voc12.mini_scene import Scene, draw_scene
 # Counts changes of what is drawn, so that data of another generation is not taken for the same.
 GENERATION = 1
 SETTINGS_FILE = "mini.json"
-JPEG_QUALITY = 92
+# Colours at full resolution: halved, as is usual, patterns of two equally bright colours would blur into one.
+JPEG_OPTIONS = {"quality": 92, "subsampling": 0}
 # A telling part is then still 4 pixels across.
 MIN_SIZE = 32
 
@@ -146,7 +147,7 @@ def _write_all(root: Path, settings: dict[str, int]) -> None:
     for index in tqdm(range(first_test + test), desc="drawing", unit="image", disable=None):
         scene = draw_scene(settings["seed"], index, size=settings["size"])
         name = image_id(index)
-        Image.fromarray(scene.image).save(root / "JPEGImages" / f"{name}.jpg", quality=JPEG_QUALITY)
+        Image.fromarray(scene.image).save(root / "JPEGImages" / f"{name}.jpg", **JPEG_OPTIONS)
         Image.fromarray(scene.saliency).save(root / "saliency" / f"{name}.png")
         if index in lists["test"]:
             continue

@@ -26,7 +26,8 @@ PATTERNS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "rows": lambda x, y: np.sin(2 * np.pi * y) > 0,
     "columns": lambda x, y: np.sin(2 * np.pi * x) > 0,
     "diagonals": lambda x, y: np.sin(2 * np.pi * (x + y) * np.sqrt(0.5)) > 0,
-    "checks": lambda x, y: np.sin(2 * np.pi * x) * np.sin(2 * np.pi * y) > 0,
+    # Coarser than the stripes: a cell narrows in two directions.
+    "checks": lambda x, y: np.sin(1.4 * np.pi * x) * np.sin(1.4 * np.pi * y) > 0,
     "dots": lambda x, y: np.sin(2 * np.pi * x) + np.sin(2 * np.pi * y) > 0.7,
     "rings": lambda x, y: np.sin(2 * np.pi * np.hypot(x, y)) > 0,
 }

@@ -23,7 +23,7 @@ from voc12.lists import read_ids
 
 ROOT = Path(__file__).resolve().parents[2]
 AT_ONCE = 2  # commands; each computes on one thread
-TIME_LIMIT = 240  # seconds for one command, after which it is taken to hang
+TIME_LIMIT = 600  # seconds for one command, after which it is taken to hang
 # A net and images so small that a step takes a tenth of a second.
 WIDTH = 0.0625
 TINY = {
@@ -99,11 +99,11 @@ def environment(threads: int = 1, **changes: str) -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": str(threads), **changes}
 
 
-def run(script: str, flags: Flags, *, cwd: Path = ROOT, env: Mapping | None = None) -> subprocess.CompletedProcess:
+def run(script: str, flags: Flags, *, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess:
     """Run a script to its end."""
     return subprocess.run(
         command(script, flags),
-        cwd=cwd,
+        cwd=ROOT,
         env=environment() if env is None else env,
         capture_output=True,
         text=True,

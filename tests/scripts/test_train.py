@@ -141,34 +141,60 @@ def test_every_ablation_gives_other_weights(variants):
 
 
 @pytest.fixture(scope="module")
-def resumed(data, undisturbed, tmp_path_factory):
-    """The folder of a run killed twice, with another number of loader processes each time."""
-    work_dir = tmp_path_factory.mktemp("resumed")
-    flags = {**TINY, **data.for_training(), **STEPS_OF_RUN, "--work_dir": work_dir, "--resume": ()}
-    last = work_dir / "hsc" / "last.ckpt"
-    for step, num_workers in ((4, 2), (10, 0)):
-        run_until_killed(
-            "train_voc.py",
-            {**flags, "--num_workers": num_workers},
-            kill_when=lambda step=step: last.exists() and load(last)["step"] >= step,
-        )
-        assert step <= load(last)["step"] < STEPS
-        assert not (work_dir / "hsc" / "hsc.pth").exists()
-    assert_succeeded(run("train_voc.py", {**flags, "--num_workers": 2}))
+def finetuned(data, undisturbed, tmp_path_factory):
+    """The folder of an undisturbed run as released, from weights: frozen norms and stem, and dropout."""
+    work_dir = tmp_path_factory.mktemp("finetuned")
+    flags = {**TINY, **data.for_training(), **STEPS_OF_RUN, **finetuning(undisturbed), "--work_dir": work_dir}
+    assert_succeeded(run("train_voc.py", flags))
     return work_dir / "hsc"
 
 
-def test_a_run_that_was_killed_ends_with_the_weights_of_one_that_was_not(undisturbed, resumed):
-    assert_same(load(resumed / "hsc.pth"), load(undisturbed / "hsc.pth"))
-    assert (resumed / "hsc.pth").read_bytes() == (undisturbed / "hsc.pth").read_bytes()
+def finetuning(undisturbed):
+    return {"--weights": undisturbed / "hsc.pth", "--from_scratch": None}
+
+
+@pytest.fixture(scope="module")
+def resumed(data, undisturbed, tmp_path_factory):
+    """The folders of the same two runs, each killed and gone on with, with another number of loader processes."""
+
+    def job(changes, step, num_workers):
+        work_dir = tmp_path_factory.mktemp("resumed")
+        flags = {**TINY, **data.for_training(), **STEPS_OF_RUN, **changes, "--work_dir": work_dir, "--resume": ()}
+        last = work_dir / "hsc" / "last.ckpt"
+
+        def train():
+            run_until_killed(
+                "train_voc.py",
+                {**flags, "--num_workers": num_workers},
+                kill_when=lambda: last.exists() and load(last)["step"] >= step,
+            )
+            assert step <= load(last)["step"] < STEPS
+            assert not (work_dir / "hsc" / "hsc.pth").exists()
+            assert_succeeded(run("train_voc.py", {**flags, "--num_workers": 2 - num_workers}))
+            return work_dir / "hsc"
+
+        return train
+
+    return run_all({"from scratch": job({}, 4, 2), "from weights": job(finetuning(undisturbed), 8, 0)})
+
+
+@pytest.fixture(params=["from scratch", "from weights"])
+def killed_and_not(request, resumed, undisturbed, finetuned):
+    return resumed[request.param], undisturbed if request.param == "from scratch" else finetuned
+
+
+def test_a_run_that_was_killed_ends_with_the_weights_of_one_that_was_not(killed_and_not):
+    killed, undisturbed = killed_and_not
+    assert_same(load(killed / "hsc.pth"), load(undisturbed / "hsc.pth"))
+    assert (killed / "hsc.pth").read_bytes() == (undisturbed / "hsc.pth").read_bytes()
     expected = load(undisturbed / "last.ckpt")
     assert expected["step"] == STEPS and expected["optimizer"]["state"] and expected["criterion"]
-    assert_same(load(resumed / "last.ckpt"), expected)
-    assert file_names(resumed) == FILES
+    assert_same(load(killed / "last.ckpt"), expected)
+    assert file_names(killed) == FILES
 
 
-def test_a_run_that_was_killed_has_the_curves_of_one_that_was_not(undisturbed, resumed):
-    expected, actual = scalars(undisturbed), scalars(resumed)
+def test_a_run_that_was_killed_has_the_curves_of_one_that_was_not(killed_and_not):
+    actual, expected = map(scalars, killed_and_not)
     for name in set(expected) - {"images_per_s"}:
         assert actual[name] == expected[name]
 
@@ -242,11 +268,8 @@ def test_iter_size_repeats_steps_and_does_not_accumulate(repeated):
     assert_same(load(repeated["3 x 2"] / "hsc.pth"), load(repeated["6 x 1"] / "hsc.pth"))
 
 
-def test_norms_and_stem_stay_as_they_were_loaded_and_all_else_moves(data, undisturbed, tmp_path):
-    loaded = undisturbed / "hsc.pth"
-    flags = {**TINY, **data.for_training(), **TWO_STEPS, "--work_dir": tmp_path}
-    assert_succeeded(run("train_voc.py", {**flags, "--weights": loaded, "--from_scratch": None}))
-    before, after = load(loaded), load(tmp_path / "hsc" / "hsc.pth")
+def test_norms_and_stem_stay_as_they_were_loaded_and_all_else_moves(undisturbed, finetuned):
+    before, after = load(undisturbed / "hsc.pth"), load(finetuned / "hsc.pth")
     fresh = released_state_dict(build_network("resnet38_hsc", width=WIDTH))
     norms = {name.rpartition(".")[0] for name in before if name.endswith("running_mean")}
     assert "bn7" in norms

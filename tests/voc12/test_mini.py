@@ -1,7 +1,5 @@
 """`python -m voc12.mini`: the generated data set's layout, its agreement with itself, and that it can be had again."""
 
-import os
-import signal
 import subprocess
 import sys
 import time
@@ -21,7 +19,7 @@ from voc12.labels import labels_from_annotations
 from voc12.lists import read_ids
 from voc12.mini import generate, image_id
 from voc12.mini_look import LOOKS, SILHOUETTES
-from voc12.mini_scene import draw_scene, main_class
+from voc12.mini_scene import _Pose, _resolve_occlusion, _Thing, draw_scene, main_class
 from voc12.mini_texture import BACKGROUNDS, PATTERNS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -180,6 +178,20 @@ def test_no_scene_loses_its_main_class_or_labels_an_object_that_cannot_be_seen(s
         assert {c + 1 for c in classes} == set(np.unique(scene.mask)) - {0, IGNORE}
 
 
+def test_objects_in_front_hide_those_behind_and_the_all_but_hidden_are_dropped():
+    def box(class_index: int, left: int, right: int) -> _Thing:
+        cover = np.zeros((40, 100), np.float32)
+        cover[5:35, left:right] = 1
+        return _Thing(class_index, _Pose(np.zeros(2), np.eye(2)), cover)
+
+    # Class 1 shows a tenth of itself; class 2 shows 5 columns of 30, too few once the border has taken 2.
+    front, tenth, narrow, half = box(0, 0, 40), box(1, 4, 44), box(2, 15, 45), box(3, 20, 60)
+    visible, kept = _resolve_occlusion([front, tenth, narrow, half], unit=1)
+    assert [thing.class_index for thing in kept] == [0, 3]
+    assert (visible[0] == front.inside).all()
+    assert (visible[1] == (half.inside & ~front.inside)).all()
+
+
 def test_saliency_covers_most_of_the_objects_but_errs_on_both_sides(voc):
     agreement, missed, unlabelled = [], 0, 0
     for name in annotated(voc):
@@ -265,11 +277,13 @@ def test_a_killed_run_leaves_no_data_set_and_the_next_one_is_whole(tmp_path):
     process = subprocess.Popen(
         command(tmp_path, {"train_aug": 100_000}), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    while not list(tmp_path.glob(".mini-*/VOC2012/JPEGImages/*.jpg")):
-        assert process.poll() is None
-        time.sleep(0.02)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    try:
+        while not list(tmp_path.rglob("*.jpg")):
+            assert process.poll() is None
+            time.sleep(0.02)
+    finally:
+        process.kill()
+        process.wait()
     assert not (tmp_path / "VOC2012").exists()
     voc = generate(tmp_path, train=1, train_aug=2, val=1, test=1, size=32)
     assert len(list((voc / "JPEGImages").iterdir())) == 4
