@@ -120,7 +120,7 @@ class NetworkProcess:
     @classmethod
     def start(cls, devices: SimpleQueue, args: argparse.Namespace) -> None:
         cls.device = torch.device(devices.get())
-        torch.set_num_threads(max((os.cpu_count() or 1) // args.processes, 1))
+        torch.set_num_threads(max(torch.get_num_threads() // args.processes, 1))
         cls.net = load_net(args).to(cls.device)
 
 

@@ -133,7 +133,7 @@ def _place_objects(rng: np.random.Generator, classes: list[int], height: int, wi
     frame = np.array([width, height])
     for class_index in classes:
         look = LOOKS[class_index]
-        side = rng.uniform(*((0.42, 0.72) if len(classes) == 1 else (0.34, 0.56))) * np.sqrt(height * width)
+        side = rng.uniform(*((0.5, 0.8) if len(classes) == 1 else (0.42, 0.64))) * np.sqrt(height * width)
         half = 0.5 * side * np.array([np.sqrt(look.aspect), 1 / np.sqrt(look.aspect)])
         half *= min(1, 0.48 * width / half[0], 0.48 * height / half[1])
         # One object in five may stick out of the frame, by up to 0.6 of its half; of the others at most turned corners.
@@ -213,7 +213,7 @@ def _offsets(centre: np.ndarray, height: int, width: int) -> tuple[np.ndarray, n
 
 
 def _paint_object(rng: np.random.Generator, canvas: np.ndarray, thing: _Thing, unit: float) -> None:
-    """The plain body, and on it the telling part: a disc of the class's pattern, a quarter of the object's area."""
+    """The plain body, and on it the telling part: a disc of the class's pattern, a third of the object's area."""
     height, width = canvas.shape[:2]
     look = LOOKS[thing.class_index]
     body = np.array(look.body) + rng.uniform(-22, 22) + rng.uniform(-22, 22, size=3)
@@ -222,13 +222,13 @@ def _paint_object(rng: np.random.Generator, canvas: np.ndarray, thing: _Thing, u
 
     outline = SILHOUETTES[look.silhouette]
     area = cv2.contourArea(outline.astype(np.float32)) * abs(np.linalg.det(thing.pose.matrix))
-    radius = max(np.sqrt(rng.uniform(0.2, 0.28) * area / np.pi), MIN_PART_UNITS * unit / 2)
+    radius = max(np.sqrt(rng.uniform(0.28, 0.34) * area / np.pi), MIN_PART_UNITS * unit / 2)
     centre = thing.pose.centre + thing.pose.matrix @ np.array(look.part)
     axes = thing.pose.matrix / np.linalg.norm(thing.pose.matrix, axis=0)
     disc = _Pose(centre, radius * axes).cover(SILHOUETTES["ellipse"], height, width)
 
     x, y = _offsets(centre, height, width)
-    period = rng.uniform(8, 11) * unit
+    period = rng.uniform(10, 14) * unit
     along, across = ((axes[0, i] * x + axes[1, i] * y) / period for i in (0, 1))
     first, second = (np.array(colour) + rng.uniform(-12, 12, size=3) for colour in look.colours)
     _paint(canvas, two_coloured(look.pattern, along, across, first, second), np.minimum(disc, thing.cover))
