@@ -28,6 +28,7 @@ test: env
 
 lint: env
 	"$(RUN)" -m ruff check .
+	"$(RUN)" -m ruff format --check .
 
 bench: env
 	"$(RUN)" -m benchmark.eval_curve

@@ -9,26 +9,21 @@ import argparse
 import json
 import os
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
-from torch import nn
-from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 
-from method.hsc.build import ABLATIONS, configure
-from method.hsc.config import METHODS, HSCConfig
-from method.hsc.criterion import HSCCriterion
-from method.hsc.engine import train
+from method.hsc.build import ABLATIONS, build_training, configure
+from method.hsc.config import METHODS
+from method.hsc.engine import classifier_precision, train
 from network import build_network, resolve_network
 from network.backbones import BACKBONES
-from network.weights import load_released_state_dict, load_weights, released_state_dict
+from network.weights import load_weights, released_state_dict
 from tool.artifact import atomic_file
 from tool.checkpoint import load_checkpoint, save_checkpoint
 from tool.cli import UserError, add_switch, positive, raise_problems, require_folder, run_script
 from tool.device import resolve_device
 from tool.log import RunLog
-from tool.optim import parameter_groups, polynomial_schedule
 from voc12.dataset import EpochSampler, TrainingSet, check_training_files
 from voc12.labels import load_labels
 from voc12.lists import read_ids
@@ -106,6 +101,9 @@ def check_arguments(args: argparse.Namespace) -> None:
             raise UserError(f"--{flag} {getattr(args, flag)}: expected a share from 0 to 1")
     if args.resize_size[0] > args.resize_size[1]:
         raise UserError(f"--resize_size {args.resize_size[0]} {args.resize_size[1]}: expected the smaller number first")
+    for flag in ("lr", "wt_dec", "momentum", "num_workers"):
+        if not getattr(args, flag) >= 0:
+            raise UserError(f"--{flag} {getattr(args, flag)}: expected a number of at least 0")
     if not args.width > 0:
         raise UserError(f"--width {args.width}: expected a positive channel multiplier")
     if not 0 <= args.seed < 2**32:
@@ -136,26 +134,11 @@ def read_data(args: argparse.Namespace) -> tuple[list[str], dict]:
     return ids, labels
 
 
-class Training(NamedTuple):
-    """Everything that a step changes."""
-
-    net: nn.Module
-    criterion: HSCCriterion
-    optimizer: torch.optim.Optimizer
-    schedule: LRScheduler
-
-
-def build(args: argparse.Namespace, config: HSCConfig, *, num_images: int, device: torch.device) -> Training:
-    """The net with random weights, its criterion, and the released optimiser."""
-    torch.manual_seed(args.seed)
-    net = build_network(config.network, backbone=args.backbone, width=args.width, frozen=not args.from_scratch)
-    criterion = HSCCriterion(config)
-    net.to(device)
-    criterion.to(device)
-    groups = parameter_groups(net, head_layers=net.head_layers, lr=args.lr, weight_decay=args.wt_dec)
-    optimizer = torch.optim.SGD(groups, lr=args.lr, momentum=args.momentum)
-    schedule = polynomial_schedule(optimizer, max_step=num_images // args.batch_size * args.max_epoches)
-    return Training(net, criterion, optimizer, schedule)
+def read_validation(args: argparse.Namespace, labels: dict) -> list[str]:
+    """The ids of `--val_list`, after their images and labels have been looked at."""
+    ids = read_ids(args.val_list, "--val_list")
+    check_training_files(ids, image_root=args.data_root, saliency_root=None, labels=labels)
+    return ids
 
 
 def settings_of(args: argparse.Namespace) -> dict:
@@ -171,19 +154,12 @@ def find_checkpoint(args: argparse.Namespace, folder: Path) -> dict | None:
     if not args.resume:
         raise UserError(f"{last}: this run exists; pass --resume to go on with it, or another --session")
     checkpoint = load_checkpoint(last, "--resume")
+    if not isinstance(checkpoint, dict) or not {"settings", "step"} <= checkpoint.keys():
+        raise UserError(f"--resume: {last} is no checkpoint of this script; take another --session")
     then, now = checkpoint["settings"], settings_of(args)
     changed = [f"--{name}: {then.get(name)} then, {now[name]} now" for name in now if then.get(name) != now[name]]
     raise_problems(f"--resume: {last} was trained with other settings; restore them or take another --session", changed)
     return checkpoint
-
-
-def restore(training: Training, checkpoint: dict) -> int:
-    """Take over a checkpoint's state; the number of steps it had done."""
-    load_released_state_dict(training.net, checkpoint["model"], source="last.ckpt")
-    training.criterion.load_state_dict(checkpoint["criterion"])
-    training.optimizer.load_state_dict(checkpoint["optimizer"])
-    training.schedule.load_state_dict(checkpoint["schedule"])
-    return checkpoint["step"]
 
 
 def make_folder(args: argparse.Namespace, folder: Path) -> None:
@@ -196,76 +172,77 @@ def make_folder(args: argparse.Namespace, folder: Path) -> None:
         raise UserError(f"--work_dir {folder}: cannot be written ({error.strerror})") from error
 
 
+def make_loader(
+    args: argparse.Namespace, ids: list[str], labels: dict, *, steps: range, pin_memory: bool
+) -> DataLoader:
+    """The batches of `steps`, the same whatever was run before and however many processes read."""
+    dataset = TrainingSet(
+        ids,
+        image_root=args.data_root,
+        saliency_root=args.saliency_root,
+        labels=labels,
+        augmentation=TrainingAugmentation(crop_size=args.crop_size, resize=tuple(args.resize_size)),
+        seed=args.seed,
+    )
+    sampler = EpochSampler(len(ids), args.batch_size, seed=args.seed, start_step=steps.start, num_steps=len(steps))
+    workers = min(args.num_workers, os.cpu_count() or 1)
+    return DataLoader(dataset, batch_sampler=sampler, num_workers=workers, pin_memory=pin_memory)
+
+
 def main() -> None:
     args = parse_arguments()
     check_arguments(args)
     device = resolve_device(args.device)
     folder = Path(args.work_dir) / args.session
     ids, labels = read_data(args)
-    config = configure(
-        args.method,
-        without=args.without,
-        overlap=args.tau,
-        foreground_share=args.alpha,
-        second_view=args.view2_size,
-    )
+    val_ids = read_validation(args, labels) if args.eval else []
     checkpoint = find_checkpoint(args, folder)
-    training = build(args, config, num_images=len(ids), device=device)
+
+    torch.manual_seed(args.seed)
+    config = configure(
+        args.method, without=args.without, overlap=args.tau, foreground_share=args.alpha, second_view=args.view2_size
+    )
+    net = build_network(config.network, backbone=args.backbone, width=args.width, frozen=not args.from_scratch)
+    training = build_training(
+        net.to(device),
+        config,
+        lr=args.lr,
+        momentum=args.momentum,
+        weight_decay=args.wt_dec,
+        max_step=len(ids) // args.batch_size * args.max_epoches,
+    )
+    first_step = 0
     if checkpoint is not None:
-        first_step, start = restore(training, checkpoint), "resumed"
+        training.restore(checkpoint)
+        first_step, start = checkpoint["step"], "resumed"
     else:
-        first_step, start = 0, "random weights" if args.weights == "none" else load_weights(training.net, args.weights)
+        start = "random weights" if args.weights == "none" else load_weights(net, args.weights)
     make_folder(args, folder)
 
     num_steps = args.max_iters * args.iter_size
-    loader = DataLoader(
-        TrainingSet(
-            ids,
-            image_root=args.data_root,
-            saliency_root=args.saliency_root,
-            labels=labels,
-            augmentation=TrainingAugmentation(crop_size=args.crop_size, resize=tuple(args.resize_size)),
-            seed=args.seed,
-        ),
-        batch_sampler=EpochSampler(
-            len(ids), args.batch_size, seed=args.seed, start_step=first_step, num_steps=num_steps - first_step
-        ),
-        num_workers=min(args.num_workers, os.cpu_count() or 1),
-        pin_memory=device.type == "cuda",
-        persistent_workers=False,
-    )
-
-    def save(step: int) -> None:
-        state = {
-            "model": released_state_dict(training.net),
-            "criterion": training.criterion.state_dict(),
-            "optimizer": training.optimizer.state_dict(),
-            "schedule": training.schedule.state_dict(),
-            "step": step,
-            "settings": settings_of(args),
-        }
-        save_checkpoint(folder / "last.ckpt", state)
-
     log = RunLog(folder, first_step=first_step)
     log.line(f"{args.method}: {start}; step {first_step} of {num_steps}, {len(ids)} images, on {device}")
+    steps = range(first_step, num_steps)
     train(
-        training.net,
-        training.criterion,
-        loader,
-        training.optimizer,
-        training.schedule,
+        training,
+        make_loader(args, ids, labels, steps=steps, pin_memory=device.type == "cuda"),
         device=device,
-        first_step=first_step,
-        num_steps=num_steps,
+        steps=steps,
         seed=args.seed,
         log=log,
         log_every=args.log_every,
-        save=save,
+        save=lambda step: save_checkpoint(
+            folder / "last.ckpt", {**training.state(), "step": step, "settings": settings_of(args)}
+        ),
         save_every=args.save_every,
     )
     weights = folder / f"{args.session}.pth"
-    save_checkpoint(weights, released_state_dict(training.net))
+    save_checkpoint(weights, released_state_dict(net))
     log.line(f"weights: {weights}")
+    if args.eval:
+        precision = classifier_precision(net, val_ids, image_root=Path(args.data_root), labels=labels, device=device)
+        log.line(f"image labels of {args.val_list}: mean average precision {100 * precision:.2f} %")
+        log.scalars(num_steps, {"val/mean_average_precision": precision})
     log.close()
 
 

@@ -9,10 +9,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # Each package may import itself and what comes after it.
 ORDER = ["method", "segmentation", "network", "voc12", "tool"]
 SCRIPTS = ["train_voc", "inference", "eval", "demo"]
-SOURCES = [
-    path
-    for path in sorted([*ROOT.glob("*.py"), *(file for package in ORDER for file in (ROOT / package).rglob("*.py"))])
-]
+SOURCES = sorted([*ROOT.glob("*.py"), *(file for package in ORDER for file in (ROOT / package).rglob("*.py"))])
 
 
 def imported_modules(path: Path) -> set[str]:

@@ -59,9 +59,7 @@ def boolean(text: str) -> bool:
 
 def add_switch(parser: argparse._ActionsContainer, *names: str, default: bool, help: str) -> None:
     """Add a boolean flag that works bare (`--eval`) and with a value (`--eval False`)."""
-    parser.add_argument(
-        *names, nargs="?", const=True, default=default, type=boolean, metavar="True|False", help=help
-    )
+    parser.add_argument(*names, nargs="?", const=True, default=default, type=boolean, metavar="True|False", help=help)
 
 
 def positive(text: str) -> int:

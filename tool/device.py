@@ -17,6 +17,8 @@ def resolve_device(name: str | None, flag: str = "--device") -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise UserError(f"{flag} {name}: expected cpu, cuda or cuda:N") from error
+    if device.type not in ("cpu", "cuda"):
+        raise UserError(f"{flag} {name}: expected cpu, cuda or cuda:N")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UserError(f"{flag} {name}: this machine has {torch.cuda.device_count()} GPUs; use --device cpu")
     return device

@@ -20,7 +20,7 @@ class RunLog:
     def __init__(self, folder: Path, *, first_step: int = 0) -> None:
         self.file = open(folder / "log", "a", encoding="utf-8")  # noqa: SIM115, open as long as the run
         # Events past the checkpoint that a killed run left are dropped from the curves.
-        self.tensorboard = SummaryWriter(str(folder), purge_step=first_step)
+        self.tensorboard = SummaryWriter(str(folder), purge_step=first_step + 1)
 
     def line(self, text: str, *, console: bool = True) -> None:
         """Append `text` with the time; on the console it does not break the progress bar."""
@@ -32,6 +32,7 @@ class RunLog:
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         for name, value in values.items():
             self.tensorboard.add_scalar(name, value, step)
+        self.tensorboard.flush()  # a run that is killed keeps its curves
 
     def close(self) -> None:
         self.tensorboard.close()

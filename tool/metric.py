@@ -86,3 +86,15 @@ def _check_target(target: np.ndarray, shape: tuple[int, ...], num_labels: int) -
         raise ValueError(f"expected ground truth of the prediction's shape {shape}, got {target.shape}")
     if np.any((target >= num_labels) & (target != IGNORE)) or target.dtype.kind not in "iu" or np.any(target < 0):
         raise ValueError(f"expected integer ground truth of 0 to {num_labels - 1} or {IGNORE}")
+
+
+def mean_average_precision(scores: np.ndarray, truth: np.ndarray) -> float:
+    """Mean over the classes that occur of the mean precision at their images' ranks, 0..1.
+
+    scores: float (N, C), any range; ties keep the images' order. truth: (N, C), 1 where image n has class c.
+    """
+    order = np.argsort(-scores, axis=0, kind="stable")
+    hits = np.take_along_axis(truth, order, axis=0) > 0
+    precision = np.cumsum(hits, axis=0) / np.arange(1, len(hits) + 1)[:, None]
+    occurs = hits.any(axis=0)
+    return float(((precision * hits).sum(0)[occurs] / hits.sum(0)[occurs]).mean())

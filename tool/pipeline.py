@@ -30,7 +30,18 @@ class Stage:
         """Keep every process busy, and no more jobs in the pool than that takes."""
         while self.waiting and len(self.running) < self.workers + AHEAD:
             image_id, *arguments = self.waiting.popleft()
-            self.running[self.pool.submit(self.work, image_id, *arguments)] = image_id
+            try:
+                self.running[self.pool.submit(self.work, image_id, *arguments)] = image_id
+            except BrokenProcessPool as error:
+                raise self.died() from error
+
+    def died(self) -> UserError:
+        """What to say when a process of the pool is gone."""
+        held = ", ".join(printable(image_id) for image_id in self.running.values())
+        return UserError(
+            f"a {self.name} process died, killed or out of memory; its pool held {held};"
+            " run the command again to go on, with fewer processes if memory is short"
+        )
 
 
 def run_stages(first: Stage, second: Stage, *, follow_up: Callable[[str], tuple | None]) -> list[str]:
@@ -61,11 +72,7 @@ def run_stages(first: Stage, second: Stage, *, follow_up: Callable[[str], tuple 
             except UserError as error:
                 problems.append(str(error))
             except BrokenProcessPool as error:
-                held = ", ".join(printable(image_id) for image_id in stage.running.values())
-                raise UserError(
-                    f"a {stage.name} process died, killed or out of memory; its pool held {held};"
-                    " run the command again to go on, with fewer processes if memory is short"
-                ) from error
+                raise stage.died() from error
             else:
                 job = follow_up(stage.running[future]) if stage is first else None
                 if job is not None:

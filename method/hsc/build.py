@@ -1,8 +1,17 @@
-"""From a command line to what the engine trains: the method's config and its net."""
+"""From a command line to what the engine trains: the method's config, its net, criterion and optimiser, their state."""
 
 from dataclasses import replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from method.hsc.config import METHODS, HSCConfig
+from method.hsc.criterion import HSCCriterion
+from network.weights import load_released_state_dict, released_state_dict
+from tool.optim import parameter_groups, polynomial_schedule
 
 ABLATIONS = ("rsc", "csc", "psc", "bank", "cross")
 
@@ -25,3 +34,44 @@ def configure(
         second_view=second_view if config.second_view is not None else None,
         saliency=replace(config.saliency, overlap=overlap, foreground_share=foreground_share),
     )
+
+
+class Training(NamedTuple):
+    """Everything that a step changes."""
+
+    net: nn.Module
+    criterion: HSCCriterion
+    optimizer: Optimizer
+    schedule: LRScheduler
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds of it: tensors and plain values, the net under its released names."""
+        return {
+            "model": released_state_dict(self.net),
+            "criterion": self.criterion.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take over what `state` returned; raises `UserError` if the net differs."""
+        load_released_state_dict(self.net, state["model"], source="last.ckpt")
+        self.criterion.load_state_dict(state["criterion"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+
+
+def build_training(
+    net: nn.Module, config: HSCConfig, *, lr: float, momentum: float, weight_decay: float, max_step: int
+) -> Training:
+    """`net` with its criterion (on the net's device) and the released optimiser.
+
+    Args:
+        lr: of backbone weights. momentum: **Q** 5e-4 as released, 0.9 is the sane value. max_step: steps over which
+            the rate decays.
+    """
+    device = next(net.parameters()).device
+    groups = parameter_groups(net, head_layers=net.head_layers, lr=lr, weight_decay=weight_decay)
+    optimizer = torch.optim.SGD(groups, lr=lr, momentum=momentum)
+    schedule = polynomial_schedule(optimizer, max_step=max_step)
+    return Training(net, HSCCriterion(config).to(device), optimizer, schedule)

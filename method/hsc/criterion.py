@@ -132,7 +132,5 @@ class HSCCriterion(nn.Module):
             "psc": pixel_contrast(feat_pixel, score, pseudo, label, banks.pixel_bank, **switches),
         }
         loss = {name: result.loss for name, result in results.items()}
-        banks.move(
-            class_bank=results["csc"].bank, region_bank=results["rsc"].bank, pixel_bank=results["psc"].bank
-        )
+        banks.move(class_bank=results["csc"].bank, region_bank=results["rsc"].bank, pixel_bank=results["psc"].bank)
         return loss

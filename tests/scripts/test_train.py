@@ -333,7 +333,7 @@ def test_an_image_that_only_decoding_finds_damaged_is_named(stopped, data, name)
 
 
 def leave_a_temporary_file(folder):
-    (folder / ".0123456789abcdef.tmp").write_bytes(b"half a checkpoint")
+    (folder / ".hsc.pth.tmp").write_bytes(b"half a checkpoint")
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tool.artifact import load_cam, load_label_map
-from tool.metric import iou, label_counts, threshold_counts
+from tool.metric import iou, label_counts, mean_average_precision, threshold_counts
 from voc12.lists import read_ids
 
 LABELS = 21
@@ -138,3 +138,10 @@ def test_the_golden_scores_are_reproduced(golden):
         score = 100 * iou(counts[name])
         np.testing.assert_allclose([*score, score.mean()], list(expected[name].values()), rtol=0, atol=1e-6)
     np.testing.assert_allclose(100 * iou(counts["curve"]).mean(1), expected["curve"], rtol=0, atol=1e-6)
+
+
+def test_mean_average_precision_is_the_mean_precision_at_the_hits_over_the_classes_that_occur():
+    scores = np.array([[0.9, 0.1, 0.5], [0.8, 0.7, 0.5], [0.1, 0.3, 0.5], [0.2, 0.9, 0.5]])
+    truth = np.array([[1, 0, 0], [0, 1, 0], [1, 0, 0], [1, 1, 0]])
+    # Class 0 ranks hit, miss, hit, hit; class 1 hit, hit, miss, miss; class 2 occurs nowhere.
+    assert mean_average_precision(scores, truth) == pytest.approx(((1 + 2 / 3 + 3 / 4) / 3 + 1) / 2)

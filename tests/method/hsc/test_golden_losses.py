@@ -40,11 +40,15 @@ def maps(meta):
     }
 
 
-def criterion_with_golden_banks(seed: int, config: HSCConfig | None = None) -> HSCCriterion:
-    criterion = HSCCriterion(config or HSCConfig())
+def load_golden_banks(criterion: HSCCriterion, seed: int) -> None:
     for name, (offset, shape) in BANKS.items():
         rows = torch.stack([rnd(seed + offset + view, *shape) for view in range(2)])
         getattr(criterion.banks, BANK_BUFFERS[name]).copy_(rows)
+
+
+def criterion_with_golden_banks(seed: int) -> HSCCriterion:
+    criterion = HSCCriterion(HSCConfig())
+    load_golden_banks(criterion, seed)
     return criterion
 
 

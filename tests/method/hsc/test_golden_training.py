@@ -4,12 +4,13 @@ import numpy as np
 import torch
 from torch import nn
 
+from method.hsc.build import build_training
+from method.hsc.config import HSCConfig
 from method.hsc.engine import training_step
 from network import build_network
 from network.weights import released_state_dict
 from tests.golden_inputs import assert_golden, fill, uni
-from tests.method.hsc.test_golden_losses import criterion_with_golden_banks
-from tool.optim import parameter_groups, polynomial_schedule
+from tests.method.hsc.test_golden_losses import load_golden_banks
 
 SLICES = {
     "fc8.weight": np.s_[:, ::64, 0, 0],
@@ -46,12 +47,10 @@ def test_losses_and_updates_of_three_steps(golden, meta):
     net.train()
     before = {name: state[name][SLICES[name]].clone() for name in SLICES}
 
-    criterion = criterion_with_golden_banks(meta["seed"])
-    groups = parameter_groups(net, head_layers=net.head_layers, lr=1e-4, weight_decay=5e-4)
-    optimizer = torch.optim.SGD(groups, lr=1e-4, momentum=5e-4)
-    schedule = polynomial_schedule(optimizer, max_step=20)
+    training = build_training(net, HSCConfig(), lr=1e-4, momentum=5e-4, weight_decay=5e-4, max_step=20)
+    load_golden_banks(training.criterion, meta["seed"])
     for step, golden_losses in enumerate(expected["losses"]):
-        losses = training_step(net, criterion, optimizer, schedule, **batch(meta["seed"], step))
+        losses = training_step(training, **batch(meta["seed"], step))
         actual = [float(losses[name]) for name in expected["names"]]
         assert_golden(actual, golden_losses, atol=0)
 
