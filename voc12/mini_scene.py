@@ -122,7 +122,7 @@ def _choose_classes(rng: np.random.Generator, first: int) -> list[int]:
     neighbours = [c for c in range(NUM_CLASSES) if LOOKS[c].background == LOOKS[first].background]
     classes = [first]
     for _ in range(rng.choice(3, p=OBJECT_COUNT_SHARES)):
-        kind = rng.choice(4, p=(0.25, 0.3, 0.3, 0.15))
+        kind = rng.choice(4, p=(0.3, 0.1, 0.4, 0.2))
         classes.append((first, PERSON, int(rng.choice(neighbours)), int(rng.integers(NUM_CLASSES)))[kind])
     return classes
 
