@@ -32,13 +32,15 @@ RUNS = {
     "hsc": ("resnet38_hsc", 600),
 }
 QUICK_STEPS = 4
+QUICK_DATA = ["--train", "8", "--train_aug", "24", "--val", "4", "--test", "2"]
+IMAGE_SIZE = 96
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Generate, train, infer and score, in minutes on a CPU.")
     parser.add_argument("--out", type=Path, default=Path("exps/demo"), help="everything goes there (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the data and of training (%(default)s)")
-    add_switch(parser, "--quick", default=False, help="four steps a method, to see that all of it runs (False)")
+    add_switch(parser, "--quick", default=False, help="few images and steps, to see that all of it runs (False)")
     parser.add_argument(
         "--methods", nargs="+", choices=RUNS, default=["cls", "eps", "hsc"], help="to train and compare (cls eps hsc)"
     )
@@ -54,11 +56,11 @@ def run(*command: object) -> None:
         raise UserError(f"demo: {words[0]} ended with exit code {code}; what it said stands above")
 
 
-def make_data(out: Path, seed: int) -> Path:
+def make_data(out: Path, *, seed: int, quick: bool) -> Path:
     """Generate the data set and its lists; the VOC root."""
     data = out / "data"
     voc = data / "VOC2012"
-    run("-m", "voc12.mini", "--out", data, "--seed", seed)
+    run("-m", "voc12.mini", "--out", data, "--seed", seed, "--size", IMAGE_SIZE, *(QUICK_DATA if quick else []))
     run("-m", "voc12.prepare", "--voc12_root", voc, "--saliency_root", voc / "saliency", "--out", data)
     return voc
 
@@ -102,7 +104,7 @@ def main() -> None:
     args = parse_arguments()
     started = time.perf_counter()
     out = args.out.resolve()
-    voc = make_data(out, args.seed)
+    voc = make_data(out, seed=args.seed, quick=args.quick)
     rows, results = [], {}
     for method in args.methods:
         begin = time.perf_counter()
