@@ -88,6 +88,7 @@ def parse_arguments() -> argparse.Namespace:
         "--resize_size", type=positive, nargs=2, default=[448, 768], metavar=("MIN", "MAX"),
         help="longer side of an image before the crop, pixels (448 768)",
     )  # fmt: skip
+    recipe.add_argument("--contrast_start", type=int, default=0, help="steps before rsc, csc, psc join (%(default)s)")
     recipe.add_argument("--view2_size", type=positive, default=128, help="second view's side, pixels (%(default)s)")
     args = parser.parse_args()
     args.session = args.session or args.method
@@ -101,7 +102,7 @@ def check_arguments(args: argparse.Namespace) -> None:
             raise UserError(f"--{flag} {getattr(args, flag)}: expected a share from 0 to 1")
     if args.resize_size[0] > args.resize_size[1]:
         raise UserError(f"--resize_size {args.resize_size[0]} {args.resize_size[1]}: expected the smaller number first")
-    for flag in ("lr", "wt_dec", "momentum", "num_workers"):
+    for flag in ("lr", "wt_dec", "momentum", "num_workers", "contrast_start"):
         if not getattr(args, flag) >= 0:
             raise UserError(f"--{flag} {getattr(args, flag)}: expected a number of at least 0")
     if not args.width > 0:
@@ -142,7 +143,7 @@ def read_validation(args: argparse.Namespace, labels: dict) -> list[str]:
 
 
 def settings_of(args: argparse.Namespace) -> dict:
-    """The settings that decide what a run's weights become."""
+    """What decides what a run's weights become."""
     return {name: value for name, value in vars(args).items() if name not in FREE_TO_CHANGE}
 
 
@@ -200,7 +201,12 @@ def main() -> None:
 
     torch.manual_seed(args.seed)
     config = configure(
-        args.method, without=args.without, overlap=args.tau, foreground_share=args.alpha, second_view=args.view2_size
+        args.method,
+        without=args.without,
+        overlap=args.tau,
+        foreground_share=args.alpha,
+        second_view=args.view2_size,
+        contrast_start=args.contrast_start,
     )
     net = build_network(config.network, backbone=args.backbone, width=args.width, frozen=not args.from_scratch)
     training = build_training(

@@ -43,29 +43,30 @@ class LossHistory:
     """The losses since the last look, left on the device so that no step waits for them."""
 
     def __init__(self) -> None:
-        self.rows: list[Tensor] = []
-        self.images: list[Sequence[str]] = []
-        self.names: list[str] = []
+        self.steps: list[tuple[list[str], Sequence[str]]] = []  # names of the losses, ids of the images
+        self.values: list[Tensor] = []
 
     def add(self, losses: Mapping[str, Tensor], images: Sequence[str]) -> None:
-        """Keep one step's losses (scalars) and the ids of its images."""
-        self.names = list(losses)
-        self.rows.append(torch.stack([loss.detach().float().reshape(()) for loss in losses.values()]))
-        self.images.append(images)
+        """Keep one step's losses (scalars) and the ids of its images; the terms may differ from step to step."""
+        self.steps.append((list(losses), images))
+        self.values += [loss.detach().float().reshape(1) for loss in losses.values()]
 
     def drain(self) -> dict[str, float]:
-        """Mean of each term over the steps kept, and forget them. Waits for the device.
+        """Mean of each term over the steps that had it, and forget them. Waits for the device, once.
 
         Raises:
             UserError: a loss is not finite; names the first such term and the images of its step.
         """
-        values = torch.stack(self.rows).cpu()
-        for row, images in zip(values.tolist(), self.images, strict=True):
-            for name, value in zip(self.names, row, strict=True):
+        values = iter(torch.cat(self.values).tolist())
+        terms: dict[str, list[float]] = {}
+        for names, images in self.steps:
+            for name in names:
+                value = next(values)
                 if not math.isfinite(value):
                     raise UserError(
                         f"the loss {name} is {value} on the images {', '.join(map(printable, images))}: training stops;"
                         " look at these images and their saliency maps, or lower --lr"
                     )
-        self.rows, self.images = [], []
-        return dict(zip(self.names, values.mean(0).tolist(), strict=True))
+                terms.setdefault(name, []).append(value)
+        self.steps, self.values = [], []
+        return {name: sum(column) / len(column) for name, column in terms.items()}

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from method.hsc.config import HSCConfig
+from method.hsc.config import CONTRAST_TERMS, HSCConfig
 from method.hsc.contrast import Contrast, class_contrast, normalise_cam, pixel_contrast, region_contrast
 from method.hsc.loss import consistency_losses, min_pool_loss, resize, saliency_loss
 from method.hsc.prototype import PrototypeBanks
@@ -38,15 +38,18 @@ class HSCCriterion(nn.Module):
         self.config = config
         self.banks = PrototypeBanks()
 
-    def forward(self, outputs: list[HSCOutput], views: list[View], label: Tensor) -> dict[str, Tensor]:
+    def forward(self, outputs: list[HSCOutput], views: list[View], label: Tensor, *, step: int) -> dict[str, Tensor]:
         """
         Args:
             outputs: the net's, one a view. views: what they were computed from. label: (N, 20).
+            step: steps done before; rsc, csc and psc join at `contrast_start`.
 
         Returns:
-            A scalar for each of the config's terms, float32, in the order of `TERMS`.
+            A scalar for each of the step's terms, float32, in the order of `TERMS`.
         """
         terms = self.config.terms
+        if step < self.config.contrast_start:
+            terms = terms - CONTRAST_TERMS
         losses = {"cls": self.classification(outputs, label)}
         if "sal" in terms:
             losses["sal"] = self.saliency(outputs, views, label)
@@ -60,7 +63,7 @@ class HSCCriterion(nn.Module):
                 hardest_share=self.config.consistency.hardest_share,
                 skip_first_channel=self.config.consistency.skip_first_channel,
             )
-        if {"rsc", "csc", "psc"} & terms:
+        if CONTRAST_TERMS & terms:
             losses |= self.contrast(
                 [output.cam_rv for output in outputs],
                 [output.feat_pixel for output in outputs],

@@ -17,17 +17,20 @@ from voc12.dataset import load_rgb
 from voc12.transforms import normalise
 
 
-def training_step(training: Training, *, image: Tensor, saliency: Tensor | None, label: Tensor) -> dict[str, Tensor]:
+def training_step(
+    training: Training, *, image: Tensor, saliency: Tensor | None, label: Tensor, step: int
+) -> dict[str, Tensor]:
     """One optimiser step; the losses, detached, with their sum as `total`.
 
     Args:
+        step: steps done before.
         image: (N, 3, H, W), normalised. saliency: (N, 1, H, W) in 0..1, or None for the plain classifier.
         label: (N, 20), zeros and ones.
     """
     net, criterion, optimizer, schedule = training
     views = two_scales(image, saliency, criterion.config.second_view)
     outputs = [net(view.image) for view in views]
-    losses = criterion(outputs, views, label)
+    losses = criterion(outputs, views, label, step=step)
     total = torch.stack(list(losses.values())).sum()
     optimizer.zero_grad(set_to_none=True)
     total.backward()
@@ -74,7 +77,8 @@ def train(
         seed_step(seed, step)
         image, label = (batch[name].to(device, non_blocking=True) for name in ("image", "label"))
         saliency = batch["saliency"].to(device, non_blocking=True) if "saliency" in batch else None
-        history.add(training_step(training, image=image, saliency=saliency, label=label), batch["id"])
+        losses = training_step(training, image=image, saliency=saliency, label=label, step=step - 1)
+        history.add(losses, batch["id"])
         images_seen += len(label)
         bar.update()
 

@@ -66,6 +66,13 @@ def test_drained_losses_are_the_mean_since_the_last_time():
     assert history.drain() == {"total": 8.0, "csc": 1.0}
 
 
+def test_a_term_that_joins_later_is_averaged_over_the_steps_that_had_it():
+    history = LossHistory()
+    history.add({"cls": torch.tensor(3.0), "total": torch.tensor(3.0)}, ["a"])
+    history.add({"cls": torch.tensor(5.0), "psc": torch.tensor(2.0), "total": torch.tensor(7.0)}, ["b"])
+    assert history.drain() == {"cls": 4.0, "psc": 2.0, "total": 5.0}
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 def test_a_loss_that_is_no_number_is_named_with_the_images_of_its_step(value):
     history = LossHistory()
