@@ -182,8 +182,9 @@ def test_a_run_killed_twice_ends_with_the_files_of_one_that_was_not(flags, runs,
 
     kill_when_made("cam_npy")
     kill_when_made("crf/crf_8_7")
-    # What a kill amid a write leaves.
-    (tmp_path / "cam_npy" / ".0123456789abcdef.tmp").write_bytes(b"half a file")
+    # What a kill amid a write leaves: no file, and half of a temporary one.
+    (tmp_path / "cam_npy" / f"{data.ids[-1]}.npy").unlink(missing_ok=True)
+    (tmp_path / "cam_npy" / f".{data.ids[-1]}.npy.tmp").write_bytes(b"half a file")
     assert_succeeded(run(SCRIPT, flags))
     actual, expected = written(tmp_path), written(runs["two"])
     assert {name: actual.get(name) for name in expected} == expected
