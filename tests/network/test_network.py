@@ -1,6 +1,7 @@
 """The nets are found by our names and by the released module paths."""
 
 import pytest
+from torch import nn
 
 from network import NETWORKS, RELEASED_MODULES, build_network, resolve_network
 from tool.cli import UserError
@@ -26,3 +27,10 @@ def test_names_and_released_module_paths_are_understood(name, expected):
 def test_an_unknown_network_is_refused_with_the_names_there_are(name):
     with pytest.raises(UserError, match=f"--network {name}: .*" + ".*".join([*NETWORKS, *RELEASED_MODULES])):
         build_network(name)
+
+
+@pytest.mark.parametrize(("frozen", "some_dropped"), [(True, True), (False, False)])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_net_from_random_weights_drops_nothing(name, frozen, some_dropped):
+    net = build_network(name, width=0.0625, frozen=frozen)
+    assert any(part.p > 0 for part in net.modules() if isinstance(part, nn.Dropout2d)) is some_dropped
