@@ -246,7 +246,7 @@ def main() -> None:
         network = Stage("cam", network_pool, len(devices), make_cam)
         crf = Stage("crf", crf_pool, args.crf_workers, make_crf)
 
-        def crf_job(image_id: str) -> tuple | None:
+        def crf_job(image_id: str, _: None = None) -> tuple | None:
             missing = outputs.missing_crf(image_id)
             return (image_id, missing, image_root, outputs) if missing else None
 

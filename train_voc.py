@@ -6,7 +6,6 @@ Released recipe (the defaults): ResNet-38 from the ImageNet `.params`, 20,000 st
 """
 
 import argparse
-import json
 import os
 from pathlib import Path
 
@@ -19,11 +18,11 @@ from method.hsc.engine import classifier_precision, train
 from network import build_network, resolve_network
 from network.backbones import BACKBONES
 from network.weights import load_weights, released_state_dict
-from tool.artifact import atomic_file
-from tool.checkpoint import load_checkpoint, save_checkpoint
-from tool.cli import UserError, add_switch, positive, raise_problems, require_folder, run_script
+from tool.checkpoint import save_checkpoint
+from tool.cli import UserError, add_switch, positive, require_folder, run_script
 from tool.device import resolve_device
 from tool.log import RunLog
+from tool.run import find_checkpoint, make_folder
 from voc12.dataset import EpochSampler, TrainingSet, check_training_files
 from voc12.labels import load_labels
 from voc12.lists import read_ids
@@ -147,32 +146,6 @@ def settings_of(args: argparse.Namespace) -> dict:
     return {name: value for name, value in vars(args).items() if name not in FREE_TO_CHANGE}
 
 
-def find_checkpoint(args: argparse.Namespace, folder: Path) -> dict | None:
-    """The checkpoint to go on from, if any; a run is never overwritten or continued with other settings."""
-    last = folder / "last.ckpt"
-    if not last.exists():
-        return None
-    if not args.resume:
-        raise UserError(f"{last}: this run exists; pass --resume to go on with it, or another --session")
-    checkpoint = load_checkpoint(last, "--resume")
-    if not isinstance(checkpoint, dict) or not {"settings", "step"} <= checkpoint.keys():
-        raise UserError(f"--resume: {last} is no checkpoint of this script; take another --session")
-    then, now = checkpoint["settings"], settings_of(args)
-    changed = [f"--{name}: {then.get(name)} then, {now[name]} now" for name in now if then.get(name) != now[name]]
-    raise_problems(f"--resume: {last} was trained with other settings; restore them or take another --session", changed)
-    return checkpoint
-
-
-def make_folder(args: argparse.Namespace, folder: Path) -> None:
-    """Create the run's folder with args.json in it."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with atomic_file(folder / "args.json") as file:
-            file.write(json.dumps(vars(args), indent=2).encode())
-    except OSError as error:
-        raise UserError(f"--work_dir {folder}: cannot be written ({error.strerror})") from error
-
-
 def make_loader(
     args: argparse.Namespace, ids: list[str], labels: dict, *, steps: range, pin_memory: bool
 ) -> DataLoader:
@@ -197,7 +170,9 @@ def main() -> None:
     folder = Path(args.work_dir) / args.session
     ids, labels = read_data(args)
     val_ids = read_validation(args, labels) if args.eval else []
-    checkpoint = find_checkpoint(args, folder)
+    checkpoint = find_checkpoint(
+        folder, resume=args.resume, settings=settings_of(args), prefix="--", name_flag="--session"
+    )
 
     torch.manual_seed(args.seed)
     config = configure(
@@ -223,7 +198,7 @@ def main() -> None:
         first_step, start = checkpoint["step"], "resumed"
     else:
         start = "random weights" if args.weights == "none" else load_weights(net, args.weights)
-    make_folder(args, folder)
+    make_folder(folder, vars(args), flag="--work_dir")
 
     num_steps = args.max_iters * args.iter_size
     log = RunLog(folder, first_step=first_step)
@@ -240,7 +215,7 @@ def main() -> None:
         save=lambda step: save_checkpoint(
             folder / "last.ckpt", {**training.state(), "step": step, "settings": settings_of(args)}
         ),
-        save_every=args.save_every,
+        save_due=lambda step: step % args.save_every == 0,
     )
     weights = folder / f"{args.session}.pth"
     save_checkpoint(weights, released_state_dict(net))

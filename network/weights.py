@@ -30,13 +30,14 @@ class LoadReport:
     def __str__(self) -> str:
         lines = [f"{self.source}: {len(self.loaded)} tensors loaded"]
         if self.missing:
-            lines.append(f"  not in the file, left as they were ({len(self.missing)}): {_some(self.missing)}")
+            lines.append(f"  not in the file, left as they were ({len(self.missing)}): {first_few(self.missing)}")
         if self.unexpected:
-            lines.append(f"  in the file but not in the network ({len(self.unexpected)}): {_some(self.unexpected)}")
+            lines.append(f"  in the file but not in the network ({len(self.unexpected)}): {first_few(self.unexpected)}")
         return "\n".join(lines)
 
 
-def _some(names: list[str]) -> str:
+def first_few(names: list[str]) -> str:
+    """The first few of `names`, for a message."""
     return ", ".join(names[:NAMES_SHOWN]) + (", ..." if len(names) > NAMES_SHOWN else "")
 
 
@@ -56,19 +57,15 @@ def load_released_state_dict(net: nn.Module, state: Mapping[str, torch.Tensor], 
     convolutions = [f"{name}.weight" for name, module in net.backbone.named_modules() if isinstance(module, nn.Conv2d)]
     if not any(name in state for name in convolutions):
         raise UserError(
-            f"{source}: fits nowhere: expected weights of the backbone ({_some(convolutions)}), found "
-            f"{_some(list(state)) or 'nothing'}; check --weights, --backbone and --network"
+            f"{source}: fits nowhere: expected weights of the backbone ({first_few(convolutions)}), found "
+            f"{first_few(list(state)) or 'nothing'}; check --weights, --backbone and --network"
         )
 
-    common = [name for name in own if name in state]
-    problems = [
-        f"{name}: {_describe(state[name])} in the file, {_describe(own[name])} in the network"
-        for name in common
-        if not _fits(state[name], own[name])
-    ]
     raise_problems(
-        f"{source}: tensors that do not fit; was it made with another --network, --backbone or --width?", problems
+        f"{source}: tensors that do not fit; was it made with another --network, --backbone or --width?",
+        list(misfits(state, own).values()),
     )
+    common = [name for name in own if name in state]
     # Not strict: what is missing is reported, not refused, as pretrained weights have no heads.
     net.load_state_dict({own_names[name]: state[name] for name in common}, strict=False)
     return LoadReport(
@@ -93,7 +90,7 @@ def load_weights(net: nn.Module, path: str | Path) -> LoadReport:
         arrays = read_params(path)
         state = {released_name(name): torch.from_numpy(array) for name, array in arrays.items()}
     else:
-        state = {name.removeprefix("module."): value for name, value in _read_state_dict(path).items()}
+        state = read_state_dict(path)
     return load_released_state_dict(net, state, source=str(path))
 
 
@@ -119,23 +116,36 @@ def released_name(mxnet_name: str) -> str:
     return f"{layer}.{_LEAVES[match['leaf']]}"
 
 
-def _read_state_dict(path: Path) -> dict[str, torch.Tensor]:
-    content = load_checkpoint(path, "--weights")
+def read_state_dict(path: str | Path, flag: str = "--weights") -> dict[str, torch.Tensor]:
+    """The tensors by name in a file of `torch.save`, bare or under `WRAPPERS`, without the prefix `module.`.
+
+    Raises `UserError` naming `flag` for a file that is missing, damaged or not of this form. Runs nothing in it.
+    """
+    content = load_checkpoint(Path(path), flag)
     for wrapper in WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
             content = content[wrapper]
     if not isinstance(content, dict) or not content:
         found = "an empty dict" if content == {} else type(content).__name__
-        raise UserError(f"--weights {path}: expected a state dict (tensors by name), found {found}")
+        raise UserError(f"{flag} {path}: expected a state dict (tensors by name), found {found}")
     raise_problems(
-        f"--weights {path}: expected a state dict (tensors by name, bare or under {' or '.join(WRAPPERS)}), found",
+        f"{flag} {path}: expected a state dict (tensors by name, bare or under {' or '.join(WRAPPERS)}), found",
         [
             f"{name!r}: {type(value).__name__}"
             for name, value in content.items()
             if not (isinstance(name, str) and isinstance(value, torch.Tensor))
         ],
     )
-    return content
+    return {name.removeprefix("module."): value for name, value in content.items()}
+
+
+def misfits(state: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor]) -> dict[str, str]:
+    """The names in both whose tensors `own` cannot take over from `state`, each with what to say about it."""
+    return {
+        name: f"{name}: {_describe(state[name])} in the file, {_describe(value)} in the network"
+        for name, value in own.items()
+        if name in state and not _fits(state[name], value)
+    }
 
 
 def _fits(value: torch.Tensor, own: torch.Tensor) -> bool:

@@ -30,6 +30,8 @@ IGNORE = 255
 POSTERIOR_TOLERANCE = 1e-2
 
 _PALETTE = voc_palette().tobytes()
+_BLACK = b"\0\0\0"
+_LABEL_OF_COLOUR = {_PALETTE[3 * label :][:3]: label for label in (*range(NUM_CLASSES + 1), IGNORE)}
 
 
 @contextmanager
@@ -312,11 +314,30 @@ def load_crf(path: str | Path, *, shape: tuple[int, int] | None = None) -> dict[
 
 
 def _check_labels(path: str | Path, labels: np.ndarray, ignore: bool) -> None:
+    if labels.max() <= NUM_CLASSES:
+        return
     above = np.unique(labels[labels > NUM_CLASSES])
     wrong = [str(label) for label in above if not (ignore and label == IGNORE)]
     if wrong:
         expected = f"0 to {NUM_CLASSES}" + (f" or {IGNORE}" if ignore else "")
         raise UserError(f"{path}: expected labels {expected}, found {', '.join(wrong[:10])}")
+
+
+def _check_colours(path: str | Path, labels: np.ndarray, palette: bytes) -> None:
+    """Raise if an index in use has VOC's colour of another label, as where an image of colours was quantised.
+
+    Other palettes say nothing about the indices. Neither does a grey ramp where it meets VOC's grey, nor black where
+    index 0 is black too: unset entries are.
+    """
+    for index in range(len(palette) // 3):
+        colour = palette[3 * index :][:3]
+        is_filler = colour == bytes([index] * 3) or colour == palette[:3] == _BLACK
+        label = _LABEL_OF_COLOUR.get(colour, index)
+        if label != index and not is_filler and np.any(labels == index):
+            raise UserError(
+                f"{path}: index {index} has the colour of label {label} in VOC's palette: these are colours, not label"
+                " indices; save the indices"
+            )
 
 
 def save_label_map(path: str | Path, labels: np.ndarray) -> None:
@@ -333,8 +354,8 @@ def save_label_map(path: str | Path, labels: np.ndarray) -> None:
 def load_label_map(path: str | Path, *, shape: tuple[int, int] | None = None, ignore: bool = True) -> np.ndarray:
     """Read a PNG label map, palette or 8-bit grey: uint8 (H, W) of 0 to 20, and 255 unless `ignore` is False.
 
-    Raises `UserError` naming the file if it is damaged, holds colours or 16 bits instead of indices, holds other
-    labels, or is not of `shape`, (height, width), where that is given.
+    Raises `UserError` naming the file if it is damaged, holds colours or 16 bits instead of indices, has a palette that
+    contradicts its indices, holds other labels, or is not of `shape`, (height, width), where that is given.
     """
     try:
         data = Path(path).read_bytes()
@@ -343,6 +364,7 @@ def load_label_map(path: str | Path, *, shape: tuple[int, int] | None = None, ig
         with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
             mode = image.mode
             labels = np.array(image)
+            palette = bytes(image.getpalette() or ())
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(f"{path}: cannot be read as a PNG, missing or damaged ({error})") from error
     if mode not in ("P", "L"):
@@ -351,5 +373,7 @@ def load_label_map(path: str | Path, *, shape: tuple[int, int] | None = None, ig
         raise UserError(f"{path}: expected a palette or 8-bit grey PNG of label indices, found {found}")
     if shape is not None and labels.shape != tuple(shape):
         raise UserError(f"{path}: expected {_size(shape)}, found {_size(labels.shape)}")
+    if mode == "P" and palette != _PALETTE:
+        _check_colours(path, labels, palette)
     _check_labels(path, labels, ignore)
     return labels

@@ -5,6 +5,17 @@ import torch
 from tool.cli import UserError
 
 
+def device_names(count: int, flag: str) -> list[str]:
+    """The first `count` GPUs by name; the CPU for none, and for one where there is none.
+
+    Raises `UserError`, naming `flag`, if there are fewer.
+    """
+    there = torch.cuda.device_count()
+    if count > max(there, 1):
+        raise UserError(f"{flag} {count}: this machine has {there} GPUs; take 0 (the CPU) to {there}")
+    return [f"cuda:{gpu}" for gpu in range(min(count, there))] or ["cpu"]
+
+
 def resolve_device(name: str | None, flag: str = "--device") -> torch.device:
     """The device `name`, or the first GPU where there is one, else the CPU.
 

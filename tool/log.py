@@ -15,12 +15,12 @@ from tool.cli import UserError, printable
 
 
 class RunLog:
-    """A run's `log` file and TensorBoard events in `folder`; lines also go to the console."""
+    """A run's `log` file in `folder` and, with `curves`, TensorBoard events; lines also go to the console."""
 
-    def __init__(self, folder: Path, *, first_step: int = 0) -> None:
+    def __init__(self, folder: Path, *, first_step: int = 0, curves: bool = True) -> None:
         self.file = open(folder / "log", "a", encoding="utf-8")  # noqa: SIM115, open as long as the run
         # Events past the checkpoint that a killed run left are dropped from the curves.
-        self.tensorboard = SummaryWriter(str(folder), purge_step=first_step + 1)
+        self.tensorboard = SummaryWriter(str(folder), purge_step=first_step + 1) if curves else None
 
     def line(self, text: str, *, console: bool = True) -> None:
         """Append `text` with the time; on the console it does not break the progress bar."""
@@ -30,12 +30,20 @@ class RunLog:
             tqdm.write(text, file=sys.stdout)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        if self.tensorboard is None:
+            return
         for name, value in values.items():
             self.tensorboard.add_scalar(name, value, step)
         self.tensorboard.flush()  # a run that is killed keeps its curves
 
+    def picture(self, step: int, name: str, pixels: Tensor) -> None:
+        """`pixels`: uint8 (3, H, W), RGB."""
+        if self.tensorboard is not None:
+            self.tensorboard.add_image(name, pixels, step)
+
     def close(self) -> None:
-        self.tensorboard.close()
+        if self.tensorboard is not None:
+            self.tensorboard.close()
         self.file.close()
 
 

@@ -26,10 +26,10 @@ class Stage:
     waiting: deque[tuple] = field(default_factory=deque)  # (image_id, *arguments)
     running: dict[Future, str] = field(default_factory=dict)
 
-    def feed(self) -> None:
-        """Keep every process busy, and no more jobs in the pool than that takes."""
-        while self.waiting and len(self.running) < self.workers + AHEAD:
-            image_id, *arguments = self.waiting.popleft()
+    def feed(self, jobs: deque[tuple]) -> None:
+        """Keep every process busy with `jobs`, and no more of them in the pool than that takes."""
+        while jobs and len(self.running) < self.workers + AHEAD:
+            image_id, *arguments = jobs.popleft()
             try:
                 self.running[self.pool.submit(self.work, image_id, *arguments)] = image_id
             except BrokenProcessPool as error:
@@ -44,11 +44,13 @@ class Stage:
         )
 
 
-def run_stages(first: Stage, second: Stage, *, follow_up: Callable[[str], tuple | None]) -> list[str]:
+def run_stages(first: Stage, second: Stage, *, follow_up: Callable[[str, Any], tuple | None]) -> list[str]:
     """Do all jobs of both stages; each image that leaves the first may become a job of the second.
 
+    The first stage never runs far ahead: jobs that follow it may hold its results, and memory stays flat.
+
     Args:
-        follow_up: from an image's id to its job in the second stage, or None.
+        follow_up: from an image's id and what the first stage returned to its job in the second stage, or None.
 
     Returns:
         A line for each image that a stage refused (its `UserError`); the other images are done.
@@ -61,22 +63,25 @@ def run_stages(first: Stage, second: Stage, *, follow_up: Callable[[str], tuple 
         stage.name: tqdm(total=len(stage.waiting), desc=stage.name, unit="image", disable=None, position=row)
         for row, stage in enumerate((first, second))
     }
-    while first.waiting or first.running or second.waiting or second.running:
-        first.feed()
-        second.feed()
+    following: deque[tuple] = deque()
+    while first.waiting or first.running or following or second.waiting or second.running:
+        if len(following) < second.workers:
+            first.feed(first.waiting)
+        second.feed(following)
+        second.feed(second.waiting)
         done, _ = wait([*first.running, *second.running], return_when=FIRST_COMPLETED)
         for future in done:
             stage = first if future in first.running else second
             try:
-                future.result()
+                result = future.result()
             except UserError as error:
                 problems.append(str(error))
             except BrokenProcessPool as error:
                 raise stage.died() from error
             else:
-                job = follow_up(stage.running[future]) if stage is first else None
+                job = follow_up(stage.running[future], result) if stage is first else None
                 if job is not None:
-                    second.waiting.append(job)
+                    following.append(job)
                     bars[second.name].total += 1
             del stage.running[future]
             bars[stage.name].update()

@@ -12,6 +12,7 @@ from torch.utils.data import Dataset, Sampler
 from tqdm import tqdm
 
 from tool.cli import UserError, raise_problems
+from tool.randomness import mixed_seed
 from voc12.labels import label_problems, labels_of
 from voc12.transforms import TrainingAugmentation
 
@@ -185,15 +186,10 @@ class TrainingSet(Dataset):
         saliency = None if self.saliency_root is None else load_rgb(self.saliency_root / f"{identifier}.png")
         with torch.random.fork_rng(devices=[]):
             # Not torch.manual_seed: that reaches the GPUs' generators too, which are not restored here.
-            torch.default_generator.manual_seed(sample_seed(self.seed, epoch, index))
+            torch.default_generator.manual_seed(mixed_seed(self.seed, epoch, index))
             image, saliency = self.augmentation(image, saliency)
         sample = {"image": image, "label": self.labels[index], "id": identifier}
         return sample if saliency is None else {**sample, "saliency": saliency}
-
-
-def sample_seed(seed: int, epoch: int, index: int) -> int:
-    """A 32-bit seed for one sample, mixed so that neighbours have nothing in common."""
-    return int(np.random.SeedSequence([seed, epoch, index]).generate_state(1)[0])
 
 
 class EpochSampler(Sampler[list[tuple[int, int]]]):
@@ -206,6 +202,7 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
         num_samples: images there are.
         batch_size: images in a batch over all processes; a multiple of `world_size`, at most `num_samples`.
         seed: not negative.
+        shuffle: False keeps the images' order.
         start_step: steps done before, by a run that is resumed.
         num_steps: batches to give, from step `start_step` on.
         rank, world_size: this process, and how many there are; each takes its contiguous share of every batch.
@@ -219,6 +216,7 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
         batch_size: int,
         *,
         seed: int,
+        shuffle: bool = True,
         start_step: int = 0,
         num_steps: int,
         rank: int = 0,
@@ -231,6 +229,7 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
         self.num_samples = num_samples
         self.batch_size = batch_size
         self.seed = seed
+        self.shuffle = shuffle
         self.steps = range(start_step, start_step + num_steps)
         share = batch_size // world_size
         self.share = slice(rank * share, (rank + 1) * share)
@@ -244,6 +243,8 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
         for step in self.steps:
             epoch, position = divmod(step, steps_per_epoch)
             if permutation is None or position == 0:
-                permutation = np.random.default_rng([self.seed, epoch]).permutation(self.num_samples)
+                permutation = np.arange(self.num_samples)
+                if self.shuffle:
+                    np.random.default_rng([self.seed, epoch]).shuffle(permutation)
             batch = permutation[position * self.batch_size :][: self.batch_size]
             yield [(epoch, int(index)) for index in batch[self.share]]

@@ -36,6 +36,13 @@ def random_integer(low: int, high: int) -> int:
     return int(torch.randint(low, high + 1, ()))
 
 
+def random_span(side: int, crop_size: int) -> tuple[int, int, int]:
+    """Along one side of `side` pixels: where the crop starts in the image, where that lands in the output of
+    `crop_size` pixels, and how long it is. An image smaller than the crop lies anywhere in it."""
+    length = min(side, crop_size)
+    return random_integer(0, side - length), random_integer(0, crop_size - length), length
+
+
 class TrainingAugmentation:
     """Random resizing, mirroring, colour jitter, normalisation and cropping of an image and its saliency map.
 
@@ -68,15 +75,10 @@ class TrainingAugmentation:
         pictures[0] = self.jitter(pictures[0])
 
         # Cropped before it is normalised, to spare the pixels that are cut off; each pixel is normalised by itself.
-        (left, x, width), (top, y, height) = (self._random_span(side) for side in size)
+        (left, x, width), (top, y, height) = (random_span(side, self.crop_size) for side in size)
         box = (left, top, left + width, top + height)
         padding = [x, y, self.crop_size - width - x, self.crop_size - height - y]
         image_crop = F.pad(normalise(pictures[0].crop(box)), padding)
         if saliency is None:
             return image_crop, None
         return image_crop, F.pad(saliency_to_tensor(pictures[1].crop(box)), padding)
-
-    def _random_span(self, side: int) -> tuple[int, int, int]:
-        """Along one side: where the crop starts in the image, where that lands in the output, and how long it is."""
-        length = min(side, self.crop_size)
-        return random_integer(0, side - length), random_integer(0, self.crop_size - length), length

@@ -1,6 +1,5 @@
 """The training loop of HSC and of the baselines that the same code trains."""
 
-import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -11,7 +10,8 @@ from tqdm import tqdm
 
 from method.hsc.build import Training
 from method.hsc.criterion import two_scales
-from tool.log import LossHistory, RunLog
+from tool.log import RunLog
+from tool.loop import run_steps
 from tool.metric import mean_average_precision
 from voc12.dataset import load_rgb
 from voc12.transforms import normalise
@@ -40,11 +40,6 @@ def training_step(
     return {name: loss.detach() for name, loss in {**losses, "total": total}.items()}
 
 
-def seed_step(seed: int, step: int) -> None:
-    """Seed dropout from (seed, step) alone, so that a resumed run draws what an undisturbed one draws."""
-    torch.manual_seed(int(np.random.SeedSequence([seed, step]).generate_state(1)[0]))
-
-
 def train(
     training: Training,
     loader: Iterable[dict],
@@ -55,46 +50,27 @@ def train(
     log: RunLog,
     log_every: int,
     save: Callable[[int], None],
-    save_every: int,
+    save_due: Callable[[int], bool],
 ) -> dict[str, float]:
-    """Train over `steps` (counted from 0 for a fresh run); `loader` yields the batches of exactly those.
+    """Train over `steps`, batches of `loader`; arguments, losses returned and errors as those of `run_steps`."""
 
-    Args:
-        save: called with the number of steps done every `save_every` steps and at the end, never after a loss that
-            is not finite.
-
-    Returns:
-        Mean losses since the last log line.
-
-    Raises:
-        UserError: a loss is not finite.
-    """
-    training.net.train()
-    history, means = LossHistory(), {}
-    images_seen, since = 0, time.perf_counter()
-    bar = tqdm(total=steps.stop, initial=steps.start, desc="train", unit="step", disable=None, dynamic_ncols=True)
-    for step, batch in zip(range(steps.start + 1, steps.stop + 1), loader, strict=True):
-        seed_step(seed, step)
+    def take_step(batch: dict, step: int) -> dict[str, Tensor]:
         image, label = (batch[name].to(device, non_blocking=True) for name in ("image", "label"))
         saliency = batch["saliency"].to(device, non_blocking=True) if "saliency" in batch else None
-        losses = training_step(training, image=image, saliency=saliency, label=label, step=step - 1)
-        history.add(losses, batch["id"])
-        images_seen += len(label)
-        bar.update()
+        return training_step(training, image=image, saliency=saliency, label=label, step=step)
 
-        save_now = step % save_every == 0 or step == steps.stop
-        if save_now or step % log_every == 0:
-            means = history.drain()
-            speed = images_seen / (time.perf_counter() - since)
-            images_seen, since = 0, time.perf_counter()
-            bar.set_postfix(loss=f"{means['total']:.3f}", images_per_s=f"{speed:.1f}")
-            log.line(f"step {step}/{steps.stop} " + " ".join(f"{k} {v:.4f}" for k, v in means.items()), console=False)
-            log.scalars(step, {f"loss/{name}": value for name, value in means.items()})
-            log.scalars(step, {"lr": training.optimizer.param_groups[0]["lr"], "images_per_s": speed})
-        if save_now:
-            save(step)
-    bar.close()
-    return means
+    training.net.train()
+    return run_steps(
+        take_step,
+        loader,
+        optimizer=training.optimizer,
+        steps=steps,
+        seed=seed,
+        log=log,
+        log_every=log_every,
+        save=save,
+        save_due=save_due,
+    )
 
 
 @torch.inference_mode()

@@ -191,6 +191,59 @@ def test_a_grey_label_map_is_read(tmp_path):
     np.testing.assert_array_equal(load_label_map(tmp_path / "a.png"), labels)
 
 
+def save_with_palette(path, labels, palette):
+    image = Image.fromarray(np.array(labels, np.uint8))
+    image.putpalette(np.asarray(palette, np.uint8).tobytes())
+    image.save(path)
+
+
+@pytest.mark.parametrize(("index", "label"), [(1, 15), (0, 15), (15, 1), (2, 255), (255, 20), (7, 0), (21, 3)])
+def test_an_index_in_the_colour_of_another_label_is_refused(tmp_path, index, label):
+    palette = voc_palette()
+    palette[index] = palette[label]
+    palette[0] = palette[0] if label else (1, 2, 3)
+    save_with_palette(tmp_path / "unused.png", [[4, 5, 6]], palette)
+    np.testing.assert_array_equal(load_label_map(tmp_path / "unused.png"), [[4, 5, 6]])
+    save_with_palette(tmp_path / "a.png", [[4, 5, 6], [6, index, 4]], palette)
+    with pytest.raises(
+        UserError, match=rf"a\.png: index {index} has the colour of label {label} in VOC's palette: .*save"
+    ):
+        load_label_map(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("labels", [[0, 15], [0, 8, 255], [3], [*range(21), 255]])
+def test_colours_that_were_quantised_are_no_indices(tmp_path, labels):
+    colours = voc_palette()[np.array([labels] * 4)]
+    Image.fromarray(colours).quantize(256).save(tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as image:
+        quantised = image.mode == "P" and not np.array_equal(np.array(image)[0], labels)
+        assert quantised and np.array_equal(np.array(image.convert("RGB")), colours)
+    with pytest.raises(UserError, match=r"a\.png: index \d+ has the colour of label \d+ .*: these are colours"):
+        load_label_map(tmp_path / "a.png")
+
+
+OTHER_PALETTES = {
+    "a grey ramp": np.arange(256)[:, None].repeat(3, 1),
+    "random colours": np.random.default_rng(0).integers(0, 256, (256, 3)),
+    "black alone": np.zeros((256, 3)),
+    "VOC's for 0 to 20, then nothing": voc_palette()[:21],
+    "VOC's for 0 to 20, then black": np.concatenate([voc_palette()[:21], np.zeros((235, 3))]),
+}
+
+
+@pytest.mark.parametrize("palette", OTHER_PALETTES.values(), ids=OTHER_PALETTES)
+def test_a_palette_that_does_not_contradict_its_indices_is_no_matter(tmp_path, palette):
+    labels = [[*range(21), 255]]
+    save_with_palette(tmp_path / "a.png", labels, palette)
+    np.testing.assert_array_equal(load_label_map(tmp_path / "a.png"), labels)
+
+
+def test_a_saliency_map_with_a_grey_palette_is_refused_for_its_values(tmp_path):
+    save_with_palette(tmp_path / "a.png", [[0, 64, 128, 255]], OTHER_PALETTES["a grey ramp"])
+    with pytest.raises(UserError, match=r"a\.png: expected labels 0 to 20 or 255, found 64, 128"):
+        load_label_map(tmp_path / "a.png")
+
+
 def test_labels_above_20_are_refused_and_255_only_where_it_may_not_be(tmp_path):
     save_label_map(tmp_path / "border.png", np.array([[0, 255]], np.uint8))
     load_label_map(tmp_path / "border.png")

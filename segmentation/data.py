@@ -1,0 +1,193 @@
+"""The training images of stage 3 with their pseudo labels: checked, read and augmented."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from torchvision.transforms.v2 import functional as F
+
+from tool.artifact import IGNORE, load_label_map
+from tool.cli import UserError, raise_problems
+from tool.randomness import mixed_seed
+from voc12.dataset import image_size, load_rgb, run_checks
+from voc12.transforms import random_integer, random_span
+
+
+def check_label_maps(
+    ids: Sequence[str], *, image_root: Path, label_root: Path, label_key: str, advice: str = "correct them"
+) -> None:
+    """Look at the header of every `<image_root>/<id>.jpg` and at every label of `<label_root>/<id>.png`.
+
+    Args:
+        label_key: names the folder of label maps in messages. advice: what to do about what is wrong.
+
+    Raises `UserError` with every file that is missing, damaged, of another size than its image, or of other labels.
+    """
+
+    def check(identifier: str) -> list[str]:
+        problems, shape = [], None
+        try:
+            width, height = image_size(image_root / f"{identifier}.jpg")
+            shape = height, width
+        except UserError as error:
+            problems.append(str(error))
+        path = label_root / f"{identifier}.png"
+        try:
+            if not path.exists():
+                raise UserError(f"{path}: no such file")
+            load_label_map(path, shape=shape)
+        except UserError as error:
+            problems.append(str(error))
+        return problems
+
+    raise_problems(
+        f"{label_key} {label_root}: images or label maps of the list that cannot be used; {advice}",
+        run_checks(check, ids, "images and label maps"),
+    )
+
+
+class InputNormalisation:
+    """The net's input from an RGB image: uint8 (H, W, 3) -> float32 (3, H, W), by /255, less `mean`, over `std`."""
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]):
+        self.mean = list(mean)
+        self.std = list(std)
+
+    def __call__(self, image: np.ndarray) -> Tensor:
+        pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))).to(torch.float32) / 255
+        return F.normalize(pixels, self.mean, self.std)
+
+    def inverse(self, image: Tensor) -> Tensor:
+        """The pixels of a net's input, uint8 (3, H, W), for a picture of it."""
+        mean, std = (image.new_tensor(values)[:, None, None] for values in (self.mean, self.std))
+        return ((image * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
+
+
+class SegmentationAugmentation:
+    """Colour jitter, mirroring, scaling, normalisation and cropping of an image and its label map, in this order.
+
+    Args:
+        crop_size: side of the square output in pixels.
+        scale: bounds of the factor on both sides of the image.
+        jitter: the most that hue, saturation and value move, in OpenCV's units (hue 0..179, the others 0..255).
+        mirrored: share of images that are mirrored.
+        normalise: to the net's input.
+
+    All randomness is drawn from torch's global CPU generator.
+    """
+
+    def __init__(
+        self,
+        *,
+        crop_size: int,
+        scale: tuple[float, float],
+        jitter: tuple[int, int, int],
+        mirrored: float,
+        normalise: InputNormalisation,
+    ):
+        self.crop_size = crop_size
+        self.scale = scale
+        self.jitter = jitter
+        self.mirrored = mirrored
+        self.normalise = normalise
+
+    def __call__(self, image: np.ndarray, labels: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Augment an RGB image, uint8 (H, W, 3), and its label map, uint8 (H, W).
+
+        Returns:
+            The normalised image, float32 (3, c, c), 0 where the scaled image does not reach, and the labels, int64
+            (c, c), 255 there.
+        """
+        image = jitter_colours(image, [random_integer(-most, most) for most in self.jitter])
+        if torch.rand(()) < self.mirrored:
+            image, labels = image[:, ::-1], labels[:, ::-1]
+        low, high = self.scale
+        factor = low + (high - low) * float(torch.rand(()))
+        image, labels = scale_image(image, factor), scale_labels(labels, factor)
+
+        height, width = labels.shape
+        (top, y, rows), (left, x, columns) = (random_span(side, self.crop_size) for side in (height, width))
+        part = np.s_[top : top + rows, left : left + columns]
+        padding = [x, y, self.crop_size - columns - x, self.crop_size - rows - y]
+        label_crop = torch.from_numpy(labels[part].astype(np.int64))
+        return F.pad(self.normalise(image[part]), padding), F.pad(label_crop[None], padding, fill=IGNORE)[0]
+
+
+def jitter_colours(image: np.ndarray, shifts: Sequence[int]) -> np.ndarray:
+    """Move hue (around the circle), saturation and value (up to their bounds) of an RGB image, uint8 (H, W, 3)."""
+    channels = cv2.split(cv2.cvtColor(image, cv2.COLOR_RGB2HSV))
+    # Not cv2.add, which takes a number for an array of its own size where a channel is 4 x 1.
+    hue, saturation, value = (channel.astype(np.int16) + shift for channel, shift in zip(channels, shifts, strict=True))
+    moved = [hue % 180, saturation.clip(0, 255), value.clip(0, 255)]
+    return cv2.cvtColor(cv2.merge([channel.astype(np.uint8) for channel in moved]), cv2.COLOR_HSV2RGB)
+
+
+def scaled_size(array: np.ndarray, factor: float) -> tuple[int, int]:
+    """(width, height), at least 1 each, as OpenCV wants it."""
+    height, width = array.shape[:2]
+    return max(1, round(width * factor)), max(1, round(height * factor))
+
+
+def scale_image(image: np.ndarray, factor: float) -> np.ndarray:
+    """An image, uint8 (H, W, 3), with both sides scaled by `factor`, bicubic."""
+    return cv2.resize(np.ascontiguousarray(image), scaled_size(image, factor), interpolation=cv2.INTER_CUBIC)
+
+
+def scale_labels(labels: np.ndarray, factor: float) -> np.ndarray:
+    """A label map, uint8 (H, W), with both sides scaled by `factor`: the label at the nearest pixel's centre."""
+    size = scaled_size(labels, factor)
+    return cv2.resize(np.ascontiguousarray(labels), size, interpolation=cv2.INTER_NEAREST_EXACT)
+
+
+class PseudoLabelSet(Dataset):
+    """Augmented images with their label maps, under keys (epoch, index in `ids`).
+
+    What a key gives depends on (seed, epoch, index) alone: not on workers, nor on what was read before.
+
+    Args:
+        ids: of the images.
+        image_root: folder of `<id>.jpg`. label_root: folder of `<id>.png`.
+        augmentation: draws its randomness from torch's global CPU generator.
+        seed: not negative.
+    """
+
+    def __init__(
+        self,
+        ids: Sequence[str],
+        *,
+        image_root: Path,
+        label_root: Path,
+        augmentation: SegmentationAugmentation,
+        seed: int,
+    ):
+        self.ids = list(ids)
+        self.image_root = image_root
+        self.label_root = label_root
+        self.augmentation = augmentation
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor | str]:
+        """The sample of (epoch, index): `image` float32 (3, c, c), `label` int64 (c, c) of 0..20 or 255, `id`.
+
+        Raises `UserError` naming the file if one cannot be read or the label map has another size.
+        """
+        epoch, index = key
+        identifier = self.ids[index]
+        image = np.asarray(load_rgb(self.image_root / f"{identifier}.jpg"))
+        labels = load_label_map(self.label_root / f"{identifier}.png", shape=image.shape[:2])
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(mixed_seed(self.seed, epoch, index))
+            image, label = self.augmentation(image, labels)
+        return {"image": image, "label": label, "id": identifier}
+
+
+def start_loader_process(_: int) -> None:
+    """What a loader process does first: its OpenCV keeps to one thread, as its torch does."""
+    cv2.setNumThreads(0)

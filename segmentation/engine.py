@@ -1,0 +1,127 @@
+"""Training DeepLab on label maps: what a step does, what it changes, and what is logged."""
+
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from segmentation.data import InputNormalisation
+from tool.artifact import IGNORE
+from tool.colour import voc_palette
+from tool.distributed import sum_over_processes, world_size
+from tool.log import RunLog
+from tool.loop import run_steps
+from tool.optim import parameter_groups, polynomial_schedule
+
+LOG_EVERY = 20  # steps
+PICTURE_EVERY = 200  # steps
+
+
+class Training(NamedTuple):
+    """Everything that a step changes."""
+
+    net: nn.Module
+    optimizer: Optimizer
+    schedule: LRScheduler
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds of it: tensors and plain values, the net under its released names."""
+        return {
+            "model": self.net.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take over what `state` returned."""
+        self.net.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+
+
+def build_training(
+    net: nn.Module, *, lr: float, momentum: float, weight_decay: float, power: float, num_steps: int
+) -> Training:
+    """`net` with SGD at rate `lr` (heads x 10, biases x 2), times (1 - i / (num_steps + 1))^power at step i from 0."""
+    groups = parameter_groups(net, head_layers=net.head_layers, lr=lr, weight_decay=weight_decay)
+    optimizer = torch.optim.SGD(groups, lr=lr, momentum=momentum)
+    return Training(net, optimizer, polynomial_schedule(optimizer, max_step=num_steps + 1, power=power))
+
+
+def segmentation_loss(logits: Tensor, label: Tensor) -> Tensor:
+    """Mean cross entropy over the labelled pixels of the global batch, 0 where there are none.
+
+    logits: (N, L, H, W), float or bfloat16. label: int64 (N, H, W) of 0..L - 1, or 255 where a pixel is left out.
+
+    With several processes each returns its own pixels' share, so scaled that the mean over processes, which is what
+    they train on, is that of the global batch.
+    """
+    total = F.cross_entropy(logits.float(), label, ignore_index=IGNORE, reduction="sum")
+    count = sum_over_processes((label != IGNORE).sum())
+    return total * world_size() / count.clamp(min=1)
+
+
+def train(
+    training: Training,
+    loader: Iterable[dict],
+    *,
+    forward: Callable[[Tensor], Tensor],
+    device: torch.device,
+    bf16: bool,
+    normalise: InputNormalisation,
+    steps: range,
+    seed: int,
+    log: RunLog | None,
+    save: Callable[[int], None],
+    save_due: Callable[[int], bool],
+) -> dict[str, float]:
+    """Train over `steps`, batches of `loader`; the other arguments, the losses returned and errors are `run_steps`'.
+
+    Args:
+        forward: the net, or what makes several processes' nets one.
+        bf16: compute the net's products in bfloat16; norms and the loss stay float32.
+        normalise: what made the net's input; undone for pictures.
+    """
+    _, optimizer, schedule = training
+
+    def take_step(batch: dict, step: int) -> dict[str, Tensor]:
+        image, label = (batch[name].to(device, non_blocking=True) for name in ("image", "label"))
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            logits = forward(image)
+        loss = segmentation_loss(logits, label)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        if log is not None and (step + 1) % PICTURE_EVERY == 0:
+            log.picture(
+                step + 1, "image, label, prediction", pictures(normalise.inverse(image[0]), label[0], logits[0])
+            )
+        return {"total": sum_over_processes(loss) / world_size()}
+
+    training.net.train()
+    return run_steps(
+        take_step,
+        loader,
+        optimizer=optimizer,
+        steps=steps,
+        seed=seed,
+        log=log,
+        log_every=LOG_EVERY,
+        save=save,
+        save_due=save_due,
+    )
+
+
+def pictures(image: Tensor, label: Tensor, logits: Tensor) -> Tensor:
+    """An image, its labels and its prediction side by side, uint8 (3, H, 3 W), in VOC's colours.
+
+    image: uint8 (3, H, W). label: int64 (H, W). logits: (L, H, W).
+    """
+    palette = torch.from_numpy(voc_palette()).to(image.device)
+    maps = [palette[labels].permute(2, 0, 1) for labels in (label, logits.argmax(0))]
+    return torch.cat([image, *maps], dim=2)

@@ -1,0 +1,71 @@
+"""Stage 3, DeepLab on pseudo labels: every setting of `train.py` and `test.py`.
+
+    python train.py     after EXP_NAME, GPUS, DATA_ROOT and DATA_PSEUDO_GT
+    python test.py      after TEST_CKPT
+
+Edit the values here, or change some for one run: `python train.py --set GPUS=4 TRAIN_LR=0.002`.
+A relative path here is taken from the repository's root, wherever the script is started; a relative path after
+`--set` is taken from the current folder, as the shell completes it.
+
+The values are the released recipe's; keys marked (ours) are not among the released ones.
+`segmentation/settings.py` says what each value may be, and both scripts check all of them before they start.
+"""
+
+config_dict = {
+    # -- change these first --------------------------------------------------------------------------------------------
+    "EXP_NAME": "Ours_deeplabv2_resnet101",  # the run's name: its files go to EXP_ROOT/EXP_NAME
+    "GPUS": 1,  # GPUs to use; 0: the CPU
+    "DATA_ROOT": "VOC2012",  # (ours) folder of JPEGImages and SegmentationClass
+    "DATA_PSEUDO_GT": "exps/crf/crf_8_7",  # folder of <id>.png label maps to train on: stage 1's CRF seeds
+    "TEST_CKPT": None,  # checkpoint that test.py scores, EXP_ROOT/EXP_NAME/..._all.pth
+    # -- the run -------------------------------------------------------------------------------------------------------
+    "EXP_ROOT": "exps",  # (ours) folder of all runs
+    # -- data ----------------------------------------------------------------------------------------------------------
+    "DATA_NAME": "VOCDataset",  # part of the checkpoints' names
+    "DATA_YEAR": 2012,
+    "DATA_LISTS": "voc12",  # (ours) folder of train_aug.txt (or trainaug.txt), train.txt, val.txt, test.txt
+    "DATA_AUG": True,  # train on train_aug.txt; False: on train.txt
+    "DATA_WORKERS": 4,  # loader processes; 0: load in the training process
+    "DATA_MEAN": [0.485, 0.456, 0.406],  # ImageNet's, red, green, blue in 0..1
+    "DATA_STD": [0.229, 0.224, 0.225],
+    # -- augmentation --------------------------------------------------------------------------------------------------
+    "DATA_RANDOMCROP": 448,  # side of the crop, pixels
+    "DATA_RANDOMSCALE": [0.5, 1.5],  # bounds of the factor on the image's sides
+    "DATA_RANDOM_H": 10,  # hue moves by up to this, in OpenCV's 0..179 (2 degrees a step)
+    "DATA_RANDOM_S": 10,  # saturation, in 0..255
+    "DATA_RANDOM_V": 10,  # value, in 0..255
+    "DATA_RANDOMFLIP": 0.5,  # probability of a mirror image
+    # -- net -----------------------------------------------------------------------------------------------------------
+    "MODEL_NAME": "deeplabv2",  # or deeplabv1
+    "MODEL_BACKBONE": "resnet101",  # or resnet18, resnet34, resnet50, resnet152, mobilenet_v2
+    "MODEL_BACKBONE_PRETRAIN": True,  # start from ImageNet weights; False: from random ones
+    "MODEL_BACKBONE_WEIGHTS": None,  # (ours) file of these weights; None: torchvision's, downloaded
+    "MODEL_NUM_CLASSES": 21,  # background and VOC's 20 classes, no other number
+    "MODEL_BACKBONE_DILATED": True,  # output stride 8; False: 32
+    "MODEL_BACKBONE_MULTIGRID": False,  # growing dilation within the last stage
+    "MODEL_BACKBONE_DEEPBASE": True,  # stem of three 3x3 convolutions; False: torchvision's 7x7
+    "MODEL_ASPP_OUTDIM": 256,  # channels of each ASPP branch (deeplabv2)
+    "MODEL_ASPP_HASGLOBAL": True,  # ASPP has the image mean as a branch (deeplabv2)
+    "MODEL_FREEZEBN": False,  # keep the batch norms' running statistics as they are
+    # -- training ------------------------------------------------------------------------------------------------------
+    "TRAIN_LR": 0.001,  # of the backbone's weights; its biases x 2, head weights x 10, head biases x 20
+    "TRAIN_MOMENTUM": 0.9,
+    "TRAIN_WEIGHT_DECAY": 5e-4,  # not of biases
+    "TRAIN_BN_MOM": 3e-4,  # momentum of the head's batch norms
+    "TRAIN_POWER": 0.9,  # of the rate's polynomial decay
+    "TRAIN_BATCHES": 10,  # images a step, over all GPUs
+    "TRAIN_SHUFFLE": True,  # a new order each epoch
+    "TRAIN_ITERATION": 20000,  # steps
+    "TRAIN_MINEPOCH": 0,  # train at least this many epochs, should TRAIN_ITERATION be fewer
+    "TRAIN_TBLOG": True,  # write TensorBoard events
+    "TRAIN_AMP": "off",  # (ours) bf16: forward pass in bfloat16
+    "TRAIN_SEED": 0,  # (ours) of weights, order and augmentation; 0 to 2**32 - 1
+    "TRAIN_SAVE_EVERY": 500,  # (ours) steps from one checkpoint to go on from to the next
+    # -- test ----------------------------------------------------------------------------------------------------------
+    "TEST_SPLIT": "val",  # (ours) list of DATA_LISTS: val, train, or test, which has no ground truth
+    "TEST_MULTISCALE": [0.5, 0.75, 1.0, 1.25, 1.5, 1.75],  # factors on the image's sides, averaged
+    "TEST_FLIP": True,  # average with the mirror image too
+    "TEST_CRF": True,  # sharpen with the CRF
+    "TEST_CRF_WORKERS": None,  # (ours) CRF processes; None: the cores there are
+    "TEST_BATCHES": 1,  # images at once; only 1, as images differ in size
+}

@@ -1,0 +1,200 @@
+"""Stage 3: predict label maps with a trained DeepLab, and score them, with the settings of config.py.
+
+    python test.py --set TEST_CKPT=exps/mine/deeplabv2_resnet101_VOCDataset_itr20000_all.pth
+    python test.py --set TEST_CKPT=... TEST_SPLIT=test      no ground truth: for the VOC server
+
+Runs again from where it stopped: an image is done when its label map is there and whole.
+"""
+
+import argparse
+import hashlib
+import json
+import multiprocessing
+import os
+import sys
+from collections import deque
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing.queues import SimpleQueue
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))  # so that `python test.py` finds the packages from any folder
+
+import numpy as np
+import torch
+from torch import nn
+
+from segmentation.data import InputNormalisation, check_label_maps
+from segmentation.experiment.config import config_dict
+from segmentation.net import net_of
+from segmentation.net.weights import load_trained
+from segmentation.predict import crf_labels, multi_scale_probability
+from segmentation.settings import (
+    Config,
+    add_config_arguments,
+    read_config,
+    require_test_paths,
+    settings_record,
+    test_list,
+)
+from tool.artifact import atomic_file, load_label_map, save_label_map
+from tool.cli import UserError, raise_problems, run_script
+from tool.device import device_names
+from tool.pipeline import Stage, run_stages
+from voc12.dataset import check_images, load_rgb
+from voc12.lists import read_ids
+from voc12.score import as_text, count_list, file_pairs, summarise
+
+# What decides a label map, beside the checkpoint.
+DECISIVE = ("TEST_MULTISCALE", "TEST_FLIP", "TEST_CRF", "DATA_MEAN", "DATA_STD")
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description="Stage 3: predict with a trained DeepLab and score, as config.py says."
+    )
+    add_config_arguments(parser)
+    return parser.parse_args()
+
+
+class NetworkProcess:
+    """What a process of the network's pool holds from its start on."""
+
+    net: nn.Module
+    device: torch.device
+    config: Config
+
+    @classmethod
+    def start(cls, devices: SimpleQueue, config: Config) -> None:
+        cls.config = config
+        cls.device = torch.device(devices.get())
+        cls.net = load_net(config).to(cls.device)
+
+
+def load_net(config: Config) -> nn.Module:
+    net = net_of(config)
+    load_trained(net, config.TEST_CKPT)
+    return net.eval()
+
+
+def image_path(config: Config, image_id: str) -> Path:
+    return config.DATA_ROOT / "JPEGImages" / f"{image_id}.jpg"
+
+
+def predict(image_id: str, folder: Path) -> np.ndarray | None:
+    """The network's part of one image: its probabilities for the CRF, float32 (21, H, W), or its label map, written."""
+    config = NetworkProcess.config
+    probability = multi_scale_probability(
+        NetworkProcess.net,
+        np.asarray(load_rgb(image_path(config, image_id))),
+        scales=config.TEST_MULTISCALE,
+        flip=config.TEST_FLIP,
+        normalise=InputNormalisation(config.DATA_MEAN, config.DATA_STD),
+        device=NetworkProcess.device,
+    )
+    if config.TEST_CRF:
+        return probability
+    save_label_map(folder / f"{image_id}.png", probability.argmax(axis=0).astype(np.uint8))
+    return None
+
+
+def refine(image_id: str, probability: np.ndarray, path: Path, folder: Path) -> None:
+    """The CRF's part of one image, at `path`: its label map, written."""
+    save_label_map(folder / f"{image_id}.png", crf_labels(np.asarray(load_rgb(path)), probability))
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a label map is there and undamaged."""
+    try:
+        return path.exists() and load_label_map(path, ignore=False) is not None
+    except UserError:
+        return False
+
+
+def open_folder(config: Config) -> Path:
+    """The folder of predictions, as the VOC server names it; refused if it holds another checkpoint's or setting's."""
+    results = config.EXP_ROOT / config.EXP_NAME / "results"
+    folder = results / f"VOC{config.DATA_YEAR}" / "Segmentation" / f"comp6_{config.TEST_SPLIT}_cls"
+    settings = {key: value for key, value in settings_record(config).items() if key in DECISIVE}
+    settings["TEST_CKPT, sha256"] = hashlib.sha256(config.TEST_CKPT.read_bytes()).hexdigest()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"EXP_ROOT {folder}: cannot be created ({error.strerror})") from error
+    # Not in the folder itself, which is packed for the server as it is.
+    record = results / f"{config.TEST_SPLIT}_settings.json"
+    if record.exists():
+        then = json.loads(record.read_text())
+        changed = [f"{key}: {then.get(key)} then, {now} now" for key, now in settings.items() if then.get(key) != now]
+        raise_problems(
+            f"{folder} holds predictions made with other settings; take another EXP_NAME, or remove it and {record}",
+            changed,
+        )
+    with atomic_file(record) as file:
+        file.write(json.dumps(settings, indent=2).encode())
+    return folder
+
+
+def predict_missing(config: Config, ids: list[str], folder: Path) -> None:
+    """Make the label maps that are missing or damaged: the network in its processes, the CRF in others beside it."""
+    missing = deque((image_id, folder) for image_id in ids if not is_whole(folder / f"{image_id}.png"))
+    print(f"{len(ids) - len(missing)} of {len(ids)} label maps are there; {folder}")
+    if not missing:
+        return
+    devices = device_names(config.GPUS, "GPUS")
+    crf_workers = config.TEST_CRF_WORKERS or os.cpu_count() or 1
+    context = multiprocessing.get_context("spawn")
+    queue = context.SimpleQueue()
+    for device in devices:
+        queue.put(device)
+    with (
+        ProcessPoolExecutor(len(devices), context, NetworkProcess.start, (queue, config)) as network_pool,
+        ProcessPoolExecutor(crf_workers, context, torch.set_num_threads, (1,)) as crf_pool,
+    ):
+
+        def crf_job(image_id: str, probability: np.ndarray | None) -> tuple | None:
+            return None if probability is None else (image_id, probability, image_path(config, image_id), folder)
+
+        problems = run_stages(
+            Stage("predict", network_pool, len(devices), predict, waiting=missing),
+            Stage("crf", crf_pool, crf_workers, refine),
+            follow_up=crf_job,
+        )
+    raise_problems("images that gave no label map; the others are done", problems)
+
+
+def score(config: Config, folder: Path) -> None:
+    """Print and keep IoU of every label and mIoU, in per cent, on the split's list."""
+    pairs = file_pairs(test_list(config), folder, config.DATA_ROOT / "SegmentationClass", "png")
+    summary = summarise(count_list(pairs, "png", num_workers=os.cpu_count() or 1))
+    print(as_text(summary))
+    with atomic_file(config.EXP_ROOT / config.EXP_NAME / "results" / f"{config.TEST_SPLIT}_score.json") as file:
+        file.write(json.dumps(summary, indent=1).encode())
+
+
+def main() -> None:
+    args = parse_arguments()
+    config = read_config(config_dict, args.set)
+    require_test_paths(config)
+    device_names(config.GPUS, "GPUS")
+    ids = read_ids(test_list(config), "DATA_LISTS")
+    if config.TEST_SPLIT == "test":
+        check_images(ids, config.DATA_ROOT / "JPEGImages")
+    else:
+        check_label_maps(
+            ids,
+            image_root=config.DATA_ROOT / "JPEGImages",
+            label_root=config.DATA_ROOT / "SegmentationClass",
+            label_key="DATA_ROOT, ground truth",
+        )
+    load_net(config)  # a wrong checkpoint is reported here and once, not by every process
+    folder = open_folder(config)
+    predict_missing(config, ids, folder)
+    if config.TEST_SPLIT == "test":
+        print(f"for the VOC server: python -m segmentation.submission --results {folder}")
+    else:
+        score(config, folder)
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,159 @@
+"""Weights into the segmentation nets: ImageNet's into the backbone, trained ones into the whole."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torchvision import models
+
+from network.weights import first_few, misfits, read_state_dict
+from tool.cli import UserError, printable
+
+IMAGENET_KEY = "MODEL_BACKBONE_WEIGHTS"
+CLASSIFIERS = ("fc.", "classifier.")  # of torchvision's ResNets and MobileNets
+STEM = ("conv1.", "bn1.")
+BEHIND_STEM = ("layer1.0.conv1.", "layer1.0.downsample.")  # that reads the stem's channels, 64 or 128
+STEM_NAMES = {False: "the 7x7 stem", True: "the stem of three convolutions"}  # by MODEL_BACKBONE_DEEPBASE
+
+
+@dataclass(frozen=True)
+class ImageNetReport:
+    """What came of loading ImageNet weights from `source`, in the backbone's names, batch counters not counted.
+
+    loaded: tensors that were. at_random: those of a stem of three convolutions, where the file has the 7x7 one. unused:
+    names in the file that were not loaded: the classifier's, and of that 7x7 stem.
+    """
+
+    source: str
+    loaded: list[str]
+    at_random: list[str]
+    unused: list[str]
+
+    def __str__(self) -> str:
+        total = len(self.loaded) + len(self.at_random)
+        but = ", all but the stem" if self.at_random else ""
+        lines = [f"{self.source}: {len(self.loaded)} of the backbone's {total} tensors loaded{but}"]
+        if self.at_random:
+            lines.append(
+                f"  left at random, as the file has {STEM_NAMES[False]}, not {STEM_NAMES[True]}"
+                f" ({len(self.at_random)}): {', '.join(self.at_random)}"
+            )
+        if self.unused:
+            lines.append(f"  in the file but not used ({len(self.unused)}): {', '.join(self.unused)}")
+        return "\n".join(printable(line) for line in lines)
+
+
+def load_imagenet(net: nn.Module, backbone_name: str, path: str | Path | None) -> ImageNetReport:
+    """Copy ImageNet weights into `net.backbone`, and say which tensors that were.
+
+    `path`: a file of torchvision's names, or None: torchvision's first weights of `backbone_name`, downloaded into
+    torch's cache where they are not there. They have the 7x7 stem; a net with the stem of three convolutions
+    (`deep_base`) keeps that at random, and so the convolutions behind it that read its channels.
+
+    Raises:
+        UserError: no such file, no download, or tensors that do not fit otherwise; the net is then as it was.
+    """
+    if path is None:
+        source, state = _download(backbone_name)
+    else:
+        source, state = f"{IMAGENET_KEY} {path}", read_state_dict(path, IMAGENET_KEY)
+    own = net.backbone.state_dict()
+    at_random: set[str] = set()
+    if _deep_stem(own) and _deep_stem(state) is False:
+        wrong = misfits(state, own)
+        at_random = {
+            name
+            for name in own
+            if name.startswith(STEM) or (name.startswith(BEHIND_STEM) and (name in wrong or name not in state))
+        }
+    else:
+        _check_stem(state, own, source=source)
+
+    unused = [
+        name
+        for name in state
+        if name.startswith(CLASSIFIERS) or (at_random and (name in at_random or name.startswith(STEM)))
+    ]
+    usable = {name: value for name, value in state.items() if name not in unused}
+    _check_whole(
+        usable,
+        {name: value for name, value in own.items() if name not in at_random},
+        source=source,
+        advice=f"expected ImageNet weights of {backbone_name} under torchvision's names; check MODEL_BACKBONE",
+    )
+    net.backbone.load_state_dict(usable, strict=False)
+    return ImageNetReport(
+        source=source,
+        loaded=[name for name in own if name in usable and not _is_counter(name)],
+        at_random=[name for name in own if name in at_random and not _is_counter(name)],
+        unused=[name for name in unused if not _is_counter(name)],
+    )
+
+
+def load_trained(net: nn.Module, path: str | Path, key: str = "TEST_CKPT") -> None:
+    """Copy a segmentation checkpoint into `net`, which it must fit wholly; batch counters may be missing.
+
+    `path`: what `torch.save` wrote: a state dict under the released names, with or without a `module.` prefix, bare
+    or under `state_dict` or `model` (as in our `last.ckpt`). `key` is the setting that names it.
+
+    Raises:
+        UserError: no such file, damaged, or of another net; that is then as it was.
+    """
+    state, own = read_state_dict(path, key), net.state_dict()
+    source = f"{key} {path}"
+    _check_stem(state, own, source=source, prefix="backbone.")
+    _check_whole(
+        state,
+        own,
+        source=source,
+        advice="was it trained with another MODEL_NAME, MODEL_BACKBONE, MODEL_NUM_CLASSES or MODEL_ASPP setting?",
+    )
+    net.load_state_dict(state, strict=False)
+
+
+def _download(backbone_name: str) -> tuple[str, Mapping[str, Tensor]]:
+    """torchvision's first ImageNet weights of a net, from torch's cache or the web, and their URL."""
+    weights = models.get_model_weights(backbone_name).IMAGENET1K_V1
+    try:
+        return weights.url, weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
+    except Exception as error:  # network, disk and a damaged file in the cache can raise nearly anything
+        raise UserError(
+            f"{IMAGENET_KEY} None: expected {weights.url} on the web or in {torch.hub.get_dir()}/checkpoints, found"
+            f" neither, or a damaged file ({type(error).__name__}: {error}); fetch it by other means and set"
+            f" {IMAGENET_KEY} to the file, or remove the damaged one, or set MODEL_BACKBONE_PRETRAIN to False"
+        ) from error
+
+
+def _is_counter(name: str) -> bool:
+    return name.endswith("num_batches_tracked")
+
+
+def _deep_stem(state: Mapping[str, Tensor], prefix: str = "") -> bool | None:
+    """Whether a ResNet's stem is the one of three convolutions; None if `state` has no such stem at all."""
+    if f"{prefix}conv1.0.weight" in state:
+        return True
+    return False if f"{prefix}conv1.weight" in state else None
+
+
+def _check_stem(state: Mapping[str, Tensor], own: Mapping[str, Tensor], *, source: str, prefix: str = "") -> None:
+    """Raise `UserError` if file and net have the two different stems of a ResNet."""
+    found, expected = _deep_stem(state, prefix), _deep_stem(own, prefix)
+    if {found, expected} == {True, False}:
+        raise UserError(
+            f"{source}: this checkpoint has {STEM_NAMES[found]}, the net {STEM_NAMES[expected]}: set"
+            f" MODEL_BACKBONE_DEEPBASE to {found}"
+        )
+
+
+def _check_whole(state: Mapping[str, Tensor], own: Mapping[str, Tensor], *, source: str, advice: str) -> None:
+    """Raise `UserError` with the first few, and the number, of tensors missing, unexpected and misfitting."""
+    faults = {
+        "missing": [name for name in own if name not in state and not _is_counter(name)],
+        "unexpected": [name for name in state if name not in own],
+        "of another shape or kind": list(misfits(state, own).values()),
+    }
+    if any(faults.values()):
+        lines = [f"  {fault} ({len(found)}): {printable(first_few(found))}" for fault, found in faults.items() if found]
+        raise UserError("\n".join([f"{source}: does not fit the net; {advice}", *lines]))

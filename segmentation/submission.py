@@ -1,0 +1,165 @@
+"""Predictions on VOC's test set, checked and packed as its evaluation server takes them.
+
+    python -m segmentation.submission --results DIR --list voc12/test.txt --img_root VOC2012/JPEGImages --out test.tgz
+
+The archive holds results/VOC2012/Segmentation/comp6_test_cls/<id>.png: palette PNGs of labels 0 to 20, one for each
+image of the test set and of its size. Nothing is packed before every file has been looked at; the same files give the
+same archive, byte for byte.
+"""
+
+import argparse
+import gzip
+import io
+import os
+import sys
+import tarfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from tool.artifact import NUM_CLASSES, atomic_file, load_label_map
+from tool.cli import UserError, printable, raise_problems, require_folder, run_script
+from tool.colour import voc_palette
+from voc12.dataset import image_size, run_checks
+from voc12.lists import read_ids
+
+TEST_IMAGES = 1456  # in VOC 2012's test set
+COMPETITIONS = (5, 6)  # of VOC: segmentation with its own training data only, or with any
+SUFFIXES = (".tgz", ".tar.gz")
+MODIFIED = 1325376000  # members' time, 2012-01-01 UTC; GNU tar warns of 1970
+_COLOURS = voc_palette()[: NUM_CLASSES + 1].tobytes()
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m segmentation.submission",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--results", required=True, help="folder of the predictions, <id>.png and nothing else")
+    parser.add_argument("--list", default="voc12/test.txt", help="ids of the test set (%(default)s)")
+    parser.add_argument("--img_root", required=True, help="folder of <id>.jpg (VOC2012/JPEGImages)")
+    parser.add_argument("--out", type=Path, default="results.tgz", help="archive to write (%(default)s)")
+    parser.add_argument(
+        "--comp",
+        type=int,
+        choices=COMPETITIONS,
+        default=6,
+        help="5: trained on VOC's data alone; 6: on other data too, as ImageNet weights are (%(default)s)",
+    )
+    return parser.parse_args()
+
+
+def check_out(out: Path, results: Path) -> None:
+    """Raise `UserError` if `out` is no place for the archive of the files in `results`."""
+    if not out.name.endswith(SUFFIXES):
+        raise UserError(f"--out {out}: expected a file name that ends in {' or '.join(SUFFIXES)}")
+    if out.is_dir():
+        raise UserError(f"--out {out}: expected a file to write, found a folder")
+    if not out.parent.is_dir():
+        raise UserError(f"--out {out}: the folder {out.parent} is not there; create it first")
+    if out.parent.resolve().is_relative_to(results.resolve()):
+        raise UserError(f"--out {out}: lies inside --results {results}, which holds predictions only; write elsewhere")
+    if not os.access(out.parent, os.W_OK):
+        raise UserError(f"--out {out}: no permission to write to {out.parent}")
+
+
+def entry_problem(path: Path, names: set[str], folder: Path) -> str | None:
+    """Why an entry of `folder` (resolved) is no prediction of the list, whose file names are `names`."""
+    if path.name not in names:
+        return "expected <id>.png of the list only, found something else; move it out"
+    if not path.is_file():
+        return "expected a file, found a folder, a broken link or the like"
+    if path.is_symlink() and not path.resolve().is_relative_to(folder):
+        return "a link that leaves the folder; put the file itself there"
+    return None
+
+
+def check_prediction(path: Path, shape: tuple[int, int] | None) -> None:
+    """Raise `UserError` unless `path` is a palette PNG of labels 0 to 20 in VOC's colours, of `shape` if given."""
+    load_label_map(path, shape=shape, ignore=False)
+    with Image.open(path) as image:
+        if image.mode != "P":
+            raise UserError(f"{path}: expected a palette PNG in VOC's colours, found 8-bit grey")
+        if not bytes(image.getpalette()).startswith(_COLOURS):
+            raise UserError(f"{path}: expected VOC's palette, found another")
+
+
+def check_predictions(results: Path, ids: Sequence[str], *, image_root: Path) -> None:
+    """Look at everything the server would refuse, in every file.
+
+    Args:
+        results: folder of `<id>.png`, one for each of `ids` and nothing else.
+        image_root: folder of `<id>.jpg`, whose sizes the predictions must have.
+
+    Raises:
+        UserError: nothing is there; or names each entry that is no prediction of `ids`, each prediction that is
+            missing, damaged, no palette PNG of labels 0 to 20 in VOC's colours or not of its image's size, and each
+            image that is missing or damaged.
+    """
+    entries = sorted(results.iterdir())
+    if not entries:
+        raise UserError(f"--results {results}: no predictions there; run test.py with TEST_SPLIT=test first")
+    names, folder = {f"{identifier}.png" for identifier in ids}, results.resolve()
+    refused = {path.name: problem for path in entries if (problem := entry_problem(path, names, folder))}
+    present = {path.name for path in entries}
+
+    def check(identifier: str) -> list[str]:
+        shape, problems = None, []
+        try:
+            shape = image_size(image_root / f"{identifier}.jpg")[::-1]
+        except UserError as error:
+            problems.append(str(error))
+        prediction = results / f"{identifier}.png"
+        if prediction.name not in present:
+            problems.append(f"{prediction}: no such file, though {identifier} is in the list")
+        elif prediction.name not in refused:
+            try:
+                check_prediction(prediction, shape)
+            except UserError as error:
+                problems.append(str(error))
+        return problems
+
+    problems = [f"{results / name}: {problem}" for name, problem in refused.items()]
+    problems += run_checks(check, ids, "predictions")
+    raise_problems(f"--results {results}: no submission to the VOC server as it is; nothing packed", problems)
+
+
+def pack(results: Path, ids: Sequence[str], out: Path, *, competition: int) -> None:
+    """Write `<id>.png` of `ids` in `results` to the .tgz `out`, where the server looks for them.
+
+    The archive holds nothing of this machine or moment: members are sorted, with fixed owner, mode and time.
+    """
+    with (
+        atomic_file(out) as file,
+        # Without a name given, gzip would put the temporary file's into the header.
+        gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as compressed,
+        tarfile.open(fileobj=compressed, mode="w") as archive,
+    ):
+        for name in sorted(f"{identifier}.png" for identifier in ids):
+            content = (results / name).read_bytes()
+            member = tarfile.TarInfo(f"results/VOC2012/Segmentation/comp{competition}_test_cls/{name}")
+            member.size, member.mode, member.mtime = len(content), 0o644, MODIFIED
+            archive.addfile(member, io.BytesIO(content))
+
+
+def main() -> None:
+    args = parse_arguments()
+    results = require_folder(args.results, "--results", "predictions, <id>.png")
+    check_out(args.out, results)
+    image_root = require_folder(args.img_root, "--img_root", "JPEGImages, <id>.jpg")
+    ids = read_ids(args.list, "--list")
+    check_predictions(results, ids, image_root=image_root)
+    pack(results, ids, args.out, competition=args.comp)
+    print(f"wrote {printable(args.out)}: {len(ids)} PNGs for comp{args.comp}, {args.out.stat().st_size:,} bytes")
+    if len(ids) != TEST_IMAGES:
+        print(
+            f"note: a trial, which the server would refuse: it expects {TEST_IMAGES:,} images, --list"
+            f" {printable(args.list)} has {len(ids):,}",
+            file=sys.stderr,
+        )
+
+
+if __name__ == "__main__":
+    run_script(main)

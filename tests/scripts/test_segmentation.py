@@ -1,0 +1,322 @@
+"""Stage 3's scripts train, predict and score from any folder, come through kills, and refuse what is wrong."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torchvision.models import mobilenet_v2
+
+from segmentation.net.deeplab import build_net
+from tests.scripts.conftest import (
+    ROOT,
+    Attack,
+    assert_refused,
+    assert_same,
+    assert_succeeded,
+    command,
+    contents,
+    environment,
+    load,
+    run,
+    run_all,
+    run_until_killed,
+    truncate,
+)
+from tool.artifact import load_label_map
+from tool.metric import iou, label_counts
+from voc12.lists import read_ids
+
+TRAIN, TEST = "segmentation/experiment/train.py", "segmentation/experiment/test.py"
+STEPS, BATCH = 12, 4  # three epochs of sixteen images
+NET = {"MODEL_BACKBONE": "resnet18", "MODEL_ASPP_OUTDIM": 8, "MODEL_BACKBONE_PRETRAIN": False}
+QUICK_TRAINING = {
+    **NET,
+    **{"TRAIN_BATCHES": BATCH, "TRAIN_ITERATION": STEPS, "TRAIN_SAVE_EVERY": 2, "TRAIN_LR": 0.01},
+    **{"DATA_RANDOMCROP": 33, "GPUS": 0, "EXP_NAME": "run"},
+}
+QUICK_TEST = {**NET, "TEST_MULTISCALE": [0.5, 1.0], "GPUS": 0, "TEST_CRF_WORKERS": 1, "EXP_NAME": "run"}
+FINAL = f"deeplabv2_resnet18_VOCDataset_itr{STEPS}_all.pth"
+
+
+def settings(*dicts):
+    """The words after `--set`."""
+    return {"--set": tuple(f"{key}={value}" for key, value in {k: v for d in dicts for k, v in d.items()}.items())}
+
+
+@pytest.fixture(scope="module")
+def voc(data):
+    """The keys that lead to a small data set; the true masks stand for pseudo labels."""
+    root = data.root / "VOC2012"
+    return {"DATA_ROOT": root, "DATA_LISTS": data.root, "DATA_PSEUDO_GT": root / "SegmentationClassAug"}
+
+
+@pytest.fixture(scope="module")
+def trained(voc, tmp_path_factory):
+    """The folder of a run from its beginning to its end, started in the scripts' own folder."""
+    root = tmp_path_factory.mktemp("exps")
+    words = [*settings(QUICK_TRAINING, voc, {"EXP_ROOT": root, "DATA_WORKERS": 2})["--set"]]
+    done = subprocess.run(
+        [sys.executable, "train.py", "--set", *words],
+        cwd=ROOT / "segmentation" / "experiment",
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert_succeeded(done)
+    return root / "run"
+
+
+def file_names(folder):
+    """The names of the files in `folder`, events files by their beginning."""
+    return sorted(re.sub(r"^(events\.out\.tfevents)\..*", r"\1", path.name) for path in folder.iterdir())
+
+
+# -- training ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_writes_its_files_and_no_others(trained):
+    assert file_names(trained) == sorted(["args.json", "events.out.tfevents", "last.ckpt", "log", FINAL])
+    assert json.loads((trained / "args.json").read_text())["TRAIN_LR"] == 0.01
+    log = (trained / "log").read_text()
+    assert f"step {STEPS}/{STEPS} total " in log and "random weights" in log
+    assert [line for line in log.splitlines() if "_epoch1.pth" in line]
+    curve = EventAccumulator(str(trained)).Reload().Scalars("loss/total")
+    assert [event.step for event in curve][-1] == STEPS
+
+
+def test_the_weights_are_those_of_the_net_under_the_released_names(trained):
+    net = build_net(
+        name="deeplabv2", backbone="resnet18", dilated=True, multigrid=False, deep_base=True, aspp_dim=8,
+        aspp_global=True, bn_momentum=3e-4, frozen_norms=False,
+    )  # fmt: skip
+    state = load(trained / FINAL)
+    assert {name: value.shape for name, value in state.items()} == {n: v.shape for n, v in net.state_dict().items()}
+    assert_same(dict(load(trained / "last.ckpt")["model"]), state)
+    norm = "backbone.layer4.1.bn1"
+    assert torch.equal(state[f"{norm}.weight"], torch.ones(512)) and state[f"{norm}.running_mean"].abs().max() > 0
+
+
+@pytest.fixture(scope="module")
+def variants(voc, trained, tmp_path_factory):
+    """What became of short runs that differ in a few keys, and their folders."""
+    imagenet = tmp_path_factory.mktemp("weights") / "mobilenet_v2.pth"
+    torch.save(mobilenet_v2(weights=None).state_dict(), imagenet)
+    mobilenet = {"MODEL_BACKBONE": "mobilenet_v2", "MODEL_BACKBONE_PRETRAIN": True, "MODEL_BACKBONE_WEIGHTS": imagenet}
+    changes = {
+        "mobilenet_v2 from a file": mobilenet,
+        "deeplabv1": {"MODEL_NAME": "deeplabv1"},
+        "bf16": {"TRAIN_AMP": "bf16"},
+        "plain stem, no curves, in order": {
+            "MODEL_BACKBONE_DEEPBASE": False, "TRAIN_TBLOG": False, "TRAIN_SHUFFLE": False
+        },
+        "an epoch at least": {"TRAIN_MINEPOCH": 1, "TRAIN_ITERATION": 1},
+    }  # fmt: skip
+
+    def job(name):
+        root = tmp_path_factory.mktemp("variant")
+        keys = settings(QUICK_TRAINING, voc, {"TRAIN_ITERATION": 2, "EXP_ROOT": root}, changes[name])
+        return lambda: (run(TRAIN, keys), root / "run")
+
+    return run_all({name: job(name) for name in changes})
+
+
+def test_every_backbone_version_and_precision_trains(variants):
+    for name, (done, _) in variants.items():
+        assert done.returncode == 0, f"{name}\n{done.stdout}{done.stderr}"
+    assert "262 of the backbone's 262 tensors loaded" in variants["mobilenet_v2 from a file"][0].stdout
+    assert (variants["deeplabv1"][1] / "deeplabv1_resnet18_VOCDataset_itr2_all.pth").is_file()
+    assert "events.out.tfevents" not in file_names(variants["plain stem, no curves, in order"][1])
+    assert (variants["an epoch at least"][1] / "deeplabv2_resnet18_VOCDataset_itr4_all.pth").is_file()
+
+
+def test_a_run_that_was_killed_ends_with_the_weights_of_one_that_was_not(voc, trained, tmp_path):
+    keys = settings(QUICK_TRAINING, voc, {"EXP_ROOT": tmp_path, "DATA_WORKERS": 0})
+    last, epoch = tmp_path / "run" / "last.ckpt", "deeplabv2_resnet18_VOCDataset_epoch1.pth"
+    run_until_killed(TRAIN, keys, kill_when=lambda: last.exists() and load(last)["step"] >= 6)
+    there = [name for name in file_names(tmp_path / "run") if "_epoch" in name]
+    assert len(there) <= 2 and (epoch in there or len(there) == 1)  # two while one replaces the other
+    assert not (tmp_path / "run" / FINAL).exists()
+    assert_refused(run(TRAIN, keys), "this run exists", "--resume")
+    other = settings(QUICK_TRAINING, voc, {"EXP_ROOT": tmp_path, "TRAIN_LR": 0.02})
+    assert_refused(run(TRAIN, {**other, "--resume": ()}), "TRAIN_LR: 0.01 then, 0.02 now")
+    assert_succeeded(run(TRAIN, {**keys, "--resume": ()}))
+    assert (tmp_path / "run" / FINAL).read_bytes() == (trained / FINAL).read_bytes()
+    assert_same(load(last), load(trained / "last.ckpt"))
+    assert file_names(tmp_path / "run") == file_names(trained)
+
+
+def test_two_processes_train_one_net(voc, tmp_path):
+    keys = settings(QUICK_TRAINING, voc, {"EXP_ROOT": tmp_path, "TRAIN_ITERATION": 4})
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    done = subprocess.run(
+        launcher + command(TRAIN, keys)[1:], cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=300
+    )
+    assert_succeeded(done)
+    assert "on 2 x cpu" in done.stdout
+    assert "deeplabv2_resnet18_VOCDataset_itr4_all.pth" in file_names(tmp_path / "run")
+    assert (tmp_path / "run" / "log").read_text().count("step 4/4") == 1
+
+
+# -- test --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def tested(voc, trained, tmp_path_factory):
+    """What a whole test on the list val said, and the folder of its label maps; started in a folder of its own."""
+    root = tmp_path_factory.mktemp("tested")
+    keys = settings(QUICK_TEST, voc, {"EXP_ROOT": root, "TEST_CKPT": trained / FINAL})
+    done = subprocess.run(command(TEST, keys), cwd=root, env=environment(), capture_output=True, text=True, timeout=300)
+    assert_succeeded(done)
+    return done, root / "run" / "results"
+
+
+FOLDER = "VOC2012/Segmentation/comp6_val_cls"
+
+
+def test_val_is_predicted_as_palette_label_maps_and_scored(voc, tested):
+    done, results = tested
+    ids = read_ids(voc["DATA_LISTS"] / "val.txt")
+    counts = 0
+    assert {path.name for path in (results / FOLDER).iterdir()} == {f"{image_id}.png" for image_id in ids}
+    for image_id in ids:
+        truth = load_label_map(voc["DATA_ROOT"] / "SegmentationClass" / f"{image_id}.png")
+        path = results / FOLDER / f"{image_id}.png"
+        assert Image.open(path).mode == "P"
+        counts += label_counts(load_label_map(path, shape=truth.shape, ignore=False), truth, num_labels=21)
+    score = json.loads((results / "val_score.json").read_text())
+    assert score["mIoU"] == pytest.approx(100 * iou(counts).mean())
+    assert f"mIoU         {score['mIoU']:6.2f}" in done.stdout
+    assert f"background   {100 * iou(counts)[0]:6.2f}" in done.stdout
+
+
+def test_running_again_makes_what_is_missing_or_damaged_and_nothing_else(voc, trained, tested, tmp_path):
+    _, results = tested
+    shutil.copytree(results, tmp_path / "run" / "results")
+    expected = contents(results)
+    files = sorted((tmp_path / "run" / "results" / FOLDER).iterdir())
+    files[0].unlink()
+    truncate(files[1], 5)
+    kept = files[2].stat().st_mtime_ns
+    keys = settings(QUICK_TEST, voc, {"EXP_ROOT": tmp_path, "TEST_CKPT": trained / FINAL})
+    done = run(TEST, keys)
+    assert_succeeded(done)
+    assert f"{len(files) - 2} of {len(files)} label maps are there" in done.stdout
+    assert contents(tmp_path / "run" / "results") == expected
+    assert files[2].stat().st_mtime_ns == kept
+    other = settings(QUICK_TEST, voc, {"EXP_ROOT": tmp_path, "TEST_CKPT": trained / FINAL, "TEST_CRF": False})
+    assert_refused(run(TEST, other), "other settings", "TEST_CRF: True then, False now")
+
+
+def test_a_test_that_was_killed_leaves_the_files_of_one_that_was_not(voc, trained, tested, tmp_path):
+    keys = settings(QUICK_TEST, voc, {"EXP_ROOT": tmp_path, "TEST_CKPT": trained / FINAL})
+    folder = tmp_path / "run" / "results" / FOLDER
+    run_until_killed(TEST, keys, kill_when=lambda: folder.exists() and any(folder.glob("[!.]*.png")))
+    assert_succeeded(run(TEST, keys))
+    assert contents(tmp_path / "run" / "results") == contents(tested[1])
+
+
+def test_the_test_list_needs_no_masks_and_goes_into_a_submission(voc, trained, tmp_path):
+    root = tmp_path / "without masks"
+    shutil.copytree(voc["DATA_ROOT"] / "JPEGImages", root / "JPEGImages")
+    keys = {"EXP_ROOT": tmp_path, "DATA_ROOT": root, "DATA_LISTS": voc["DATA_LISTS"], "TEST_CKPT": trained / FINAL}
+    done = run(TEST, settings(QUICK_TEST, keys, {"TEST_SPLIT": "test", "TEST_CRF": False}))
+    assert_succeeded(done)
+    folder = tmp_path / "run" / "results" / "VOC2012" / "Segmentation" / "comp6_test_cls"
+    assert f"python -m segmentation.submission --results {folder}" in done.stdout
+    words = ["--results", folder, "--list", voc["DATA_LISTS"] / "test.txt", "--img_root", root / "JPEGImages"]
+    packed = subprocess.run(
+        [sys.executable, "-m", "segmentation.submission", *words, "--out", tmp_path / "results.tgz"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert_succeeded(packed)
+
+
+# -- refusals ----------------------------------------------------------------------------------------------------------
+
+
+def colours(path):
+    """The label map at `path` as an image of colours."""
+    Image.open(path).convert("RGB").save(path)
+
+
+REFUSED = {
+    # name: (script, keys that differ, what is done to the folder of pseudo labels, what the message must hold)
+    "pseudo labels missing": (
+        TRAIN, {}, lambda files: [file.unlink() for file in files[:3]], ["(3)", "{0}.png: no such file", "{2}.png"]
+    ),
+    "pseudo label of colours": (TRAIN, {}, lambda files: colours(files[1]), ["{1}.png", "RGB colours"]),
+    "pseudo label of another size": (
+        TRAIN, {}, lambda files: Image.fromarray(np.zeros((9, 9), np.uint8)).save(files[0]), ["{0}.png", "9 x 9"]
+    ),
+    "pseudo label with other labels": (
+        TRAIN, {}, lambda files: Image.fromarray(np.array(Image.open(files[0])) + np.uint8(100)).save(files[0]),
+        ["{0}.png", "expected labels 0 to 20"],
+    ),
+    "no folder of pseudo labels": (TRAIN, {"DATA_PSEUDO_GT": "nowhere"}, None, ["DATA_PSEUDO_GT", "nowhere"]),
+    "an unknown key": (TRAIN, {"TRAIN_LRR": 1}, None, ["TRAIN_LRR", "did you mean TRAIN_LR?"]),
+    "more GPUs than there are": (TRAIN, {"GPUS": 64}, None, ["GPUS 64", "this machine has"]),
+    "a batch beyond the list": (TRAIN, {"TRAIN_BATCHES": 17}, None, ["TRAIN_BATCHES 17", "16 images"]),
+    "a batch of one": (TRAIN, {"TRAIN_BATCHES": 1}, None, ["TRAIN_BATCHES 1", "at least two images"]),
+    "no weights in the file": (
+        TRAIN, {"MODEL_BACKBONE_PRETRAIN": True, "MODEL_BACKBONE_WEIGHTS": "attack.pth"}, None,
+        ["MODEL_BACKBONE_WEIGHTS", "could run code"],
+    ),
+    "no checkpoint named": (TEST, {}, None, ["TEST_CKPT", "None"]),
+    "a checkpoint of the other stem": (
+        TEST, {"TEST_CKPT": "{final}", "MODEL_BACKBONE_DEEPBASE": False}, None, ["set MODEL_BACKBONE_DEEPBASE to True"]
+    ),
+    "a checkpoint of another net": (
+        TEST, {"TEST_CKPT": "{final}", "MODEL_NAME": "deeplabv1"}, None, ["TEST_CKPT", "missing", "unexpected"]
+    ),
+    "a test list without images": (
+        TEST, {"TEST_CKPT": "{final}", "TEST_SPLIT": "test", "DATA_LISTS": "lists"}, None,
+        ["absent_1.jpg", "absent_2.jpg", "(2)"],
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def refusals(data, voc, trained, tmp_path_factory):
+    """What each mistake led to, and what was in its folder before and after."""
+
+    def job(name):
+        script, changes, spoil, _ = REFUSED[name]
+        folder = tmp_path_factory.mktemp("refused")
+        (folder / "lists").mkdir()
+        (folder / "lists" / "test.txt").write_text("absent_1\nabsent_2\n")
+        torch.save(Attack(), folder / "attack.pth")
+        labels = folder / "labels"
+        shutil.copytree(voc["DATA_PSEUDO_GT"], labels)
+        if spoil is not None:
+            spoil([labels / f"{image_id}.png" for image_id in data.ids])
+        before = contents(folder)
+        common = QUICK_TRAINING if script == TRAIN else QUICK_TEST
+        changes = {key: str(value).format(final=trained / FINAL) for key, value in changes.items()}
+        keys = settings(common, voc, {"DATA_PSEUDO_GT": labels, "EXP_ROOT": folder / "exps"}, changes)
+
+        def attempt():
+            done = subprocess.run(
+                command(script, keys), cwd=folder, env=environment(), capture_output=True, text=True, timeout=300
+            )
+            return done, before, contents(folder)
+
+        return attempt
+
+    return run_all({name: job(name) for name in REFUSED})
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_mistake_is_named_and_nothing_is_written(refusals, data, name):
+    done, before, after = refusals[name]
+    assert_refused(done, *(message.format(*data.ids) for message in REFUSED[name][3]))
+    assert after == before

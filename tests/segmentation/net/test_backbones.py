@@ -1,0 +1,172 @@
+"""The segmentation backbones: torchvision's nets with stride turned to dilation, and the stem of three convolutions."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+from torchvision import models
+
+from segmentation.net.backbones import BACKBONES, build_backbone
+from segmentation.net.resnet import RESNETS
+from tests.golden_inputs import fill, rnd
+from tool.cli import UserError
+
+# Blocks of layer3 and layer4, 3x3 convolutions a block, channels out.
+SHAPES = {
+    "resnet18": (2, 2, 2, 512),
+    "resnet34": (6, 3, 2, 512),
+    "resnet50": (6, 3, 1, 2048),
+    "resnet101": (23, 3, 1, 2048),
+    "resnet152": (36, 3, 1, 2048),
+}
+
+
+def backbone_of(name: str, *, dilated: bool = True, multigrid: bool = False, deep_base: bool = True) -> nn.Module:
+    return build_backbone(name, dilated=dilated, multigrid=multigrid, deep_base=deep_base)
+
+
+def shapes_only(name: str, **options: bool) -> nn.Module:
+    """A backbone without memory for its weights."""
+    with torch.device("meta"):
+        return backbone_of(name, **options).eval()
+
+
+def output_shape(backbone: nn.Module, height: int, width: int) -> tuple[int, ...]:
+    return tuple(backbone(torch.empty(1, 3, height, width, device="meta")).shape)
+
+
+def convolutions(module: nn.Module, kernel: int) -> list[nn.Conv2d]:
+    return [part for part in module.modules() if isinstance(part, nn.Conv2d) and part.kernel_size == (kernel, kernel)]
+
+
+def dilations(layer: nn.Module) -> list[int]:
+    for conv in convolutions(layer, 3):
+        assert conv.padding == conv.dilation
+    return [conv.dilation[0] for conv in convolutions(layer, 3)]
+
+
+@pytest.mark.parametrize("deep_base", [True, False], ids=["three convolutions", "7x7"])
+@pytest.mark.parametrize("name", RESNETS)
+def test_every_resnet_has_stride_8_and_dilations_2_and_4_half_where_the_stride_was(name, deep_base):
+    backbone = shapes_only(name, deep_base=deep_base)
+    blocks3, blocks4, convs, channels = SHAPES[name]
+    assert dilations(backbone.layer3) == [1] + [2] * (blocks3 * convs - 1)
+    assert dilations(backbone.layer4) == [2] + [4] * (blocks4 * convs - 1)
+    assert set(dilations(backbone.layer1) + dilations(backbone.layer2)) == {1}
+    for layer in (backbone.layer3, backbone.layer4):
+        assert all(conv.stride == (1, 1) for conv in convolutions(layer, 3) + convolutions(layer, 1))
+        assert all(conv.dilation == (1, 1) and conv.padding == (0, 0) for conv in convolutions(layer, 1))
+    assert backbone.channels == channels
+    assert output_shape(backbone, 97, 113) == (1, channels, 13, 15)
+    assert output_shape(backbone, 96, 64) == (1, channels, 12, 8)
+
+
+@pytest.mark.parametrize("name", RESNETS)
+def test_multigrid_gives_layer4s_blocks_4_8_and_16_and_leaves_layer3(name):
+    backbone = shapes_only(name, multigrid=True)
+    blocks3, blocks4, convs, channels = SHAPES[name]
+    assert dilations(backbone.layer3) == [1] + [2] * (blocks3 * convs - 1)
+    assert dilations(backbone.layer4) == [rate for rate in (4, 8, 16)[:blocks4] for _ in range(convs)]
+    assert output_shape(backbone, 97, 113) == (1, channels, 13, 15)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_without_dilation_the_stride_is_32(name):
+    backbone = shapes_only(name, dilated=False)
+    assert set(dilations(backbone)) == {1}
+    assert output_shape(backbone, 97, 113)[2:] == (4, 4)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_the_dilated_net_holds_the_strided_one_at_every_fourth_pixel(name):
+    # What dilation in the place of stride means. It fails for a rate forgotten, doubled, or given to the convolution
+    # that had the stride.
+    original = RESNETS[name](weights=None)
+    state = {key: fill(key, tuple(value.shape), "t") for key, value in original.state_dict().items()}
+    maps = []
+    for dilated in (True, False):
+        backbone = backbone_of(name, dilated=dilated, deep_base=False).eval()
+        assert set(backbone.load_state_dict(state, strict=False).unexpected_keys) == {"fc.weight", "fc.bias"}
+        with torch.no_grad():
+            maps.append(backbone(rnd(1, 1, 3, 97, 75)))
+    assert maps[1].std() > 0
+    torch.testing.assert_close(maps[0][:, :, ::4, ::4], maps[1], rtol=1e-4, atol=1e-5 * float(maps[1].abs().max()))
+
+
+@pytest.mark.parametrize("name", RESNETS)
+def test_names_and_shapes_are_torchvisions_where_the_stem_does_not_matter(name):
+    plain, deep = (
+        {key: value.shape for key, value in shapes_only(name, deep_base=deep_base).state_dict().items()}
+        for deep_base in (False, True)
+    )
+    with torch.device("meta"):
+        original = {key: value.shape for key, value in RESNETS[name](weights=None).state_dict().items()}
+    del original["fc.weight"], original["fc.bias"]
+    assert plain == original
+    differ = {key for key in plain.keys() | deep.keys() if plain.get(key) != deep.get(key)}
+    behind = {"layer1.0.conv1.weight", "layer1.0.downsample.0.weight"}
+    if name in ("resnet18", "resnet34"):  # they had no convolution around the first block
+        behind |= {key for key in deep if key.startswith("layer1.0.downsample.1.")}
+    assert {key for key in differ if not key.startswith(("conv1.", "bn1."))} == behind
+
+
+def test_the_deep_stem_is_three_convolutions_the_first_two_with_norm_and_relu_then_bn1_relu_and_pooling():
+    backbone = backbone_of("resnet18").eval()
+    state = {key: fill(key, tuple(value.shape), "t") for key, value in backbone.state_dict().items()}
+    backbone.load_state_dict(state)
+    seen = []
+    backbone.layer1.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+
+    def norm(x, name):
+        statistics = (state[f"{name}.running_mean"], state[f"{name}.running_var"])
+        return nn.functional.batch_norm(x, *statistics, state[f"{name}.weight"], state[f"{name}.bias"])
+
+    x = image = rnd(2, 1, 3, 33, 41)
+    x = norm(nn.functional.conv2d(x, state["conv1.0.weight"], stride=2, padding=1), "conv1.1").relu()
+    x = norm(nn.functional.conv2d(x, state["conv1.3.weight"], padding=1), "conv1.4").relu()
+    x = norm(nn.functional.conv2d(x, state["conv1.6.weight"], padding=1), "bn1").relu()
+    with torch.no_grad():
+        backbone(image)
+    assert seen[0].shape == (1, 128, 9, 11)
+    torch.testing.assert_close(seen[0], nn.functional.max_pool2d(x, 3, stride=2, padding=1))
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_an_untrained_stem_is_normal_with_variance_2_over_kernel_area_and_channels_out(name):
+    torch.manual_seed(0)
+    backbone = backbone_of(name)
+    first = backbone.layer1[0]
+    stem = [backbone.conv1[0], backbone.conv1[3], backbone.conv1[6], first.conv1, first.downsample[0]]
+    for conv in [*stem, backbone_of(name, deep_base=False).conv1]:
+        expected = math.sqrt(2 / (conv.kernel_size[0] ** 2 * conv.out_channels))
+        assert float(conv.weight.detach().std()) == pytest.approx(expected, rel=0.1)
+        assert conv.bias is None
+
+
+@pytest.mark.parametrize("deep_base", [True, False])
+def test_mobilenet_has_stride_8_and_torchvisions_names_whatever_the_stem(deep_base):
+    backbone = shapes_only("mobilenet_v2", deep_base=deep_base)
+    assert output_shape(backbone, 97, 113) == (1, backbone.channels, 13, 15) == (1, 1280, 13, 15)
+    with torch.device("meta"):
+        features = models.mobilenet_v2(weights=None).features
+    assert list(backbone.state_dict()) == [f"features.{key}" for key in features.state_dict()]
+
+
+def test_all_backbones_of_the_configuration_build():
+    for name in BACKBONES:
+        assert isinstance(shapes_only(name).channels, int)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("vgg16", {}, r"MODEL_BACKBONE 'vgg16'.*resnet101.*mobilenet_v2"),
+        ("resnet18", {"multigrid": True, "dilated": False}, r"MODEL_BACKBONE_MULTIGRID True.*MODEL_BACKBONE_DILATED"),
+        ("mobilenet_v2", {"multigrid": True}, r"MODEL_BACKBONE_MULTIGRID True.*mobilenet_v2"),
+        ("mobilenet_v2", {"dilated": False}, r"MODEL_BACKBONE_DILATED False.*mobilenet_v2"),
+    ],
+)
+def test_what_a_backbone_does_not_have_is_refused_by_its_key(name, options, message):
+    with pytest.raises(UserError, match=message):
+        shapes_only(name, **options)

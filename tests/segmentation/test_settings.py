@@ -1,0 +1,507 @@
+"""The configuration: the spec's defaults, values from the command line, what is refused, and how paths are read."""
+
+import argparse
+import dataclasses
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from segmentation import settings  # not its names: pytest would take `test_list` for a test
+from segmentation.experiment.config import config_dict
+from segmentation.settings import Config, add_config_arguments, read_config, settings_record
+from tool.cli import UserError
+from voc12.transforms import IMAGENET_MEAN, IMAGENET_STD
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# The table of spec/segmentation.md.
+RELEASED = {
+    "EXP_NAME": "Ours_deeplabv2_resnet101", "GPUS": 1,
+    "DATA_YEAR": 2012, "DATA_AUG": True, "DATA_WORKERS": 4,
+    "DATA_MEAN": list(IMAGENET_MEAN), "DATA_STD": list(IMAGENET_STD),
+    "DATA_RANDOMCROP": 448, "DATA_RANDOMSCALE": [0.5, 1.5],
+    "DATA_RANDOM_H": 10, "DATA_RANDOM_S": 10, "DATA_RANDOM_V": 10, "DATA_RANDOMFLIP": 0.5,
+    "MODEL_NAME": "deeplabv2", "MODEL_BACKBONE": "resnet101", "MODEL_BACKBONE_PRETRAIN": True, "MODEL_NUM_CLASSES": 21,
+    "MODEL_BACKBONE_DILATED": True, "MODEL_BACKBONE_MULTIGRID": False, "MODEL_BACKBONE_DEEPBASE": True,
+    "MODEL_ASPP_OUTDIM": 256, "MODEL_ASPP_HASGLOBAL": True, "MODEL_FREEZEBN": False,
+    "TRAIN_LR": 0.001, "TRAIN_MOMENTUM": 0.9, "TRAIN_WEIGHT_DECAY": 5e-4, "TRAIN_BN_MOM": 3e-4, "TRAIN_POWER": 0.9,
+    "TRAIN_BATCHES": 10, "TRAIN_SHUFFLE": True, "TRAIN_ITERATION": 20000, "TRAIN_MINEPOCH": 0, "TRAIN_TBLOG": True,
+    "TEST_MULTISCALE": [0.5, 0.75, 1.0, 1.25, 1.5, 1.75], "TEST_FLIP": True, "TEST_CRF": True, "TEST_BATCHES": 1,
+}  # fmt: skip
+# What the spec names without a value, or what is ours.
+OURS = {
+    "EXP_ROOT": "exps", "DATA_NAME": "VOCDataset", "DATA_ROOT": "VOC2012", "DATA_LISTS": "voc12",
+    "DATA_PSEUDO_GT": "exps/crf/crf_8_7", "MODEL_BACKBONE_WEIGHTS": None,
+    "TRAIN_AMP": "off", "TRAIN_SEED": 0, "TRAIN_SAVE_EVERY": 500,
+    "TEST_CKPT": None, "TEST_SPLIT": "val", "TEST_CRF_WORKERS": None,
+}  # fmt: skip
+PATHS = ["EXP_ROOT", "DATA_ROOT", "DATA_LISTS", "DATA_PSEUDO_GT", "MODEL_BACKBONE_WEIGHTS", "TEST_CKPT"]
+
+
+def refusal(assignments=(), **changes):
+    """The problems that are listed, one a line, when `changes` of config_dict and `assignments` are read."""
+    with pytest.raises(UserError) as raised:
+        read_config({**config_dict, **changes}, list(assignments))
+    summary, *problems = str(raised.value).split("\n")
+    assert summary.endswith(f"({len(problems)}):")
+    return [problem.strip() for problem in problems]
+
+
+# -- defaults ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_defaults_are_the_specs_and_of_its_types():
+    assert config_dict == RELEASED | OURS
+    assert {key: type(value) for key, value in config_dict.items()} == {
+        key: type(value) for key, value in (RELEASED | OURS).items()
+    }
+
+
+def test_config_dict_and_config_have_the_same_keys():
+    assert set(config_dict) == {field.name for field in dataclasses.fields(Config)}
+
+
+def test_what_a_user_sets_first_comes_first():
+    assert list(config_dict)[:5] == ["EXP_NAME", "GPUS", "DATA_ROOT", "DATA_PSEUDO_GT", "TEST_CKPT"]
+
+
+def test_the_configuration_holds_the_defaults_with_tuples_and_absolute_paths():
+    config = read_config(config_dict, [])
+    for key, value in config_dict.items():
+        if isinstance(value, list):
+            value = tuple(value)
+        if key in PATHS and value is not None:
+            value = ROOT / value
+        assert (getattr(config, key), type(getattr(config, key))) == (value, type(value)), key
+
+
+def test_the_configuration_cannot_be_changed():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        read_config(config_dict, []).GPUS = 2
+
+
+# -- values from the command line --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("assignment", "value"),
+    [
+        ("EXP_NAME=mine", "mine"),
+        ("EXP_NAME=12", "12"),  # a text as it is, whatever it looks like
+        ("EXP_NAME=True", "True"),
+        ("EXP_NAME=None", "None"),
+        ("EXP_NAME='a = b'", "'a = b'"),
+        ("GPUS=0", 0),
+        ("TRAIN_SEED=4294967295", 2**32 - 1),
+        ("TRAIN_LR=1e-3", 1e-3),
+        ("TRAIN_LR=2", 2.0),
+        ("TRAIN_WEIGHT_DECAY=0", 0.0),
+        ("DATA_RANDOMFLIP=1", 1.0),
+        ("TEST_FLIP=False", False),
+        ("TEST_FLIP=false", False),
+        ("MODEL_FREEZEBN=TRUE", True),
+        ("TEST_MULTISCALE=[0.5, 1, 8]", (0.5, 1.0, 8.0)),
+        ("TEST_MULTISCALE=(1,)", (1.0,)),
+        ("DATA_RANDOMSCALE=1,1", (1.0, 1.0)),
+        ("TEST_SPLIT=test", "test"),
+        ("MODEL_BACKBONE=mobilenet_v2", "mobilenet_v2"),
+        ("DATA_RANDOM_H=90", 90),
+        ("DATA_RANDOM_S=255", 255),
+        ("TEST_CRF_WORKERS=3", 3),
+        ("TEST_CRF_WORKERS=None", None),
+        ("TEST_CKPT=None", None),
+    ],
+)
+def test_a_value_from_the_command_line_is_what_it_says(assignment, value):
+    key = assignment.partition("=")[0]
+    before = read_config({**config_dict, "TEST_CRF_WORKERS": 1, "TEST_CKPT": "a.pth"}, [])
+    after = read_config(settings_record(before), [assignment])
+    found = getattr(after, key)
+    assert (found, type(found)) == (value, type(value))
+    assert after == dataclasses.replace(before, **{key: value})  # and nothing else changed
+
+
+def test_tuples_count_as_lists_and_whole_numbers_as_numbers_in_config_dict_too():
+    config = read_config({**config_dict, "TEST_MULTISCALE": (1, 2), "TRAIN_LR": 1, "DATA_RANDOMSCALE": [1, 2]}, [])
+    assert (config.TEST_MULTISCALE, config.TRAIN_LR, config.DATA_RANDOMSCALE) == ((1.0, 2.0), 1.0, (1.0, 2.0))
+    assert type(config.TRAIN_LR) is type(config.TEST_MULTISCALE[0]) is float
+
+
+def test_an_assignment_may_stand_for_a_key_that_config_dict_lacks_or_has_wrong():
+    without = {key: value for key, value in config_dict.items() if key != "TRAIN_AMP"}
+    config = read_config({**without, "GPUS": "two"}, ["TRAIN_AMP=bf16", "GPUS=2"])
+    assert (config.TRAIN_AMP, config.GPUS) == ("bf16", 2)
+
+
+def test_set_takes_several_assignments_and_may_be_repeated():
+    parser = argparse.ArgumentParser()
+    add_config_arguments(parser)
+    assert parser.parse_args([]).set == []
+    assert parser.parse_args(["--set", "GPUS=2", "TEST_CRF=False", "--set", "TRAIN_LR=0.1"]).set == [
+        "GPUS=2",
+        "TEST_CRF=False",
+        "TRAIN_LR=0.1",
+    ]
+    assert parser.parse_args([]).set == []
+    assert "--set KEY=VALUE" in parser.format_help()
+
+
+# -- refusals ----------------------------------------------------------------------------------------------------------
+
+# Key, what is given to it, and what the message says was expected of it.
+REFUSED = [
+    ("GPUS", -1, "a whole number of at least 0"),
+    ("GPUS", True, "a whole number of at least 0"),
+    ("GPUS", 1.0, "a whole number of at least 0"),
+    ("GPUS", "two", "a whole number of at least 0"),
+    ("GPUS", None, "a whole number of at least 0"),
+    ("DATA_YEAR", 12, "a whole number from 2007 to 2012"),
+    ("DATA_AUG", 1, "True or False"),
+    ("DATA_AUG", "yes", "True or False"),
+    ("DATA_WORKERS", -1, "a whole number of at least 0"),
+    ("DATA_MEAN", [123.7, 116.3, 103.5], "a list of finite numbers in 0..1, one each for red, green, blue"),
+    ("DATA_MEAN", [0.5, 0.5], "a list of finite numbers in 0..1, one each for red, green, blue"),
+    ("DATA_MEAN", [0.5, -0.5, 0.5], "a list of finite numbers in 0..1, one each for red, green, blue"),
+    ("DATA_STD", [0.2, 0, 0.2], "a list of finite numbers above 0, one each for red, green, blue"),
+    ("DATA_STD", [0.2, 0.2, 0.2, 0.2], "a list of finite numbers above 0, one each for red, green, blue"),
+    ("DATA_STD", 0.2, "a list of finite numbers above 0, one each for red, green, blue"),
+    ("DATA_RANDOMCROP", 0, "a whole number of at least 1"),
+    ("DATA_RANDOMSCALE", [1.5, 0.5], "a list of finite numbers [low, high] with 0 < low <= high"),
+    ("DATA_RANDOMSCALE", [0, 1], "a list of finite numbers [low, high] with 0 < low <= high"),
+    ("DATA_RANDOMSCALE", [1], "a list of finite numbers [low, high] with 0 < low <= high"),
+    ("DATA_RANDOMSCALE", [1, 2, 3], "a list of finite numbers [low, high] with 0 < low <= high"),
+    ("DATA_RANDOMSCALE", {1: 2}, "a list of finite numbers [low, high] with 0 < low <= high"),
+    ("DATA_RANDOM_H", 91, "a whole number from 0 to 90"),
+    ("DATA_RANDOM_H", -1, "a whole number from 0 to 90"),
+    ("DATA_RANDOM_S", 256, "a whole number from 0 to 255"),
+    ("DATA_RANDOM_V", 256, "a whole number from 0 to 255"),
+    ("DATA_RANDOMFLIP", 1.1, "a finite number from 0 to 1"),
+    ("DATA_RANDOMFLIP", True, "a finite number from 0 to 1"),
+    ("MODEL_NUM_CLASSES", 20, "a whole number that is 21 (VOC's label maps hold 21 labels"),
+    ("MODEL_BACKBONE_PRETRAIN", 0, "True or False"),
+    ("MODEL_BACKBONE_DILATED", None, "True or False"),
+    ("MODEL_BACKBONE_MULTIGRID", 1, "True or False"),
+    ("MODEL_BACKBONE_DEEPBASE", "", "True or False"),
+    ("MODEL_ASPP_OUTDIM", 0, "a whole number of at least 1"),
+    ("MODEL_ASPP_HASGLOBAL", 1, "True or False"),
+    ("MODEL_FREEZEBN", 1, "True or False"),
+    ("TRAIN_LR", 0, "a finite number above 0"),
+    ("TRAIN_LR", -0.1, "a finite number above 0"),
+    ("TRAIN_LR", [0.1], "a finite number above 0"),
+    ("TRAIN_MOMENTUM", 1.5, "a finite number from 0 to 1"),
+    ("TRAIN_WEIGHT_DECAY", -5e-4, "a finite number of at least 0"),
+    ("TRAIN_BN_MOM", 3, "a finite number from 0 to 1"),
+    ("TRAIN_POWER", -1, "a finite number of at least 0"),
+    ("TRAIN_BATCHES", 0, "a whole number of at least 1"),
+    ("TRAIN_SHUFFLE", 1, "True or False"),
+    ("TRAIN_ITERATION", 0, "a whole number of at least 1"),
+    ("TRAIN_ITERATION", 2e4, "a whole number of at least 1"),
+    ("TRAIN_MINEPOCH", -1, "a whole number of at least 0"),
+    ("TRAIN_TBLOG", 1, "True or False"),
+    ("TRAIN_SEED", -1, "a whole number from 0 to 4294967295"),
+    ("TRAIN_SEED", 2**32, "a whole number from 0 to 4294967295"),
+    ("TRAIN_SAVE_EVERY", 0, "a whole number of at least 1"),
+    ("TEST_MULTISCALE", [], "a list of finite numbers (at least one) above 0, at most 8"),
+    ("TEST_MULTISCALE", [1, 0], "a list of finite numbers (at least one) above 0, at most 8"),
+    ("TEST_MULTISCALE", [8.5], "a list of finite numbers (at least one) above 0, at most 8"),
+    ("TEST_MULTISCALE", [1, True], "a list of finite numbers (at least one) above 0, at most 8"),
+    ("TEST_MULTISCALE", 1.0, "a list of finite numbers (at least one) above 0, at most 8"),
+    ("TEST_FLIP", 1, "True or False"),
+    ("TEST_CRF", 1, "True or False"),
+    ("TEST_BATCHES", 2, "a whole number that is 1 (images differ in size)"),
+    ("TEST_BATCHES", True, "a whole number that is 1 (images differ in size)"),
+    ("TEST_CRF_WORKERS", 0, "a whole number of at least 1, or None"),
+]
+REFUSED_TEXTS = [
+    ("EXP_NAME", "", "text that is a plain name"),
+    ("EXP_NAME", "..", "text that is a plain name"),
+    ("EXP_NAME", "runs/mine", "text that is a plain name"),
+    ("EXP_NAME", "a\nb", "text that is a plain name"),
+    ("DATA_NAME", "a\\b", "text that is a plain name"),
+    ("MODEL_NAME", "deeplabv3", "text that is one of deeplabv2, deeplabv1"),
+    (
+        "MODEL_BACKBONE",
+        "resnet38d",
+        "text that is one of resnet18, resnet34, resnet50, resnet101, resnet152, mobilenet_v2",
+    ),
+    ("TRAIN_AMP", "fp16", "text that is one of off, bf16"),
+    ("TEST_SPLIT", "train_aug", "text that is one of val, test, train"),
+    ("DATA_ROOT", "", "a path"),
+    ("TEST_CKPT", "", "a path, or None"),
+]
+REFUSED_IN_CONFIG_DICT = [
+    ("EXP_NAME", 3, "text that is a plain name"),
+    ("MODEL_NAME", None, "text that is one of deeplabv2, deeplabv1"),
+    ("DATA_ROOT", 3, "a path"),
+    ("DATA_ROOT", None, "a path"),
+    ("TEST_CKPT", 3, "a path, or None"),
+    ("TRAIN_LR", float("nan"), "a finite number above 0"),
+    ("TRAIN_LR", 10**400, "a finite number above 0"),
+    ("TEST_MULTISCALE", [1, float("inf")], "a list of finite numbers (at least one) above 0, at most 8"),
+]
+
+
+def assert_one_problem(problems, key, expected, found):
+    """The one problem of `key` says what was expected and found, the latter on one line."""
+    assert len(problems) == 1
+    assert problems[0].startswith(f"{key}: expected {expected}")
+    assert problems[0].endswith(f", found {found[:80]}")
+
+
+@pytest.mark.parametrize(("key", "value", "expected"), [*REFUSED, *REFUSED_TEXTS, *REFUSED_IN_CONFIG_DICT])
+def test_a_wrong_value_in_config_dict_is_refused(key, value, expected):
+    assert_one_problem(refusal(**{key: value}), key, expected, repr(value))
+
+
+@pytest.mark.parametrize(("key", "value", "expected"), REFUSED)
+def test_a_wrong_value_on_the_command_line_is_refused(key, value, expected):
+    text = str(value)
+    found = text if not isinstance(value, str) else repr(text)
+    assert_one_problem(refusal([f"{key}={text}"]), f"--set {key}", expected, found)
+
+
+@pytest.mark.parametrize(("key", "text", "expected"), REFUSED_TEXTS)
+def test_a_wrong_text_on_the_command_line_is_refused(key, text, expected):
+    assert_one_problem(refusal([f"{key}={text}"]), f"--set {key}", expected, repr(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("nan", "'nan'"),
+        ("1e999", "inf"),
+        ("-1e999", "-inf"),
+        ("9" * 400, "9" * 400),
+        ("", "''"),
+        ("0.1 0.2", "'0.1 0.2'"),
+        ("1/1000", "'1/1000'"),
+        ("__import__('os').getcwd()", "\"__import__('os').getcwd()\""),  # literals only, nothing is run
+        ("{[]: 1}", "'{[]: 1}'"),
+        ("(" * 300, repr("(" * 300)),
+    ],
+)
+def test_a_number_on_the_command_line_is_a_finite_literal(text, found):
+    assert_one_problem(refusal([f"TRAIN_LR={text}"]), "--set TRAIN_LR", "a finite number above 0", found)
+
+
+@pytest.mark.parametrize("depth", [1000, 5000, 20000])
+def test_a_text_too_deep_to_parse_is_refused_like_any_other(depth):
+    text = "-" * depth + "1"
+    assert_one_problem(refusal([f"TRAIN_LR={text}"]), "--set TRAIN_LR", "a finite number above 0", repr(text))
+
+
+def test_every_field_has_a_refused_value():
+    """No field takes just anything: each stands in the tables above, or is a path, which they try on `DATA_ROOT`."""
+    tried = {key for key, *_ in [*REFUSED, *REFUSED_TEXTS, *REFUSED_IN_CONFIG_DICT]}
+    assert set(config_dict) - tried == set(PATHS) - {"DATA_ROOT", "TEST_CKPT"}
+
+
+@pytest.mark.parametrize("key", [key for key in PATHS if key not in ("MODEL_BACKBONE_WEIGHTS", "TEST_CKPT")])
+def test_only_the_weights_and_the_checkpoint_may_be_no_path(key):
+    assert_one_problem(refusal(**{key: None}), key, "a path", "None")
+    assert getattr(read_config(config_dict, [f"{key}=None"]), key) == Path.cwd() / "None"
+
+
+@pytest.mark.parametrize(
+    ("key", "near"),
+    [
+        ("TEST_CKP", "TEST_CKPT"),
+        ("gpus", "GPUS"),
+        ("DATA_RANDOM_SCALE", "DATA_RANDOMSCALE"),
+        ("TRAIN_BATCH", "TRAIN_BATCHES"),
+    ],
+)
+def test_an_unknown_key_is_refused_with_the_one_that_was_meant(key, near):
+    assert refusal(**{key: 1}) == [f"{key}: unknown key; did you mean {near}?"]
+    assert refusal([f"{key}=1"]) == [f"--set {key}: unknown key; did you mean {near}?"]
+
+
+def test_an_unknown_key_like_no_other_is_refused_with_where_to_look():
+    assert refusal(["X=1"]) == ["--set X: unknown key; segmentation/experiment/config.py has all that there are"]
+    assert refusal(**{"\x1b[2J": 1})[0].startswith(r"\x1b[2J: unknown key")
+
+
+@pytest.mark.parametrize("key", config_dict)
+def test_a_missing_key_is_refused_with_what_belongs_there(key):
+    without = {other: value for other, value in config_dict.items() if other != key}
+    with pytest.raises(UserError, match=rf"\(1\):\n  {key}: expected .+, found no such key; add it to config_dict"):
+        read_config(without, [])
+
+
+@pytest.mark.parametrize("assignment", ["GPUS", "=3", "", "0.5]"])
+def test_an_assignment_without_key_or_value_is_refused(assignment):
+    assert refusal([assignment]) == [f"--set {assignment!r}: expected KEY=VALUE, quoted if it has spaces"]
+
+
+def test_a_key_that_is_set_twice_is_refused():
+    assert refusal(["GPUS=2", "TRAIN_LR=1", "GPUS=3"]) == [
+        "--set GPUS: expected one value, found 2 and 3; leave one out"
+    ]
+
+
+def test_all_problems_are_in_one_message():
+    wrong = {key: value for key, value in config_dict.items() if key != "DATA_AUG"} | {"GPU": 1, "TRAIN_POWER": "high"}
+    with pytest.raises(UserError) as raised:
+        read_config(wrong, ["TEST_BATCHES=8", "TEST", "TEST_CRFF=False", "GPUS=1", "GPUS=1", "EXP_NAME="])
+    problems = str(raised.value).split("\n")[1:]
+    keys = [re.match(r"\s*((?:--set )?'?\w+)", problem)[1] for problem in problems]
+    assert sorted(keys) == sorted([
+        "--set TEST_BATCHES", "--set 'TEST", "--set TEST_CRFF", "--set GPUS", "--set EXP_NAME",
+        "DATA_AUG", "GPU", "TRAIN_POWER",
+    ])  # fmt: skip
+
+
+# -- paths -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", PATHS)
+def test_a_path_of_config_dict_starts_at_the_repository_and_one_of_the_command_line_here(key, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert getattr(read_config({**config_dict, key: "some/where"}, []), key) == ROOT / "some/where"
+    assert getattr(read_config({**config_dict, key: Path("some/where")}, []), key) == ROOT / "some/where"
+    assert getattr(read_config(config_dict, [f"{key}=some/where"]), key) == tmp_path / "some/where"
+
+
+@pytest.mark.parametrize("key", PATHS)
+def test_an_absolute_path_stays(key, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path.parent / "a = b, 3"
+    assert getattr(read_config({**config_dict, key: str(path)}, []), key) == path
+    assert getattr(read_config(config_dict, [f"{key}={path}"]), key) == path
+
+
+def test_a_path_is_text_even_where_it_looks_like_a_literal(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for text in ("2012", "True", "[1, 2]", "'quoted'"):
+        found = read_config(config_dict, [f"DATA_ROOT={text}"]).DATA_ROOT
+        assert found == tmp_path / text
+
+
+def test_the_record_is_json_and_tells_the_configuration(tmp_path):
+    config = read_config(config_dict, [f"TEST_CKPT={tmp_path}/a.pth", "DATA_RANDOMSCALE=1,2", "TRAIN_LR=1"])
+    record = settings_record(config)
+    assert json.loads(json.dumps(record)) == record
+    assert set(record) == set(config_dict)
+    assert (record["TEST_CKPT"], record["MODEL_BACKBONE_WEIGHTS"]) == (f"{tmp_path}/a.pth", None)
+    assert (record["DATA_RANDOMSCALE"], record["TRAIN_LR"], record["TEST_CRF"]) == ([1.0, 2.0], 1.0, True)
+    assert read_config(record, []) == config
+
+
+# -- files -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    """A folder with everything that the configuration can name, and the assignments that name it."""
+    monkeypatch.chdir(tmp_path)
+    for folder in ("voc/JPEGImages", "voc/SegmentationClass", "lists", "pseudo"):
+        (tmp_path / folder).mkdir(parents=True)
+    for file in ("lists/train_aug.txt", "lists/train.txt", "lists/val.txt", "lists/test.txt", "resnet.pth", "net.pth"):
+        (tmp_path / file).touch()
+    return [
+        "DATA_ROOT=voc", "DATA_LISTS=lists", "DATA_PSEUDO_GT=pseudo", "MODEL_BACKBONE_WEIGHTS=resnet.pth",
+        "TEST_CKPT=net.pth",
+    ]  # fmt: skip
+
+
+def path_problems(require, assignments):
+    with pytest.raises(UserError) as raised:
+        require(read_config(config_dict, assignments))
+    return [problem.strip() for problem in str(raised.value).split("\n")[1:]]
+
+
+def test_paths_that_are_there_are_not_refused(data):
+    settings.require_training_paths(read_config(config_dict, data))
+    for split in ("val", "test", "train"):
+        settings.require_test_paths(read_config(config_dict, [*data, f"TEST_SPLIT={split}"]))
+
+
+@pytest.mark.parametrize(
+    ("gone", "key", "kind"),
+    [
+        ("voc/JPEGImages", "DATA_ROOT", "folder"),
+        ("lists/train_aug.txt", "DATA_LISTS", "file"),
+        ("pseudo", "DATA_PSEUDO_GT", "folder"),
+        ("resnet.pth", "MODEL_BACKBONE_WEIGHTS", "file"),
+    ],
+)
+def test_each_path_that_training_needs_is_missed(data, tmp_path, gone, key, kind):
+    (tmp_path / gone).rename(tmp_path / "away")
+    (problem,) = path_problems(settings.require_training_paths, data)
+    assert re.fullmatch(
+        rf"{key} {re.escape(str(tmp_path / gone))}: expected a {kind} \(.+\), found nothing there", problem
+    )
+
+
+@pytest.mark.parametrize(
+    ("gone", "key", "kind"),
+    [
+        ("voc/JPEGImages", "DATA_ROOT", "folder"),
+        ("voc/SegmentationClass", "DATA_ROOT", "folder"),
+        ("lists/val.txt", "DATA_LISTS", "file"),
+        ("net.pth", "TEST_CKPT", "file"),
+    ],
+)
+def test_each_path_that_the_test_needs_is_missed(data, tmp_path, gone, key, kind):
+    (tmp_path / gone).rename(tmp_path / "away")
+    (problem,) = path_problems(settings.require_test_paths, data)
+    assert re.fullmatch(
+        rf"{key} {re.escape(str(tmp_path / gone))}: expected a {kind} \(.+\), found nothing there", problem
+    )
+
+
+def test_all_missing_paths_are_named_at_once(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    nowhere = ["DATA_ROOT=a", "DATA_LISTS=b", "DATA_PSEUDO_GT=c", "MODEL_BACKBONE_WEIGHTS=d"]
+    assert [line.split()[0] for line in path_problems(settings.require_training_paths, nowhere)] == [
+        "DATA_ROOT", "DATA_LISTS", "DATA_PSEUDO_GT", "MODEL_BACKBONE_WEIGHTS",
+    ]  # fmt: skip
+    problems = path_problems(settings.require_test_paths, [*nowhere, "TEST_CKPT=e"])
+    assert sorted(line.split()[0] for line in problems) == ["DATA_LISTS", "DATA_ROOT", "DATA_ROOT", "TEST_CKPT"]
+
+
+def test_a_checkpoint_must_be_set_for_the_test(data):
+    (problem,) = path_problems(settings.require_test_paths, data[:-1])
+    assert problem == "TEST_CKPT: expected a file (a checkpoint that train.py wrote), found None"
+
+
+def test_a_folder_is_no_checkpoint_and_a_file_no_folder(data):
+    (problem,) = path_problems(settings.require_test_paths, [*data[:-1], "TEST_CKPT=pseudo"])
+    assert problem.endswith("found a folder")
+    (problem,) = path_problems(settings.require_training_paths, [*data[:2], "DATA_PSEUDO_GT=net.pth"])
+    assert problem.endswith("found a file")
+
+
+def test_paths_that_are_not_read_are_not_missed(data, tmp_path):
+    (tmp_path / "resnet.pth").unlink()
+    settings.require_training_paths(read_config(config_dict, [*data, "MODEL_BACKBONE_PRETRAIN=False"]))
+    without_weights = [assignment for assignment in data if not assignment.startswith("MODEL_BACKBONE_WEIGHTS")]
+    settings.require_training_paths(read_config(config_dict, without_weights))  # torchvision's download
+
+    (tmp_path / "net.pth").unlink()
+    settings.require_training_paths(read_config(config_dict, without_weights))
+    (tmp_path / "net.pth").touch()
+    (tmp_path / "pseudo").rmdir()
+    (tmp_path / "voc/SegmentationClass").rmdir()
+    settings.require_test_paths(read_config(config_dict, [*data, "TEST_SPLIT=test"]))
+
+
+def test_the_training_list_is_the_augmented_one_under_either_name_or_train(data, tmp_path):
+    config = read_config(config_dict, data)
+    lists = tmp_path / "lists"
+    (lists / "trainaug.txt").touch()
+    assert settings.train_list(config) == lists / "train_aug.txt"
+    (lists / "train_aug.txt").unlink()
+    assert settings.train_list(config) == lists / "trainaug.txt"
+    settings.require_training_paths(config)
+    (lists / "trainaug.txt").unlink()
+    assert settings.train_list(config) == lists / "train_aug.txt"
+    assert settings.train_list(read_config(config_dict, [*data, "DATA_AUG=False"])) == lists / "train.txt"
+
+
+@pytest.mark.parametrize("split", ["val", "test", "train"])
+def test_the_list_to_test_on_is_the_splits(data, tmp_path, split):
+    config = read_config(config_dict, [*data, f"TEST_SPLIT={split}"])
+    assert settings.test_list(config) == tmp_path / "lists" / f"{split}.txt"

@@ -1,0 +1,74 @@
+"""The loop of every training run: steps seeded and counted, losses watched and logged, state saved."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+
+from torch import Tensor
+from torch.optim import Optimizer
+from tqdm import tqdm
+
+from tool.distributed import rank, world_size
+from tool.log import LossHistory, RunLog
+from tool.randomness import seed_step
+
+
+def run_steps(
+    take_step: Callable[[dict, int], Mapping[str, Tensor]],
+    loader: Iterable[dict],
+    *,
+    optimizer: Optimizer,
+    steps: range,
+    seed: int,
+    log: RunLog | None,
+    log_every: int,
+    save: Callable[[int], None],
+    save_due: Callable[[int], bool],
+) -> dict[str, float]:
+    """Take `steps` (counted from 0 for a fresh run); nothing waits for the device but every `log_every`-th.
+
+    Args:
+        take_step: from a batch and the number of steps done before it to the step's losses, scalars on any device,
+            one of them `total`.
+        loader: yields the batches of exactly `steps`, each with its images' ids under `id`.
+        optimizer: whose first group's rate is logged.
+        log: None for a process that says nothing, beside the one that does.
+        save: called with the number of steps done where `save_due` of it, and at the end; never after a loss that is
+            not finite.
+
+    Returns:
+        Mean losses since the last log line.
+
+    Raises:
+        UserError: a loss is not finite; names the term and the images.
+    """
+    history, means = LossHistory(), {}
+    images_seen, since = 0, time.perf_counter()
+    bar = tqdm(
+        total=steps.stop,
+        initial=steps.start,
+        desc="train",
+        unit="step",
+        disable=None if log is not None else True,
+        dynamic_ncols=True,
+    )
+    for step, batch in zip(range(steps.start + 1, steps.stop + 1), loader, strict=True):
+        seed_step(seed, step, rank())
+        history.add(take_step(batch, step - 1), batch["id"])
+        images_seen += len(batch["id"])
+        bar.update()
+
+        save_now = save_due(step) or step == steps.stop
+        if save_now or step % log_every == 0:
+            means = history.drain()
+            speed = world_size() * images_seen / (time.perf_counter() - since)
+            images_seen, since = 0, time.perf_counter()
+            bar.set_postfix(loss=f"{means['total']:.3f}", images_per_s=f"{speed:.1f}")
+            if log is not None:
+                terms = " ".join(f"{name} {value:.4f}" for name, value in means.items())
+                log.line(f"step {step}/{steps.stop} {terms}", console=False)
+                log.scalars(step, {f"loss/{name}": value for name, value in means.items()})
+                log.scalars(step, {"lr": optimizer.param_groups[0]["lr"], "images_per_s": speed})
+        if save_now:
+            save(step)
+    bar.close()
+    return means

@@ -1,0 +1,148 @@
+"""Scores of predictions on a list of images: counts of all files by several processes, and the table of them."""
+
+import functools
+import multiprocessing
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from tool.artifact import load_cam, load_crf, load_label_map
+from tool.cli import UserError, raise_problems, require_folder
+from tool.metric import iou, label_counts, threshold_counts
+from voc12.classes import LABEL_NAMES
+from voc12.lists import read_ids
+
+CURVE = tuple(k / 100 for k in range(60))  # background thresholds of --curve
+DEFAULT_THRESHOLD = 0.22
+FILES_PER_TASK = 64
+NUM_LABELS = len(LABEL_NAMES)
+
+
+def load_crf_labels(path: Path, *, shape: tuple[int, int] | None) -> np.ndarray:
+    """The most likely label of every pixel, (H, W), of a CRF dict. Raises as `load_crf`."""
+    posteriors = load_crf(path, shape=shape)
+    return np.array(list(posteriors))[np.stack(list(posteriors.values())).argmax(axis=0)]
+
+
+# --type: the files' suffix, and what reads one.
+READERS = {
+    "png": (".png", functools.partial(load_label_map, ignore=False)),
+    "npy": (".npy", load_cam),
+    "crf": (".npy", load_crf_labels),
+}
+
+
+def file_pairs(
+    list_path: str | Path, predict_dir: str | Path, gt_dir: str | Path, kind: str
+) -> list[tuple[Path, Path]]:
+    """(prediction, ground truth) of every id of the list at `list_path`; `UserError` names all that are missing."""
+    ids = read_ids(list_path, "--list")
+    suffix = READERS[kind][0]
+    problems = []
+    for flag, folder, ending in (("--predict_dir", predict_dir, suffix), ("--gt_dir", gt_dir, ".png")):
+        there = {path.name for path in require_folder(folder, flag, f"<id>{ending}").iterdir()}
+        problems += [f"{flag}: {Path(folder, i + ending)}" for i in ids if i + ending not in there]
+    raise_problems(f"files missing for ids of --list {list_path}; nothing was scored", problems)
+    return [(Path(predict_dir, i + suffix), Path(gt_dir, i + ".png")) for i in ids]
+
+
+def count_files(
+    pairs: Sequence[tuple[Path, Path]], kind: str, thresholds: Sequence[float]
+) -> tuple[np.ndarray, list[str]]:
+    """Counts, int64 (3, T, 21), summed over the files, and what is wrong with those that cannot be read."""
+    total = np.zeros((3, len(thresholds), NUM_LABELS), np.int64)
+    problems = []
+    for prediction_path, target_path in pairs:
+        target = prediction = None
+        try:
+            target = load_label_map(target_path)
+        except UserError as error:
+            problems.append(str(error))
+        try:
+            prediction = READERS[kind][1](prediction_path, shape=None if target is None else target.shape)
+        except UserError as error:
+            problems.append(str(error))
+        if target is None or prediction is None:
+            continue
+        if kind == "npy":
+            total += threshold_counts(prediction, target, thresholds=thresholds, num_labels=NUM_LABELS)
+        else:
+            total += label_counts(prediction, target, num_labels=NUM_LABELS)[:, None]
+    return total, problems
+
+
+def in_parallel(task: Callable, chunks: Sequence, num_workers: int) -> Iterator:
+    """`task` of every chunk, in order, by processes. Raises `UserError` if one is killed."""
+    executor = ProcessPoolExecutor(
+        num_workers,
+        multiprocessing.get_context("spawn"),
+        initializer=signal.signal,  # Ctrl-C is the parent's to handle
+        initargs=(signal.SIGINT, signal.SIG_IGN),
+    )
+    try:
+        yield from executor.map(task, chunks)
+    except BrokenProcessPool as error:
+        raise UserError("a worker process was killed, perhaps for memory; try fewer --num_workers") from error
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+def count_list(
+    pairs: Sequence[tuple[Path, Path]],
+    kind: str,
+    *,
+    thresholds: Sequence[float] = (DEFAULT_THRESHOLD,),
+    num_workers: int,
+) -> np.ndarray:
+    """Counts, int64 (3, T, 21), of all `pairs` of files; `UserError` names every file that is faulty.
+
+    kind: a key of `READERS`. thresholds: background scores of CAMs, ascending; label maps are scored as they are, and
+    T is 1.
+    """
+    chunks = [pairs[start : start + FILES_PER_TASK] for start in range(0, len(pairs), FILES_PER_TASK)]
+    task = functools.partial(count_files, kind=kind, thresholds=thresholds)
+    num_workers = min(num_workers, len(chunks))
+    results = map(task, chunks) if num_workers == 1 else in_parallel(task, chunks, num_workers)
+    total = np.zeros((3, len(thresholds), NUM_LABELS), np.int64)
+    problems = []
+    with tqdm(total=len(pairs), unit="image", disable=None) as progress:
+        for chunk, (counts, found) in zip(chunks, results, strict=True):
+            total += counts
+            problems += found
+            progress.update(len(chunk))
+    raise_problems("faulty files (a prediction has its ground truth's size); nothing was scored", problems)
+    return total
+
+
+def summarise(
+    counts: np.ndarray,
+    *,
+    labels: Sequence[int] = range(NUM_LABELS),
+    thresholds: Sequence[float] = (DEFAULT_THRESHOLD,),
+) -> dict:
+    """Per cent for every class at the best threshold, mIoU over `labels`, and the curve where there are thresholds."""
+    scores = 100 * iou(counts)
+    means = scores[:, labels].mean(axis=1)
+    best = int(means.argmax())
+    summary = dict(zip(LABEL_NAMES, scores[best].tolist(), strict=True)) | {"mIoU": float(means[best])}
+    if len(thresholds) > 1:
+        summary |= {"curve": means.tolist(), "best_threshold": thresholds[best], "best_mIoU": float(means[best])}
+    return summary | {"classes": [LABEL_NAMES[label] for label in labels]}
+
+
+def as_text(summary: dict) -> str:
+    """The table of a `summarise`d score, as it is printed and logged."""
+    lines = []
+    if "curve" in summary:
+        lines.append("threshold" + "".join(f"  +.{k:02}" for k in range(10)))
+        for start in range(0, len(CURVE), 10):
+            row = summary["curve"][start : start + 10]
+            lines.append(f"{CURVE[start]:9.2f}" + "".join(f"{value:6.2f}" for value in row))
+        lines.append(f"best threshold {summary['best_threshold']:.2f}, mIoU {summary['best_mIoU']:.2f}; there:")
+    lines += [f"{name:12} {summary[name]:6.2f}" for name in summary["classes"]]
+    return "\n".join([*lines, f"{'mIoU':12} {summary['mIoU']:6.2f}"])
