@@ -1,6 +1,6 @@
 """Predictions on VOC's test set, checked and packed as its evaluation server takes them.
 
-    python -m segmentation.submission --results DIR --list voc12/test.txt --img_root VOC2012/JPEGImages --out test.tgz
+    python -m segmentation.submission --results DIR --img_root VOC2012/JPEGImages --out results.tgz
 
 The archive holds results/VOC2012/Segmentation/comp6_test_cls/<id>.png: palette PNGs of labels 0 to 20, one for each
 image of the test set and of its size. Nothing is packed before every file has been looked at; the same files give the
@@ -27,7 +27,7 @@ from voc12.lists import read_ids
 TEST_IMAGES = 1456  # in VOC 2012's test set
 COMPETITIONS = (5, 6)  # of VOC: segmentation with its own training data only, or with any
 SUFFIXES = (".tgz", ".tar.gz")
-MODIFIED = 1325376000  # members' time, 2012-01-01 UTC; GNU tar warns of 1970
+MODIFIED = 1325376000  # the members' time: the beginning of 2012, UTC
 _COLOURS = voc_palette()[: NUM_CLASSES + 1].tobytes()
 
 
@@ -80,10 +80,12 @@ def check_prediction(path: Path, shape: tuple[int, int] | None) -> None:
     """Raise `UserError` unless `path` is a palette PNG of labels 0 to 20 in VOC's colours, of `shape` if given."""
     load_label_map(path, shape=shape, ignore=False)
     with Image.open(path) as image:
-        if image.mode != "P":
-            raise UserError(f"{path}: expected a palette PNG in VOC's colours, found 8-bit grey")
-        if not bytes(image.getpalette()).startswith(_COLOURS):
-            raise UserError(f"{path}: expected VOC's palette, found another")
+        palette = bytes(image.getpalette() or ())  # None where the image is grey
+    if not palette.startswith(_COLOURS):
+        found = "another palette" if palette else "8-bit grey"
+        raise UserError(
+            f"{path}: expected a palette PNG in VOC's colours, found {found}; tool.artifact.save_label_map writes one"
+        )
 
 
 def check_predictions(results: Path, ids: Sequence[str], *, image_root: Path) -> None:

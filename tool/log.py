@@ -73,7 +73,7 @@ class LossHistory:
                 if not math.isfinite(value):
                     raise UserError(
                         f"the loss {name} is {value} on the images {', '.join(map(printable, images))}: training stops;"
-                        " look at these images and their saliency maps, or lower --lr"
+                        " look at these images and what they are trained on, or lower the learning rate"
                     )
                 terms.setdefault(name, []).append(value)
         self.steps, self.values = [], []

@@ -28,7 +28,7 @@ def find_checkpoint(
     if not resume:
         raise UserError(f"{last}: this run exists; pass --resume to go on with it, or another {name_flag}")
     checkpoint = load_checkpoint(last, "--resume")
-    if not isinstance(checkpoint, dict) or not {"settings", "step"} <= checkpoint.keys():
+    if not (isinstance(checkpoint, dict) and isinstance(checkpoint.get("settings"), dict) and "step" in checkpoint):
         raise UserError(f"--resume: {last} is no checkpoint of this script; take another {name_flag}")
     then = checkpoint["settings"]
     changed = [

@@ -180,7 +180,7 @@ def start(config: Config, net: nn.Module, training: Training, checkpoint: dict |
     if checkpoint is not None:
         training.restore(checkpoint)
         return checkpoint["step"], "resumed"
-    if not config.MODEL_BACKBONE_PRETRAIN:
+    if not config.MODEL_BACKBONE_PRETRAIN or rank() > 0:  # the others get process 0's when their nets become one
         return 0, "random weights"
     return 0, str(load_imagenet(net, config.MODEL_BACKBONE, config.MODEL_BACKBONE_WEIGHTS))
 
@@ -225,12 +225,13 @@ def main() -> None:
         if log is None:
             return
         last = step == num_steps
-        if last or step % config.TRAIN_SAVE_EVERY == 0:
-            state = {**training.state(), "step": step, "settings": settings_of(config)}
-            save_checkpoint(folder / "last.ckpt", state)
         path = weights.save(net, step, last=last)
         if path is not None:
             log.line(f"weights: {path}", console=last)
+        # After the weights: a run killed between the two goes on from an earlier step, and writes them again.
+        if last or step % config.TRAIN_SAVE_EVERY == 0:
+            state = {**training.state(), "step": step, "settings": settings_of(config)}
+            save_checkpoint(folder / "last.ckpt", state)
 
     steps = range(first_step, num_steps)
     train(

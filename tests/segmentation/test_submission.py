@@ -240,10 +240,10 @@ FAULTS = {
     "colours": (lambda path: Image.fromarray(voc_palette()[LABELS]).save(path), "found RGB colours"),
     "16 bit": (lambda path: Image.fromarray(LABELS.astype(np.uint16)).save(path), "found 16-bit values"),
     "grey": (lambda path: Image.fromarray(LABELS).save(path), "found 8-bit grey"),
-    "grey palette": (lambda path: save_with_palette(path, LABELS, np.arange(768) // 3), "expected VOC's palette"),
+    "grey palette": (lambda path: save_with_palette(path, LABELS, np.arange(768) // 3), "found another palette"),
     "one wrong colour": (
         lambda path: save_with_palette(path, LABELS, voc_palette() ^ (np.arange(256) == 20)[:, None]),
-        "expected VOC's palette",
+        "found another palette",
     ),
     "quantised": (lambda path: save_quantised(path, LABELS), "these are colours, not label indices"),
     "label 21": (lambda path: save_with_palette(path, LABELS + 1, voc_palette()), "expected labels 0 to 20, found 21"),

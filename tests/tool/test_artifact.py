@@ -205,9 +205,8 @@ def test_an_index_in_the_colour_of_another_label_is_refused(tmp_path, index, lab
     save_with_palette(tmp_path / "unused.png", [[4, 5, 6]], palette)
     np.testing.assert_array_equal(load_label_map(tmp_path / "unused.png"), [[4, 5, 6]])
     save_with_palette(tmp_path / "a.png", [[4, 5, 6], [6, index, 4]], palette)
-    with pytest.raises(
-        UserError, match=rf"a\.png: index {index} has the colour of label {label} in VOC's palette: .*save"
-    ):
+    message = rf"a\.png: index {index} has the colour of label {label} in VOC's palette: .*; save the indices"
+    with pytest.raises(UserError, match=message):
         load_label_map(tmp_path / "a.png")
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torchvision import models
 
+from segmentation import settings
 from segmentation.net.backbones import BACKBONES, build_backbone
 from segmentation.net.resnet import RESNETS
 from tests.golden_inputs import fill, rnd
@@ -20,6 +21,10 @@ SHAPES = {
     "resnet101": (23, 3, 1, 2048),
     "resnet152": (36, 3, 1, 2048),
 }
+
+
+def test_the_configuration_knows_every_backbone():
+    assert set(settings.BACKBONES) == set(BACKBONES)
 
 
 def backbone_of(name: str, *, dilated: bool = True, multigrid: bool = False, deep_base: bool = True) -> nn.Module:

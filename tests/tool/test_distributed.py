@@ -1,0 +1,109 @@
+"""Alone, each function is the identity; processes that torchrun starts find their places and their sum."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.scripts.conftest import ROOT, assert_succeeded, environment
+from tool.distributed import (
+    join_processes,
+    leave_processes,
+    rank,
+    started_by_torchrun,
+    sum_over_processes,
+    world_size,
+)
+
+TIME_LIMIT = 240  # seconds, after which a process ends itself and with it the others
+
+needs_alarm = pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="ends what hangs by an alarm")
+
+
+def run_processes(module: str, folder: Path) -> None:
+    """Run `python -m module folder` in two processes under torchrun, each of which calls `end_what_hangs`."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    done = subprocess.run(
+        [*launcher, "-m", module, str(folder)],
+        cwd=ROOT,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=2 * TIME_LIMIT,
+    )
+    assert_succeeded(done)
+
+
+def end_what_hangs() -> None:
+    signal.alarm(TIME_LIMIT)
+
+
+# -- alone -------------------------------------------------------------------------------------------------------------
+
+
+def test_alone_a_process_is_the_only_one_and_keeps_its_device():
+    assert not started_by_torchrun()
+    for name in ("cpu", "cuda:3"):
+        assert join_processes(torch.device(name)) == torch.device(name)
+    assert (rank(), world_size()) == (0, 1)
+    leave_processes()
+    leave_processes()
+    assert (rank(), world_size()) == (0, 1)
+
+
+def test_alone_the_sum_is_the_value_without_its_gradient():
+    value = torch.tensor([1.5, -2.0], requires_grad=True)
+    total = sum_over_processes(value * 2)
+    assert total.tolist() == [3.0, -4.0]
+    assert not total.requires_grad
+    assert sum_over_processes(torch.tensor(2**40)).item() == 2**40
+
+
+# -- two processes -----------------------------------------------------------------------------------------------------
+
+
+def report(folder: Path) -> None:
+    """What one of two processes finds, as `<rank>.json` in `folder`."""
+    end_what_hangs()
+    found = {"started": started_by_torchrun(), "before": [rank(), world_size()]}
+    found["device"] = str(join_processes(torch.device("cpu")))
+    number = rank()
+    found["joined"] = [number, world_size()]
+    weight = torch.tensor([1.0, 10.0], requires_grad=True)
+    value = weight * (number + 1)
+    total = sum_over_processes(value)
+    value.sum().backward()
+    found |= {"sum": total.tolist(), "value": value.tolist(), "gradient": weight.grad.tolist()}
+    found["sum_has_gradient"] = total.requires_grad
+    found["count"] = sum_over_processes(torch.tensor(2**40 + number)).item()
+    found["scalar"] = sum_over_processes(torch.tensor(0.25 + number)).item()
+    leave_processes()
+    found["left"] = [rank(), world_size()]
+    (folder / f"{number}.json").write_text(json.dumps(found))
+
+
+@needs_alarm
+def test_two_processes_find_their_places_and_the_same_sum_and_part_again(tmp_path):
+    run_processes("tests.tool.test_distributed", tmp_path)
+    for number in (0, 1):
+        assert json.loads((tmp_path / f"{number}.json").read_text()) == {
+            "started": True,
+            "before": [0, 1],
+            "device": "cpu",
+            "joined": [number, 2],
+            "sum": [3.0, 30.0],
+            "value": [1.0 * (number + 1), 10.0 * (number + 1)],
+            "gradient": [number + 1, number + 1],
+            "sum_has_gradient": False,
+            "count": 2**41 + 1,
+            "scalar": 1.5,
+            "left": [0, 1],
+        }
+
+
+if __name__ == "__main__":
+    report(Path(sys.argv[1]))
