@@ -87,6 +87,7 @@ def parse_arguments() -> argparse.Namespace:
         "--resize_size", type=positive, nargs=2, default=[448, 768], metavar=("MIN", "MAX"),
         help="longer side of an image before the crop, pixels (448 768)",
     )  # fmt: skip
+    recipe.add_argument("--clip_grad", type=float, metavar="NORM", help="cut a step's gradient to that (never)")
     recipe.add_argument("--contrast_start", type=int, default=0, help="steps before rsc, csc, psc join (%(default)s)")
     recipe.add_argument("--view2_size", type=positive, default=128, help="second view's side, pixels (%(default)s)")
     args = parser.parse_args()
@@ -104,6 +105,8 @@ def check_arguments(args: argparse.Namespace) -> None:
     for flag in ("lr", "wt_dec", "momentum", "num_workers", "contrast_start"):
         if not getattr(args, flag) >= 0:
             raise UserError(f"--{flag} {getattr(args, flag)}: expected a number of at least 0")
+    if args.clip_grad is not None and not args.clip_grad > 0:
+        raise UserError(f"--clip_grad {args.clip_grad}: expected a norm above 0")
     if not args.width > 0:
         raise UserError(f"--width {args.width}: expected a positive channel multiplier")
     if not 0 <= args.seed < 2**32:
@@ -191,6 +194,7 @@ def main() -> None:
         momentum=args.momentum,
         weight_decay=args.wt_dec,
         max_step=len(ids) // args.batch_size * args.max_epoches,
+        max_gradient=args.clip_grad,
     )
     first_step = 0
     if checkpoint is not None:

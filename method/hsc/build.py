@@ -45,12 +45,13 @@ def configure(
 
 
 class Training(NamedTuple):
-    """Everything that a step changes."""
+    """Everything that a step changes, and the norm that its gradient is cut to, if to any."""
 
     net: nn.Module
     criterion: HSCCriterion
     optimizer: Optimizer
     schedule: LRScheduler
+    max_gradient: float | None
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds of it: tensors and plain values, the net under its released names."""
@@ -70,16 +71,23 @@ class Training(NamedTuple):
 
 
 def build_training(
-    net: nn.Module, config: HSCConfig, *, lr: float, momentum: float, weight_decay: float, max_step: int
+    net: nn.Module,
+    config: HSCConfig,
+    *,
+    lr: float,
+    momentum: float,
+    weight_decay: float,
+    max_step: int,
+    max_gradient: float | None = None,
 ) -> Training:
     """`net` with its criterion (on the net's device) and the released optimiser.
 
     Args:
         lr: of backbone weights. momentum: **Q** 5e-4 as released, 0.9 is the sane value. max_step: steps over which
-            the rate decays.
+            the rate decays. max_gradient: the largest norm of a step's gradient, over all weights; None: any.
     """
     device = next(net.parameters()).device
     groups = parameter_groups(net, head_layers=net.head_layers, lr=lr, weight_decay=weight_decay)
     optimizer = torch.optim.SGD(groups, lr=lr, momentum=momentum)
     schedule = polynomial_schedule(optimizer, max_step=max_step)
-    return Training(net, HSCCriterion(config).to(device), optimizer, schedule)
+    return Training(net, HSCCriterion(config).to(device), optimizer, schedule, max_gradient)

@@ -27,13 +27,15 @@ def training_step(
         image: (N, 3, H, W), normalised. saliency: (N, 1, H, W) in 0..1, or None for the plain classifier.
         label: (N, 20), zeros and ones.
     """
-    net, criterion, optimizer, schedule = training
+    net, criterion, optimizer, schedule, max_gradient = training
     views = two_scales(image, saliency, criterion.config.second_view)
     outputs = [net(view.image) for view in views]
     losses = criterion(outputs, views, label, step=step)
     total = torch.stack(list(losses.values())).sum()
     optimizer.zero_grad(set_to_none=True)
     total.backward()
+    if max_gradient is not None:
+        nn.utils.clip_grad_norm_(net.parameters(), max_gradient)
     optimizer.step()
     schedule.step()
     # The total comes last: where a loss is not finite, the term that it came from is named first.

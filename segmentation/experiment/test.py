@@ -11,6 +11,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import shlex
 import sys
 from collections import deque
 from concurrent.futures import ProcessPoolExecutor
@@ -191,7 +192,9 @@ def main() -> None:
     folder = open_folder(config)
     predict_missing(config, ids, folder)
     if config.TEST_SPLIT == "test":
-        print(f"for the VOC server: python -m segmentation.submission --results {folder}")
+        places = {"--results": folder, "--list": test_list(config), "--img_root": config.DATA_ROOT / "JPEGImages"}
+        words = [word for flag, path in places.items() for word in (flag, str(path))]
+        print(f"for the VOC server: {shlex.join(['python', '-m', 'segmentation.submission', *words])}")
     else:
         score(config, folder)
 

@@ -254,6 +254,7 @@ FAULTS = {
     "a pipe": (lambda path: replace(path, os.mkfifo), "expected a file"),
     "a broken link": (lambda path: replace(path, lambda path: path.symlink_to("nowhere")), "expected a file"),
     "a link outside": (link_outside, "a link that leaves the folder"),
+    "text without image": (lambda path: path.write_text("not found"), "cannot be read as a PNG"),
 }
 # Beside the predictions lies what is none.
 STRAYS = {
@@ -268,13 +269,14 @@ IMAGE_FAULTS = {
     "image missing": (Path.unlink, "no such file"),
     "image truncated": (lambda path: truncate(path, 50), "truncated"),
     "image empty": (lambda path: path.write_bytes(b""), "empty"),
+    "text without image": (Path.unlink, "no such file"),
 }
 
 
 @pytest.fixture(scope="module")
 def faulty(tmp_path_factory) -> Folder:
     """Predictions and images with every fault, each on the id of its name, and an older archive."""
-    folder = Folder(tmp_path_factory.mktemp("faulty"), [*FAULTS, *IMAGE_FAULTS, "sound", "sound too"])
+    folder = Folder(tmp_path_factory.mktemp("faulty"), [*dict.fromkeys([*FAULTS, *IMAGE_FAULTS]), "sound", "sound too"])
     for identifier in folder.ids:
         Image.fromarray(voc_palette()[LABELS]).save(folder.image(identifier))
         save_label_map(folder.prediction(identifier), LABELS)
