@@ -83,7 +83,7 @@ def train(
 
     Args:
         forward: the net, or what makes several processes' nets one.
-        bf16: compute the net's products in bfloat16; norms and the loss stay float32.
+        bf16: compute the net's products in bfloat16; weights, statistics and the loss stay float32.
         normalise: what made the net's input; undone for pictures.
     """
     _, optimizer, schedule = training
