@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 from tool.artifact import atomic_file
 from tool.cli import UserError, add_switch, run_script
@@ -21,17 +22,27 @@ ROOT = Path(__file__).resolve().parent
 # single gradients hundreds of times the usual cut off.
 NET = ["--width", "0.125"]
 RECIPE = [
-    *["--weights", "none", "--from_scratch", "--momentum", "0.9", "--lr", "0.05", "--clip_grad", "1"],
+    *["--from_scratch", "--momentum", "0.9", "--lr", "0.05", "--clip_grad", "1"],
     *["--iter_size", "1", "--batch_size", "12", "--crop_size", "96", "--resize_size", "84", "132"],
-    *["--view2_size", "48", "--save_every", "100", "--resume"],
+    *["--view2_size", "72", "--save_every", "100", "--resume"],
 ]
 STEPS_PER_EPOCH = 480 // 12
-# method -> (network, steps, steps before the contrast joins: the pseudo labels of random weights are noise)
+
+
+class Run(NamedTuple):
+    """How a method trains: its network, its steps, and the method whose weights it starts from, or none."""
+
+    network: str
+    steps: int
+    start: str | None
+
+
+# HSC starts from what EPS learnt, for want of ImageNet weights: from random ones its first pseudo labels are noise.
 RUNS = {
-    "cls": ("resnet38_cls", 400, 0),
-    "eps": ("resnet38_hsc", 400, 0),
-    "eps_seam": ("resnet38_hsc", 900, 0),
-    "hsc": ("resnet38_hsc", 900, 600),
+    "cls": Run("resnet38_cls", 400, None),
+    "eps": Run("resnet38_hsc", 500, None),
+    "eps_seam": Run("resnet38_hsc", 500, "eps"),
+    "hsc": Run("resnet38_hsc", 500, "eps"),
 }
 # DeepLab, small and from random weights too: a rate for those, and crops as large as the images.
 SEGMENTATION = {
@@ -82,15 +93,16 @@ def make_data(out: Path, *, seed: int, quick: bool) -> Path:
 
 def train_and_infer(method: str, voc: Path, out: Path, *, infer: str, seed: int, quick: bool) -> Path:
     """Train one method on trainaug and infer its CAM and CRF seeds of the list `infer`; the run's folder."""
-    network, steps, contrast_start = RUNS[method]
+    network, steps, start = RUNS[method]
     steps = QUICK_STEPS if quick else steps
+    weights = "none" if start is None else out / start / f"{start}.pth"
     data, folder = voc.parent, out / method
     inputs = ["--data_root", voc / "JPEGImages", "--labels", data / "cls_labels.npy", *NET]
     run(
         *["train_voc.py", "--method", method, "--work_dir", out, "--seed", seed, *inputs, *RECIPE],
         *["--saliency_root", voc / "saliency", "--train_list", data / "train_aug.txt"],
         *["--max_iters", steps, "--max_epoches", max(steps // STEPS_PER_EPOCH, 1)],
-        *["--contrast_start", contrast_start],
+        *["--weights", weights],
     )
     run(
         *["inference.py", "--network", network, "--weights", folder / f"{method}.pth", *inputs],
@@ -141,9 +153,11 @@ def main() -> None:
     started = time.perf_counter()
     out = args.out.resolve()
     voc = make_data(out, seed=args.seed, quick=args.quick)
-    last = args.methods[-1]
+    # What a method starts from comes before it.
+    methods = [name for name in RUNS if name in {*args.methods, *(RUNS[method].start for method in args.methods)}]
+    last = methods[-1]
     rows, results = [], {}
-    for method in args.methods:
+    for method in methods:
         begin = time.perf_counter()
         infer = "train_aug" if method == last else "train"
         folder = train_and_infer(method, voc, out, infer=infer, seed=args.seed, quick=args.quick)
@@ -167,7 +181,7 @@ def main() -> None:
     print(f"{'trained on ' + last + ' CRF seeds':<26} {seeds:>6.1f}")
     print(f"{'trained on the true masks':<26} {masks:>6.1f}")
     print(f"{'share of full supervision':<26} {100 * seeds / masks:>6.1f}")
-    print_files(out, args.methods)
+    print_files(out, methods)
     print(f"\n{time.perf_counter() - started:.0f} s in all")
 
 

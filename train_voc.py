@@ -88,7 +88,6 @@ def parse_arguments() -> argparse.Namespace:
         help="longer side of an image before the crop, pixels (448 768)",
     )  # fmt: skip
     recipe.add_argument("--clip_grad", type=float, metavar="NORM", help="cut a step's gradient to that (never)")
-    recipe.add_argument("--contrast_start", type=int, default=0, help="steps before rsc, csc, psc join (%(default)s)")
     recipe.add_argument("--view2_size", type=positive, default=128, help="second view's side, pixels (%(default)s)")
     args = parser.parse_args()
     args.session = args.session or args.method
@@ -102,7 +101,7 @@ def check_arguments(args: argparse.Namespace) -> None:
             raise UserError(f"--{flag} {getattr(args, flag)}: expected a share from 0 to 1")
     if args.resize_size[0] > args.resize_size[1]:
         raise UserError(f"--resize_size {args.resize_size[0]} {args.resize_size[1]}: expected the smaller number first")
-    for flag in ("lr", "wt_dec", "momentum", "num_workers", "contrast_start"):
+    for flag in ("lr", "wt_dec", "momentum", "num_workers"):
         if not getattr(args, flag) >= 0:
             raise UserError(f"--{flag} {getattr(args, flag)}: expected a number of at least 0")
     if args.clip_grad is not None and not args.clip_grad > 0:
@@ -184,7 +183,6 @@ def main() -> None:
         overlap=args.tau,
         foreground_share=args.alpha,
         second_view=args.view2_size,
-        contrast_start=args.contrast_start,
     )
     net = build_network(config.network, backbone=args.backbone, width=args.width, frozen=not args.from_scratch)
     training = build_training(

@@ -23,14 +23,12 @@ def configure(
     overlap: float,
     foreground_share: float,
     second_view: int,
-    contrast_start: int,
 ) -> HSCConfig:
     """The config of `method` with the paper's ablation switches and the command line's numbers applied.
 
     Args:
         method: a key of `METHODS`. without: some of `ABLATIONS`.
         overlap: tau. foreground_share: alpha. second_view: side of view 2 in pixels, where the method has one.
-        contrast_start: steps before rsc, csc and psc join.
     """
     config = METHODS[method]
     return replace(
@@ -39,7 +37,6 @@ def configure(
         bank=config.bank and "bank" not in without,
         cross=config.cross and "cross" not in without,
         second_view=second_view if config.second_view is not None else None,
-        contrast_start=contrast_start,
         saliency=replace(config.saliency, overlap=overlap, foreground_share=foreground_share),
     )
 

@@ -65,9 +65,6 @@ class HSCConfig:
     bank: bool = True  # momentum prototypes
     cross: bool = True  # cross-view prototypes and pseudo labels
     second_view: int | None = 128  # side of view 2 in pixels; None trains on one view
-    # Steps before rsc, csc and psc join. 0 as published; a net from random weights needs some, since its first pseudo
-    # labels are noise and the contrast on them keeps it from learning the classes.
-    contrast_start: int = 0
     saliency: SaliencyConfig = field(default_factory=SaliencyConfig)
     contrast: ContrastConfig = field(default_factory=ContrastConfig)
     consistency: ConsistencyConfig = field(default_factory=ConsistencyConfig)

@@ -38,18 +38,15 @@ class HSCCriterion(nn.Module):
         self.config = config
         self.banks = PrototypeBanks()
 
-    def forward(self, outputs: list[HSCOutput], views: list[View], label: Tensor, *, step: int) -> dict[str, Tensor]:
+    def forward(self, outputs: list[HSCOutput], views: list[View], label: Tensor) -> dict[str, Tensor]:
         """
         Args:
             outputs: the net's, one a view. views: what they were computed from. label: (N, 20).
-            step: steps done before; rsc, csc and psc join at `contrast_start`.
 
         Returns:
-            A scalar for each of the step's terms, float32, in the order of `TERMS`.
+            A scalar for each of the config's terms, float32, in the order of `TERMS`.
         """
         terms = self.config.terms
-        if step < self.config.contrast_start:
-            terms = terms - CONTRAST_TERMS
         losses = {"cls": self.classification(outputs, label)}
         if "sal" in terms:
             losses["sal"] = self.saliency(outputs, views, label)

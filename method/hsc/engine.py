@@ -17,20 +17,17 @@ from voc12.dataset import load_rgb
 from voc12.transforms import normalise
 
 
-def training_step(
-    training: Training, *, image: Tensor, saliency: Tensor | None, label: Tensor, step: int
-) -> dict[str, Tensor]:
+def training_step(training: Training, *, image: Tensor, saliency: Tensor | None, label: Tensor) -> dict[str, Tensor]:
     """One optimiser step; the losses, detached, with their sum as `total`.
 
     Args:
-        step: steps done before.
         image: (N, 3, H, W), normalised. saliency: (N, 1, H, W) in 0..1, or None for the plain classifier.
         label: (N, 20), zeros and ones.
     """
     net, criterion, optimizer, schedule, max_gradient = training
     views = two_scales(image, saliency, criterion.config.second_view)
     outputs = [net(view.image) for view in views]
-    losses = criterion(outputs, views, label, step=step)
+    losses = criterion(outputs, views, label)
     total = torch.stack(list(losses.values())).sum()
     optimizer.zero_grad(set_to_none=True)
     total.backward()
@@ -56,10 +53,10 @@ def train(
 ) -> dict[str, float]:
     """Train over `steps`, batches of `loader`; arguments, losses returned and errors as those of `run_steps`."""
 
-    def take_step(batch: dict, step: int) -> dict[str, Tensor]:
+    def take_step(batch: dict, _: int) -> dict[str, Tensor]:
         image, label = (batch[name].to(device, non_blocking=True) for name in ("image", "label"))
         saliency = batch["saliency"].to(device, non_blocking=True) if "saliency" in batch else None
-        return training_step(training, image=image, saliency=saliency, label=label, step=step)
+        return training_step(training, image=image, saliency=saliency, label=label)
 
     training.net.train()
     return run_steps(

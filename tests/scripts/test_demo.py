@@ -16,7 +16,7 @@ def test_it_trains_infers_scores_and_prints_where_everything_is(tmp_path):
     done = run_demo(tmp_path / "demo")
     assert done.returncode == 0, done.stderr
     table = json.loads((tmp_path / "demo" / "table.json").read_text())
-    assert list(table) == ["cls", "hsc", "segmentation"]
+    assert list(table) == ["cls", "eps", "hsc", "segmentation"]  # hsc starts from eps
     segmentation = table.pop("segmentation")
     for name, text in (("seeds", "trained on hsc CRF seeds"), ("masks", "trained on the true masks")):
         assert f"{text:<26} {segmentation[name]:>6.1f}" in done.stdout

@@ -135,7 +135,7 @@ def test_eps_seam_is_cls_sal_er_and_ecr():
         for v in range(2)
         for maps in (cam, cam_rv)
     ]
-    losses = HSCCriterion(METHODS["eps_seam"])(outputs, views, label, step=0)
+    losses = HSCCriterion(METHODS["eps_seam"])(outputs, views, label)
     assert_terms(losses, {"cls": sum(cls) / 2, "sal": sum(sal) / 2, "er": er, "ecr": ecr})
 
 
@@ -143,7 +143,7 @@ def test_eps_is_cls_and_sal_of_one_view_without_refined_maps():
     outputs, views = outputs_of_two_views()
     label = image_labels()
     output = without_hsc(outputs[0], keep=("logits", "cam"))
-    losses = HSCCriterion(METHODS["eps"])([output], views[:1], label, step=0)
+    losses = HSCCriterion(METHODS["eps"])([output], views[:1], label)
     sal, _ = naive.saliency(output.cam, views[0].saliency, label, tau=0.5, alpha=0.5)
     assert_terms(losses, {"cls": naive.multilabel_soft_margin(output.logits[:, :20], label), "sal": sal})
 
@@ -151,7 +151,7 @@ def test_eps_is_cls_and_sal_of_one_view_without_refined_maps():
 def test_cls_is_the_classification_loss_alone_and_needs_no_saliency():
     label, logits = image_labels(), rnd(1, 2, 20)
     output = ClsOutput(logits=logits, cam=torch.full((2, 20, *GRID), torch.nan))
-    losses = HSCCriterion(METHODS["cls"])([output], [View(rnd(2, 2, 3, 32, 40), None)], label, step=0)
+    losses = HSCCriterion(METHODS["cls"])([output], [View(rnd(2, 2, 3, 32, 40), None)], label)
     assert_terms(losses, {"cls": naive.multilabel_soft_margin(logits, label)})
 
 
@@ -160,21 +160,9 @@ def test_leaving_one_term_out_leaves_the_others_as_they_are(term):
     outputs, views = outputs_of_two_views()
     full = HSCConfig()
     losses, fewer = (
-        criterion_with_banks(config)(outputs, views, image_labels(), step=0)
+        criterion_with_banks(config)(outputs, views, image_labels())
         for config in (full, replace(full, terms=full.terms - {term}))
     )
     del losses[term]
     assert fewer == losses
     assert list(losses) == [name for name in ("cls", "sal", "er", "ecr", "rsc", "csc", "psc") if name != term]
-
-
-def test_the_contrast_joins_at_its_step_and_moves_no_bank_before():
-    outputs, views = outputs_of_two_views()
-    criterion = criterion_with_banks(HSCConfig(contrast_start=3))
-    before = {name: bank.clone() for name, bank in criterion.banks.named_buffers()}
-    early = criterion(outputs, views, image_labels(), step=2)
-    assert list(early) == ["cls", "sal", "er", "ecr"]
-    assert all(torch.equal(bank, before[name]) for name, bank in criterion.banks.named_buffers())
-    joined = criterion(outputs, views, image_labels(), step=3)
-    assert joined == criterion_with_banks(HSCConfig())(outputs, views, image_labels(), step=0)
-    assert not any(torch.equal(bank, before[name]) for name, bank in criterion.banks.named_buffers())

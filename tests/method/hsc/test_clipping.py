@@ -22,7 +22,7 @@ def step_of(net, max_gradient):
     )
     label = torch.zeros(2, 20)
     label[0, 3] = label[1, 7] = 1
-    training_step(training, image=rnd(1, 2, 3, 48, 48), saliency=None, label=label, step=0)
+    training_step(training, image=rnd(1, 2, 3, 48, 48), saliency=None, label=label)
     rates = {id(p): group["lr"] for group in training.optimizer.param_groups for p in group["params"]}
     decay = (1 - 1 / 10) ** 0.9  # by which the schedule has moved the rates since
     return {n: (before[n] - p.detach()) / (rates[id(p)] / decay) for n, p in net.named_parameters() if id(p) in rates}

@@ -73,7 +73,7 @@ def step(batch, config):
     views = [View(batch.image[v], batch.saliency[v]) for v in range(2)]
     criterion = HSCCriterion(config)
     for _ in range(2):
-        losses = criterion(batch.outputs(), views, batch.label, step=0)
+        losses = criterion(batch.outputs(), views, batch.label)
         assert list(losses) == ["cls", "sal", "er", "ecr", "rsc", "csc", "psc"]
         assert_finite(criterion, losses, batch.maps())
     return losses

@@ -50,7 +50,7 @@ def test_losses_and_updates_of_three_steps(golden, meta):
     training = build_training(net, HSCConfig(), lr=1e-4, momentum=5e-4, weight_decay=5e-4, max_step=20)
     load_golden_banks(training.criterion, meta["seed"])
     for step, golden_losses in enumerate(expected["losses"]):
-        losses = training_step(training, **batch(meta["seed"], step), step=step)
+        losses = training_step(training, **batch(meta["seed"], step))
         actual = [float(losses[name]) for name in expected["names"]]
         assert_golden(actual, golden_losses, atol=0)
 
