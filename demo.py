@@ -41,8 +41,8 @@ class Run(NamedTuple):
 RUNS = {
     "cls": Run("resnet38_cls", 400, None),
     "eps": Run("resnet38_hsc", 500, None),
-    "eps_seam": Run("resnet38_hsc", 500, "eps"),
-    "hsc": Run("resnet38_hsc", 500, "eps"),
+    "eps_seam": Run("resnet38_hsc", 600, "eps"),
+    "hsc": Run("resnet38_hsc", 600, "eps"),
 }
 # DeepLab, small and from random weights too: a rate for those, and crops as large as the images.
 SEGMENTATION = {
