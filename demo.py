@@ -1,8 +1,7 @@
-"""From nothing to a segmentation net learnt from image labels, in minutes, on a CPU: `make demo`.
+"""From nothing to scored seeds in minutes, on a CPU: `make demo`.
 
 Generates a small data set, trains HSC on image labels alone and the classifiers it is compared with, infers CAM and
-CRF seeds and scores them; then trains DeepLab on HSC's CRF seeds and, for comparison, on the true masks. It runs the
-commands of the README and prints each; run again, it does what is missing.
+CRF seeds and scores them. It runs the commands of the README and prints each; run again, it does what is missing.
 """
 
 import argparse
@@ -41,21 +40,8 @@ class Run(NamedTuple):
 RUNS = {
     "cls": Run("resnet38_cls", 400, None),
     "eps": Run("resnet38_hsc", 500, None),
-    "eps_seam": Run("resnet38_hsc", 600, "eps"),
-    "hsc": Run("resnet38_hsc", 600, "eps"),
-}
-# DeepLab, small and from random weights too: a rate for those, and crops as large as the images.
-SEGMENTATION = {
-    "MODEL_BACKBONE": "resnet18",
-    "MODEL_BACKBONE_PRETRAIN": False,
-    "MODEL_BACKBONE_DEEPBASE": False,
-    "MODEL_ASPP_OUTDIM": 64,
-    "DATA_RANDOMCROP": 96,
-    "DATA_RANDOMSCALE": [0.75, 1.25],
-    "TRAIN_LR": 0.01,
-    "TRAIN_BATCHES": 10,
-    "TRAIN_ITERATION": 250,
-    "TEST_MULTISCALE": [1.0],
+    "eps_seam": Run("resnet38_hsc", 500, "eps"),
+    "hsc": Run("resnet38_hsc", 500, "eps"),
 }
 QUICK_STEPS = 4
 QUICK_DATA = ["--train", "8", "--train_aug", "24", "--val", "4", "--test", "2"]
@@ -91,8 +77,8 @@ def make_data(out: Path, *, seed: int, quick: bool) -> Path:
     return voc
 
 
-def train_and_infer(method: str, voc: Path, out: Path, *, infer: str, seed: int, quick: bool) -> Path:
-    """Train one method on trainaug and infer its CAM and CRF seeds of the list `infer`; the run's folder."""
+def train_and_infer(method: str, voc: Path, out: Path, *, seed: int, quick: bool) -> Path:
+    """Train one method on trainaug and infer its CAM and CRF seeds of train; the run's folder."""
     network, steps, start = RUNS[method]
     steps = QUICK_STEPS if quick else steps
     weights = "none" if start is None else out / start / f"{start}.pth"
@@ -106,7 +92,7 @@ def train_and_infer(method: str, voc: Path, out: Path, *, infer: str, seed: int,
     )
     run(
         *["inference.py", "--network", network, "--weights", folder / f"{method}.pth", *inputs],
-        *["--infer_list", data / f"{infer}.txt", "--work_dir", folder],
+        *["--infer_list", data / "train.txt", "--work_dir", folder],
     )
     return folder
 
@@ -128,24 +114,11 @@ def score(method: str, voc: Path, folder: Path) -> dict[str, float]:
     }
 
 
-def segment(name: str, labels: Path, voc: Path, out: Path, *, seed: int, quick: bool) -> float:
-    """Train DeepLab on the label maps in `labels` and test it; its mIoU on val, in per cent."""
-    common = {**SEGMENTATION, "EXP_NAME": name, "EXP_ROOT": out, "DATA_ROOT": voc, "DATA_LISTS": voc.parent}
-    steps = QUICK_STEPS if quick else SEGMENTATION["TRAIN_ITERATION"]
-    training = {**common, "DATA_PSEUDO_GT": labels, "TRAIN_ITERATION": steps, "TRAIN_SEED": seed}
-    testing = {**common, "TEST_CKPT": out / name / f"deeplabv2_resnet18_VOCDataset_itr{steps}_all.pth"}
-    for script, keys, flags in (("train", training, ["--resume"]), ("test", testing, [])):
-        run(f"segmentation/experiment/{script}.py", "--set", *(f"{key}={keys[key]}" for key in keys), *flags)
-    return json.loads((out / name / "results" / "val_score.json").read_text())["mIoU"]
-
-
 def print_files(out: Path, methods: list[str]) -> None:
     print(f"\neverything is in {out}:")
     print("  data/VOC2012   the generated images, masks and saliency maps")
     for method in methods:
         print(f"  {method + '/':<14} {method}.pth, cam_npy/, cam_png/, crf/crf_8_7/, curve.png, evallog.txt")
-    for name in ("deeplab_seeds/", "deeplab_masks/"):
-        print(f"  {name:<14} the net's weights, results/")
 
 
 def main() -> None:
@@ -155,32 +128,21 @@ def main() -> None:
     voc = make_data(out, seed=args.seed, quick=args.quick)
     # What a method starts from comes before it.
     methods = [name for name in RUNS if name in {*args.methods, *(RUNS[method].start for method in args.methods)}]
-    last = methods[-1]
     rows, results = [], {}
     for method in methods:
         begin = time.perf_counter()
-        infer = "train_aug" if method == last else "train"
-        folder = train_and_infer(method, voc, out, infer=infer, seed=args.seed, quick=args.quick)
+        folder = train_and_infer(method, voc, out, seed=args.seed, quick=args.quick)
         results[method] = score(method, voc, folder)
         results[method]["seconds"] = time.perf_counter() - begin
         rows.append(
             "{:<9} {seed:>10.1f} {threshold:>12.2f} {crf:>10.1f} {seconds:>9.0f} s".format(method, **results[method])
         )
-    training_labels = {"deeplab_seeds": out / last / "crf" / "crf_8_7", "deeplab_masks": voc / "SegmentationClassAug"}
-    seeds, masks = (
-        segment(name, labels, voc, out, seed=args.seed, quick=args.quick) for name, labels in training_labels.items()
-    )
-    results["segmentation"] = {"seeds": seeds, "masks": masks}
     with atomic_file(out / "table.json") as file:
         file.write(json.dumps(results, indent=2).encode())
 
     print(f"\nseeds of {voc.parent / 'train.txt'}, mIoU in per cent over 21 labels\n")
     print(f"{'method':<9} {'seed mIoU':>10} {'at threshold':>12} {'with CRF':>10} {'time':>11}")
     print("\n".join(rows))
-    print(f"\nDeepLab on {voc.parent / 'val.txt'}, mIoU in per cent over 21 labels\n")
-    print(f"{'trained on ' + last + ' CRF seeds':<26} {seeds:>6.1f}")
-    print(f"{'trained on the true masks':<26} {masks:>6.1f}")
-    print(f"{'share of full supervision':<26} {100 * seeds / masks:>6.1f}")
     print_files(out, methods)
     print(f"\n{time.perf_counter() - started:.0f} s in all")
 
