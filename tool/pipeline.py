@@ -32,12 +32,12 @@ class Stage:
             image_id, *arguments = jobs.popleft()
             try:
                 self.running[self.pool.submit(self.work, image_id, *arguments)] = image_id
-            except BrokenProcessPool as error:
+            except (BrokenProcessPool, BrokenPipeError) as error:  # the latter while a process is still starting
                 raise self.died() from error
 
     def died(self) -> UserError:
         """What to say when a process of the pool is gone."""
-        held = ", ".join(printable(image_id) for image_id in self.running.values())
+        held = ", ".join(printable(image_id) for image_id in self.running.values()) or "no image yet"
         return UserError(
             f"a {self.name} process died, killed or out of memory; its pool held {held};"
             " run the command again to go on, with fewer processes if memory is short"

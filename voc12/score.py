@@ -86,7 +86,7 @@ def in_parallel(task: Callable, chunks: Sequence, num_workers: int) -> Iterator:
     )
     try:
         yield from executor.map(task, chunks)
-    except BrokenProcessPool as error:
+    except (BrokenProcessPool, BrokenPipeError) as error:  # the latter while it is still starting
         raise UserError("a worker process was killed, perhaps for memory; try fewer --num_workers") from error
     finally:
         executor.shutdown(cancel_futures=True)
