@@ -258,7 +258,7 @@ def test_a_killed_process_ends_the_run_with_a_message(tmp_path, folder):
         text=True,
     )
     workers: list[str] = []
-    while not workers and started.poll() is None:
+    while len(workers) < 2 and started.poll() is None:
         time.sleep(0.05)
         children = Path(f"/proc/{started.pid}/task/{started.pid}/children").read_text().split()
         workers = [child for child in children if "spawn_main" in Path(f"/proc/{child}/cmdline").read_text()]

@@ -307,7 +307,7 @@ def stopped(data, tmp_path_factory):
 @pytest.mark.parametrize("name", ["diverged", "diverged unseen"])
 def test_a_loss_that_is_no_number_stops_the_run_and_names_term_and_images(stopped, data, name):
     done, folder = stopped[name]
-    assert_refused(done, "--lr")
+    assert_refused(done, "lower the learning rate")
     ((term, images),) = re.findall(r"the loss (\w+) is (?:nan|-?inf) on the images (.+): training stops", done.stderr)
     assert term in TERMS
     assert len(images.split(", ")) == TINY["--batch_size"] and set(images.split(", ")) <= set(data.ids)
