@@ -6,6 +6,7 @@ CACHE  ?= $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)
 KEY    := $(shell { cat requirements.txt requirements-dev.txt; $(PYTHON) -V; } | cksum | cut -d' ' -f1)
 HSC_ENV ?= $(CACHE)/hsc/env-$(KEY)
 RUN    := $(HSC_ENV)/bin/python
+OURS   := $(HSC_ENV)/.made-by-make
 READY  := $(HSC_ENV)/.complete
 
 .PHONY: demo test lint bench env
@@ -14,8 +15,11 @@ env: $(READY)
 # The mark comes last, so that an interrupted installation is never taken for a whole one.
 $(READY):
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v <= (3, 12) else "Python 3.10 to 3.12 is needed, %s is %d.%d: set PYTHON=python3.11" % (sys.executable, *v))'
+	@if [ -e "$(HSC_ENV)" ] && [ ! -e "$(OURS)" ]; then \
+		echo "HSC_ENV=$(HSC_ENV): there already, and no environment that make began; choose a new folder"; exit 2; fi
 	@echo "installing the environment into $(HSC_ENV) (once, about 5 GB)"
 	rm -rf "$(HSC_ENV)"
+	mkdir -p "$(HSC_ENV)" && touch "$(OURS)"
 	$(PYTHON) -m venv "$(HSC_ENV)"
 	"$(RUN)" -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	touch "$(READY)"

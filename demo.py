@@ -50,13 +50,15 @@ IMAGE_SIZE = 96
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Generate, train, infer and score, in minutes on a CPU.")
-    parser.add_argument("--out", type=Path, default=Path("exps/demo"), help="everything goes there (%(default)s)")
+    parser.add_argument("--out", type=Path, help="everything goes there (exps/demo; with --quick exps/demo_quick)")
     parser.add_argument("--seed", type=int, default=0, help="of the data and of training (%(default)s)")
     add_switch(parser, "--quick", default=False, help="few images and steps, to see that all of it runs (False)")
     parser.add_argument(
         "--methods", nargs="+", choices=RUNS, default=["cls", "eps", "hsc"], help="to train and compare (cls eps hsc)"
     )
-    return parser.parse_args()
+    args = parser.parse_args()
+    args.out = args.out or Path("exps/demo_quick" if args.quick else "exps/demo")
+    return args
 
 
 def run(*command: object) -> None:
@@ -65,7 +67,8 @@ def run(*command: object) -> None:
     print(f"\n$ python {' '.join(words)}", flush=True)
     code = subprocess.run([sys.executable, *words], cwd=ROOT).returncode
     if code != 0:
-        raise UserError(f"demo: {words[0]} ended with exit code {code}; what it said stands above")
+        name = words[1] if words[0] == "-m" else words[0]
+        raise UserError(f"demo: {name} ended with exit code {code}; what it said stands above")
 
 
 def make_data(out: Path, *, seed: int, quick: bool) -> Path:

@@ -39,11 +39,15 @@ def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
     """A binary file to write `path` into: renamed to `path` at the end of the block, removed if the block fails.
 
     Until then it lies in the same folder as `.<name>.tmp`, so that what a killed run leaves is written over by the run
-    that goes on. Raises `UserError` where the file system refuses (no such folder, no permission, disk full).
+    that goes on. A link is followed. Raises `UserError` where the file system refuses (no such folder, no permission,
+    disk full) and where something else than a file is there: a rename would replace a device, too.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.tmp")
     try:
+        path = path.resolve() if path.is_symlink() else path
+        if path.exists() and not path.is_file():
+            raise UserError(f"{path}: cannot be written: expected a file, found a folder, a device or the like")
+        temporary = path.with_name(f".{path.name}.tmp")
         try:
             with open(temporary, "wb") as file:
                 yield file

@@ -1,5 +1,7 @@
 """Seeds survive the trip through a file, NumPy alone reads them, and what is no seed is refused."""
 
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -65,6 +67,23 @@ def test_a_file_gets_the_permissions_of_any_new_file(tmp_path):
         file.write(b"x")
     (tmp_path / "plain").write_bytes(b"x")
     assert (tmp_path / "ours").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_a_link_is_followed_and_stays(tmp_path):
+    (tmp_path / "far").mkdir()
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "far" / "file")
+    with atomic_file(link) as file:
+        file.write(b"x")
+    assert link.is_symlink() and (tmp_path / "far" / "file").read_bytes() == b"x"
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_what_is_no_file_is_refused_and_stays(tmp_path, make):
+    make(tmp_path / "other")
+    with pytest.raises(UserError, match="expected a file, found"), atomic_file(tmp_path / "other") as file:
+        file.write(b"x")
+    assert [path.name for path in tmp_path.iterdir()] == ["other"] and not (tmp_path / "other").is_file()
 
 
 def test_a_folder_that_is_not_there_is_a_user_error(tmp_path):
