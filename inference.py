@@ -7,7 +7,6 @@ Runs again from where it stopped: an image is done when every file asked of it i
 
 import argparse
 import hashlib
-import json
 import multiprocessing
 import os
 import time
@@ -26,12 +25,13 @@ from tqdm import tqdm
 from network import build_network, resolve_network
 from network.backbones import BACKBONES
 from network.weights import load_weights
-from tool.artifact import atomic_file, load_cam, load_crf, load_label_map, save_cam, save_crf, save_label_map
+from tool.artifact import load_cam, load_crf, load_label_map, save_cam, save_crf, save_label_map
 from tool.cam import multi_scale_cam, seed_labels
 from tool.cli import UserError, positive, raise_problems, require_folder, run_script
 from tool.crf import crf_seed
 from tool.device import resolve_device
 from tool.pipeline import Stage, run_stages
+from tool.run import claim_folder
 from voc12.dataset import check_images, load_rgb
 from voc12.labels import labels_of, load_labels
 from voc12.lists import read_ids
@@ -212,14 +212,8 @@ def open_outputs(args: argparse.Namespace) -> Outputs:
     except OSError as error:
         raise UserError(f"--work_dir {work_dir}: {error.filename} cannot be created ({error.strerror})") from error
     # Beside the CAMs, since all the rest is made from them.
-    record = outputs.cam_npy / "settings.json"
-    if record.exists():
-        then = json.loads(record.read_text())
-        names = [name for name, now in settings.items() if then.get(name) != now]
-        changed = [f"{name}: {then.get(name)} then, {settings[name]} now" for name in names]
-        raise_problems(f"{outputs.cam_npy} holds CAMs made with other settings; take another --work_dir", changed)
-    with atomic_file(record) as file:
-        file.write(json.dumps(settings, indent=2).encode())
+    refusal = f"{outputs.cam_npy} holds CAMs made with other settings; take another --work_dir"
+    claim_folder(outputs.cam_npy / "settings.json", settings, refusal=refusal)
     return outputs
 
 

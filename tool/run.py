@@ -1,4 +1,4 @@
-"""A run's folder: its settings, and the checkpoint that a run which stopped goes on from."""
+"""A run's folder: the settings that its files are made with, and the checkpoint that a stopped run goes on from."""
 
 import json
 from collections.abc import Mapping
@@ -8,6 +8,29 @@ from typing import Any
 from tool.artifact import atomic_file
 from tool.checkpoint import load_checkpoint
 from tool.cli import UserError, raise_problems
+
+
+def changed_settings(then: Mapping[str, Any], now: Mapping[str, Any], *, prefix: str = "") -> list[str]:
+    """One line for each setting of `now` that was another in `then`."""
+    changed = (name for name in now if then.get(name) != now[name])
+    return [f"{prefix}{name}: {then.get(name)} then, {now[name]} now" for name in changed]
+
+
+def claim_folder(record: Path, settings: Mapping[str, Any], *, refusal: str) -> None:
+    """Note in the JSON file `record` the settings that a folder's files are made with.
+
+    Raises `UserError` if it notes others, `refusal` and each of them, or cannot be read.
+    """
+    if record.exists():
+        try:
+            then = json.loads(record.read_text())
+        except (OSError, ValueError) as error:
+            raise UserError(f"{record}: cannot be read as the record of settings that it is ({error})") from error
+        if not isinstance(then, dict):
+            raise UserError(f"{record}: expected a record of settings, found {type(then).__name__}")
+        raise_problems(refusal, changed_settings(then, settings))
+    with atomic_file(record) as file:
+        file.write(json.dumps(settings, indent=2).encode())
 
 
 def find_checkpoint(
@@ -30,12 +53,9 @@ def find_checkpoint(
     checkpoint = load_checkpoint(last, "--resume")
     if not (isinstance(checkpoint, dict) and isinstance(checkpoint.get("settings"), dict) and "step" in checkpoint):
         raise UserError(f"--resume: {last} is no checkpoint of this script; take another {name_flag}")
-    then = checkpoint["settings"]
-    changed = [
-        f"{prefix}{name}: {then.get(name)} then, {now} now" for name, now in settings.items() if then.get(name) != now
-    ]
     raise_problems(
-        f"--resume: {last} was trained with other settings; restore them or take another {name_flag}", changed
+        f"--resume: {last} was trained with other settings; restore them or take another {name_flag}",
+        changed_settings(checkpoint["settings"], settings, prefix=prefix),
     )
     return checkpoint
 

@@ -42,6 +42,7 @@ from tool.artifact import atomic_file, load_label_map, save_label_map
 from tool.cli import UserError, raise_problems, run_script
 from tool.device import device_names
 from tool.pipeline import Stage, run_stages
+from tool.run import claim_folder
 from voc12.dataset import check_images, load_rgb
 from voc12.lists import read_ids
 from voc12.score import as_text, count_list, file_pairs, summarise
@@ -124,15 +125,8 @@ def open_folder(config: Config) -> Path:
         raise UserError(f"EXP_ROOT {folder}: cannot be created ({error.strerror})") from error
     # Not in the folder itself, which is packed for the server as it is.
     record = results / f"{config.TEST_SPLIT}_settings.json"
-    if record.exists():
-        then = json.loads(record.read_text())
-        changed = [f"{key}: {then.get(key)} then, {now} now" for key, now in settings.items() if then.get(key) != now]
-        raise_problems(
-            f"{folder} holds predictions made with other settings; take another EXP_NAME, or remove it and {record}",
-            changed,
-        )
-    with atomic_file(record) as file:
-        file.write(json.dumps(settings, indent=2).encode())
+    refusal = f"{folder} holds predictions made with other settings; take another EXP_NAME, or remove it and {record}"
+    claim_folder(record, settings, refusal=refusal)
     return folder
 
 

@@ -18,9 +18,10 @@ from torch.nn import functional as F
 from segmentation.data import InputNormalisation
 from segmentation.engine import PICTURE_EVERY, Training, build_training, pictures, segmentation_loss, train
 from segmentation.experiment.train import over_processes
-from segmentation.net import DeepLab, build_net
+from segmentation.net import DeepLab
 from tests.golden_inputs import assert_golden
 from tests.scripts.conftest import assert_same
+from tests.segmentation.net.nets import net_of
 from tests.tool.test_distributed import end_what_hangs, needs_alarm, run_processes
 from tool.distributed import join_processes, leave_processes, rank, world_size
 from tool.log import RunLog
@@ -35,17 +36,7 @@ SEED = 7
 
 def small_net(name: str = "deeplabv2", *, frozen_norms: bool = False, seed: int = 0) -> DeepLab:
     torch.manual_seed(seed)
-    return build_net(
-        name=name,
-        backbone="resnet18",
-        dilated=True,
-        multigrid=False,
-        deep_base=False,
-        aspp_dim=8,
-        aspp_global=True,
-        bn_momentum=0.1,
-        frozen_norms=frozen_norms,
-    )
+    return net_of(name=name, deep_base=False, bn_momentum=0.1, frozen_norms=frozen_norms)
 
 
 def training_of(net: nn.Module, *, lr: float = 1e-3, num_steps: int = 10) -> Training:

@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from segmentation.data import InputNormalisation
-from segmentation.net import DeepLab, build_net
+from segmentation.net import DeepLab
 from segmentation.predict import crf_labels, multi_scale_probability
+from tests.segmentation.net.nets import net_of
 from tool.crf import CRFKernels, crf_from_probability
 from voc12.transforms import IMAGENET_MEAN, IMAGENET_STD
 
@@ -32,17 +33,7 @@ def predict(net: Callable[[Tensor], Tensor], image: np.ndarray, *, scales=(1.0,)
 def net() -> DeepLab:
     """A small DeepLab whose norms' statistics are those of noise, so that its logits differ from pixel to pixel."""
     torch.manual_seed(0)
-    net = build_net(
-        name="deeplabv2",
-        backbone="resnet18",
-        dilated=True,
-        multigrid=False,
-        deep_base=False,
-        aspp_dim=8,
-        aspp_global=True,
-        bn_momentum=1.0,
-        frozen_norms=False,
-    )
+    net = net_of(deep_base=False, bn_momentum=1.0)
     with torch.no_grad():
         for _ in range(20):
             net(torch.randn(2, 3, 33, 33))

@@ -7,7 +7,7 @@ import torch
 
 from tool.checkpoint import save_checkpoint
 from tool.cli import UserError
-from tool.run import find_checkpoint, make_folder
+from tool.run import claim_folder, find_checkpoint, make_folder
 
 SETTINGS = {"LR": 0.001, "SCALES": [0.5, 1.5], "WEIGHTS": None, "SHUFFLE": True}
 
@@ -127,3 +127,23 @@ def test_a_folder_that_cannot_be_created_is_the_users_mistake(tmp_path, name):
     with pytest.raises(UserError, match=r"EXP_ROOT .*file.*: cannot be created \((File exists|Not a directory)\)"):
         make_folder(tmp_path / name, SETTINGS, flag="EXP_ROOT")
     assert (tmp_path / "file").read_text() == "kept"
+
+
+# -- the record of settings --------------------------------------------------------------------------------------------
+
+
+def test_a_folder_is_claimed_once_and_again_with_the_same_settings_only(tmp_path):
+    record = tmp_path / "settings.json"
+    for _ in range(2):
+        claim_folder(record, {"scales": [0.5, 1.0], "thr": 0.22}, refusal="made otherwise")
+    with pytest.raises(UserError, match=r"made otherwise \(1\):\n  thr: 0.22 then, 0.5 now"):
+        claim_folder(record, {"scales": [0.5, 1.0], "thr": 0.5}, refusal="made otherwise")
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe\x00"])
+def test_a_damaged_record_is_named(tmp_path, content):
+    record = tmp_path / "settings.json"
+    record.write_bytes(content)
+    with pytest.raises(UserError, match=r"settings\.json: "):
+        claim_folder(record, {"thr": 0.22}, refusal="made otherwise")
+    assert record.read_bytes() == content
