@@ -1,6 +1,8 @@
 """A run's folder: the settings that its files are made with, and the checkpoint that a stopped run goes on from."""
 
+import fcntl
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,6 +10,36 @@ from typing import Any
 from tool.artifact import atomic_file
 from tool.checkpoint import load_checkpoint
 from tool.cli import UserError, raise_problems
+
+
+# Open as long as the process: the locks on the folders that it writes into.
+_held: list[int] = []
+
+
+def _let_go() -> None:
+    while _held:
+        os.close(_held.pop())
+
+
+# A lock lasts until all copies of its descriptor are closed, and a forked loader process outlives a killed run a little.
+os.register_at_fork(after_in_child=_let_go)
+
+
+def hold_folder(folder: Path, flag: str) -> None:
+    """Keep other runs out of `folder`, which exists and `flag` leads to, until this process ends, however it ends.
+
+    Raises `UserError` if another process holds it. A file system that knows no locks keeps nobody out.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise UserError(f"{flag} {folder}: another run is writing into it; wait for its end, or name another") from None
+    except OSError:
+        os.close(descriptor)
+        return
+    _held.append(descriptor)
 
 
 def changed_settings(then: Mapping[str, Any], now: Mapping[str, Any], *, prefix: str = "") -> list[str]:
