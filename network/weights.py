@@ -85,13 +85,15 @@ def load_weights(net: nn.Module, path: str | Path) -> LoadReport:
 
     Raises `UserError` for a file that is missing, damaged or not of this form, and as `load_released_state_dict`.
     """
-    path = require_file(path, "--weights", "a .params, .pth or .ckpt checkpoint")
-    if path.suffix == ".params":
-        arrays = read_params(path)
-        state = {released_name(name): torch.from_numpy(array) for name, array in arrays.items()}
-    else:
-        state = read_state_dict(path)
-    return load_released_state_dict(net, state, source=str(path))
+    return load_released_state_dict(net, read_weights(path, "--weights"), source=str(path))
+
+
+def read_weights(path: str | Path, flag: str) -> dict[str, torch.Tensor]:
+    """The tensors under the released names in a file that `load_weights` takes; `flag` names it in messages."""
+    path = require_file(path, flag, "a .params, .pth or .ckpt checkpoint")
+    if path.suffix != ".params":
+        return read_state_dict(path, flag)
+    return {released_name(name): torch.from_numpy(array) for name, array in read_params(path).items()}
 
 
 # arg:res4b5_branch2a_weight, aux:bn2a_branch2a_moving_mean, arg:conv1a_weight, arg:bn7_gamma
@@ -116,7 +118,7 @@ def released_name(mxnet_name: str) -> str:
     return f"{layer}.{_LEAVES[match['leaf']]}"
 
 
-def read_state_dict(path: str | Path, flag: str = "--weights") -> dict[str, torch.Tensor]:
+def read_state_dict(path: str | Path, flag: str) -> dict[str, torch.Tensor]:
     """The tensors by name in a file of `torch.save`, bare or under `WRAPPERS`, without the prefix `module.`.
 
     Raises `UserError` naming `flag` for a file that is missing, damaged or not of this form. Runs nothing in it.

@@ -17,7 +17,7 @@ from tool.cli import UserError, raise_problems, require_file, require_folder
 from voc12.lists import id_problem
 
 ROOT = Path(__file__).resolve().parent.parent
-BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "mobilenet_v2")
+BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnet38d", "mobilenet_v2")
 MAX_FOUND_SHOWN = 80
 # What messages say of files.
 NOT_THERE = "the configuration names what is not there; set these keys in config.py or with --set"
@@ -98,6 +98,7 @@ class Config:
 
     MODEL_NAME: Annotated[str, one_of("deeplabv2", "deeplabv1")]
     MODEL_BACKBONE: Annotated[str, one_of(*BACKBONES)]
+    MODEL_BACKBONE_WIDTH: Annotated[float, Rule("above 0, at most 8", lambda width: 0 < width <= 8)]
     MODEL_BACKBONE_PRETRAIN: bool
     MODEL_BACKBONE_WEIGHTS: Path | None
     MODEL_NUM_CLASSES: Annotated[int, only(21, "VOC's label maps hold 21 labels: background and 20 classes")]

@@ -31,7 +31,7 @@ from segmentation.data import (
 from segmentation.engine import Training, build_training, train
 from segmentation.experiment.config import config_dict
 from segmentation.net import net_of
-from segmentation.net.weights import load_imagenet
+from segmentation.net.weights import load_backbone
 from segmentation.settings import (
     Config,
     add_config_arguments,
@@ -182,7 +182,7 @@ def start(config: Config, net: nn.Module, training: Training, checkpoint: dict |
         return checkpoint["step"], "resumed"
     if not config.MODEL_BACKBONE_PRETRAIN or rank() > 0:  # the others get process 0's when their nets become one
         return 0, "random weights"
-    return 0, str(load_imagenet(net, config.MODEL_BACKBONE, config.MODEL_BACKBONE_WEIGHTS))
+    return 0, str(load_backbone(net, config.MODEL_BACKBONE, config.MODEL_BACKBONE_WEIGHTS))
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ def net_of(config: Config) -> DeepLab:
     return build_net(
         name=config.MODEL_NAME,
         backbone=config.MODEL_BACKBONE,
+        width=config.MODEL_BACKBONE_WIDTH,
         num_classes=config.MODEL_NUM_CLASSES,
         dilated=config.MODEL_BACKBONE_DILATED,
         multigrid=config.MODEL_BACKBONE_MULTIGRID,

@@ -157,6 +157,7 @@ def build_net(
     *,
     name: str,
     backbone: str,
+    width: float = 1.0,
     num_classes: int = 21,
     dilated: bool,
     multigrid: bool,
@@ -169,7 +170,7 @@ def build_net(
     """The net `name` on the backbone named so, with random weights, in training mode.
 
     Args:
-        dilated, multigrid, deep_base: of the backbone, see `segmentation.net.backbones.build_backbone`.
+        width, dilated, multigrid, deep_base: of the backbone, see `segmentation.net.backbones.build_backbone`.
         aspp_dim, aspp_global: channels of v2's ASPP and whether it has the image's mean; v1 has no ASPP.
         bn_momentum: of the head's norms.
         frozen_norms: keep every norm in evaluation mode.
@@ -181,7 +182,7 @@ def build_net(
         raise UserError(f"MODEL_NAME {name!r}: expected one of {', '.join(NETS)}")
     aspp = {"aspp_dim": aspp_dim, "aspp_global": aspp_global} if name == "deeplabv2" else {}
     return NETS[name](
-        build_backbone(backbone, dilated=dilated, multigrid=multigrid, deep_base=deep_base),
+        build_backbone(backbone, dilated=dilated, multigrid=multigrid, deep_base=deep_base, width=width),
         num_classes=num_classes,
         bn_momentum=bn_momentum,
         frozen_norms=frozen_norms,

@@ -1,4 +1,5 @@
-"""Weights into the segmentation nets: ImageNet's into the backbone, trained ones into the whole."""
+"""Weights into the segmentation nets: ImageNet's or a stage-1 classifier's into the backbone, trained ones into the
+whole."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,19 +9,20 @@ import torch
 from torch import Tensor, nn
 from torchvision import models
 
-from network.weights import first_few, misfits, read_state_dict
+from network.weights import first_few, misfits, read_state_dict, read_weights
 from tool.cli import UserError, printable
 
-IMAGENET_KEY = "MODEL_BACKBONE_WEIGHTS"
-CLASSIFIERS = ("fc.", "classifier.")  # of torchvision's ResNets and MobileNets
+WEIGHTS_KEY = "MODEL_BACKBONE_WEIGHTS"
+# What is no backbone's in the files: the classifiers of torchvision's nets and of the `.params`, and stage 1's heads.
+CLASSIFIERS = ("fc.", "classifier.", "arg:linear1000_", "fc8.", "proj_fc.", "extra_F.", "f8_3.", "f8_4.", "f9.")
 STEM = ("conv1.", "bn1.")
 BEHIND_STEM = ("layer1.0.conv1.", "layer1.0.downsample.")  # that reads the stem's channels, 64 or 128
 STEM_NAMES = {False: "the 7x7 stem", True: "the stem of three convolutions"}  # by MODEL_BACKBONE_DEEPBASE
 
 
 @dataclass(frozen=True)
-class ImageNetReport:
-    """What came of loading ImageNet weights from `source`, in the backbone's names, batch counters not counted.
+class BackboneReport:
+    """What came of loading a backbone's weights from `source`, in the backbone's names, batch counters not counted.
 
     loaded: tensors that were. at_random: those of a stem of three convolutions, where the file has the 7x7 one. unused:
     names in the file that were not loaded: the classifier's, and of that 7x7 stem.
@@ -45,12 +47,13 @@ class ImageNetReport:
         return "\n".join(printable(line) for line in lines)
 
 
-def load_imagenet(net: nn.Module, backbone_name: str, path: str | Path | None) -> ImageNetReport:
-    """Copy ImageNet weights into `net.backbone`, and say which tensors that were.
+def load_backbone(net: nn.Module, backbone_name: str, path: str | Path | None) -> BackboneReport:
+    """Copy pretrained weights into `net.backbone`, and say which tensors that were.
 
-    `path`: a file of torchvision's names, or None: torchvision's first weights of `backbone_name`, downloaded into
-    torch's cache where they are not there. They have the 7x7 stem; a net with the stem of three convolutions
-    (`deep_base`) keeps that at random, and so the convolutions behind it that read its channels.
+    `path`: a file of torchvision's names, for resnet38d and mobilenet_v2 also one of stage 1 (`.params`, or a
+    classifier's checkpoint); or None: torchvision's first weights of `backbone_name`, downloaded into torch's cache
+    where they are not there. They have the 7x7 stem; a net with the stem of three convolutions (`deep_base`) keeps
+    that at random, and so the convolutions behind it that read its channels.
 
     Raises:
         UserError: no such file, no download, or tensors that do not fit otherwise; the net is then as it was.
@@ -58,7 +61,7 @@ def load_imagenet(net: nn.Module, backbone_name: str, path: str | Path | None) -
     if path is None:
         source, state = _download(backbone_name)
     else:
-        source, state = f"{IMAGENET_KEY} {path}", read_state_dict(path, IMAGENET_KEY)
+        source, state = f"{WEIGHTS_KEY} {path}", read_weights(path, WEIGHTS_KEY)
     own = net.backbone.state_dict()
     at_random: set[str] = set()
     if _deep_stem(own) and _deep_stem(state) is False:
@@ -81,10 +84,10 @@ def load_imagenet(net: nn.Module, backbone_name: str, path: str | Path | None) -
         usable,
         {name: value for name, value in own.items() if name not in at_random},
         source=source,
-        advice=f"expected ImageNet weights of {backbone_name} under torchvision's names; check MODEL_BACKBONE",
+        advice=f"expected weights of {backbone_name}; check MODEL_BACKBONE and MODEL_BACKBONE_WIDTH",
     )
     net.backbone.load_state_dict(usable, strict=False)
-    return ImageNetReport(
+    return BackboneReport(
         source=source,
         loaded=[name for name in own if name in usable and not _is_counter(name)],
         at_random=[name for name in own if name in at_random and not _is_counter(name)],
@@ -115,14 +118,19 @@ def load_trained(net: nn.Module, path: str | Path, key: str = "TEST_CKPT") -> No
 
 def _download(backbone_name: str) -> tuple[str, Mapping[str, Tensor]]:
     """torchvision's first ImageNet weights of a net, from torch's cache or the web, and their URL."""
+    if backbone_name == "resnet38d":
+        raise UserError(
+            f"{WEIGHTS_KEY} None: resnet38d has no weights for download: set {WEIGHTS_KEY} to ImageNet's"
+            " .params or a classifier of train_voc.py, or MODEL_BACKBONE_PRETRAIN to False"
+        )
     weights = models.get_model_weights(backbone_name).IMAGENET1K_V1
     try:
         return weights.url, weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
     except Exception as error:  # network, disk and a damaged file in the cache can raise nearly anything
         raise UserError(
-            f"{IMAGENET_KEY} None: expected {weights.url} on the web or in {torch.hub.get_dir()}/checkpoints, found"
+            f"{WEIGHTS_KEY} None: expected {weights.url} on the web or in {torch.hub.get_dir()}/checkpoints, found"
             f" neither, or a damaged file ({type(error).__name__}: {error}); fetch it by other means and set"
-            f" {IMAGENET_KEY} to the file, or remove the damaged one, or set MODEL_BACKBONE_PRETRAIN to False"
+            f" {WEIGHTS_KEY} to the file, or remove the damaged one, or set MODEL_BACKBONE_PRETRAIN to False"
         ) from error
 
 

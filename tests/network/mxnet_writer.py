@@ -31,3 +31,19 @@ def params_file(records: list[bytes], names: list[bytes]) -> bytes:
 def params_of(arrays: dict[str, np.ndarray], layout: str = "v2") -> bytes:
     """A sound file of `arrays`."""
     return params_file([array_record(array, layout) for array in arrays.values()], [name.encode() for name in arrays])
+
+
+def mxnet_name(name: str) -> str:
+    """The MXNet name of a released one: the reader's mapping, written the other way round."""
+    layer, leaf = name.rsplit(".", 1)
+    if "." in layer:
+        block, branch = layer.split(".")
+        stage, _, number = block[1:].partition("_")
+        kind, branch = branch.split("_")
+        layer = f"{'res' if kind == 'conv' else 'bn'}{stage}{'b' + number if number else 'a'}_{branch}"
+    norm = layer.startswith("bn")
+    leaf = {
+        "weight": "gamma" if norm else "weight", "bias": "beta",
+        "running_mean": "moving_mean", "running_var": "moving_var",
+    }[leaf]  # fmt: skip
+    return f"{'aux' if leaf.startswith('moving') else 'arg'}:{layer}_{leaf}"

@@ -12,7 +12,7 @@ from torch import nn
 from network import build_network
 from network.weights import load_released_state_dict, load_weights, released_name, released_state_dict
 from tests.golden_inputs import fill
-from tests.network.mxnet_writer import params_of
+from tests.network.mxnet_writer import mxnet_name, params_of
 from tool.cli import UserError
 
 
@@ -56,22 +56,6 @@ def test_what_is_saved_under_released_names_loads_again(tmp_path, state):
     torch.save(released_state_dict(first), tmp_path / "net.pth")
     load_weights(second, tmp_path / "net.pth")
     assert_holds(second, state)
-
-
-def mxnet_name(name: str) -> str:
-    """The MXNet name of a released one: the reader's mapping, written the other way round."""
-    layer, leaf = name.rsplit(".", 1)
-    if "." in layer:
-        block, branch = layer.split(".")
-        stage, _, number = block[1:].partition("_")
-        kind, branch = branch.split("_")
-        layer = f"{'res' if kind == 'conv' else 'bn'}{stage}{'b' + number if number else 'a'}_{branch}"
-    norm = layer.startswith("bn")
-    leaf = {
-        "weight": "gamma" if norm else "weight", "bias": "beta",
-        "running_mean": "moving_mean", "running_var": "moving_var",
-    }[leaf]  # fmt: skip
-    return f"{'aux' if leaf.startswith('moving') else 'arg'}:{layer}_{leaf}"
 
 
 def test_mxnet_weights_fill_the_backbone_and_leave_the_heads(tmp_path, state):

@@ -33,7 +33,7 @@ RELEASED = {
 # What the spec names without a value, or what is ours.
 OURS = {
     "EXP_ROOT": "exps", "DATA_NAME": "VOCDataset", "DATA_ROOT": "VOC2012", "DATA_LISTS": "voc12",
-    "DATA_PSEUDO_GT": "exps/crf/crf_8_7", "MODEL_BACKBONE_WEIGHTS": None,
+    "DATA_PSEUDO_GT": "exps/crf/crf_8_7", "MODEL_BACKBONE_WIDTH": 1.0, "MODEL_BACKBONE_WEIGHTS": None,
     "TRAIN_AMP": "off", "TRAIN_SEED": 0, "TRAIN_SAVE_EVERY": 500,
     "TEST_CKPT": None, "TEST_SPLIT": "val", "TEST_CRF_WORKERS": None,
 }  # fmt: skip

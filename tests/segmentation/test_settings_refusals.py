@@ -53,6 +53,7 @@ REFUSED = [
     ("MODEL_BACKBONE_DILATED", None, "True or False"),
     ("MODEL_BACKBONE_MULTIGRID", 1, "True or False"),
     ("MODEL_BACKBONE_DEEPBASE", "", "True or False"),
+    ("MODEL_BACKBONE_WIDTH", 0, "a finite number above 0, at most 8"),
     ("MODEL_ASPP_OUTDIM", 0, "a whole number of at least 1"),
     ("MODEL_ASPP_HASGLOBAL", 1, "True or False"),
     ("MODEL_FREEZEBN", 1, "True or False"),
@@ -92,8 +93,8 @@ REFUSED_TEXTS = [
     ("MODEL_NAME", "deeplabv3", "text that is one of deeplabv2, deeplabv1"),
     (
         "MODEL_BACKBONE",
-        "resnet38d",
-        "text that is one of resnet18, resnet34, resnet50, resnet101, resnet152, mobilenet_v2",
+        "vgg16",
+        "text that is one of resnet18, resnet34, resnet50, resnet101, resnet152, resnet38d, mobilenet_v2",
     ),
     ("TRAIN_AMP", "fp16", "text that is one of off, bf16"),
     ("TEST_SPLIT", "train_aug", "text that is one of val, test, train"),

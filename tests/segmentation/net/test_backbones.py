@@ -7,6 +7,8 @@ import torch
 from torch import nn
 from torchvision import models
 
+from network import build_network
+from network.weights import released_state_dict
 from segmentation import settings
 from segmentation.net.backbones import BACKBONES, build_backbone
 from segmentation.net.resnet import RESNETS
@@ -27,11 +29,11 @@ def test_the_configuration_knows_every_backbone():
     assert set(settings.BACKBONES) == set(BACKBONES)
 
 
-def backbone_of(name: str, *, dilated: bool = True, multigrid: bool = False, deep_base: bool = True) -> nn.Module:
-    return build_backbone(name, dilated=dilated, multigrid=multigrid, deep_base=deep_base)
+def backbone_of(name: str, **options: float) -> nn.Module:
+    return build_backbone(name, **{"dilated": True, "multigrid": False, "deep_base": True, **options})
 
 
-def shapes_only(name: str, **options: bool) -> nn.Module:
+def shapes_only(name: str, **options: float) -> nn.Module:
     """A backbone without memory for its weights."""
     with torch.device("meta"):
         return backbone_of(name, **options).eval()
@@ -158,6 +160,14 @@ def test_mobilenet_has_stride_8_and_torchvisions_names_whatever_the_stem(deep_ba
     assert list(backbone.state_dict()) == [f"features.{key}" for key in features.state_dict()]
 
 
+def test_resnet38d_is_the_classifiers_backbone_of_stride_8_and_its_width():
+    backbone = shapes_only("resnet38d", width=0.125)
+    assert output_shape(backbone, 97, 113) == (1, backbone.channels, 13, 15) == (1, 512, 13, 15)
+    with torch.device("meta"):
+        classifier = build_network("resnet38_cls", backbone="resnet38d", width=0.125)
+    assert list(backbone.state_dict()) == [name for name in released_state_dict(classifier) if name != "fc8.weight"]
+
+
 def test_all_backbones_of_the_configuration_build():
     for name in BACKBONES:
         assert isinstance(shapes_only(name).channels, int)
@@ -170,6 +180,8 @@ def test_all_backbones_of_the_configuration_build():
         ("resnet18", {"multigrid": True, "dilated": False}, r"MODEL_BACKBONE_MULTIGRID True.*MODEL_BACKBONE_DILATED"),
         ("mobilenet_v2", {"multigrid": True}, r"MODEL_BACKBONE_MULTIGRID True.*mobilenet_v2"),
         ("mobilenet_v2", {"dilated": False}, r"MODEL_BACKBONE_DILATED False.*mobilenet_v2"),
+        ("resnet38d", {"dilated": False}, r"MODEL_BACKBONE_DILATED False.*resnet38d"),
+        ("resnet18", {"width": 0.5}, r"MODEL_BACKBONE_WIDTH 0.5.*resnet18"),
     ],
 )
 def test_what_a_backbone_does_not_have_is_refused_by_its_key(name, options, message):

@@ -5,13 +5,17 @@ import socket
 import urllib.request
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from torchvision import models
 
+from network import build_network
+from network.weights import released_state_dict
 from segmentation.net.deeplab import DeepLab
-from segmentation.net.weights import ImageNetReport, load_imagenet, load_trained
+from segmentation.net.weights import BackboneReport, load_backbone, load_trained
+from tests.network.mxnet_writer import mxnet_name, params_of
 from tests.segmentation.net.nets import net_of, numbered
 from tool.cli import UserError
 
@@ -39,7 +43,7 @@ def assert_untouched(net: nn.Module, before: dict[str, torch.Tensor]) -> None:
 
 
 def assert_report_is_true(
-    report: ImageNetReport, net: DeepLab, state: dict[str, torch.Tensor], before: dict[str, torch.Tensor]
+    report: BackboneReport, net: DeepLab, state: dict[str, torch.Tensor], before: dict[str, torch.Tensor]
 ) -> None:
     """Loaded tensors hold the file's values, all others those they had."""
     own = net.state_dict()
@@ -65,7 +69,7 @@ def assert_report_is_true(
 def test_a_torchvision_file_loads_whole_but_for_its_classifier(tmp_path, backbone, deep_base, classifier):
     net, state = net_of(backbone=backbone, deep_base=deep_base), imagenet_state(backbone)
     before = snapshot(net)
-    report = load_imagenet(net, backbone, saved(tmp_path / "net.pth", state))
+    report = load_backbone(net, backbone, saved(tmp_path / "net.pth", state))
     assert_report_is_true(report, net, state, before)
     assert (report.at_random, report.unused) == ([], classifier)
     assert len(report.loaded) == sum(not key.endswith(COUNTER) for key in state) - 2
@@ -89,7 +93,7 @@ def stem(*, with_norm_behind: bool) -> set[str]:
 def test_a_7x7_stem_leaves_the_three_convolutions_at_random_and_the_report_names_them(tmp_path, backbone):
     net, state = net_of(backbone=backbone), imagenet_state(backbone)
     before = snapshot(net)
-    report = load_imagenet(net, backbone, saved(tmp_path / "net.pth", state))
+    report = load_backbone(net, backbone, saved(tmp_path / "net.pth", state))
     assert_report_is_true(report, net, state, before)
     assert set(report.at_random) == stem(with_norm_behind=backbone == "resnet18")
     assert {"conv1.weight", "bn1.weight", "layer1.0.conv1.weight", "fc.bias"} <= set(report.unused)
@@ -100,10 +104,44 @@ def test_a_7x7_stem_leaves_the_three_convolutions_at_random_and_the_report_names
     assert all(key in text for key in [*report.at_random, *report.unused])
 
 
+@pytest.mark.parametrize(
+    ("network", "backbone", "width"),
+    [("resnet38_hsc", "resnet38d", 0.125), ("resnet38_cls", "resnet38d", 0.125), ("resnet38_hsc", "mobilenet_v2", 1.0)],
+)
+def test_a_classifier_of_stage_1_loads_whole_but_for_its_heads(tmp_path, network, backbone, width):
+    with torch.device("meta"):
+        classifier = build_network(network, backbone=backbone, width=width)
+    state = numbered(released_state_dict(classifier))
+    net = net_of(backbone=backbone, width=width)
+    before = snapshot(net)
+    report = load_backbone(net, backbone, saved(tmp_path / "classifier.pth", state))
+    assert_report_is_true(report, net, state, before)
+    assert not report.at_random
+    heads = {f"{name.split('.')[0]}." for name, _ in classifier.named_parameters() if not name.startswith("backbone.")}
+    assert {f"{name.split('.')[0]}." for name in report.unused} == heads
+
+
+def test_imagenets_params_of_resnet38d_load_whole_but_for_their_classifier(tmp_path):
+    net = net_of(backbone="resnet38d", width=0.125)
+    state = {name: value for name, value in numbered(net.backbone.state_dict()).items() if not name.endswith(COUNTER)}
+    before = snapshot(net)
+    arrays = {mxnet_name(name): value.numpy() for name, value in state.items()}
+    head = {"arg:linear1000_weight": np.ones((2, 3), np.float32)}
+    (tmp_path / "imagenet.params").write_bytes(params_of({**arrays, **head}))
+    report = load_backbone(net, "resnet38d", tmp_path / "imagenet.params")
+    assert_report_is_true(report, net, {**state, **head}, before)
+    assert set(report.loaded) == set(state) and report.unused == list(head)
+
+
+def test_resnet38d_has_no_weights_for_download():
+    with pytest.raises(UserError, match=r"MODEL_BACKBONE_WEIGHTS None: resnet38d.*\.params.*MODEL_BACKBONE_PRETRAIN"):
+        load_backbone(net_of(backbone="resnet38d", width=0.125), "resnet38d", None)
+
+
 def test_weights_of_the_deep_stem_load_whole(tmp_path):
     net = net_of()
     state, before = numbered(net.backbone.state_dict()), snapshot(net)
-    report = load_imagenet(net, "resnet18", saved(tmp_path / "net.pth", state))
+    report = load_backbone(net, "resnet18", saved(tmp_path / "net.pth", state))
     assert_report_is_true(report, net, state, before)
     assert (report.at_random, report.unused) == ([], [])
 
@@ -112,7 +150,7 @@ def test_files_from_before_the_batch_counters_load(tmp_path):
     net = net_of(deep_base=False)
     state = {key: value for key, value in imagenet_state("resnet18").items() if not key.endswith(COUNTER)}
     before = snapshot(net)
-    report = load_imagenet(net, "resnet18", saved(tmp_path / "net.pth", state))
+    report = load_backbone(net, "resnet18", saved(tmp_path / "net.pth", state))
     assert_report_is_true(report, net, state, before)
     assert not report.at_random
 
@@ -125,14 +163,14 @@ def test_weights_of_another_backbone_are_refused_and_the_net_is_untouched(tmp_pa
     before = snapshot(net)
     path = saved(tmp_path / "net.pth", imagenet_state(other))
     with pytest.raises(UserError, match=rf"MODEL_BACKBONE_WEIGHTS {re.escape(str(path))}.*resnet18.*MODEL_BACKBONE"):
-        load_imagenet(net, "resnet18", path)
+        load_backbone(net, "resnet18", path)
     assert_untouched(net, before)
 
 
 def test_a_file_that_lacks_layers_is_refused_with_their_number_and_the_first_of_them(tmp_path):
     state = {key: value for key, value in imagenet_state("resnet18").items() if not key.startswith("layer4.1")}
     with pytest.raises(UserError, match=r"missing \(10\): layer4\.1\.conv1\.weight, layer4\.1\.bn1\.weight.*\.\.\."):
-        load_imagenet(net_of(), "resnet18", saved(tmp_path / "net.pth", state))
+        load_backbone(net_of(), "resnet18", saved(tmp_path / "net.pth", state))
 
 
 @pytest.mark.parametrize("deep_base", [True, False])
@@ -142,27 +180,27 @@ def test_a_misfit_behind_the_stem_is_refused_by_name_and_shapes(tmp_path, deep_b
     state = {**imagenet_state("resnet18"), "layer2.0.conv1.weight": torch.zeros(7, 64, 3, 3)}
     expected = r"shape or kind \(1\): layer2\.0\.conv1\.weight: .*\(7, 64, 3, 3\).*\(128, 64, 3, 3\)"
     with pytest.raises(UserError, match=expected):
-        load_imagenet(net, "resnet18", saved(tmp_path / "net.pth", state))
+        load_backbone(net, "resnet18", saved(tmp_path / "net.pth", state))
     assert_untouched(net, before)
 
 
 def test_imagenet_weights_of_the_deep_stem_do_not_fit_a_7x7_net(tmp_path):
     path = saved(tmp_path / "net.pth", numbered(net_of().backbone.state_dict()))
     with pytest.raises(UserError, match=r"net\.pth.*stem of three convolutions.*MODEL_BACKBONE_DEEPBASE to True"):
-        load_imagenet(net_of(deep_base=False), "resnet18", path)
+        load_backbone(net_of(deep_base=False), "resnet18", path)
 
 
 def test_a_file_that_is_not_there_or_no_checkpoint_is_named_with_the_key(tmp_path):
     net = net_of()
     with pytest.raises(UserError, match=r"MODEL_BACKBONE_WEIGHTS .*absent\.pth: expected a file"):
-        load_imagenet(net, "resnet18", tmp_path / "absent.pth")
+        load_backbone(net, "resnet18", tmp_path / "absent.pth")
     with pytest.raises(UserError, match=r"MODEL_BACKBONE_WEIGHTS .*net\.pth: expected a state dict"):
-        load_imagenet(net, "resnet18", saved(tmp_path / "net.pth", {"epoch": 3}))
+        load_backbone(net, "resnet18", saved(tmp_path / "net.pth", {"epoch": 3}))
 
 
 def test_names_in_the_file_cannot_write_to_the_terminal(tmp_path):
     state = {**imagenet_state("resnet18"), "fc.\x1b[2J": torch.zeros(1)}
-    report = load_imagenet(net_of(), "resnet18", saved(tmp_path / "net.pth", state))
+    report = load_backbone(net_of(), "resnet18", saved(tmp_path / "net.pth", state))
     assert "fc.\x1b[2J" in report.unused
     assert "\x1b" not in str(report) and "\\x1b[2J" in str(report)
 
@@ -194,14 +232,14 @@ def test_without_a_file_torchvisions_first_weights_are_taken(cache, backbone):
     net, state = net_of(backbone=backbone, deep_base=False), imagenet_state(backbone)
     before = snapshot(net)
     saved(cache / Path(first_weights(backbone)).name, state)
-    report = load_imagenet(net, backbone, None)
+    report = load_backbone(net, backbone, None)
     assert_report_is_true(report, net, state, before)
     assert report.source == first_weights(backbone) and not report.at_random
 
 
 def test_without_a_network_the_message_says_what_to_fetch_and_where_to_name_it(cache):
     with pytest.raises(UserError) as error:
-        load_imagenet(net_of(), "resnet18", None)
+        load_backbone(net_of(), "resnet18", None)
     message = str(error.value)
     assert first_weights("resnet18") in message and "refused" in message
     assert "set MODEL_BACKBONE_WEIGHTS" in message and "MODEL_BACKBONE_PRETRAIN to False" in message
@@ -211,7 +249,7 @@ def test_without_a_network_the_message_says_what_to_fetch_and_where_to_name_it(c
 def test_a_damaged_file_in_the_cache_is_named(cache):
     (cache / Path(first_weights("resnet18")).name).write_bytes(b"<html>")
     with pytest.raises(UserError, match=re.escape(str(cache)) + ".*damaged"):
-        load_imagenet(net_of(), "resnet18", None)
+        load_backbone(net_of(), "resnet18", None)
 
 
 # -- trained nets ------------------------------------------------------------------------------------------------------
