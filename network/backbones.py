@@ -34,6 +34,8 @@ class MobileNetV2(nn.Module):
                 conv.stride = (1, 1)
                 conv.dilation = conv.padding = (dilation, dilation)
                 dilation *= stride
+        # On a CPU its depthwise convolutions are up to twice as fast so.
+        self.to(memory_format=torch.channels_last)
 
     @property
     def stem(self) -> tuple[nn.Module, ...]:

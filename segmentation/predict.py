@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from segmentation.data import InputNormalisation, scale_image
-from tool.crf import CRFKernels, crf_from_probability
+from tool.crf import CRFKernels, crf_from_probability, resolve_backend
 
 TEST_KERNELS = CRFKernels(gaussian_sxy=1, gaussian_compat=3, bilateral_sxy=67, bilateral_srgb=3, bilateral_compat=4)
 CRF_ITERATIONS = 10
@@ -40,5 +40,11 @@ def multi_scale_probability(
 
 def crf_labels(image: np.ndarray, probability: np.ndarray) -> np.ndarray:
     """The CRF's label map, uint8 (H, W), of an RGB image, uint8 (H, W, 3), and its probabilities, float (L, H, W)."""
-    posterior = crf_from_probability(image, probability, kernels=TEST_KERNELS, iterations=CRF_ITERATIONS)
-    return posterior.argmax(axis=0).astype(np.uint8)
+    posterior = crf_from_probability(
+        torch.tensor(image),
+        torch.from_numpy(probability),
+        kernels=TEST_KERNELS,
+        iterations=CRF_ITERATIONS,
+        backend=resolve_backend("auto", torch.device("cpu")),
+    )
+    return posterior.argmax(dim=0).to(torch.uint8).numpy()

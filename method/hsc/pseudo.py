@@ -1,12 +1,11 @@
 """Pixel pseudo labels on the contrast grid: where the CAM is strongest, sharpened by a dense CRF."""
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from method.hsc.config import NUM_LABELS
 from method.hsc.loss import resize, with_background
-from tool.crf import CRFKernels, crf_from_labels
+from tool.crf import CRFKernels, crf_from_labels, resolve_backend
 from voc12.transforms import denormalise
 
 KERNELS = CRFKernels(gaussian_sxy=3, gaussian_compat=3, bilateral_sxy=50, bilateral_srgb=5, bilateral_compat=10)
@@ -15,29 +14,27 @@ LABEL_CONFIDENCE = 0.7
 
 
 @torch.no_grad()
-def pseudo_labels(cam: Tensor, label: Tensor, image: Tensor) -> Tensor:
+def pseudo_labels(cam: Tensor, label: Tensor, image: Tensor, *, crf_backend: str = "auto") -> Tensor:
     """Refined pseudo labels of each image.
 
     Args:
         cam: (V, N, 21, h, w), normalised, channel 20 the background score.
         label: (N, 20).
         image: (N, 3, H, W), normalised as for the net; brought to the grid.
+        crf_backend: of `tool.crf.BACKENDS`.
 
     Returns:
         (V, N, h, w), int64, 0..19 classes and 20 background, on the device of `cam`.
     """
     coarse = (cam * with_background(label)).softmax(dim=2).argmax(dim=2)
-    pictures = denormalise(resize(image.float(), cam.shape[-2:])).permute(0, 2, 3, 1).cpu().numpy()
-    refined = [
-        crf_from_labels(
-            picture,
-            labels.numpy(),
-            num_labels=NUM_LABELS,
-            gt_prob=LABEL_CONFIDENCE,
-            kernels=KERNELS,
-            iterations=ITERATIONS,
-        )
-        for view in coarse.cpu()
-        for picture, labels in zip(pictures, view, strict=True)
-    ]
-    return torch.from_numpy(np.stack(refined)).long().view_as(coarse).to(cam.device)
+    pictures = denormalise(resize(image.float(), cam.shape[-2:])).permute(0, 2, 3, 1)
+    refined = crf_from_labels(
+        pictures.expand(len(cam), -1, -1, -1, -1).flatten(0, 1),
+        coarse.flatten(0, 1),
+        num_labels=NUM_LABELS,
+        gt_prob=LABEL_CONFIDENCE,
+        kernels=KERNELS,
+        iterations=ITERATIONS,
+        backend=resolve_backend(crf_backend, cam.device),
+    )
+    return refined.view_as(coarse)

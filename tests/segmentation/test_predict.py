@@ -161,8 +161,10 @@ def test_the_crf_has_the_specs_kernels_and_iterations():
     image = np.kron(colours, np.ones((6, 6, 1), np.uint8)) // 2 + random_image(36, 42) // 8
     probability = generator.dirichlet(np.full(21, 0.5), (36, 42)).astype(np.float32).transpose(2, 0, 1)
     kernels = CRFKernels(gaussian_sxy=1, gaussian_compat=3, bilateral_sxy=67, bilateral_srgb=3, bilateral_compat=4)
-    posterior = crf_from_probability(image, probability, kernels=kernels, iterations=10)
-    np.testing.assert_array_equal(crf_labels(image, probability), posterior.argmax(axis=0))
+    posterior = crf_from_probability(
+        torch.from_numpy(image), torch.from_numpy(probability), kernels=kernels, iterations=10, backend="pydensecrf"
+    )
+    np.testing.assert_array_equal(crf_labels(image, probability), posterior.argmax(dim=0))
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 7), (5, 1)])

@@ -1,19 +1,48 @@
-"""The dense CRFs of training, seeds and the test stage give the golden numbers, on images of any size and layout."""
+"""The dense CRFs of training, seeds and the test stage give the golden numbers with either backend, which agree."""
 
+import sys
+
+import cv2
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from tool.crf import SEED_KERNELS, CRFKernels, crf_from_labels, crf_from_probability, crf_seed
+from tool.cli import UserError
+from tool.crf import SEED_KERNELS, CRFKernels, crf_from_labels, crf_from_probability, crf_seed, resolve_backend
+from tool.crf.lattice import GaussianFilter
+from tool.crf.mean_field import mean_field
 
 TRAINING_KERNELS = CRFKernels(
     gaussian_sxy=3, gaussian_compat=3, bilateral_sxy=50, bilateral_srgb=5, bilateral_compat=10
 )
 TEST_KERNELS = CRFKernels(gaussian_sxy=1, gaussian_compat=3, bilateral_sxy=67, bilateral_srgb=3, bilateral_compat=4)
+KERNELS = {"seeds": SEED_KERNELS, "training": TRAINING_KERNELS, "test": TEST_KERNELS}
+
+
+@pytest.fixture(params=["pydensecrf", "torch"])
+def backend(request):
+    return request.param
 
 
 def random_image(shape, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (*shape, 3), dtype=np.uint8)
+
+
+def smooth_image(shape, seed=0):
+    """Patches of colour with noise, nearer to photographs than noise alone."""
+    generator = np.random.default_rng(seed)
+    coarse = generator.integers(0, 256, (shape[0] // 10 + 2, shape[1] // 10 + 2, 3)).astype(np.uint8)
+    image = cv2.resize(coarse, shape[::-1], interpolation=cv2.INTER_CUBIC) + generator.normal(0, 6, (*shape, 3))
+    return image.clip(0, 255).astype(np.uint8)
+
+
+def random_probability(labels, shape, seed=0):
+    """Probabilities that are sure of one label in some places and of none in others."""
+    generator = np.random.default_rng(seed)
+    coarse = generator.random((shape[0] // 8 + 2, shape[1] // 8 + 2, labels), dtype=np.float32) ** 4
+    scores = np.stack([cv2.resize(coarse[..., label], shape[::-1]) for label in range(labels)])
+    return scores / scores.sum(0).clip(1e-6)
 
 
 def random_cams(shape, *classes, seed=0):
@@ -21,28 +50,57 @@ def random_cams(shape, *classes, seed=0):
     return {c: generator.random(shape, dtype=np.float32) for c in classes}
 
 
-def test_training_labels_are_refined_as_in_the_golden_numbers(golden):
+def posterior_of(image, probability, **options):
+    return crf_from_probability(torch.tensor(image), torch.tensor(probability), **options).numpy()
+
+
+def refined(image, labels, backend, *, num_labels=3, iterations=2):
+    (labels,) = crf_from_labels(
+        torch.tensor(image)[None],
+        torch.tensor(labels)[None],
+        num_labels=num_labels,
+        gt_prob=0.7,
+        kernels=TRAINING_KERNELS,
+        iterations=iterations,
+        backend=backend,
+    )
+    return labels.numpy()
+
+
+# -- the golden numbers ------------------------------------------------------------------------------------------------
+
+
+def test_training_labels_are_refined_as_in_the_golden_numbers(golden, backend):
     with np.load(golden / "pseudo_label_crf.npz") as data:
         images, labels, expected = data["image"], data["label"], data["refined"]
-    refined = [
-        crf_from_labels(image, label, num_labels=21, gt_prob=0.7, kernels=TRAINING_KERNELS, iterations=10)
-        for image, label in zip(images, labels, strict=True)
-    ]
-    assert (np.stack(refined) == expected).mean() >= 0.995
+    found = crf_from_labels(
+        torch.from_numpy(images),
+        torch.from_numpy(labels),
+        num_labels=21,
+        gt_prob=0.7,
+        kernels=TRAINING_KERNELS,
+        iterations=10,
+        backend=backend,
+    )
+    assert (found.numpy() == expected).mean() >= 0.995
     assert (labels != expected).mean() > 0.05  # the CRF had something to do
 
 
-def test_test_stage_labels_are_those_of_the_golden_numbers(golden):
+def test_test_stage_labels_are_those_of_the_golden_numbers(golden, backend):
     with np.load(golden / "deeplabv2.npz") as data:
         image, probability, expected = data["crf_image"], data["crf_probability"], data["crf_out_label"]
-    # As the arrays come: a view with the channels moved, which the CRF's C++ side could not read.
+    # As the arrays come: a view with the channels moved, which pydensecrf could not read.
     posterior = crf_from_probability(
-        image.transpose(1, 2, 0), probability.astype(np.float32), kernels=TEST_KERNELS, iterations=10
+        torch.from_numpy(image).permute(1, 2, 0),
+        torch.from_numpy(probability),
+        kernels=TEST_KERNELS,
+        iterations=10,
+        backend=backend,
     )
-    assert (posterior.argmax(0) == expected).mean() >= 0.995
+    assert (posterior.argmax(0).numpy() == expected).mean() >= 0.995
 
 
-def test_seed_posteriors_are_those_of_the_golden_numbers(golden):
+def test_seed_posteriors_are_those_of_the_golden_numbers(golden, backend):
     files = sorted((golden / "inference").glob("*.npz"))
     assert files
     for file in files:
@@ -51,27 +109,131 @@ def test_seed_posteriors_are_those_of_the_golden_numbers(golden):
             prefix = "crf_t8_a7_"
             expected = {int(key.removeprefix(prefix)): data[key] for key in data.files if key.startswith(prefix)}
         image = np.array(Image.open(golden / "inference" / "images" / f"{file.stem}.jpg").convert("RGB"))
-        posterior = crf_seed(image, cams, alpha=7, iterations=8)
+        posterior = crf_seed(image, cams, alpha=7, iterations=8, backend=backend)
         assert sorted(posterior) == sorted(expected)
         for label, scores in expected.items():
             assert posterior[label].dtype == np.float32
             np.testing.assert_allclose(posterior[label], scores.astype(np.float32), rtol=0, atol=2e-3)
 
 
-def test_background_scores_the_complement_of_the_best_class_to_the_power_alpha():
+# -- the backends agree ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("labels", [2, 5, 21, 81])
+@pytest.mark.parametrize("shape", [(16, 16), (23, 57), (90, 60)])
+@pytest.mark.parametrize("kernels", KERNELS)
+def test_torch_gives_pydensecrfs_posteriors(kernels, shape, labels):
+    image, probability = smooth_image(shape), random_probability(labels, shape)
+    ours, theirs = (
+        posterior_of(image, probability, kernels=KERNELS[kernels], iterations=10, backend=backend)
+        for backend in ("torch", "pydensecrf")
+    )
+    assert np.abs(ours - theirs).mean() < 1e-5
+    assert (ours.argmax(0) == theirs.argmax(0)).mean() >= 0.999
+    assert (theirs.argmax(0) != probability.argmax(0)).any()
+
+
+def test_torch_gives_pydensecrfs_posteriors_at_full_size():
+    image, probability = smooth_image((375, 500)), random_probability(4, (375, 500))
+    ours, theirs = (
+        posterior_of(image, probability, kernels=SEED_KERNELS, iterations=3, backend=backend)
+        for backend in ("torch", "pydensecrf")
+    )
+    assert np.abs(ours - theirs).mean() < 1e-5
+    assert (ours.argmax(0) == theirs.argmax(0)).mean() >= 0.999
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (7, 1), (2, 3)])
+def test_the_backends_agree_on_the_smallest_images(shape):
+    image, probability = random_image(shape), np.random.default_rng(0).dirichlet(np.ones(3), shape)
+    ours, theirs = (
+        posterior_of(image, probability.transpose(2, 0, 1), kernels=SEED_KERNELS, iterations=4, backend=backend)
+        for backend in ("torch", "pydensecrf")
+    )
+    np.testing.assert_allclose(ours, theirs, atol=1e-4)
+
+
+def test_the_images_of_a_batch_do_not_see_each_other():
+    images = torch.from_numpy(np.stack([smooth_image((20, 30), seed) for seed in range(3)]))
+    unary = torch.from_numpy(-np.log(np.stack([random_probability(4, (20, 30), s) for s in range(3)]).clip(1e-5, 1)))
+    together = mean_field(images, unary, kernels=TRAINING_KERNELS, iterations=5)
+    for image, energy, expected in zip(images, unary, together, strict=True):
+        (alone,) = mean_field(image[None], energy[None], kernels=TRAINING_KERNELS, iterations=5)
+        torch.testing.assert_close(alone, expected, rtol=0, atol=1e-4)
+
+
+def test_labels_that_no_pixel_has_are_merged_without_a_trace():
+    """Against all 21 labels, each by itself: what training leaves out changes nothing."""
+    images = torch.from_numpy(np.stack([smooth_image((24, 24), seed) for seed in range(4)]))
+    labels = torch.from_numpy(
+        np.stack([random_probability(count, (24, 24), count).argmax(0) * 3 for count in (1, 2, 4, 6)])
+    )
+    unary = torch.full((4, 21, 24, 24), -np.log(0.3 / 20)).scatter_(1, labels[:, None], -np.log(0.7))
+    expected = mean_field(images, unary, kernels=TRAINING_KERNELS, iterations=10).argmax(1)
+    found = crf_from_labels(
+        images, labels, num_labels=21, gt_prob=0.7, kernels=TRAINING_KERNELS, iterations=10, backend="torch"
+    )
+    assert torch.equal(found, expected)
+    assert (found != labels).any()
+
+
+def test_labels_without_a_score_are_merged_without_a_trace():
+    image, scores = smooth_image((30, 40)), random_probability(21, (30, 40))
+    scores[[0, 3, 4, 20]] = 0
+    ours, theirs = (
+        posterior_of(image, scores, kernels=TEST_KERNELS, iterations=10, backend=backend)
+        for backend in ("torch", "pydensecrf")
+    )
+    np.testing.assert_allclose(ours, theirs, atol=1e-4)
+    np.testing.assert_allclose(ours.sum(0), 1, atol=1e-5)
+
+
+def test_the_filter_is_nearly_a_gaussian_one():
+    """Against the exact sum over all pairs: within its 10 % or so in the plane, the points themselves included."""
+    rows, columns = np.mgrid[:24, :31].astype(np.float32)
+    features = np.stack([columns, rows], -1).reshape(-1, 2) / 3
+    values = np.random.default_rng(0).random((len(features), 3), dtype=np.float32)
+    exact = np.exp(-0.5 * np.square(features[:, None] - features).sum(-1)) @ values
+    found = GaussianFilter(torch.from_numpy(features))(torch.from_numpy(values)).numpy()
+    assert np.abs(found - exact).mean() / exact.mean() < 0.15
+
+
+def test_features_that_no_key_holds_are_refused():
+    with pytest.raises(ValueError, match="63 bits"):
+        GaussianFilter(torch.rand(10, 5) * 1e5)
+
+
+# -- the choice of a backend -------------------------------------------------------------------------------------------
+
+
+def test_auto_takes_pydensecrf_on_a_cpu_and_torch_on_a_gpu_and_where_there_is_nothing_else(monkeypatch):
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    assert [resolve_backend("auto", device) for device in (cpu, gpu)] == ["pydensecrf", "torch"]
+    assert [resolve_backend(name, cpu) for name in ("pydensecrf", "torch")] == ["pydensecrf", "torch"]
+    monkeypatch.setitem(sys.modules, "pydensecrf", None)  # as where it is not installed
+    assert resolve_backend("auto", cpu) == "torch"
+    with pytest.raises(UserError, match=r"--crf_backend pydensecrf: .*not installed; pip install pydensecrf2"):
+        resolve_backend("pydensecrf", cpu)
+
+
+# -- shapes and values -------------------------------------------------------------------------------------------------
+
+
+def test_background_scores_the_complement_of_the_best_class_to_the_power_alpha(backend):
     image = random_image((6, 8))
     cams = random_cams((6, 8), 14, 2)
     scores = np.stack([(1 - np.maximum(cams[2], cams[14])) ** 3, cams[2], cams[14]])
-    expected = crf_from_probability(image, scores, kernels=SEED_KERNELS, iterations=2)
-    posterior = crf_seed(image, cams, alpha=3, iterations=2)
+    expected = posterior_of(image, scores, kernels=SEED_KERNELS, iterations=2, backend=backend)
+    posterior = crf_seed(image, cams, alpha=3, iterations=2, backend=backend)
     assert list(posterior) == [0, 3, 15]
     np.testing.assert_allclose(np.stack(list(posterior.values())), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 7), (5, 1), (9, 4)])
 @pytest.mark.parametrize("classes", [(), (0,), (0, 19)])
-def test_posteriors_of_images_of_any_size_sum_to_1(shape, classes):
-    posterior = crf_seed(random_image(shape), random_cams(shape, *classes), alpha=7, iterations=3)
+def test_posteriors_of_images_of_any_size_sum_to_1(shape, classes, backend):
+    cams = random_cams(shape, *classes)
+    posterior = crf_seed(random_image(shape), cams, alpha=7, iterations=3, backend=backend)
     assert list(posterior) == [0, *(c + 1 for c in classes)]
     for scores in posterior.values():
         assert scores.shape == shape and scores.dtype == np.float32
@@ -83,45 +245,43 @@ def test_an_image_without_classes_is_background():
     np.testing.assert_array_equal(posterior, np.ones((3, 4), np.float32))
 
 
-def test_a_score_a_little_above_1_gives_no_nan():
+def test_a_score_a_little_above_1_gives_no_nan(backend):
     cams = {3: np.full((4, 4), 1.0001, np.float32)}
-    posterior = crf_seed(random_image((4, 4)), cams, alpha=0.5, iterations=2)
+    posterior = crf_seed(random_image((4, 4)), cams, alpha=0.5, iterations=2, backend=backend)
     assert all(np.isfinite(scores).all() for scores in posterior.values())
 
 
-def test_the_layout_in_memory_does_not_matter():
-    image = random_image((6, 9))
-    probability = np.random.default_rng(1).dirichlet(np.ones(4), (6, 9)).astype(np.float32).transpose(2, 0, 1)
-    labels = np.asfortranarray(probability.argmax(0))
-    flipped = np.ascontiguousarray(image[:, ::-1])[:, ::-1]
-    from_probability = {"kernels": SEED_KERNELS, "iterations": 3}
-    np.testing.assert_array_equal(
-        crf_from_probability(flipped, probability, **from_probability),
-        crf_from_probability(image, np.ascontiguousarray(probability), **from_probability),
+def test_the_layout_in_memory_does_not_matter(backend):
+    image = torch.from_numpy(random_image((6, 9)))
+    probability = torch.from_numpy(random_probability(4, (6, 9)))
+    views = image.flip(1).contiguous().flip(1), probability.permute(1, 2, 0).contiguous().permute(2, 0, 1)
+    options = {"kernels": SEED_KERNELS, "iterations": 3, "backend": backend}
+    torch.testing.assert_close(
+        crf_from_probability(*views, **options), crf_from_probability(image, probability, **options), rtol=0, atol=0
     )
-    from_labels = {"num_labels": 4, "gt_prob": 0.7, "kernels": TRAINING_KERNELS, "iterations": 3}
-    np.testing.assert_array_equal(
-        crf_from_labels(flipped, labels, **from_labels),
-        crf_from_labels(image, np.ascontiguousarray(labels), **from_labels),
-    )
+    read_only = np.asarray(Image.fromarray(image.numpy()))
+    assert not read_only.flags.writeable
+    crf_seed(read_only, random_cams((6, 9), 1), alpha=7, iterations=1, backend=backend)
 
 
-def test_label_0_is_a_label_like_any_other():
+def test_label_0_is_a_label_like_any_other(backend):
     labels = np.zeros((5, 5), np.uint8)
-    refined = crf_from_labels(
-        random_image((5, 5)), labels, num_labels=3, gt_prob=0.7, kernels=TRAINING_KERNELS, iterations=2
-    )
-    np.testing.assert_array_equal(refined, labels)
-    flipped = crf_from_labels(
-        random_image((5, 5)), labels + 2, num_labels=3, gt_prob=0.7, kernels=TRAINING_KERNELS, iterations=2
-    )
-    np.testing.assert_array_equal(flipped, labels + 2)
+    np.testing.assert_array_equal(refined(random_image((5, 5)), labels, backend), labels)
+    np.testing.assert_array_equal(refined(random_image((5, 5)), labels + 2, backend), labels + 2)
 
 
-@pytest.mark.parametrize("labels", [np.full((2, 2), 3), np.full((2, 2), -1), np.zeros((2, 2)), np.zeros(4, int)])
-def test_labels_out_of_range_are_refused(labels):
+@pytest.mark.parametrize("labels", [torch.zeros(1, 2, 2), torch.zeros(2, 2).long()])
+def test_labels_that_are_none_are_refused(labels, backend):
     with pytest.raises(ValueError, match="expected integer labels"):
-        crf_from_labels(random_image((2, 2)), labels, num_labels=3, gt_prob=0.7, kernels=TRAINING_KERNELS, iterations=1)
+        crf_from_labels(
+            torch.zeros(1, 2, 2, 3).byte(),
+            labels,
+            num_labels=3,
+            gt_prob=0.7,
+            kernels=TRAINING_KERNELS,
+            iterations=1,
+            backend=backend,
+        )
 
 
 def test_an_image_of_another_size_or_type_is_refused():

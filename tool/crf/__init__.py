@@ -1,0 +1,161 @@
+"""Dense CRF (Krähenbühl and Koltun, NeurIPS 2011): a smoothness and an appearance kernel on an image.
+
+Two backends that agree: pydensecrf, one image at a time on one core, and `torch`, many images at once on a GPU.
+"""
+
+import importlib.util
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tool.cli import UserError
+from tool.crf.kernels import CRFKernels
+from tool.crf.mean_field import mean_field
+
+BACKENDS = ("auto", "pydensecrf", "torch")
+# Below that a probability is taken as that.
+MIN_PROBABILITY = 1e-5
+# Refining seeds at the image's full size (spec, "Seeds").
+SEED_KERNELS = CRFKernels(gaussian_sxy=3, gaussian_compat=3, bilateral_sxy=80, bilateral_srgb=13, bilateral_compat=10)
+
+
+def resolve_backend(name: str, device: torch.device, flag: str = "--crf_backend") -> str:
+    """The backend that `name` means for data on `device`: auto is torch on a GPU and where pydensecrf is not installed.
+
+    Raises `UserError`, naming `flag`, for pydensecrf where it is not installed.
+    """
+    installed = importlib.util.find_spec("pydensecrf") is not None
+    if name == "auto":
+        return "pydensecrf" if installed and device.type == "cpu" else "torch"
+    if name == "pydensecrf" and not installed:
+        raise UserError(f"{flag} pydensecrf: it is not installed; pip install pydensecrf2, or choose torch")
+    return name
+
+
+def crf_from_probability(
+    image: Tensor, probability: Tensor, *, kernels: CRFKernels, iterations: int, backend: str
+) -> Tensor:
+    """Posteriors, float32 (C, H, W) that sum to 1, after mean-field `iterations` from the scores of C labels.
+
+    image: uint8 (H, W, 3), RGB. probability: float (C, H, W) of 0..1 on the same device; need not sum to 1, below 1e-5
+    is taken as 1e-5. backend: pydensecrf or torch. Raises `ValueError` for other shapes.
+    """
+    if probability.ndim != 3:
+        raise ValueError(f"expected probabilities (C, H, W), got {tuple(probability.shape)}")
+    _check_images(image, probability.shape[1:])
+    probability = probability.float().clamp(MIN_PROBABILITY, 1)
+    if backend == "pydensecrf":
+        return _pydensecrf(image, -probability.log(), kernels, iterations)
+    # Labels that score the least everywhere stay equal throughout: one stands for all of them, exactly.
+    idle = probability.flatten(1).amax(dim=1) <= MIN_PROBABILITY
+    kept = torch.cat([(~idle).nonzero(), idle.nonzero()[:1]]).flatten()
+    copies = torch.where(idle[kept], idle.sum(), 1)
+    (posterior,) = mean_field(
+        image[None], -probability[kept].log()[None], kernels=kernels, iterations=iterations, copies=copies[None]
+    )
+    row_of = torch.where(idle, len(kept) - 1, (~idle).cumsum(0) - 1)
+    return posterior[row_of]
+
+
+def crf_from_labels(
+    images: Tensor,
+    labels: Tensor,
+    *,
+    num_labels: int,
+    gt_prob: float,
+    kernels: CRFKernels,
+    iterations: int,
+    backend: str,
+) -> Tensor:
+    """Refined labels, int64 (N, H, W): the argmax after mean-field `iterations`, `labels` being right with `gt_prob`.
+
+    images: uint8 (N, H, W, 3), RGB. labels: integers (N, H, W), 0 to `num_labels` - 1, of which none means "unsure".
+    backend: pydensecrf or torch. Raises `ValueError` for other shapes or labels.
+    """
+    if labels.ndim != 3 or labels.is_floating_point():
+        raise ValueError(f"expected integer labels (N, H, W), got {labels.dtype} {tuple(labels.shape)}")
+    _check_images(images, labels.shape)
+    labels = labels.long()
+    right, wrong = -math.log(gt_prob), -math.log((1 - gt_prob) / (num_labels - 1))
+    if backend == "pydensecrf":
+        unary = torch.full((len(labels), num_labels, *labels.shape[1:]), wrong, device=labels.device)
+        unary.scatter_(1, labels[:, None], right)
+        refined = [_pydensecrf(*pair, kernels, iterations).argmax(dim=0) for pair in zip(images, unary, strict=True)]
+        return torch.stack(refined)
+    label_of, place_of, copies = _representatives(labels, num_labels)
+    unary = torch.full((*copies.shape, *labels.shape[1:]), wrong, device=labels.device)
+    unary.masked_fill_((copies == 0)[:, :, None, None], math.inf)
+    places = place_of.gather(1, labels.flatten(1)).view_as(labels)
+    unary.scatter_(1, places[:, None], right)
+    best = mean_field(images, unary, kernels=kernels, iterations=iterations, copies=copies).argmax(dim=1)
+    return label_of.gather(1, best.flatten(1)).view_as(labels)
+
+
+def crf_seed(
+    image: np.ndarray,
+    cams: dict[int, np.ndarray],
+    *,
+    alpha: float,
+    iterations: int,
+    backend: str = "pydensecrf",
+    device: torch.device | str = "cpu",
+) -> dict[int, np.ndarray]:
+    """CRF posteriors of an image's CAMs, {label: float32 (H, W)} with 0 = background, class c under c + 1.
+
+    image: uint8 (H, W, 3), RGB. cams: {class: float32 (H, W) of 0..1}. The background's score is (1 - max)^alpha over
+    the classes (spec, "Seeds"); an image without classes is background throughout.
+    """
+    if not cams:
+        return {0: np.ones(image.shape[:2], np.float32)}
+    classes = sorted(cams)
+    scores = torch.from_numpy(np.stack([cams[c] for c in classes])).to(device)
+    background = (1 - scores.amax(dim=0, keepdim=True)).clamp(min=0) ** alpha
+    posterior = crf_from_probability(
+        torch.from_numpy(np.require(image, requirements=("C", "W"))).to(device),
+        torch.cat([background, scores]),
+        kernels=SEED_KERNELS,
+        iterations=iterations,
+        backend=backend,
+    )
+    return dict(zip([0, *(c + 1 for c in classes)], posterior.cpu().numpy(), strict=True))
+
+
+def _check_images(images: Tensor, shape: torch.Size) -> None:
+    if images.shape != (*shape, 3) or images.dtype != torch.uint8:
+        raise ValueError(f"expected an image uint8 {(*shape, 3)}, got {images.dtype} {tuple(images.shape)}")
+
+
+def _representatives(labels: Tensor, num_labels: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The labels that each image has, and one for those that it has not, which stay equal throughout.
+
+    Returns:
+        label_of: (N, K), the label at each of K places, K as the image with the most labels needs.
+        place_of: (N, num_labels), the other way round.
+        copies: (N, K), how many labels stand at each place.
+    """
+    there = torch.zeros(len(labels), num_labels, device=labels.device).scatter_(1, labels.flatten(1), 1)
+    label_of = there.argsort(dim=1, descending=True, stable=True)
+    number = there.sum(dim=1, keepdim=True).long()
+    places = torch.arange(min(int(number.max()) + 1, num_labels), device=labels.device)
+    copies = torch.where(places == number, num_labels - number, (places < number).long())
+    return label_of[:, : len(places)], label_of.argsort(dim=1), copies
+
+
+def _pydensecrf(image: Tensor, unary: Tensor, kernels: CRFKernels, iterations: int) -> Tensor:
+    """Posteriors, float32 (C, H, W), from an image uint8 (H, W, 3) and energies (C, H, W), on their device."""
+    import pydensecrf.densecrf  # here, since all else works without it
+
+    count, height, width = unary.shape
+    crf = pydensecrf.densecrf.DenseCRF2D(width, height, count)
+    crf.setUnaryEnergy(np.ascontiguousarray(unary.cpu().numpy().reshape(count, -1), np.float32))
+    crf.addPairwiseGaussian(sxy=kernels.gaussian_sxy, compat=kernels.gaussian_compat)
+    crf.addPairwiseBilateral(
+        sxy=kernels.bilateral_sxy,
+        srgb=kernels.bilateral_srgb,
+        rgbim=np.require(image.cpu().numpy(), requirements=("C", "W")),  # it takes no read-only array
+        compat=kernels.bilateral_compat,
+    )
+    posterior = np.array(crf.inference(iterations), np.float32).reshape(count, height, width)
+    return torch.from_numpy(posterior).to(unary.device)
