@@ -36,3 +36,4 @@ lint: env
 
 bench: env
 	"$(RUN)" -m benchmark.eval_curve
+	"$(RUN)" -m benchmark.crf
