@@ -1,12 +1,26 @@
 """The permutohedral lattice: Gaussian filters in a few dimensions (Adams, Baek and Davis, Eurographics 2010)."""
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 KEY_BITS = 63
+
+
+@dataclass
+class _Gather:
+    """out[i] = the sum of weights[k] x values[sources[k]] over k from starts[i] to the next start."""
+
+    sources: Tensor
+    starts: Tensor
+    weights: Tensor
+
+    def __call__(self, values: Tensor) -> Tensor:
+        """`values`: (Q, C), to (number of starts, C)."""
+        return F.embedding_bag(self.sources, values, self.starts, mode="sum", per_sample_weights=self.weights)
 
 
 class GaussianFilter:
@@ -25,59 +39,62 @@ class GaussianFilter:
     """
 
     def __init__(self, features: Tensor, groups: Tensor | None = None) -> None:
-        base, rank, self.read_weights = _enclosing_simplex(features)
+        base, rank, weights = _enclosing_simplex(features)
         strides, group_stride = _key_strides(base, 1 if groups is None else int(groups.max()) + 1)
         keys = _vertex_keys(base, rank, strides)
         if groups is not None:
             keys += groups[:, None] * group_stride
-        self._index_vertices(keys)
+        self._index_vertices(keys, weights)
         self._find_neighbours(strides)
-        # Slicing reads what splatting and blurring left; this makes the kernel's value at distance 0 nearly 1.
-        self.read_weights = self.read_weights / (1 + 2.0 ** -features.shape[1])
 
-    def _index_vertices(self, keys: Tensor) -> None:
-        """Number the distinct `keys` (P, d + 1) of the points' simplices in ascending order."""
+    def _index_vertices(self, keys: Tensor, weights: Tensor) -> None:
+        """Number the distinct `keys` (P, d + 1) of the points' simplices, and say how points and vertices exchange."""
         corners = keys.shape[1]
         ordered, order = keys.flatten().sort()
         is_first = torch.ones_like(ordered, dtype=torch.bool)
         torch.ne(ordered[1:], ordered[:-1], out=is_first[1:])
-        self.starts = is_first.nonzero().flatten()  # each vertex's first entry in `order`
-        self.vertices = ordered[self.starts]
-        self.points = order // corners
-        self.write_weights = self.read_weights.flatten()[order]
-        self.corners = torch.empty_like(order)
-        self.corners[order] = is_first.cumsum(0) - 1
-        self.corners = self.corners.view(keys.shape)
+        starts = is_first.nonzero().flatten()
+        self.vertices = ordered[starts]
+        numbers = torch.empty_like(order)
+        numbers[order] = is_first.cumsum(0) - 1
+        self.write = _Gather((order // corners).int(), starts.int(), weights.flatten()[order])
+        # Reading what writing and blurring left; the factor makes the kernel's value at distance 0 nearly 1.
+        starts = torch.arange(0, keys.numel(), corners, device=keys.device)
+        self.read = _Gather(numbers.int(), starts.int(), weights.flatten() / (1 + 2.0 ** (1 - corners)))
 
     def _find_neighbours(self, strides: Tensor) -> None:
-        """Each vertex's two neighbours in each direction; a missing one has the number after the last vertex."""
+        """For each of the d + 1 directions: a vertex gathers itself, and half of its neighbours that there are."""
         count = len(self.vertices)
         numbers = torch.arange(count, device=strides.device)
+        shares = torch.tensor([1, 0.5, 0.5], device=strides.device).expand(count, 3)
         # One step adds d to one coordinate and takes 1 from the others; the last coordinate is not in the key.
         steps = [(len(strides) + 1) * stride - strides.sum() for stride in strides] + [-strides.sum()]
-        self.neighbours = []
+        self.blurs = []
         for step in steps:
             wanted = self.vertices + step
             ahead = torch.searchsorted(self.vertices, wanted).clamp_(max=count - 1)
             ahead = torch.where(self.vertices[ahead] == wanted, ahead, count)
             behind = ahead.new_full((count + 1,), count)
             behind[ahead] = numbers
-            self.neighbours.append((ahead, behind[:count]))
+            sources = torch.stack([numbers, ahead, behind[:count]], dim=1)
+            there = sources < count
+            starts = there.sum(dim=1).cumsum(0) - there.sum(dim=1)
+            self.blurs.append(_Gather(sources[there].int(), starts.int(), shares[there]))
 
     def __call__(self, values: Tensor) -> Tensor:
         """`values`: float32 (P, C); returns the same shape."""
-        lattice = F.embedding_bag(self.points, values, self.starts, mode="sum", per_sample_weights=self.write_weights)
-        lattice = F.pad(lattice, (0, 0, 0, 1))  # what a missing neighbour has
-        for ahead, behind in self.neighbours:
-            lattice[:-1] += (lattice[ahead] + lattice[behind]) / 2
-        return F.embedding_bag(self.corners, lattice, mode="sum", per_sample_weights=self.read_weights)
+        values = self.write(values)
+        for blur in self.blurs:
+            values = blur(values)
+        return self.read(values)
 
     def normalise(self) -> None:
         """Divide the kernel by the square roots of its sums over either side: k(p, q) / sqrt(K_p K_q)."""
-        ones = torch.ones(len(self.corners), 1, device=self.read_weights.device)
-        factors = (self(ones) + 1e-20).rsqrt()
-        self.read_weights = self.read_weights * factors
-        self.write_weights = self.write_weights * factors.flatten()[self.points]
+        ones = torch.ones(len(self.read.starts), 1, device=self.vertices.device)
+        factors = (self(ones) + 1e-20).rsqrt().flatten()
+        corners = len(self.read.sources) // len(factors)
+        self.read.weights = self.read.weights * factors.repeat_interleave(corners)
+        self.write.weights = self.write.weights * factors[self.write.sources]
 
 
 def _enclosing_simplex(features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
