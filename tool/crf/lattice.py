@@ -50,7 +50,7 @@ class GaussianFilter:
     def _index_vertices(self, keys: Tensor, weights: Tensor) -> None:
         """Number the distinct `keys` (P, d + 1) of the points' simplices, and say how points and vertices exchange."""
         corners = keys.shape[1]
-        ordered, order = keys.flatten().sort()
+        ordered, order = keys.flatten().sort(stable=True)
         is_first = torch.ones_like(ordered, dtype=torch.bool)
         torch.ne(ordered[1:], ordered[:-1], out=is_first[1:])
         starts = is_first.nonzero().flatten()
@@ -59,7 +59,7 @@ class GaussianFilter:
         numbers[order] = is_first.cumsum(0) - 1
         self.write = _Gather((order // corners).int(), starts.int(), weights.flatten()[order])
         # Reading what writing and blurring left; the factor makes the kernel's value at distance 0 nearly 1.
-        starts = torch.arange(0, keys.numel(), corners, device=keys.device)
+        starts = torch.arange(0, keys.numel(), corners, dtype=torch.int32, device=keys.device)
         self.read = _Gather(numbers.int(), starts.int(), weights.flatten() / (1 + 2.0 ** (1 - corners)))
 
     def _find_neighbours(self, strides: Tensor) -> None:
