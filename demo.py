@@ -130,7 +130,7 @@ def score(method: str, voc: Path, folder: Path) -> dict[str, float]:
 
 
 def segment(name: str, labels: Path, voc: Path, weights: Path, *, seed: int, quick: bool) -> float:
-    """Train DeepLab, from a classifier's weights, on the label maps in `labels` and test it; mIoU on val, in per cent."""
+    """Train DeepLab, from a classifier's weights, on the label maps in `labels`; its mIoU on val, in per cent."""
     out, steps = weights.parent.parent, QUICK_STEPS if quick else SEGMENTATION["TRAIN_ITERATION"]
     common = {**SEGMENTATION, "EXP_NAME": name, "EXP_ROOT": out, "DATA_ROOT": voc, "DATA_LISTS": voc.parent}
     training = {

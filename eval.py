@@ -7,6 +7,7 @@ Every file is read once, whatever the number of thresholds (`python -m benchmark
 """
 
 import argparse
+import errno
 import json
 import os
 import sys
@@ -15,7 +16,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tool.artifact import atomic_file
-from tool.cli import UserError, add_switch, positive, printable, run_script
+from tool.cli import (
+    DEVICE,
+    FILE,
+    FOLDER,
+    NOTHING,
+    UserError,
+    add_switch,
+    positive,
+    printable,
+    run_script,
+    what_is_at,
+)
 from voc12.classes import LABEL_NAMES
 from voc12.score import CURVE, DEFAULT_THRESHOLD, READERS, as_text, count_list, file_pairs, summarise
 
@@ -63,20 +75,32 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise UserError("--plot draws the curve: add --curve")
     if args.plot is not None and args.plot.suffix not in (".png", ".pdf", ".svg"):
         raise UserError(f"--plot {args.plot}: expected a file name that ends in .png, .pdf or .svg")
-    for flag, path in (("--logfile", args.logfile), ("--json", args.json), ("--plot", args.plot)):
-        if path is None:
-            continue
-        if path.is_dir():
-            raise UserError(f"{flag} {path}: expected a file to write, found a folder")
-        if not path.parent.is_dir():
-            raise UserError(f"{flag} {path}: the folder {path.parent} is not there; create it first")
-        if not os.access(path if path.exists() else path.parent, os.W_OK):
-            raise UserError(f"{flag} {path}: no permission to write it")
+    outputs = {"--logfile": args.logfile, "--json": args.json, "--plot": args.plot}
+    outputs = {flag: path for flag, path in outputs.items() if path is not None}
+    for flag, path in outputs.items():
+        check_output(flag, path)
+    owners: dict[str, str] = {}
+    for flag, path in {"--list": args.list, **outputs}.items():
+        owner = owners.setdefault(os.path.realpath(path), flag)
+        if owner != flag:
+            raise UserError(f"{flag} {path}: expected a file of its own, found that of {owner}; name another")
+
+
+def check_output(flag: str, path: Path) -> None:
+    """Raise `UserError` if the file at `path`, which `flag` names, could not be written."""
+    found = what_is_at(path)
+    if found == NOTHING and what_is_at(path.parent) != FOLDER:
+        raise UserError(f"{flag} {path}: the folder {path.parent} is not there; create it first")
+    # What is appended to may be a device (/dev/null); the others are written beside and renamed.
+    if found not in (FILE, NOTHING, DEVICE if flag == "--logfile" else FILE):
+        raise UserError(f"{flag} {path}: expected a file to write, found {found}")
+    if not os.access(path.parent if found == NOTHING else path, os.W_OK):
+        raise UserError(f"{flag} {path}: no permission to write it")
 
 
 def named_labels(words: Sequence[str]) -> list[int]:
     """The labels that `--classes` names, in VOC order; all of them for no name."""
-    names = {name for word in words for name in word.replace(",", " ").split()}
+    names = {name for word in words for name in word.replace(",", " ").split() or [repr(word)]}
     unknown = sorted(names - set(LABEL_NAMES))
     if unknown:
         raise UserError(f"--classes: expected names among {', '.join(LABEL_NAMES)}; found {', '.join(unknown)}")
@@ -98,6 +122,17 @@ def draw_curve(path: Path, summary: dict) -> None:
         axes.figure.savefig(file, format=path.suffix[1:], dpi=150)
 
 
+def append_to_log(path: Path, text: str) -> None:
+    """Append `text`, with the time before it, in one piece, so that runs at once do not mix; raises `UserError`."""
+    entry = f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {text}\n\n".encode()
+    try:
+        with open(path, "ab", buffering=0) as log:
+            if log.write(entry) < len(entry):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    except OSError as error:
+        raise UserError(f"--logfile {path}: cannot be written: {error.strerror}") from error
+
+
 def main() -> None:
     args = parse_arguments()
     check_arguments(args)
@@ -107,17 +142,15 @@ def main() -> None:
     counts = count_list(pairs, args.type, thresholds=thresholds, num_workers=args.num_workers)
     summary = summarise(counts, labels=labels, thresholds=thresholds)
     text = as_text(summary)
-    print(text)
-    if args.json is not None:
-        with atomic_file(args.json) as file:
-            file.write(json.dumps(summary, indent=1).encode())
-    if args.plot is not None:
-        draw_curve(args.plot, summary)
     try:
-        with open(args.logfile, "a", encoding="utf-8") as log:
-            log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {printable(args.comment)}\n{text}\n\n")
-    except OSError as error:
-        raise UserError(f"--logfile {args.logfile}: cannot be written: {error.strerror}") from error
+        if args.json is not None:
+            with atomic_file(args.json) as file:
+                file.write(json.dumps(summary, indent=1).encode())
+        if args.plot is not None:
+            draw_curve(args.plot, summary)
+        append_to_log(args.logfile, f"{printable(args.comment)}\n{text}")
+    finally:
+        print(text)  # last, since it fails where the reader of the output left, but always: scoring took its time
 
 
 if __name__ == "__main__":

@@ -2,16 +2,17 @@
 
     python inference.py --weights exps/hsc/hsc.pth --infer_list voc12/train.txt --img_root VOC2012/JPEGImages
 
-Runs again from where it stopped: an image is done when every file asked of it is there and whole.
+Runs again from where it stopped: an image is done when every file asked of it is there, whole, and of its labels and
+size. Each folder's settings.json says what its files were made with.
 """
 
 import argparse
+import functools
 import hashlib
-import multiprocessing
 import os
+import re
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
@@ -28,11 +29,11 @@ from network.weights import load_weights
 from tool.artifact import load_cam, load_crf, load_label_map, save_cam, save_crf, save_label_map
 from tool.cam import multi_scale_cam, seed_labels
 from tool.cli import UserError, positive, raise_problems, require_folder, run_script
-from tool.crf import crf_seed
-from tool.device import resolve_device
-from tool.pipeline import Stage, run_stages
-from tool.run import claim_folder
-from voc12.dataset import check_images, load_rgb
+from tool.crf import BACKENDS, crf_devices, crf_seed, resolve_backend
+from tool.device import AMP_TYPES, autocast, resolve_device
+from tool.pipeline import Pool, queue_of, run_stages
+from tool.run import Claim, claim_folders, hold_folder
+from voc12.dataset import check_images, image_size, load_rgb
 from voc12.labels import labels_of, load_labels
 from voc12.lists import read_ids
 from voc12.transforms import normalise
@@ -43,6 +44,7 @@ EPILOG = """examples:
   CAMs alone               ... --crf_t none
   the plain classifier     ... --network resnet38_cls --weights cls.pth
 """
+MAX_CRF_ITERATIONS = 1000
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -67,6 +69,7 @@ def parse_arguments() -> argparse.Namespace:
     seeds.add_argument("--thr", type=float, default=0.22, help="background's score in label maps, 0..1 (%(default)s)")
     seeds.add_argument("--crf_t", nargs="+", default=["8"], metavar="T", help="CRF iterations; none: no CRF (8)")
     seeds.add_argument("--crf_alpha", nargs="+", type=float, default=[7.0], metavar="A", help="background powers (7)")
+    seeds.add_argument("--crf_backend", choices=BACKENDS, default="auto", help="auto: torch on a GPU, else pydensecrf")
     seeds.add_argument("--work_dir", default="./exps", help="CRF seeds go to <work_dir>/crf (%(default)s)")
     seeds.add_argument("--cam_npy", help="folder of CAM dicts (<work_dir>/cam_npy)")
     seeds.add_argument("--cam_png", help="folder of label maps (<work_dir>/cam_png)")
@@ -75,40 +78,61 @@ def parse_arguments() -> argparse.Namespace:
     run.add_argument("--device", help="cpu or cuda (default: cuda where there is a GPU)")
     run.add_argument("--n_gpus", type=int, help="GPUs to use; 0: the CPU (default: 1 where there is one)")
     run.add_argument("--n_processes_per_gpu", type=positive, nargs="+", default=[1], help="one for all, or one each")
-    run.add_argument("--crf_workers", type=positive, default=os.cpu_count(), help="CRF processes (the cores there are)")
+    run.add_argument("--crf_workers", type=positive, default=os.cpu_count(), help="CRF processes on a CPU (its cores)")
+    run.add_argument("--amp", choices=AMP_TYPES, default="off", help="the network in half the precision (%(default)s)")
     return parser.parse_args()
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """Where an image's files go, and what settings they have."""
+    """Where an image's files go, and what settings they have. The seeds, label map and CRF, follow from the CAMs."""
 
     cam_npy: Path
     cam_png: Path
     crf: dict[tuple[int, float], Path]  # (iterations, alpha) -> folder
     threshold: float
 
-    def has_cam(self, image_id: str) -> bool:
-        """Whether both of the CAM's files are there and whole."""
-        npy, png = self.cam_npy / f"{image_id}.npy", self.cam_png / f"{image_id}.png"
-        return is_whole(load_cam, npy) and is_whole(load_label_map, png)
+    @property
+    def folders(self) -> list[Path]:
+        return [self.cam_npy, self.cam_png, *self.crf.values()]
 
-    def missing_crf(self, image_id: str) -> list[tuple[int, float]]:
-        """The CRF settings of which a file is missing or damaged."""
-        return [
+    def has_cam(self, image_id: str, classes: list[int], shape: tuple[int, int]) -> bool:
+        """Whether the image's CAM dict is there, whole, of its classes and its (height, width)."""
+        cams = load_whole(load_cam, self.cam_npy / f"{image_id}.npy", shape)
+        return cams is not None and list(cams) == classes
+
+    def missing_seeds(
+        self, image_id: str, classes: list[int], shape: tuple[int, int]
+    ) -> tuple[bool, list[tuple[int, float]]]:
+        """Whether the label map is missing, damaged or of another image, and the CRF settings of which a file is."""
+        labels = [0, *(index + 1 for index in classes)]
+
+        def is_missing(folder: Path) -> bool:
+            return load_whole(load_label_map, folder / f"{image_id}.png", shape) is None
+
+        return is_missing(self.cam_png), [
             setting
             for setting, folder in self.crf.items()
-            if not is_whole(load_crf, folder / f"{image_id}.npy")
-            or not is_whole(load_label_map, folder / f"{image_id}.png")
+            if is_missing(folder) or list(load_whole(load_crf, folder / f"{image_id}.npy", shape) or ()) != labels
         ]
 
+    def remove_seeds(self, image_id: str) -> None:
+        """Remove what was made from an older CAM, so that nobody takes it for the new one's."""
+        seeds = [self.cam_png / f"{image_id}.png"]
+        seeds += [folder / f"{image_id}.{suffix}" for folder in self.crf.values() for suffix in ("npy", "png")]
+        for path in seeds:
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise UserError(f"{path}: cannot be removed and made anew ({error.strerror})") from error
 
-def is_whole(load: Callable[[Path], Any], path: Path) -> bool:
-    """Whether `path` exists and `load` takes it; a damaged file is made anew."""
+
+def load_whole(load: Callable[..., Any], path: Path, shape: tuple[int, int]) -> Any:
+    """What `load` reads; None where no file is, or a damaged one or one of another (height, width): it is made anew."""
     try:
-        return path.exists() and load(path) is not None
+        return load(path, shape=shape) if path.exists() else None
     except UserError:
-        return False
+        return None
 
 
 class NetworkProcess:
@@ -116,12 +140,30 @@ class NetworkProcess:
 
     net: nn.Module
     device: torch.device
+    amp: str
 
     @classmethod
     def start(cls, devices: SimpleQueue, args: argparse.Namespace) -> None:
-        cls.device = torch.device(devices.get())
+        cls.device, cls.amp = torch.device(devices.get()), args.amp
         torch.set_num_threads(max(torch.get_num_threads() // args.processes, 1))
         cls.net = load_net(args).to(cls.device)
+
+    @classmethod
+    def foreground_cam(cls, image: torch.Tensor) -> torch.Tensor:
+        with autocast(cls.device, cls.amp):
+            return cls.net.foreground_cam(image)
+
+
+class SeedProcess:
+    """What a process of the CRF's pool holds from its start on."""
+
+    device: torch.device
+    backend: str
+
+    @classmethod
+    def start(cls, devices: SimpleQueue, backend: str) -> None:
+        torch.set_num_threads(1)
+        cls.device, cls.backend = torch.device(devices.get()), backend
 
 
 def load_net(args: argparse.Namespace) -> nn.Module:
@@ -132,25 +174,36 @@ def load_net(args: argparse.Namespace) -> nn.Module:
 
 
 def make_cam(image_id: str, classes: list[int], image_root: Path, scales: list[float], outputs: Outputs) -> None:
-    """The network's part of one image: the CAM dict and its label map."""
+    """The network's part of one image: the CAM dict."""
     cams = multi_scale_cam(
-        NetworkProcess.net.foreground_cam,
+        NetworkProcess.foreground_cam,
         load_rgb(image_root / f"{image_id}.jpg"),
         classes,
         scales=scales,
         normalise=normalise,
         device=NetworkProcess.device,
     )
-    save_label_map(outputs.cam_png / f"{image_id}.png", seed_labels(cams, threshold=outputs.threshold))
+    outputs.remove_seeds(image_id)
     save_cam(outputs.cam_npy / f"{image_id}.npy", cams)
 
 
-def make_crf(image_id: str, settings: list[tuple[int, float]], image_root: Path, outputs: Outputs) -> None:
-    """The CRF's part of one image, from its CAM dict: posteriors and label map for each (iterations, alpha)."""
+def make_seeds(
+    image_id: str, label_map: bool, settings: list[tuple[int, float]], image_root: Path, outputs: Outputs
+) -> None:
+    """What follows from the CAM dict of one image: its label map, and the CRF's files for each (iterations, alpha)."""
     cams = load_cam(outputs.cam_npy / f"{image_id}.npy")
-    image = np.asarray(load_rgb(image_root / f"{image_id}.jpg"))
+    if label_map:
+        save_label_map(outputs.cam_png / f"{image_id}.png", seed_labels(cams, threshold=outputs.threshold))
     for iterations, alpha in settings:
-        posteriors = crf_seed(image, cams, alpha=alpha, iterations=iterations)
+        image = np.asarray(load_rgb(image_root / f"{image_id}.jpg"))
+        posteriors = crf_seed(
+            image,
+            cams,
+            alpha=alpha,
+            iterations=iterations,
+            backend=SeedProcess.backend,
+            device=SeedProcess.device,
+        )
         folder = outputs.crf[iterations, alpha]
         labels = np.array(list(posteriors), np.uint8)[np.stack(list(posteriors.values())).argmax(0)]
         save_label_map(folder / f"{image_id}.png", labels)
@@ -179,8 +232,10 @@ def crf_settings(args: argparse.Namespace) -> list[tuple[int, float]]:
     """Every (iterations, alpha) asked for."""
     if args.crf_t == ["none"]:
         return []
-    if not all(text.isdigit() and int(text) > 0 for text in args.crf_t):
-        raise UserError(f"--crf_t {' '.join(args.crf_t)}: expected numbers of iterations, or none")
+    if not all(re.fullmatch("[0-9]{1,4}", text) and 0 < int(text) <= MAX_CRF_ITERATIONS for text in args.crf_t):
+        raise UserError(
+            f"--crf_t {' '.join(args.crf_t)}: expected numbers of iterations, 1 to {MAX_CRF_ITERATIONS}, or none"
+        )
     return [(int(iterations), alpha) for iterations in args.crf_t for alpha in args.crf_alpha]
 
 
@@ -195,68 +250,85 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise UserError(f"--crf_alpha {' '.join(map(str, args.crf_alpha))}: expected positive exponents")
 
 
-def open_outputs(args: argparse.Namespace) -> Outputs:
-    """Create the folders; refuse those that hold another network's or other settings' files."""
+def plan_outputs(args: argparse.Namespace) -> Outputs:
+    """Where the files will go; `UserError` if two kinds of files would go into one folder."""
     work_dir = Path(args.work_dir)
-    outputs = Outputs(
-        cam_npy=Path(args.cam_npy or work_dir / "cam_npy"),
-        cam_png=Path(args.cam_png or work_dir / "cam_png"),
-        crf={(t, alpha): work_dir / "crf" / f"crf_{t}_{alpha:g}" for t, alpha in crf_settings(args)},
-        threshold=args.thr,
+    cam_npy, cam_png = Path(args.cam_npy or work_dir / "cam_npy"), Path(args.cam_png or work_dir / "cam_png")
+    crf = {(t, alpha): work_dir / "crf" / f"crf_{t}_{alpha:g}" for t, alpha in crf_settings(args)}
+    users = [("CAM dicts", cam_npy), ("label maps", cam_png)]
+    users += [(f"CRF seeds of {t} iterations, alpha {alpha}", folder) for (t, alpha), folder in crf.items()]
+    by_folder: dict[Path, list[str]] = {}
+    for user, folder in users:
+        by_folder.setdefault(folder.resolve(), []).append(user)
+    raise_problems(
+        "--cam_npy, --cam_png, --crf_alpha: expected a folder for each kind of files, found several in one",
+        [f"{folder}: {'; '.join(names)}" for folder, names in by_folder.items() if len(names) > 1],
     )
-    settings = {name: getattr(args, name) for name in ("network", "backbone", "width", "scales", "thr")}
-    settings["weights_sha256"] = hashlib.sha256(Path(args.weights).read_bytes()).hexdigest()
-    try:
-        for folder in (outputs.cam_npy, outputs.cam_png, *outputs.crf.values()):
+    return Outputs(cam_npy, cam_png, crf, args.thr)
+
+
+def open_outputs(args: argparse.Namespace, outputs: Outputs) -> None:
+    """Create the folders and keep others out; refuse those with another network's or other settings' files."""
+    flags = {outputs.cam_npy: args.cam_npy and "--cam_npy", outputs.cam_png: args.cam_png and "--cam_png"}
+    for folder in outputs.folders:
+        flag = flags.get(folder) or "--work_dir"
+        try:
             folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--work_dir {work_dir}: {error.filename} cannot be created ({error.strerror})") from error
-    # Beside the CAMs, since all the rest is made from them.
-    refusal = f"{outputs.cam_npy} holds CAMs made with other settings; take another --work_dir"
-    claim_folder(outputs.cam_npy / "settings.json", settings, refusal=refusal)
-    return outputs
+        except OSError as error:
+            raise UserError(f"{flag} {folder}: {error.filename} cannot be created ({error.strerror})") from error
+        hold_folder(folder, flag)
+    cam = {name: getattr(args, name) for name in ("network", "backbone", "width", "scales", "amp")}
+    cam["weights_sha256"] = hashlib.sha256(Path(args.weights).read_bytes()).hexdigest()
+    settings = {outputs.cam_npy: cam, outputs.cam_png: {**cam, "thr": args.thr}}
+    for (iterations, alpha), folder in outputs.crf.items():
+        settings[folder] = {**cam, "iterations": iterations, "alpha": alpha}
+    claim_folders(
+        [Claim(folder, made_with, folder / "settings.json") for folder, made_with in settings.items()],
+        advice="take another --work_dir, --cam_npy or --cam_png, or remove these files and the settings.json there",
+    )
 
 
 def main() -> None:
     args = parse_arguments()
     check_arguments(args)
+    outputs = plan_outputs(args)
     devices = choose_devices(args)
+    crf_backend = resolve_backend(args.crf_backend, torch.device(devices[0]))
     image_root = require_folder(args.img_root, "--img_root", "JPEGImages, <id>.jpg")
     ids = read_ids(args.infer_list, "--infer_list")
     labels = labels_of(ids, load_labels(args.labels), source=f"--labels {args.labels}")
+    classes = {image_id: np.flatnonzero(label).tolist() for image_id, label in labels.items()}
     check_images(ids, image_root)
     load_net(args)  # a wrong checkpoint is reported here and once, not by every process
-    outputs = open_outputs(args)
+    open_outputs(args, outputs)
 
     args.processes = len(devices)
-    context = multiprocessing.get_context("spawn")
-    queue = context.SimpleQueue()
-    for device in devices:
-        queue.put(device)
-    with (
-        ProcessPoolExecutor(len(devices), context, NetworkProcess.start, (queue, args)) as network_pool,
-        ProcessPoolExecutor(args.crf_workers, context, torch.set_num_threads, (1,)) as crf_pool,
-    ):
-        network = Stage("cam", network_pool, len(devices), make_cam)
-        crf = Stage("crf", crf_pool, args.crf_workers, make_crf)
+    network = Pool(
+        "cam", make_cam, len(devices), start=functools.partial(NetworkProcess.start, queue_of(devices), args)
+    )
+    seed_devices = crf_devices(crf_backend, devices, args.crf_workers)
+    start_seeds = functools.partial(SeedProcess.start, queue_of(seed_devices), crf_backend)
+    seeds = Pool("seed", make_seeds, len(seed_devices), start=start_seeds)
 
-        def crf_job(image_id: str, _: None = None) -> tuple | None:
-            missing = outputs.missing_crf(image_id)
-            return (image_id, missing, image_root, outputs) if missing else None
+    for image_id in tqdm(ids, desc="what is there", delay=1, disable=None):
+        shape = image_size(image_root / f"{image_id}.jpg")[::-1]
+        if not outputs.has_cam(image_id, classes[image_id], shape):
+            network.waiting.append((image_id, classes[image_id], image_root, args.scales, outputs))
+            continue
+        label_map, settings = outputs.missing_seeds(image_id, classes[image_id], shape)
+        if label_map or settings:
+            seeds.waiting.append((image_id, label_map, settings, image_root, outputs))
 
-        for image_id in tqdm(ids, desc="what is there", delay=1, disable=None):
-            if not outputs.has_cam(image_id):
-                classes = np.flatnonzero(labels[image_id]).tolist()
-                network.waiting.append((image_id, classes, image_root, args.scales, outputs))
-            elif (job := crf_job(image_id)) is not None:
-                crf.waiting.append(job)
-        started = time.perf_counter()
-        made = len(network.waiting)
-        problems = run_stages(network, crf, follow_up=crf_job)
+    def all_seeds(image_id: str, _: None) -> tuple:
+        return image_id, True, list(outputs.crf), image_root, outputs
+
+    started = time.perf_counter()
+    made = len(network.waiting)
+    problems = run_stages(network, seeds, follow_up=all_seeds)
     raise_problems("images that gave no seeds; the others are done", problems)
     seconds = time.perf_counter() - started
     print(f"{made} of {len(ids)} images inferred in {seconds:.1f} s ({made / seconds:.2f} images/s)")
-    for folder in (outputs.cam_npy, outputs.cam_png, *outputs.crf.values()):
+    for folder in outputs.folders:
         print(f"  {folder}")
 
 

@@ -6,6 +6,8 @@ Released recipe (the defaults): ResNet-38 from the ImageNet `.params`, 20,000 st
 """
 
 import argparse
+import hashlib
+import math
 import os
 from pathlib import Path
 
@@ -22,15 +24,27 @@ from tool.checkpoint import save_checkpoint
 from tool.cli import UserError, add_switch, positive, require_folder, run_script
 from tool.device import resolve_device
 from tool.log import RunLog
-from tool.run import find_checkpoint, make_folder
+from tool.run import find_checkpoint, hold_folder, make_folder, restore_checkpoint
 from voc12.dataset import EpochSampler, TrainingSet, check_training_files
 from voc12.labels import load_labels
 from voc12.lists import read_ids
 from voc12.transforms import TrainingAugmentation
 
 RELEASED_WEIGHTS = "network/ilsvrc-cls_rna-a1_cls1000_ep-0001.params"
-# Flags that may change between a run and its resumption: they do not touch the weights.
-FREE_TO_CHANGE = {"resume", "device", "num_workers", "save_every", "log_every", "eval", "val_list", "work_dir"}
+# Flags that may change between a run and its resumption: they do not touch the weights, or what they lead to is known.
+FREE_TO_CHANGE = {
+    *("resume", "device", "num_workers", "save_every", "log_every", "eval", "val_list", "work_dir"),
+    *("train_list", "labels"),
+}
+MAX_PIXELS, MAX_STEPS = 4096, 10**9
+# What numbers may be: rates that float32 holds, heads' too; sizes and steps that anybody could want.
+BOUNDS = {
+    **dict.fromkeys(("tau", "alpha", "momentum"), (0, 1)),
+    **dict.fromkeys(("lr", "wt_dec"), (0, 1e30)),
+    **dict.fromkeys(("crop_size", "view2_size"), (1, MAX_PIXELS)),
+    "num_workers": (0, 4096),
+    "seed": (0, 2**32 - 1),
+}
 EPILOG = """examples:
   the released recipe      train_voc.py --data_root VOC2012/JPEGImages --saliency_root VOC2012/saliency
   another backbone         ... --backbone mobilenet_v2 --weights mobilenet_v2.pth
@@ -96,20 +110,16 @@ def parse_arguments() -> argparse.Namespace:
 
 def check_arguments(args: argparse.Namespace) -> None:
     """Raise `UserError` for flags that are wrong or do not go together."""
-    for flag in ("tau", "alpha"):
-        if not 0 <= getattr(args, flag) <= 1:
-            raise UserError(f"--{flag} {getattr(args, flag)}: expected a share from 0 to 1")
-    if args.resize_size[0] > args.resize_size[1]:
-        raise UserError(f"--resize_size {args.resize_size[0]} {args.resize_size[1]}: expected the smaller number first")
-    for flag in ("lr", "wt_dec", "momentum", "num_workers"):
-        if not getattr(args, flag) >= 0:
-            raise UserError(f"--{flag} {getattr(args, flag)}: expected a number of at least 0")
-    if args.clip_grad is not None and not args.clip_grad > 0:
-        raise UserError(f"--clip_grad {args.clip_grad}: expected a norm above 0")
-    if not args.width > 0:
-        raise UserError(f"--width {args.width}: expected a positive channel multiplier")
-    if not 0 <= args.seed < 2**32:
-        raise UserError(f"--seed {args.seed}: expected a number from 0 to {2**32 - 1}")
+    for flag, (low, high) in BOUNDS.items():
+        if not low <= getattr(args, flag) <= high:  # so written, it refuses nan
+            raise UserError(f"--{flag} {getattr(args, flag)}: expected a number from {low} to {high}")
+    smaller, larger = args.resize_size
+    if not smaller <= larger <= MAX_PIXELS:
+        raise UserError(f"--resize_size {smaller} {larger}: expected the smaller number first, at most {MAX_PIXELS}")
+    if args.max_iters * args.iter_size > MAX_STEPS:
+        raise UserError(f"--max_iters {args.max_iters}: expected at most {MAX_STEPS} steps, --max_iters x --iter_size")
+    if args.clip_grad is not None and not 0 < args.clip_grad < math.inf:
+        raise UserError(f"--clip_grad {args.clip_grad}: expected a finite norm above 0")
     network = METHODS[args.method].network
     if args.network is not None and resolve_network(args.network) != network:
         raise UserError(f"--network {args.network}: --method {args.method} trains {network}; leave --network out")
@@ -143,9 +153,15 @@ def read_validation(args: argparse.Namespace, labels: dict) -> list[str]:
     return ids
 
 
-def settings_of(args: argparse.Namespace) -> dict:
-    """What decides what a run's weights become."""
-    return {name: value for name, value in vars(args).items() if name not in FREE_TO_CHANGE}
+def settings_of(args: argparse.Namespace, ids: list[str], labels: dict) -> dict:
+    """What decides what a run's weights become; images and saliency maps by their folders, ids and labels as such."""
+    content = hashlib.sha256()
+    for image_id in ids:
+        content.update(f"{image_id}\n{labels[image_id].tolist()}\n".encode())
+    return {
+        **{f"--{name}": value for name, value in vars(args).items() if name not in FREE_TO_CHANGE},
+        "the ids of --train_list and their labels (sha256)": content.hexdigest(),
+    }
 
 
 def make_loader(
@@ -172,9 +188,9 @@ def main() -> None:
     folder = Path(args.work_dir) / args.session
     ids, labels = read_data(args)
     val_ids = read_validation(args, labels) if args.eval else []
-    checkpoint = find_checkpoint(
-        folder, resume=args.resume, settings=settings_of(args), prefix="--", name_flag="--session"
-    )
+    settings = settings_of(args, ids, labels)
+    hold_folder(folder, "--work_dir")
+    checkpoint = find_checkpoint(folder, resume=args.resume, settings=settings, name_flag="--session")
 
     torch.manual_seed(args.seed)
     config = configure(
@@ -194,17 +210,16 @@ def main() -> None:
         max_step=len(ids) // args.batch_size * args.max_epoches,
         max_gradient=args.clip_grad,
     )
-    first_step = 0
+    first_step, num_steps = 0, args.max_iters * args.iter_size
     if checkpoint is not None:
-        training.restore(checkpoint)
-        first_step, start = checkpoint["step"], "resumed"
+        first_step = restore_checkpoint(training, checkpoint, folder=folder, num_steps=num_steps)
+        origin = "resumed"
     else:
-        start = "random weights" if args.weights == "none" else load_weights(net, args.weights)
+        origin = "random weights" if args.weights == "none" else load_weights(net, args.weights)
     make_folder(folder, vars(args), flag="--work_dir")
 
-    num_steps = args.max_iters * args.iter_size
     log = RunLog(folder, first_step=first_step)
-    log.line(f"{args.method}: {start}; step {first_step} of {num_steps}, {len(ids)} images, on {device}")
+    log.line(f"{args.method}: {origin}; step {first_step} of {num_steps}, {len(ids)} images, on {device}")
     steps = range(first_step, num_steps)
     train(
         training,
@@ -215,7 +230,7 @@ def main() -> None:
         log=log,
         log_every=args.log_every,
         save=lambda step: save_checkpoint(
-            folder / "last.ckpt", {**training.state(), "step": step, "settings": settings_of(args)}
+            folder / "last.ckpt", {**training.state(), "step": step, "settings": settings}
         ),
         save_due=lambda step: step % args.save_every == 0,
     )

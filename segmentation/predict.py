@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from segmentation.data import InputNormalisation, scale_image
-from tool.crf import CRFKernels, crf_from_probability, resolve_backend
+from tool.crf import CRFKernels, crf_from_probability
 
 TEST_KERNELS = CRFKernels(gaussian_sxy=1, gaussian_compat=3, bilateral_sxy=67, bilateral_srgb=3, bilateral_compat=4)
 CRF_ITERATIONS = 10
@@ -38,13 +38,15 @@ def multi_scale_probability(
     return torch.stack(logits).mean(dim=0).softmax(dim=0).cpu().numpy()
 
 
-def crf_labels(image: np.ndarray, probability: np.ndarray) -> np.ndarray:
+def crf_labels(
+    image: np.ndarray, probability: np.ndarray, *, backend: str = "pydensecrf", device: torch.device | str = "cpu"
+) -> np.ndarray:
     """The CRF's label map, uint8 (H, W), of an RGB image, uint8 (H, W, 3), and its probabilities, float (L, H, W)."""
     posterior = crf_from_probability(
-        torch.tensor(image),
-        torch.from_numpy(probability),
+        torch.tensor(image, device=device),
+        torch.from_numpy(probability).to(device),
         kernels=TEST_KERNELS,
         iterations=CRF_ITERATIONS,
-        backend=resolve_backend("auto", torch.device("cpu")),
+        backend=backend,
     )
-    return posterior.argmax(dim=0).to(torch.uint8).numpy()
+    return posterior.argmax(dim=0).to(torch.uint8).cpu().numpy()

@@ -35,6 +35,15 @@ _LABEL_OF_COLOUR = {_PALETTE[3 * label :][:3]: label for label in (*range(NUM_CL
 
 
 @contextmanager
+def reported_unwritable(path: str | Path) -> Iterator[None]:
+    """Make of what the file system refuses in the block (no such folder, no permission, disk full) a `UserError`."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+@contextmanager
 def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
     """A binary file to write `path` into: renamed to `path` at the end of the block, removed if the block fails.
 
@@ -43,7 +52,7 @@ def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
     disk full) and where something else than a file is there: a rename would replace a device, too.
     """
     path = Path(path)
-    try:
+    with reported_unwritable(path):
         path = path.resolve() if path.is_symlink() else path
         if path.exists() and not path.is_file():
             raise UserError(f"{path}: cannot be written: expected a file, found a folder, a device or the like")
@@ -54,8 +63,6 @@ def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 # -- pickled .npy ------------------------------------------------------------------------------------------------------

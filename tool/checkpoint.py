@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,42 @@ from tool.cli import UserError, require_file
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
-    """Write `state` (tensors, numbers, strings, dicts and lists of them) to `path` by way of a temporary file."""
+    """Write `state` (tensors, numbers, strings, dicts and lists of them) to `path` by way of a temporary file.
+
+    Raises `UserError`, and leaves what was there, if values are not finite (names the first tensor of such) or where
+    the file system refuses.
+    """
+    name = _first_not_finite(state)
+    if name is not None:
+        raise UserError(
+            f"{path}: not written, as {name} holds values that are not finite: training stops; lower the learning rate"
+        )
     with atomic_file(path) as file:
-        torch.save(dict(state), file)
+        try:
+            torch.save(dict(state), file)
+        except RuntimeError as error:
+            if isinstance(error.__context__, OSError):  # the end that torch gives an archive hides why it was cut off
+                raise error.__context__ from None
+            raise
         file.flush()
         os.fsync(file.fileno())
+
+
+def _first_not_finite(state: Any) -> str | None:
+    """The name of the first tensor in `state` with values that are not finite. Waits for the device, once."""
+    tensors = {name: value for name, value in _tensors(state, "") if value.is_floating_point()}
+    finite = [value.isfinite().all() for value in tensors.values()]
+    together = torch.stack([value.to(finite[0].device) for value in finite]).tolist() if finite else []
+    return next((name for name, whole in zip(tensors, together, strict=True) if not whole), None)
+
+
+def _tensors(value: Any, name: str) -> Iterator[tuple[str, torch.Tensor]]:
+    """The tensors in nested dicts and lists, each with its keys joined by dots."""
+    if isinstance(value, torch.Tensor):
+        yield name, value
+    elif isinstance(value, Mapping | list | tuple):
+        for key, item in value.items() if isinstance(value, Mapping) else enumerate(value):
+            yield from _tensors(item, f"{name}.{key}" if name else str(key))
 
 
 def load_checkpoint(path: Path, flag: str) -> Any:

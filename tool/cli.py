@@ -1,13 +1,17 @@
-"""What every script's command line shares: user errors, boolean flags, path checks."""
+"""What every script's command line shares: user errors, exit codes, boolean flags, path checks."""
 
 import argparse
 import os
-import re
+import signal
+import stat
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import FrameType
 
 MAX_PROBLEMS_SHOWN = 50
+# What `what_is_at` finds.
+FILE, FOLDER, DEVICE, NOTHING = "a file", "a folder", "a pipe or a device", "nothing there"
 
 
 class UserError(Exception):
@@ -15,8 +19,11 @@ class UserError(Exception):
 
 
 def printable(text: object) -> str:
-    """`text` on one line, control characters escaped, so that a file name cannot write to the terminal."""
-    return re.sub(r"[^\x20-\x7e\u00a0-\U0010ffff]", lambda match: repr(match[0])[1:-1], str(text))
+    """`text` on one line, all that does not show escaped, so that a file name cannot write to the terminal.
+
+    Names that are not UTF-8 come as surrogates, which no file or terminal takes: they are escaped too.
+    """
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in str(text))
 
 
 def raise_problems(summary: str, problems: Sequence[str]) -> None:
@@ -30,23 +37,53 @@ def raise_problems(summary: str, problems: Sequence[str]) -> None:
 
 
 def run_script(main: Callable[[], None]) -> None:
-    """Run a script's `main`; a `UserError` ends it with one message and exit code 2, Ctrl-C with 130."""
+    """Run a script's `main`; what ends it early gives the exit code.
+
+    A `UserError` gives one message and 2, Ctrl-C 130. SIGTERM unwinds the script as Ctrl-C does, so that it ends its
+    child processes and removes its temporary files, and gives 143. A reader of the output (head, less) that leaves
+    before the work is done gives 141, as of any command that SIGPIPE ends; one that leaves at the end is no error.
+    """
+    signal.signal(signal.SIGTERM, _terminate)
+    # Loader processes are forked; they take SIGTERM as all processes do.
+    os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
+    if sys.stdout is None:  # closed by the caller
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, open as long as the script
+    sys.stdout.reconfigure(errors="backslashreplace")  # of a terminal that has not all characters, as stderr is anyway
     try:
         main()
     except UserError as error:
-        # A loader's worker process puts its traceback before the message. File names in the message may hold control
-        # characters; its own line breaks stay.
-        message = str(error).split("UserError: ")[-1].strip()
-        lines = [printable(line) for line in message.split("\n")]
-        print("\n".join([f"error: {lines[0]}", *lines[1:]]), file=sys.stderr)
+        # A loader's worker process puts its traceback before the message.
+        _print_error(str(error).split("UserError: ")[-1].strip())
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
-        # The reader of our output (head, less) left; that is no error of ours.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+        sys.exit(141)
+    finally:
+        _flush_output()
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_DFL)  # a second one ends the script at once
+    sys.exit(128 + number)
+
+
+def _print_error(message: str) -> None:
+    """Print `message`, which may hold file names with control characters; its own line breaks stay."""
+    lines = [printable(line) for line in message.split("\n")]
+    print("\n".join([f"error: {lines[0]}", *lines[1:]]), file=sys.stderr)
+
+
+def _flush_output() -> None:
+    """Write out what was printed: left to the interpreter's end, a failure gives neither message nor exit code."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the interpreter's own flush
+        if not isinstance(error, BrokenPipeError):
+            _print_error(f"the standard output cannot be written: {error.strerror}")
+            sys.exit(2)
 
 
 def boolean(text: str) -> bool:
@@ -73,23 +110,34 @@ def positive(text: str) -> int:
     return value
 
 
+def what_is_at(path: str | Path) -> str:
+    """`FILE`, `FOLDER`, `DEVICE` or `NOTHING`, links followed; or why the path cannot be followed, for a message.
+
+    Pipes and devices are no files: reading one may never end.
+    """
+    try:
+        mode = os.stat(path).st_mode  # noqa: PTH116, to Path "" is the current folder
+    except (FileNotFoundError, NotADirectoryError):
+        return NOTHING
+    except (OSError, ValueError) as error:  # too long, a NUL byte, links in a circle, a folder that is closed to us
+        return f"a path that cannot be followed ({getattr(error, 'strerror', None) or error})"
+    return FILE if stat.S_ISREG(mode) else FOLDER if stat.S_ISDIR(mode) else DEVICE
+
+
 def require_folder(path: str | Path, flag: str, what: str) -> Path:
     """`path` as a `Path`, or a `UserError` naming `flag`. `what` says what the folder should hold."""
-    path = Path(path)
-    if not path.is_dir():
-        found = "a file" if path.exists() else "nothing there"
-        raise UserError(f"{flag} {path}: expected a folder ({what}), found {found}")
-    if not os.access(path, os.R_OK | os.X_OK):
-        raise UserError(f"{flag} {path}: the folder cannot be read; check its permissions")
-    return path
+    return _require(FOLDER, path, flag, what, os.R_OK | os.X_OK)
 
 
 def require_file(path: str | Path, flag: str, what: str) -> Path:
     """`path` as a `Path`, or a `UserError` naming `flag`. `what` says what the file should be."""
-    path = Path(path)
-    if not path.is_file():
-        found = "a folder" if path.is_dir() else "nothing there"
-        raise UserError(f"{flag} {path}: expected a file ({what}), found {found}")
-    if not os.access(path, os.R_OK):
-        raise UserError(f"{flag} {path}: the file cannot be read; check its permissions")
-    return path
+    return _require(FILE, path, flag, what, os.R_OK)
+
+
+def _require(kind: str, path: str | Path, flag: str, what: str, access: int) -> Path:
+    found = what_is_at(path)
+    if found != kind:
+        raise UserError(f"{flag} {path}: expected {kind} ({what}), found {found}")
+    if not os.access(path, access):
+        raise UserError(f"{flag} {path}: the {kind.split()[-1]} cannot be read; check its permissions")
+    return Path(path)

@@ -4,6 +4,14 @@ import torch
 
 from tool.cli import UserError
 
+# --amp: what the network's convolutions and products are computed in.
+AMP_TYPES = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def autocast(device: torch.device, amp: str) -> torch.autocast:
+    """A context that computes as `amp`, a key of `AMP_TYPES`, says."""
+    return torch.autocast(device.type, AMP_TYPES[amp], enabled=amp != "off")
+
 
 def device_names(count: int, flag: str) -> list[str]:
     """The first `count` GPUs by name; the CPU for none, and for one where there is none.

@@ -1,50 +1,82 @@
 """What a run says: a log file, TensorBoard scalars, and losses watched for values that are no numbers."""
 
 import math
+import os
+import socket
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.summary.writer.record_writer import RecordWriter
 from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard import summary
 from tqdm import tqdm
 
+from tool.artifact import reported_unwritable
 from tool.cli import UserError, printable
 
 
 class RunLog:
-    """A run's `log` file in `folder` and, with `curves`, TensorBoard events; lines also go to the console."""
+    """A run's `log` file in `folder` and, with `curves`, TensorBoard events; lines also go to the console.
+
+    What is logged is in the files when a method returns, so a run that is killed keeps it. Events are written here and
+    not by TensorBoard's writer, whose thread would meet a full disk where nobody can report it.
+
+    Raises `UserError`, from the methods too, where the file system refuses.
+    """
 
     def __init__(self, folder: Path, *, first_step: int = 0, curves: bool = True) -> None:
-        self.file = open(folder / "log", "a", encoding="utf-8")  # noqa: SIM115, open as long as the run
+        self.file = _append_to(folder / "log")
+        self.events = _append_to(folder / _events_name()) if curves else None
         # Events past the checkpoint that a killed run left are dropped from the curves.
-        self.tensorboard = SummaryWriter(str(folder), purge_step=first_step + 1) if curves else None
+        self._write_events(
+            Event(step=first_step + 1, file_version="brain.Event:2"),
+            Event(step=first_step + 1, session_log=SessionLog(status=SessionLog.START)),
+        )
 
     def line(self, text: str, *, console: bool = True) -> None:
         """Append `text` with the time; on the console it does not break the progress bar."""
-        self.file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
-        self.file.flush()
+        with reported_unwritable(self.file.name):
+            self.file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n".encode())
+            self.file.flush()
         if console:
             tqdm.write(text, file=sys.stdout)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        if self.tensorboard is None:
-            return
-        for name, value in values.items():
-            self.tensorboard.add_scalar(name, value, step)
-        self.tensorboard.flush()  # a run that is killed keeps its curves
+        self._write_events(*(Event(step=step, summary=summary.scalar(name, value)) for name, value in values.items()))
 
     def picture(self, step: int, name: str, pixels: Tensor) -> None:
         """`pixels`: uint8 (3, H, W), RGB."""
-        if self.tensorboard is not None:
-            self.tensorboard.add_image(name, pixels, step)
+        if self.events is not None:
+            self._write_events(Event(step=step, summary=summary.image(name, pixels, dataformats="CHW")))
+
+    def _write_events(self, *events: Event) -> None:
+        if self.events is None:
+            return
+        with reported_unwritable(self.events.name):
+            for event in events:
+                event.wall_time = time.time()
+                RecordWriter(self.events).write(event.SerializeToString())
+            self.events.flush()
 
     def close(self) -> None:
-        if self.tensorboard is not None:
-            self.tensorboard.close()
         self.file.close()
+        if self.events is not None:
+            self.events.close()
+
+
+def _append_to(path: Path) -> BinaryIO:
+    with reported_unwritable(path):
+        return open(path, "ab")
+
+
+def _events_name() -> str:
+    """TensorBoard takes files of such names in their order: a run's later one comes after its earlier one."""
+    return f"events.out.tfevents.{time.time():017.6f}.{socket.gethostname()}.{os.getpid()}"
 
 
 class LossHistory:

@@ -1,17 +1,36 @@
 """The loop of every training run: steps seeded and counted, losses watched and logged, state saved."""
 
+import re
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
 from torch import Tensor
 from torch.optim import Optimizer
 from tqdm import tqdm
 
+from tool.cli import UserError
 from tool.distributed import rank, world_size
 from tool.log import LossHistory, RunLog
 from tool.randomness import seed_step
 
 
+@contextmanager
+def reported_loader_death() -> Iterator[None]:
+    """Make of the death of a loader process, which torch may report at any point of the block, a `UserError`."""
+    try:
+        yield
+    except RuntimeError as error:
+        death = re.search(r"DataLoader worker \(pid[\d, (s)]+\) ([^.\n]+)", str(error))
+        if death is None:
+            raise
+        raise UserError(
+            f"a loader process {death[1]}; if memory is short, take fewer of them (--num_workers, or DATA_WORKERS in"
+            " stage 3); --resume goes on from the last checkpoint"
+        ) from None
+
+
+@reported_loader_death()
 def run_steps(
     take_step: Callable[[dict, int], Mapping[str, Tensor]],
     loader: Iterable[dict],
@@ -39,7 +58,7 @@ def run_steps(
         Mean losses since the last log line.
 
     Raises:
-        UserError: a loss is not finite; names the term and the images.
+        UserError: a loss is not finite, names the term and the images; or a loader process died.
     """
     history, means = LossHistory(), {}
     images_seen, since = 0, time.perf_counter()

@@ -1,90 +1,219 @@
-"""Two pools of processes, one after the other on each image: the network's, and the CRF's beside it."""
+"""Jobs done by processes: pools of them, and two pools that work on each image one after the other, side by side."""
 
+import multiprocessing
+import os
+import signal
+import threading
+import traceback
 from collections import deque
-from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from multiprocessing import connection as pipes
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from multiprocessing.queues import SimpleQueue
+from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
 from tool.cli import UserError, printable
 
-# Jobs handed to a pool beyond those its processes are at, so that none waits for the next.
-AHEAD = 2
+_SPAWN = multiprocessing.get_context("spawn")  # a forked process could not use a GPU
 
 
-@dataclass
-class Stage:
-    """A pool, what it does (`work(image_id, *arguments)`, a module's function), and the jobs that wait for it."""
+class ProcessDied(Exception):
+    """A process of `pool` ended by itself, killed or out of memory; `key` is that of the job it was at, or None."""
 
-    name: str
-    pool: ProcessPoolExecutor
-    workers: int
-    work: Callable[..., Any]
-    waiting: deque[tuple] = field(default_factory=deque)  # (image_id, *arguments)
-    running: dict[Future, str] = field(default_factory=dict)
-
-    def feed(self, jobs: deque[tuple]) -> None:
-        """Keep every process busy with `jobs`, and no more of them in the pool than that takes."""
-        while jobs and len(self.running) < self.workers + AHEAD:
-            image_id, *arguments = jobs.popleft()
-            try:
-                self.running[self.pool.submit(self.work, image_id, *arguments)] = image_id
-            except (BrokenProcessPool, BrokenPipeError) as error:  # the latter while a process is still starting
-                raise self.died() from error
-
-    def died(self) -> UserError:
-        """What to say when a process of the pool is gone."""
-        held = ", ".join(printable(image_id) for image_id in self.running.values()) or "no image yet"
-        return UserError(
-            f"a {self.name} process died, killed or out of memory; its pool held {held};"
-            " run the command again to go on, with fewer processes if memory is short"
-        )
+    def __init__(self, pool: "Pool", key: Any = None):
+        super().__init__(pool.name, key)
+        self.pool, self.key = pool, key
 
 
-def run_stages(first: Stage, second: Stage, *, follow_up: Callable[[str, Any], tuple | None]) -> list[str]:
-    """Do all jobs of both stages; each image that leaves the first may become a job of the second.
+class Outcome(NamedTuple):
+    """What became of a job: its result, or what it raised."""
 
-    The first stage never runs far ahead: jobs that follow it may hold its results, and memory stays flat.
+    pool: "Pool"
+    key: Any
+    result: Any
+    error: Exception | None
+
+
+class Pool:
+    """Processes that do one job each at a time. All end with the `with` block, at once, whatever they are at.
+
+    Each has a pipe of its own and no lock is shared, so that what a killed one leaves half said makes nobody wait: that
+    is where the pool of `concurrent.futures` can hang. They also end when this process is killed, and Ctrl-C is left to
+    it.
 
     Args:
-        follow_up: from an image's id and what the first stage returned to its job in the second stage, or None.
+        name: what its processes are, in messages.
+        work: a function of a module; called with a job's key and arguments, which are pickled, as its result is.
+        size: the most processes; one is started when a job would have to wait for it.
+        start: called once in each process before its first job.
+
+    Attributes:
+        waiting: the jobs still to be done, (key, *arguments).
+    """
+
+    def __init__(self, name: str, work: Callable[..., Any], size: int, *, start: Callable[[], Any] | None = None):
+        self.name, self.work, self.size, self.start = name, work, size, start
+        self.waiting: deque[tuple] = deque()
+        self.processes: dict[Connection, BaseProcess] = {}
+        self.idle: list[Connection] = []
+        self.running: dict[Connection, Any] = {}  # the keys of their jobs
+
+    def __enter__(self) -> "Pool":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self.processes.values():
+            process.terminate()
+        for connection, process in self.processes.items():
+            process.join()
+            connection.close()
+
+    def feed(self, jobs: deque[tuple]) -> None:
+        """Hand `jobs` to the processes that are free; start more where that is not enough. Raises `ProcessDied`."""
+        while jobs and self.idle:
+            connection, job = self.idle.pop(), jobs.popleft()
+            self.running[connection] = job[0]
+            try:
+                connection.send(job)
+            except ConnectionError as error:
+                raise ProcessDied(self, job[0]) from error
+        # A process takes no job before it has started: the job would wait for it, though another may be free sooner.
+        starting = len(self.processes) - len(self.running) - len(self.idle)
+        for _ in range(min(len(jobs) - starting, self.size - len(self.processes))):
+            self._start_process()
+
+    def _start_process(self) -> None:
+        ours, theirs = _SPAWN.Pipe()
+        # Daemons are ended at this process's exit where an error has passed the `with` block by.
+        process = _SPAWN.Process(target=_serve, args=(theirs, self.work, self.start), daemon=True)
+        with _signals_later():
+            try:
+                process.start()
+            except BrokenPipeError as error:
+                raise ProcessDied(self) from error
+            theirs.close()  # or the end of the process would not end the pipe
+            self.processes[ours] = process
+
+    def receive(self, connection: Connection) -> Outcome | None:
+        """The outcome that waits in `connection`; None from a process that has started. Raises `ProcessDied`."""
+        key = self.running.pop(connection, None)
+        try:
+            message = connection.recv()
+        except (EOFError, OSError) as error:  # the latter amid a message
+            raise ProcessDied(self, key) from error
+        self.idle.append(connection)
+        return message and Outcome(self, key, *message)
+
+
+def queue_of(items: Iterable[Any]) -> SimpleQueue:
+    """`items`, of which each process of a pool takes one at its start."""
+    queue = _SPAWN.SimpleQueue()
+    for item in items:
+        queue.put(item)
+    return queue
+
+
+def outcomes(*pools: Pool) -> Iterator[Outcome]:
+    """Wait until something happens in `pools`, which are at work, and yield what was done. Raises `ProcessDied`."""
+    owners = {connection: pool for pool in pools for connection in pool.processes}
+    for connection in pipes.wait(list(owners)):
+        outcome = owners[connection].receive(connection)
+        if outcome is not None:
+            yield outcome
+
+
+@contextmanager
+def _signals_later() -> Iterator[None]:
+    """A process started in the block starts whole, since what ends this one waits, and never hears of Ctrl-C."""
+    came: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    handlers = {number: signal.signal(number, lambda number, _: came.append(number)) for number in numbers}
+    resource_tracker.ensure_running()  # its start would lift the block
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for number in came:
+            signal.raise_signal(number)
+
+
+def _serve(connection: Connection, work: Callable[..., Any], start: Callable[[], Any] | None) -> None:
+    """What a process of a pool does."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    if start is not None:
+        start()
+    with suppress(EOFError, OSError):  # the parent is gone
+        connection.send(None)
+        while True:
+            job = connection.recv()
+            try:
+                message = (work(*job), None)
+            except Exception as error:
+                if not isinstance(error, UserError):
+                    traceback.print_exc()  # the parent raises the error without what led to it
+                message = (None, error)
+            connection.send(message)
+
+
+def _end_with_parent() -> None:
+    pipes.wait([multiprocessing.parent_process().sentinel])
+    os._exit(1)
+
+
+def run_stages(first: Pool, second: Pool, *, follow_up: Callable[[str, Any], tuple | None]) -> list[str]:
+    """Do the jobs that wait for both pools, keyed by image, and end them; an image that leaves the first may go on.
+
+    The first pool never runs far ahead: jobs that follow it may hold its results, and memory stays flat.
+
+    Args:
+        follow_up: from an image's id and what the first pool made of it to its job in the second, or None.
 
     Returns:
-        A line for each image that a stage refused (its `UserError`); the other images are done.
+        A line for each image that a pool refused (its `UserError`); the other images are done.
 
     Raises:
-        UserError: a process died; names the images that its pool held.
+        UserError: a process died; names the image that it was at.
     """
+    try:
+        with first, second:
+            return _run_stages(first, second, follow_up)
+    except ProcessDied as died:
+        held = "no image" if died.key is None else printable(died.key)
+        raise UserError(
+            f"a {died.pool.name} process died, killed or out of memory; it was at {held}; run the command again to go"
+            " on, with fewer processes if memory is short"
+        ) from died
+
+
+def _run_stages(first: Pool, second: Pool, follow_up: Callable[[str, Any], tuple | None]) -> list[str]:
     problems = []
     bars = {
-        stage.name: tqdm(total=len(stage.waiting), desc=stage.name, unit="image", disable=None, position=row)
-        for row, stage in enumerate((first, second))
+        pool: tqdm(total=len(pool.waiting), desc=pool.name, unit="image", disable=None, position=row)
+        for row, pool in enumerate((first, second))
     }
     following: deque[tuple] = deque()
-    while first.waiting or first.running or following or second.waiting or second.running:
-        if len(following) < second.workers:
+    while any((first.waiting, first.running, following, second.waiting, second.running)):
+        if len(following) < second.size:
             first.feed(first.waiting)
         second.feed(following)
         second.feed(second.waiting)
-        done, _ = wait([*first.running, *second.running], return_when=FIRST_COMPLETED)
-        for future in done:
-            stage = first if future in first.running else second
-            try:
-                result = future.result()
-            except UserError as error:
+        for pool, image_id, result, error in outcomes(first, second):
+            bars[pool].update()
+            if isinstance(error, UserError):
                 problems.append(str(error))
-            except BrokenProcessPool as error:
-                raise stage.died() from error
-            else:
-                job = follow_up(stage.running[future], result) if stage is first else None
-                if job is not None:
-                    following.append(job)
-                    bars[second.name].total += 1
-            del stage.running[future]
-            bars[stage.name].update()
+            elif error is not None:
+                raise error
+            elif pool is first and (job := follow_up(image_id, result)) is not None:
+                following.append(job)
+                bars[second].total += 1
     for bar in bars.values():
         bar.close()
     return problems

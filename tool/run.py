@@ -3,34 +3,43 @@
 import fcntl
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol
+
+from torch import Tensor
+from torch.optim import Optimizer
 
 from tool.artifact import atomic_file
 from tool.checkpoint import load_checkpoint
 from tool.cli import UserError, raise_problems
 
-
 # Open as long as the process: the locks on the folders that it writes into.
-_held: list[int] = []
+_held: dict[str, int] = {}
 
 
 def _let_go() -> None:
     while _held:
-        os.close(_held.pop())
+        os.close(_held.popitem()[1])
 
 
-# A lock lasts until all copies of its descriptor are closed, and a forked loader process outlives a killed run a little.
+# A lock lasts until all copies of its descriptor are closed, and forked loader processes outlive a killed run a little.
 os.register_at_fork(after_in_child=_let_go)
 
 
 def hold_folder(folder: Path, flag: str) -> None:
-    """Keep other runs out of `folder`, which exists and `flag` leads to, until this process ends, however it ends.
+    """Keep other runs out of `folder`, which `flag` leads to, until this process ends, however it ends.
 
-    Raises `UserError` if another process holds it. A file system that knows no locks keeps nobody out.
+    Does nothing where there is no such folder (yet), and once more where this process holds it. A file system that
+    knows no locks keeps nobody out. Raises `UserError` if another process holds the folder.
     """
-    descriptor = os.open(folder, os.O_RDONLY)
+    place = os.path.realpath(folder)
+    if place in _held:
+        return
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        return
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -39,40 +48,59 @@ def hold_folder(folder: Path, flag: str) -> None:
     except OSError:
         os.close(descriptor)
         return
-    _held.append(descriptor)
+    _held[place] = descriptor
 
 
 def changed_settings(then: Mapping[str, Any], now: Mapping[str, Any], *, prefix: str = "") -> list[str]:
     """One line for each setting of `now` that was another in `then`."""
-    changed = (name for name in now if then.get(name) != now[name])
+    # As text: what a file holds may be anything, and not all of it compares to True or False.
+    changed = (name for name in now if repr(then.get(name)) != repr(now[name]))
     return [f"{prefix}{name}: {then.get(name)} then, {now[name]} now" for name in changed]
 
 
-def claim_folder(record: Path, settings: Mapping[str, Any], *, refusal: str) -> None:
-    """Note in the JSON file `record` the settings that a folder's files are made with.
+class Claim(NamedTuple):
+    """A folder of files, the settings that they are made with, and the JSON file that notes these."""
 
-    Raises `UserError` if it notes others, `refusal` and each of them, or cannot be read.
+    folder: Path
+    settings: Mapping[str, Any]
+    record: Path
+
+
+def claim_folders(claims: Sequence[Claim], *, advice: str) -> None:
+    """Note what each folder's files are made with.
+
+    Raises `UserError` with `advice`, before anything is written, if a record notes other settings or cannot be read,
+    and if a folder holds .npy or .png files without a record; names all.
     """
-    if record.exists():
-        try:
-            then = json.loads(record.read_text())
-        except (OSError, ValueError) as error:
-            raise UserError(f"{record}: cannot be read as the record of settings that it is ({error})") from error
-        if not isinstance(then, dict):
-            raise UserError(f"{record}: expected a record of settings, found {type(then).__name__}")
-        raise_problems(refusal, changed_settings(then, settings))
-    with atomic_file(record) as file:
-        file.write(json.dumps(settings, indent=2).encode())
+    raise_problems(
+        f"folders that hold files made with other settings; {advice}",
+        [problem for claim in claims for problem in _claim_problems(claim)],
+    )
+    for claim in claims:
+        if not claim.record.exists():
+            with atomic_file(claim.record) as file:
+                file.write(json.dumps(claim.settings, indent=2).encode())
 
 
-def find_checkpoint(
-    folder: Path, *, resume: bool, settings: Mapping[str, Any], prefix: str, name_flag: str
-) -> dict | None:
+def _claim_problems(claim: Claim) -> list[str]:
+    if not claim.record.exists():
+        strange = any(path.suffix in (".npy", ".png") for path in claim.folder.glob("*"))
+        return [f"{claim.folder}: holds files made with unknown settings, {claim.record} is missing"] if strange else []
+    try:
+        then = json.loads(claim.record.read_text())
+    except (OSError, ValueError, RecursionError) as error:
+        return [f"{claim.record}: cannot be read as the record of settings that it is ({error})"]
+    if not isinstance(then, dict):
+        return [f"{claim.record}: expected a record of settings, found {type(then).__name__}"]
+    return changed_settings(then, claim.settings, prefix=f"{claim.folder}: ")
+
+
+def find_checkpoint(folder: Path, *, resume: bool, settings: Mapping[str, Any], name_flag: str) -> dict | None:
     """The checkpoint in `folder` to go on from, if there is one; a run is never overwritten or continued otherwise.
 
     Args:
-        settings: what decides the run's weights; must equal what the checkpoint holds under `settings`.
-        prefix: what precedes a setting's name where the user gives it (`--`, or nothing for a key).
+        settings: what decides the run's weights, under the names that the user knows; must equal what the checkpoint
+            holds under `settings`.
         name_flag: where the user names the run, for messages.
 
     Raises `UserError` if the run exists and `resume` is not asked for, or if it had other settings; names them all.
@@ -87,16 +115,86 @@ def find_checkpoint(
         raise UserError(f"--resume: {last} is no checkpoint of this script; take another {name_flag}")
     raise_problems(
         f"--resume: {last} was trained with other settings; restore them or take another {name_flag}",
-        changed_settings(checkpoint["settings"], settings, prefix=prefix),
+        changed_settings(checkpoint["settings"], settings),
     )
     return checkpoint
 
 
+class Resumable(Protocol):
+    """A method's training: everything that a step changes."""
+
+    optimizer: Optimizer
+
+    def state(self) -> dict[str, Any]: ...
+
+    def restore(self, state: dict[str, Any]) -> None: ...
+
+
+def restore_checkpoint(training: Resumable, checkpoint: Mapping[str, Any], *, folder: Path, num_steps: int) -> int:
+    """Put what `find_checkpoint` found in `folder` into `training`; the number of steps done, 0 to `num_steps`.
+
+    Raises `UserError`, and leaves `training` as it was, if parts are missing, too many, or of another kind or shape
+    than those of `training`.
+    """
+    expected = training.state()
+    # The optimiser remembers something of a parameter from its first gradient on.
+    parameters = [parameter for group in training.optimizer.param_groups for parameter in group["params"]]
+    found = checkpoint["optimizer"] if isinstance(checkpoint.get("optimizer"), Mapping) else {}
+    found = found["state"] if isinstance(found.get("state"), Mapping) else {}
+    momenta = {number: {"momentum_buffer": value} for number, value in enumerate(parameters) if number in found}
+    expected["optimizer"] = {**expected["optimizer"], "state": momenta}
+
+    problems = _form_problems(
+        {name: value for name, value in checkpoint.items() if name not in ("step", "settings")}, expected, ""
+    )
+    step = checkpoint["step"]
+    if type(step) is not int or not 0 <= step <= num_steps:  # `type`, as a bool is an int too
+        problems.append(f"step: expected a whole number from 0 to {num_steps}, found {step!r}")
+    raise_problems(
+        f"--resume: {folder / 'last.ckpt'} is not the state of such a run: damaged, or written with another version of"
+        " PyTorch; train again under another name, or restore the file or the version",
+        problems,
+    )
+    training.restore(dict(checkpoint))
+    return step
+
+
+def _form_problems(found: Any, expected: Any, name: str) -> list[str]:
+    """One line for each part of nested dicts and lists where kind or shape of `found` are not those of `expected`."""
+    if _form(found) != _form(expected):
+        return [f"{name}: expected {_form(expected)}, found {_form(found)}"]
+    if isinstance(expected, Mapping):
+        prefix = f"{name}." if name else ""
+        problems = [f"{prefix}{key}: missing" for key in expected if key not in found]
+        problems += [f"{prefix}{key}: unexpected" for key in found if key not in expected]
+        pairs = [(f"{prefix}{key}", found[key], expected[key]) for key in expected if key in found]
+    elif isinstance(expected, list | tuple):
+        problems = []
+        pairs = [(f"{name}.{index}", *pair) for index, pair in enumerate(zip(found, expected, strict=True))]
+    else:
+        return []
+    return problems + [line for part, one, other in pairs for line in _form_problems(one, other, part)]
+
+
+def _form(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return f"{value.layout} {value.dtype} {tuple(value.shape)}".replace("torch.", "").replace("strided ", "")
+    if isinstance(value, Mapping):
+        return "dict"
+    if isinstance(value, list | tuple):
+        return f"{type(value).__name__} of {len(value)}"
+    return type(value).__name__
+
+
 def make_folder(folder: Path, arguments: Mapping[str, Any], *, flag: str) -> None:
-    """Create the run's `folder`, which `flag` leads to, with `arguments` as args.json in it; raises `UserError`."""
+    """Create the run's `folder`, which `flag` leads to, with `arguments` as args.json in it, and keep other runs out.
+
+    Raises `UserError` if it cannot be created or another run holds it.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{flag} {folder}: cannot be created ({error.strerror})") from error
+    hold_folder(folder, flag)
     with atomic_file(folder / "args.json") as file:
         file.write(json.dumps(arguments, indent=2).encode())

@@ -11,11 +11,13 @@ from PIL import Image, UnidentifiedImageError
 from torch.utils.data import Dataset, Sampler
 from tqdm import tqdm
 
-from tool.cli import UserError, raise_problems
+from tool.cli import FILE, NOTHING, UserError, raise_problems, what_is_at
 from tool.randomness import mixed_seed
 from voc12.labels import label_problems, labels_of
 from voc12.transforms import TrainingAugmentation
 
+# What may be behind an image's name. Pillow knows others, and hands PostScript to a program that runs it.
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")
 # What Pillow raises for a file that is missing, damaged, no image, or of absurd size.
 UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 # What starts the last part of a file's pixel data, and what must come after it.
@@ -31,7 +33,7 @@ def load_rgb(path: str | Path) -> Image.Image:
     is missing, truncated, empty or no image.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             return image.convert("RGB")
     except UNREADABLE as error:
         raise UserError(f"{path}: cannot be read as an image, missing or damaged ({error})") from error
@@ -57,12 +59,13 @@ def image_size(path: Path) -> tuple[int, int]:
 
     Raises `UserError` naming the file if it is missing, empty, truncated, no image, or of more than 8 bits a channel.
     """
+    found = what_is_at(path)
+    if found != FILE:
+        raise UserError(f"{path}: " + ("no such file" if found == NOTHING else f"expected an image, found {found}"))
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             size, mode, image_format = image.size, image.mode, image.format
         complete = is_complete(path, image_format)
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file") from error
     except UNREADABLE as error:
         empty = isinstance(error, UnidentifiedImageError) and path.stat().st_size == 0
         reason = "the file is empty" if empty else getattr(error, "strerror", None) or error
@@ -74,12 +77,17 @@ def image_size(path: Path) -> tuple[int, int]:
     return size
 
 
-def image_problems(image: Path, saliency: Path | None = None) -> list[str]:
-    """One line for each thing wrong with an image and, where given, its saliency map, as far as the headers tell."""
+def image_problems(image: Path, saliency: Path | None = None, *, decode: bool = False) -> list[str]:
+    """One line for each thing wrong with an image and, where given, its saliency map, as far as the headers tell.
+
+    `decode` also reads their pixels, as training does.
+    """
     sizes, problems = [], []
     for path in [image] if saliency is None else [image, saliency]:
         try:
             sizes.append(image_size(path))
+            if decode:
+                load_rgb(path)
         except UserError as error:
             problems.append(str(error))
     if len(set(sizes)) > 1:

@@ -8,7 +8,7 @@ import numpy as np
 from tqdm import tqdm
 
 from tool.artifact import atomic_file, load_pickled
-from tool.cli import UserError, raise_problems, require_file
+from tool.cli import DEVICE, UserError, raise_problems, require_file, what_is_at
 from voc12.classes import CLASSES, NUM_CLASSES
 
 
@@ -77,6 +77,8 @@ def annotated_classes(path: Path) -> set[str]:
 
     Raises `ValueError` or `OSError` if the file is not readable as such.
     """
+    if what_is_at(path) == DEVICE:
+        raise ValueError(f"expected a file, found {DEVICE}")
     try:
         root = ElementTree.fromstring(path.read_bytes(), ElementTree.XMLParser(target=AnnotationBuilder()))
     except (ElementTree.ParseError, LookupError) as error:  # LookupError: of an encoding it declares

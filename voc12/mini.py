@@ -8,26 +8,31 @@ from the real kit.
 """
 
 import argparse
+import fcntl
 import json
-import tempfile
+import os
+import shutil
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from PIL import Image
 from tqdm import tqdm
 
 from tool.artifact import save_label_map
-from tool.cli import UserError, positive, run_script
+from tool.cli import UserError, positive, raise_problems, run_script
 from voc12.classes import CLASSES
 from voc12.mini_scene import Scene, draw_scene
 
 # Counts changes of what is drawn, so that data of another generation is not taken for the same.
 GENERATION = 1
-SETTINGS_FILE = "mini.json"
+RECORD_FILE = "mini.json"
 # Colours at full resolution: halved, as is usual, patterns of two equally bright colours would blur into one.
 JPEG_OPTIONS = {"quality": 92, "subsampling": 0}
-# A telling part is then still 4 pixels across.
-MIN_SIZE = 32
+# At the least, a telling part is still 4 pixels across; at the most, a scene takes a quarter of a second.
+SIZES = range(32, 1025)
+MAX_IMAGES = 10**6  # ids have six digits
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -74,42 +79,61 @@ def generate(
         SegmentationClassAug/<id>.png     all but test, likewise
         Annotations/<id>.xml              all but test, one object for each instance
         ImageSets/Segmentation/<list>.txt train, trainaug (train is its beginning), val, test
-        mini.json                         the settings
+        mini.json                         the settings, and the size of each file in bytes
 
     Scene k depends on (seed, k) alone; trainaug has scenes 0, 1, ..., then come val and test. The same settings give
-    the same bytes (with the same versions of NumPy, OpenCV and Pillow). The folder appears when it is whole. One that
-    is there already with these settings is left as it is.
+    the same bytes (with the same versions of NumPy, OpenCV and Pillow). The folder appears when it is whole; until
+    then it is `.VOC2012.tmp`, which the next run replaces. One that is there already with these settings is left as it
+    is. Runs at once into one folder take turns.
 
-    Raises `UserError` if a setting makes no sense, if `<out>/VOC2012` holds anything else, or if it cannot be written.
+    Raises `UserError` if a setting makes no sense, if `<out>/VOC2012` lacks files or holds anything else, or if it
+    cannot be written.
     """
-    _check_settings(seed=seed, train=train, train_aug=train_aug, size=size)
+    _check_settings(seed=seed, train=train, train_aug=train_aug, images=train_aug + val + test, size=size)
     settings = {"generation": GENERATION, "seed": seed, "train": train, "train_aug": train_aug, "val": val,
                 "test": test, "size": size}  # fmt: skip
     out, root = Path(out), Path(out) / "VOC2012"
+    unfinished = root.with_name(".VOC2012.tmp")  # a sibling, so that renaming moves no data
     try:
         out.mkdir(parents=True, exist_ok=True)
-        if _already_made(root, settings):
-            print(f"{root} holds this data set already; it is left as it is")
-            return root
-        # A sibling of the final name, so that renaming moves no data; our own temporary folder, so that two runs at
-        # once do not meet in it.
-        with tempfile.TemporaryDirectory(prefix=".mini-", dir=out) as temporary:
-            unfinished = Path(temporary) / root.name
-            _write_all(unfinished, settings)
-            unfinished.replace(root)
+        with _turn(out):
+            if _already_made(root, settings):
+                print(f"{root} holds this data set already; it is left as it is")
+                return root
+            if unfinished.exists():
+                shutil.rmtree(unfinished)
+            try:
+                _write_all(unfinished, settings)
+                unfinished.replace(root)
+            finally:
+                shutil.rmtree(unfinished, ignore_errors=True)
     except OSError as error:
         raise UserError(f"--out {out}: cannot be written to ({error.strerror or error})") from error
     print(f"wrote {root}: {train_aug} training images ({train} in train), {val} for validation, {test} for test")
     return root
 
 
-def _check_settings(*, seed: int, train: int, train_aug: int, size: int) -> None:
+@contextmanager
+def _turn(folder: Path) -> Iterator[None]:
+    """Wait until no other run is in this block for `folder`, however it ends."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # of a file system that knows no locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _check_settings(*, seed: int, train: int, train_aug: int, images: int, size: int) -> None:
     if not 0 <= seed < 2**32:
         raise UserError(f"--seed {seed}: expected a number from 0 to {2**32 - 1}")
     if train > train_aug:
         raise UserError(f"--train {train}: expected at most --train_aug {train_aug}, for train is a part of trainaug")
-    if size < MIN_SIZE:
-        raise UserError(f"--size {size}: expected at least {MIN_SIZE} pixels; the patterns are lost below")
+    if images > MAX_IMAGES:
+        raise UserError(f"--train_aug, --val, --test: expected at most {MAX_IMAGES} images together, got {images}")
+    if size not in SIZES:
+        raise UserError(f"--size {size}: expected {SIZES[0]} to {SIZES[-1]} pixels")
 
 
 def _already_made(root: Path, settings: dict[str, int]) -> bool:
@@ -117,15 +141,26 @@ def _already_made(root: Path, settings: dict[str, int]) -> bool:
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return False
     try:
-        found = json.loads((root / SETTINGS_FILE).read_text())
-    except (OSError, ValueError):
+        record = json.loads((root / RECORD_FILE).read_text())
+        found, sizes = record["settings"], dict(record["bytes"])
+    except (OSError, ValueError, TypeError, KeyError):
         raise UserError(f"--out {root}: holds something else already; remove it or name another folder") from None
     if found != settings:
         raise UserError(
             f"--out {root}: holds a generated data set with other settings ({json.dumps(found)}, not "
             f"{json.dumps(settings)}); remove it or name another folder"
         )
+    there = _sizes(root)
+    raise_problems(
+        f"--out {root}: files of this data set are missing or changed; remove it or name another folder",
+        [name for name, size in sizes.items() if there.get(name) != size],
+    )
     return True
+
+
+def _sizes(root: Path) -> dict[str, int]:
+    """Bytes of each file below `root`, by its path there."""
+    return {str(path.relative_to(root)): path.stat().st_size for path in sorted(root.rglob("*")) if path.is_file()}
 
 
 def _write_all(root: Path, settings: dict[str, int]) -> None:
@@ -155,7 +190,7 @@ def _write_all(root: Path, settings: dict[str, int]) -> None:
         if index in lists["train"] or index in lists["val"]:
             save_label_map(root / "SegmentationClass" / f"{name}.png", scene.mask)
         (root / "Annotations" / f"{name}.xml").write_bytes(annotation(name, scene))
-    (root / SETTINGS_FILE).write_text(json.dumps(settings) + "\n")
+    (root / RECORD_FILE).write_text(json.dumps({"settings": settings, "bytes": _sizes(root)}, indent=0) + "\n")
 
 
 def annotation(name: str, scene: Scene) -> bytes:

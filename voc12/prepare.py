@@ -2,7 +2,7 @@
 
     python -m voc12.prepare --voc12_root VOCdevkit/VOC2012 --saliency_root saliency --out voc12
 
-It looks at every image, mask, saliency map and annotation of the lists, prints each fault it finds, and writes only if
+It reads every image, mask, saliency map and annotation of the lists, prints each fault it finds, and writes only if
 there is none: `cls_labels.npy` and `train.txt`, `val.txt`, `train_aug.txt`, and `test.txt` where its images are there.
 """
 
@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from tool.artifact import atomic_file, load_label_map
-from tool.cli import UserError, printable, raise_problems, require_folder, run_script
+from tool.cli import DEVICE, UserError, printable, raise_problems, require_folder, run_script, what_is_at
 from voc12.classes import CLASSES
 from voc12.dataset import image_problems, image_size, run_checks
 from voc12.labels import labels_from_annotations, save_labels
@@ -97,6 +97,9 @@ def find_lists(root: Path) -> tuple[dict[str, list[str]], list[str]]:
         notes.append(f"no masks in {root / AUG_FOLDER}: train_aug is made from {source}; {AUG_ADVICE}")
     validation = set(lists["val"])
     lists["train_aug"] = [identifier for identifier in augmented if identifier not in validation]
+    if not lists["train_aug"]:
+        found = f"every id of {source or AUG_FOLDER} is in val.txt too"
+        raise UserError(f"{flag} {root}: nothing to train on, {found}; nothing written; {AUG_ADVICE}")
 
     advice = "to score on the test set get VOC's test images and their list, and run this again"
     if not split_path(root, "test").is_file():
@@ -123,6 +126,9 @@ def mask_problems(masks: Sequence[Path], image: Path) -> list[str]:
         shape = None  # reported with the image
     problems = []
     for mask in masks:
+        if what_is_at(mask) == DEVICE:
+            problems.append(f"{mask}: expected a PNG, found {DEVICE}")
+            continue
         try:
             load_label_map(mask, shape=shape)
         except UserError as error:
@@ -140,9 +146,9 @@ def find_problems(root: Path, lists: dict[str, list[str]], saliency_root: Path |
         saliency = saliency_root / f"{identifier}.png" if identifier in salient else None
         masks = [root / "SegmentationClass" / f"{identifier}.png"] if identifier in masked else []
         augmented = root / AUG_FOLDER / f"{identifier}.png"
-        if augmented.exists():
+        if augmented.exists() or augmented.is_symlink():  # a link to nothing is a fault, too
             masks.append(augmented)
-        return image_problems(image, saliency) + mask_problems(masks, image)
+        return image_problems(image, saliency, decode=True) + mask_problems(masks, image)
 
     return run_checks(check, unique(*lists.values()), "images and masks")
 
@@ -169,7 +175,9 @@ def write(out: Path, labels: dict[str, np.ndarray], lists: dict[str, list[str]])
 def main() -> None:
     args = parse_arguments()
     root = require_folder(args.voc12_root, "--voc12_root", "VOC2012 of VOC's development kit")
-    saliency_root = args.saliency_root and require_folder(args.saliency_root, "--saliency_root", "maps, <id>.png")
+    saliency_root = args.saliency_root
+    if saliency_root is not None:
+        saliency_root = require_folder(saliency_root, "--saliency_root", "maps, <id>.png")
     check_layout(root)
     out = Path(args.out)
     make_folder(out)

@@ -1,19 +1,18 @@
 """Scores of predictions on a list of images: counts of all files by several processes, and the table of them."""
 
 import functools
-import multiprocessing
-import signal
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 from tool.artifact import load_cam, load_crf, load_label_map
-from tool.cli import UserError, raise_problems, require_folder
+from tool.cli import FILE, UserError, raise_problems, require_folder, what_is_at
 from tool.metric import iou, label_counts, threshold_counts
+from tool.pipeline import Pool, ProcessDied, outcomes
 from voc12.classes import LABEL_NAMES
 from voc12.lists import read_ids
 
@@ -45,8 +44,9 @@ def file_pairs(
     suffix = READERS[kind][0]
     problems = []
     for flag, folder, ending in (("--predict_dir", predict_dir, suffix), ("--gt_dir", gt_dir, ".png")):
-        there = {path.name for path in require_folder(folder, flag, f"<id>{ending}").iterdir()}
-        problems += [f"{flag}: {Path(folder, i + ending)}" for i in ids if i + ending not in there]
+        folder = require_folder(folder, flag, f"<id>{ending}")
+        found = {path: what_is_at(path) for path in (folder / f"{i}{ending}" for i in ids)}
+        problems += [f"{flag}: {path}: {what}" for path, what in found.items() if what != FILE]
     raise_problems(f"files missing for ids of --list {list_path}; nothing was scored", problems)
     return [(Path(predict_dir, i + suffix), Path(gt_dir, i + ".png")) for i in ids]
 
@@ -78,18 +78,23 @@ def count_files(
 
 def in_parallel(task: Callable, chunks: Sequence, num_workers: int) -> Iterator:
     """`task` of every chunk, in order, by processes. Raises `UserError` if one is killed."""
-    executor = ProcessPoolExecutor(
-        num_workers,
-        multiprocessing.get_context("spawn"),
-        initializer=signal.signal,  # Ctrl-C is the parent's to handle
-        initargs=(signal.SIGINT, signal.SIG_IGN),
-    )
+    jobs, results = deque(enumerate(chunks)), {}
     try:
-        yield from executor.map(task, chunks)
-    except (BrokenProcessPool, BrokenPipeError) as error:  # the latter while it is still starting
+        with Pool("score", functools.partial(_of_numbered, task), num_workers) as pool:
+            for number in range(len(chunks)):
+                while number not in results:
+                    pool.feed(jobs)
+                    for done in outcomes(pool):
+                        if done.error is not None:
+                            raise done.error
+                        results[done.key] = done.result
+                yield results.pop(number)
+    except ProcessDied as error:
         raise UserError("a worker process was killed, perhaps for memory; try fewer --num_workers") from error
-    finally:
-        executor.shutdown(cancel_futures=True)
+
+
+def _of_numbered(task: Callable, number: int, chunk: Any) -> Any:
+    return task(chunk)
 
 
 def count_list(
@@ -116,6 +121,8 @@ def count_list(
             problems += found
             progress.update(len(chunk))
     raise_problems("faulty files (a prediction has its ground truth's size); nothing was scored", problems)
+    if not total[1].any():
+        raise UserError(f"{pairs[0][1].parent}: no ground truth of the list has a labelled pixel, all are 255")
     return total
 
 

@@ -7,14 +7,12 @@ Runs again from where it stopped: an image is done when its label map is there a
 """
 
 import argparse
+import functools
 import hashlib
 import json
-import multiprocessing
 import os
 import shlex
 import sys
-from collections import deque
-from concurrent.futures import ProcessPoolExecutor
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 
@@ -40,10 +38,11 @@ from segmentation.settings import (
 )
 from tool.artifact import atomic_file, load_label_map, save_label_map
 from tool.cli import UserError, raise_problems, run_script
+from tool.crf import crf_devices, resolve_backend
 from tool.device import device_names
-from tool.pipeline import Stage, run_stages
-from tool.run import claim_folder
-from voc12.dataset import check_images, load_rgb
+from tool.pipeline import Pool, queue_of, run_stages
+from tool.run import Claim, claim_folders, hold_folder
+from voc12.dataset import check_images, image_size, load_rgb
 from voc12.lists import read_ids
 from voc12.score import as_text, count_list, file_pairs, summarise
 
@@ -71,6 +70,18 @@ class NetworkProcess:
         cls.config = config
         cls.device = torch.device(devices.get())
         cls.net = load_net(config).to(cls.device)
+
+
+class CRFProcess:
+    """What a process of the CRF's pool holds from its start on."""
+
+    device: torch.device
+    backend: str
+
+    @classmethod
+    def start(cls, devices: SimpleQueue, backend: str) -> None:
+        torch.set_num_threads(1)
+        cls.device, cls.backend = torch.device(devices.get()), backend
 
 
 def load_net(config: Config) -> nn.Module:
@@ -102,13 +113,16 @@ def predict(image_id: str, folder: Path) -> np.ndarray | None:
 
 def refine(image_id: str, probability: np.ndarray, path: Path, folder: Path) -> None:
     """The CRF's part of one image, at `path`: its label map, written."""
-    save_label_map(folder / f"{image_id}.png", crf_labels(np.asarray(load_rgb(path)), probability))
+    image = np.asarray(load_rgb(path))
+    labels = crf_labels(image, probability, backend=CRFProcess.backend, device=CRFProcess.device)
+    save_label_map(folder / f"{image_id}.png", labels)
 
 
-def is_whole(path: Path) -> bool:
-    """Whether a label map is there and undamaged."""
+def is_done(config: Config, image_id: str, folder: Path) -> bool:
+    """Whether an image's label map is there, undamaged and of the image's size."""
+    path, shape = folder / f"{image_id}.png", image_size(image_path(config, image_id))[::-1]
     try:
-        return path.exists() and load_label_map(path, ignore=False) is not None
+        return path.exists() and load_label_map(path, shape=shape, ignore=False) is not None
     except UserError:
         return False
 
@@ -123,38 +137,31 @@ def open_folder(config: Config) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"EXP_ROOT {folder}: cannot be created ({error.strerror})") from error
+    hold_folder(folder, "EXP_NAME")
     # Not in the folder itself, which is packed for the server as it is.
     record = results / f"{config.TEST_SPLIT}_settings.json"
-    refusal = f"{folder} holds predictions made with other settings; take another EXP_NAME, or remove it and {record}"
-    claim_folder(record, settings, refusal=refusal)
+    claim_folders([Claim(folder, settings, record)], advice=f"take another EXP_NAME, or remove these and {record}")
     return folder
 
 
 def predict_missing(config: Config, ids: list[str], folder: Path) -> None:
     """Make the label maps that are missing or damaged: the network in its processes, the CRF in others beside it."""
-    missing = deque((image_id, folder) for image_id in ids if not is_whole(folder / f"{image_id}.png"))
+    missing = [image_id for image_id in ids if not is_done(config, image_id, folder)]
     print(f"{len(ids) - len(missing)} of {len(ids)} label maps are there; {folder}")
     if not missing:
         return
     devices = device_names(config.GPUS, "GPUS")
-    crf_workers = config.TEST_CRF_WORKERS or os.cpu_count() or 1
-    context = multiprocessing.get_context("spawn")
-    queue = context.SimpleQueue()
-    for device in devices:
-        queue.put(device)
-    with (
-        ProcessPoolExecutor(len(devices), context, NetworkProcess.start, (queue, config)) as network_pool,
-        ProcessPoolExecutor(crf_workers, context, torch.set_num_threads, (1,)) as crf_pool,
-    ):
+    start_network = functools.partial(NetworkProcess.start, queue_of(devices), config)
+    network = Pool("predict", predict, len(devices), start=start_network)
+    backend = resolve_backend("auto", torch.device(devices[0]))
+    places = crf_devices(backend, devices, config.TEST_CRF_WORKERS or os.cpu_count() or 1)
+    crf = Pool("crf", refine, len(places), start=functools.partial(CRFProcess.start, queue_of(places), backend))
+    network.waiting.extend((image_id, folder) for image_id in missing)
 
-        def crf_job(image_id: str, probability: np.ndarray | None) -> tuple | None:
-            return None if probability is None else (image_id, probability, image_path(config, image_id), folder)
+    def crf_job(image_id: str, probability: np.ndarray | None) -> tuple | None:
+        return None if probability is None else (image_id, probability, image_path(config, image_id), folder)
 
-        problems = run_stages(
-            Stage("predict", network_pool, len(devices), predict, waiting=missing),
-            Stage("crf", crf_pool, crf_workers, refine),
-            follow_up=crf_job,
-        )
+    problems = run_stages(network, crf, follow_up=crf_job)
     raise_problems("images that gave no label map; the others are done", problems)
 
 

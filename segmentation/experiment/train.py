@@ -8,6 +8,7 @@ Released recipe (the defaults): ResNet-101 from ImageNet weights, 20,000 steps o
 """
 
 import argparse
+import hashlib
 import os
 import sys
 from collections.abc import Callable
@@ -28,7 +29,7 @@ from segmentation.data import (
     check_label_maps,
     start_loader_process,
 )
-from segmentation.engine import Training, build_training, train
+from segmentation.engine import build_training, train
 from segmentation.experiment.config import config_dict
 from segmentation.net import net_of
 from segmentation.net.weights import load_backbone
@@ -45,12 +46,12 @@ from tool.cli import UserError, add_switch, run_script
 from tool.device import device_names
 from tool.distributed import join_processes, leave_processes, rank, started_by_torchrun, world_size
 from tool.log import RunLog
-from tool.run import find_checkpoint, make_folder
+from tool.run import find_checkpoint, hold_folder, make_folder, restore_checkpoint
 from voc12.dataset import EpochSampler
 from voc12.lists import read_ids
 
-# Keys that may change between a run and its resumption: they do not touch the weights.
-FREE_TO_CHANGE = {"EXP_ROOT", "GPUS", "DATA_WORKERS", "TRAIN_TBLOG", "TRAIN_SAVE_EVERY"}
+# Keys that may change between a run and its resumption: they do not touch the weights, or what they lead to is known.
+FREE_TO_CHANGE = {"EXP_ROOT", "GPUS", "DATA_WORKERS", "TRAIN_TBLOG", "TRAIN_SAVE_EVERY", "DATA_LISTS"}
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -60,13 +61,14 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def settings_of(config: Config) -> dict:
-    """What decides what a run's weights become."""
-    return {
+def settings_of(config: Config, ids: list[str]) -> dict:
+    """What decides what a run's weights become; images and pseudo labels by their folders, the ids as such."""
+    settings = {
         key: value
         for key, value in settings_record(config).items()
         if key not in FREE_TO_CHANGE and not key.startswith("TEST_")
     }
+    return {**settings, "the ids of DATA_LISTS (sha256)": hashlib.sha256("\n".join(ids).encode()).hexdigest()}
 
 
 def check_data(config: Config) -> list[str]:
@@ -175,14 +177,11 @@ class Weights:
         return path
 
 
-def start(config: Config, net: nn.Module, training: Training, checkpoint: dict | None) -> tuple[int, str]:
-    """Put the first weights into `net`: the number of steps done, and a line on where they come from."""
-    if checkpoint is not None:
-        training.restore(checkpoint)
-        return checkpoint["step"], "resumed"
+def first_weights(config: Config, net: nn.Module) -> str:
+    """Put the weights that a fresh run starts from into `net`; a line on where they come from."""
     if not config.MODEL_BACKBONE_PRETRAIN or rank() > 0:  # the others get process 0's when their nets become one
-        return 0, "random weights"
-    return 0, str(load_backbone(net, config.MODEL_BACKBONE, config.MODEL_BACKBONE_WEIGHTS))
+        return "random weights"
+    return str(load_backbone(net, config.MODEL_BACKBONE, config.MODEL_BACKBONE_WEIGHTS))
 
 
 def main() -> None:
@@ -193,12 +192,13 @@ def main() -> None:
         check_processes(config, max(config.GPUS, 1))
     ids = check_data(config)
     folder = config.EXP_ROOT / config.EXP_NAME
-    checkpoint = find_checkpoint(
-        folder, resume=args.resume, settings=settings_of(config), prefix="", name_flag="EXP_NAME"
-    )
+    settings = settings_of(config, ids)
+    device = join_processes(device)  # alone as long as torchrun was not started
+    if rank() == 0:
+        hold_folder(folder, "EXP_ROOT")
+    checkpoint = find_checkpoint(folder, resume=args.resume, settings=settings, name_flag="EXP_NAME")
     if config.GPUS > 1 and not started_by_torchrun():
         start_torchrun(config.GPUS)
-    device = join_processes(device)
     check_processes(config, world_size())
 
     steps_per_epoch = len(ids) // config.TRAIN_BATCHES
@@ -213,7 +213,11 @@ def main() -> None:
         power=config.TRAIN_POWER,
         num_steps=num_steps,
     )
-    first_step, origin = start(config, net, training, checkpoint)
+    if checkpoint is None:
+        first_step, origin = 0, first_weights(config, net)
+    else:
+        first_step = restore_checkpoint(training, checkpoint, folder=folder, num_steps=num_steps)
+        origin = "resumed"
     log = None
     if rank() == 0:
         make_folder(folder, settings_record(config), flag="EXP_ROOT")
@@ -230,8 +234,7 @@ def main() -> None:
             log.line(f"weights: {path}", console=last)
         # After the weights: a run killed between the two goes on from an earlier step, and writes them again.
         if last or step % config.TRAIN_SAVE_EVERY == 0:
-            state = {**training.state(), "step": step, "settings": settings_of(config)}
-            save_checkpoint(folder / "last.ckpt", state)
+            save_checkpoint(folder / "last.ckpt", {**training.state(), "step": step, "settings": settings})
 
     steps = range(first_step, num_steps)
     train(

@@ -1,19 +1,28 @@
 """`inference.py` gives the golden seeds, does what is missing and nothing else, and loses nothing to a kill."""
 
+import fcntl
+import os
 import shutil
+import signal
+import subprocess
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from network import build_network
 from network.weights import released_state_dict
 from tests.golden_inputs import fill
+from tests.processes import assert_all_end, needs_proc, workers
 from tests.scripts.conftest import (
+    ROOT,
     WIDTH,
     assert_refused,
     assert_succeeded,
+    command,
     contents,
     corrupt_middle,
     environment,
@@ -22,9 +31,9 @@ from tests.scripts.conftest import (
     run_until_killed,
     truncate,
 )
-from tool.artifact import load_cam, load_crf, load_label_map
+from tool.artifact import load_cam, load_crf, load_label_map, save_crf, save_label_map
 from tool.cam import seed_labels
-from voc12.labels import load_labels
+from voc12.labels import load_labels, save_labels
 
 SCRIPT = "inference.py"
 QUICK = {"--width": WIDTH, "--device": "cpu", "--crf_workers": 1}
@@ -39,7 +48,8 @@ def written(work_dir):
 def outputs_of(ids, crf=("crf_8_7",)):
     """The names of the files that a run over `ids` writes."""
     folders = [("cam_npy", "npy"), ("cam_png", "png"), *((f"crf/{s}", end) for s in crf for end in ("npy", "png"))]
-    return {f"{folder}/{image_id}.{end}" for folder, end in folders for image_id in ids} | {"cam_npy/settings.json"}
+    files = {f"{folder}/{image_id}.{end}" for folder, end in folders for image_id in ids}
+    return files | {f"{folder}/settings.json" for folder, _ in folders}
 
 
 # -- the golden numbers ------------------------------------------------------------------------------------------------
@@ -211,38 +221,124 @@ def test_damaged_and_missing_files_alone_are_made_again(flags, runs, data, copie
     before = modified(copied)
     assert_succeeded(run(SCRIPT, {**flags, "--work_dir": copied}))
     assert written(copied) == written(runs["one"])
-    again = {name for name, time in modified(copied).items() if before.get(name) != time} - {"cam_npy/settings.json"}
-    faulty = {
-        f"cam_npy/{ids[0]}.npy",
+    # What follows from a CAM is made with it, and the two files of a CRF setting together; a label map needs no net.
+    assert {name for name, time in modified(copied).items() if before.get(name) != time} == {
+        *(f"{folder}/{ids[0]}.{end}" for folder, end in (("cam_npy", "npy"), ("cam_png", "png"))),
         f"cam_png/{ids[1]}.png",
-        f"crf/crf_8_7/{ids[2]}.npy",
-        f"crf/crf_8_7/{ids[3]}.png",
+        *(f"crf/crf_8_7/{ids[number]}.{end}" for number in (0, 2, 3) for end in ("npy", "png")),
     }
-    # The two files of an image's CAM, and those of a CRF setting, are made together; all others stay.
-    assert faulty <= again
-    assert {Path(name).stem for name in again} == set(ids[:4])
-    assert not {name for name in again if name.startswith("cam_") and Path(name).stem in ids[2:4]}
+
+
+def test_changed_labels_and_images_behind_the_same_paths_are_noticed(flags, runs, data, copied, tmp_path):
+    changed, ids, crf = data.copy(tmp_path / "data"), data.ids, copied / "crf" / "crf_8_7"
+    labels = load_labels(data.labels)
+    labels[ids[0]] = np.roll(labels[ids[0]], 1)
+    save_labels(changed.labels, labels)
+    Image.open(data.images / f"{ids[1]}.jpg").resize((40, 32)).save(changed.images / f"{ids[1]}.jpg")
+    # A CRF dict that is older than the labels, and a label map that is older than the image.
+    shape = load_label_map(copied / "cam_png" / f"{ids[2]}.png").shape
+    save_crf(crf / f"{ids[2]}.npy", {0: np.ones(shape, np.float32)})
+    save_label_map(crf / f"{ids[3]}.png", np.zeros((3, 3), np.uint8))
+    save_label_map(copied / "cam_png" / f"{ids[4]}.png", np.zeros((3, 3), np.uint8))
+    assert_succeeded(run(SCRIPT, {**flags, **changed.for_inference(), "--work_dir": copied}))
+    actual, expected = written(copied), written(runs["one"])
+    assert set(actual) == set(expected)
+    assert {Path(name).stem for name in actual if actual[name] != expected[name]} == set(ids[:2])
+    for image_id in ids[:2]:
+        with Image.open(changed.images / f"{image_id}.jpg") as image:
+            shape = image.size[::-1]
+        cams = load_cam(copied / "cam_npy" / f"{image_id}.npy", shape=shape)
+        assert list(cams) == np.flatnonzero(labels[image_id]).tolist()
+        seeds = load_label_map(copied / "cam_png" / f"{image_id}.png", shape=shape)
+        np.testing.assert_array_equal(seeds, seed_labels(cams, threshold=0.22))
+        assert list(load_crf(crf / f"{image_id}.npy", shape=shape)) == [0, *(index + 1 for index in cams)]
+        load_label_map(crf / f"{image_id}.png", shape=shape)
+
+
+def with_other_head(undisturbed, path, change):
+    """The weights with another classifier, at `path`."""
+    state = torch.load(undisturbed / "hsc.pth", weights_only=True)
+    torch.save({**state, "fc8.weight": change(state["fc8.weight"])}, path)
+    return path
+
+
+def test_a_cam_that_is_no_number_leaves_no_file_neither_its_own_nor_an_older_ones(
+    flags, undisturbed, data, copied, tmp_path
+):
+    weights = with_other_head(undisturbed, tmp_path / "nan.pth", lambda weight: weight * 1e38 * 1e38)
+    short = tmp_path / "short.txt"
+    short.write_text(f"{data.ids[0]}\n")
+    changed = {"--weights": weights, "--work_dir": tmp_path / "nan", "--infer_list": short}
+    done = run(SCRIPT, {**flags, **changed})
+    assert_refused(done, f"{data.ids[0]}.npy: ", "not finite")
+    assert set(written(tmp_path / "nan")) == outputs_of([])
+
+
+# -- whose files these are ---------------------------------------------------------------------------------------------
+
+
+def forget_label_maps_settings(work_dir):
+    (work_dir / "cam_png" / "settings.json").unlink()
+
+
+def leave_others_seeds_alone(work_dir):
+    shutil.rmtree(work_dir / "cam_npy")
 
 
 @pytest.mark.parametrize(
-    ("changes", "messages"),
+    ("changes", "deed", "messages"),
     [
-        ({"--thr": 0.3}, ["thr: 0.22 then, 0.3 now", "(1)"]),
-        ({"--scales": (1, 2)}, ["scales: ", "[1.0, 2.0] now", "(1)"]),
-        ({"--weights": None}, ["weights_sha256", "(1)"]),
+        ({"--thr": 0.3}, None, ["cam_png: thr: 0.22 then, 0.3 now", "(1)"]),
+        ({"--scales": (1, 2)}, None, ["cam_npy: scales: ", "cam_png: scales: ", "crf_8_7: scales: ", "(3)"]),
+        ({"--weights": None}, leave_others_seeds_alone, ["cam_png: weights_sha256", "crf_8_7: weights_sha256", "(2)"]),
+        ({}, forget_label_maps_settings, ["cam_png: holds files made with unknown settings", "(1)"]),
     ],
-    ids=lambda value: next(iter(value)),
+    ids=["threshold", "scales", "another net", "unknown"],
 )
 def test_another_runs_files_are_not_mixed_with_ones_of_other_settings(
-    flags, undisturbed, copied, tmp_path, changes, messages
+    flags, undisturbed, copied, tmp_path, changes, deed, messages
 ):
     if "--weights" in changes:
-        state = torch.load(undisturbed / "hsc.pth", weights_only=True)
-        torch.save({**state, "fc8.weight": state["fc8.weight"] + 1}, tmp_path / "other.pth")
-        changes = {"--weights": tmp_path / "other.pth"}
-    before, times = contents(copied), modified(copied)
-    assert_refused(run(SCRIPT, {**flags, "--work_dir": copied, **changes}), str(copied / "cam_npy"), *messages)
-    assert contents(copied) == before and modified(copied) == times
+        changes = {"--weights": with_other_head(undisturbed, tmp_path / "other.pth", lambda weight: weight + 1)}
+    if deed is not None:
+        deed(copied)
+    before, times = written(copied), modified(copied)
+    assert_refused(run(SCRIPT, {**flags, "--work_dir": copied, **changes}), str(copied), *messages)
+    assert written(copied) == before and modified(copied) == times
+
+
+def test_a_folder_that_another_run_writes_into_is_left_alone(flags, tmp_path):
+    held = tmp_path / "cam_npy"
+    held.mkdir()
+    descriptor = os.open(held, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        done = run(SCRIPT, {**flags, "--work_dir": tmp_path})
+    finally:
+        os.close(descriptor)
+    assert_refused(done, f"--work_dir {held}: another run is writing into it")
+    assert list(contents(tmp_path)) == ["cam_npy"]
+
+
+# -- ends and errors ---------------------------------------------------------------------------------------------------
+
+
+@needs_proc
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_the_processes_end_with_the_command(flags, data, tmp_path, number):
+    words = command(SCRIPT, {**flags, "--work_dir": tmp_path, "--n_processes_per_gpu": 2, "--crf_t": 1000})
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(words, cwd=ROOT, env=environment(), start_new_session=True, **streams) as process:
+        while workers(process.pid) < 3:
+            assert process.poll() is None
+            time.sleep(0.05)
+        if number == signal.SIGINT:
+            os.killpg(process.pid, number)  # as a terminal does
+            assert process.communicate(timeout=10) == ("", "interrupted\n")
+        else:
+            process.kill()
+        assert_all_end(process.pid)
+    assert set(written(tmp_path)) < outputs_of(data.ids, ["crf_1000_7"])
 
 
 def test_images_that_only_decoding_finds_damaged_are_named_and_the_others_done(flags, runs, data, tmp_path):

@@ -88,6 +88,14 @@ CASES = {
     "scale of nothing": Case({"--scales": (1, 0)}, ["--scales 1.0 0.0"]),
     "iterations that are no number": Case({"--crf_t": "x"}, ["--crf_t x"]),
     "no iterations": Case({"--crf_t": (8, 0)}, ["--crf_t 8 0"]),
+    "iterations of another script": Case({"--crf_t": "²"}, ["--crf_t ²: expected numbers of iterations, 1 to 1000"]),
+    "iterations without end": Case({"--crf_t": 99999999999}, ["--crf_t 99999999999"]),
+    "more iterations than any use": Case({"--crf_t": (8, 1001)}, ["--crf_t 8 1001"]),
+    "one folder for two kinds of files": Case(
+        {"--cam_npy": "out", "--cam_png": "exps/../out"}, ["/out: CAM dicts; label maps", "--cam_npy", "(1)"]
+    ),
+    "the CRF's folder for CAMs": Case({"--cam_npy": "exps/crf/crf_8_7"}, ["crf_8_7: CAM dicts; CRF seeds of 8 it"]),
+    "exponents that share a folder": Case({"--crf_alpha": (7, 7.0000001)}, ["alpha 7.0; ", "alpha 7.0000001", "(1)"]),
     "exponent of nothing": Case({"--crf_alpha": 0}, ["--crf_alpha 0.0"]),
     "too many GPUs": Case({"--device": None, "--n_gpus": 99}, ["--n_gpus 99"]),
     "a negative number of GPUs": Case({"--device": None, "--n_gpus": -1}, ["--n_gpus -1"]),

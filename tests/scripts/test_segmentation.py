@@ -1,6 +1,8 @@
 """Stage 3's scripts train, predict and score from any folder, come through kills, and refuse what is wrong."""
 
+import fcntl
 import json
+import os
 import re
 import shlex
 import shutil
@@ -198,18 +200,21 @@ def test_val_is_predicted_as_palette_label_maps_and_scored(voc, tested):
     assert f"background   {100 * iou(counts)[0]:6.2f}" in done.stdout
 
 
-def test_running_again_makes_what_is_missing_or_damaged_and_nothing_else(voc, trained, tested, tmp_path):
+def test_running_again_makes_what_is_missing_damaged_or_of_another_size_and_nothing_else(
+    voc, trained, tested, tmp_path
+):
     _, results = tested
     shutil.copytree(results, tmp_path / "run" / "results")
     expected = contents(results)
     files = sorted((tmp_path / "run" / "results" / FOLDER).iterdir())
     files[0].unlink()
     truncate(files[1], 5)
+    Image.new("P", (3, 3)).save(files[3])
     kept = files[2].stat().st_mtime_ns
     keys = settings(QUICK_TEST, voc, {"EXP_ROOT": tmp_path, "TEST_CKPT": trained / FINAL})
     done = run(TEST, keys)
     assert_succeeded(done)
-    assert f"{len(files) - 2} of {len(files)} label maps are there" in done.stdout
+    assert f"{len(files) - 3} of {len(files)} label maps are there" in done.stdout
     assert contents(tmp_path / "run" / "results") == expected
     assert files[2].stat().st_mtime_ns == kept
     other = settings(QUICK_TEST, voc, {"EXP_ROOT": tmp_path, "TEST_CKPT": trained / FINAL, "TEST_CRF": False})
@@ -222,6 +227,22 @@ def test_a_test_that_was_killed_leaves_the_files_of_one_that_was_not(voc, traine
     run_until_killed(TEST, keys, kill_when=lambda: folder.exists() and any(folder.glob("[!.]*.png")))
     assert_succeeded(run(TEST, keys))
     assert contents(tmp_path / "run" / "results") == contents(tested[1])
+
+
+def test_predictions_of_unknown_settings_and_a_folder_in_use_are_left_alone(voc, trained, tested, tmp_path):
+    shutil.copytree(tested[1], tmp_path / "run" / "results")
+    (tmp_path / "run" / "results" / "val_settings.json").unlink()
+    before = contents(tmp_path)
+    keys = settings(QUICK_TEST, voc, {"EXP_ROOT": tmp_path, "TEST_CKPT": trained / FINAL})
+    folder = tmp_path / "run" / "results" / FOLDER
+    assert_refused(run(TEST, keys), f"{folder}: holds files made with unknown settings", "another EXP_NAME")
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        assert_refused(run(TEST, keys), f"EXP_NAME {folder}: another run is writing into it")
+    finally:
+        os.close(descriptor)
+    assert contents(tmp_path) == before
 
 
 def test_the_test_list_needs_no_masks_and_goes_into_a_submission(voc, trained, tmp_path):

@@ -125,8 +125,8 @@ CASES = {
     "weights with code": Case(
         {"--weights": "net.pth"}, ["--weights net.pth"], save_weights(lambda state: {**state, "a": Attack()})
     ),
-    "tau": Case({"--tau": 2}, ["--tau 2.0: expected a share from 0 to 1"]),
-    "alpha": Case({"--alpha": -0.5}, ["--alpha -0.5: expected a share from 0 to 1"]),
+    "tau": Case({"--tau": 2}, ["--tau 2.0: expected a number from 0 to 1"]),
+    "alpha": Case({"--alpha": -0.5}, ["--alpha -0.5: expected a number from 0 to 1"]),
     "sizes turned round": Case({"--resize_size": (5, 3)}, ["--resize_size 5 3"]),
     "another method's net": Case({"--network": "resnet38_cls"}, ["--network resnet38_cls", "--method hsc"]),
     "an unknown net": Case({"--network": "resnet99"}, ["--network resnet99", "resnet38_hsc"]),
@@ -142,6 +142,21 @@ CASES = {
     "a negative seed": Case({"--seed": -1}, ["--seed -1"]),
     "a negative rate": Case({"--lr": -1}, ["--lr -1"]),
     "a negative momentum": Case({"--momentum": -1}, ["--momentum -1"]),
+    **{
+        f"{flag} {value}": Case({f"--{flag}": value}, [f"--{flag} {float(value)}: expected a number from 0 to {high}"])
+        for flag, high, values in (
+            ("lr", "1e+30", ("inf", "nan", "1e38")),
+            ("wt_dec", "1e+30", ("inf", "nan", "1e39")),
+            ("momentum", "1", ("inf", "nan", "1.5")),
+        )
+        for value in values
+    },
+    **{f"clipping at {norm}": Case({"--clip_grad": norm}, [f"--clip_grad {norm}"]) for norm in ("inf", "nan", "0.0")},
+    "a width that is no number": Case({"--width": "nan"}, ["--width nan"]),
+    "an absurd crop": Case({"--crop_size": 10**7}, ["--crop_size 10000000: expected a number from 1 to 4096"]),
+    "an absurd second view": Case({"--view2_size": 10**7}, ["--view2_size 10000000: expected a number from 1 to 4096"]),
+    "absurd sizes": Case({"--resize_size": (48, 10**7)}, ["--resize_size 48 10000000", "at most 4096"]),
+    "absurdly many steps": Case({"--max_iters": 10**30}, [f"--max_iters {10**30}: expected at most 1000000000 steps"]),
     "a negative number of processes": Case({"--num_workers": -1}, ["--num_workers"]),
 }
 

@@ -1,6 +1,7 @@
 """Checkpoints come back as they were saved, are whole or absent, and run nothing that they hold."""
 
 import pickle
+import resource
 
 import pytest
 import torch
@@ -47,6 +48,46 @@ def test_a_save_that_fails_leaves_the_checkpoint_before_it_and_nothing_else(tmp_
         save_checkpoint(path, {"weights": torch.zeros(10**5), "last": lambda: None})
     assert path.read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+@pytest.fixture
+def full_disk():
+    """Makes every file end at a number of bytes, as a full disk does."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("size", [5000, 3_000_000, 3_999_000, 4_000_500])  # in the tensor, and in what comes after it
+def test_a_full_disk_is_named_and_leaves_the_checkpoint_before_it_and_nothing_else(tmp_path, state, full_disk, size):
+    path = tmp_path / "last.ckpt"
+    save_checkpoint(path, state)
+    before = path.read_bytes()
+    full_disk(size)
+    with pytest.raises(UserError, match=r"last\.ckpt: cannot be written: File too large"):
+        save_checkpoint(path, {"weights": torch.zeros(10**6)})
+    assert path.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_values_that_are_not_finite_are_never_saved_and_their_tensor_is_named(tmp_path, state, value, dtype):
+    path = tmp_path / "last.ckpt"
+    save_checkpoint(path, state)
+    before = path.read_bytes()
+    momentum = torch.full((2, 3), 3e38).to(dtype)  # finite, its sum is not
+    momentum[1, 1] = value
+    spoilt = {**state, "optimizer": {"state": {5: [momentum]}}, "later": torch.tensor(value)}
+    with pytest.raises(UserError, match=r"last\.ckpt: not written, as optimizer\.state\.5\.0 holds values"):
+        save_checkpoint(path, spoilt)
+    assert path.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def test_large_values_are_saved(tmp_path):
+    save_checkpoint(tmp_path / "net.pth", {"weight": torch.full((9,), 3e38), "count": torch.tensor(2**62)})
+    assert load_checkpoint(tmp_path / "net.pth", "--weights")["weight"].sum().isinf()
 
 
 def test_a_folder_that_is_not_there_is_the_users_mistake(tmp_path, state):

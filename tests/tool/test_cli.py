@@ -1,6 +1,8 @@
 """A user's mistake ends in one message and exit code 2; flags are read as users type them."""
 
 import argparse
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -32,9 +34,11 @@ ROOT = Path(__file__).resolve().parents[2]
         ("a\nb\tc", r"a\nb\tc"),
         ("\x1b[31mred\x07", r"\x1b[31mred\x07"),
         ("\x9b31m\x7f", r"\x9b31m\x7f"),
+        ("turned \u202e round", r"turned \u202e round"),
+        (os.fsdecode(b"not UTF-8 \xff"), r"not UTF-8 \udcff"),
     ],
 )
-def test_control_characters_are_escaped_and_all_else_left(text, shown):
+def test_what_does_not_show_is_escaped_and_all_else_left(text, shown):
     assert printable(text) == shown
 
 
@@ -58,6 +62,13 @@ def test_problems_beyond_fifty_are_counted():
 
 
 # -- exit codes --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(autouse=True)
+def sigterm_is_taken_as_before():
+    handler = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, handler)
 
 
 def run_and_exit(main, capsys):
@@ -95,16 +106,98 @@ def test_a_script_that_ends_well_just_ends(capsys):
     assert capsys.readouterr().out == "done\n"
 
 
-def test_a_reader_of_the_output_that_leaves_is_no_error():
-    code = "from tool.cli import run_script; run_script(lambda: [print('a line') for _ in range(10**6)])"
-    process = subprocess.Popen(
-        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    process.stdout.readline()
-    process.stdout.close()
-    assert process.stderr.read() == ""
-    process.stderr.close()
-    assert process.wait(60) == 0
+def start(main, **options):
+    """A process whose script's `main` has these lines; output and errors come as text."""
+    body = "".join(f"    {line}\n" for line in main.splitlines())
+    code = f"import os, sys, time\nfrom tool.cli import UserError, run_script\ndef main():\n{body}run_script(main)"
+    usual = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": {**os.environ, "PYTHONUNBUFFERED": ""}}
+    return subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, text=True, **{**usual, **options})
+
+
+@pytest.mark.parametrize(("lines", "code"), [(1, 0), (10**6, 141)], ids=["at the end", "amid the work"])
+def test_a_reader_of_the_output_that_leaves_is_an_error_only_amid_the_work(lines, code):
+    reader, writer = os.pipe()
+    os.close(reader)
+    process = start(f"for _ in range({lines}): print('a line')", stdout=writer)
+    os.close(writer)
+    assert (process.communicate()[1], process.returncode) == ("", code)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_an_output_that_cannot_be_written_is_one_message_and_exit_code_2():
+    with open("/dev/full", "w") as full:
+        process = start("print('a line')", stdout=full)
+    assert process.communicate()[1] == "error: the standard output cannot be written: No space left on device\n"
+    assert process.returncode == 2
+
+
+def test_a_script_runs_without_any_output():
+    process = start("print('a line')", preexec_fn=lambda: os.close(1))
+    assert (process.communicate()[1], process.returncode) == ("", 0)
+
+
+def test_a_terminal_that_lacks_characters_gets_them_escaped():
+    env = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    process = start(r"print('\u56f3 \udcff'); raise UserError('\u56f3\n \udcff')", env=env)
+    assert process.communicate() == ("\\u56f3 \\udcff\n", "error: \\u56f3\n \\udcff\n")
+    assert process.returncode == 2
+
+
+# -- SIGTERM -----------------------------------------------------------------------------------------------------------
+
+# It says when it is ready, and on its way out does what a script of ours does: something.
+WAITING = """
+try:
+    print("ready", flush=True)
+    time.sleep(60)
+finally:
+    print("unwound", flush=True)
+    time.sleep({})
+"""
+
+
+def test_a_script_that_is_terminated_unwinds_as_from_ctrl_c_with_exit_code_143():
+    process = start(WAITING.format(0))
+    assert process.stdout.readline() == "ready\n"
+    process.terminate()
+    assert process.communicate() == ("unwound\n", "")
+    assert process.returncode == 143
+
+
+def test_a_second_sigterm_ends_a_script_that_does_not_come_to_its_end():
+    process = start(WAITING.format(60))
+    for line in ("ready\n", "unwound\n"):
+        assert process.stdout.readline() == line
+        process.terminate()
+    process.communicate()
+    assert process.returncode == -signal.SIGTERM
+
+
+LOADING = """
+import multiprocessing
+from torch.utils.data import DataLoader
+context = multiprocessing.get_context("fork")
+started = context.Event()
+child = context.Process(target=lambda: (started.set(), time.sleep(60)))
+child.start()
+started.wait()
+child.terminate()
+child.join()
+batches = iter(DataLoader(range(10**6), num_workers=2, multiprocessing_context=context))
+next(batches)
+print(child.exitcode, flush=True)
+time.sleep(60)
+"""
+
+
+def test_forked_processes_end_on_sigterm_and_with_a_script_that_is_terminated():
+    process = start(LOADING, start_new_session=True)
+    assert process.stdout.readline() == f"{-signal.SIGTERM}\n"
+    process.terminate()
+    assert process.communicate() == ("", "")  # comes when the last process that holds the pipes has ended
+    assert process.returncode == 143
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
 
 
 # -- flags -------------------------------------------------------------------------------------------------------------
@@ -175,10 +268,31 @@ def test_paths_that_are_there_come_back(tmp_path):
         (require_folder, "file", r"--flag .*file: expected a folder \(what it holds\), found a file"),
         (require_file, "none", r"--flag .*none: expected a file \(what it holds\), found nothing there"),
         (require_file, "folder", r"--flag .*folder: expected a file \(what it holds\), found a folder"),
+        (require_file, "pipe", r"--flag .*pipe: expected a file \(what it holds\), found a pipe or a device"),
+        (require_file, "/dev/null", r"--flag /dev/null: expected a file \(what it holds\), found a pipe or a device"),
+        (require_file, "file/below", r"--flag .*below: expected a file \(what it holds\), found nothing there"),
+        (require_file, "circle", r"--flag .*circle: .* a path that cannot be followed \(Too many levels of symbolic"),
+        (require_file, "x" * 4000, r"--flag .*xxx: .*found a path that cannot be followed \(File name too long\)"),
+        (require_folder, "x" * 4000, r"--flag .*xxx: .*found a path that cannot be followed \(File name too long\)"),
+        (require_folder, "a\0b", r"--flag .*: expected a folder .*that cannot be followed \(embedded null byte\)"),
     ],
 )
 def test_paths_that_are_not_what_was_expected_are_refused(tmp_path, require, name, message):
     (tmp_path / "file").touch()
     (tmp_path / "folder").mkdir()
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    os.mkfifo(tmp_path / "pipe")
     with pytest.raises(UserError, match=message):
         require(tmp_path / name, "--flag", "what it holds")
+
+
+@pytest.mark.parametrize("require", [require_folder, require_file])
+def test_an_empty_string_is_not_the_current_folder(require):
+    with pytest.raises(UserError, match=r"--flag : expected .* found nothing there"):
+        require("", "--flag", "what it holds")
+
+
+def test_a_link_to_a_file_is_one(tmp_path):
+    (tmp_path / "list.txt").touch()
+    (tmp_path / "link").symlink_to("list.txt")
+    assert require_file(tmp_path / "link", "--list", "ids") == tmp_path / "link"

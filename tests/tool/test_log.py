@@ -1,7 +1,8 @@
 """Log and curves of a run survive a resumption whole; losses that are no numbers are named with their images."""
 
 import re
-import time
+import resource
+import threading
 
 import pytest
 import torch
@@ -50,10 +51,37 @@ def test_scalars_are_tensorboards(tmp_path):
 
 def test_a_resumed_run_has_each_step_once_in_its_curve(tmp_path):
     log_steps(tmp_path, first_step=0, steps=(1, 2, 3, 4, 5))
-    time.sleep(1.1)  # TensorBoard orders a folder's files by name: the second, then others
     # Killed after step 5, its checkpoint says 3: steps 4 and 5 are done again.
     log_steps(tmp_path, first_step=3, steps=(4, 5, 6), offset=0.25)
     assert curve(tmp_path, "loss/total") == [(1, 1.0), (2, 2.0), (3, 3.0), (4, 4.25), (5, 5.25), (6, 6.25)]
+
+
+@pytest.mark.parametrize("name", ["log", "events"])
+def test_a_full_disk_ends_the_run_that_logs_and_what_was_logged_stays(tmp_path, name):
+    threads = threading.active_count()
+    log = RunLog(tmp_path)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(UserError, match=rf"{tmp_path}/{name}.*: cannot be written: File too large"):
+            for step in range(1, 100):
+                if name == "log":
+                    log.line("a line", console=False)
+                else:
+                    log.scalars(step, {"lr": 0.5})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert threading.active_count() == threads  # none that could fail unseen
+    if name == "events":
+        log_steps(tmp_path, first_step=5, steps=(6, 7))
+        assert [step for step, _ in curve(tmp_path, "lr")] == [1, 2, 3, 4, 5, 6, 7]
+
+
+@pytest.mark.parametrize("name", ["none", "file"])
+def test_a_log_that_cannot_be_opened_is_the_users_mistake(tmp_path, name):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=rf"{name}/log: cannot be written: "):
+        RunLog(tmp_path / name)
 
 
 # -- losses ------------------------------------------------------------------------------------------------------------

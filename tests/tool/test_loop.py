@@ -1,8 +1,9 @@
 """The training loop seeds each step, logs and saves where it is due, and stops at a loss that is no number."""
 
 import io
+import os
 import re
-import time
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.utils.data import DataLoader, Dataset
 
 from tool.cli import UserError
 from tool.log import RunLog
@@ -60,9 +62,9 @@ class Run:
             "save": self.saved.append,
             "save_due": lambda step: step % save_every == 0,
         }
-        loader = ({"number": number, "id": [f"{number}a", f"{number}b"]} for number in numbers)
+        batches = ({"number": number, "id": [f"{number}a", f"{number}b"]} for number in numbers)
         try:
-            return run_steps(self.take_step, loader, **(arguments | changes))
+            return run_steps(self.take_step, **({"loader": batches} | arguments | changes))
         finally:
             if log is not None:
                 log.close()
@@ -168,6 +170,50 @@ def test_nothing_is_saved_after_a_loss_that_is_no_number_and_its_images_are_name
     assert "--" not in str(raised.value) and "saliency" not in str(raised.value)  # one stage's words
 
 
+class Numbers(Dataset):
+    """Ten samples; the process that loads number 7 meets `end`."""
+
+    def __init__(self, end):
+        self.end = end
+
+    def __len__(self) -> int:
+        return 10
+
+    def __getitem__(self, number: int) -> dict:
+        if number == 7:
+            self.end()
+        return {"number": number, "id": str(number)}
+
+
+def kill_oneself() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def leave() -> None:
+    os._exit(1)
+
+
+@pytest.mark.parametrize("end", [kill_oneself, leave])
+def test_a_loader_process_that_dies_ends_the_run_with_advice_and_the_state_saved_before_stays(end):
+    run = Run([1.0] * 10)
+    loader = DataLoader(Numbers(end), batch_size=1, num_workers=2)
+    with pytest.raises(
+        UserError, match=r"^a loader process (is killed by signal: Killed|exited unexpectedly)"
+    ) as raised:
+        run.go(range(10), save_every=1, loader=loader)
+    for advice in ("--num_workers", "DATA_WORKERS", "--resume"):
+        assert advice in str(raised.value)
+    assert "\n" not in str(raised.value) and run.saved == list(range(1, len(run.saved) + 1))
+
+
+def test_an_error_of_a_step_is_no_death_of_a_loader_process():
+    def fail(step: int) -> None:
+        raise RuntimeError("out of memory")
+
+    with pytest.raises(RuntimeError, match=r"^out of memory$"):
+        Run([1.0]).go(range(1), save=fail)
+
+
 # -- logging -----------------------------------------------------------------------------------------------------------
 
 
@@ -187,7 +233,6 @@ def test_a_line_and_scalars_come_at_every_interval_and_every_save_with_the_mean_
 
 def test_a_resumed_run_numbers_its_lines_and_scalars_as_an_undisturbed_one(tmp_path):
     for steps in (range(4), range(4, 6)):
-        time.sleep(1.1 if steps.start else 0)  # TensorBoard orders a folder's files by name: the second, then others
         Run([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]).go(steps, log_every=2, folder=tmp_path)
     assert curve(tmp_path, "loss/total") == {2: 1.5, 4: 3.5, 6: 5.5}
     assert re.findall(r"step (\d/\d)", (tmp_path / "log").read_text()) == ["2/4", "4/4", "6/6"]

@@ -1,18 +1,22 @@
-"""Two stages of processes do every job; what goes wrong with one image, or kills a process, ends in a message."""
+"""Two pools of processes do every job; what goes wrong with one image, or kills a process, ends in a message."""
 
-import multiprocessing
 import os
 import signal
+import subprocess
+import sys
+import threading
 import time
 from collections import deque
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from tests.processes import assert_all_end, living, needs_proc
 from tool.cli import UserError
-from tool.pipeline import AHEAD, Stage, run_stages
+from tool.pipeline import Pool, run_stages
+
+ROOT = Path(__file__).resolve().parents[2]
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="ends what hangs by an alarm")
 
@@ -52,25 +56,49 @@ def kill_at_b(image_id: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+def kill_amid_result(image_id: str, folder: Path) -> bytes | None:
+    """`b` is killed while it waits for the rest of its large result to be taken; `a` ends shortly before."""
+    if image_id == "a":
+        while not (folder / "b").exists():
+            time.sleep(0.01)
+        return None
+    (folder / "b").touch()
+    time.sleep(0.5)
+    threading.Timer(0.5, be_killed).start()
+    return bytes(10_000_000)
+
+
+def sleep_long(image_id: str) -> None:
+    time.sleep(600)
+
+
+def be_killed() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 @contextmanager
-def stages(first_work, second_work, *, workers=2):
-    """Two stages with pools of their own; after a minute everything is taken to hang."""
+def alarm():
+    """After a minute everything is taken to hang."""
 
     def give_up(*_):
-        raise TimeoutError("the stages hang")
+        raise TimeoutError("the pools hang")
 
     before = signal.signal(signal.SIGALRM, give_up)
     signal.alarm(60)
-    context = multiprocessing.get_context("spawn")
     try:
-        with (
-            ProcessPoolExecutor(workers, context) as first_pool,
-            ProcessPoolExecutor(workers, context) as second_pool,
-        ):
-            yield Stage("cam", first_pool, workers, first_work), Stage("crf", second_pool, workers, second_work)
+        yield
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, before)
+
+
+@contextmanager
+def stages(first_work, second_work, *, workers=2, start=None):
+    """Two pools, whose processes are ended by the run's end."""
+    pools = [Pool(name, work, workers, start=start) for name, work in (("cam", first_work), ("crf", second_work))]
+    with alarm():
+        yield pools
+    assert not [process for pool in pools for process in pool.processes.values() if process.is_alive()]
 
 
 @pytest.fixture
@@ -139,35 +167,43 @@ def test_an_error_of_ours_is_not_taken_for_the_users():
 
 
 @pytest.mark.parametrize("stage", ["cam", "crf"])
-def test_a_process_that_is_killed_ends_the_run_with_the_images_it_held(stage):
-    with stages(kill_at_b, kill_at_b, workers=1) as (first, second):
-        (first if stage == "cam" else second).waiting.extend([("b",), ("c",), ("d",), ("e",), ("f",)])
-        with pytest.raises(UserError, match=f"a {stage} process died.*held b, c") as raised:
+def test_a_process_that_is_killed_ends_the_run_with_the_image_it_was_at(stage):
+    with stages(kill_at_b, kill_at_b) as (first, second):
+        (first if stage == "cam" else second).waiting.extend([("a",), ("b",), ("c",)])
+        with pytest.raises(UserError, match=f"a {stage} process died.*it was at b;") as raised:
             run_stages(first, second, follow_up=lambda image_id, result: None)
     assert "run the command again" in str(raised.value)
 
 
-def test_a_process_killed_while_results_are_looked_at_ends_the_run_alike():
-    with stages(kill_at_b, kill_at_b, workers=1) as (first, second):
-        # More jobs than are handed out at once, so that some are still to be handed to the pool that broke.
-        first.waiting.extend([("a",), ("b",), *((f"c{number}",) for number in range(2 * AHEAD))])
-
-        def follow_up(image_id, result):
-            # `a` is done and `b` kills its process: the pool is broken before it is fed again.
-            time.sleep(2)
-
-        with pytest.raises(UserError, match=r"a cam process died.*held b, c0"):
-            run_stages(first, second, follow_up=follow_up)
+def test_a_process_killed_amid_its_result_makes_nobody_wait_for_the_rest(tmp_path):
+    with stages(kill_amid_result, fail) as (first, second):
+        first.waiting.extend([("a", tmp_path), ("b", tmp_path)])
+        with pytest.raises(UserError, match=r"a cam process died.*it was at b;"):
+            run_stages(first, second, follow_up=lambda image_id, result: time.sleep(2))  # while `b` is killed
 
 
-def test_pools_are_not_handed_more_than_keeps_them_busy(folders):
+def test_a_process_killed_at_its_start_ends_the_run_alike():
+    with stages(answer, fail, start=be_killed) as (first, second):
+        first.waiting.append(("a",))
+        with pytest.raises(UserError, match=r"a cam process died.*it was at no image;"):
+            run_stages(first, second, follow_up=lambda image_id, result: None)
+
+
+def test_an_error_does_not_wait_for_what_runs():
+    with stages(fail, sleep_long) as (first, second):
+        first.waiting.append(("a",))
+        second.waiting.append(("b",))
+        with pytest.raises(ZeroDivisionError):
+            run_stages(first, second, follow_up=lambda image_id, result: None)
+
+
+def test_no_more_processes_are_started_than_jobs_wait_for_one(folders):
     made, _ = folders
-    with stages(write, fail, workers=1) as (first, second):
-        first.waiting = deque((str(number), made, "") for number in range(20))
-        first.feed(first.waiting)
-        assert len(first.running) == 1 + AHEAD
+    with stages(write, fail, workers=3) as (first, second):
+        first.waiting.extend([("a", made, ""), ("b", made, "")])
         assert run_stages(first, second, follow_up=lambda image_id, result: None) == []
-    assert len(names(made)) == 20
+    assert len(first.processes) == 2 and not second.processes
+    assert names(made) == ["a", "b"]
 
 
 def test_the_second_stage_gets_what_the_first_returned_and_few_results_wait_for_it(folders):
@@ -183,5 +219,65 @@ def test_the_second_stage_gets_what_the_first_returned_and_few_results_wait_for_
         assert run_stages(first, second, follow_up=follow_up) == []
     assert len(names(followed)) == 20
     assert (followed / "7").read_text() == "result of 7"
-    # Those in both pools and one a process between them; without a bound all twenty would wait.
-    assert max(waiting) <= 2 * (1 + AHEAD) + 1
+    # One at each process and one between them; without a bound all twenty would wait.
+    assert max(waiting) <= 3
+
+
+# -- what ends the processes -------------------------------------------------------------------------------------------
+
+AT_WORK = """
+import sys
+from pathlib import Path
+from tests.tool.test_pipeline import Pool, run_stages, write_and_sleep
+from tool.cli import run_script
+
+def main():
+    first, second = (Pool(name, write_and_sleep, 2) for name in ("cam", "crf"))
+    first.waiting.extend((name, Path(sys.argv[1])) for name in "ab")
+    second.waiting.extend((name, Path(sys.argv[1])) for name in "cd")
+    run_stages(first, second, follow_up=lambda image_id, result: None)
+
+if __name__ == "__main__":
+    run_script(main)
+"""
+
+
+def write_and_sleep(image_id: str, folder: Path) -> None:
+    (folder / image_id).touch()
+    sleep_long(image_id)
+
+
+@contextmanager
+def at_work(folder, *, processes):
+    """A command in a session of its own, of whose four processes so many are at a job at least."""
+    command = [sys.executable, "-c", AT_WORK, str(folder)]
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with alarm(), subprocess.Popen(command, cwd=ROOT, start_new_session=True, text=True, **streams) as command:
+        try:
+            while len(list(folder.iterdir())) < processes or len(living(command.pid)) < 3:
+                assert command.poll() is None
+                time.sleep(0.01)
+            yield command
+        finally:
+            if living(command.pid):
+                os.killpg(command.pid, signal.SIGKILL)
+
+
+@needs_proc
+@pytest.mark.parametrize("processes", [0, 4], ids=["while they start", "at work"])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_no_process_outlives_the_command_that_started_it(tmp_path, number, processes):
+    with at_work(tmp_path, processes=processes) as command:
+        command.send_signal(number)
+        assert command.wait(10) != 0
+        assert_all_end(command.pid)
+
+
+@needs_proc
+@pytest.mark.parametrize("processes", [0, 4], ids=["while they start", "at work"])
+def test_ctrl_c_which_reaches_all_processes_ends_them_with_one_line(tmp_path, processes):
+    with at_work(tmp_path, processes=processes) as command:
+        os.killpg(command.pid, signal.SIGINT)
+        assert command.communicate(timeout=10) == ("", "interrupted\n")
+        assert command.returncode == 130
+        assert_all_end(command.pid)

@@ -4,19 +4,22 @@ import json
 import multiprocessing
 import subprocess
 import sys
+from copy import deepcopy
 
 import pytest
 import torch
 
+from tests.scripts.conftest import assert_same
 from tool.checkpoint import save_checkpoint
 from tool.cli import UserError
-from tool.run import claim_folder, find_checkpoint, hold_folder, make_folder
+from tool.optim import polynomial_schedule
+from tool.run import Claim, claim_folders, find_checkpoint, hold_folder, make_folder, restore_checkpoint
 
 SETTINGS = {"LR": 0.001, "SCALES": [0.5, 1.5], "WEIGHTS": None, "SHUFFLE": True}
 
 
-def find(folder, *, resume=True, settings=SETTINGS, prefix="", name_flag="EXP_NAME"):
-    return find_checkpoint(folder, resume=resume, settings=settings, prefix=prefix, name_flag=name_flag)
+def find(folder, *, resume=True, settings=SETTINGS, name_flag="EXP_NAME"):
+    return find_checkpoint(folder, resume=resume, settings=settings, name_flag=name_flag)
 
 
 @pytest.fixture
@@ -69,9 +72,15 @@ def test_every_setting_that_differs_is_named_with_both_values(run):
     ]
 
 
-def test_settings_are_named_as_the_user_gives_them(run):
-    _, line = refusal(run, settings={**SETTINGS, "LR": 1}, prefix="--")
-    assert line.strip() == "--LR: 0.001 then, 1 now"
+def test_settings_of_a_file_may_be_anything(run):
+    state = {"step": 12, "settings": {**SETTINGS, "LR": torch.zeros(3), "SHUFFLE": {}}}
+    save_checkpoint(run / "last.ckpt", state)
+    summary, *lines = refusal(run)
+    assert "(2):" in summary
+    assert [line.strip() for line in lines] == [
+        "LR: tensor([0., 0., 0.]) then, 0.001 now",
+        "SHUFFLE: {} then, True now",
+    ]
 
 
 def test_a_setting_that_no_longer_counts_may_be_anything(run):
@@ -107,6 +116,111 @@ def test_a_damaged_checkpoint_is_refused_by_name(run):
     assert str(path) in line and "damaged" in line
 
 
+# -- the state to go on from -------------------------------------------------------------------------------------------
+
+
+class Training:
+    """A net with a layer that gets no gradient, and what trains it."""
+
+    def __init__(self, seed=0):
+        torch.manual_seed(seed)
+        self.net = torch.nn.ModuleDict({"used": torch.nn.Linear(2, 3), "unused": torch.nn.Linear(3, 3)})
+        self.optimizer = torch.optim.SGD(self.net.parameters(), lr=0.1, momentum=0.9)
+        self.schedule = polynomial_schedule(self.optimizer, max_step=20)
+
+    def step(self):
+        self.optimizer.zero_grad()
+        self.net["used"](torch.ones(4, 2)).square().sum().backward()
+        self.optimizer.step()
+        self.schedule.step()
+
+    def state(self):
+        return {name: getattr(self, name).state_dict() for name in ("net", "optimizer", "schedule")}
+
+    def restore(self, state):
+        for name in ("net", "optimizer", "schedule"):
+            getattr(self, name).load_state_dict(state[name])
+
+
+def stopped_checkpoint(folder, steps=2):
+    """The checkpoint of a run that stopped after `steps` of 20 steps, as a file gives it back."""
+    training = Training()
+    for _ in range(steps):
+        training.step()
+    save_checkpoint(folder / "last.ckpt", {**training.state(), "step": steps, "settings": SETTINGS})
+    return training, find(folder)
+
+
+@pytest.mark.parametrize("steps", [0, 2, 20])
+def test_a_run_goes_on_from_the_state_that_it_had(tmp_path, steps):
+    training, checkpoint = stopped_checkpoint(tmp_path, steps)
+    other = Training(seed=1)
+    assert restore_checkpoint(other, checkpoint, folder=tmp_path, num_steps=20) == steps
+    assert_same(other.state(), training.state())
+    training.step()
+    other.step()
+    assert_same(other.state(), training.state())
+
+
+MOMENTA = ("optimizer", "state")
+DAMAGES = {
+    # what the message must hold: where, and what is put there (None: nothing)
+    "net: missing": (("net",), None),
+    "net: expected dict, found NoneType": (("net",), [None]),
+    "net.used.bias: missing": (("net", "used.bias"), None),
+    "net.more: unexpected": (("net", "more"), [torch.zeros(2)]),
+    "net.used.bias: expected float32 (3,), found float32 (4,)": (("net", "used.bias"), [torch.zeros(4)]),
+    "net.used.bias: expected float32 (3,), found int64 (3,)": (("net", "used.bias"), [torch.zeros(3).long()]),
+    "net.used.bias: expected float32 (3,), found str": (("net", "used.bias"), ["text"]),
+    "sparse_coo float32 (3,)": (("net", "used.bias"), [torch.zeros(3).to_sparse()]),
+    "optimizer: missing": (("optimizer",), None),
+    "optimizer: expected dict, found list of 0": (("optimizer",), [[]]),
+    "optimizer.state: expected dict, found int": (MOMENTA, [3]),
+    "optimizer.state.0.momentum_buffer: expected float32 (3, 2), found float32 (2, 3)": (
+        (*MOMENTA, 0, "momentum_buffer"), [torch.zeros(2, 3)]
+    ),
+    "optimizer.state.0.momentum_buffer: missing": ((*MOMENTA, 0, "momentum_buffer"), None),
+    "optimizer.state.9: unexpected": ((*MOMENTA, 9), [{}]),
+    "optimizer.param_groups: expected list of 1, found list of 2": (("optimizer", "param_groups"), [[{}, {}]]),
+    "optimizer.param_groups.0.lr: expected float, found str": (("optimizer", "param_groups", 0, "lr"), ["0.1"]),
+    "schedule.last_epoch: missing": (("schedule", "last_epoch"), None),
+    "schedule.last_epoch: expected int, found float": (("schedule", "last_epoch"), [0.5]),
+    "schedule.step: unexpected": (("schedule", "step"), [5]),
+    "banks: unexpected": (("banks",), [{}]),
+    "step: expected a whole number from 0 to 20, found 21": (("step",), [21]),
+    "step: expected a whole number from 0 to 20, found -1": (("step",), [-1]),
+    "step: expected a whole number from 0 to 20, found 2.0": (("step",), [2.0]),
+    "step: expected a whole number from 0 to 20, found True": (("step",), [True]),
+    "step: expected a whole number from 0 to 20, found tensor(2)": (("step",), [torch.tensor(2)]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("message", DAMAGES)
+def test_a_state_of_other_parts_kinds_or_shapes_is_refused_and_nothing_of_it_taken_over(tmp_path, message):
+    _, checkpoint = stopped_checkpoint(tmp_path)
+    (*path, name), value = DAMAGES[message]
+    place = checkpoint
+    for key in path:
+        place = place[key]
+    if value is None:
+        del place[name]
+    else:
+        place[name] = value[0]
+    training = Training(seed=1)
+    before = deepcopy(training.state())
+    with pytest.raises(UserError) as raised:
+        restore_checkpoint(training, checkpoint, folder=tmp_path, num_steps=20)
+    summary, line = str(raised.value).split("\n")
+    assert summary.startswith(f"--resume: {tmp_path / 'last.ckpt'} is not the state of such a run")
+    assert line.strip().endswith(message)
+    assert_same(training.state(), before)
+
+
+def test_everything_that_is_wrong_with_a_state_is_named_at_once(tmp_path):
+    with pytest.raises(UserError, match=r"\(4\):\n  net: missing\n  optimizer: missing\n  schedule: missing\n  step: "):
+        restore_checkpoint(Training(), {"step": "12", "settings": SETTINGS}, folder=tmp_path, num_steps=20)
+
+
 # -- the folder --------------------------------------------------------------------------------------------------------
 
 
@@ -135,20 +249,62 @@ def test_a_folder_that_cannot_be_created_is_the_users_mistake(tmp_path, name):
 # -- the record of settings --------------------------------------------------------------------------------------------
 
 
-def test_a_folder_is_claimed_once_and_again_with_the_same_settings_only(tmp_path):
-    record = tmp_path / "settings.json"
-    for _ in range(2):
-        claim_folder(record, {"scales": [0.5, 1.0], "thr": 0.22}, refusal="made otherwise")
-    with pytest.raises(UserError, match=r"made otherwise \(1\):\n  thr: 0.22 then, 0.5 now"):
-        claim_folder(record, {"scales": [0.5, 1.0], "thr": 0.5}, refusal="made otherwise")
+SCALES = {"scales": [0.5, 1.0]}
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe\x00"])
-def test_a_damaged_record_is_named(tmp_path, content):
-    record = tmp_path / "settings.json"
+def claim(folder, settings):
+    return Claim(folder, settings, folder / "settings.json")
+
+
+@pytest.fixture
+def two(tmp_path):
+    """Two folders, empty."""
+    for name in ("cam", "crf"):
+        (tmp_path / name).mkdir()
+    return tmp_path / "cam", tmp_path / "crf"
+
+
+def test_folders_are_claimed_once_and_again_with_the_same_settings_only(two):
+    cam, crf = two
+    claim_folders([claim(cam, SCALES), claim(crf, {**SCALES, "alpha": 7.0})], advice="remove them")
+    for folder in two:
+        (folder / "a.npy").touch()
+    before = [(folder / "settings.json").read_bytes() for folder in two]
+    claim_folders([claim(cam, SCALES), claim(crf, {**SCALES, "alpha": 7.0})], advice="remove them")
+    with pytest.raises(UserError, match="made with other settings; remove them") as raised:
+        claim_folders(
+            [claim(cam, {"scales": [1.0]}), claim(crf, {"scales": [1.0], "alpha": 4.0})], advice="remove them"
+        )
+    assert [line.strip() for line in str(raised.value).split("\n")[1:]] == [
+        f"{cam}: scales: [0.5, 1.0] then, [1.0] now",
+        f"{crf}: scales: [0.5, 1.0] then, [1.0] now",
+        f"{crf}: alpha: 7.0 then, 4.0 now",
+    ]
+    assert [(folder / "settings.json").read_bytes() for folder in two] == before
+
+
+@pytest.mark.parametrize("name", ["a.npy", "a.png"])
+def test_a_folder_of_files_made_with_unknown_settings_is_refused_before_any_is_claimed(two, name):
+    cam, crf = two
+    (crf / name).touch()
+    with pytest.raises(UserError) as raised:
+        claim_folders([claim(cam, SCALES), claim(crf, SCALES)], advice="remove them")
+    assert f"{crf}: holds files made with unknown settings" in str(raised.value)
+    assert not list(cam.iterdir()) and [path.name for path in crf.iterdir()] == [name]
+
+
+def test_a_folder_that_holds_other_things_is_claimed(two):
+    (two[0] / "notes.txt").touch()
+    claim_folders([claim(two[0], SCALES)], advice="remove them")
+    assert json.loads((two[0] / "settings.json").read_text()) == SCALES
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe\x00", b"[" * 100_000])
+def test_a_damaged_record_is_named(two, content):
+    record = two[0] / "settings.json"
     record.write_bytes(content)
     with pytest.raises(UserError, match=r"settings\.json: "):
-        claim_folder(record, {"thr": 0.22}, refusal="made otherwise")
+        claim_folders([claim(two[0], SCALES)], advice="remove them")
     assert record.read_bytes() == content
 
 
@@ -173,6 +329,21 @@ def test_a_folder_is_held_by_one_process_until_that_is_killed_whatever_its_forks
         first.kill()
         first.wait()
         subprocess.run([sys.executable, "-c", HOLD, tmp_path], check=True)
+
+
+def test_a_process_may_hold_a_folder_again_that_another_name_leads_to_and_one_that_is_not_there_yet(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path)
+    script = f"{HOLD}; hold_folder(Path(sys.argv[1]) / 'link', '--x'); hold_folder(Path(sys.argv[1]) / 'none', '--x')"
+    subprocess.run([sys.executable, "-c", script, tmp_path], check=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["link"]
+
+
+def test_a_runs_folder_is_held_from_its_creation_on(tmp_path):
+    with holder(tmp_path) as first:
+        with pytest.raises(UserError, match=r"--x .*: another run is writing into it"):
+            make_folder(tmp_path, SETTINGS, flag="--x")
+        first.kill()
+    assert not (tmp_path / "args.json").exists()
 
 
 def test_a_lock_leaves_nothing_behind(tmp_path):

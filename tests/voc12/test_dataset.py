@@ -1,5 +1,6 @@
 """Training images: what is refused before training, and that a sample depends on (seed, epoch, index) alone."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from tool.cli import UserError
-from voc12.dataset import EpochSampler, TrainingSet, check_images, check_training_files, load_rgb
+from voc12.dataset import EpochSampler, TrainingSet, check_images, check_training_files, image_problems, load_rgb
 from voc12.transforms import TrainingAugmentation
 
 SIZE = (40, 30)
@@ -65,11 +66,12 @@ def damage(path: Path, how: str) -> None:
         "cut": content[:-100],
         "cut to its header": content[:20],
         "text": b"<html>not found</html>",
+        "a program": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 40 30\n%%EndComments\nshowpage\n",
     }
     path.write_bytes(damaged[how])
 
 
-@pytest.mark.parametrize("how", ["empty", "cut", "cut to its header", "text"])
+@pytest.mark.parametrize("how", ["empty", "cut", "cut to its header", "text", "a program"])
 def test_a_damaged_image_is_refused_by_name_when_read_and_when_checked(data, how):
     path = data["image_root"] / f"{IDS[2]}.jpg"
     damage(path, how)
@@ -82,6 +84,26 @@ def test_a_damaged_image_is_refused_by_name_when_read_and_when_checked(data, how
         lines = str(error.value).split("\n")[1:]
         assert len(lines) == 1
         assert str(path) in lines[0]
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_an_image_that_is_no_file_is_refused_at_once(data, make):
+    path = data["image_root"] / "odd.jpg"
+    make(path)
+    with pytest.raises(UserError, match=r"odd\.jpg: expected an image, found a (pipe|folder)"):
+        check_images(["odd"], data["image_root"])
+
+
+def test_damage_amid_the_pixels_is_found_by_decoding_alone(data):
+    image, saliency = data["image_root"] / f"{IDS[0]}.jpg", data["saliency_root"] / f"{IDS[0]}.png"
+    assert image_problems(image, saliency, decode=True) == []
+    for path in (image, saliency):
+        content = path.read_bytes()
+        middle = len(content) * 2 // 3
+        path.write_bytes(content[:middle] + b"\xff\x02" + content[middle + 2 :])
+    assert image_problems(image, saliency) == []
+    found = image_problems(image, saliency, decode=True)
+    assert [line.split(": ")[0] for line in found] == [str(image), str(saliency)]
 
 
 # -- the check before training -----------------------------------------------------------------------------------------

@@ -1,5 +1,7 @@
 """Labels: what a file of them may hold, and what VOC's annotations say."""
 
+import os
+
 import numpy as np
 import pytest
 
@@ -121,7 +123,8 @@ def test_every_faulty_annotation_is_reported_and_the_others_still_give_labels(tm
     (tmp_path / "cut.xml").write_text("<annotation><object><name>person</na")
     (tmp_path / "empty.xml").write_bytes(b"")
     (tmp_path / "encoding.xml").write_text('<?xml version="1.0" encoding="no-such"?><annotation/>')
-    faulty = ["missing", "unknown", "nothing", "cut", "empty", "encoding"]
+    os.mkfifo(tmp_path / "pipe.xml")
+    faulty = ["missing", "unknown", "nothing", "cut", "empty", "encoding", "pipe"]
     labels, problems = labels_from_annotations(tmp_path, ["fine", *faulty])
     assert list(labels) == ["fine"]
     for problem, identifier in zip(problems, faulty, strict=True):

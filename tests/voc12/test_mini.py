@@ -268,6 +268,31 @@ def test_a_data_set_with_the_same_settings_is_left_as_it_is(tmp_path):
     assert contents(voc) == before
 
 
+def test_a_data_set_that_lost_or_changed_files_is_refused_with_their_names(tmp_path):
+    settings = {"seed": 1, "train": 1, "train_aug": 2, "val": 1, "test": 1, "size": 32}
+    voc = generate(tmp_path, **settings)
+    (voc / "saliency" / f"{image_id(0)}.png").unlink()
+    with open(voc / "Annotations" / f"{image_id(1)}.xml", "a") as file:
+        file.write("<!-- mine -->")
+    before = contents(voc)
+    result = run_mini(tmp_path, **settings)
+    assert result.returncode == 2
+    lines = result.stderr.splitlines()
+    assert lines[0].startswith("error: --out ") and "missing or changed; remove it" in lines[0]
+    assert lines[1:] == [f"  Annotations/{image_id(1)}.xml", f"  saliency/{image_id(0)}.png"]
+    assert contents(voc) == before
+
+
+def test_two_runs_at_once_take_turns(tmp_path):
+    settings = {**SETTINGS, "size": 32}
+    pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    runs = [subprocess.Popen(command(tmp_path, settings), cwd=ROOT, **pipe) for _ in range(2)]
+    outputs = [process.communicate() for process in runs]
+    assert [process.returncode for process in runs] == [0, 0], outputs
+    assert sorted("as it is" in output for output, _ in outputs) == [False, True]
+    assert [path.name for path in tmp_path.iterdir()] == ["VOC2012"]
+
+
 def test_an_empty_folder_is_filled(tmp_path):
     (tmp_path / "VOC2012").mkdir()
     assert (generate(tmp_path, train=1, train_aug=1, val=1, test=1, size=32) / "mini.json").exists()
@@ -287,6 +312,7 @@ def test_a_killed_run_leaves_no_data_set_and_the_next_one_is_whole(tmp_path):
     assert not (tmp_path / "VOC2012").exists()
     voc = generate(tmp_path, train=1, train_aug=2, val=1, test=1, size=32)
     assert len(list((voc / "JPEGImages").iterdir())) == 4
+    assert [path.name for path in tmp_path.iterdir()] == ["VOC2012"]  # nothing is left of the killed run
 
 
 # -- mistakes ----------------------------------------------------------------------------------------------------------
@@ -297,6 +323,8 @@ def test_a_killed_run_leaves_no_data_set_and_the_next_one_is_whole(tmp_path):
     [
         ({"train": 9, "train_aug": 8}, "--train 9"),
         ({"size": 31}, "--size 31"),
+        ({"size": 1025}, "--size 1025"),
+        ({"val": 10**6}, "--train_aug, --val, --test: expected at most 1000000 images together, got 1000500"),
         ({"seed": -1}, "--seed -1"),
         ({"seed": 2**32}, f"--seed {2**32}"),
     ],

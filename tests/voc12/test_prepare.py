@@ -55,7 +55,7 @@ def kit(tmp_path) -> Path:
     return root
 
 
-def prepare(root: Path, out: Path, saliency_root: Path | None = None) -> subprocess.CompletedProcess:
+def prepare(root: Path, out: Path, saliency_root: Path | str | None = None) -> subprocess.CompletedProcess:
     arguments = ["--voc12_root", str(root), "--out", str(out)]
     if saliency_root is not None:
         arguments += ["--saliency_root", str(saliency_root)]
@@ -115,6 +115,9 @@ def test_every_fault_is_reported_and_earlier_files_stay_as_they_were(kit, tmp_pa
     (kit / "JPEGImages" / "x1.jpg").unlink()
     image = kit / "JPEGImages" / "v.jpg"
     image.write_bytes(image.read_bytes()[:-4])
+    image = kit / "JPEGImages" / "a.jpg"
+    header, mark, pixels = image.read_bytes().rpartition(b"\xff\xda")
+    image.write_bytes(header + mark + pixels[:12] + b"\xff\x02" + pixels[14:])  # header and end stay as they are
     Image.new("P", (9, 12)).save(kit / "SegmentationClassAug" / "a.png")
     above = np.zeros(SIZE[::-1], np.uint8)
     above[0, :2] = 21, 254
@@ -124,6 +127,11 @@ def test_every_fault_is_reported_and_earlier_files_stay_as_they_were(kit, tmp_pa
     (kit / "saliency" / "é.png").unlink()
     (kit / "saliency" / "v.png").unlink()  # not needed: no stage trains on val
     (kit / "Annotations" / "é.xml").unlink()
+    (kit / "SegmentationClassAug" / "b c.png").unlink()
+    (kit / "SegmentationClassAug" / "b c.png").symlink_to("nowhere.png")
+    for path in (kit / "SegmentationClassAug" / "é.png", kit / "SegmentationClass" / "v.png"):
+        path.unlink()
+        os.mkfifo(path)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "train.txt").write_text("earlier\n")
 
@@ -135,7 +143,11 @@ def test_every_fault_is_reported_and_earlier_files_stay_as_they_were(kit, tmp_pa
     expected = [
         ("JPEGImages/x1.jpg", "no such file"),
         ("JPEGImages/v.jpg", "truncated"),
+        ("JPEGImages/a.jpg", "damaged"),
+        ("SegmentationClassAug/é.png", "a pipe"),
+        ("SegmentationClass/v.png", "a pipe"),
         ("SegmentationClassAug/a.png", "9 x 12"),
+        ("SegmentationClassAug/b c.png", "No such file"),
         ("SegmentationClass/a.png", "21, 254"),
         ("SegmentationClass/b c.png", ""),
         ("saliency/b c.png", "6 x 9"),
@@ -146,6 +158,15 @@ def test_every_fault_is_reported_and_earlier_files_stay_as_they_were(kit, tmp_pa
         assert any(path in problem and fault in problem for problem in problems), path
     assert len(problems) == len(expected)
     assert {path.name: path.read_text() for path in (tmp_path / "out").iterdir()} == {"train.txt": "earlier\n"}
+
+
+def test_without_any_image_to_train_on_nothing_is_written(kit, tmp_path):
+    for identifier in TRAIN + EXTRA:
+        (kit / "SegmentationClassAug" / f"{identifier}.png").unlink()
+    result = prepare(kit, tmp_path / "out")
+    assert result.returncode == 2
+    assert "nothing to train on, every id of SegmentationClassAug is in val.txt too" in result.stderr
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_a_data_set_that_brings_its_labels_is_told_so(kit, tmp_path):
@@ -169,11 +190,14 @@ def test_a_folder_that_is_no_kit_is_refused_with_all_it_lacks(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("flag", ["--voc12_root", "--saliency_root", "--out"])
-def test_a_path_that_is_no_folder_is_refused_with_its_flag(kit, tmp_path, flag):
+@pytest.mark.parametrize(
+    ("flag", "path"),
+    [("--voc12_root", "file"), ("--saliency_root", "file"), ("--saliency_root", ""), ("--out", "x" * 4000)],
+)
+def test_a_path_that_is_no_folder_is_refused_with_its_flag(kit, tmp_path, flag, path):
     (tmp_path / "file").write_bytes(b"")
     paths = {"--voc12_root": kit, "--saliency_root": kit / "saliency", "--out": tmp_path / "out"}
-    paths[flag] = tmp_path / "file"
+    paths[flag] = path and tmp_path / path
     result = prepare(paths["--voc12_root"], paths["--out"], paths["--saliency_root"])
     assert result.returncode == 2
     assert flag in result.stderr

@@ -1,0 +1,34 @@
+"""Processes of a command that was started in a session of its own, found through /proc."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds the processes through /proc")
+
+
+def living(group: int) -> list[str]:
+    """The command lines of the group's processes that run, which those do not that only wait to be reaped."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            state, _, of_group = (process / "stat").read_text().rpartition(")")[2].split()[:3]
+            if int(of_group) == group and state != "Z":
+                found.append((process / "cmdline").read_text().replace("\0", " "))
+        except (FileNotFoundError, ProcessLookupError):  # it ended while it was looked at
+            continue
+    return found
+
+
+def workers(group: int) -> int:
+    """How many processes of pools run in the group."""
+    return sum("spawn_main" in line for line in living(group))
+
+
+def assert_all_end(group: int, seconds: float = 10) -> None:
+    """All of the group's processes end by themselves."""
+    deadline = time.monotonic() + seconds
+    while there := living(group):
+        assert time.monotonic() < deadline, there
+        time.sleep(0.05)

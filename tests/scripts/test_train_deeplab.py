@@ -1,0 +1,71 @@
+"""Stage 3's training goes on only from its own state, on its own list, and alone."""
+
+import shutil
+
+import pytest
+import torch
+
+from tests.scripts.conftest import assert_refused, assert_succeeded, contents, load, run, run_all
+from tests.scripts.test_segmentation import QUICK_TRAINING, TRAIN, settings
+from tool.run import hold_folder
+
+TWO_STEPS = {"TRAIN_ITERATION": 2, "TRAIN_SAVE_EVERY": 1, "DATA_WORKERS": 0}
+
+
+def forget_momenta(folder):
+    state = load(folder / "last.ckpt")
+    for momentum in state["optimizer"]["state"].values():
+        momentum["momentum_buffer"] = momentum["momentum_buffer"][..., None]
+    torch.save(state, folder / "last.ckpt")
+
+
+@pytest.fixture(scope="module")
+def continued(data, tmp_path_factory):
+    """What became of a finished run that is gone on with in several ways; its folder, and what that held before."""
+    root = data.root / "VOC2012"
+    voc = {"DATA_ROOT": root, "DATA_LISTS": data.root, "DATA_PSEUDO_GT": root / "SegmentationClassAug"}
+    first = tmp_path_factory.mktemp("first")
+    assert_succeeded(run(TRAIN, settings(QUICK_TRAINING, TWO_STEPS, voc, {"EXP_ROOT": first})))
+    lists = tmp_path_factory.mktemp("lists")
+    for name, ids in {"same": data.ids, "turned": data.ids[::-1]}.items():
+        (lists / name).mkdir()
+        (lists / name / "train_aug.txt").write_text("\n".join(ids))
+
+    def job(changes, prepare=lambda folder: None):
+        exp_root = tmp_path_factory.mktemp("continued")
+        shutil.copytree(first / "run", exp_root / "run")
+        prepare(exp_root / "run")
+        before = contents(exp_root)
+        keys = settings(QUICK_TRAINING, TWO_STEPS, voc, {"EXP_ROOT": exp_root}, changes)
+        return lambda: (run(TRAIN, {**keys, "--resume": ()}), exp_root / "run", before)
+
+    return run_all(
+        {
+            "list moved": job({"DATA_LISTS": lists / "same"}),
+            "another order": job({"DATA_LISTS": lists / "turned"}),
+            "damaged": job({}, forget_momenta),
+            "a second run": job({}, lambda folder: hold_folder(folder, "")),
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "messages"),
+    [
+        ("another order", ["other settings", "the ids of DATA_LISTS (sha256): ", "(1)"]),
+        ("damaged", ["run/last.ckpt is not the state of such a run", "optimizer.state.0.momentum_buffer: expected"]),
+        ("a second run", ["EXP_ROOT ", "run: another run is writing into it"]),
+    ],
+)
+def test_a_run_goes_on_only_from_its_own_state_with_its_own_data_and_alone(continued, name, messages):
+    done, folder, before = continued[name]
+    assert_refused(done, *messages)
+    assert contents(folder.parent) == before
+
+
+def test_a_list_of_the_same_content_may_lie_elsewhere(continued):
+    done, folder, before = continued["list moved"]
+    assert_succeeded(done)
+    after = contents(folder.parent)
+    for name in ("run/last.ckpt", "run/args.json"):
+        assert (after[name] == before[name]) == (name == "run/last.ckpt")

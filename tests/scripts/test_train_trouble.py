@@ -1,0 +1,141 @@
+"""Stage 1's training notices changed data, damaged state, a second run, a full disk and weights that are no numbers."""
+
+import shutil
+import subprocess
+import sys
+from copy import deepcopy
+
+import pytest
+import torch
+
+from tests.scripts.conftest import (
+    ROOT,
+    STEPS,
+    STEPS_OF_RUN,
+    TINY,
+    assert_refused,
+    assert_succeeded,
+    command,
+    contents,
+    environment,
+    load,
+    run,
+    run_all,
+    run_until_killed,
+)
+from tool.run import hold_folder
+from voc12.labels import load_labels, save_labels
+
+RESUME = {"--resume": ()}
+
+
+def damage(change):
+    """What changes the state in a run's last.ckpt."""
+
+    def spoil(folder):
+        state = deepcopy(load(folder / "last.ckpt"))
+        change(state)
+        torch.save(state, folder / "last.ckpt")
+
+    return spoil
+
+
+def without_checkpoint(folder):
+    (folder / "last.ckpt").unlink()
+    hold_folder(folder, "")
+
+
+@pytest.fixture(scope="module")
+def continued(data, undisturbed, tmp_path_factory):
+    """What became of a finished run that is gone on with in several ways; its folder, and what that held before."""
+    lists = tmp_path_factory.mktemp("lists")
+    (lists / "same.txt").write_text("\n".join(data.ids))
+    (lists / "turned.txt").write_text("\n".join(reversed(data.ids)))
+    labels = load_labels(data.labels)
+    save_labels(lists / "same.npy", {**labels, "of no image": labels[data.ids[0]]})
+    save_labels(lists / "changed.npy", {**labels, data.ids[3]: 1 - labels[data.ids[3]]})
+
+    def job(changes, prepare=lambda folder: None):
+        work_dir = tmp_path_factory.mktemp("continued")
+        shutil.copytree(undisturbed, work_dir / "hsc")
+        prepare(work_dir / "hsc")
+        before = contents(work_dir)
+        flags = {**TINY, **data.for_training(), **STEPS_OF_RUN, "--work_dir": work_dir, **changes}
+        return lambda: (run("train_voc.py", flags), work_dir / "hsc", before)
+
+    return run_all(
+        {
+            "list and labels moved": job(
+                {**RESUME, "--train_list": lists / "same.txt", "--labels": lists / "same.npy"}
+            ),
+            "another order": job({**RESUME, "--train_list": lists / "turned.txt"}),
+            "another label": job({**RESUME, "--labels": lists / "changed.npy"}),
+            "images moved": job({**RESUME, "--data_root": data.copy(lists / "data").images}),
+            "no banks": job(RESUME, damage(lambda state: state.pop("criterion"))),
+            "a step too many": job(RESUME, damage(lambda state: state.update(step=STEPS + 1))),
+            "a second run": job(RESUME, lambda folder: hold_folder(folder, "")),
+            "a second run without a checkpoint yet": job({}, without_checkpoint),
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "messages"),
+    [
+        ("another order", ["other settings", "the ids of --train_list and their labels (sha256): ", "(1)"]),
+        ("another label", ["other settings", "the ids of --train_list and their labels (sha256): ", "(1)"]),
+        ("images moved", ["other settings", "--data_root: ", "(1)"]),
+        ("no banks", ["hsc/last.ckpt is not the state of such a run", "criterion: missing", "(1)"]),
+        ("a step too many", ["hsc/last.ckpt", f"step: expected a whole number from 0 to {STEPS}, found {STEPS + 1}"]),
+        ("a second run", ["hsc: another run is writing into it"]),
+        ("a second run without a checkpoint yet", ["hsc: another run is writing into it"]),
+    ],
+)
+def test_a_run_goes_on_only_from_its_own_state_with_its_own_data_and_alone(continued, name, messages):
+    done, folder, before = continued[name]
+    assert_refused(done, *messages)
+    assert contents(folder.parent) == before
+
+
+def test_a_list_and_labels_of_the_same_content_may_lie_elsewhere(continued):
+    done, folder, before = continued["list and labels moved"]
+    assert_succeeded(done)
+    after = contents(folder.parent)
+    assert after["hsc/hsc.pth"] == before["hsc/hsc.pth"]
+    assert after["hsc/last.ckpt"] == before["hsc/last.ckpt"]
+
+
+LIMIT = """
+import os, resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (5_000_000, resource.RLIM_INFINITY))
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+def test_a_full_disk_is_named_and_the_run_goes_on_when_there_is_space(data, undisturbed, tmp_path):
+    flags = {**TINY, **data.for_training(), **STEPS_OF_RUN, "--work_dir": tmp_path, **RESUME}
+    folder = tmp_path / "hsc"
+    last = folder / "last.ckpt"
+    run_until_killed("train_voc.py", flags, kill_when=last.exists)
+    before = last.read_bytes()
+    assert len(before) > 5_000_000
+    done = subprocess.run(
+        [sys.executable, "-c", LIMIT, *command("train_voc.py", flags)],
+        cwd=ROOT,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert_refused(done, f"error: {last}: cannot be written: File too large")
+    assert last.read_bytes() == before
+    assert not list(folder.glob(".*"))
+    assert_succeeded(run("train_voc.py", flags))
+    assert (folder / "hsc.pth").read_bytes() == (undisturbed / "hsc.pth").read_bytes()
+
+
+def test_weights_that_a_finite_loss_made_infinite_are_not_saved(data, tmp_path):
+    changes = {"--lr": 1e20, "--wt_dec": 1e30, "--max_iters": 1, "--work_dir": tmp_path}
+    done = run("train_voc.py", {**TINY, **data.for_training(), **changes})
+    assert_refused(done, "hsc/last.ckpt: not written, as model.", "values that are not finite", "learning rate")
+    assert not list((tmp_path / "hsc").glob("*.pth")) and not (tmp_path / "hsc" / "last.ckpt").exists()
