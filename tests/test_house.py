@@ -1,6 +1,7 @@
 """The structure of the code: imports run one way, methods stay apart, files fit in the head."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,12 @@ def test_methods_never_import_each_other():
 def test_no_file_is_longer_than_400_lines():
     long = {path.name: n for path in SOURCES if (n := len(path.read_text().splitlines())) > 400}
     assert not long
+
+
+def test_every_package_is_installed():
+    listed = re.search(r"packages = \[(.*?)\]", (ROOT / "pyproject.toml").read_text(), re.DOTALL)[1]
+    folders = {file.parent.relative_to(ROOT) for file in SOURCES if file.parent != ROOT}
+    assert {".".join(folder.parts) for folder in folders} == set(re.findall(r'"([\w.]+)"', listed))
 
 
 def test_nothing_is_moved_to_a_gpu_by_force():

@@ -129,7 +129,8 @@ def plain_weights(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def runs(flags, plain_weights, tmp_path_factory):
-    """The work_dirs of undisturbed runs: the default settings; two processes and more CRFs; another net and no CRF."""
+    """The work_dirs of undisturbed runs: the default settings; two processes and more CRFs; another net and no CRF; the
+    CRF by the other backend; half the precision."""
     folder = tmp_path_factory.mktemp("runs")
     aliased = {**flags, "--img_root": None, "--data_root": flags["--img_root"]}
 
@@ -145,6 +146,8 @@ def runs(flags, plain_weights, tmp_path_factory):
             "one": job("one", flags),
             "two": job("two", {**aliased, "--n_processes_per_gpu": 2, **MORE_CRF}),
             "cls": job("cls", {**flags, "--crf_t": "none", "--network": "resnet38_cls", "--weights": plain_weights}),
+            "torch": job("torch", {**flags, "--crf_backend": "torch"}),
+            "bf16": job("bf16", {**flags, "--crf_t": "none", "--amp": "bf16"}),
         }
     )
 
@@ -175,6 +178,23 @@ def test_the_plain_classifier_gives_seeds_of_its_own_and_no_crf_where_none_is_as
     one, other = (load_cam(runs[name] / "cam_npy" / f"{data.ids[0]}.npy") for name in ("one", "cls"))
     assert list(one) == list(other)
     assert any(not np.allclose(one[index], other[index]) for index in one)
+
+
+def test_either_crf_backend_gives_the_same_seeds(runs, data):
+    for image_id in data.ids:
+        one, other = (runs[name] / "crf" / "crf_8_7" / f"{image_id}.npy" for name in ("one", "torch"))
+        for label, scores in load_crf(one).items():
+            np.testing.assert_allclose(load_crf(other)[label], scores, rtol=0, atol=1e-3)
+
+
+def test_half_the_precision_gives_nearly_the_same_cams_and_is_another_setting(runs, flags, data):
+    differences = []
+    for image_id in data.ids:
+        one, other = (load_cam(runs[name] / "cam_npy" / f"{image_id}.npy") for name in ("one", "bf16"))
+        differences += [np.abs(one[index] - other[index]).mean() for index in one]
+    assert 0 < np.mean(differences) < 0.05
+    done = run(SCRIPT, {**flags, "--work_dir": runs["one"], "--amp": "bf16"})
+    assert_refused(done, f"{runs['one'] / 'cam_npy'}: amp: off then, bf16 now")
 
 
 # -- running again -----------------------------------------------------------------------------------------------------
