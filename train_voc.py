@@ -22,7 +22,7 @@ from network.backbones import BACKBONES
 from network.weights import load_weights, released_state_dict
 from tool.checkpoint import save_checkpoint
 from tool.cli import UserError, add_switch, positive, require_folder, run_script
-from tool.device import resolve_device
+from tool.device import AMP_TYPES, resolve_device
 from tool.log import RunLog
 from tool.run import find_checkpoint, hold_folder, make_folder, restore_checkpoint
 from voc12.dataset import EpochSampler, TrainingSet, check_training_files
@@ -72,6 +72,7 @@ def parse_arguments() -> argparse.Namespace:
     run.add_argument("--work_dir", default="./exps", help="runs go to <work_dir>/<session>/ (%(default)s)")
     run.add_argument("--seed", type=int, default=0, help="of weights, order and augmentation (%(default)s)")
     run.add_argument("--device", help="cpu, cuda or cuda:N (default: a GPU where there is one)")
+    run.add_argument("--amp", choices=AMP_TYPES, default="off", help="the network in half the precision (%(default)s)")
     run.add_argument("--save_every", type=positive, default=500, metavar="STEPS", help="checkpoint (%(default)s)")
     run.add_argument("--log_every", type=positive, default=20, metavar="STEPS", help="log line (%(default)s)")
     add_switch(run, "--resume", default=False, help="go on from <work_dir>/<session>/last.ckpt where there is one")
@@ -209,6 +210,7 @@ def main() -> None:
         weight_decay=args.wt_dec,
         max_step=len(ids) // args.batch_size * args.max_epoches,
         max_gradient=args.clip_grad,
+        amp=args.amp,
     )
     first_step, num_steps = 0, args.max_iters * args.iter_size
     if checkpoint is not None:

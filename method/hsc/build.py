@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import nn
+from torch.amp import GradScaler
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -42,13 +43,15 @@ def configure(
 
 
 class Training(NamedTuple):
-    """Everything that a step changes, and the norm that its gradient is cut to, if to any."""
+    """Everything that a step changes; the norm that its gradient is cut to, if to any, and the net's precision."""
 
     net: nn.Module
     criterion: HSCCriterion
     optimizer: Optimizer
     schedule: LRScheduler
+    scaler: GradScaler  # does nothing but with fp16, whose gradients would vanish
     max_gradient: float | None
+    amp: str  # a key of `tool.device.AMP_TYPES`
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds of it: tensors and plain values, the net under its released names."""
@@ -57,6 +60,7 @@ class Training(NamedTuple):
             "criterion": self.criterion.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
+            "scaler": self.scaler.state_dict(),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -65,6 +69,7 @@ class Training(NamedTuple):
         self.criterion.load_state_dict(state["criterion"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
+        self.scaler.load_state_dict(state["scaler"])
 
 
 def build_training(
@@ -76,15 +81,18 @@ def build_training(
     weight_decay: float,
     max_step: int,
     max_gradient: float | None = None,
+    amp: str = "off",
 ) -> Training:
     """`net` with its criterion (on the net's device) and the released optimiser.
 
     Args:
         lr: of backbone weights. momentum: **Q** 5e-4 as released, 0.9 is the sane value. max_step: steps over which
             the rate decays. max_gradient: the largest norm of a step's gradient, over all weights; None: any.
+            amp: what the net's forward pass computes in, a key of `tool.device.AMP_TYPES`.
     """
     device = next(net.parameters()).device
     groups = parameter_groups(net, head_layers=net.head_layers, lr=lr, weight_decay=weight_decay)
     optimizer = torch.optim.SGD(groups, lr=lr, momentum=momentum)
     schedule = polynomial_schedule(optimizer, max_step=max_step)
-    return Training(net, HSCCriterion(config).to(device), optimizer, schedule, max_gradient)
+    scaler = GradScaler(device.type, enabled=amp == "fp16")
+    return Training(net, HSCCriterion(config).to(device), optimizer, schedule, scaler, max_gradient, amp)

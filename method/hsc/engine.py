@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from method.hsc.build import Training
 from method.hsc.criterion import two_scales
+from tool.device import autocast
 from tool.log import RunLog
 from tool.loop import run_steps
 from tool.metric import mean_average_precision
@@ -24,16 +25,19 @@ def training_step(training: Training, *, image: Tensor, saliency: Tensor | None,
         image: (N, 3, H, W), normalised. saliency: (N, 1, H, W) in 0..1, or None for the plain classifier.
         label: (N, 20), zeros and ones.
     """
-    net, criterion, optimizer, schedule, max_gradient = training
+    net, criterion, optimizer, schedule, scaler, max_gradient, amp = training
     views = two_scales(image, saliency, criterion.config.second_view)
-    outputs = [net(view.image) for view in views]
+    with autocast(image.device, amp):
+        outputs = [net(view.image) for view in views]
     losses = criterion(outputs, views, label)
     total = torch.stack(list(losses.values())).sum()
     optimizer.zero_grad(set_to_none=True)
-    total.backward()
+    scaler.scale(total).backward()
     if max_gradient is not None:
+        scaler.unscale_(optimizer)
         nn.utils.clip_grad_norm_(net.parameters(), max_gradient)
-    optimizer.step()
+    scaler.step(optimizer)
+    scaler.update()
     schedule.step()
     # The total comes last: where a loss is not finite, the term that it came from is named first.
     return {name: loss.detach() for name, loss in {**losses, "total": total}.items()}

@@ -17,13 +17,14 @@ from tests.scripts.conftest import (
     assert_succeeded,
     command,
     contents,
+    corrupt_middle,
     environment,
     load,
     run,
     run_all,
-    run_until_killed,
 )
 from tool.run import hold_folder
+from voc12.dataset import EpochSampler
 from voc12.labels import load_labels, save_labels
 
 RESUME = {"--resume": ()}
@@ -112,25 +113,37 @@ os.execv(sys.argv[1], sys.argv[1:])
 """
 
 
-def test_a_full_disk_is_named_and_the_run_goes_on_when_there_is_space(data, undisturbed, tmp_path):
-    flags = {**TINY, **data.for_training(), **STEPS_OF_RUN, "--work_dir": tmp_path, **RESUME}
-    folder = tmp_path / "hsc"
-    last = folder / "last.ckpt"
-    run_until_killed("train_voc.py", flags, kill_when=last.exists)
-    before = last.read_bytes()
-    assert len(before) > 5_000_000
+@pytest.fixture
+def stopped(data, tmp_path):
+    """The flags and the folder of the undisturbed run as it stands after two steps."""
+    copy = data.copy(tmp_path / "data")
+    flags = {**TINY, **copy.for_training(), **STEPS_OF_RUN, "--work_dir": tmp_path}
+    ((_, index), *_), *_ = reversed(list(EpochSampler(len(data.ids), TINY["--batch_size"], seed=0, num_steps=4)))
+    image = copy.images / f"{data.ids[index]}.jpg"  # that step 4 reads
+    whole = image.read_bytes()
+    corrupt_middle(image)
+    assert_refused(run("train_voc.py", flags), image.name)
+    image.write_bytes(whole)
+    assert load(tmp_path / "hsc" / "last.ckpt")["step"] == 2
+    return flags, tmp_path / "hsc"
+
+
+def test_a_full_disk_is_named_and_the_run_goes_on_when_there_is_space(stopped, undisturbed):
+    flags, folder = stopped
+    before = contents(folder)
+    assert (folder / "last.ckpt").stat().st_size > 5_000_000
     done = subprocess.run(
-        [sys.executable, "-c", LIMIT, *command("train_voc.py", flags)],
+        [sys.executable, "-c", LIMIT, *command("train_voc.py", {**flags, **RESUME})],
         cwd=ROOT,
         env=environment(),
         capture_output=True,
         text=True,
         timeout=300,
     )
-    assert_refused(done, f"error: {last}: cannot be written: File too large")
-    assert last.read_bytes() == before
-    assert not list(folder.glob(".*"))
-    assert_succeeded(run("train_voc.py", flags))
+    assert_refused(done, f"error: {folder / 'last.ckpt'}: cannot be written: File too large")
+    assert contents(folder)["last.ckpt"] == before["last.ckpt"]
+    assert not list(folder.glob(".*")) and not list(folder.glob("*.pth"))
+    assert_succeeded(run("train_voc.py", {**flags, **RESUME}))
     assert (folder / "hsc.pth").read_bytes() == (undisturbed / "hsc.pth").read_bytes()
 
 
