@@ -22,7 +22,9 @@ from network.backbones import BACKBONES
 from network.weights import load_weights, released_state_dict
 from tool.checkpoint import save_checkpoint
 from tool.cli import UserError, add_switch, positive, require_folder, run_script
+from tool.crf import BACKENDS, resolve_backend
 from tool.device import AMP_TYPES, resolve_device
+from tool.distributed import join_processes, leave_processes, rank, world_size
 from tool.log import RunLog
 from tool.run import find_checkpoint, hold_folder, make_folder, restore_checkpoint
 from voc12.dataset import EpochSampler, TrainingSet, check_training_files
@@ -50,6 +52,7 @@ EPILOG = """examples:
   another backbone         ... --backbone mobilenet_v2 --weights mobilenet_v2.pth
   an ablation              ... --without psc --session hsc_without_psc
   go on after a stop       the same command with --resume
+  four GPUs                torchrun --nproc_per_node 4 train_voc.py ...
 """
 
 
@@ -87,10 +90,13 @@ def parse_arguments() -> argparse.Namespace:
     method.add_argument("--weights", default=RELEASED_WEIGHTS, help=".params, .pth, .ckpt, or none (%(default)s)")
     method.add_argument("--tau", type=float, default=0.5, help="salient share that makes foreground (%(default)s)")
     method.add_argument("--alpha", type=float, default=0.5, help="foreground's share in saliency (%(default)s)")
+    method.add_argument("--crf_backend", choices=BACKENDS, default="auto", help="auto: torch on a GPU, else pydensecrf")
     add_switch(method, "--from_scratch", default=False, help="train batch norm and first blocks too (False)")
 
     recipe = parser.add_argument_group("recipe")
-    recipe.add_argument("--batch_size", type=positive, default=12, help="images a step (%(default)s)")
+    recipe.add_argument(
+        "--batch_size", type=positive, default=12, help="images a step, over all processes (%(default)s)"
+    )
     recipe.add_argument("--max_iters", type=positive, default=10000, help="iterations (%(default)s)")
     recipe.add_argument("--iter_size", type=positive, default=2, help="steps an iteration, each its own (%(default)s)")
     recipe.add_argument("--max_epoches", type=positive, default=15, help="epochs the rate decays over (%(default)s)")
@@ -168,7 +174,7 @@ def settings_of(args: argparse.Namespace, ids: list[str], labels: dict) -> dict:
 def make_loader(
     args: argparse.Namespace, ids: list[str], labels: dict, *, steps: range, pin_memory: bool
 ) -> DataLoader:
-    """The batches of `steps`, the same whatever was run before and however many processes read."""
+    """This process's share of the batches of `steps`, the same whatever was run before and however many read."""
     dataset = TrainingSet(
         ids,
         image_root=args.data_root,
@@ -177,7 +183,15 @@ def make_loader(
         augmentation=TrainingAugmentation(crop_size=args.crop_size, resize=tuple(args.resize_size)),
         seed=args.seed,
     )
-    sampler = EpochSampler(len(ids), args.batch_size, seed=args.seed, start_step=steps.start, num_steps=len(steps))
+    sampler = EpochSampler(
+        len(ids),
+        args.batch_size,
+        seed=args.seed,
+        start_step=steps.start,
+        num_steps=len(steps),
+        rank=rank(),
+        world_size=world_size(),
+    )
     workers = min(args.num_workers, os.cpu_count() or 1)
     return DataLoader(dataset, batch_sampler=sampler, num_workers=workers, pin_memory=pin_memory)
 
@@ -185,12 +199,15 @@ def make_loader(
 def main() -> None:
     args = parse_arguments()
     check_arguments(args)
-    device = resolve_device(args.device)
+    device = join_processes(resolve_device(args.device))
     folder = Path(args.work_dir) / args.session
     ids, labels = read_data(args)
     val_ids = read_validation(args, labels) if args.eval else []
     settings = settings_of(args, ids, labels)
-    hold_folder(folder, "--work_dir")
+    crf_backend = resolve_backend(args.crf_backend, device)
+    is_first = rank() == 0  # the others write nothing
+    if is_first:
+        hold_folder(folder, "--work_dir")
     checkpoint = find_checkpoint(folder, resume=args.resume, settings=settings, name_flag="--session")
 
     torch.manual_seed(args.seed)
@@ -200,6 +217,7 @@ def main() -> None:
         overlap=args.tau,
         foreground_share=args.alpha,
         second_view=args.view2_size,
+        crf_backend=crf_backend,
     )
     net = build_network(config.network, backbone=args.backbone, width=args.width, frozen=not args.from_scratch)
     training = build_training(
@@ -218,10 +236,17 @@ def main() -> None:
         origin = "resumed"
     else:
         origin = "random weights" if args.weights == "none" else load_weights(net, args.weights)
-    make_folder(folder, vars(args), flag="--work_dir")
+    log = None
+    if is_first:
+        make_folder(folder, vars(args), flag="--work_dir")
+        log = RunLog(folder, first_step=first_step)
+        where = f"{world_size()} x {device.type}"
+        log.line(f"{args.method}: {origin}; step {first_step} of {num_steps}, {len(ids)} images, on {where}")
 
-    log = RunLog(folder, first_step=first_step)
-    log.line(f"{args.method}: {origin}; step {first_step} of {num_steps}, {len(ids)} images, on {device}")
+    def save(step: int) -> None:
+        if is_first:
+            save_checkpoint(folder / "last.ckpt", {**training.state(), "step": step, "settings": settings})
+
     steps = range(first_step, num_steps)
     train(
         training,
@@ -231,11 +256,12 @@ def main() -> None:
         seed=args.seed,
         log=log,
         log_every=args.log_every,
-        save=lambda step: save_checkpoint(
-            folder / "last.ckpt", {**training.state(), "step": step, "settings": settings}
-        ),
+        save=save,
         save_due=lambda step: step % args.save_every == 0,
     )
+    leave_processes()
+    if log is None:
+        return
     weights = folder / f"{args.session}.pth"
     save_checkpoint(weights, released_state_dict(net))
     log.line(f"weights: {weights}")

@@ -1,9 +1,10 @@
 """Several processes that train one net on one global batch: torchrun starts them, and here each finds its place."""
 
 import os
+from collections.abc import Iterable
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor, distributed, nn
 
 
 def join_processes(device: torch.device) -> torch.device:
@@ -37,6 +38,44 @@ def rank() -> int:
 
 def world_size() -> int:
     return distributed.get_world_size() if distributed.is_initialized() else 1
+
+
+def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Replace the gradients of `parameters` by their means over the processes, in one exchange.
+
+    For a net that a step runs more than once, or with parameters that get no gradient: DistributedDataParallel takes
+    neither. Which parameters have one must be the same in all processes.
+    """
+    if world_size() == 1:
+        return
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    together = sum_over_processes(torch.cat([gradient.flatten() for gradient in gradients])) / world_size()
+    parts = together.split([gradient.numel() for gradient in gradients])
+    for gradient, part in zip(gradients, parts, strict=True):
+        gradient.copy_(part.view_as(gradient))
+
+
+def share_norms(net: nn.Module) -> None:
+    """Let the batch norms of `net`, in place, share their statistics over the processes; on GPUs only."""
+    if world_size() > 1 and next(net.parameters()).is_cuda:
+        nn.SyncBatchNorm.convert_sync_batchnorm(net)
+
+
+def gather_images(values: Tensor, dim: int) -> Tensor:
+    """`values` of all processes, one after the other along `dim`, which is as long in each.
+
+    Gradient passes to this process's own part, times the number of processes: the mean over them
+    (`average_gradients`) is then the gradient of a loss that each computes from all.
+    """
+    if world_size() == 1:
+        return values
+    parts = [torch.empty_like(values) for _ in range(world_size())]
+    distributed.all_gather(parts, values.detach().contiguous())
+    own = values.view_as(values)
+    if own.requires_grad:
+        own.register_hook(lambda gradient: gradient * world_size())
+    parts[rank()] = own
+    return torch.cat(parts, dim)
 
 
 def sum_over_processes(value: Tensor) -> Tensor:

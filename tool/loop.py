@@ -1,6 +1,7 @@
 """The loop of every training run: steps seeded and counted, losses watched and logged, state saved."""
 
 import re
+import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,19 +15,23 @@ from tool.distributed import rank, world_size
 from tool.log import LossHistory, RunLog
 from tool.randomness import seed_step
 
+# What a loader meets that fetches a batch from a process which has just died.
+LOST_CONNECTION = (EOFError, ConnectionResetError, ConnectionRefusedError)
+
 
 @contextmanager
 def reported_loader_death() -> Iterator[None]:
     """Make of the death of a loader process, which torch may report at any point of the block, a `UserError`."""
     try:
         yield
-    except RuntimeError as error:
+    except (RuntimeError, *LOST_CONNECTION) as error:
         death = re.search(r"DataLoader worker \(pid[\d, (s)]+\) ([^.\n]+)", str(error))
-        if death is None:
+        if death is None and isinstance(error, RuntimeError):
             raise
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would raise anew, for other processes that end
         raise UserError(
-            f"a loader process {death[1]}; if memory is short, take fewer of them (--num_workers, or DATA_WORKERS in"
-            " stage 3); --resume goes on from the last checkpoint"
+            f"a loader process {death[1] if death else 'died'}; if memory is short, take fewer of them (--num_workers,"
+            " or DATA_WORKERS in stage 3); --resume goes on from the last checkpoint"
         ) from None
 
 

@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from method.hsc.config import METHODS, HSCConfig
 from method.hsc.criterion import HSCCriterion
 from network.weights import load_released_state_dict, released_state_dict
+from tool.distributed import share_norms
 from tool.optim import parameter_groups, polynomial_schedule
 
 ABLATIONS = ("rsc", "csc", "psc", "bank", "cross")
@@ -24,12 +25,14 @@ def configure(
     overlap: float,
     foreground_share: float,
     second_view: int,
+    crf_backend: str,
 ) -> HSCConfig:
     """The config of `method` with the paper's ablation switches and the command line's numbers applied.
 
     Args:
         method: a key of `METHODS`. without: some of `ABLATIONS`.
         overlap: tau. foreground_share: alpha. second_view: side of view 2 in pixels, where the method has one.
+        crf_backend: of the pseudo labels, one of `tool.crf.BACKENDS`.
     """
     config = METHODS[method]
     return replace(
@@ -38,6 +41,7 @@ def configure(
         bank=config.bank and "bank" not in without,
         cross=config.cross and "cross" not in without,
         second_view=second_view if config.second_view is not None else None,
+        crf_backend=crf_backend,
         saliency=replace(config.saliency, overlap=overlap, foreground_share=foreground_share),
     )
 
@@ -95,4 +99,6 @@ def build_training(
     optimizer = torch.optim.SGD(groups, lr=lr, momentum=momentum)
     schedule = polynomial_schedule(optimizer, max_step=max_step)
     scaler = GradScaler(device.type, enabled=amp == "fp16")
+    if not net.frozen:
+        share_norms(net)
     return Training(net, HSCCriterion(config).to(device), optimizer, schedule, scaler, max_gradient, amp)

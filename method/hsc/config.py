@@ -65,6 +65,7 @@ class HSCConfig:
     bank: bool = True  # momentum prototypes
     cross: bool = True  # cross-view prototypes and pseudo labels
     second_view: int | None = 128  # side of view 2 in pixels; None trains on one view
+    crf_backend: str = "auto"  # of the pseudo labels, one of `tool.crf.BACKENDS`
     saliency: SaliencyConfig = field(default_factory=SaliencyConfig)
     contrast: ContrastConfig = field(default_factory=ContrastConfig)
     consistency: ConsistencyConfig = field(default_factory=ConsistencyConfig)

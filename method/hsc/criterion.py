@@ -12,6 +12,7 @@ from method.hsc.loss import consistency_losses, min_pool_loss, resize, saliency_
 from method.hsc.prototype import PrototypeBanks
 from method.hsc.pseudo import pseudo_labels
 from network.resnet38_hsc import HSCOutput
+from tool.distributed import gather_images
 
 
 class View(NamedTuple):
@@ -116,9 +117,11 @@ class HSCCriterion(nn.Module):
         cam = normalise_cam(on_grid(cam_rv).flatten(0, 1), clamp=config.clamp_normalised_cam)
         cam[:, -1] = config.background_score
         cam = cam.unflatten(0, (2, -1))
-        pseudo = pseudo_labels(cam, label, image)
+        pseudo = pseudo_labels(cam, label, image, crf_backend=self.config.crf_backend)
         score = torch.cat([cam[:, :, :-1], 1 - cam[:, :, :-1].amax(2, keepdim=True)], dim=2)
-        return self.contrast_terms(on_grid(feat_pixel), on_grid(feat_region), cam, score, pseudo, label)
+        # Prototypes are of the whole batch, so that each process needs the others' images; only here, on view 2's grid.
+        maps = (on_grid(feat_pixel), on_grid(feat_region), cam, score, pseudo)
+        return self.contrast_terms(*(gather_images(each, dim=1) for each in maps), gather_images(label, dim=0))
 
     def contrast_terms(
         self, feat_pixel: Tensor, feat_region: Tensor, cam: Tensor, score: Tensor, pseudo: Tensor, label: Tensor

@@ -11,6 +11,7 @@ from tqdm import tqdm
 from method.hsc.build import Training
 from method.hsc.criterion import two_scales
 from tool.device import autocast
+from tool.distributed import average_gradients, sum_over_processes, world_size
 from tool.log import RunLog
 from tool.loop import run_steps
 from tool.metric import mean_average_precision
@@ -19,7 +20,7 @@ from voc12.transforms import normalise
 
 
 def training_step(training: Training, *, image: Tensor, saliency: Tensor | None, label: Tensor) -> dict[str, Tensor]:
-    """One optimiser step; the losses, detached, with their sum as `total`.
+    """One optimiser step; the losses of all processes' images, detached, with their sum as `total`.
 
     Args:
         image: (N, 3, H, W), normalised. saliency: (N, 1, H, W) in 0..1, or None for the plain classifier.
@@ -33,6 +34,7 @@ def training_step(training: Training, *, image: Tensor, saliency: Tensor | None,
     total = torch.stack(list(losses.values())).sum()
     optimizer.zero_grad(set_to_none=True)
     scaler.scale(total).backward()
+    average_gradients(net.parameters())
     if max_gradient is not None:
         scaler.unscale_(optimizer)
         nn.utils.clip_grad_norm_(net.parameters(), max_gradient)
@@ -40,7 +42,9 @@ def training_step(training: Training, *, image: Tensor, saliency: Tensor | None,
     scaler.update()
     schedule.step()
     # The total comes last: where a loss is not finite, the term that it came from is named first.
-    return {name: loss.detach() for name, loss in {**losses, "total": total}.items()}
+    names = [*losses, "total"]
+    means = sum_over_processes(torch.stack([*losses.values(), total])) / world_size()
+    return dict(zip(names, means, strict=True))
 
 
 def train(
