@@ -31,6 +31,7 @@ from tool.cam import multi_scale_cam, seed_labels
 from tool.cli import UserError, positive, raise_problems, require_folder, run_script
 from tool.crf import BACKENDS, crf_devices, crf_seed, resolve_backend
 from tool.device import AMP_TYPES, autocast, resolve_device
+from tool.distributed import join_processes, leave_processes, rank, wait_for_all, world_size
 from tool.pipeline import Pool, queue_of, run_stages
 from tool.run import Claim, claim_folders, hold_folder
 from voc12.dataset import check_images, image_size, load_rgb
@@ -42,6 +43,7 @@ EPILOG = """examples:
   seeds and CRF seeds      inference.py --weights hsc.pth --infer_list voc12/train.txt --img_root VOC2012/JPEGImages
   four GPUs, two each      ... --n_gpus 4 --n_processes_per_gpu 2
   CAMs alone               ... --crf_t none
+  on several machines      torchrun --nnodes 4 --nproc_per_node 1 ... inference.py ..., each its part of the list
   the plain classifier     ... --network resnet38_cls --weights cls.pth
 """
 MAX_CRF_ITERATIONS = 1000
@@ -295,12 +297,15 @@ def main() -> None:
     devices = choose_devices(args)
     crf_backend = resolve_backend(args.crf_backend, torch.device(devices[0]))
     image_root = require_folder(args.img_root, "--img_root", "JPEGImages, <id>.jpg")
-    ids = read_ids(args.infer_list, "--infer_list")
+    join_processes(torch.device("cpu"))  # GPUs are for the processes of the pools
+    ids = read_ids(args.infer_list, "--infer_list")[rank() :: world_size()]
     labels = labels_of(ids, load_labels(args.labels), source=f"--labels {args.labels}")
     classes = {image_id: np.flatnonzero(label).tolist() for image_id, label in labels.items()}
     check_images(ids, image_root)
     load_net(args)  # a wrong checkpoint is reported here and once, not by every process
-    open_outputs(args, outputs)
+    if rank() == 0:
+        open_outputs(args, outputs)
+    wait_for_all()
 
     args.processes = len(devices)
     network = Pool(
@@ -325,6 +330,7 @@ def main() -> None:
     started = time.perf_counter()
     made = len(network.waiting)
     problems = run_stages(network, seeds, follow_up=all_seeds)
+    leave_processes()
     raise_problems("images that gave no seeds; the others are done", problems)
     seconds = time.perf_counter() - started
     print(f"{made} of {len(ids)} images inferred in {seconds:.1f} s ({made / seconds:.2f} images/s)")

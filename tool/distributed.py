@@ -21,6 +21,12 @@ def join_processes(device: torch.device) -> torch.device:
     return device
 
 
+def wait_for_all() -> None:
+    """Go on when every process has come here."""
+    if distributed.is_initialized():
+        distributed.barrier()
+
+
 def leave_processes() -> None:
     """Part from the other processes, if there are any."""
     if distributed.is_initialized():

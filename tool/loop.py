@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from multiprocessing import active_children
 
 from torch import Tensor
 from torch.optim import Optimizer
@@ -23,12 +24,18 @@ LOST_CONNECTION = (EOFError, ConnectionResetError, ConnectionRefusedError)
 def reported_loader_death() -> Iterator[None]:
     """Make of the death of a loader process, which torch may report at any point of the block, a `UserError`."""
     try:
-        yield
+        try:
+            yield
+        except LOST_CONNECTION:
+            time.sleep(1)  # torch hears of the death a little later, and says more of it, here
+            raise
     except (RuntimeError, *LOST_CONNECTION) as error:
         death = re.search(r"DataLoader worker \(pid[\d, (s)]+\) ([^.\n]+)", str(error))
         if death is None and isinstance(error, RuntimeError):
             raise
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would raise anew, for other processes that end
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would raise anew, as the others end
+        for process in active_children():
+            process.kill()
         raise UserError(
             f"a loader process {death[1] if death else 'died'}; if memory is short, take fewer of them (--num_workers,"
             " or DATA_WORKERS in stage 3); --resume goes on from the last checkpoint"

@@ -2,9 +2,11 @@
 
 import fcntl
 import os
+import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -170,6 +172,15 @@ def test_two_processes_and_more_crf_settings_give_the_same_files_and_more(runs, 
     assert {name: two[name] for name in one} == one
     settings = [[two[f"crf/crf_{t}_{alpha}/{i}.npy"] for i in data.ids] for t in (4, 8) for alpha in (4, 7)]
     assert all(one != other for index, one in enumerate(settings) for other in settings[:index])
+
+
+def test_several_machines_share_a_list_and_write_the_same_files(runs, flags, tmp_path):
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    words = launcher + command(SCRIPT, {**flags, "--work_dir": tmp_path})[1:]
+    done = subprocess.run(words, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=300)
+    assert_succeeded(done)
+    assert written(tmp_path) == written(runs["one"])
+    assert sorted(int(part) for part in re.findall(r"\d+ of (\d+) images inferred", done.stdout)) == [8, 8]
 
 
 def test_the_plain_classifier_gives_seeds_of_its_own_and_no_crf_where_none_is_asked_for(runs, data):

@@ -35,7 +35,7 @@ def train(method: str) -> dict:
         image, saliency = rnd(10 + step, BATCH, 3, 64, 64), rnd(20 + step, BATCH, 1, 64, 64).sigmoid()
         saliency = saliency[mine] if "sal" in config.terms else None
         losses.append(training_step(training, image=image[mine], saliency=saliency, label=label[mine]))
-    return {"losses": losses, "state": training.state()}
+    return {"losses": losses, "model": training.state()["model"], "banks": training.criterion.state_dict()}
 
 
 def main(folder: Path) -> None:
