@@ -23,6 +23,7 @@ from tool.cli import (
     NOTHING,
     UserError,
     add_switch,
+    cores,
     positive,
     printable,
     run_script,
@@ -49,8 +50,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the scores there too")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the curve, .png, .pdf or .svg")
     parser.add_argument("--classes", nargs="+", default=[], metavar="NAME", help="average over these (all 21)")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    parser.add_argument("--num_workers", type=positive, default=cores, help="processes (the cores, %(default)s)")
+    parser.add_argument("--num_workers", type=positive, default=cores(), help="processes (the cores, %(default)s)")
     return parser.parse_args()
 
 

@@ -9,7 +9,6 @@ size. Each folder's settings.json says what its files were made with.
 import argparse
 import functools
 import hashlib
-import os
 import re
 import time
 from collections.abc import Callable
@@ -28,7 +27,7 @@ from network.backbones import BACKBONES
 from network.weights import load_weights
 from tool.artifact import load_cam, load_crf, load_label_map, save_cam, save_crf, save_label_map
 from tool.cam import multi_scale_cam, seed_labels
-from tool.cli import UserError, positive, raise_problems, require_folder, run_script
+from tool.cli import UserError, cores, positive, raise_problems, require_folder, run_script
 from tool.crf import BACKENDS, crf_devices, crf_seed, resolve_backend
 from tool.device import AMP_TYPES, autocast, resolve_device
 from tool.distributed import join_processes, leave_processes, rank, wait_for_all, world_size
@@ -80,7 +79,7 @@ def parse_arguments() -> argparse.Namespace:
     run.add_argument("--device", help="cpu or cuda (default: cuda where there is a GPU)")
     run.add_argument("--n_gpus", type=int, help="GPUs to use; 0: the CPU (default: 1 where there is one)")
     run.add_argument("--n_processes_per_gpu", type=positive, nargs="+", default=[1], help="one for all, or one each")
-    run.add_argument("--crf_workers", type=positive, default=os.cpu_count(), help="CRF processes on a CPU (its cores)")
+    run.add_argument("--crf_workers", type=positive, default=cores(), help="CRF processes on a CPU (its cores)")
     run.add_argument("--amp", choices=AMP_TYPES, default="off", help="the network in half the precision (%(default)s)")
     return parser.parse_args()
 

@@ -8,7 +8,6 @@ Released recipe (the defaults): ResNet-38 from the ImageNet `.params`, 20,000 st
 import argparse
 import hashlib
 import math
-import os
 from pathlib import Path
 
 import torch
@@ -21,7 +20,7 @@ from network import build_network, resolve_network
 from network.backbones import BACKBONES
 from network.weights import load_weights, released_state_dict
 from tool.checkpoint import save_checkpoint
-from tool.cli import UserError, add_switch, positive, require_folder, run_script
+from tool.cli import UserError, add_switch, cores, positive, require_folder, run_script
 from tool.crf import BACKENDS, resolve_backend
 from tool.device import AMP_TYPES, resolve_device
 from tool.distributed import join_processes, leave_processes, rank, world_size
@@ -192,7 +191,7 @@ def make_loader(
         rank=rank(),
         world_size=world_size(),
     )
-    workers = min(args.num_workers, os.cpu_count() or 1)
+    workers = min(args.num_workers, cores())
     return DataLoader(dataset, batch_sampler=sampler, num_workers=workers, pin_memory=pin_memory)
 
 

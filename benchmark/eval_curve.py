@@ -7,7 +7,6 @@ the plain loop on a few of them, checks that both give the same 60 mIoUs, and pr
 """
 
 import argparse
-import os
 import tempfile
 import time
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ import cv2
 import numpy as np
 
 from tool.artifact import load_label_map, save_cam, save_label_map
-from tool.cli import positive, run_script
+from tool.cli import cores, positive, run_script
 from tool.metric import iou
 from voc12.score import CURVE, NUM_LABELS, count_list
 
@@ -76,7 +75,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Time eval.py's 60-point curve against a plain loop.")
     parser.add_argument("--images", type=positive, default=200, help="images to score (default %(default)s)")
     parser.add_argument(
-        "--num_workers", type=positive, default=os.cpu_count(), help="processes (default: the cores, %(default)s)"
+        "--num_workers", type=positive, default=cores(), help="processes (default: the cores, %(default)s)"
     )
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

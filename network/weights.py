@@ -138,6 +138,10 @@ def read_state_dict(path: str | Path, flag: str) -> dict[str, torch.Tensor]:
             if not (isinstance(name, str) and isinstance(value, torch.Tensor))
         ],
     )
+    raise_problems(
+        f"{flag} {path}: weights that are not finite (NaN or infinite); take an earlier checkpoint, or train again",
+        [name for name, value in content.items() if value.is_floating_point() and not value.isfinite().all()],
+    )
     return {name.removeprefix("module."): value for name, value in content.items()}
 
 

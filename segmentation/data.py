@@ -25,8 +25,10 @@ def check_label_maps(
     Args:
         label_key: names the folder of label maps in messages. advice: what to do about what is wrong.
 
-    Raises `UserError` with every file that is missing, damaged, of another size than its image, or of other labels.
+    Raises `UserError` with every file that is missing, damaged, of another size than its image, or of other labels, and
+    if not one pixel of all maps is labelled.
     """
+    labelled = []
 
     def check(identifier: str) -> list[str]:
         problems, shape = [], None
@@ -39,7 +41,7 @@ def check_label_maps(
         try:
             if not path.exists():
                 raise UserError(f"{path}: no such file")
-            load_label_map(path, shape=shape)
+            labelled.append((load_label_map(path, shape=shape) != IGNORE).any())
         except UserError as error:
             problems.append(str(error))
         return problems
@@ -48,6 +50,8 @@ def check_label_maps(
         f"{label_key} {label_root}: images or label maps of the list that cannot be used; {advice}",
         run_checks(check, ids, "images and label maps"),
     )
+    if not any(labelled):
+        raise UserError(f"{label_key} {label_root}: every pixel of every map is {IGNORE}, left out; expected labels")
 
 
 class InputNormalisation:

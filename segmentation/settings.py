@@ -89,7 +89,7 @@ class Config:
     DATA_WORKERS: Annotated[int, at_least(0)]
     DATA_MEAN: Annotated[tuple[float, ...], CHANNEL_MEANS]
     DATA_STD: Annotated[tuple[float, ...], CHANNEL_DEVIATIONS]
-    DATA_RANDOMCROP: Annotated[int, at_least(1)]
+    DATA_RANDOMCROP: Annotated[int, between(1, 4096)]
     DATA_RANDOMSCALE: Annotated[tuple[float, ...], BOUNDS]
     DATA_RANDOM_H: Annotated[int, between(0, 90)]  # half of OpenCV's circle of 180 hues, so every hue
     DATA_RANDOM_S: Annotated[int, between(0, 255)]

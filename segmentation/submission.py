@@ -59,7 +59,7 @@ def check_out(out: Path, results: Path) -> None:
         raise UserError(f"--out {out}: expected a file to write, found a folder")
     if not out.parent.is_dir():
         raise UserError(f"--out {out}: the folder {out.parent} is not there; create it first")
-    if out.parent.resolve().is_relative_to(results.resolve()):
+    if out.resolve().is_relative_to(results.resolve()):
         raise UserError(f"--out {out}: lies inside --results {results}, which holds predictions only; write elsewhere")
     if not os.access(out.parent, os.W_OK):
         raise UserError(f"--out {out}: no permission to write to {out.parent}")

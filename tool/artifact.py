@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
-from tool.cli import UserError
+from tool.cli import DEVICE, UserError, what_is_at
 from tool.colour import voc_palette
 
 NUM_CLASSES = 20  # of PASCAL VOC; `voc12.classes` names them, which this package does not import
@@ -63,6 +63,13 @@ def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def _read_file(path: str | Path) -> bytes:
+    """The content of a file. Raises `OSError`, for a pipe or a device too, reading which may never end."""
+    if what_is_at(path) == DEVICE:
+        raise OSError(f"it is {DEVICE}")
+    return Path(path).read_bytes()
 
 
 # -- pickled .npy ------------------------------------------------------------------------------------------------------
@@ -203,7 +210,7 @@ def load_pickled(path: str | Path) -> Any:
     not warrant. Raises `UserError` naming the file if it holds anything else, is damaged, or is no such file.
     """
     try:
-        stream = io.BytesIO(Path(path).read_bytes())
+        stream = io.BytesIO(_read_file(path))
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
     try:
@@ -369,13 +376,15 @@ def load_label_map(path: str | Path, *, shape: tuple[int, int] | None = None, ig
     contradicts its indices, holds other labels, or is not of `shape`, (height, width), where that is given.
     """
     try:
-        data = Path(path).read_bytes()
+        data = _read_file(path)
         with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
             image.verify()  # decoding alone stops at the last pixel, before the last check sums
         with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
             mode = image.mode
             labels = np.array(image)
             palette = bytes(image.getpalette() or ())
+    except UnidentifiedImageError as error:
+        raise UserError(f"{path}: cannot be read as a PNG, another kind of file or a damaged one") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(f"{path}: cannot be read as a PNG, missing or damaged ({error})") from error
     if mode not in ("P", "L"):

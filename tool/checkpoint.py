@@ -27,9 +27,8 @@ def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
         try:
             torch.save(dict(state), file)
         except RuntimeError as error:
-            if isinstance(error.__context__, OSError):  # the end that torch gives an archive hides why it was cut off
-                raise error.__context__ from None
-            raise
+            # The end that torch gives an archive hides why it was cut off: a full disk, Ctrl-C.
+            raise error.__context__ or error from None
         file.flush()
         os.fsync(file.fileno())
 

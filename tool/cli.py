@@ -99,6 +99,11 @@ def add_switch(parser: argparse._ActionsContainer, *names: str, default: bool, h
     parser.add_argument(*names, nargs="?", const=True, default=default, type=boolean, metavar="True|False", help=help)
 
 
+def cores() -> int:
+    """The processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def positive(text: str) -> int:
     """An argparse type: a whole number of at least 1."""
     try:

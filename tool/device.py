@@ -20,7 +20,8 @@ def device_names(count: int, flag: str) -> list[str]:
     """
     there = torch.cuda.device_count()
     if count > max(there, 1):
-        raise UserError(f"{flag} {count}: this machine has {there} GPUs; take 0 (the CPU) to {there}")
+        most = there or "1 (the CPU, too)"
+        raise UserError(f"{flag} {count}: this machine has {there} GPUs; take 0 (the CPU) to {most}")
     return [f"cuda:{gpu}" for gpu in range(min(count, there))] or ["cpu"]
 
 

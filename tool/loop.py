@@ -33,6 +33,9 @@ def reported_loader_death() -> Iterator[None]:
         death = re.search(r"DataLoader worker \(pid[\d, (s)]+\) ([^.\n]+)", str(error))
         if death is None and isinstance(error, RuntimeError):
             raise
+        if isinstance(error.__context__, KeyboardInterrupt | SystemExit):
+            raise error.__context__ from None
+        time.sleep(0.2)  # where all of this run's processes were told to end, this one hears of it here
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would raise anew, as the others end
         for process in active_children():
             process.kill()

@@ -10,7 +10,6 @@ import argparse
 import functools
 import hashlib
 import json
-import os
 import shlex
 import sys
 from multiprocessing.queues import SimpleQueue
@@ -37,7 +36,7 @@ from segmentation.settings import (
     test_list,
 )
 from tool.artifact import atomic_file, load_label_map, save_label_map
-from tool.cli import UserError, raise_problems, run_script
+from tool.cli import UserError, cores, raise_problems, run_script
 from tool.crf import crf_devices, resolve_backend
 from tool.device import device_names
 from tool.pipeline import Pool, queue_of, run_stages
@@ -154,7 +153,7 @@ def predict_missing(config: Config, ids: list[str], folder: Path) -> None:
     start_network = functools.partial(NetworkProcess.start, queue_of(devices), config)
     network = Pool("predict", predict, len(devices), start=start_network)
     backend = resolve_backend("auto", torch.device(devices[0]))
-    places = crf_devices(backend, devices, config.TEST_CRF_WORKERS or os.cpu_count() or 1)
+    places = crf_devices(backend, devices, config.TEST_CRF_WORKERS or cores())
     crf = Pool("crf", refine, len(places), start=functools.partial(CRFProcess.start, queue_of(places), backend))
     network.waiting.extend((image_id, folder) for image_id in missing)
 
@@ -168,7 +167,7 @@ def predict_missing(config: Config, ids: list[str], folder: Path) -> None:
 def score(config: Config, folder: Path) -> None:
     """Print and keep IoU of every label and mIoU, in per cent, on the split's list."""
     pairs = file_pairs(test_list(config), folder, config.DATA_ROOT / "SegmentationClass", "png")
-    summary = summarise(count_list(pairs, "png", num_workers=os.cpu_count() or 1))
+    summary = summarise(count_list(pairs, "png", num_workers=cores()))
     print(as_text(summary))
     with atomic_file(config.EXP_ROOT / config.EXP_NAME / "results" / f"{config.TEST_SPLIT}_score.json") as file:
         file.write(json.dumps(summary, indent=1).encode())
@@ -195,7 +194,7 @@ def main() -> None:
     if config.TEST_SPLIT == "test":
         places = {"--results": folder, "--list": test_list(config), "--img_root": config.DATA_ROOT / "JPEGImages"}
         words = [word for flag, path in places.items() for word in (flag, str(path))]
-        print(f"for the VOC server: {shlex.join(['python', '-m', 'segmentation.submission', *words])}")
+        print(f"for the VOC server, from {ROOT}: {shlex.join(['python', '-m', 'segmentation.submission', *words])}")
     else:
         score(config, folder)
 

@@ -42,7 +42,7 @@ from segmentation.settings import (
     train_list,
 )
 from tool.checkpoint import save_checkpoint
-from tool.cli import UserError, add_switch, run_script
+from tool.cli import UserError, add_switch, cores, run_script
 from tool.device import device_names
 from tool.distributed import join_processes, leave_processes, rank, started_by_torchrun, world_size
 from tool.log import RunLog
@@ -134,7 +134,7 @@ def make_loader(config: Config, ids: list[str], steps: range, *, pin_memory: boo
     return DataLoader(
         dataset,
         batch_sampler=sampler,
-        num_workers=min(config.DATA_WORKERS, os.cpu_count() or 1),
+        num_workers=min(config.DATA_WORKERS, cores()),
         pin_memory=pin_memory,
         worker_init_fn=start_loader_process,
     )
@@ -222,7 +222,8 @@ def main() -> None:
     if rank() == 0:
         make_folder(folder, settings_record(config), flag="EXP_ROOT")
         log = RunLog(folder, first_step=first_step, curves=config.TRAIN_TBLOG)
-        log.line(f"{origin}; step {first_step} of {num_steps}, {len(ids)} images, on {world_size()} x {device.type}")
+        log.line(origin)
+        log.line(f"step {first_step} of {num_steps}, {len(ids)} images, on {world_size()} x {device.type}")
     weights = Weights(config, folder, steps_per_epoch=steps_per_epoch)
 
     def save(step: int) -> None:

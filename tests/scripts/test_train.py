@@ -160,13 +160,14 @@ def resumed(data, undisturbed, tmp_path_factory):
     def job(changes, step, num_workers):
         work_dir = tmp_path_factory.mktemp("resumed")
         flags = {**TINY, **data.for_training(), **STEPS_OF_RUN, **changes, "--work_dir": work_dir, "--resume": ()}
-        last = work_dir / "hsc" / "last.ckpt"
+        last, log = work_dir / "hsc" / "last.ckpt", work_dir / "hsc" / "log"
 
         def train():
             run_until_killed(
                 "train_voc.py",
                 {**flags, "--num_workers": num_workers},
-                kill_when=lambda: last.exists() and load(last)["step"] >= step,
+                # Cheap to ask: the run must not be over by the time that the answer is there.
+                kill_when=lambda: log.exists() and f"step {step + 1}/" in log.read_text(),
             )
             assert step <= load(last)["step"] < STEPS
             assert not (work_dir / "hsc" / "hsc.pth").exists()

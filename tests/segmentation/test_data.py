@@ -190,3 +190,10 @@ def test_a_label_map_that_is_a_folder_or_a_link_to_nothing_is_named_too(folders)
         Image.fromarray(random_image((4, 4))).save(folders["image_root"] / f"{identifier}.jpg")
     _, *lines = refusal(folders, ["folder", IDS[0], "link"])
     assert len(lines) == 2 and "folder.png" in lines[0] and "link.png" in lines[1]
+
+
+def test_maps_without_a_labelled_pixel_are_refused(folders, tmp_path):
+    for index, identifier in enumerate(IDS):
+        save_label_map(tmp_path / f"{identifier}.png", np.full((20 + index, 31), 255, np.uint8))
+    with pytest.raises(UserError, match=f"DATA_PSEUDO_GT {tmp_path}: every pixel of every map is 255"):
+        check_label_maps(IDS, **{**folders, "label_root": tmp_path}, label_key="DATA_PSEUDO_GT")

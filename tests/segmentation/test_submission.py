@@ -297,6 +297,7 @@ FLAGS = {
     "in no folder": ({"out": "none/results.tgz"}, "/none is not there"),
     "in the results": ({"out": "predictions/results.tgz"}, "results.tgz: lies inside --results"),
     "below the results": ({"out": "predictions/sub/results.tgz"}, "results.tgz: lies inside --results"),
+    "a link into the results": ({"out": "inside.tgz"}, "inside.tgz: lies inside --results"),
     "in the results by a link": ({"out": "link/results.tgz"}, "results.tgz: lies inside --results"),
     "a folder": ({"out": "folder.tgz"}, "folder.tgz: expected a file to write, found a folder"),
     "no results": ({"results": "none"}, "none: expected a folder (predictions, <id>.png), found nothing there"),
@@ -315,6 +316,7 @@ def unfollowed(tmp_path_factory) -> Folder:
     for name in ("empty", "folder.tgz"):
         (folder.root / name).mkdir()
     (folder.root / "link").symlink_to(folder.predictions)
+    (folder.root / "inside.tgz").symlink_to(folder.predictions / "inside.tgz")
     return folder
 
 

@@ -309,3 +309,10 @@ def test_a_damaged_or_other_image_is_refused(tmp_path):
 def test_only_uint8_label_maps_are_written(tmp_path, labels):
     with pytest.raises(UserError, match="expected labels as uint8"):
         save_label_map(tmp_path / "a.png", labels)
+
+
+@pytest.mark.parametrize("load", [load_cam, load_crf, load_label_map])
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path, load):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match=r"pipe: cannot be read.* a pipe or a device"):
+        load(tmp_path / "pipe")

@@ -32,6 +32,25 @@ class Attack:
         return exec, (f"open({str(self.path)!r}, 'w').close()",)
 
 
+class Interrupt:
+    """Saving it is when somebody ends the run."""
+
+    def __init__(self, how):
+        self.how = how
+
+    def __reduce__(self):
+        raise self.how
+
+
+@pytest.mark.parametrize("how", [KeyboardInterrupt, SystemExit])
+def test_a_run_that_is_ended_amid_a_save_ends_so_and_the_last_checkpoint_stays(tmp_path, state, how):
+    save_checkpoint(tmp_path / "last.ckpt", state)
+    before = (tmp_path / "last.ckpt").read_bytes()
+    with pytest.raises(how):
+        save_checkpoint(tmp_path / "last.ckpt", {**state, "when": Interrupt(how)})
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"last.ckpt": before}
+
+
 def test_what_is_saved_comes_back(tmp_path, state):
     save_checkpoint(tmp_path / "last.ckpt", state)
     loaded = load_checkpoint(tmp_path / "last.ckpt", "--resume")

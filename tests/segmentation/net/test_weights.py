@@ -331,3 +331,12 @@ def test_the_key_that_names_the_file_is_in_the_message(tmp_path, small):
     (tmp_path / "net.pth").write_bytes(b"<html>")
     with pytest.raises(UserError, match=r"TEST_CKPT .*net\.pth: expected a checkpoint"):
         load_trained(small, tmp_path / "net.pth")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused_by_name(tmp_path, small, value):
+    state = {**small.state_dict(), "cls_conv.bias": torch.full((21,), value)}
+    before = snapshot(small)
+    with pytest.raises(UserError, match=r"TEST_CKPT .*: weights that are not finite .* \(1\):\n  cls_conv\.bias$"):
+        load_trained(small, saved(tmp_path / "net.pth", state))
+    assert_untouched(small, before)
