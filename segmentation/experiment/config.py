@@ -47,7 +47,7 @@ config_dict = {
     "MODEL_BACKBONE_DEEPBASE": True,  # stem of three 3x3 convolutions; False: torchvision's 7x7
     "MODEL_ASPP_OUTDIM": 256,  # channels of each ASPP branch (deeplabv2)
     "MODEL_ASPP_HASGLOBAL": True,  # ASPP has the image mean as a branch (deeplabv2)
-    "MODEL_FREEZEBN": False,  # keep the batch norms' running statistics as they are
+    "MODEL_FREEZEBN": False,  # keep the running statistics of the backbone's batch norms
     # -- training ------------------------------------------------------------------------------------------------------
     "TRAIN_LR": 0.001,  # of the backbone's weights; its biases x 2, head weights x 10, head biases x 20
     "TRAIN_MOMENTUM": 0.9,

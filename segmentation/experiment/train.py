@@ -91,7 +91,7 @@ def check_processes(config: Config, processes: int) -> None:
     """Raise `UserError` where the batch does not go round."""
     if config.TRAIN_BATCHES % processes:
         raise UserError(f"TRAIN_BATCHES {config.TRAIN_BATCHES}: expected a multiple of the {processes} processes")
-    pooled = config.MODEL_NAME == "deeplabv2" and config.MODEL_ASPP_HASGLOBAL and not config.MODEL_FREEZEBN
+    pooled = config.MODEL_NAME == "deeplabv2" and config.MODEL_ASPP_HASGLOBAL
     if pooled and config.TRAIN_BATCHES == processes:
         raise UserError(
             f"TRAIN_BATCHES {config.TRAIN_BATCHES}: expected at least two images a process, since the norm behind the"

@@ -19,8 +19,8 @@ DROPOUT = 0.5
 class DeepLab(nn.Module):
     """What the versions share: a backbone, a head from its map to the classes' scores, and how norms are treated.
 
-    No norm's affine is trained; the running statistics move, unless `frozen_norms`: then all norms, those of the head
-    too, stay in evaluation mode.
+    No norm's affine is trained; the running statistics move, unless `frozen_norms`: then the backbone's norms stay in
+    evaluation mode. The head's, which are new, have nothing to preserve.
     """
 
     def __init__(self, backbone: nn.Module, *, frozen_norms: bool) -> None:
@@ -51,7 +51,7 @@ class DeepLab(nn.Module):
         """`nn.Module.train`, but frozen norms stay in evaluation mode."""
         super().train(mode)
         if self.frozen_norms:
-            for norm in batch_norms(self):
+            for norm in batch_norms(self.backbone):
                 norm.eval()
         return self
 
@@ -173,7 +173,7 @@ def build_net(
         width, dilated, multigrid, deep_base: of the backbone, see `segmentation.net.backbones.build_backbone`.
         aspp_dim, aspp_global: channels of v2's ASPP and whether it has the image's mean; v1 has no ASPP.
         bn_momentum: of the head's norms.
-        frozen_norms: keep every norm in evaluation mode.
+        frozen_norms: keep the backbone's norms in evaluation mode.
 
     Raises:
         UserError: an unknown name, or options that the backbone does not have.

@@ -203,6 +203,10 @@ def change_over_a_step(net: DeepLab) -> dict[str, bool]:
     return {name: not torch.equal(value, before[name]) for name, value in net.state_dict().items()}
 
 
+def backbone_norm_names(net: nn.Module) -> set[str]:
+    return {name for name in norm_names(net) if name.startswith("backbone.")}
+
+
 def norm_names(net: nn.Module) -> set[str]:
     return {name for name, part in net.named_modules() if isinstance(part, nn.BatchNorm2d)}
 
@@ -218,18 +222,19 @@ def test_a_step_moves_the_running_statistics_and_convolutions_and_no_affine(name
 
 
 @pytest.mark.parametrize("name", NETS)
-def test_frozen_norms_do_not_move_in_training(name):
+def test_frozen_norms_do_not_move_in_training_but_the_heads_which_are_new_do(name):
     torch.manual_seed(0)
     net = net_of(name=name, frozen_norms=True)
-    norms = norm_names(net)
+    norms, frozen = norm_names(net), backbone_norm_names(net)
     for key, changed in change_over_a_step(net).items():
-        assert changed == (key.rsplit(".", 1)[0] not in norms), key
+        module, leaf = key.rsplit(".", 1)
+        assert changed == (module not in frozen and (module not in norms or leaf not in ("weight", "bias"))), key
 
 
 def test_frozen_norms_are_so_from_the_start_and_when_the_net_comes_back_from_evaluation():
     net = net_of(frozen_norms=True)
-    norms = [part for part in net.modules() if isinstance(part, nn.BatchNorm2d)]
-    assert net.training and not any(norm.training for norm in norms)
+    norms = [part for part in net.backbone.modules() if isinstance(part, nn.BatchNorm2d)]
+    assert norms and net.training and not any(norm.training for norm in norms)
     net.eval().train()
     assert net.training and net.dropout.training and not any(norm.training for norm in norms)
 
@@ -239,5 +244,6 @@ def test_norms_synchronised_over_processes_are_treated_alike(frozen_norms):
     net = nn.SyncBatchNorm.convert_sync_batchnorm(net_of(frozen_norms=frozen_norms)).train()
     norms = [part for part in net.modules() if isinstance(part, nn.SyncBatchNorm)]
     assert len(norms) == 20 + 1 + 2 + 6  # resnet18's, its first block's with the deep stem, that stem's, ASPP's
-    assert all(norm.training == (not frozen_norms) for norm in norms)
+    in_backbone = set(net.backbone.modules())
+    assert all(norm.training == (norm not in in_backbone or not frozen_norms) for norm in norms)
     assert not any(parameter.requires_grad for norm in norms for parameter in norm.parameters())
