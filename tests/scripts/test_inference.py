@@ -296,7 +296,7 @@ def with_other_head(undisturbed, path, change):
 def test_a_cam_that_is_no_number_leaves_no_file_neither_its_own_nor_an_older_ones(
     flags, undisturbed, data, copied, tmp_path
 ):
-    weights = with_other_head(undisturbed, tmp_path / "nan.pth", lambda weight: weight * 1e38 * 1e38)
+    weights = with_other_head(undisturbed, tmp_path / "nan.pth", lambda weight: torch.full_like(weight, 3e38))
     short = tmp_path / "short.txt"
     short.write_text(f"{data.ids[0]}\n")
     changed = {"--weights": weights, "--work_dir": tmp_path / "nan", "--infer_list": short}
