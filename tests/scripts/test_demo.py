@@ -13,7 +13,7 @@ from tests.scripts.conftest import ROOT, environment
 
 def run_demo(out):
     command = [sys.executable, str(ROOT / "demo.py"), "--out", str(out), "--quick", "--methods", "hsc"]
-    return subprocess.run(command, env=environment(threads=2), capture_output=True, text=True, timeout=600)
+    return subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=600)
 
 
 def test_it_trains_infers_scores_segments_and_prints_where_everything_is(tmp_path):
