@@ -28,7 +28,8 @@ from network.weights import load_weights
 from tool.artifact import load_cam, load_crf, load_label_map, save_cam, save_crf, save_label_map
 from tool.cam import multi_scale_cam, seed_labels
 from tool.cli import UserError, cores, positive, raise_problems, require_folder, run_script
-from tool.crf import BACKENDS, crf_devices, crf_seed, resolve_backend
+from tool.crf import BACKENDS, crf_seed, resolve_backend
+from tool.crf.process import CRFProcess, crf_devices
 from tool.device import AMP_TYPES, autocast, resolve_device
 from tool.distributed import join_processes, leave_processes, rank, wait_for_all, world_size
 from tool.pipeline import Pool, queue_of, run_stages
@@ -155,18 +156,6 @@ class NetworkProcess:
             return cls.net.foreground_cam(image)
 
 
-class SeedProcess:
-    """What a process of the CRF's pool holds from its start on."""
-
-    device: torch.device
-    backend: str
-
-    @classmethod
-    def start(cls, devices: SimpleQueue, backend: str) -> None:
-        torch.set_num_threads(1)
-        cls.device, cls.backend = torch.device(devices.get()), backend
-
-
 def load_net(args: argparse.Namespace) -> nn.Module:
     net = build_network(args.network, backbone=args.backbone, width=args.width)
     report = load_weights(net, args.weights)
@@ -195,15 +184,15 @@ def make_seeds(
     cams = load_cam(outputs.cam_npy / f"{image_id}.npy")
     if label_map:
         save_label_map(outputs.cam_png / f"{image_id}.png", seed_labels(cams, threshold=outputs.threshold))
+    image = np.asarray(load_rgb(image_root / f"{image_id}.jpg"))
     for iterations, alpha in settings:
-        image = np.asarray(load_rgb(image_root / f"{image_id}.jpg"))
         posteriors = crf_seed(
             image,
             cams,
             alpha=alpha,
             iterations=iterations,
-            backend=SeedProcess.backend,
-            device=SeedProcess.device,
+            backend=CRFProcess.backend,
+            device=CRFProcess.device,
         )
         folder = outputs.crf[iterations, alpha]
         labels = np.array(list(posteriors), np.uint8)[np.stack(list(posteriors.values())).argmax(0)]
@@ -311,7 +300,7 @@ def main() -> None:
         "cam", make_cam, len(devices), start=functools.partial(NetworkProcess.start, queue_of(devices), args)
     )
     seed_devices = crf_devices(crf_backend, devices, args.crf_workers)
-    start_seeds = functools.partial(SeedProcess.start, queue_of(seed_devices), crf_backend)
+    start_seeds = functools.partial(CRFProcess.start, queue_of(seed_devices), crf_backend)
     seeds = Pool("seed", make_seeds, len(seed_devices), start=start_seeds)
 
     for image_id in tqdm(ids, desc="what is there", delay=1, disable=None):

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from tool.artifact import atomic_file, load_label_map
-from tool.cli import DEVICE, UserError, printable, raise_problems, require_folder, run_script, what_is_at
+from tool.cli import UserError, printable, raise_problems, require_folder, run_script
 from voc12.classes import CLASSES
 from voc12.dataset import image_problems, image_size, run_checks
 from voc12.labels import labels_from_annotations, save_labels
@@ -126,9 +126,6 @@ def mask_problems(masks: Sequence[Path], image: Path) -> list[str]:
         shape = None  # reported with the image
     problems = []
     for mask in masks:
-        if what_is_at(mask) == DEVICE:
-            problems.append(f"{mask}: expected a PNG, found {DEVICE}")
-            continue
         try:
             load_label_map(mask, shape=shape)
         except UserError as error:

@@ -37,7 +37,8 @@ from segmentation.settings import (
 )
 from tool.artifact import atomic_file, load_label_map, save_label_map
 from tool.cli import UserError, cores, raise_problems, run_script
-from tool.crf import crf_devices, resolve_backend
+from tool.crf import resolve_backend
+from tool.crf.process import CRFProcess, crf_devices
 from tool.device import device_names
 from tool.pipeline import Pool, queue_of, run_stages
 from tool.run import Claim, claim_folders, hold_folder
@@ -69,18 +70,6 @@ class NetworkProcess:
         cls.config = config
         cls.device = torch.device(devices.get())
         cls.net = load_net(config).to(cls.device)
-
-
-class CRFProcess:
-    """What a process of the CRF's pool holds from its start on."""
-
-    device: torch.device
-    backend: str
-
-    @classmethod
-    def start(cls, devices: SimpleQueue, backend: str) -> None:
-        torch.set_num_threads(1)
-        cls.device, cls.backend = torch.device(devices.get()), backend
 
 
 def load_net(config: Config) -> nn.Module:

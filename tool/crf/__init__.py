@@ -5,7 +5,6 @@ Two backends that agree: pydensecrf, one image at a time on one core, and `torch
 
 import importlib.util
 import math
-from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -33,12 +32,6 @@ def resolve_backend(name: str, device: torch.device, flag: str = "--crf_backend"
     if name == "pydensecrf" and not installed:
         raise UserError(f"{flag} pydensecrf: it is not installed; pip install pydensecrf2, or choose torch")
     return name
-
-
-def crf_devices(backend: str, devices: Sequence[str], workers: int) -> list[str]:
-    """The device of each CRF process beside networks on `devices`: one a GPU, or `workers` on the CPU."""
-    gpus = [device for device in dict.fromkeys(devices) if device != "cpu"]
-    return gpus if backend == "torch" and gpus else ["cpu"] * workers
 
 
 def crf_from_probability(
