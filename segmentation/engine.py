@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from segmentation.data import InputNormalisation
 from tool.artifact import IGNORE
 from tool.colour import voc_palette
+from tool.device import autocast
 from tool.distributed import sum_over_processes, world_size
 from tool.log import RunLog
 from tool.loop import run_steps
@@ -71,7 +72,7 @@ def train(
     *,
     forward: Callable[[Tensor], Tensor],
     device: torch.device,
-    bf16: bool,
+    amp: str,
     normalise: InputNormalisation,
     steps: range,
     seed: int,
@@ -83,14 +84,15 @@ def train(
 
     Args:
         forward: the net, or what makes several processes' nets one.
-        bf16: compute the net's products in bfloat16; weights, statistics and the loss stay float32.
+        amp: what the net's products are computed in, a key of `AMP_TYPES`; weights, statistics and the loss stay
+            float32.
         normalise: what made the net's input; undone for pictures.
     """
     _, optimizer, schedule = training
 
     def take_step(batch: dict, step: int) -> dict[str, Tensor]:
         image, label = (batch[name].to(device, non_blocking=True) for name in ("image", "label"))
-        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+        with autocast(device, amp):
             logits = forward(image)
         loss = segmentation_loss(logits, label)
         optimizer.zero_grad(set_to_none=True)

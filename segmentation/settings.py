@@ -19,6 +19,7 @@ from voc12.lists import id_problem
 ROOT = Path(__file__).resolve().parent.parent
 BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnet38d", "mobilenet_v2")
 MAX_FOUND_SHOWN = 80
+MAX_RATE, MAX_STEPS = 1e30, 10**9  # what float32 holds, ten and twenty times too; what anybody could want
 # What messages say of files.
 NOT_THERE = "the configuration names what is not there; set these keys in config.py or with --set"
 LIST = "one id a line; python -m voc12.prepare makes it"
@@ -40,8 +41,8 @@ def at_least(low: float) -> Rule:
     return Rule(f"of at least {low}", lambda value: value >= low)
 
 
-def above(low: float) -> Rule:
-    return Rule(f"above {low}", lambda value: value > low)
+def above(low: float, at_most: float) -> Rule:
+    return Rule(f"above {low}, at most {at_most:g}", lambda value: low < value <= at_most)
 
 
 def between(low: float, high: float) -> Rule:
@@ -98,26 +99,26 @@ class Config:
 
     MODEL_NAME: Annotated[str, one_of("deeplabv2", "deeplabv1")]
     MODEL_BACKBONE: Annotated[str, one_of(*BACKBONES)]
-    MODEL_BACKBONE_WIDTH: Annotated[float, Rule("above 0, at most 8", lambda width: 0 < width <= 8)]
+    MODEL_BACKBONE_WIDTH: Annotated[float, above(0, at_most=8)]
     MODEL_BACKBONE_PRETRAIN: bool
     MODEL_BACKBONE_WEIGHTS: Path | None
     MODEL_NUM_CLASSES: Annotated[int, only(21, "VOC's label maps hold 21 labels: background and 20 classes")]
     MODEL_BACKBONE_DILATED: bool
     MODEL_BACKBONE_MULTIGRID: bool
     MODEL_BACKBONE_DEEPBASE: bool
-    MODEL_ASPP_OUTDIM: Annotated[int, at_least(1)]
+    MODEL_ASPP_OUTDIM: Annotated[int, between(1, 4096)]
     MODEL_ASPP_HASGLOBAL: bool
     MODEL_FREEZEBN: bool
 
-    TRAIN_LR: Annotated[float, above(0)]
+    TRAIN_LR: Annotated[float, above(0, at_most=MAX_RATE)]
     TRAIN_MOMENTUM: Annotated[float, SHARE]
-    TRAIN_WEIGHT_DECAY: Annotated[float, at_least(0)]
+    TRAIN_WEIGHT_DECAY: Annotated[float, between(0, MAX_RATE)]
     TRAIN_BN_MOM: Annotated[float, SHARE]
-    TRAIN_POWER: Annotated[float, at_least(0)]
+    TRAIN_POWER: Annotated[float, between(0, 1000)]
     TRAIN_BATCHES: Annotated[int, at_least(1)]
     TRAIN_SHUFFLE: bool
-    TRAIN_ITERATION: Annotated[int, at_least(1)]
-    TRAIN_MINEPOCH: Annotated[int, at_least(0)]
+    TRAIN_ITERATION: Annotated[int, between(1, MAX_STEPS)]
+    TRAIN_MINEPOCH: Annotated[int, between(0, MAX_STEPS)]
     TRAIN_TBLOG: bool
     TRAIN_AMP: Annotated[str, one_of("off", "bf16")]
     TRAIN_SEED: Annotated[int, between(0, 2**32 - 1)]

@@ -44,7 +44,7 @@ from segmentation.settings import (
 from tool.checkpoint import save_checkpoint
 from tool.cli import UserError, add_switch, cores, run_script
 from tool.device import device_names
-from tool.distributed import join_processes, leave_processes, rank, started_by_torchrun, world_size
+from tool.distributed import join_processes, leave_processes, rank, share_norms, started_by_torchrun, world_size
 from tool.log import RunLog
 from tool.run import find_checkpoint, hold_folder, make_folder, restore_checkpoint
 from voc12.dataset import EpochSampler
@@ -140,14 +140,11 @@ def make_loader(config: Config, ids: list[str], steps: range, *, pin_memory: boo
     )
 
 
-def over_processes(net: nn.Module, device: torch.device) -> Callable[[Tensor], Tensor]:
+def over_processes(net: nn.Module) -> Callable[[Tensor], Tensor]:
     """`net`, or one net over all processes: gradients averaged and, on GPUs, batch norms synchronised."""
     if world_size() == 1:
         return net
-    if device.type == "cuda":
-        # In place: the head's norms are the modules that `net` itself holds.
-        nn.SyncBatchNorm.convert_sync_batchnorm(net)
-        return DistributedDataParallel(net, device_ids=[device.index])
+    share_norms(net)  # in place: the head's norms are the modules that `net` itself holds
     return DistributedDataParallel(net)
 
 
@@ -241,9 +238,9 @@ def main() -> None:
     train(
         training,
         make_loader(config, ids, steps, pin_memory=device.type == "cuda"),
-        forward=over_processes(net, device),
+        forward=over_processes(net),
         device=device,
-        bf16=config.TRAIN_AMP == "bf16",
+        amp=config.TRAIN_AMP,
         normalise=InputNormalisation(config.DATA_MEAN, config.DATA_STD),
         steps=steps,
         seed=config.TRAIN_SEED,

@@ -58,7 +58,7 @@ def take_steps(training: Training, batches: list[dict], *, first: int = 0, **cha
     arguments = {
         "forward": training.net,
         "device": CPU,
-        "bf16": False,
+        "amp": "off",
         "normalise": NORMALISE,
         "steps": range(first, first + len(batches)),
         "seed": SEED,
@@ -203,8 +203,8 @@ def test_training_on_one_batch_lowers_its_loss():
 def test_in_bfloat16_products_are_rounded_and_weights_and_statistics_are_not():
     nets = small_net(), small_net()
     losses = [
-        take_steps(training_of(net), make_batches(2), bf16=bf16)["total"]
-        for net, bf16 in zip(nets, (False, True), strict=True)
+        take_steps(training_of(net), make_batches(2), amp=amp)["total"]
+        for net, amp in zip(nets, ("off", "bf16"), strict=True)
     ]
     assert losses[1] != losses[0]
     assert losses[1] == pytest.approx(losses[0], rel=0.05)
@@ -309,7 +309,7 @@ def train_share(folder: Path) -> tuple[dict, dict[str, float]]:
     training = training_of(deterministic_net(), lr=1e-4)
     log = RunLog(folder) if rank() == 0 else None
     batches = [share_of(batch, rank(), world_size()) for batch in uneven_batches()]
-    means = take_steps(training, batches, forward=over_processes(training.net, CPU), log=log)
+    means = take_steps(training, batches, forward=over_processes(training.net), log=log)
     if log is not None:
         log.close()
     return training.net.state_dict(), means
