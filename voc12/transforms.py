@@ -21,8 +21,8 @@ def denormalise(image: Tensor) -> Tensor:
 
     Truncation is the recipe's (spec/hsc.md, HSC terms), so that `denormalise(normalise(image))` may lie one below.
     """
-    mean = image.new_tensor(IMAGENET_MEAN)[:, None, None]
-    std = image.new_tensor(IMAGENET_STD)[:, None, None]
+    channels = torch.tensor([IMAGENET_MEAN, IMAGENET_STD], dtype=image.dtype)[:, :, None, None]
+    mean, std = channels.to(image.device, non_blocking=True)  # training must not wait for a GPU
     return ((image * std + mean) * 255).clamp(0, 255).to(torch.uint8)
 
 

@@ -194,13 +194,31 @@ def test_the_filter_is_nearly_a_gaussian_one():
     features = np.stack([columns, rows], -1).reshape(-1, 2) / 3
     values = np.random.default_rng(0).random((len(features), 3), dtype=np.float32)
     exact = np.exp(-0.5 * np.square(features[:, None] - features).sum(-1)) @ values
-    found = GaussianFilter(torch.from_numpy(features))(torch.from_numpy(values)).numpy()
+    found = filter_of(features)(torch.from_numpy(values)).numpy()
     assert np.abs(found - exact).mean() / exact.mean() < 0.15
 
 
+def filter_of(features, counted=True):
+    one_group = torch.zeros(len(features), dtype=torch.long)
+    largest = features.max(axis=0).tolist()
+    return GaussianFilter(torch.from_numpy(features), largest=largest, groups=one_group, num_groups=1, counted=counted)
+
+
+@pytest.mark.parametrize("dims", [2, 5])
+def test_rows_for_vertices_that_are_not_there_change_nothing(dims):
+    """As on a GPU, where nobody waits to hear how many there are."""
+    features = np.random.default_rng(0).random((200, dims), dtype=np.float32) * 4
+    values = torch.rand(200, 3)
+    counted, all_rows = filter_of(features), filter_of(features, counted=False)
+    assert len(all_rows.vertices) == 200 * (dims + 1) > len(counted.vertices)
+    for kernel in (counted, all_rows):
+        kernel.normalise()
+    assert torch.equal(counted(values), all_rows(values))
+
+
 def test_features_that_no_key_holds_are_refused():
-    with pytest.raises(ValueError, match="63 bits"):
-        GaussianFilter(torch.rand(10, 5) * 1e5)
+    with pytest.raises(ValueError, match="62 bits"):
+        filter_of(np.random.default_rng(0).random((10, 5), dtype=np.float32) * 1e5)
 
 
 # -- the choice of a backend -------------------------------------------------------------------------------------------

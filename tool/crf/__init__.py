@@ -131,14 +131,16 @@ def _representatives(labels: Tensor, num_labels: int) -> tuple[Tensor, Tensor, T
     """The labels that each image has, and one for those that it has not, which stay equal throughout.
 
     Returns:
-        label_of: (N, K), the label at each of K places, K as the image with the most labels needs.
+        label_of: (N, K), the label at each of K places: as many as the image with the most labels needs, or more.
         place_of: (N, num_labels), the other way round.
         copies: (N, K), how many labels stand at each place.
     """
     there = torch.zeros(len(labels), num_labels, device=labels.device).scatter_(1, labels.flatten(1), 1)
     label_of = there.argsort(dim=1, descending=True, stable=True)
     number = there.sum(dim=1, keepdim=True).long()
-    places = torch.arange(min(int(number.max()) + 1, num_labels), device=labels.device)
+    # A GPU is not asked how many the largest number is: the host would wait for it.
+    most = num_labels if labels.is_cuda else min(int(number.max()) + 1, num_labels)
+    places = torch.arange(most, device=labels.device)
     copies = torch.where(places == number, num_labels - number, (places < number).long())
     return label_of[:, : len(places)], label_of.argsort(dim=1), copies
 

@@ -1,13 +1,16 @@
 """The permutohedral lattice: Gaussian filters in a few dimensions (Adams, Baek and Davis, Eurographics 2010)."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-KEY_BITS = 63
+KEY_BITS = 62
+NO_VERTEX = 2**KEY_BITS  # after every key
 
 
 @dataclass
@@ -31,55 +34,64 @@ class GaussianFilter:
     runs on the features' device, and nothing depends on an order of threads.
 
     Args:
-        features: float32 (P, d), in standard deviations.
-        groups: integers (P,), at least 0; points of different groups do not see each other. None: one group.
+        features: float32 (P, d), in standard deviations, of 0 to `largest` (d).
+        groups: integers (P,) from 0 to `num_groups` - 1; points of different groups do not see each other.
+        counted: whether the vertices are counted, which takes the fewest rows but makes the host wait for the device.
+            Otherwise there are as many rows as there could be vertices.
 
     Raises:
-        ValueError: features too far apart for a key of 63 bits.
+        ValueError: features too far apart for a key of 62 bits.
     """
 
-    def __init__(self, features: Tensor, groups: Tensor | None = None) -> None:
-        base, rank, weights = _enclosing_simplex(features)
-        strides, group_stride = _key_strides(base, 1 if groups is None else int(groups.max()) + 1)
-        keys = _vertex_keys(base, rank, strides)
-        if groups is not None:
-            keys += groups[:, None] * group_stride
-        self._index_vertices(keys, weights)
-        self._find_neighbours(strides)
+    def __init__(
+        self, features: Tensor, *, largest: Sequence[float], groups: Tensor, num_groups: int, counted: bool
+    ) -> None:
+        basis = _hyperplane_basis(len(largest))
+        lowest, strides, group_stride = _key_layout(basis, largest, num_groups)
 
-    def _index_vertices(self, keys: Tensor, weights: Tensor) -> None:
+        def on_device(values: np.ndarray) -> Tensor:
+            return torch.from_numpy(values).to(features.device, non_blocking=True)
+
+        base, rank, weights = _enclosing_simplex(features, on_device(basis))
+        keys = _vertex_keys(base[:, :-1] - on_device(lowest), rank, on_device(strides))
+        self._index_vertices(keys + groups[:, None] * group_stride, weights, counted)
+        self._find_neighbours(strides.tolist())
+
+    def _index_vertices(self, keys: Tensor, weights: Tensor, counted: bool) -> None:
         """Number the distinct `keys` (P, d + 1) of the points' simplices, and say how points and vertices exchange."""
         corners = keys.shape[1]
         ordered, order = keys.flatten().sort(stable=True)
         is_first = torch.ones_like(ordered, dtype=torch.bool)
         torch.ne(ordered[1:], ordered[:-1], out=is_first[1:])
-        starts = is_first.nonzero().flatten()
-        self.vertices = ordered[starts]
-        numbers = torch.empty_like(order)
-        numbers[order] = is_first.cumsum(0) - 1
+        number = is_first.cumsum(0) - 1
+        count = int(number[-1]) + 1 if counted else len(number)
+        self.vertices = ordered.new_full((count,), NO_VERTEX).scatter_(0, number, ordered)
+        starts = torch.searchsorted(number, torch.arange(count, device=keys.device))
         self.write = _Gather((order // corners).int(), starts.int(), weights.flatten()[order])
         # Reading what writing and blurring left; the factor makes the kernel's value at distance 0 nearly 1.
         starts = torch.arange(0, keys.numel(), corners, dtype=torch.int32, device=keys.device)
+        numbers = torch.empty_like(order).scatter_(0, order, number)
         self.read = _Gather(numbers.int(), starts.int(), weights.flatten() / (1 + 2.0 ** (1 - corners)))
 
-    def _find_neighbours(self, strides: Tensor) -> None:
+    def _find_neighbours(self, strides: list[int]) -> None:
         """For each of the d + 1 directions: a vertex gathers itself, and half of its neighbours that there are."""
         count = len(self.vertices)
-        numbers = torch.arange(count, device=strides.device)
-        shares = torch.tensor([1, 0.5, 0.5], device=strides.device).expand(count, 3)
+        numbers = torch.arange(count, device=self.vertices.device)
+        starts = (3 * numbers).int()
         # One step adds d to one coordinate and takes 1 from the others; the last coordinate is not in the key.
-        steps = [(len(strides) + 1) * stride - strides.sum() for stride in strides] + [-strides.sum()]
+        steps = [(len(strides) + 1) * stride - sum(strides) for stride in strides] + [-sum(strides)]
         self.blurs = []
         for step in steps:
             wanted = self.vertices + step
             ahead = torch.searchsorted(self.vertices, wanted).clamp_(max=count - 1)
             ahead = torch.where(self.vertices[ahead] == wanted, ahead, count)
-            behind = ahead.new_full((count + 1,), count)
-            behind[ahead] = numbers
-            sources = torch.stack([numbers, ahead, behind[:count]], dim=1)
-            there = sources < count
-            starts = there.sum(dim=1).cumsum(0) - there.sum(dim=1)
-            self.blurs.append(_Gather(sources[there].int(), starts.int(), shares[there]))
+            behind = ahead.new_full((count + 1,), count).scatter_(0, ahead, numbers)[:count]
+            neighbours = torch.stack([ahead, behind], dim=1)
+            is_there = neighbours < count
+            # One that is not there is the first vertex, times nothing.
+            sources = torch.cat([numbers[:, None], torch.where(is_there, neighbours, 0)], dim=1)
+            shares = torch.cat([torch.ones_like(is_there[:, :1]), is_there * 0.5], dim=1)
+            self.blurs.append(_Gather(sources.flatten().int(), starts, shares.flatten()))
 
     def __call__(self, values: Tensor) -> Tensor:
         """`values`: float32 (P, C); returns the same shape."""
@@ -97,7 +109,17 @@ class GaussianFilter:
         self.write.weights = self.write.weights * factors[self.write.sources]
 
 
-def _enclosing_simplex(features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _hyperplane_basis(dims: int) -> np.ndarray:
+    """What each feature adds to each of the hyperplane's coordinates, float32 (d + 1, d): scaled columns of a
+    triangular basis, in which coordinate j has -j times feature j - 1, and all features from j."""
+    index = np.arange(dims)
+    scales = np.sqrt(2 / 3) * (dims + 1) / np.sqrt((index + 1) * (index + 2))
+    basis = np.triu(np.ones((dims + 1, dims)))
+    basis[index + 1, index] = -(index + 1)
+    return (basis * scales).astype(np.float32)
+
+
+def _enclosing_simplex(features: Tensor, basis: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The simplex of each point in the lattice's hyperplane of d + 1 coordinates.
 
     Returns:
@@ -105,11 +127,7 @@ def _enclosing_simplex(features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         int64 (P, d + 1); and the point's barycentric coordinates, float32 (P, d + 1), by remainder.
     """
     dims = features.shape[1]
-    scales = [math.sqrt(2 / 3) * (dims + 1) / math.sqrt((i + 1) * (i + 2)) for i in range(dims)]
-    # Columns of a triangular basis of the hyperplane: coordinate j has -j times feature j - 1, and all features from j.
-    basis = torch.ones(dims + 1, dims).triu() - torch.diag_embed(torch.arange(1.0, dims + 1), offset=-1)[:, :dims]
-    elevated = features @ (basis * torch.tensor(scales)).T.to(features)
-
+    elevated = features @ basis.T
     base = (elevated / (dims + 1)).round_()
     excess = base.sum(dim=1, keepdim=True).long()
     base = base.long() * (dims + 1)
@@ -127,27 +145,29 @@ def _enclosing_simplex(features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return base, rank, weights[:, : dims + 1].contiguous()
 
 
-def _key_strides(base: Tensor, groups: int) -> tuple[Tensor, int]:
-    """What a step along each of the first d coordinates adds to a packed key, int64 (d,), and a step to the next group.
+def _key_layout(basis: np.ndarray, largest: Sequence[float], groups: int) -> tuple[np.ndarray, np.ndarray, int]:
+    """How keys are packed: the least coordinates, what a step along each of the first d adds to a key, both int64 (d,),
+    and a step to the next group.
 
-    The coordinates sum to 0, so that the last one tells nothing. A key's coordinates, and those of its neighbours, lie
-    within d + 1 of `base`, each: nothing wraps around.
+    The coordinates sum to 0, so that the last one tells nothing. Nothing wraps around: a simplex lies within 2 (d + 1)
+    of its point, its vertices and their neighbours within d + 1 of its first.
     """
-    margin = 2 * base.shape[1]
-    sizes = (base[:, :-1].amax(dim=0) - base[:, :-1].amin(dim=0) + 2 * margin).tolist()
-    strides = [math.prod(sizes[:i]) for i in range(len(sizes))]
-    if groups * math.prod(sizes) >= 2**KEY_BITS:
+    margin = 4 * len(basis)
+    reach = basis[:-1] * np.asarray(largest)
+    lowest = np.floor(reach.clip(max=0).sum(axis=1)).astype(np.int64) - margin
+    sizes = (np.ceil(reach.clip(min=0).sum(axis=1)).astype(np.int64) + margin + 1 - lowest).tolist()
+    if groups * math.prod(sizes) >= NO_VERTEX:
         raise ValueError(f"features too far apart, or too many groups, for keys of {KEY_BITS} bits")
-    return torch.tensor(strides, device=base.device), math.prod(sizes)
+    return lowest, np.array([math.prod(sizes[:i]) for i in range(len(sizes))]), math.prod(sizes)
 
 
 def _vertex_keys(base: Tensor, rank: Tensor, strides: Tensor) -> Tensor:
-    """The packed keys, int64 (P, d + 1), of each simplex's vertices by remainder."""
-    corners = base.shape[1]
-    lowest = ((base[:, :-1] - base[:, :-1].amin(dim=0)) * strides).sum(dim=1)
+    """The packed keys, int64 (P, d + 1), of each simplex's vertices by remainder; `base` (P, d), from the least on."""
+    corners = rank.shape[1]
+    first = (base * strides).sum(dim=1)
     keys = []
     for remainder in range(corners):
         # The coordinates of the highest ranks are those that step back.
         step = remainder - corners * (rank[:, :-1] >= corners - remainder).long()
-        keys.append(lowest + (step * strides).sum(dim=1))
+        keys.append(first + (step * strides).sum(dim=1))
     return torch.stack(keys, dim=1)

@@ -56,10 +56,15 @@ def _filters(images: Tensor, kernels: CRFKernels) -> list[tuple[float, GaussianF
     places = torch.stack([columns, rows], dim=-1).expand(count, -1, -1, -1)
     appearance = torch.cat([places / kernels.bilateral_sxy, images.float() / kernels.bilateral_srgb], dim=-1)
     groups = torch.arange(count, device=device).repeat_interleave(height * width)
-    filters = [
-        (kernels.gaussian_compat, GaussianFilter((places / kernels.gaussian_sxy).reshape(-1, 2), groups)),
-        (kernels.bilateral_compat, GaussianFilter(appearance.reshape(-1, 5), groups)),
-    ]
-    for _, kernel in filters:
+    # Training must not wait for a GPU; a CPU has nobody to wait for, and does better with fewer rows.
+    options = {"groups": groups, "num_groups": count, "counted": device.type == "cpu"}
+    filters = []
+    for compat, features, sxy, colours in (
+        (kernels.gaussian_compat, places / kernels.gaussian_sxy, kernels.gaussian_sxy, []),
+        (kernels.bilateral_compat, appearance, kernels.bilateral_sxy, [255 / kernels.bilateral_srgb] * 3),
+    ):
+        largest = [width / sxy, height / sxy, *colours]
+        kernel = GaussianFilter(features.flatten(0, -2), largest=largest, **options)
         kernel.normalise()
+        filters.append((compat, kernel))
     return filters

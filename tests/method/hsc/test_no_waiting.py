@@ -1,0 +1,81 @@
+"""What a step computes never waits for a GPU, shown without one: on tensors that have a device and a shape, but no
+values. Whoever asks for a value, as for one that decides a size, gets an error there."""
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from method.hsc.build import configure
+from method.hsc.config import METHODS
+from method.hsc.criterion import HSCCriterion, two_scales
+from network import build_network
+
+
+def can_pretend() -> bool:
+    """Whether this torch makes such tensors without a GPU (2.6 does not, 2.11 does)."""
+    try:
+        with FakeTensorMode():
+            torch.empty(3, device="cuda") + torch.empty(3).to("cuda")
+    except RuntimeError:
+        return False
+    return True
+
+
+pytestmark = pytest.mark.skipif(not can_pretend(), reason="this torch pretends no GPU")
+
+
+class Copies(TorchDispatchMode):
+    """Collects the copies between devices that make the host wait."""
+
+    def __init__(self):
+        super().__init__()
+        self.number, self.waiting = 0, []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        tensors = [leaf for leaf in tree_leaves((args, kwargs, result)) if isinstance(leaf, torch.Tensor)]
+        if "copy" in function._schema.name and len({tensor.device.type for tensor in tensors}) > 1:
+            self.number += 1
+            if not (kwargs or {}).get("non_blocking"):
+                self.waiting.append(str(function))
+        return result
+
+
+def compute_losses(method: str) -> dict[str, torch.Tensor]:
+    """Forward passes and losses on a GPU that is not there; banks from an earlier step."""
+    config = configure(method, without=[], overlap=0.5, foreground_share=0.5, second_view=128, crf_backend="auto")
+    with torch.device("cuda"):
+        net, criterion = build_network(config.network, width=1 / 8), HSCCriterion(config)
+        image, saliency, label = torch.empty(4, 3, 160, 160), torch.empty(4, 1, 160, 160), torch.empty(4, 20)
+    with Copies() as copies:
+        for _ in range(2):
+            views = two_scales(image, saliency, config.second_view)
+            losses = criterion([net(view.image) for view in views], views, label)
+    assert copies.waiting == []
+    assert (copies.number > 0) == (method == "hsc")  # the CRF's constants
+    return losses
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_forward_passes_and_losses_ask_for_no_value(method):
+    with FakeTensorMode():
+        losses = compute_losses(method)
+    assert {loss.device.type for loss in losses.values()} == {"cuda"}
+
+
+@pytest.mark.parametrize("ask", [lambda tensor: tensor.sum().item(), lambda tensor: tensor[tensor > 0] + 1])
+def test_asking_is_noticed(ask):
+    with FakeTensorMode():
+        tensor = torch.empty(3, device="cuda")
+        with pytest.raises((DataDependentOutputException, DynamicOutputShapeException)):
+            ask(tensor)
+
+
+def test_a_copy_that_waits_is_noticed():
+    with FakeTensorMode(), Copies() as copies:
+        torch.empty(3).to("cuda", non_blocking=True)
+        assert (copies.number, copies.waiting) == (1, [])
+        torch.empty(3).to("cuda")
+    assert (copies.number, len(copies.waiting)) == (2, 1)
