@@ -30,7 +30,7 @@ from tool.cam import multi_scale_cam, seed_labels
 from tool.cli import UserError, cores, positive, raise_problems, require_folder, run_script
 from tool.crf import BACKENDS, crf_seed, resolve_backend
 from tool.crf.process import CRFProcess, crf_devices
-from tool.device import AMP_TYPES, autocast, resolve_device
+from tool.device import AMP_TYPES, autocast, place, resolve_device
 from tool.distributed import join_processes, leave_processes, rank, wait_for_all, world_size
 from tool.pipeline import Pool, queue_of, run_stages
 from tool.run import Claim, claim_folders, hold_folder
@@ -148,7 +148,7 @@ class NetworkProcess:
     def start(cls, devices: SimpleQueue, args: argparse.Namespace) -> None:
         cls.device, cls.amp = torch.device(devices.get()), args.amp
         torch.set_num_threads(max(torch.get_num_threads() // args.processes, 1))
-        cls.net = load_net(args).to(cls.device)
+        cls.net = place(load_net(args), cls.device, cls.amp)
 
     @classmethod
     def foreground_cam(cls, image: torch.Tensor) -> torch.Tensor:

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch.utils.data import DataLoader
 
-from method.hsc.build import ABLATIONS, build_training, configure
+from method.hsc.build import ABLATIONS, Training, build_training, configure
 from method.hsc.config import METHODS
 from method.hsc.engine import classifier_precision, train
 from network import build_network, resolve_network
@@ -22,7 +22,7 @@ from network.weights import load_weights, released_state_dict
 from tool.checkpoint import save_checkpoint
 from tool.cli import UserError, add_switch, cores, positive, require_folder, run_script
 from tool.crf import BACKENDS, resolve_backend
-from tool.device import AMP_TYPES, resolve_device
+from tool.device import AMP_TYPES, place, resolve_device
 from tool.distributed import join_processes, leave_processes, rank, world_size
 from tool.log import RunLog
 from tool.run import find_checkpoint, hold_folder, make_folder, restore_checkpoint
@@ -75,6 +75,7 @@ def parse_arguments() -> argparse.Namespace:
     run.add_argument("--seed", type=int, default=0, help="of weights, order and augmentation (%(default)s)")
     run.add_argument("--device", help="cpu, cuda or cuda:N (default: a GPU where there is one)")
     run.add_argument("--amp", choices=AMP_TYPES, default="off", help="the network in half the precision (%(default)s)")
+    add_switch(run, "--compile", default=False, help="compile the network, on a GPU (False)")
     run.add_argument("--save_every", type=positive, default=500, metavar="STEPS", help="checkpoint (%(default)s)")
     run.add_argument("--log_every", type=positive, default=20, metavar="STEPS", help="log line (%(default)s)")
     add_switch(run, "--resume", default=False, help="go on from <work_dir>/<session>/last.ckpt where there is one")
@@ -129,6 +130,8 @@ def check_arguments(args: argparse.Namespace) -> None:
     network = METHODS[args.method].network
     if args.network is not None and resolve_network(args.network) != network:
         raise UserError(f"--network {args.network}: --method {args.method} trains {network}; leave --network out")
+    if args.compile and resolve_device(args.device).type == "cpu":
+        raise UserError("--compile: expected a GPU, found a CPU, where it takes minutes and gains nothing; leave it out")
     if Path(args.session).name != args.session or args.session in ("", ".", ".."):
         raise UserError(f"--session {args.session}: expected a plain name, it becomes a folder in --work_dir")
     if METHODS[args.method].second_view is None and args.without:
@@ -195,6 +198,31 @@ def make_loader(
     return DataLoader(dataset, batch_sampler=sampler, num_workers=workers, pin_memory=pin_memory)
 
 
+def make_training(args: argparse.Namespace, device: torch.device, crf_backend: str, *, num_images: int) -> Training:
+    """What a run trains, with random weights."""
+    torch.manual_seed(args.seed)
+    config = configure(
+        args.method,
+        without=args.without,
+        overlap=args.tau,
+        foreground_share=args.alpha,
+        second_view=args.view2_size,
+        crf_backend=crf_backend,
+    )
+    net = build_network(config.network, backbone=args.backbone, width=args.width, frozen=not args.from_scratch)
+    return build_training(
+        place(net, device, args.amp),
+        config,
+        lr=args.lr,
+        momentum=args.momentum,
+        weight_decay=args.wt_dec,
+        max_step=num_images // args.batch_size * args.max_epoches,
+        max_gradient=args.clip_grad,
+        amp=args.amp,
+        compiled=args.compile,
+    )
+
+
 def main() -> None:
     args = parse_arguments()
     check_arguments(args)
@@ -209,26 +237,8 @@ def main() -> None:
         hold_folder(folder, "--work_dir")
     checkpoint = find_checkpoint(folder, resume=args.resume, settings=settings, name_flag="--session")
 
-    torch.manual_seed(args.seed)
-    config = configure(
-        args.method,
-        without=args.without,
-        overlap=args.tau,
-        foreground_share=args.alpha,
-        second_view=args.view2_size,
-        crf_backend=crf_backend,
-    )
-    net = build_network(config.network, backbone=args.backbone, width=args.width, frozen=not args.from_scratch)
-    training = build_training(
-        net.to(device),
-        config,
-        lr=args.lr,
-        momentum=args.momentum,
-        weight_decay=args.wt_dec,
-        max_step=len(ids) // args.batch_size * args.max_epoches,
-        max_gradient=args.clip_grad,
-        amp=args.amp,
-    )
+    training = make_training(args, device, crf_backend, num_images=len(ids))
+    net = training.net
     first_step, num_steps = 0, args.max_iters * args.iter_size
     if checkpoint is not None:
         first_step = restore_checkpoint(training, checkpoint, folder=folder, num_steps=num_steps)

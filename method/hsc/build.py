@@ -1,16 +1,18 @@
 """From a command line to what the engine trains: the method's config, its net, criterion and optimiser, their state."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.amp import GradScaler
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from method.hsc.config import METHODS, HSCConfig
 from method.hsc.criterion import HSCCriterion
+from network.resnet38_hsc import HSCOutput
 from network.weights import load_released_state_dict, released_state_dict
 from tool.distributed import share_norms
 from tool.optim import parameter_groups, polynomial_schedule
@@ -50,6 +52,7 @@ class Training(NamedTuple):
     """Everything that a step changes; the norm that its gradient is cut to, if to any, and the net's precision."""
 
     net: nn.Module
+    forward: Callable[[Tensor], HSCOutput]  # the net, as it is or compiled
     criterion: HSCCriterion
     optimizer: Optimizer
     schedule: LRScheduler
@@ -86,13 +89,15 @@ def build_training(
     max_step: int,
     max_gradient: float | None = None,
     amp: str = "off",
+    compiled: bool = False,
 ) -> Training:
     """`net` with its criterion (on the net's device) and the released optimiser.
 
     Args:
         lr: of backbone weights. momentum: **Q** 5e-4 as released, 0.9 is the sane value. max_step: steps over which
             the rate decays. max_gradient: the largest norm of a step's gradient, over all weights; None: any.
-            amp: what the net's forward pass computes in, a key of `tool.device.AMP_TYPES`.
+            amp: what the net's forward pass computes in, a key of `tool.device.AMP_TYPES`. compiled: compile it, once
+            for each view's shape.
     """
     device = next(net.parameters()).device
     groups = parameter_groups(net, head_layers=net.head_layers, lr=lr, weight_decay=weight_decay)
@@ -101,4 +106,5 @@ def build_training(
     scaler = GradScaler(device.type, enabled=amp == "fp16")
     if not net.frozen:
         share_norms(net)
-    return Training(net, HSCCriterion(config).to(device), optimizer, schedule, scaler, max_gradient, amp)
+    forward = torch.compile(net, dynamic=False) if compiled else net
+    return Training(net, forward, HSCCriterion(config).to(device), optimizer, schedule, scaler, max_gradient, amp)

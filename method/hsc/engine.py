@@ -26,10 +26,10 @@ def training_step(training: Training, *, image: Tensor, saliency: Tensor | None,
         image: (N, 3, H, W), normalised. saliency: (N, 1, H, W) in 0..1, or None for the plain classifier.
         label: (N, 20), zeros and ones.
     """
-    net, criterion, optimizer, schedule, scaler, max_gradient, amp = training
+    net, forward, criterion, optimizer, schedule, scaler, max_gradient, amp = training
     views = two_scales(image, saliency, criterion.config.second_view)
     with autocast(image.device, amp):
-        outputs = [net(view.image) for view in views]
+        outputs = [forward(view.image) for view in views]
     losses = criterion(outputs, views, label)
     total = torch.stack(list(losses.values())).sum()
     optimizer.zero_grad(set_to_none=True)

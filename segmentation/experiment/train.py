@@ -43,7 +43,7 @@ from segmentation.settings import (
 )
 from tool.checkpoint import save_checkpoint
 from tool.cli import UserError, add_switch, cores, run_script
-from tool.device import device_names
+from tool.device import device_names, place
 from tool.distributed import join_processes, leave_processes, rank, share_norms, started_by_torchrun, world_size
 from tool.log import RunLog
 from tool.run import find_checkpoint, hold_folder, make_folder, restore_checkpoint

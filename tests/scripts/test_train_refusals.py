@@ -151,6 +151,7 @@ CASES = {
         )
         for value in values
     },
+    "compiling for a CPU": Case({"--compile": True}, ["--compile", "expected a GPU"]),
     **{f"clipping at {norm}": Case({"--clip_grad": norm}, [f"--clip_grad {norm}"]) for norm in ("inf", "nan", "0.0")},
     "a width that is no number": Case({"--width": "nan"}, ["--width nan"]),
     "an absurd crop": Case({"--crop_size": 10**7}, ["--crop_size 10000000: expected a number from 1 to 4096"]),

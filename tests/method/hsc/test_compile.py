@@ -1,0 +1,31 @@
+"""`--compile`: a net's forward pass, as training runs it, is one graph without a break; and training runs the compiled."""
+
+import pytest
+import torch
+
+from method.hsc.build import build_training
+from method.hsc.config import METHODS
+from method.hsc.engine import training_step
+from network import NETWORKS, build_network
+from tool.device import autocast
+
+
+@pytest.mark.parametrize("amp", ["off", "bf16"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_training_net_is_one_graph(name, amp):
+    net = build_network(name, width=1 / 16).train()
+    torch._dynamo.reset()
+    with autocast(torch.device("cpu"), amp):
+        found = torch._dynamo.explain(net)(torch.randn(2, 3, 32, 32))
+    assert (found.graph_count, found.graph_break_count) == (1, 0), found.break_reasons
+
+
+def test_training_runs_the_compiled_net_and_keeps_the_released_names():
+    net = build_network("resnet38_cls", width=1 / 16, frozen=False)
+    options = {"lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4, "max_step": 10}
+    training = build_training(net, METHODS["cls"], **options, compiled=True)
+    assert list(training.state()["model"]) == list(build_training(net, METHODS["cls"], **options).state()["model"])
+    used = []
+    training = training._replace(forward=lambda image: used.append(image.shape) or net(image))
+    training_step(training, image=torch.randn(2, 3, 32, 32), saliency=None, label=torch.eye(20)[:2])
+    assert used == [(2, 3, 32, 32)]
