@@ -1,0 +1,169 @@
+"""Seeds and CRF seeds of photographs: inference.py against the plain loop that public code runs, on the same images.
+
+    python -m benchmark.infer
+    python -m benchmark.infer --weights exps/hsc/hsc.pth --backbone mobilenet_v2 --data_root VOC2012/JPEGImages \\
+        --labels VOC2012/cls_labels.npy --infer_list VOC2012/ImageSets/Segmentation/train.txt --images 20
+
+The plain loop: one process in float32, an image, a scale and a mirror at a time, all classes' maps at the image's size,
+then the CRF and the files. inference.py runs in float32 and in half precision. Without `--weights`: generated images
+and a net trained on them for a minute. All times hold the start of the processes and the loading of the weights.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from network import build_network
+from network.backbones import BACKBONES
+from network.weights import load_weights
+from tool.artifact import load_label_map, save_cam, save_crf, save_label_map
+from tool.cam import seed_labels
+from tool.cli import UserError, positive, run_script
+from tool.crf import crf_seed
+from tool.device import AMP_TYPES, resolve_device
+from voc12.dataset import load_rgb
+from voc12.labels import labels_of, load_labels
+from voc12.lists import read_ids
+from voc12.transforms import normalise
+
+ROOT = Path(__file__).resolve().parent.parent
+SCALES = (0.5, 1.0, 1.5, 2.0)
+THRESHOLD, ALPHA, ITERATIONS = 0.22, 7.0, 8
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Time inference.py against a plain loop.")
+    parser.add_argument("--images", type=positive, default=8, help="the first of the list (%(default)s)")
+    parser.add_argument("--device", help="cpu or cuda (default: cuda where there is a GPU)")
+    parser.add_argument(
+        "--amp",
+        choices=[name for name in AMP_TYPES if name != "off"],
+        default="bf16",
+        help="the half precision (%(default)s)",
+    )
+    parser.add_argument("--processes", type=positive, default=1, help="network processes (%(default)s)")
+    parser.add_argument("--weights", help="of a trained resnet38_hsc (default: trained here)")
+    parser.add_argument("--backbone", choices=BACKBONES, default="resnet38d", help="(%(default)s)")
+    parser.add_argument("--width", type=float, default=1.0, help="channel multiplier of resnet38d (%(default)s)")
+    for flag in ("--data_root", "--labels", "--infer_list"):
+        parser.add_argument(flag, help="as of inference.py, with --weights")
+    args = parser.parse_args()
+    if args.weights and None in (args.data_root, args.labels, args.infer_list):
+        raise UserError("--weights: expected --data_root, --labels and --infer_list too, as inference.py takes them")
+    return args
+
+
+def run(*command: object) -> None:
+    """Run one of the project's commands, quietly."""
+    words = [sys.executable, *map(str, command)]
+    subprocess.run(words, cwd=ROOT, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def train_here(args: argparse.Namespace, folder: Path) -> None:
+    """Generate images of 384 pixels and train eps on them at an eighth of the width; fill in what `args` lacks."""
+    voc, lists = folder / "VOC2012", folder / "lists"
+    counts = ["--train", max(args.images, 48), "--train_aug", max(args.images, 48), "--val", 1, "--test", 1]
+    run("-m", "voc12.mini", "--out", folder, "--size", 384, *counts)
+    run("-m", "voc12.prepare", "--voc12_root", voc, "--saliency_root", voc / "saliency", "--out", lists)
+    args.data_root, args.width = voc / "JPEGImages", 0.125
+    args.labels, args.infer_list = lists / "cls_labels.npy", lists / "train.txt"
+    run(
+        *["train_voc.py", "--method", "eps", "--work_dir", folder, "--weights", "none", "--from_scratch"],
+        *["--data_root", args.data_root, "--saliency_root", voc / "saliency", "--labels", args.labels],
+        *["--train_list", args.infer_list, "--width", args.width, "--batch_size", 12, "--crop_size", 96],
+        *["--resize_size", 96, 128, "--max_iters", 40, "--max_epoches", 15, "--lr", 0.05, "--momentum", 0.9],
+        *["--clip_grad", 1, "--num_workers", 0],
+    )
+    args.weights = folder / "eps" / "eps.pth"
+
+
+@torch.no_grad()
+def plain_loop(args: argparse.Namespace, ids: list[str], out: Path) -> None:
+    """The files of inference.py under `out`, by one process that does one thing after the other."""
+    device = resolve_device(args.device)
+    net = build_network("resnet38_hsc", backbone=args.backbone, width=args.width)
+    load_weights(net, args.weights)
+    net = net.to(device).eval()
+    labels = labels_of(ids, load_labels(args.labels), source=str(args.labels))
+    for folder in ("cam_npy", "cam_png", "crf"):
+        (out / folder).mkdir()
+    for image_id in ids:
+        image = load_rgb(Path(args.data_root) / f"{image_id}.jpg")
+        total = np.zeros((20, image.height, image.width), np.float32)
+        for scale in SCALES:
+            resized = image.resize((round(image.width * scale), round(image.height * scale)), 3)
+            for mirrored in (False, True):
+                pixels = normalise(resized)[None].to(device)
+                cam = net.foreground_cam(pixels.flip(-1) if mirrored else pixels)
+                cam = F.interpolate(cam, (image.height, image.width), mode="bilinear", align_corners=False)
+                cam = (cam.flip(-1) if mirrored else cam)[0].cpu().numpy()
+                total += cam
+        cams = {}
+        for index in np.flatnonzero(labels[image_id]).tolist():
+            cams[index] = total[index] / (total[index].max() + 1e-5)
+        save_cam(out / "cam_npy" / f"{image_id}.npy", cams)
+        save_label_map(out / "cam_png" / f"{image_id}.png", seed_labels(cams, threshold=THRESHOLD))
+        posteriors = crf_seed(np.asarray(image), cams, alpha=ALPHA, iterations=ITERATIONS)
+        best = np.array(list(posteriors), np.uint8)[np.stack(list(posteriors.values())).argmax(0)]
+        save_label_map(out / "crf" / f"{image_id}.png", best)
+        save_crf(out / "crf" / f"{image_id}.npy", posteriors)
+
+
+def inference(args: argparse.Namespace, ids: list[str], out: Path, *, amp: str) -> None:
+    """inference.py, as a user runs it."""
+    infer_list = out / "list.txt"
+    infer_list.write_text("".join(f"{image_id}\n" for image_id in ids))
+    device = [] if args.device is None else ["--device", args.device]
+    run(
+        *["inference.py", "--weights", args.weights, "--backbone", args.backbone, "--width", args.width],
+        *["--img_root", args.data_root, "--labels", args.labels, "--infer_list", infer_list, "--work_dir", out],
+        *["--amp", amp, "--n_processes_per_gpu", args.processes, *device],
+    )
+
+
+def equal_share(ids: list[str], folder: Path, other: Path) -> float:
+    """The share of all pixels whose labels are equal, 0..1."""
+    same = total = 0
+    for image_id in ids:
+        labels, others = (load_label_map(path / f"{image_id}.png") for path in (folder, other))
+        same, total = same + int((labels == others).sum()), total + labels.size
+    return same / total
+
+
+def main() -> None:
+    args = parse_arguments()
+    with tempfile.TemporaryDirectory() as name:
+        scratch = Path(name)
+        if args.weights is None:
+            train_here(args, scratch / "data")
+        ids = read_ids(args.infer_list, "--infer_list")[: args.images]
+        ways = {"plain": plain_loop, "off": partial(inference, amp="off"), args.amp: partial(inference, amp=args.amp)}
+        seconds = {}
+        for way, make in ways.items():
+            (scratch / way).mkdir()
+            start = time.perf_counter()
+            make(args, ids, scratch / way)
+            seconds[way] = time.perf_counter() - start
+        print(f"{len(ids)} images, {args.backbone} x {args.width:g}")
+        print(f"{'plain loop':<24}{seconds['plain'] / len(ids):6.2f} s an image")
+        for way in ("off", args.amp):
+            seeds = equal_share(ids, scratch / "plain" / "cam_png", scratch / way / "cam_png")
+            crf = equal_share(ids, scratch / "plain" / "crf", scratch / way / "crf" / "crf_8_7")
+            print(
+                f"{'inference.py --amp ' + way:<24}{seconds[way] / len(ids):6.2f} s an image,"
+                f" {seconds['plain'] / seconds[way]:.1f} times faster; labels equal: {100 * seeds:.2f} % of the seeds'"
+                f" pixels, {100 * crf:.2f} % of the CRF seeds'"
+            )
+            assert way != "off" or min(seeds, crf) >= 0.995, "float32 does not give the plain loop's labels"
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,266 @@
+"""`python -m tool.report`: its figures, what it finds by itself, what it leaves out, and what it refuses."""
+
+import hashlib
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.tool.report_runs import HOSTILE, command, make_data, make_results, make_run, page_data
+from tool.artifact import load_label_map, save_label_map
+
+IDS = [f"2007_00000{k}" for k in range(5)]
+
+
+@pytest.fixture
+def made(tmp_path):
+    """A folder with data and a run `exps/hsc`; runs beside it are made from `truths`."""
+    truths = make_data(tmp_path, IDS)
+    make_run(tmp_path / "exps" / "hsc", truths, wrong=2)
+    return tmp_path, truths
+
+
+def report(root, *arguments, run="exps/hsc"):
+    return command("--run", root / run, "--data_root", root / "VOC2012" / "JPEGImages", *arguments)
+
+
+def assert_made(done):
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def assert_refused(done, *messages):
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.count("error: ") == 1
+    for message in messages:
+        assert message in done.stderr
+
+
+def tiles(page):
+    """The figures at the top of the page, by title."""
+    found = re.findall(r'<div class="tile"><h2>(.*?)</h2>\s*<p class="figure">(.*?)</p>', page.read_text(), re.DOTALL)
+    return {re.sub("<.*?>", "", title): re.sub("<.*?>", " ", figure).split() for title, figure in found}
+
+
+def test_figures_are_those_of_the_golden_evaluation(golden, tmp_path):
+    """mIoU of the label maps, and the best point of the CAMs' curve, are what eval.py gives on the same files."""
+    source, run, images = golden / "eval", tmp_path / "run", tmp_path / "VOC2012" / "JPEGImages"
+    expected = json.loads((source / "expected.json").read_text())
+    shutil.copytree(source / "npy", run / "cam_npy")
+    shutil.copytree(source / "png", run / "cam_png")
+    images.mkdir(parents=True)
+    for path in (source / "gt").glob("*.png"):
+        height, width = load_label_map(path).shape
+        Image.new("RGB", (width, height)).save(images / f"{path.stem}.jpg")
+    assert_made(report(tmp_path, "--gt_dir", source / "gt", run="run"))
+    page = run / "report.html"
+    curve, mean = expected["curve"], expected["png"]["mIoU"]
+    best = int(np.argmax(curve))
+    assert tiles(page) == {"CAM, best threshold": [f"{curve[best]:.1f}"], "Seed": [f"{mean:.1f}"]}
+    assert f"best {curve[best]:.1f} at {best / 100:.2f}" in page.read_text()
+
+
+def test_one_file_holds_settings_losses_and_every_picture(made):
+    root, _ = made
+    assert_made(report(root))
+    page = root / "exps" / "hsc" / "report.html"
+    assert sorted(path.name for path in page.parent.glob("report*")) == ["report.html"]
+    data = page_data(page)
+    assert [image["id"] for image in data["images"]] == IDS
+    expected = ["image", "truth", "saliency", "0 cam 1", "0 seed", "0 seed errors", "0 crf", "0 crf errors"]
+    assert data["images"][0]["pictures"] == expected
+    assert page.read_text().count("data:image/webp;base64,") == len(IDS) * len(expected)
+    for text in ('<th scope="row">lr</th><td>0.2</td>', "Losses, training", "cls. hsc: 3 at 1, 2.0167 at 60"):
+        assert text in page.read_text()
+
+
+def test_images_have_the_mean_iou_of_the_labels_that_occur(made):
+    root, truths = made
+    assert_made(report(root))
+    image = page_data(root / "exps" / "hsc" / "report.html")["images"][4]
+    truth, seed = truths[IDS[4]], load_label_map(root / "exps" / "hsc" / "cam_png" / f"{IDS[4]}.png")
+    valid = truth != 255
+    ious = [
+        np.sum(valid & (truth == k) & (seed == k)) / np.sum(valid & ((truth == k) | (seed == k)))
+        for k in np.union1d(truth[valid], seed[valid])
+    ]
+    assert image["iou"]["seed"] == [pytest.approx(100 * np.mean(ious), abs=0.01)]
+    assert image["iou"]["crf"] == [100]
+    assert image["labels"] == [2]
+
+
+def test_comparison_gains_are_the_first_run_over_the_other(made):
+    root, truths = made
+    make_run(root / "exps" / "eps", truths, wrong=5, method="eps")
+    assert_made(report(root, "--compare", root / "exps" / "eps"))
+    page = root / "exps" / "hsc" / "report_vs_eps.html"
+    first, other = map(float, tiles(page)["Seed"])
+    assert first > other
+    gain = re.search(r'5 images\s*<span class="gain up">(.*?)</span>', page.read_text())[1]
+    assert float(gain) == pytest.approx(first - other, abs=0.11) and gain.startswith("+")
+    image = page_data(page)["images"][1]
+    assert image["iou"]["seed"][0] > image["iou"]["seed"][1]
+    assert {"0 seed", "1 seed", "0 cam 2", "1 cam 2"} < set(image["pictures"])
+    assert re.search(r'class=differs><th scope="row">method</th><td>hsc</td><td>eps</td>', page.read_text())
+
+
+def test_both_runs_are_scored_on_the_images_that_both_have(made):
+    root, truths = made
+    make_run(root / "exps" / "eps", truths, wrong=2)
+    for folder in ("cam_npy", "cam_png", "crf/crf_8_7"):
+        for path in (root / "exps" / "eps" / folder).glob(f"{IDS[0]}.*"):
+            path.unlink()
+    assert_made(report(root, "--compare", root / "exps" / "eps"))
+    page = root / "exps" / "hsc" / "report_vs_eps.html"
+    assert [image["id"] for image in page_data(page)["images"]] == IDS[1:]
+    assert len(set(tiles(page)["Seed"])) == 1
+    assert "Seed: 1 images that only one of the runs has are left out." in page.read_text()
+
+
+def test_runs_of_one_name_are_told_apart_by_their_folders(made):
+    root, truths = made
+    make_run(root / "other" / "hsc", truths, wrong=1)
+    assert_made(report(root, "--compare", root / "other" / "hsc", "--out", root / "page.html"))
+    assert page_data(root / "page.html")["runs"] == [str(root / "exps" / "hsc"), str(root / "other" / "hsc")]
+
+
+def test_parts_that_are_missing_are_left_out_and_named(tmp_path):
+    truths = make_data(tmp_path, IDS, saliency=False)
+    run = tmp_path / "exps" / "hsc"
+    make_run(run, truths, wrong=1)
+    shutil.rmtree(run / "crf")
+    shutil.rmtree(run / "cam_npy")
+    (run / "log").unlink()
+    assert_made(report(tmp_path))
+    text = (run / "report.html").read_text()
+    for part in ("losses", "CAMs", "CRF seeds", "segmentation", "No saliency maps were found."):
+        assert part in text.partition('class="notes')[2].partition("</ul>")[0]
+    assert list(tiles(run / "report.html")) == ["Seed"]
+
+
+def test_a_run_without_predictions_shows_its_losses(made):
+    root, _ = made
+    for name in ("cam_npy", "cam_png", "crf"):
+        shutil.rmtree(root / "exps" / "hsc" / name)
+    assert_made(report(root))
+    text = (root / "exps" / "hsc" / "report.html").read_text()
+    assert "Losses, training" in text and "there are no images to show" in text
+
+
+def test_segmentation_trained_on_the_runs_seeds_is_found_beside_it(made):
+    root, truths = made
+    make_results(root / "exps" / "other_net", truths, pseudo=root / "elsewhere")
+    make_results(root / "exps" / "net", truths, pseudo=root / "exps" / "hsc" / "crf" / "crf_8_7")
+    assert_made(report(root))
+    page = root / "exps" / "hsc" / "report.html"
+    assert tiles(page)["Segmentation"] == tiles(page)["CRF seed"]
+    assert "Segmentation is that of net." in page.read_text()
+
+
+def test_seeds_beside_the_run_count_only_if_its_weights_made_them(made):
+    """inference.py's own --work_dir is the parent of all runs."""
+    root, truths = made
+    trained = root / "exps" / "trained"
+    trained.mkdir()
+    (trained / "trained.pth").write_bytes(b"weights")
+    (trained / "log").write_text("2026-01-01 00:00:00 step 1/1 total 1.0000\n")
+    make_run(root / "made", truths, wrong=2)
+    for name in ("cam_npy", "cam_png", "crf"):
+        shutil.move(root / "made" / name, root / "exps" / name)
+    assert_made(report(root, run="exps/trained"))
+    assert not tiles(trained / "report.html")
+    settings = root / "exps" / "cam_png" / "settings.json"
+    settings.write_text(json.dumps({"weights_sha256": hashlib.sha256(b"weights").hexdigest()}))
+    assert_made(report(root, run="exps/trained"))
+    assert list(tiles(trained / "report.html")) == ["Seed"]
+
+
+def test_a_list_says_which_images_are_shown_and_scored(made):
+    root, _ = made
+    (root / "list.txt").write_text(f"{IDS[3]}\n\n{IDS[1]}\n")
+    assert_made(report(root, "--list", root / "list.txt"))
+    images = page_data(root / "exps" / "hsc" / "report.html")["images"]
+    assert [image["id"] for image in images] == [IDS[1], IDS[3]]
+
+
+def test_many_images_are_looked_at_by_processes_with_the_same_page(tmp_path):
+    truths = make_data(tmp_path, [f"{k:03}" for k in range(40)])
+    make_run(tmp_path / "exps" / "hsc", truths, wrong=2)
+    pages = []
+    for workers in (1, 2):
+        assert_made(report(tmp_path, "--num_workers", workers))
+        text = (tmp_path / "exps" / "hsc" / "report.html").read_text()
+        pages.append(re.sub(r"written [-0-9: ]+", "", text))
+    assert pages[0] == pages[1]
+
+
+def test_other_peoples_text_is_escaped(tmp_path):
+    make_run(tmp_path / "exps" / "hsc", make_data(tmp_path, [HOSTILE]), wrong=1)
+    assert_made(report(tmp_path))
+    page = tmp_path / "exps" / "hsc" / "report.html"
+    assert page_data(page)["images"][0]["id"] == HOSTILE
+    assert "<img src=x" not in page.read_text() and "<script>document" not in page.read_text()
+
+
+def remove(path):
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def write_small_truths(root):
+    for image_id in IDS[:2]:
+        save_label_map(root / "VOC2012" / "SegmentationClass" / f"{image_id}.png", np.ones((4, 5), np.uint8))
+
+
+REFUSALS = {
+    "no run": ([], lambda root: remove(root / "exps" / "hsc"), ["--run", "nothing there"]),
+    "an empty run": (
+        [],
+        lambda root: (remove(root / "exps" / "hsc"), (root / "exps" / "hsc").mkdir()),
+        ["--run", "found none of it", "inference.py"],
+    ),
+    "no data": ([], lambda root: remove(root / "VOC2012"), ["--data_root", "nothing there"]),
+    "no images": (
+        [],
+        lambda root: [(root / "VOC2012" / "JPEGImages" / f"{k}.jpg").unlink() for k in IDS[:2]],
+        ["--data_root", f"{IDS[0]}.jpg", f"{IDS[1]}.jpg"],
+    ),
+    "no ground truth's folder": ([], lambda root: remove(root / "VOC2012" / "SegmentationClass"), ["--gt_dir"]),
+    "another ground truth": (["--gt_dir", "{root}/exps"], lambda root: None, ["--gt_dir", "found none", IDS[0]]),
+    "other sizes": ([], write_small_truths, [f"{IDS[0]}.jpg", f"{IDS[1]}.npy", f"{IDS[1]}.png", "4 x 5"]),
+    "damaged files": (
+        [],
+        lambda root: [
+            (root / "exps" / "hsc" / "cam_npy" / f"{IDS[0]}.npy").write_bytes(b"no"),
+            (root / "VOC2012" / "saliency" / f"{IDS[1]}.png").write_bytes(b"no"),
+        ],
+        [f"{IDS[0]}.npy", f"{IDS[1]}.png", "no report was written (2)"],
+    ),
+    "damaged settings": (
+        [],
+        lambda root: (root / "exps" / "hsc" / "args.json").write_text("{"),
+        ["args.json", "record of settings"],
+    ),
+    "the same run": (["--compare", "{root}/exps/hsc"], lambda root: None, ["--compare", "the same"]),
+    "a strange list": (
+        ["--list", "{root}/list.txt"],
+        lambda root: (root / "list.txt").write_text(f"{IDS[0]}\nx\ny\n"),
+        ["--list", "x", "y", "(2)"],
+    ),
+    "an empty list": (["--list", "{root}/list.txt"], lambda root: (root / "list.txt").write_text("\n"), ["is empty"]),
+    "out is a folder": (["--out", "{root}/a.html"], lambda root: (root / "a.html").mkdir(), ["--out", "a folder"]),
+    "out is no page": (["--out", "{root}/a.txt"], lambda root: None, ["--out", ".html"]),
+    "out is nowhere": (["--out", "{root}/no/a.html"], lambda root: None, ["--out", "nothing there"]),
+}
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+def test_mistakes_are_named_and_nothing_is_written(made, name):
+    root, _ = made
+    arguments, spoil, messages = REFUSALS[name]
+    spoil(root)
+    done = report(root, *(argument.format(root=root) for argument in arguments))
+    assert_refused(done, *messages)
+    assert not [path for path in root.rglob("*.html") if path.is_file()]

@@ -1,0 +1,367 @@
+"""The report in a real browser: what it shows, how it is used, that it asks nobody for anything, and who can read it.
+
+Needs chromium and its driver (Debian: chromium, chromium-driver). Without them these tests are skipped, unless
+HSC_REQUIRE_BROWSER=1 makes that a failure. Screenshots go to HSC_SCREENSHOTS, or to the tests' temporary folder.
+"""
+
+import json
+import os
+import shutil
+import warnings
+from pathlib import Path
+
+import pytest
+from axe_core_python.selenium import Axe
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import Select, WebDriverWait
+
+from tests.tool.report_runs import HOSTILE, command, make_data, make_run, page_data
+from tool.report import __main__ as script
+from tool.report.page import write_page
+from tool.report.plan import find_data, plan_images
+from tool.report.run_folder import read_run
+
+DESKTOP, PHONE = (1280, 900), (390, 800)
+IMAGES = 90
+SECONDS = 20  # that something may take until it is taken never to come
+
+
+def browser_programs():
+    names = ("chromium", "chromium-browser", "google-chrome")
+    return next(filter(None, map(shutil.which, names)), None), shutil.which("chromedriver")
+
+
+@pytest.fixture(scope="module")
+def driver():
+    program, driver_program = browser_programs()
+    if program is None or driver_program is None:
+        reason = "NO BROWSER: the report is not tested; install chromium and chromium-driver"
+        if os.environ.get("HSC_REQUIRE_BROWSER") == "1":
+            pytest.fail(reason)
+        warnings.warn(reason, stacklevel=1)
+        pytest.skip(reason)
+    options = webdriver.ChromeOptions()
+    options.binary_location = program
+    # A container has no sandbox for root, and little shared memory.
+    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--hide-scrollbars"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(driver_program))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory):
+    """A report of many images, one of two runs, and one with its pictures beside it."""
+    root = tmp_path_factory.mktemp("report")
+    truths = make_data(root, [HOSTILE, *(f"2007_{k:06}" for k in range(IMAGES - 1))])
+    make_run(root / "exps" / "hsc", truths, wrong=2)
+    make_run(root / "exps" / "eps", truths, wrong=5, method="eps")
+    common = ["--run", root / "exps" / "hsc", "--data_root", root / "VOC2012" / "JPEGImages"]
+    for arguments in ([], ["--compare", root / "exps" / "eps"]):
+        done = command(*common, *arguments)
+        assert done.returncode == 0, done.stderr
+    folder = root / "exps" / "hsc"
+    return {"one": folder / "report.html", "two": folder / "report_vs_eps.html"}
+
+
+@pytest.fixture(scope="module")
+def screenshots(tmp_path_factory):
+    folder = Path(os.environ.get("HSC_SCREENSHOTS") or tmp_path_factory.mktemp("screenshots"))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+class Page:
+    """A report that is open in the browser."""
+
+    def __init__(self, driver, path, size=DESKTOP, *, scheme="light"):
+        self.driver = driver
+        width, height = size
+        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": size == PHONE}
+        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        features = [
+            {"name": "prefers-color-scheme", "value": scheme},
+            {"name": "prefers-reduced-motion", "value": "reduce"},
+        ]
+        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+        for log in ("browser", "performance"):
+            driver.get_log(log)  # of the page before
+        driver.get(path.as_uri())
+        if self.run("return localStorage.length"):  # what another test chose
+            self.run("localStorage.clear()")
+            driver.refresh()
+        self.run("document.getElementById('images').scrollIntoView()")
+        self.wait(lambda: self.run("return document.querySelector('.card[data-drawn]') !== null"))
+
+    def run(self, script, *arguments):
+        return self.driver.execute_script(script, *arguments)
+
+    def wait(self, condition):
+        WebDriverWait(self.driver, SECONDS, poll_frequency=0.05).until(lambda _: condition())
+
+    def one(self, selector):
+        return self.driver.find_element(By.CSS_SELECTOR, selector)
+
+    def choose(self, selector, value):
+        Select(self.one(selector)).select_by_value(value)
+
+    def ids(self):
+        return self.run("return [...document.querySelectorAll('.card')].map((card) => card.dataset.id)")
+
+    def press(self, *keys):
+        webdriver.ActionChains(self.driver).send_keys(*keys).perform()
+
+    def overlay_opacities(self):
+        script = "return [...document.querySelectorAll('.over')].map((image) => getComputedStyle(image).opacity)"
+        return {float(opacity) for opacity in self.run(script)}
+
+    def background(self):
+        return self.run("return getComputedStyle(document.body).backgroundColor")
+
+
+@pytest.fixture
+def page(driver, pages):
+    return Page(driver, pages["one"])
+
+
+@pytest.fixture
+def pair(driver, pages):
+    return Page(driver, pages["two"])
+
+
+# -- what it asks and shows --------------------------------------------------------------------------------------------
+
+
+def assert_quiet(page):
+    """Every picture near the view is there, the console is empty, and nothing was asked but of the disk."""
+    script = (
+        "return [...document.querySelectorAll('.card[data-drawn] img')].slice(0, 60).every((i) => i.naturalWidth > 0)"
+    )
+    page.wait(lambda: page.run(script))
+    assert page.driver.get_log("browser") == []
+    messages = [json.loads(entry["message"])["message"] for entry in page.driver.get_log("performance")]
+    asked = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
+    assert asked and all(url.startswith(("file:", "data:")) for url in asked)
+
+
+def test_no_console_error_and_no_request_to_anybody(driver, pages):
+    for path in pages.values():
+        assert_quiet(Page(driver, path))
+
+
+def test_pictures_in_a_folder_beside_the_page_are_shown_too(driver, tmp_path):
+    """The page is that of the command, but for the size above which a folder is made."""
+    make_run(tmp_path / "hsc", make_data(tmp_path, [HOSTILE, "a"]), wrong=1)
+    runs = [read_run(tmp_path / "hsc", "--run")]
+    files, notes = plan_images(runs, find_data(str(tmp_path / "VOC2012"), None, None), None)
+    found = script.look_at_images(files, num_workers=1)
+    path = tmp_path / "a page.html"
+    write_page(path, script.describe(runs, found, notes), [item.pictures for item in found.values()], max_bytes=1)
+    assert (tmp_path / "a page_pictures").is_dir()
+    assert_quiet(Page(driver, path))
+
+
+def test_other_peoples_text_is_shown_as_text(page):
+    page.one("#find").send_keys("onerror")
+    assert page.ids() == [HOSTILE]
+    assert page.one(".card h3").text == HOSTILE
+    assert page.run("return document.title") == "hsc"
+    assert page.run("return document.querySelectorAll('img:not(.stack img)').length") == 0
+
+
+def test_cards_and_pictures_are_made_only_as_one_comes_near_them(page):
+    made = page.run(
+        "return [document.querySelectorAll('.card').length, document.querySelectorAll('[data-drawn]').length]"
+    )
+    assert made[0] < IMAGES and made[1] < made[0]
+
+    def at_the_end():
+        page.run("scrollTo(0, document.body.scrollHeight)")
+        return len(page.ids()) == IMAGES
+
+    page.wait(at_the_end)
+    page.wait(lambda: page.run("return document.querySelector('.card:last-child').dataset.drawn === 'yes'"))
+
+
+# -- filters, order, slider, keyboard ----------------------------------------------------------------------------------
+
+
+def test_images_are_found_by_id_and_by_class(page, pages):
+    images = page_data(pages["one"])["images"]
+    page.one("#find").send_keys("2007_00001")
+    assert sorted(page.ids()) == [f"2007_{k:06}" for k in range(10, 20)]
+    page.choose("#class", "2")
+    expected = [image["id"] for image in images if image["labels"] == [2] and "2007_00001" in image["id"]]
+    assert sorted(page.ids()) == expected and 0 < len(expected) < 10
+    assert page.one("#count").text == f"{len(expected)} of {IMAGES} images"
+    page.one("#find").send_keys("x")
+    assert page.ids() == [] and page.one("#none").is_displayed()
+    page.one("#clear").click()
+    assert page.one("#count").text == f"{IMAGES} of {IMAGES} images"
+
+
+def test_a_class_of_the_table_shows_its_images(page, pages):
+    page.one("tr[data-voc='3'] button").click()
+    expected = {image["id"] for image in page_data(pages["one"])["images"] if image["labels"] == [3]}
+    assert set(page.ids()) == expected
+    assert Select(page.one("#class")).first_selected_option.text == f"bird ({len(expected)})"
+
+
+@pytest.mark.parametrize(
+    ("order", "key"),
+    [
+        ("worst", lambda image: image["iou"]["seed"][0]),
+        ("best", lambda image: -image["iou"]["seed"][0]),
+        ("loss", lambda image: image["iou"]["seed"][0] - image["iou"]["seed"][1]),
+        ("won", lambda image: image["iou"]["seed"][1] - image["iou"]["seed"][0]),
+        ("id", lambda image: 0),
+    ],
+)
+def test_images_are_sorted_by_iou_gain_or_id(pair, pages, order, key):
+    images = page_data(pages["two"])["images"]
+    pair.choose("#order", order)
+    shown = pair.ids()
+    assert len(shown) >= 20
+    expected = sorted(images, key=lambda image: round(key(image), 6))
+    assert [key(image) for image in expected[: len(shown)]] == pytest.approx(
+        [key(next(image for image in images if image["id"] == image_id)) for image_id in shown]
+    )
+    if order == "id":
+        assert shown == [image["id"] for image in images][: len(shown)]
+
+
+def test_the_score_that_counts_can_be_chosen(page, pages):
+    images = {image["id"]: image for image in page_data(pages["one"])["images"]}
+    assert page.one("[data-stage=seed]").is_displayed() and not page.one("[data-stage=crf]").is_displayed()
+    page.choose("#order", "best")
+    page.choose("#image-stage", "crf")
+    assert Select(page.one("#stage")).first_selected_option.text == "CRF seed"
+    assert page.one("[data-stage=crf]").is_displayed() and not page.one("[data-stage=seed]").is_displayed()
+    scores = [images[image_id]["iou"]["crf"][0] for image_id in page.ids()]
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_classes_are_sorted_by_iou_or_cost(page):
+    page.choose("#class-order", "worst")
+    order = page.run("return [...document.querySelectorAll('[data-stage=seed] tbody tr')].map((r) => +r.dataset.worst)")
+    assert order == sorted(order) and order[-1] > 0
+    page.choose("#class-order", "voc")
+    assert page.run("return document.querySelector('[data-stage=seed] tbody tr').innerText").startswith("background")
+
+
+def test_one_slider_sets_the_opacity_of_all_that_lies_on_images(page):
+    assert page.overlay_opacities() == {0.65}
+    slider = page.one("#opacity")
+    slider.send_keys(Keys.HOME)
+    assert page.overlay_opacities() == {0}
+    slider.send_keys(Keys.END)
+    assert page.overlay_opacities() == {1}
+    assert page.one("#opacity-value").text == "100 %"
+
+
+def test_parts_can_be_hidden(page):
+    shown = "return new Set([...document.querySelectorAll('.panel')].map((panel) => panel.dataset.part)).size"
+    assert page.run(shown) == 7  # image, ground truth, saliency, CAM, seed, CRF seed, errors
+    page.one("#parts input[value=errors]").click()
+    page.one("#parts input[value=cam]").click()
+    assert page.run(shown) == 5
+    page.one("#parts input[value=errors]").click()
+    assert page.run(shown) == 6
+
+
+def test_all_of_it_works_by_keyboard(page):
+    page.press("/")
+    assert page.run("return document.activeElement.id") == "find"
+    page.press("2007_00000", "t")
+    assert page.one("#find").get_attribute("value") == "2007_00000t"
+    page.press(Keys.BACKSPACE, Keys.TAB)
+    ids = page.ids()
+    page.run("document.activeElement.blur()")
+    page.press("jjk")
+    assert page.run("return document.activeElement.dataset.id") == ids[0]
+    page.press("j", Keys.ENTER)
+    card = page.one(f".card[data-id='{ids[1]}']")
+    assert "large" in card.get_attribute("class")
+    assert card.find_element(By.TAG_NAME, "button").get_attribute("aria-expanded") == "true"
+    page.press("]]]")
+    assert page.overlay_opacities() == {0.8}
+    page.press("[")
+    assert page.overlay_opacities() == {0.75}
+    page.press("t")
+    assert page.one("#theme").text == "Theme: light"
+    page.press(Keys.ESCAPE)
+    assert len(page.ids()) > len(ids)
+
+
+def test_the_pointer_reads_values_off_a_curve(page):
+    plot = page.one(".wide .plot")
+    webdriver.ActionChains(page.driver).move_to_element(plot).perform()
+    text = page.one(".wide .readout").text
+    threshold, value = (float(part) for part in text.split(":"))
+    assert 0.2 < threshold < 0.4 and 0 < value <= 100
+
+
+def test_only_settings_that_differ_are_shown_at_first_of_two_runs(pair):
+    def visible():
+        return pair.run(
+            "return [...document.querySelectorAll('.settings tbody tr')].filter((r) => r.offsetHeight).length"
+        )
+
+    assert visible() == 5  # method, lr and network of three kinds of files
+    pair.one("#differences").click()
+    assert visible() == 9
+
+
+# -- light, dark, small, and for everybody -----------------------------------------------------------------------------
+
+
+def test_light_or_dark_is_the_systems_until_it_is_chosen_and_then_kept(driver, pages):
+    light, dark = "rgb(247, 247, 245)", "rgb(19, 21, 24)"
+    page = Page(driver, pages["one"], scheme="dark")
+    assert page.background() == dark
+    switch = page.one("#theme")
+    switch.click()
+    assert (switch.text, page.background()) == ("Theme: light", light)
+    switch.click()
+    assert (switch.text, page.background()) == ("Theme: dark", dark)
+    driver.refresh()
+    assert (page.one("#theme").text, page.background()) == ("Theme: dark", dark)
+    assert Page(driver, pages["one"]).background() == light
+
+
+def test_a_phone_needs_no_sideways_scrolling(driver, pages):
+    for path in pages.values():
+        page = Page(driver, path, PHONE)
+        assert page.run("return document.documentElement.scrollWidth") <= PHONE[0]
+
+
+def violations(page):
+    """What axe-core finds wrong, contrast and labels among it."""
+    found = Axe().run(page.driver)
+    contrast = [rule for rule in found["passes"] if rule["id"] == "color-contrast"]
+    assert contrast and len(contrast[0]["nodes"]) > 100  # it did look
+    return [(rule["id"], node["html"][:100]) for rule in found["violations"] for node in rule["nodes"]]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+@pytest.mark.parametrize("which", ["one", "two"])
+def test_contrast_and_labels_hold_and_a_screenshot_is_kept(driver, pages, screenshots, which, size, scheme):
+    page = Page(driver, pages[which], size, scheme=scheme)
+    assert violations(page) == []
+    page.run("document.querySelectorAll('details').forEach((details) => { details.open = true })")
+    name = f"report_{which}_{'phone' if size == PHONE else 'desktop'}_{scheme}"
+    driver.save_screenshot(str(screenshots / f"{name}_top.png"))
+    page.run("document.getElementById('images').scrollIntoView()")
+    driver.save_screenshot(str(screenshots / f"{name}_images.png"))
+    assert (screenshots / f"{name}_images.png").stat().st_size > 10_000
+
+
+def test_faint_text_would_be_found(page):
+    page.run("document.documentElement.style.setProperty('--muted', '#bbbbbb')")
+    assert {rule for rule, _ in violations(page)} == {"color-contrast"}

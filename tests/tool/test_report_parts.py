@@ -1,0 +1,184 @@
+"""The report's parts: confusions and their cost, thumbnails, charts, losses of a log, and too large pages."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tool.artifact import IGNORE
+from tool.classes import LABEL_NAMES
+from tool.plot import heat_colours
+from tool.report.charts import MAX_POINTS, line_chart
+from tool.report.figures import score_stages
+from tool.report.image import THUMBNAIL, Findings, draw
+from tool.report.page import write_page
+from tool.report.run_folder import Run, read_losses
+from tool.report.score import NUM_LABELS, Confusion, confusion_matrix, costliest_confusions, image_iou, label_iou
+from voc12 import classes
+
+
+def test_names_are_those_of_the_data_set():
+    assert LABEL_NAMES == classes.LABEL_NAMES
+
+
+def naive_confusion(prediction, truth):
+    matrix = np.zeros((NUM_LABELS, NUM_LABELS), int)
+    for called, true in zip(prediction.flat, truth.flat, strict=True):
+        if true != IGNORE:
+            matrix[true, called] += 1
+    return matrix
+
+
+def random_maps(seed=0):
+    generator = np.random.default_rng(seed)
+    prediction = generator.choice([0, 3, 15, 20], (13, 17)).astype(np.uint8)
+    return prediction, generator.choice([0, 3, 15, 255], (13, 17)).astype(np.uint8)
+
+
+def test_confusion_counts_truth_by_prediction_without_ignored_pixels():
+    np.testing.assert_array_equal(confusion_matrix(*random_maps()), naive_confusion(*random_maps()))
+
+
+def test_iou_of_a_label_that_does_not_occur_is_0_but_does_not_lower_an_images_mean():
+    matrix = confusion_matrix(*random_maps())
+    assert label_iou(matrix)[7] == 0
+    assert image_iou(matrix) == pytest.approx(label_iou(matrix)[[0, 3, 15, 20]].mean())
+    assert image_iou(np.zeros((NUM_LABELS, NUM_LABELS), int)) is None
+
+
+def test_costliest_confusion_is_the_one_whose_mending_raises_iou_most():
+    """Every single confusion is mended, and the score taken anew."""
+    matrix = confusion_matrix(*random_maps(1))
+    costliest = costliest_confusions(matrix)
+    for label in range(NUM_LABELS):
+        gains = {}
+        for true, called in np.argwhere(matrix > 0).tolist():
+            if true != called and label in (true, called):
+                mended = matrix.copy()
+                mended[true, called] = 0
+                mended[true, true] += matrix[true, called]
+                gains[true, called] = label_iou(mended)[label] - label_iou(matrix)[label]
+        if not gains or max(gains.values()) == 0:
+            assert costliest[label] is None
+        else:
+            assert costliest[label].points == pytest.approx(max(gains.values()))
+            assert gains[costliest[label][:2]] == pytest.approx(max(gains.values()))
+
+
+def test_a_label_loses_by_what_is_called_by_its_name_and_a_perfect_one_by_nothing():
+    matrix = np.zeros((NUM_LABELS, NUM_LABELS), int)
+    matrix[0, 0], matrix[5, 5], matrix[5, 0] = 8, 2, 2
+    assert costliest_confusions(matrix)[5] == Confusion(5, 0, 50.0)
+    assert costliest_confusions(matrix)[0] == Confusion(5, 0, pytest.approx(20))
+    assert costliest_confusions(np.diag(np.arange(NUM_LABELS)))[5] is None
+
+
+def test_stage_scores_sum_pixels_over_images_and_average_all_labels(tmp_path):
+    """Not a mean of the images' scores, and labels that never occur count as 0, as in eval.py."""
+    maps = {"a": random_maps(0), "b": random_maps(1)}
+    found = {
+        image_id: Findings([3, 15], {}, {(0, "seed"): confusion_matrix(*pair)}, {}, [])
+        for image_id, pair in maps.items()
+    }
+    run = Run("run", tmp_path, labels={"seed": dict.fromkeys(maps, tmp_path), "crf": {}, "segmentation": {}})
+    (stage,) = score_stages([run], found)
+    total = sum(naive_confusion(*pair) for pair in maps.values())
+    assert stage.means == [pytest.approx(label_iou(total).mean())]
+    assert [row.images for row in stage.rows[:4]] == [2, 0, 0, 2]
+    assert [row.occurs for row in stage.rows[:5]] == [True, False, False, True, False]
+
+
+# -- thumbnails --------------------------------------------------------------------------------------------------------
+
+
+def decoded(data):
+    return np.asarray(Image.open(io.BytesIO(data)).convert("RGBA"))
+
+
+def test_thumbnails_keep_the_form_and_labels_keep_their_colours():
+    labels = np.zeros((300, 600), np.uint8)
+    labels[:, 300:] = 15
+    truth = labels.copy()
+    truth[:150, :300] = 3
+    truth[:, 590:] = IGNORE
+    pictures = draw(Image.new("RGB", (600, 300)), truth, None, {}, {(0, "seed"): labels})
+    assert set(pictures) == {"image", "truth", "0 seed", "0 seed errors"}
+    seed, errors = decoded(pictures["0 seed"]), decoded(pictures["0 seed errors"])
+    assert seed.shape == (THUMBNAIL // 2, THUMBNAIL, 4)
+    assert tuple(seed[70, 200]) == (192, 128, 128, 255)
+    assert seed[70, 10, 3] == 0
+    assert tuple(errors[10, 10]) == (213, 94, 0, 255)
+    assert errors[100, 10, 3] == errors[10, 200, 3] == errors[10, -1, 3] == 0
+    assert tuple(decoded(pictures["truth"])[10, -1]) == (224, 224, 192, 255)
+
+
+def test_small_images_are_not_enlarged_and_cams_are_heat():
+    scores = np.tile(np.linspace(0, 1, 64, dtype=np.float32), (48, 1))
+    pictures = draw(Image.new("RGB", (64, 48)), np.zeros((48, 64), np.uint8), None, {1: {14: scores}}, {})
+    heat = decoded(pictures["1 cam 15"])[..., :3].astype(int)
+    assert heat.shape == (48, 64, 3)
+    assert np.abs(heat - heat_colours(scores)).mean() < 8
+
+
+# -- charts and losses -------------------------------------------------------------------------------------------------
+
+
+def test_charts_place_points_between_round_numbers():
+    chart = line_chart("t", {0: [(0, 10.0), (50, 30.0), (100, 20.0)]}, names=["a"], mark_best=True)
+    assert chart.lines == {0: "0.00,100.00 50.00,0.00 100.00,50.00"}
+    assert [tick.text for tick in chart.y_ticks] == ["10", "15", "20", "25", "30"]
+    assert (chart.y_ticks[0].at, chart.y_ticks[-1].at) == (100, 0)
+    assert [(mark.x, mark.y, mark.text) for mark in chart.marks] == [(50, 0, "30.0 at 50.00")]
+
+
+@pytest.mark.parametrize("points", [[(5, 1.0)], [(1, 0.0), (2, 0.0)], [(1, -1e-9), (2, 1e12)], [(0, 7.0), (9, 7.0)]])
+def test_charts_hold_whatever_the_values_are(points):
+    chart = line_chart("t", {0: points}, names=["a"])
+    places = [tuple(map(float, point.split(","))) for point in chart.lines[0].split()]
+    assert len(places) == len(points)
+    assert all(0 <= value <= 100 for place in places for value in place)
+    assert len(chart.y_ticks) >= 2
+    assert len(chart.marks) == (len(points) == 1)  # a line of one point would not be seen
+
+
+def test_long_curves_are_thinned_to_means():
+    chart = line_chart("t", {0: [(k, float(k % 2)) for k in range(10 * MAX_POINTS)]}, names=["a"])
+    points = chart.lines[0].split()
+    assert len(points) == MAX_POINTS
+    assert len({point.split(",")[1] for point in points}) == 1
+
+
+def test_losses_before_a_resumption_past_its_checkpoint_do_not_count(tmp_path):
+    log = tmp_path / "log"
+    steps = [(10, 1.0), (20, 2.0), (30, 3.0), (20, 5.0), (30, 6.0)]
+    lines = [f"2026-01-01 00:00:00 step {step}/30 cls {value:.4f} total {value:.4f}\n" for step, value in steps]
+    log.write_text("2026-01-01 00:00:00 hsc: resumed; step 1 of 30\n" + "".join(lines) + "2026-01-01 00:00:00 step 4")
+    assert read_losses(log) == {name: [(10, 1.0), (20, 5.0), (30, 6.0)] for name in ("cls", "total")}
+
+
+# -- large pages -------------------------------------------------------------------------------------------------------
+
+
+def empty_context():
+    names = ("notes", "stages", "images")
+    return {
+        "runs": [Run("run", "exps/run")],
+        "written": "",
+        **{name: [] for name in names},
+        **{name: {} for name in ("best", "losses", "settings", "colours", "error_colours")},
+        "curve": None,
+        "heat": [],
+        "names": LABEL_NAMES,
+    }
+
+
+def test_pictures_beyond_the_size_of_a_file_go_into_a_folder_beside_it(tmp_path):
+    pictures = [{"image": b"one"}, {"0 cam 3": b"two" * 100}]
+    write_page(tmp_path / "a b.html", empty_context(), pictures)
+    assert [path.name for path in tmp_path.iterdir()] == ["a b.html"]
+    size = write_page(tmp_path / "a b.html", empty_context(), pictures, max_bytes=10)
+    files = {str(path.relative_to(tmp_path)): path.read_bytes() for path in tmp_path.rglob("*.webp")}
+    assert files == {"a b_pictures/0/image.webp": b"one", "a b_pictures/1/0_cam_3.webp": b"two" * 100}
+    assert '"a%20b_pictures/1/0_cam_3.webp"' in (tmp_path / "a b.html").read_text()
+    assert size == sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file())

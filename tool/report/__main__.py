@@ -1,0 +1,126 @@
+"""A run as a page to look at: settings, losses, threshold curve, classes, and every image with what was made of it.
+
+    python -m tool.report --run exps/hsc --data_root VOC2012/JPEGImages
+    python -m tool.report --run exps/hsc --data_root VOC2012/JPEGImages --compare exps/eps
+
+writes exps/hsc/report.html (report_vs_eps.html), one file that opens from disk in any browser.
+"""
+
+import argparse
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+
+from tool.classes import LABEL_NAMES
+from tool.cli import FILE, NOTHING, UserError, cores, positive, raise_problems, require_folder, run_script, what_is_at
+from tool.plot import ERROR_COLOURS, heat_colours
+from tool.report.figures import (
+    curve_chart,
+    image_records,
+    label_colours_hex,
+    loss_charts,
+    score_stages,
+    setting_rows,
+    threshold_curves,
+)
+from tool.report.image import Findings, ImageFiles, look_at_all
+from tool.report.page import write_page
+from tool.report.plan import find_data, plan_images, read_list
+from tool.report.run_folder import Run, read_run
+from tool.report.score import THRESHOLDS
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m tool.report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--run", required=True, metavar="DIR", help="the run's folder, as train_voc.py makes it")
+    parser.add_argument("--data_root", required=True, metavar="DIR", help="folder of <id>.jpg (VOC2012/JPEGImages)")
+    parser.add_argument("--compare", metavar="DIR", help="a run to compare with; gains are --run's over this one")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="(<run>/report.html or report_vs_<other>.html)")
+    parser.add_argument("--list", metavar="FILE", help="ids to show and score, one a line (all with ground truth)")
+    parser.add_argument("--gt_dir", metavar="DIR", help="ground truth, <id>.png (SegmentationClass beside the images)")
+    parser.add_argument("--saliency_root", metavar="DIR", help="saliency, <id>.png (saliency beside the images)")
+    parser.add_argument("--num_workers", type=positive, default=cores(), help="processes (the cores, %(default)s)")
+    return parser.parse_args()
+
+
+def read_runs(args: argparse.Namespace) -> list[Run]:
+    """One run, or two with names that tell them apart."""
+    runs = [read_run(args.run, "--run")]
+    if args.compare is not None:
+        if Path(args.compare).resolve() == Path(args.run).resolve():
+            raise UserError(f"--compare {args.compare}: expected another run than --run, found the same")
+        runs.append(read_run(args.compare, "--compare"))
+        if runs[0].name == runs[1].name:
+            for run in runs:
+                run.name = str(run.folder)
+    return runs
+
+
+def output_path(args: argparse.Namespace) -> Path:
+    """Where the page goes; `UserError` if it could not be written there."""
+    other = "" if args.compare is None else f"_vs_{Path(args.compare).resolve().name}"
+    path = args.out or Path(args.run) / f"report{other}.html"
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise UserError(f"--out {path}: expected a file name that ends in .html")
+    require_folder(path.parent, "--out", "where the page goes; create it first")
+    found = what_is_at(path)
+    if found not in (FILE, NOTHING) or not os.access(path.parent, os.W_OK):
+        reason = f"found {found}" if found not in (FILE, NOTHING) else "no permission to write into its folder"
+        raise UserError(f"--out {path}: expected a file to write, {reason}")
+    return path
+
+
+def look_at_images(files: dict[str, ImageFiles], *, num_workers: int) -> dict[str, Findings]:
+    """What is on each image, in their order. Raises `UserError` with every file that cannot be used."""
+    found = dict(look_at_all(files, num_workers=num_workers))
+    found = {image_id: found[image_id] for image_id in files}
+    raise_problems(
+        "faulty files (all of an image have its ground truth's size); no report was written",
+        [problem for findings in found.values() for problem in findings.problems],
+    )
+    return found
+
+
+def describe(runs: list[Run], found: dict[str, Findings], notes: list[str]) -> dict:
+    """All that the page shows but for the pictures."""
+    stages = score_stages(runs, found)
+    curves = threshold_curves(runs, found)
+    names = [run.name for run in runs]
+    missing = [f"{run.name}: not found, so left out: {', '.join(run.missing)}." for run in runs if run.missing]
+    best = {run: max(range(len(values)), key=values.__getitem__) for run, values in curves.items()}
+    return {
+        "runs": runs,
+        "written": time.strftime("%Y-%m-%d %H:%M"),
+        "notes": [*missing, *(f"{run.name}: {note}" for run in runs for note in run.notes), *notes],
+        "stages": stages,
+        "best": {run: (curves[run][k], THRESHOLDS[k]) for run, k in best.items()},
+        "curve": curve_chart(curves, names),
+        "losses": loss_charts(runs),
+        "settings": setting_rows(runs),
+        "colours": label_colours_hex(),
+        "error_colours": {kind: "#" + bytes(colour).hex() for kind, colour in ERROR_COLOURS.items()},
+        "heat": ["#" + bytes(colour).hex() for colour in heat_colours(np.linspace(0, 1, 9)[None])[0]],
+        "names": LABEL_NAMES,
+        "images": image_records(runs, found, stages),
+    }
+
+
+def main() -> None:
+    args = parse_arguments()
+    started = time.perf_counter()
+    runs = read_runs(args)
+    data = find_data(args.data_root, args.gt_dir, args.saliency_root)
+    path = output_path(args)
+    wanted = None if args.list is None else read_list(args.list)
+    files, notes = plan_images(runs, data, wanted)
+    found = look_at_images(files, num_workers=args.num_workers)
+    size = write_page(path, describe(runs, found, notes), [findings.pictures for findings in found.values()])
+    print(f"{path}: {len(found)} images, {size / 1e6:.1f} MB in {time.perf_counter() - started:.1f} s")
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,155 @@
+"""The figures of a report, from what was found on its images."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tool.artifact import IGNORE
+from tool.classes import LABEL_NAMES
+from tool.colour import voc_palette
+from tool.metric import iou
+from tool.report.charts import Chart, line_chart
+from tool.report.image import Findings
+from tool.report.run_folder import STAGES, Run
+from tool.report.score import NUM_LABELS, THRESHOLDS, Confusion, costliest_confusions, image_iou, label_iou
+
+
+class ClassRow(NamedTuple):
+    """A label's scores, one for each run: IoU in 0..100, None for a run without the stage, and what costs most."""
+
+    label: int
+    name: str
+    images: int
+    ious: list[float | None]
+    confusions: list[Confusion | None]
+    gain: float | None
+    occurs: bool
+
+
+class StageScore(NamedTuple):
+    """A kind of label maps: mIoU over 21 labels in 0..100 for each run, and the classes' rows."""
+
+    key: str
+    title: str
+    images: int
+    means: list[float | None]
+    gain: float | None
+    rows: list[ClassRow]
+
+
+def _gain(scores: Sequence[float | None]) -> float | None:
+    """The first run's score less the second's, where there are both."""
+    return None if len(scores) < 2 or None in scores else scores[0] - scores[1]
+
+
+def score_stages(runs: Sequence[Run], found: Mapping[str, Findings]) -> list[StageScore]:
+    """The scores of every stage that a run has."""
+    scores = []
+    for stage, title in STAGES.items():
+        ids = {image_id for run in runs for image_id in run.labels[stage]}
+        if not ids:
+            continue
+        totals: list[np.ndarray | None] = [
+            sum(found[image_id].confusions[number, stage] for image_id in run.labels[stage])
+            if run.labels[stage]
+            else None
+            for number, run in enumerate(runs)
+        ]
+        ious = [None if total is None else label_iou(total) for total in totals]
+        worst = [[None] * NUM_LABELS if total is None else costliest_confusions(total) for total in totals]
+        images = {0: len(ids)}
+        for image_id in ids:
+            for label in found[image_id].labels:
+                images[label] = images.get(label, 0) + 1
+        occurs = sum(total.sum(0) + total.sum(1) for total in totals if total is not None) > 0
+        rows = []
+        for label, name in enumerate(LABEL_NAMES):
+            of_label = [None if values is None else float(values[label]) for values in ious]
+            confusions = [of_run[label] for of_run in worst]
+            row = (label, name, images.get(label, 0), of_label, confusions, _gain(of_label), bool(occurs[label]))
+            rows.append(ClassRow(*row))
+        means = [None if values is None else float(values.mean()) for values in ious]
+        scores.append(StageScore(stage, title, len(ids), means, _gain(means), rows))
+    return scores
+
+
+def threshold_curves(runs: Sequence[Run], found: Mapping[str, Findings]) -> dict[int, list[float]]:
+    """mIoU, 0..100, of each run's CAMs at every one of `THRESHOLDS`; runs without CAMs are left out."""
+    totals = {
+        number: sum(found[image_id].counts[number] for image_id in run.cams)
+        for number, run in enumerate(runs)
+        if run.cams
+    }
+    return {number: (100 * iou(counts)).mean(axis=1).tolist() for number, counts in totals.items()}
+
+
+def curve_chart(curves: Mapping[int, Sequence[float]], names: Sequence[str]) -> Chart | None:
+    if not curves:
+        return None
+    series = {run: list(zip(THRESHOLDS, values, strict=True)) for run, values in curves.items()}
+    return line_chart("Seed mIoU (%) over the background threshold", series, names=names, mark_best=True)
+
+
+def loss_charts(runs: Sequence[Run]) -> dict[str, list[Chart]]:
+    """Charts of every loss term, by the title of the training, the total first; runs share charts."""
+    charts: dict[str, list[Chart]] = {}
+    titles = dict.fromkeys(title for run in runs for title in run.losses)
+    names = [run.name for run in runs]
+    for title in titles:
+        of_runs = {number: run.losses[title] for number, run in enumerate(runs) if title in run.losses}
+        terms = dict.fromkeys(term for losses in of_runs.values() for term in losses)
+        ordered = sorted(terms, key=lambda term: term != "total")  # stable: the others keep their order
+        charts[title] = [
+            line_chart(term, {run: losses[term] for run, losses in of_runs.items() if term in losses}, names=names)
+            for term in ordered
+        ]
+    return charts
+
+
+def image_records(
+    runs: Sequence[Run], found: Mapping[str, Findings], stages: Sequence[StageScore]
+) -> list[dict[str, Any]]:
+    """For the page's script, of every image: its id, labels, IoU by stage (one a run), and its pictures' names."""
+    return [
+        {
+            "id": image_id,
+            "labels": findings.labels,
+            "iou": {
+                stage.key: [_of_image(findings, number, stage.key) for number in range(len(runs))] for stage in stages
+            },
+            "pictures": list(findings.pictures),
+        }
+        for image_id, findings in found.items()
+    ]
+
+
+def _of_image(findings: Findings, run: int, stage: str) -> float | None:
+    confusion = findings.confusions.get((run, stage))
+    score = None if confusion is None else image_iou(confusion)
+    return None if score is None else round(score, 2)
+
+
+def label_colours_hex() -> dict[int, str]:
+    """VOC's colours for the page: {label: "#rrggbb"}."""
+    palette = voc_palette()
+    return {label: "#" + bytes(palette[label]).hex() for label in (*range(NUM_LABELS), IGNORE)}
+
+
+def setting_rows(runs: Sequence[Run]) -> dict[str, list[tuple[str, list[str], bool]]]:
+    """By title, each setting's name, its value in every run ("" where it has none), and whether these differ."""
+    tables = {}
+    for title in dict.fromkeys(title for run in runs for title in run.settings):
+        of_runs = [run.settings.get(title, {}) for run in runs]
+        rows = []
+        for name in dict.fromkeys(name for settings in of_runs for name in settings):
+            values = [_as_text(settings[name]) if name in settings else "" for settings in of_runs]
+            rows.append((name, values, len(set(values)) > 1))
+        tables[title] = rows
+    return tables
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, list):
+        return " ".join(map(_as_text, value)) or "none"
+    return "none" if value is None else str(value)

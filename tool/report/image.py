@@ -1,0 +1,171 @@
+"""One image of the report: read all its files, count, and draw its thumbnails. Done by processes."""
+
+import io
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from tool.artifact import IGNORE, load_cam, load_label_map
+from tool.cli import UserError
+from tool.metric import threshold_counts
+from tool.pipeline import Pool, ProcessDied, outcomes
+from tool.plot import error_colours, heat_colours, label_colours
+from tool.report.score import NUM_LABELS, THRESHOLDS, confusion_matrix
+
+# What may be behind an image's name, as for training; Pillow knows others, and hands PostScript to a program.
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")
+THUMBNAIL = 280  # pixels on the longer side, at most
+IMAGES_PER_PROCESS = 32  # fewer do not pay for the start of one
+
+
+class RunFiles(NamedTuple):
+    """One run's files of an image: its CAM dict, if there is one, and its label maps by stage."""
+
+    cam: Path | None
+    labels: Mapping[str, Path]
+
+
+class ImageFiles(NamedTuple):
+    image: Path
+    truth: Path
+    saliency: Path | None
+    runs: Sequence[RunFiles]
+
+
+class Findings(NamedTuple):
+    """What is on an image.
+
+    Attributes:
+        labels: the classes' labels, 1..20, in its truth.
+        counts: {run: int64 (3, T, L)} of its CAMs at each threshold (`tool.metric`).
+        confusions: {(run, stage): int64 (L, L)}.
+        pictures: WebP files by name: image, truth, saliency, and "<run> cam <class>", "<run> <stage>" and
+            "<run> <stage> errors"; those but image and saliency have no background.
+        problems: a line for each file that cannot be used; if there are any, the rest is empty.
+    """
+
+    labels: list[int]
+    counts: dict[int, np.ndarray]
+    confusions: dict[tuple[int, str], np.ndarray]
+    pictures: dict[str, bytes]
+    problems: list[str]
+
+
+def look(_: str, files: ImageFiles) -> Findings:
+    """Read, count and draw one image; the problems of all its files at once."""
+    problems: list[str] = []
+
+    def read(load: Callable[..., Any], path: Path, **options: Any) -> Any:
+        try:
+            return load(path, **options)
+        except UserError as error:
+            problems.append(str(error))
+            return None
+
+    truth = read(load_label_map, files.truth)
+    shape = None if truth is None else truth.shape
+    image = read(load_image, files.image, mode="RGB", shape=shape)
+    saliency = None if files.saliency is None else read(load_image, files.saliency, mode="L", shape=shape)
+    cams, label_maps = {}, {}
+    for number, run in enumerate(files.runs):
+        if run.cam is not None:
+            cams[number] = read(load_cam, run.cam, shape=shape)
+        for stage, path in run.labels.items():
+            label_maps[number, stage] = read(load_label_map, path, shape=shape, ignore=False)
+    if problems:
+        return Findings([], {}, {}, {}, problems)
+    counts = {
+        number: threshold_counts(maps, truth, thresholds=THRESHOLDS, num_labels=NUM_LABELS)
+        for number, maps in cams.items()
+    }
+    confusions = {key: confusion_matrix(labels, truth) for key, labels in label_maps.items()}
+    present = [int(label) for label in np.unique(truth) if label not in (0, IGNORE)]
+    return Findings(present, counts, confusions, draw(image, truth, saliency, cams, label_maps), [])
+
+
+def load_image(path: Path, *, mode: str, shape: tuple[int, int] | None) -> Image.Image:
+    """An image's pixels in Pillow's `mode`; `UserError` if it is missing, damaged or not of `shape`, (H, W)."""
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            pixels = image.convert(mode)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(f"{path}: cannot be read as an image, missing or damaged ({error})") from error
+    if shape is not None and pixels.size != shape[::-1]:
+        expected, found = (f"{width} x {height}" for width, height in (shape[::-1], pixels.size))
+        raise UserError(f"{path}: expected the ground truth's {expected} (width x height), found {found}")
+    return pixels
+
+
+def draw(
+    image: Image.Image,
+    truth: np.ndarray,
+    saliency: Image.Image | None,
+    cams: Mapping[int, Mapping[int, np.ndarray]],
+    label_maps: Mapping[tuple[int, str], np.ndarray],
+) -> dict[str, bytes]:
+    """The thumbnails, as `Findings.pictures` has them."""
+    scale = min(THUMBNAIL / max(image.size), 1)
+    size = tuple(max(round(side * scale), 1) for side in image.size)
+
+    def smooth(picture: Image.Image) -> Image.Image:
+        return picture.resize(size, Image.Resampling.BOX)
+
+    def small(labels: np.ndarray) -> np.ndarray:
+        return np.asarray(Image.fromarray(labels).resize(size, Image.Resampling.NEAREST))
+
+    small_truth = small(truth)
+    pictures = {"image": _photo(smooth(image), quality=72), "truth": _flat(label_colours(small_truth))}
+    if saliency is not None:
+        pictures["saliency"] = _photo(smooth(saliency), quality=60)
+    for run, maps in cams.items():
+        for index, scores in maps.items():
+            heat = heat_colours(np.asarray(smooth(Image.fromarray(scores))))
+            pictures[f"{run} cam {index + 1}"] = _photo(Image.fromarray(heat), quality=60)
+    for (run, stage), labels in label_maps.items():
+        small_labels = small(labels)
+        pictures[f"{run} {stage}"] = _flat(label_colours(small_labels))
+        pictures[f"{run} {stage} errors"] = _flat(error_colours(small_labels, small_truth))
+    return pictures
+
+
+def _photo(picture: Image.Image, *, quality: int) -> bytes:
+    return _webp(picture, quality=quality, method=3)
+
+
+def _flat(colours: np.ndarray) -> bytes:
+    """Few colours, uint8 (H, W, 4), kept to the bit."""
+    return _webp(Image.fromarray(colours), lossless=True, method=2)
+
+
+def _webp(picture: Image.Image, **options: Any) -> bytes:
+    file = io.BytesIO()
+    picture.save(file, "WEBP", **options)
+    return file.getvalue()
+
+
+def look_at_all(files: Mapping[str, ImageFiles], *, num_workers: int) -> Iterator[tuple[str, Findings]]:
+    """`look` at every image by processes, as they are done. Raises `UserError` if one of these is killed."""
+    size = min(num_workers, -(-len(files) // IMAGES_PER_PROCESS))
+    jobs = deque(files.items())
+    with tqdm(total=len(files), desc="look at images", unit="image", disable=None) as bar:
+        if size <= 1:
+            for image_id, of_image in jobs:
+                yield image_id, look(image_id, of_image)
+                bar.update()
+            return
+        try:
+            with Pool("report", look, size) as pool:
+                while jobs or pool.running:
+                    pool.feed(jobs)
+                    for done in outcomes(pool):
+                        if done.error is not None:
+                            raise done.error
+                        yield done.key, done.result
+                        bar.update()
+        except ProcessDied as error:
+            raise UserError("a report process was killed, perhaps for memory; try fewer --num_workers") from error

@@ -1,0 +1,79 @@
+"""The page: one HTML file that opens from disk and asks no network, with its pictures inside or in a folder beside."""
+
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import jinja2
+from markupsafe import Markup
+
+from tool.artifact import atomic_file, reported_unwritable
+
+TEMPLATES = Path(__file__).parent / "template"
+MAX_BYTES = 60_000_000  # of one file; pictures beyond that go into a folder
+
+
+def write_page(
+    path: Path, context: Mapping[str, Any], pictures: Sequence[Mapping[str, bytes]], *, max_bytes: int = MAX_BYTES
+) -> int:
+    """Write the report at `path`, and where it would be larger than `max_bytes`, its pictures beside it.
+
+    Args:
+        context: what the template draws. pictures: each image's WebP files by name, in the order of the page's images.
+
+    Returns:
+        The number of bytes of it all. Raises `UserError` where the file system refuses.
+    """
+    page = render(context, [{name: _inside(data) for name, data in of_image.items()} for of_image in pictures])
+    if len(page) > max_bytes:
+        folder = path.with_name(f"{path.stem}_pictures")
+        page = render(context, [_write_beside(folder, number, of_image) for number, of_image in enumerate(pictures)])
+        beside = sum(len(data) for of_image in pictures for data in of_image.values())
+    else:
+        beside = 0
+    with atomic_file(path) as file:
+        file.write(page)
+    return len(page) + beside
+
+
+def render(context: Mapping[str, Any], sources: Sequence[Mapping[str, str]]) -> bytes:
+    """The page in UTF-8. sources: each image's addresses of pictures by name."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,  # ids and settings are other people's text
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.policies["json.dumps_kwargs"] = {}  # keys stay in their order
+    script = (TEMPLATES / "page.js").read_text()
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    page = environment.get_template("page.html").render(
+        **context,
+        sources=sources,
+        style=Markup((TEMPLATES / "page.css").read_text()),
+        script=Markup(script),
+        script_hash=digest,
+    )
+    return page.encode(errors="backslashreplace")  # a file name need not be UTF-8
+
+
+def _inside(data: bytes) -> str:
+    return "data:image/webp;base64," + base64.b64encode(data).decode()
+
+
+def _write_beside(folder: Path, number: int, pictures: Mapping[str, bytes]) -> dict[str, str]:
+    """Write one image's pictures into a folder of its own, numbered as ids may be anything; their addresses."""
+    of_image = folder / str(number)
+    with reported_unwritable(of_image):
+        of_image.mkdir(parents=True, exist_ok=True)
+    sources = {}
+    for name, data in pictures.items():
+        file_name = name.replace(" ", "_") + ".webp"
+        with atomic_file(of_image / file_name) as file:
+            file.write(data)
+        sources[name] = f"{quote(folder.name)}/{number}/{file_name}"
+    return sources

@@ -1,0 +1,114 @@
+"""Which images a report shows, and which of their files: what the runs left, where there is a ground truth."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from tool.cli import FILE, FOLDER, UserError, printable, raise_problems, require_file, require_folder, what_is_at
+from tool.report.image import ImageFiles, RunFiles
+from tool.report.run_folder import STAGES, Run, files_by_id
+
+
+class Data(NamedTuple):
+    """Folders of images, <id>.jpg, ground truth, <id>.png, and saliency maps, <id>.png, if there are any."""
+
+    images: Path
+    truth: Path
+    saliency: Path | None
+
+
+def find_data(data_root: str, gt_dir: str | None, saliency_root: str | None) -> Data:
+    """The data's folders: those that flags name, else those beside the images in VOC's layout. Raises `UserError`."""
+    root = require_folder(data_root, "--data_root", "JPEGImages, <id>.jpg")
+    images = root / "JPEGImages" if what_is_at(root / "JPEGImages") == FOLDER else root
+    voc = images.resolve().parent
+    if gt_dir is None:
+        usual = [voc / "SegmentationClass", voc / "SegmentationClassAug"]
+        truth = next((folder for folder in usual if what_is_at(folder) == FOLDER), None)
+        if truth is None:
+            raise UserError(f"--gt_dir: expected the ground truth's folder, as {usual[0]} is not there; name it")
+    else:
+        truth = require_folder(gt_dir, "--gt_dir", "ground truth, <id>.png")
+    if saliency_root is not None:
+        return Data(images, truth, require_folder(saliency_root, "--saliency_root", "saliency maps, <id>.png"))
+    return Data(images, truth, voc / "saliency" if what_is_at(voc / "saliency") == FOLDER else None)
+
+
+def read_list(path: str) -> set[str]:
+    """The ids in a list, one a line, as `voc12.prepare` writes them."""
+    try:
+        text = require_file(path, "--list", "ids, one a line").read_text()
+    except (OSError, ValueError) as error:
+        raise UserError(f"--list {path}: the list cannot be read as text ({error})") from error
+    ids = {line.strip() for line in text.splitlines()} - {""}
+    if not ids:
+        raise UserError(f"--list {path}: the list is empty; expected one id a line")
+    return ids
+
+
+def plan_images(runs: Sequence[Run], data: Data, wanted: set[str] | None) -> tuple[dict[str, ImageFiles], list[str]]:
+    """The files of every image to show, by id, and what a reader should know of what is left out.
+
+    A kind of files that both runs have counts where both have it, so that their scores are of the same images. Changes
+    `runs` to these. Raises `UserError` for images or ground truths that are missing.
+    """
+    truths, notes = files_by_id([data.truth], ".png"), []
+    kinds: dict[str, Callable[[Run], dict[str, Path]]] = {"CAMs": lambda run: run.cams}
+    kinds |= {title: lambda run, stage=stage: run.labels[stage] for stage, title in STAGES.items()}
+    made = {image_id for run in runs for files_of in kinds.values() for image_id in files_of(run)}
+    if wanted is not None:
+        raise_problems(
+            "--list: ids of which the runs hold nothing; expected ids alone, one a line", sorted(wanted - made)
+        )
+        raise_problems(f"--list: ids without ground truth in {data.truth}", sorted(wanted - set(truths)))
+    shown = (made if wanted is None else wanted) & set(truths)
+    if made and not shown:
+        raise UserError(
+            f"--gt_dir {data.truth}: expected ground truth, <id>.png, for the runs' {len(made)} images (as"
+            f" {printable(min(made))}), found none; name the folder that belongs to them"
+        )
+    for title, files_of in kinds.items():
+        _keep_common(title, [files_of(run) for run in runs], shown, notes)
+    shown = {image_id for run in runs for files_of in kinds.values() for image_id in files_of(run)}
+    _check_images(shown, data.images)
+    saliency = {} if data.saliency is None else files_by_id([data.saliency], ".png")
+    missing = len(shown - set(saliency))
+    if missing:
+        notes.append(
+            "No saliency maps were found." if missing == len(shown) else f"{missing} images have no saliency map."
+        )
+    return {image_id: _image_files(image_id, runs, data, truths, saliency) for image_id in sorted(shown)}, notes
+
+
+def _keep_common(title: str, files: Sequence[dict[str, Path]], shown: set[str], notes: list[str]) -> None:
+    """Drop the images not `shown`, and those that only some of the runs' `files` have; none where one run has none."""
+    ids = [set(of_run) & shown for of_run in files]
+    there = [of_run for of_run in ids if of_run]
+    common = set.intersection(*there) if there else set()
+    dropped = len(set().union(*there) - common)
+    if dropped:
+        notes.append(f"{title}: {dropped} images that only one of the runs has are left out.")
+    for of_run in files:
+        for image_id in set(of_run) - common:
+            del of_run[image_id]
+
+
+def _check_images(ids: set[str], folder: Path) -> None:
+    found = {path: what_is_at(path) for path in (folder / f"{image_id}.jpg" for image_id in sorted(ids))}
+    raise_problems(
+        f"--data_root {folder}: images of the runs that are not there",
+        [f"{path}: {what}" for path, what in found.items() if what != FILE],
+    )
+
+
+def _image_files(
+    image_id: str, runs: Sequence[Run], data: Data, truths: Mapping[str, Path], saliency: Mapping[str, Path]
+) -> ImageFiles:
+    of_runs = [
+        RunFiles(
+            run.cams.get(image_id),
+            {stage: files[image_id] for stage, files in run.labels.items() if image_id in files},
+        )
+        for run in runs
+    ]
+    return ImageFiles(data.images / f"{image_id}.jpg", truths[image_id], saliency.get(image_id), of_runs)
