@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tool.artifact import atomic_file
+from tool.classes import LABEL_NAMES
 from tool.cli import (
     DEVICE,
     FILE,
@@ -29,7 +30,7 @@ from tool.cli import (
     run_script,
     what_is_at,
 )
-from voc12.classes import LABEL_NAMES
+from tool.plot import save_curve
 from voc12.score import CURVE, DEFAULT_THRESHOLD, READERS, as_text, count_list, file_pairs, summarise
 
 
@@ -107,27 +108,17 @@ def named_labels(words: Sequence[str]) -> list[int]:
     return [label for label, name in enumerate(LABEL_NAMES) if name in names or not names]
 
 
-def draw_curve(path: Path, summary: dict) -> None:
-    """Draw mIoU over the background threshold, the best point marked."""
-    from matplotlib.figure import Figure  # slow to import, and a figure of its own needs no display
-
-    axes = Figure(figsize=(6, 4), layout="constrained").subplots()
-    axes.plot(CURVE, summary["curve"])
-    best = summary["best_threshold"], summary["best_mIoU"]
-    axes.plot(*best, "o", label=f"{best[1]:.2f} at {best[0]:.2f}")
-    axes.set(xlabel="background threshold", ylabel="mIoU (%)")
-    axes.legend()
-    axes.grid(alpha=0.3)
-    with atomic_file(path) as file:
-        axes.figure.savefig(file, format=path.suffix[1:], dpi=150)
-
-
 def append_to_log(path: Path, text: str) -> None:
-    """Append `text`, with the time before it, in one piece, so that runs at once do not mix; raises `UserError`."""
+    """Append `text`, with the time before it, in one piece or not at all, so that runs at once do not mix.
+
+    Raises `UserError` where the file system refuses.
+    """
     entry = f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {text}\n\n".encode()
     try:
         with open(path, "ab", buffering=0) as log:
-            if log.write(entry) < len(entry):
+            written = log.write(entry)
+            if written < len(entry):
+                log.truncate(log.tell() - written)
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     except OSError as error:
         raise UserError(f"--logfile {path}: cannot be written: {error.strerror}") from error
@@ -147,7 +138,7 @@ def main() -> None:
             with atomic_file(args.json) as file:
                 file.write(json.dumps(summary, indent=1).encode())
         if args.plot is not None:
-            draw_curve(args.plot, summary)
+            save_curve(args.plot, {args.comment: summary["curve"]}, thresholds=CURVE)
         append_to_log(args.logfile, f"{printable(args.comment)}\n{text}")
     finally:
         print(text)  # last, since it fails where the reader of the output left, but always: scoring took its time

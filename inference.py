@@ -27,12 +27,13 @@ from network.backbones import BACKBONES
 from network.weights import load_weights
 from tool.artifact import load_cam, load_crf, load_label_map, save_cam, save_crf, save_label_map
 from tool.cam import multi_scale_cam, seed_labels
-from tool.cli import UserError, cores, positive, raise_problems, require_folder, run_script
+from tool.cli import UserError, add_switch, cores, positive, raise_problems, require_folder, run_script
 from tool.crf import BACKENDS, crf_seed, resolve_backend
 from tool.crf.process import CRFProcess, crf_devices
 from tool.device import AMP_TYPES, autocast, place, resolve_device
 from tool.distributed import join_processes, leave_processes, rank, wait_for_all, world_size
 from tool.pipeline import Pool, queue_of, run_stages
+from tool.plot import save_overlay
 from tool.run import Claim, claim_folders, hold_folder
 from voc12.dataset import check_images, image_size, load_rgb
 from voc12.labels import labels_of, load_labels
@@ -73,6 +74,7 @@ def parse_arguments() -> argparse.Namespace:
     seeds.add_argument("--crf_alpha", nargs="+", type=float, default=[7.0], metavar="A", help="background powers (7)")
     seeds.add_argument("--crf_backend", choices=BACKENDS, default="auto", help="auto: torch on a GPU, else pydensecrf")
     seeds.add_argument("--work_dir", default="./exps", help="CRF seeds go to <work_dir>/crf (%(default)s)")
+    add_switch(seeds, "--overlay", default=False, help="pictures of it all in <work_dir>/overlay, to look at (False)")
     seeds.add_argument("--cam_npy", help="folder of CAM dicts (<work_dir>/cam_npy)")
     seeds.add_argument("--cam_png", help="folder of label maps (<work_dir>/cam_png)")
 
@@ -92,11 +94,16 @@ class Outputs:
     cam_npy: Path
     cam_png: Path
     crf: dict[tuple[int, float], Path]  # (iterations, alpha) -> folder
+    overlay: Path | None
     threshold: float
 
     @property
     def folders(self) -> list[Path]:
-        return [self.cam_npy, self.cam_png, *self.crf.values()]
+        pictures = [] if self.overlay is None else [self.overlay]
+        return [self.cam_npy, self.cam_png, *self.crf.values(), *pictures]
+
+    def lacks_overlay(self, image_id: str) -> bool:
+        return self.overlay is not None and not (self.overlay / f"{image_id}.png").exists()
 
     def has_cam(self, image_id: str, classes: list[int], shape: tuple[int, int]) -> bool:
         """Whether the image's CAM dict is there, whole, of its classes and its (height, width)."""
@@ -121,6 +128,7 @@ class Outputs:
     def remove_seeds(self, image_id: str) -> None:
         """Remove what was made from an older CAM, so that nobody takes it for the new one's."""
         seeds = [self.cam_png / f"{image_id}.png"]
+        seeds += [] if self.overlay is None else [self.overlay / f"{image_id}.png"]
         seeds += [folder / f"{image_id}.{suffix}" for folder in self.crf.values() for suffix in ("npy", "png")]
         for path in seeds:
             try:
@@ -180,7 +188,8 @@ def make_cam(image_id: str, classes: list[int], image_root: Path, scales: list[f
 def make_seeds(
     image_id: str, label_map: bool, settings: list[tuple[int, float]], image_root: Path, outputs: Outputs
 ) -> None:
-    """What follows from the CAM dict of one image: its label map, and the CRF's files for each (iterations, alpha)."""
+    """What follows from the CAM dict of one image: its label map, the CRF's files for each (iterations, alpha), and a
+    picture of them all."""
     cams = load_cam(outputs.cam_npy / f"{image_id}.npy")
     if label_map:
         save_label_map(outputs.cam_png / f"{image_id}.png", seed_labels(cams, threshold=outputs.threshold))
@@ -198,6 +207,10 @@ def make_seeds(
         labels = np.array(list(posteriors), np.uint8)[np.stack(list(posteriors.values())).argmax(0)]
         save_label_map(folder / f"{image_id}.png", labels)
         save_crf(folder / f"{image_id}.npy", posteriors)
+    if outputs.overlay is not None:
+        maps = {"seed": outputs.cam_png, **{f"CRF {t}, {alpha:g}": path for (t, alpha), path in outputs.crf.items()}}
+        label_maps = {title: load_label_map(path / f"{image_id}.png") for title, path in maps.items()}
+        save_overlay(outputs.overlay / f"{image_id}.png", image, cams, label_maps)
 
 
 def choose_devices(args: argparse.Namespace) -> list[str]:
@@ -245,7 +258,9 @@ def plan_outputs(args: argparse.Namespace) -> Outputs:
     work_dir = Path(args.work_dir)
     cam_npy, cam_png = Path(args.cam_npy or work_dir / "cam_npy"), Path(args.cam_png or work_dir / "cam_png")
     crf = {(t, alpha): work_dir / "crf" / f"crf_{t}_{alpha:g}" for t, alpha in crf_settings(args)}
+    overlay = work_dir / "overlay" if args.overlay else None
     users = [("CAM dicts", cam_npy), ("label maps", cam_png)]
+    users += [] if overlay is None else [("pictures", overlay)]
     users += [(f"CRF seeds of {t} iterations, alpha {alpha}", folder) for (t, alpha), folder in crf.items()]
     by_folder: dict[Path, list[str]] = {}
     for user, folder in users:
@@ -254,7 +269,7 @@ def plan_outputs(args: argparse.Namespace) -> Outputs:
         "--cam_npy, --cam_png, --crf_alpha: expected a folder for each kind of files, found several in one",
         [f"{folder}: {'; '.join(names)}" for folder, names in by_folder.items() if len(names) > 1],
     )
-    return Outputs(cam_npy, cam_png, crf, args.thr)
+    return Outputs(cam_npy, cam_png, crf, overlay, args.thr)
 
 
 def open_outputs(args: argparse.Namespace, outputs: Outputs) -> None:
@@ -272,6 +287,8 @@ def open_outputs(args: argparse.Namespace, outputs: Outputs) -> None:
     settings = {outputs.cam_npy: cam, outputs.cam_png: {**cam, "thr": args.thr}}
     for (iterations, alpha), folder in outputs.crf.items():
         settings[folder] = {**cam, "iterations": iterations, "alpha": alpha}
+    if outputs.overlay is not None:
+        settings[outputs.overlay] = {**cam, "thr": args.thr, "crf": [list(setting) for setting in outputs.crf]}
     claim_folders(
         [Claim(folder, made_with, folder / "settings.json") for folder, made_with in settings.items()],
         advice="take another --work_dir, --cam_npy or --cam_png, or remove these files and the settings.json there",
@@ -309,7 +326,7 @@ def main() -> None:
             network.waiting.append((image_id, classes[image_id], image_root, args.scales, outputs))
             continue
         label_map, settings = outputs.missing_seeds(image_id, classes[image_id], shape)
-        if label_map or settings:
+        if label_map or settings or outputs.lacks_overlay(image_id):
             seeds.waiting.append((image_id, label_map, settings, image_root, outputs))
 
     def all_seeds(image_id: str, _: None) -> tuple:

@@ -133,6 +133,7 @@ def save_curve(path: Path, curves: Mapping[str, Sequence[float]], *, thresholds:
     for name, values in curves.items():
         best = int(np.argmax(values))
         (line,) = axes.plot(thresholds, values)
+        name = name.replace("$", r"\$")  # which would begin a formula
         label = f"{name}: {values[best]:.2f} at {thresholds[best]:.2f}"
         axes.plot(thresholds[best], values[best], "o", color=line.get_color(), label=label)
     axes.set(xlabel="background threshold", ylabel="mIoU (%)")

@@ -96,5 +96,5 @@ def test_overlays_are_png_files_of_that_picture(tmp_path):
 @pytest.mark.parametrize(("suffix", "start"), [(".png", b"\x89PNG"), (".pdf", b"%PDF"), (".svg", b"<?xml")])
 def test_curves_are_drawn_in_the_format_of_the_files_name(tmp_path, suffix, start):
     path = tmp_path / f"curve{suffix}"
-    save_curve(path, {"hsc": [10.0, 30.0, 20.0], "eps": [5.0, 6.0, 7.0]}, thresholds=[0.0, 0.1, 0.2])
+    save_curve(path, {"hsc": [10.0, 30.0, 20.0], r"$\no_formula$": [5.0, 6.0, 7.0]}, thresholds=[0.0, 0.1, 0.2])
     assert path.read_bytes().startswith(start)

@@ -1,4 +1,4 @@
-"""`--compile`: a net's forward pass, as training runs it, is one graph without a break; and training runs the compiled."""
+"""`--compile`: a net's forward pass, as training runs it, is one graph, and training runs what is compiled."""
 
 import pytest
 import torch

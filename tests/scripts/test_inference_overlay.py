@@ -1,0 +1,42 @@
+"""`inference.py --overlay`: a picture of each image, its CAMs and seeds, made of the files that are there."""
+
+import cv2
+import numpy as np
+import pytest
+
+from tests.scripts.conftest import assert_succeeded, run
+from tests.scripts.test_inference import QUICK, SCRIPT, written
+from tool.artifact import load_cam, load_label_map
+from tool.plot import overlay
+from voc12.dataset import load_rgb
+
+
+@pytest.fixture(scope="module")
+def flags(data, undisturbed, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("overlay")
+    return {**QUICK, **data.for_inference(), "--weights": undisturbed / "hsc.pth", "--work_dir": folder}
+
+
+def test_pictures_show_cams_and_seeds_and_a_lost_one_is_drawn_again(flags, data):
+    folder = flags["--work_dir"]
+    assert_succeeded(run(SCRIPT, flags))
+    before = written(folder)
+    assert not any(name.startswith("overlay/") for name in before)
+
+    assert_succeeded(run(SCRIPT, {**flags, "--overlay": True}))
+    pictures = {name: digest for name, digest in written(folder).items() if name not in before}
+    assert set(pictures) == {"overlay/settings.json", *(f"overlay/{image_id}.png" for image_id in data.ids)}
+    assert {name: digest for name, digest in written(folder).items() if name in before} == before
+    image_id = data.ids[0]
+    path = folder / "overlay" / f"{image_id}.png"
+    label_maps = {
+        title: load_label_map(folder / place / f"{image_id}.png")
+        for title, place in {"seed": "cam_png", "CRF 8, 7": "crf/crf_8_7"}.items()
+    }
+    image = np.asarray(load_rgb(data.images / f"{image_id}.jpg"))
+    expected = overlay(image, load_cam(folder / "cam_npy" / f"{image_id}.npy"), label_maps)
+    np.testing.assert_array_equal(cv2.imread(str(path))[..., ::-1], expected)
+
+    path.unlink()
+    assert_succeeded(run(SCRIPT, {**flags, "--overlay": True}))
+    assert {name: digest for name, digest in written(folder).items() if name not in before} == pictures
