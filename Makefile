@@ -37,3 +37,7 @@ lint: env
 bench: env
 	"$(RUN)" -m benchmark.eval_curve
 	"$(RUN)" -m benchmark.crf
+	"$(RUN)" -m benchmark.terms
+	"$(RUN)" -m benchmark.infer
+	"$(RUN)" -m benchmark.scale
+	"$(RUN)" -m benchmark.lists
