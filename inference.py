@@ -6,6 +6,9 @@ Runs again from where it stopped: an image is done when every file asked of it i
 size. Each folder's settings.json says what its files were made with.
 """
 
+import tool  # noqa: F401  # before torch
+
+# isort: split
 import argparse
 import functools
 import hashlib

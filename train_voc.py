@@ -5,6 +5,9 @@
 Released recipe (the defaults): ResNet-38 from the ImageNet `.params`, 20,000 steps of batch 12 at crop 448.
 """
 
+import tool  # noqa: F401  # before torch
+
+# isort: split
 import argparse
 import hashlib
 import math
@@ -131,9 +134,7 @@ def check_arguments(args: argparse.Namespace) -> None:
     if args.network is not None and resolve_network(args.network) != network:
         raise UserError(f"--network {args.network}: --method {args.method} trains {network}; leave --network out")
     if args.compile and resolve_device(args.device).type == "cpu":
-        raise UserError(
-            "--compile: expected a GPU, found a CPU, where it gains nothing; leave it out"
-        )
+        raise UserError("--compile: expected a GPU, found a CPU, where it gains nothing; leave it out")
     if Path(args.session).name != args.session or args.session in ("", ".", ".."):
         raise UserError(f"--session {args.session}: expected a plain name, it becomes a folder in --work_dir")
     if METHODS[args.method].second_view is None and args.without:

@@ -1,5 +1,8 @@
 """Fixtures shared by all tests: where the golden numbers are."""
 
+import tool  # noqa: F401  # before torch, and for the commands that tests start
+
+# isort: split
 import json
 import os
 import signal

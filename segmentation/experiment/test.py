@@ -17,7 +17,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))  # so that `python test.py` finds the packages from any folder
+import tool  # noqa: F401  # before torch
 
+# isort: split
 import numpy as np
 import torch
 from torch import nn

@@ -16,7 +16,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))  # so that `python train.py` finds the packages from any folder
+import tool  # noqa: F401  # before torch
 
+# isort: split
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -201,7 +203,7 @@ def main() -> None:
     steps_per_epoch = len(ids) // config.TRAIN_BATCHES
     num_steps = max(config.TRAIN_ITERATION, config.TRAIN_MINEPOCH * steps_per_epoch)
     torch.manual_seed(config.TRAIN_SEED)
-    net = net_of(config).to(device)
+    net = place(net_of(config), device, config.TRAIN_AMP)
     training = build_training(
         net,
         lr=config.TRAIN_LR,
@@ -231,8 +233,7 @@ def main() -> None:
         if path is not None:
             log.line(f"weights: {path}", console=last)
         # After the weights: a run killed between the two goes on from an earlier step, and writes them again.
-        if last or step % config.TRAIN_SAVE_EVERY == 0:
-            save_checkpoint(folder / "last.ckpt", {**training.state(), "step": step, "settings": settings})
+        save_checkpoint(folder / "last.ckpt", {**training.state(), "step": step, "settings": settings})
 
     steps = range(first_step, num_steps)
     train(

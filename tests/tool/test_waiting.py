@@ -1,0 +1,34 @@
+"""Every script that computes says how OpenMP's threads wait before torch loads it, and does not overrule its user."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.scripts.conftest import ROOT
+
+SCRIPTS = ["train_voc.py", "inference.py", "segmentation/experiment/train.py", "segmentation/experiment/test.py"]
+# Imports a script with an eye on the first import of torch.
+WATCH = """
+import os, runpy, sys
+
+class Watcher:
+    def find_spec(self, name, path=None, target=None):
+        if name == "torch":
+            print(os.environ.get("OMP_WAIT_POLICY"))
+            raise SystemExit
+
+sys.meta_path.insert(0, Watcher())
+runpy.run_path(sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize(("users", "expected"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_threads_do_not_spin_unless_the_user_says_so(script, users, expected):
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    environment |= {} if users is None else {"OMP_WAIT_POLICY": users}
+    words = [sys.executable, "-c", WATCH, script]
+    done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == f"{expected}\n"
