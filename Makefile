@@ -1,4 +1,4 @@
-# make demo | test | lint | bench: each builds the environment first, once per state of the requirement files.
+# make demo | test | fault | lint | bench: each builds the environment first, once per state of the requirement files.
 # The environment lives outside the clone, so that fresh clones share it: set HSC_ENV to put it elsewhere,
 # PYTHON to choose the interpreter (3.10 to 3.12).
 PYTHON ?= python3
@@ -9,7 +9,7 @@ RUN    := $(HSC_ENV)/bin/python
 OURS   := $(HSC_ENV)/.made-by-make
 READY  := $(HSC_ENV)/.complete
 
-.PHONY: demo test lint bench env
+.PHONY: demo test fault lint bench env
 env: $(READY)
 
 # The mark comes last, so that an interrupted installation is never taken for a whole one.
@@ -29,6 +29,9 @@ demo: env
 
 test: env
 	"$(RUN)" -m pytest tests
+
+fault: env
+	"$(RUN)" -m pytest tests/fault --rounds 50
 
 lint: env
 	"$(RUN)" -m ruff check .
