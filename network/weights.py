@@ -10,7 +10,7 @@ from torch import nn
 
 from network.mxnet_params import read_params
 from tool.checkpoint import load_checkpoint
-from tool.cli import UserError, raise_problems, require_file
+from tool.cli import UserError, printable, raise_problems, require_file
 
 BACKBONE = "backbone."
 WRAPPERS = ("state_dict", "model")  # keys under which other code, and our last.ckpt, keep the state dict
@@ -33,7 +33,7 @@ class LoadReport:
             lines.append(f"  not in the file, left as they were ({len(self.missing)}): {first_few(self.missing)}")
         if self.unexpected:
             lines.append(f"  in the file but not in the network ({len(self.unexpected)}): {first_few(self.unexpected)}")
-        return "\n".join(lines)
+        return "\n".join(printable(line) for line in lines)
 
 
 def first_few(names: list[str]) -> str:

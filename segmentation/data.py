@@ -13,6 +13,7 @@ from torchvision.transforms.v2 import functional as F
 from tool.artifact import IGNORE, load_label_map
 from tool.cli import UserError, raise_problems
 from tool.randomness import mixed_seed
+from tool.reading import Reading
 from voc12.dataset import image_size, load_rgb, run_checks
 from voc12.transforms import random_integer, random_span
 
@@ -169,6 +170,7 @@ class PseudoLabelSet(Dataset):
         seed: int,
     ):
         self.ids = list(ids)
+        self.reading = Reading(self.ids)
         self.image_root = image_root
         self.label_root = label_root
         self.augmentation = augmentation
@@ -184,9 +186,9 @@ class PseudoLabelSet(Dataset):
         """
         epoch, index = key
         identifier = self.ids[index]
-        image = np.asarray(load_rgb(self.image_root / f"{identifier}.jpg"))
-        labels = load_label_map(self.label_root / f"{identifier}.png", shape=image.shape[:2])
-        with torch.random.fork_rng(devices=[]):
+        with self.reading.of(index), torch.random.fork_rng(devices=[]):
+            image = np.asarray(load_rgb(self.image_root / f"{identifier}.jpg"))
+            labels = load_label_map(self.label_root / f"{identifier}.png", shape=image.shape[:2])
             torch.default_generator.manual_seed(mixed_seed(self.seed, epoch, index))
             image, label = self.augmentation(image, labels)
         return {"image": image, "label": label, "id": identifier}

@@ -2,6 +2,7 @@
 
 import os
 import re
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -50,20 +51,56 @@ def _tensors(value: Any, name: str) -> Iterator[tuple[str, torch.Tensor]]:
             yield from _tensors(item, f"{name}.{key}" if name else str(key))
 
 
+# More than any checkpoint holds: a file of a few bytes can hold one list in another a thousand times, and so on.
+MAX_VALUES = 10**6
+
+
 def load_checkpoint(path: Path, flag: str) -> Any:
     """Read what `torch.save` wrote, tensors on the CPU; nothing in the file is executed.
 
     Raises:
-        UserError: no file, not a checkpoint, truncated, or holding anything but tensors and plain values.
+        UserError: no file, not a checkpoint, truncated, holding anything but dense tensors and plain values, or
+            something that unfolds to far more than the file's size.
     """
     path = require_file(path, flag, "a checkpoint written by torch.save")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        found = _archive_problem(path)
+        content = None if found else torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged archive or pickle raises nearly anything
         # PyTorch names what it would not load: "... GLOBAL torch.nn.modules.linear.Linear was not an allowed ..."
         refused = re.search(r"GLOBAL ([\w.]+)", str(error))
         found = f"{refused[1]}, which could run code" if refused else f"a damaged file ({type(error).__name__})"
+    found = found or _content_problem(content)
+    if found:
         raise UserError(
             f"{flag} {path}: expected a checkpoint of tensors and plain values, found {found}; download or train it"
             " again, or save the state dict alone: torch.save(net.state_dict(), path)"
-        ) from None
+        )
+    return content
+
+
+def _archive_problem(path: Path) -> str | None:
+    """What is wrong with the sizes in an archive; torch compresses nothing."""
+    if not zipfile.is_zipfile(path):
+        return None
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(part.file_size for part in archive.infolist())
+    return f"an archive that unpacks to {unpacked:,} bytes" if unpacked > path.stat().st_size else None
+
+
+def _content_problem(content: Any) -> str | None:
+    """What no training writes, and would take memory without end or fit nowhere."""
+    waiting, values = [content], 0
+    while waiting:
+        value = waiting.pop()
+        values += 1
+        if values > MAX_VALUES:
+            return f"more than {MAX_VALUES:,} values"
+        if isinstance(value, torch.Tensor):
+            if value.layout != torch.strided or value.device.type != "cpu":
+                return f"a tensor of layout {value.layout} on {value.device.type}".replace("torch.", "")
+            if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+                return f"a tensor of shape {tuple(value.shape)} with less data than that"
+        elif isinstance(value, Mapping | list | tuple | set):
+            waiting += value.values() if isinstance(value, Mapping) else value
+    return None

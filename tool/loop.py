@@ -1,11 +1,13 @@
 """The loop of every training run: steps seeded and counted, losses watched and logged, state saved."""
 
+import os
 import re
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import active_children
+from types import FrameType
 
 from torch import Tensor
 from torch.optim import Optimizer
@@ -21,8 +23,11 @@ LOST_CONNECTION = (EOFError, ConnectionResetError, ConnectionRefusedError)
 
 
 @contextmanager
-def reported_loader_death() -> Iterator[None]:
-    """Make of the death of a loader process, which torch may report at any point of the block, a `UserError`."""
+def reported_loader_death(loader: Iterable[dict]) -> Iterator[None]:
+    """Make of the death of a loader process, which torch may report at any point of the block, a `UserError`.
+
+    It names the image that the process was at where the data set has a `reading`.
+    """
     try:
         try:
             yield
@@ -37,15 +42,50 @@ def reported_loader_death() -> Iterator[None]:
             raise error.__context__ from None
         time.sleep(0.2)  # where all of this run's processes were told to end, this one hears of it here
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would raise anew, as the others end
-        for process in active_children():
+        living = active_children()
+        reading = getattr(getattr(loader, "dataset", None), "reading", None)
+        held = [] if reading is None else reading.left_by({process.pid for process in living})
+        for process in living:
             process.kill()
         raise UserError(
-            f"a loader process {death[1] if death else 'died'}; if memory is short, take fewer of them (--num_workers,"
-            " or DATA_WORKERS in stage 3); --resume goes on from the last checkpoint"
+            f"a loader process {death[1] if death else 'died'}; it was at {', '.join(held) or 'no image'}; if memory is"
+            " short, take fewer of them (--num_workers, or DATA_WORKERS in stage 3); --resume goes on from the last"
+            " checkpoint"
         ) from None
 
 
-@reported_loader_death()
+@contextmanager
+def stopped_between_steps() -> Iterator[list[int]]:
+    """The first SIGTERM or Ctrl-C is put into the list given, and takes effect at the block's end; a second at once.
+
+    With several processes it does so at once too: they would wait for each other's steps.
+    """
+    came: list[int] = []
+    process = os.getpid()
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if os.getpid() != process:  # forked: a loader's, which ends with this one
+            return
+        if came:
+            handlers[number](number, frame)
+        came.append(number)
+        with suppress(OSError):  # not print: this may be amid one
+            os.write(2, b"\nstopping after this step, which is saved; once more stops at once\n")
+
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    # What ends the process at once, or is ignored (Ctrl-C by a job in the background), goes on to.
+    handlers = {number: handler for number, handler in handlers.items() if callable(handler) and world_size() == 1}
+    for number in handlers:
+        signal.signal(number, note)
+    try:
+        yield came
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        if came:
+            signal.raise_signal(came[0])
+
+
 def run_steps(
     take_step: Callable[[dict, int], Mapping[str, Tensor]],
     loader: Iterable[dict],
@@ -66,8 +106,8 @@ def run_steps(
         loader: yields the batches of exactly `steps`, each with its images' ids under `id`.
         optimizer: whose first group's rate is logged.
         log: None for a process that says nothing, beside the one that does.
-        save: called with the number of steps done where `save_due` of it, and at the end; never after a loss that is
-            not finite.
+        save: called with the number of steps done where `save_due` of it, at the end, and before SIGTERM or Ctrl-C
+            takes effect; never after a loss that is not finite.
 
     Returns:
         Mean losses since the last log line.
@@ -85,24 +125,27 @@ def run_steps(
         disable=None if log is not None else True,
         dynamic_ncols=True,
     )
-    for step, batch in zip(range(steps.start + 1, steps.stop + 1), loader, strict=True):
-        seed_step(seed, step, rank())
-        history.add(take_step(batch, step - 1), batch["id"])
-        images_seen += len(batch["id"])
-        bar.update()
+    with reported_loader_death(loader), stopped_between_steps() as stops:
+        for step, batch in zip(range(steps.start + 1, steps.stop + 1), loader, strict=True):
+            seed_step(seed, step, rank())
+            history.add(take_step(batch, step - 1), batch["id"])
+            images_seen += len(batch["id"])
+            bar.update()
 
-        save_now = save_due(step) or step == steps.stop
-        if save_now or step % log_every == 0:
-            means = history.drain()
-            speed = world_size() * images_seen / (time.perf_counter() - since)
-            images_seen, since = 0, time.perf_counter()
-            bar.set_postfix(loss=f"{means['total']:.3f}", images_per_s=f"{speed:.1f}")
-            if log is not None:
-                terms = " ".join(f"{name} {value:.4f}" for name, value in means.items())
-                log.line(f"step {step}/{steps.stop} {terms}", console=False)
-                log.scalars(step, {f"loss/{name}": value for name, value in means.items()})
-                log.scalars(step, {"lr": optimizer.param_groups[0]["lr"], "images_per_s": speed})
-        if save_now:
-            save(step)
+            save_now = save_due(step) or step == steps.stop or bool(stops)
+            if save_now or step % log_every == 0:
+                means = history.drain()
+                speed = world_size() * images_seen / (time.perf_counter() - since)
+                images_seen, since = 0, time.perf_counter()
+                bar.set_postfix(loss=f"{means['total']:.3f}", images_per_s=f"{speed:.1f}")
+                if log is not None:
+                    terms = " ".join(f"{name} {value:.4f}" for name, value in means.items())
+                    log.line(f"step {step}/{steps.stop} {terms}", console=False)
+                    log.scalars(step, {f"loss/{name}": value for name, value in means.items()})
+                    log.scalars(step, {"lr": optimizer.param_groups[0]["lr"], "images_per_s": speed})
+            if save_now:
+                save(step)
+                if stops:
+                    break
     bar.close()
     return means

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import reprlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -51,11 +52,29 @@ def hold_folder(folder: Path, flag: str) -> None:
     _held[place] = descriptor
 
 
+# Shows what a file holds, which may be anything, in a line.
+_BRIEF = reprlib.Repr()
+_BRIEF.maxlist = _BRIEF.maxtuple = 20
+_BRIEF.maxstring = _BRIEF.maxother = 200
+
+
 def changed_settings(then: Mapping[str, Any], now: Mapping[str, Any], *, prefix: str = "") -> list[str]:
     """One line for each setting of `now` that was another in `then`."""
-    # As text: what a file holds may be anything, and not all of it compares to True or False.
-    changed = (name for name in now if repr(then.get(name)) != repr(now[name]))
-    return [f"{prefix}{name}: {then.get(name)} then, {now[name]} now" for name in changed]
+    changed = (name for name in now if not _same_setting(then.get(name), now[name]))
+    return [f"{prefix}{name}: {_shown(then.get(name))} then, {_shown(now[name])} now" for name in changed]
+
+
+def _same_setting(then: Any, now: Any) -> bool:
+    """Whether a setting is as it was; what a file holds may be anything, and not all of that compares as a bool."""
+    if type(then) is not type(now):
+        return False
+    if isinstance(now, list | tuple):
+        return len(then) == len(now) and all(map(_same_setting, then, now))
+    return then == now
+
+
+def _shown(value: Any) -> str:
+    return value[:200] if isinstance(value, str) else _BRIEF.repr(value)
 
 
 class Claim(NamedTuple):
@@ -111,7 +130,8 @@ def find_checkpoint(folder: Path, *, resume: bool, settings: Mapping[str, Any], 
     if not resume:
         raise UserError(f"{last}: this run exists; pass --resume to go on with it, or another {name_flag}")
     checkpoint = load_checkpoint(last, "--resume")
-    if not (isinstance(checkpoint, dict) and isinstance(checkpoint.get("settings"), dict) and "step" in checkpoint):
+    is_ours = isinstance(checkpoint, dict) and isinstance(checkpoint.get("settings"), dict) and "step" in checkpoint
+    if not (is_ours and checkpoint["settings"].keys() & settings.keys()):  # the other stage's has none of the names
         raise UserError(f"--resume: {last} is no checkpoint of this script; take another {name_flag}")
     raise_problems(
         f"--resume: {last} was trained with other settings; restore them or take another {name_flag}",
@@ -149,7 +169,7 @@ def restore_checkpoint(training: Resumable, checkpoint: Mapping[str, Any], *, fo
     )
     step = checkpoint["step"]
     if type(step) is not int or not 0 <= step <= num_steps:  # `type`, as a bool is an int too
-        problems.append(f"step: expected a whole number from 0 to {num_steps}, found {step!r}")
+        problems.append(f"step: expected a whole number from 0 to {num_steps}, found {_BRIEF.repr(step)}")
     raise_problems(
         f"--resume: {folder / 'last.ckpt'} is not the state of such a run: damaged, or written with another version of"
         " PyTorch; train again under another name, or restore the file or the version",

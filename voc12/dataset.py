@@ -13,11 +13,13 @@ from tqdm import tqdm
 
 from tool.cli import FILE, NOTHING, UserError, raise_problems, what_is_at
 from tool.randomness import mixed_seed
+from tool.reading import Reading
 from voc12.labels import label_problems, labels_of
 from voc12.transforms import TrainingAugmentation
 
-# What may be behind an image's name. Pillow knows others, and hands PostScript to a program that runs it.
-FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")
+# What may be behind an image's name. Pillow knows others: it hands PostScript to a program that runs it, and turns a
+# TIFF as a camera's rotation flag says.
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP")
 # What Pillow raises for a file that is missing, damaged, no image, or of absurd size.
 UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 # What starts the last part of a file's pixel data, and what must come after it.
@@ -168,6 +170,7 @@ class TrainingSet(Dataset):
         seed: int,
     ):
         self.ids = list(ids)
+        self.reading = Reading(self.ids)
         self.image_root = Path(image_root)
         self.saliency_root = None if saliency_root is None else Path(saliency_root)
         self.labels = torch.from_numpy(np.stack(list(labels_of(self.ids, labels, source="--labels").values())))
@@ -190,9 +193,9 @@ class TrainingSet(Dataset):
         """
         epoch, index = key
         identifier = self.ids[index]
-        image = load_rgb(self.image_root / f"{identifier}.jpg")
-        saliency = None if self.saliency_root is None else load_rgb(self.saliency_root / f"{identifier}.png")
-        with torch.random.fork_rng(devices=[]):
+        with self.reading.of(index), torch.random.fork_rng(devices=[]):
+            image = load_rgb(self.image_root / f"{identifier}.jpg")
+            saliency = None if self.saliency_root is None else load_rgb(self.saliency_root / f"{identifier}.png")
             # Not torch.manual_seed: that reaches the GPUs' generators too, which are not restored here.
             torch.default_generator.manual_seed(mixed_seed(self.seed, epoch, index))
             image, saliency = self.augmentation(image, saliency)

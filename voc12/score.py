@@ -10,10 +10,10 @@ import numpy as np
 from tqdm import tqdm
 
 from tool.artifact import load_cam, load_crf, load_label_map
+from tool.classes import LABEL_NAMES
 from tool.cli import FILE, UserError, raise_problems, require_folder, what_is_at
 from tool.metric import iou, label_counts, threshold_counts
 from tool.pipeline import Pool, ProcessDied, outcomes
-from voc12.classes import LABEL_NAMES
 from voc12.lists import read_ids
 
 CURVE = tuple(k / 100 for k in range(60))  # background thresholds of --curve
@@ -76,8 +76,8 @@ def count_files(
     return total, problems
 
 
-def in_parallel(task: Callable, chunks: Sequence, num_workers: int) -> Iterator:
-    """`task` of every chunk, in order, by processes. Raises `UserError` if one is killed."""
+def in_parallel(task: Callable, chunks: Sequence[Sequence[tuple[Path, Path]]], num_workers: int) -> Iterator:
+    """`task` of every chunk of file pairs, in order, by processes. Raises `UserError` if one is killed."""
     jobs, results = deque(enumerate(chunks)), {}
     try:
         with Pool("score", functools.partial(_of_numbered, task), num_workers) as pool:
@@ -89,8 +89,13 @@ def in_parallel(task: Callable, chunks: Sequence, num_workers: int) -> Iterator:
                             raise done.error
                         results[done.key] = done.result
                 yield results.pop(number)
-    except ProcessDied as error:
-        raise UserError("a worker process was killed, perhaps for memory; try fewer --num_workers") from error
+    except ProcessDied as died:
+        held = [] if died.key is None else [prediction.name for prediction, _ in chunks[died.key]]
+        where = f"one of {len(held)} files, {held[0]} to {held[-1]}" if held else "no file"
+        raise UserError(
+            f"a worker process was killed, perhaps for memory; it was at {where}; nothing was scored; try fewer"
+            " --num_workers"
+        ) from died
 
 
 def _of_numbered(task: Callable, number: int, chunk: Any) -> Any:

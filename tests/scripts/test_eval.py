@@ -143,7 +143,7 @@ def test_a_log_on_a_full_disk_is_named_and_the_scores_are_still_shown_and_writte
     assert f"{json.loads((made / 'a.json').read_text())['mIoU']:.2f}" in done.stdout
 
 
-def test_a_log_that_is_written_in_part_is_named(made):
+def test_a_log_that_does_not_take_the_whole_entry_is_named_and_stays_as_it_was(made):
     (made / "log.txt").write_text("x" * 100)
 
     def few_bytes_a_file():
@@ -153,6 +153,7 @@ def test_a_log_that_is_written_in_part_is_named(made):
     done = subprocess.run(arguments, cwd=made, preexec_fn=few_bytes_a_file, capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr.startswith("error: --logfile log.txt: cannot be written: ")
+    assert (made / "log.txt").read_text() == "x" * 100
     assert "mIoU" in done.stdout
 
 

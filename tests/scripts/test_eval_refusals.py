@@ -106,7 +106,7 @@ def test_a_killed_process_ends_the_run_with_a_message(tmp_path, folder):
         os.kill(int(child), signal.SIGKILL)
     output, errors = started.communicate(timeout=60)
     done = subprocess.CompletedProcess(started.args, started.returncode, output, errors)
-    assert_refused(done, tmp_path, "a worker process was killed")
+    assert_refused(done, tmp_path, "a worker process was killed", "; it was at ", "; nothing was scored")
 
 
 def test_cam_and_crf_dicts_are_not_taken_for_each_other(made):

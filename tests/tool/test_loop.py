@@ -20,6 +20,7 @@ from tool.cli import UserError, run_script
 from tool.log import RunLog
 from tool.loop import run_steps
 from tool.randomness import mixed_seed, seed_step
+from tool.reading import Reading
 
 NEVER = 100  # more than the steps of any run here
 
@@ -173,18 +174,61 @@ def test_nothing_is_saved_after_a_loss_that_is_no_number_and_its_images_are_name
     assert "--" not in str(raised.value) and "saliency" not in str(raised.value)  # one stage's words
 
 
+@pytest.mark.parametrize(("number", "ended"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
+@pytest.mark.parametrize("steps", [[2], [4], [2, 2]])
+def test_a_signal_ends_the_run_once_its_step_is_saved_and_a_second_at_once(number, ended, steps):
+    def end(*_):
+        raise ended
+
+    before = {other: signal.signal(other, end) for other in (signal.SIGINT, signal.SIGTERM)}
+    run = Run([1.0] * 5)
+
+    def step_and_be_told(batch, step):
+        losses = run.take_step(batch, step)
+        for _ in range(steps.count(step)):
+            signal.raise_signal(number)
+        return losses
+
+    try:
+        with pytest.raises(ended):
+            run_steps(
+                step_and_be_told,
+                ({"number": number, "id": ["a"]} for number in range(5)),
+                optimizer=run.optimizer, steps=range(5), seed=5, log=None, log_every=NEVER, save=run.saved.append,
+                save_due=lambda step: False,
+            )  # fmt: skip
+        assert [signal.getsignal(other) for other in before] == [end, end]
+    finally:
+        for other, handler in before.items():
+            signal.signal(other, handler)
+    assert run.taken == list(range(steps[0] + 1))
+    assert run.saved == ([] if len(steps) == 2 else [steps[0] + 1])
+
+
+def test_what_ends_the_process_at_once_or_is_ignored_stays_so():
+    seen = []
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        Run([1.0]).go(range(1), save=lambda step: seen.extend(map(signal.getsignal, (signal.SIGINT, signal.SIGTERM))))
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert seen == [signal.SIG_IGN, signal.SIG_DFL]
+
+
 class Numbers(Dataset):
     """Ten samples; the process that loads number 7 dies."""
 
     def __init__(self, killed: bool):
         self.killed = killed
+        self.reading = Reading([f"image {number}" for number in range(10)])
 
     def __len__(self) -> int:
         return 10
 
     def __getitem__(self, number: int) -> dict:
-        if number == 7:
-            os.kill(os.getpid(), signal.SIGKILL) if self.killed else os._exit(1)
+        with self.reading.of(number):
+            if number == 7:
+                os.kill(os.getpid(), signal.SIGKILL) if self.killed else os._exit(1)
         return {"number": number, "id": str(number)}
 
 
@@ -200,6 +244,7 @@ def test_a_loader_process_that_dies_ends_the_run_with_one_line_of_advice(killed)
     assert done.returncode == 2, done.stderr
     (line,) = done.stderr.splitlines()
     assert re.match(r"error: a loader process (is killed by signal: Killed|exited unexpectedly|died)", line)
+    assert "it was at image 7;" in line
     for advice in ("--num_workers", "DATA_WORKERS", "--resume"):
         assert advice in line
     saved = [int(step) for step in done.stdout.split()]

@@ -1,0 +1,219 @@
+"""What the fault tests share: how much they do, where chance comes from, what they did, and undisturbed runs."""
+
+import json
+import random
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.fault.commands import Forker, words_of
+from tests.scripts.conftest import TINY, WIDTH, assert_same, data, load  # noqa: F401, data is a fixture
+
+ROUNDS = 1  # of `make test`
+COUNTS = Counter()
+
+
+def pytest_addoption(parser):
+    group = parser.getgroup("fault", "tests that break things on purpose")
+    group.addoption("--rounds", type=int, default=ROUNDS, help=f"faults of each kind to inject ({ROUNDS})")
+    group.addoption("--fault_seed", type=int, help="of the moments and cases (default: another each time)")
+
+
+SEED = time.time_ns() % 2**32
+
+
+def seed_of(config) -> int:
+    # A suite that starts above this folder does not know the options.
+    seed = config.getoption("fault_seed", None)
+    return SEED if seed is None else seed
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    if COUNTS:
+        counts = ", ".join(f"{number} {what}" for what, number in sorted(COUNTS.items()))
+        terminalreporter.write_line(f"faults: {counts}; --fault_seed {seed_of(config)}")
+
+
+@pytest.fixture(scope="session")
+def rounds(request) -> int:
+    """How many faults of each kind to inject."""
+    return request.config.getoption("rounds", ROUNDS)
+
+
+@pytest.fixture
+def chance(request) -> random.Random:
+    """Random moments and choices, of the session's seed and the test's name."""
+    return random.Random(f"{seed_of(request.config)} {request.node.nodeid}")
+
+
+@pytest.fixture
+def some(rounds, chance) -> Callable[[Sequence], list]:
+    """So many of some cases as there are rounds, chosen by chance, or all of them."""
+    return lambda cases: chance.sample(list(cases), min(rounds, len(cases)))
+
+
+# -- commands and what they leave --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Activity:
+    """A command that writes into the folder it is started in, and what it leaves there undisturbed.
+
+    again: what is added to go on with it. seconds: that it takes.
+    """
+
+    words: list[str]
+    folder: Path
+    seconds: float
+    again: tuple[str, ...] = ()
+
+    @property
+    def files(self) -> set[str]:
+        return set(files_in(self.folder))
+
+
+def files_in(folder: Path) -> dict[str, Path]:
+    """Every file below `folder` by relative path; events files by the beginning of their names."""
+    found = {str(path.relative_to(folder)): path for path in sorted(folder.rglob("*")) if not path.is_dir()}
+    return {name.partition(".tfevents")[0]: path for name, path in found.items()}
+
+
+def assert_whole(activity: Activity, folder: Path) -> None:
+    """Nothing in `folder` is half written, but for temporary files: it is what the undisturbed run wrote, or a state
+    that can be loaded."""
+    for name, path in files_in(folder).items():
+        if path.name.startswith(".") and path.name.endswith(".tmp"):
+            continue
+        if path.suffix == ".ckpt" or "_epoch" in name:
+            load(path)
+        elif name.endswith("args.json"):  # has --resume
+            json.loads(path.read_text())
+        elif path.name == "evallog.txt":
+            entries = [entry.partition("  ")[2] for entry in path.read_text().split("\n\n")]
+            (whole,) = (entry.partition("  ")[2] for entry in (activity.folder / name).read_text().split("\n\n")[:-1])
+            assert set(entries) <= {whole, ""} and entries[-1] == ""
+        elif path.name != "log" and not name.endswith("events.out"):  # which have times
+            assert path.read_bytes() == (activity.folder / name).read_bytes(), name
+
+
+def assert_as_undisturbed(activity: Activity, folder: Path) -> None:
+    """The same files with the same content, states equal in every bit, and no temporary files."""
+    assert_whole(activity, folder)
+    assert set(files_in(folder)) == activity.files
+    for name, path in files_in(folder).items():
+        if path.suffix == ".ckpt":
+            assert_same(load(path), load(activity.folder / name))
+
+
+@pytest.fixture(scope="session")
+def can_mount() -> bool:
+    """Whether a process here may mount folders where nobody else sees it."""
+    mount = ["unshare", "--mount", "--propagation", "private", "mount", "-t", "tmpfs", "none", "/mnt"]
+    try:
+        return subprocess.run(mount, capture_output=True).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
+@pytest.fixture(scope="session")
+def commands(can_mount, tmp_path_factory) -> Iterator[Forker]:
+    forker = Forker(tmp_path_factory.mktemp("commands"), private=can_mount)
+    yield forker
+    forker.close()
+
+
+@pytest.fixture(scope="session")
+def undisturbed(commands, tmp_path_factory) -> Callable[..., Activity]:
+    """Runs a command from its beginning to its end."""
+
+    def run(words: Sequence[object], again: tuple[str, ...] = ()) -> Activity:
+        folder, start = tmp_path_factory.mktemp("undisturbed"), time.perf_counter()
+        done = commands.run(words, folder=folder)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return Activity(words, folder, time.perf_counter() - start, again)
+
+    return run
+
+
+STEPS = 8  # two epochs of sixteen images
+
+
+@pytest.fixture(scope="session")
+def training(undisturbed, data) -> Activity:  # noqa: F811
+    flags = {"--work_dir": "exps", "--max_iters": STEPS, "--save_every": 3, "--log_every": 1}
+    return undisturbed(words_of("train_voc.py", {**TINY, **data.for_training(), **flags}), again=("--resume",))
+
+
+@pytest.fixture(scope="session")
+def inference(undisturbed, training, data) -> Activity:  # noqa: F811
+    flags = {"--width": WIDTH, "--device": "cpu", "--crf_workers": 1, "--work_dir": "exps"}
+    weights = training.folder / "exps" / "hsc" / "hsc.pth"
+    return undisturbed(words_of("inference.py", {**flags, **data.for_inference(), "--weights": weights}))
+
+
+@pytest.fixture(scope="session")
+def evaluation(undisturbed, inference, data, tmp_path_factory) -> Activity:  # noqa: F811
+    """Of every CAM dict under ten names, so that several processes read them."""
+    folder = tmp_path_factory.mktemp("many")
+    ids = [f"{image_id} {copy}" for image_id in data.ids for copy in range(10)]
+    (folder / "list.txt").write_text("".join(f"{name}\n" for name in ids))
+    for name in ids:
+        image_id = name.split()[0]
+        (folder / f"{name}.npy").symlink_to(inference.folder / "exps" / "cam_npy" / f"{image_id}.npy")
+        (folder / f"{name}.png").symlink_to(data.root / "VOC2012" / "SegmentationClassAug" / f"{image_id}.png")
+    flags = {"--list": folder / "list.txt", "--predict_dir": folder, "--gt_dir": folder, "--num_workers": 2}
+    more = {"--type": "npy", "--curve": (), "--comment": "a comment", "--json": "scores.json"}
+    return undisturbed(words_of("eval.py", {**flags, **more}))
+
+
+@pytest.fixture(scope="session")
+def segmentation_keys(data) -> dict:  # noqa: F811
+    root = data.root / "VOC2012"
+    return {
+        **{"DATA_ROOT": root, "DATA_LISTS": data.root, "DATA_PSEUDO_GT": root / "SegmentationClassAug", "GPUS": 0},
+        **{"MODEL_BACKBONE": "resnet38d", "MODEL_BACKBONE_WIDTH": WIDTH, "MODEL_ASPP_OUTDIM": 8},
+        **{"MODEL_BACKBONE_PRETRAIN": False, "EXP_NAME": "run", "EXP_ROOT": "exps"},
+    }
+
+
+def settings(*dicts: dict) -> dict:
+    """The flag --set of the keys in `dicts`."""
+    return {"--set": tuple(f"{key}={value}" for key, value in {k: v for d in dicts for k, v in d.items()}.items())}
+
+
+@pytest.fixture(scope="session")
+def segmentation(undisturbed, segmentation_keys) -> Activity:
+    steps = {"TRAIN_ITERATION": STEPS, "TRAIN_SAVE_EVERY": 3, "TRAIN_BATCHES": 4, "DATA_RANDOMCROP": 33}
+    flags = settings(segmentation_keys, steps, {"DATA_WORKERS": 0})
+    return undisturbed(words_of("segmentation/experiment/train.py", flags), again=("--resume",))
+
+
+@pytest.fixture(scope="session")
+def prediction(undisturbed, segmentation, segmentation_keys) -> Activity:
+    weights = segmentation.folder / "exps" / "run" / f"deeplabv2_resnet38d_VOCDataset_itr{STEPS}_all.pth"
+    flags = settings(segmentation_keys, {"TEST_CKPT": weights, "TEST_MULTISCALE": [0.5, 1.0], "TEST_CRF_WORKERS": 1})
+    return undisturbed(words_of("segmentation/experiment/test.py", flags))
+
+
+@pytest.fixture(scope="session")
+def submission(undisturbed, prediction, data) -> Activity:  # noqa: F811
+    (results,) = prediction.folder.rglob("comp6_val_cls")
+    places = ["--results", results, "--list", data.root / "val.txt", "--img_root", data.images]
+    return undisturbed(["-m", "segmentation.submission", *places, "--out", "results.tgz"])
+
+
+@pytest.fixture(scope="session")
+def preparation(undisturbed, data) -> Activity:  # noqa: F811
+    return undisturbed(["-m", "voc12.prepare", "--voc12_root", data.root / "VOC2012", "--out", "lists"])
+
+
+@pytest.fixture(scope="session")
+def generation(undisturbed) -> Activity:
+    few = {"--train": 2, "--train_aug": 3, "--val": 1, "--test": 1, "--size": 32}
+    words = [word for flag, number in few.items() for word in (flag, number)]
+    return undisturbed(["-m", "voc12.mini", "--out", "mini", *words])

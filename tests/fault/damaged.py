@@ -1,0 +1,186 @@
+"""Files of every kind that the scripts read, sound ones, and what can be wrong with them."""
+
+import io
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+
+from network.mxnet_params import read_params
+from network.weights import read_state_dict
+from tests.network.mxnet_writer import params_of
+from tool.artifact import load_cam, load_crf, load_label_map, save_cam, save_crf, save_label_map
+from tool.run import find_checkpoint
+from voc12.dataset import image_size, load_rgb
+from voc12.labels import load_labels, save_labels
+from voc12.lists import read_ids
+
+SHAPE = (9, 14)
+
+
+def read_image(path: Path) -> np.ndarray:
+    """An image as the scripts read it: the header first."""
+    width, height = image_size(path)
+    pixels = np.asarray(load_rgb(path))
+    assert pixels.shape == (height, width, 3) and pixels.dtype == np.uint8
+    return pixels
+
+
+def read_state(path: Path) -> dict:
+    """A run's last.ckpt, in a folder of its own."""
+    found = find_checkpoint(path.parent, resume=True, settings={"--lr": 0.01}, name_flag="--session")
+    return found.get("model", found)
+
+
+class Kind(NamedTuple):
+    """A kind of file: its name, how a sound one is written, how it is read, and whether it has check sums."""
+
+    name: str
+    write: Callable[[Path], None]
+    read: Callable[[Path], Any]
+    summed: bool = False
+
+
+def pixels() -> np.ndarray:
+    small = np.random.default_rng(0).integers(0, 256, (3, 4, 3), np.uint8)
+    return np.asarray(Image.fromarray(small).resize(SHAPE[::-1], Image.Resampling.BICUBIC))
+
+
+def image_writer(image_format: str, **options: object) -> Callable[[Path], None]:
+    return lambda path: Image.fromarray(pixels()).save(path, format=image_format, **options)
+
+
+def label_map() -> np.ndarray:
+    return np.random.default_rng(1).choice([0, 3, 20, 255], SHAPE).astype(np.uint8)
+
+
+def maps(*keys: int) -> dict[int, np.ndarray]:
+    """Maps that sum to 1 at every pixel."""
+    scores = np.random.default_rng(2).dirichlet(np.ones(len(keys)), SHAPE).astype(np.float32)
+    return {key: np.ascontiguousarray(scores[..., number]) for number, key in enumerate(keys)}
+
+
+def labels() -> dict[str, np.ndarray]:
+    return {f"2007_{number:06d}": np.eye(20, dtype=np.float32)[number % 20] for number in range(6)}
+
+
+def state() -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(3)
+    return {name: torch.randn(4, 3, generator=generator) for name in ("conv1a.weight", "fc8.weight", "bias")}
+
+
+def save_state(path: Path, **options: object) -> None:
+    torch.save(state(), path, **options)
+
+
+KINDS = [
+    Kind("image.jpg", image_writer("JPEG"), read_image),
+    Kind("progressive.jpg", image_writer("JPEG", progressive=True), read_image),
+    Kind("png.jpg", image_writer("PNG"), read_image),
+    Kind("gif.jpg", image_writer("GIF"), read_image),
+    Kind("bmp.jpg", image_writer("BMP"), read_image),
+    Kind("webp.jpg", image_writer("WEBP", lossless=True), read_image),
+    Kind("saliency.png", lambda path: Image.fromarray(pixels()[..., 0]).save(path), read_image),
+    Kind("labels.png", lambda path: save_label_map(path, label_map()), load_label_map, summed=True),
+    Kind("cam.npy", lambda path: save_cam(path, {k: m / 2 for k, m in maps(2, 14).items()}), load_cam),
+    Kind("crf.npy", lambda path: save_crf(path, maps(0, 3, 15)), load_crf),
+    Kind("cls_labels.npy", lambda path: save_labels(path, labels()), load_labels),
+    Kind("list.txt", lambda path: path.write_text("".join(f"{name}\n" for name in labels())), read_ids),
+    Kind("weights.pth", save_state, lambda path: read_state_dict(path, "--weights")),
+    Kind(
+        "old.pth",
+        lambda path: save_state(path, _use_new_zipfile_serialization=False),
+        lambda path: read_state_dict(path, "--weights"),
+    ),
+    Kind(
+        "last.ckpt",
+        lambda path: torch.save({"model": state(), "step": 3, "settings": {"--lr": 0.01}}, path),
+        read_state,
+    ),
+    Kind(
+        "imagenet.params",
+        lambda path: path.write_bytes(params_of({"arg:" + k: v.numpy() for k, v in state().items()})),
+        read_params,
+    ),
+]
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two things that were read are equal in every bit."""
+    if isinstance(one, dict):
+        return isinstance(other, dict) and list(one) == list(other) and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other)
+    return np.array_equal(one, other)
+
+
+def cuts(content: bytes) -> Iterator[tuple[str, bytes]]:
+    """The content cut off at every class of offsets: nothing, amid and after the header, amid the data, at the end."""
+    size = len(content)
+    heads = (
+        0,
+        1,
+        2,
+        3,
+        4,
+        7,
+        8,
+        9,
+        15,
+        16,
+        23,
+        24,
+        32,
+        33,
+        40,
+        57,
+        64,
+        80,
+        127,
+        128,
+        129,
+        160,
+        200,
+        256,
+        511,
+        512,
+        620,
+    )
+    parts = (size // 4, size // 3, size // 2, size * 2 // 3, size * 3 // 4, size * 9 // 10)
+    tails = (size - rest for rest in (1, 2, 3, 4, 5, 8, 11, 12, 13, 16, 21, 22, 23, 40, 64, 100))
+    for offset in sorted({offset for offset in (*heads, *parts, *tails) if 0 <= offset < size}):
+        yield f"cut at {offset}", content[:offset]
+
+
+def strange(content: bytes) -> Iterator[tuple[str, bytes]]:
+    """What is in the file's place: nothing, zeros, another kind of file, too much."""
+    png, zipped = io.BytesIO(), io.BytesIO()
+    Image.new("RGB", (3, 3)).save(png, "PNG")
+    np.savez(zipped, a=np.zeros(3))
+    yield "zeros", bytes(len(content))
+    yield "zeros at the end", content[: len(content) // 2] + bytes(len(content) - len(content) // 2)
+    yield "zeros at the beginning", bytes(16) + content[16:]
+    yield "a page", b"<html><body>404 Not Found</body></html>"
+    yield "postscript", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 40 30\n%%EndComments\nshowpage\n"
+    yield "a zip archive", zipped.getvalue()
+    yield "an image", png.getvalue()
+    yield "the magic of another", b"\x93NUMPY\x01\x00\x89PNG\r\n\x1a\n" + content[16:]
+    yield "turned round", content[::-1]
+
+
+def mutated(content: bytes, chance: random.Random) -> bytes:
+    """Some bytes changed, dropped, repeated or put in."""
+    changed = bytearray(content)
+    for _ in range(chance.randint(1, 4)):
+        place = chance.randrange(len(changed) + 1)
+        length = chance.choice([1, 1, 1, 2, 4, 8, 100])
+        piece = chance.choice(
+            [chance.randbytes(length), b"\xff" * length, bytes(length), bytes(changed[place:][:length])]
+        )
+        dropped = chance.choice([0, length, length, length])
+        changed[place : place + dropped] = piece
+    return bytes(changed)

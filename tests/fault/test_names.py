@@ -1,0 +1,127 @@
+"""Names in files and of files lead nowhere outside, run nothing, and rule neither terminal nor log."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from network.weights import LoadReport
+from segmentation.net.weights import BackboneReport, load_trained
+from tests.fault.commands import words_of
+from tests.fault.conftest import COUNTS, settings
+from tests.scripts.conftest import TINY, contents
+from tool.artifact import save_label_map
+from tool.cli import UserError, printable
+from tool.run import Claim, claim_folders
+from voc12.dataset import image_size
+from voc12.labels import save_labels
+
+EVIL = "\x1b[2J\x1b]0;owned\x07\nerror: all is well\r\u202e"
+OUTSIDE = ["../evil", "../../evil", "/tmp/evil", "a/../../evil", "..", "\x1b[31mred", "..\\evil"]
+
+
+def test_an_id_that_leaves_the_folder_is_refused_by_every_script_before_it_writes(
+    commands, data, segmentation_keys, training, tmp_path, some
+):
+    for number, name in enumerate(some(OUTSIDE)):
+        (tmp_path / str(number)).mkdir()
+        assert_refused_by_all(name, commands, data, segmentation_keys, training, tmp_path / str(number))
+
+
+def assert_refused_by_all(name, commands, data, segmentation_keys, training, tmp_path):
+    (tmp_path / "list.txt").write_text(f"{data.ids[0]}\n{name}\n")
+    for split in ("train_aug", "train", "val", "test"):
+        (tmp_path / f"{split}.txt").write_text(f"{data.ids[0]}\n{name}\n")
+    weights = training.folder / "exps" / "hsc" / "hsc.pth"
+    work = tmp_path / "work" / "here"
+    work.mkdir(parents=True)
+    before = contents(tmp_path)
+    keys = settings(segmentation_keys, {"DATA_LISTS": tmp_path, "TEST_CKPT": weights})
+    folders = {"--predict_dir": data.images, "--gt_dir": data.images, "--comment": "x"}
+    listed = tmp_path / "list.txt"
+    for words in (
+        words_of("train_voc.py", {**TINY, **data.for_training(), "--train_list": listed}),
+        words_of("inference.py", {**data.for_inference(), "--weights": weights, "--infer_list": listed}),
+        words_of("eval.py", {**folders, "--list": listed}),
+        words_of("segmentation/experiment/train.py", keys),
+        words_of("segmentation/experiment/test.py", keys),
+        ["-m", "segmentation.submission", "--results", "here", "--img_root", data.images, "--list", listed],
+    ):
+        COUNTS["payloads tried"] += 1
+        done = commands.run(words, folder=work.parent)
+        assert done.returncode == 2 and "line 2" in done.stderr, done.stderr
+        assert_no_control(done.stderr + done.stdout)
+    assert contents(tmp_path) == before
+
+
+def assert_no_control(text):
+    assert all(printable(line) == line for line in text.split("\n")), repr(text)
+
+
+@pytest.mark.parametrize("report", ["classifier", "backbone", "misfit", "trained"])
+def test_names_in_a_checkpoint_do_not_reach_the_terminal_or_the_log(tmp_path, report):
+    COUNTS["payloads tried"] += 1
+    if report == "classifier":
+        text = str(LoadReport("a.pth", ["conv"], [EVIL], [EVIL]))
+    elif report == "backbone":
+        text = str(BackboneReport("a.pth", ["conv"], [EVIL], [EVIL]))
+    else:
+        torch.save({EVIL: "text" if report == "misfit" else torch.zeros(1)}, tmp_path / "a.pth")
+        with pytest.raises(UserError) as raised:
+            load_trained(torch.nn.Conv2d(1, 1, 1), tmp_path / "a.pth")
+        text = str(raised.value)
+    assert_no_control(text)
+    assert "error: all" not in [line[:10] for line in text.split("\n")]
+
+
+def test_a_hostile_record_of_settings_is_shown_on_one_line(tmp_path):
+    record = tmp_path / "settings.json"
+    record.write_text('{"thr": "\\u001b[2J\\nerror: all is well", "scales": "' + "x" * 10**6 + '"}')
+    COUNTS["payloads tried"] += 1
+    with pytest.raises(UserError) as raised:
+        claim_folders([Claim(tmp_path, {"thr": 0.2, "scales": [1]}, record)], advice="remove them")
+    assert_no_control(str(raised.value))
+    assert len(str(raised.value).split("\n")) == 3 and len(str(raised.value)) < 2000
+
+
+HTML = "<img src=x onerror=alert(1)>"
+
+
+def test_ids_of_html_and_format_strings_stay_what_they_are(commands, data, tmp_path):
+    ids = [HTML, "{0.__class__}%n%s", "$(touch canary)", "`touch canary`", "=cmd|'", "--resume", "loss\u200btotal"]
+    (tmp_path / "list.txt").write_text("".join(f"{name}\n" for name in ids))
+    (tmp_path / "images").mkdir()
+    (tmp_path / "saliency").mkdir()
+    for name in ids:
+        Image.open(data.images / f"{data.ids[0]}.jpg").save(tmp_path / "images" / f"{name}.jpg")
+        Image.open(data.saliency / f"{data.ids[0]}.png").save(tmp_path / "saliency" / f"{name}.png")
+        COUNTS["payloads tried"] += 1
+    save_labels(tmp_path / "labels.npy", {name: np.eye(20, dtype=np.float32)[3] for name in ids})
+    flags = {
+        "--data_root": "images", "--saliency_root": "saliency", "--train_list": "list.txt", "--labels": "labels.npy",
+        "--work_dir": "exps", "--max_iters": 2, "--log_every": 1,
+    }  # fmt: skip
+    done = commands.run(words_of("train_voc.py", {**TINY, **flags}), folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    tags = EventAccumulator(str(tmp_path / "exps" / "hsc")).Reload().Tags()["scalars"]
+    assert tags and all(re.fullmatch(r"[a-z_/]+", tag) for tag in tags)
+    assert_no_control((tmp_path / "exps" / "hsc" / "log").read_text())
+    assert not list(tmp_path.rglob("canary"))
+    assert {path.name for path in tmp_path.iterdir()} == {"images", "saliency", "list.txt", "labels.npy", "exps"}
+
+
+def test_a_strange_file_among_the_predictions_is_named_on_one_line(commands, data, tmp_path):
+    (tmp_path / "results").mkdir()
+    (tmp_path / "list.txt").write_text(f"{data.ids[0]}\n")
+    width, height = image_size(data.images / f"{data.ids[0]}.jpg")
+    save_label_map(tmp_path / "results" / f"{data.ids[0]}.png", np.zeros((height, width), np.uint8))
+    (tmp_path / "results" / EVIL).touch()
+    COUNTS["payloads tried"] += 1
+    words = ["--results", "results", "--img_root", data.images, "--list", "list.txt"]
+    done = commands.run(["-m", "segmentation.submission", *words], folder=tmp_path)
+    assert done.returncode == 2
+    assert_no_control(done.stderr)
+    assert len(done.stderr.strip().split("\n")) == 2 and not (tmp_path / "results.tgz").exists()
