@@ -95,6 +95,7 @@ def test_a_setting_that_no_longer_counts_may_be_anything(run):
         {"model": {}, "settings": SETTINGS},
         {"step": 1, "settings": ["LR", 0.001]},
         {"weight": torch.zeros(1)},
+        {"model": {}, "step": 1, "settings": {"--lr": 0.01, "--method": "hsc"}},  # the other stage's
     ],
 )
 def test_a_checkpoint_of_something_else_is_refused(tmp_path, state):
