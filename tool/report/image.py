@@ -18,7 +18,7 @@ from tool.plot import error_colours, heat_colours, label_colours
 from tool.report.score import NUM_LABELS, THRESHOLDS, confusion_matrix
 
 # What may be behind an image's name, as for training; Pillow knows others, and hands PostScript to a program.
-FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP")
 THUMBNAIL = 280  # pixels on the longer side, at most
 IMAGES_PER_PROCESS = 32  # fewer do not pay for the start of one
 
