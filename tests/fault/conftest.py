@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.fault.commands import Forker, words_of
-from tests.scripts.conftest import TINY, WIDTH, assert_same, data, load  # noqa: F401, data is a fixture
+from tests.scripts.conftest import TINY, WIDTH, Data, assert_same, load
+from voc12 import mini
 
 ROUNDS = 1  # of `make test`
 COUNTS = Counter()
@@ -128,6 +129,16 @@ def commands(can_mount, tmp_path_factory) -> Iterator[Forker]:
 
 
 @pytest.fixture(scope="session")
+def data(commands, tmp_path_factory) -> Data:
+    """Sixteen training images of about 56 pixels, with everything that comes with them."""
+    root = tmp_path_factory.mktemp("data")
+    voc_root = mini.generate(root, seed=3, train=8, train_aug=16, val=4, test=2, size=56)
+    done = commands.run(["-m", "voc12.prepare", "--voc12_root", voc_root, "--out", root])
+    assert done.returncode == 0, done.stderr
+    return Data(root)
+
+
+@pytest.fixture(scope="session")
 def undisturbed(commands, tmp_path_factory) -> Callable[..., Activity]:
     """Runs a command from its beginning to its end."""
 
@@ -144,20 +155,20 @@ STEPS = 8  # two epochs of sixteen images
 
 
 @pytest.fixture(scope="session")
-def training(undisturbed, data) -> Activity:  # noqa: F811
+def training(undisturbed, data) -> Activity:
     flags = {"--work_dir": "exps", "--max_iters": STEPS, "--save_every": 3, "--log_every": 1}
     return undisturbed(words_of("train_voc.py", {**TINY, **data.for_training(), **flags}), again=("--resume",))
 
 
 @pytest.fixture(scope="session")
-def inference(undisturbed, training, data) -> Activity:  # noqa: F811
+def inference(undisturbed, training, data) -> Activity:
     flags = {"--width": WIDTH, "--device": "cpu", "--crf_workers": 1, "--work_dir": "exps"}
     weights = training.folder / "exps" / "hsc" / "hsc.pth"
     return undisturbed(words_of("inference.py", {**flags, **data.for_inference(), "--weights": weights}))
 
 
 @pytest.fixture(scope="session")
-def evaluation(undisturbed, inference, data, tmp_path_factory) -> Activity:  # noqa: F811
+def evaluation(undisturbed, inference, data, tmp_path_factory) -> Activity:
     """Of every CAM dict under ten names, so that several processes read them."""
     folder = tmp_path_factory.mktemp("many")
     ids = [f"{image_id} {copy}" for image_id in data.ids for copy in range(10)]
@@ -172,7 +183,7 @@ def evaluation(undisturbed, inference, data, tmp_path_factory) -> Activity:  # n
 
 
 @pytest.fixture(scope="session")
-def segmentation_keys(data) -> dict:  # noqa: F811
+def segmentation_keys(data) -> dict:
     root = data.root / "VOC2012"
     return {
         **{"DATA_ROOT": root, "DATA_LISTS": data.root, "DATA_PSEUDO_GT": root / "SegmentationClassAug", "GPUS": 0},
@@ -201,14 +212,14 @@ def prediction(undisturbed, segmentation, segmentation_keys) -> Activity:
 
 
 @pytest.fixture(scope="session")
-def submission(undisturbed, prediction, data) -> Activity:  # noqa: F811
+def submission(undisturbed, prediction, data) -> Activity:
     (results,) = prediction.folder.rglob("comp6_val_cls")
     places = ["--results", results, "--list", data.root / "val.txt", "--img_root", data.images]
     return undisturbed(["-m", "segmentation.submission", *places, "--out", "results.tgz"])
 
 
 @pytest.fixture(scope="session")
-def preparation(undisturbed, data) -> Activity:  # noqa: F811
+def preparation(undisturbed, data) -> Activity:
     return undisturbed(["-m", "voc12.prepare", "--voc12_root", data.root / "VOC2012", "--out", "lists"])
 
 

@@ -32,6 +32,8 @@ from tool.run import find_checkpoint
 from voc12.dataset import image_size, load_rgb
 from voc12.labels import load_labels
 
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # torch's, of strange files
+
 # -- code --------------------------------------------------------------------------------------------------------------
 
 

@@ -40,6 +40,8 @@ def test_a_command_that_is_ended_again_and_again_leaves_the_files_of_one_that_wa
     activity = request.getfixturevalue(name)
     numbers = [SIGKILL, SIGTERM] * rounds + [SIGINT] * (rounds // 5)
     chance.shuffle(numbers)
+    if rounds == 1:  # one of both, to be quick
+        numbers.pop()
     folder = tmp_path / "run"
     folder.mkdir()
     while numbers:
