@@ -28,7 +28,7 @@ demo: env
 	"$(RUN)" demo.py
 
 test: env
-	"$(RUN)" -m pytest tests
+	"$(RUN)" -m pytest tests -n 2 --dist loadfile
 
 fault: env
 	"$(RUN)" -m pytest tests/fault --rounds 50
