@@ -18,5 +18,5 @@ def net_of(**options) -> DeepLab:
 
 
 def numbered(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Each tensor filled with its own number, which makes a file of next to no size."""
-    return {key: torch.tensor(i, dtype=value.dtype).expand(value.shape) for i, (key, value) in enumerate(state.items())}
+    """Each tensor filled with its own number."""
+    return {key: torch.full(value.shape, i, dtype=value.dtype) for i, (key, value) in enumerate(state.items())}
