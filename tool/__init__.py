@@ -2,6 +2,6 @@
 
 import os
 
-# By default they spin, and take the cores from loaders, CRF processes and other users: on two cores, training with two
-# loader processes took 3.6 times as long.
+# By default they spin, and take the cores from loaders, CRF processes and other users: on two cores, with two loader
+# processes and other work, training took 3.6 times as long.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

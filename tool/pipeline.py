@@ -20,7 +20,8 @@ from tqdm import tqdm
 from tool.cli import UserError, printable
 
 # oneDNN keeps what it prepared for the last 1024 shapes of an input, some megabytes each, and images come in ever new
-# sizes: a network's process on a CPU would grow to gigabytes. Fewer cost no time. Processes of pools inherit this.
+# sizes: a network's process on a CPU would grow to gigabytes. Fewer than one image's scales have (some 160) would cost
+# time. Processes of pools inherit this.
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "256")
 
 _SPAWN = multiprocessing.get_context("spawn")  # a forked process could not use a GPU

@@ -49,6 +49,7 @@ def rounds(request) -> int:
 @pytest.fixture
 def chance(request) -> random.Random:
     """Random moments and choices, of the session's seed and the test's name."""
+    print(f"--fault_seed {seed_of(request.config)}")  # shown where the test fails
     return random.Random(f"{seed_of(request.config)} {request.node.nodeid}")
 
 
