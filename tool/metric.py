@@ -12,6 +12,8 @@ import numpy as np
 
 from tool.artifact import IGNORE
 
+CURVE = tuple(k / 100 for k in range(60))  # the background scores of a threshold curve
+
 
 def label_counts(prediction: np.ndarray, target: np.ndarray, *, num_labels: int) -> np.ndarray:
     """Counts, int64 (3, L), of one label map.
@@ -21,13 +23,22 @@ def label_counts(prediction: np.ndarray, target: np.ndarray, *, num_labels: int)
 
     Raises `ValueError` for maps of different size or labels out of range, which would be counted as others.
     """
+    return counts_of(confusion_matrix(prediction, target, num_labels=num_labels))
+
+
+def confusion_matrix(prediction: np.ndarray, target: np.ndarray, *, num_labels: int) -> np.ndarray:
+    """Pixels by true and predicted label, int64 (L, L); arguments and errors are those of `label_counts`."""
     _check_target(target, prediction.shape, num_labels)
     if prediction.size and (prediction.min() < 0 or prediction.max() >= num_labels):
         raise ValueError(f"expected predicted labels 0 to {num_labels - 1}, found up to {prediction.max()}")
     valid = target != IGNORE
     pairs = target[valid].astype(np.intp) * num_labels + prediction[valid]
-    confusion = np.bincount(pairs, minlength=num_labels**2).reshape(num_labels, num_labels)
-    return np.stack([confusion.diagonal(), confusion.sum(1), confusion.sum(0)])
+    return np.bincount(pairs, minlength=num_labels**2).reshape(num_labels, num_labels)
+
+
+def counts_of(confusion_LL: np.ndarray) -> np.ndarray:
+    """The counts, int64 (3, L), in a confusion matrix."""
+    return np.stack([confusion_LL.diagonal(), confusion_LL.sum(1), confusion_LL.sum(0)])
 
 
 def threshold_counts(

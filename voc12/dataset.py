@@ -12,16 +12,12 @@ from torch.utils.data import Dataset, Sampler
 from tqdm import tqdm
 
 from tool.cli import FILE, NOTHING, UserError, raise_problems, what_is_at
+from tool.image import FORMATS, UNREADABLE, load_image
 from tool.randomness import mixed_seed
 from tool.reading import Reading
 from voc12.labels import label_problems, labels_of
 from voc12.transforms import TrainingAugmentation
 
-# What may be behind an image's name. Pillow knows others: it hands PostScript to a program that runs it, and turns a
-# TIFF as a camera's rotation flag says.
-FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP")
-# What Pillow raises for a file that is missing, damaged, no image, or of absurd size.
-UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 # What starts the last part of a file's pixel data, and what must come after it.
 _JPEG_MARKS = (b"\xff\xda", b"\xff\xd9")
 FILE_MARKS = {"JPEG": _JPEG_MARKS, "MPO": _JPEG_MARKS, "PNG": (b"IDAT", b"IEND\xaeB`\x82")}
@@ -29,16 +25,8 @@ CHECK_THREADS = 8  # the check waits for the disk more than it computes
 
 
 def load_rgb(path: str | Path) -> Image.Image:
-    """The image at `path` as RGB, uint8; grey, palette and CMYK images are converted.
-
-    A camera's rotation flag is ignored, as VOC's masks and every VOC tool do. Raises `UserError` naming the file if it
-    is missing, truncated, empty or no image.
-    """
-    try:
-        with Image.open(path, formats=FORMATS) as image:
-            return image.convert("RGB")
-    except UNREADABLE as error:
-        raise UserError(f"{path}: cannot be read as an image, missing or damaged ({error})") from error
+    """The image at `path` as RGB, uint8; grey, palette and CMYK images are converted. Errors are `load_image`'s."""
+    return load_image(path, "RGB")
 
 
 def is_complete(path: Path, image_format: str | None) -> bool:

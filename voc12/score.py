@@ -12,11 +12,10 @@ from tqdm import tqdm
 from tool.artifact import load_cam, load_crf, load_label_map
 from tool.classes import LABEL_NAMES
 from tool.cli import FILE, UserError, raise_problems, require_folder, what_is_at
-from tool.metric import iou, label_counts, threshold_counts
+from tool.metric import CURVE, iou, label_counts, threshold_counts
 from tool.pipeline import Pool, ProcessDied, outcomes
 from voc12.lists import read_ids
 
-CURVE = tuple(k / 100 for k in range(60))  # background thresholds of --curve
 DEFAULT_THRESHOLD = 0.22
 FILES_PER_TASK = 64
 NUM_LABELS = len(LABEL_NAMES)

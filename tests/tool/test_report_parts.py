@@ -8,13 +8,14 @@ from PIL import Image
 
 from tool.artifact import IGNORE
 from tool.classes import LABEL_NAMES
+from tool.metric import confusion_matrix
 from tool.plot import heat_colours
 from tool.report.charts import MAX_POINTS, line_chart
 from tool.report.figures import score_stages
 from tool.report.image import THUMBNAIL, Findings, draw
 from tool.report.page import write_page
 from tool.report.run_folder import Run, read_losses
-from tool.report.score import NUM_LABELS, Confusion, confusion_matrix, costliest_confusions, image_iou, label_iou
+from tool.report.score import NUM_LABELS, Confusion, costliest_confusions, image_iou, label_iou
 from voc12 import classes
 
 
@@ -37,11 +38,13 @@ def random_maps(seed=0):
 
 
 def test_confusion_counts_truth_by_prediction_without_ignored_pixels():
-    np.testing.assert_array_equal(confusion_matrix(*random_maps()), naive_confusion(*random_maps()))
+    np.testing.assert_array_equal(
+        confusion_matrix(*random_maps(), num_labels=NUM_LABELS), naive_confusion(*random_maps())
+    )
 
 
 def test_iou_of_a_label_that_does_not_occur_is_0_but_does_not_lower_an_images_mean():
-    matrix = confusion_matrix(*random_maps())
+    matrix = confusion_matrix(*random_maps(), num_labels=NUM_LABELS)
     assert label_iou(matrix)[7] == 0
     assert image_iou(matrix) == pytest.approx(label_iou(matrix)[[0, 3, 15, 20]].mean())
     assert image_iou(np.zeros((NUM_LABELS, NUM_LABELS), int)) is None
@@ -49,7 +52,7 @@ def test_iou_of_a_label_that_does_not_occur_is_0_but_does_not_lower_an_images_me
 
 def test_costliest_confusion_is_the_one_whose_mending_raises_iou_most():
     """Every single confusion is mended, and the score taken anew."""
-    matrix = confusion_matrix(*random_maps(1))
+    matrix = confusion_matrix(*random_maps(1), num_labels=NUM_LABELS)
     costliest = costliest_confusions(matrix)
     for label in range(NUM_LABELS):
         gains = {}
@@ -78,7 +81,7 @@ def test_stage_scores_sum_pixels_over_images_and_average_all_labels(tmp_path):
     """Not a mean of the images' scores, and labels that never occur count as 0, as in eval.py."""
     maps = {"a": random_maps(0), "b": random_maps(1)}
     found = {
-        image_id: Findings([3, 15], {}, {(0, "seed"): confusion_matrix(*pair)}, {}, [])
+        image_id: Findings([3, 15], {}, {(0, "seed"): confusion_matrix(*pair, num_labels=NUM_LABELS)}, {}, [])
         for image_id, pair in maps.items()
     }
     run = Run("run", tmp_path, labels={"seed": dict.fromkeys(maps, tmp_path), "crf": {}, "segmentation": {}})

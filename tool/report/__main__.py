@@ -15,6 +15,7 @@ import numpy as np
 
 from tool.classes import LABEL_NAMES
 from tool.cli import FILE, NOTHING, UserError, cores, positive, raise_problems, require_folder, run_script, what_is_at
+from tool.metric import CURVE
 from tool.plot import ERROR_COLOURS, heat_colours
 from tool.report.figures import (
     curve_chart,
@@ -29,7 +30,6 @@ from tool.report.image import Findings, ImageFiles, look_at_all
 from tool.report.page import write_page
 from tool.report.plan import find_data, plan_images, read_list
 from tool.report.run_folder import Run, read_run
-from tool.report.score import THRESHOLDS
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -97,7 +97,7 @@ def describe(runs: list[Run], found: dict[str, Findings], notes: list[str]) -> d
         "written": time.strftime("%Y-%m-%d %H:%M"),
         "notes": [*missing, *(f"{run.name}: {note}" for run in runs for note in run.notes), *notes],
         "stages": stages,
-        "best": {run: (curves[run][k], THRESHOLDS[k]) for run, k in best.items()},
+        "best": {run: (curves[run][k], CURVE[k]) for run, k in best.items()},
         "curve": curve_chart(curves, names),
         "losses": loss_charts(runs),
         "settings": setting_rows(runs),

@@ -8,11 +8,11 @@ import numpy as np
 from tool.artifact import IGNORE
 from tool.classes import LABEL_NAMES
 from tool.colour import voc_palette
-from tool.metric import iou
+from tool.metric import CURVE, iou
 from tool.report.charts import Chart, line_chart
 from tool.report.image import Findings
 from tool.report.run_folder import STAGES, Run
-from tool.report.score import NUM_LABELS, THRESHOLDS, Confusion, costliest_confusions, image_iou, label_iou
+from tool.report.score import NUM_LABELS, Confusion, costliest_confusions, image_iou, label_iou
 
 
 class ClassRow(NamedTuple):
@@ -75,7 +75,7 @@ def score_stages(runs: Sequence[Run], found: Mapping[str, Findings]) -> list[Sta
 
 
 def threshold_curves(runs: Sequence[Run], found: Mapping[str, Findings]) -> dict[int, list[float]]:
-    """mIoU, 0..100, of each run's CAMs at every one of `THRESHOLDS`; runs without CAMs are left out."""
+    """mIoU, 0..100, of each run's CAMs at every one of `CURVE`; runs without CAMs are left out."""
     totals = {
         number: sum(found[image_id].counts[number] for image_id in run.cams)
         for number, run in enumerate(runs)
@@ -87,7 +87,7 @@ def threshold_curves(runs: Sequence[Run], found: Mapping[str, Findings]) -> dict
 def curve_chart(curves: Mapping[int, Sequence[float]], names: Sequence[str]) -> Chart | None:
     if not curves:
         return None
-    series = {run: list(zip(THRESHOLDS, values, strict=True)) for run, values in curves.items()}
+    series = {run: list(zip(CURVE, values, strict=True)) for run, values in curves.items()}
     return line_chart("Seed mIoU (%) over the background threshold", series, names=names, mark_best=True)
 
 

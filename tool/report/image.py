@@ -12,13 +12,12 @@ from tqdm import tqdm
 
 from tool.artifact import IGNORE, load_cam, load_label_map
 from tool.cli import UserError
-from tool.metric import threshold_counts
+from tool.image import load_image
+from tool.metric import CURVE, confusion_matrix, threshold_counts
 from tool.pipeline import Pool, ProcessDied, outcomes
 from tool.plot import error_colours, heat_colours, label_colours
-from tool.report.score import NUM_LABELS, THRESHOLDS, confusion_matrix
+from tool.report.score import NUM_LABELS
 
-# What may be behind an image's name, as for training; Pillow knows others, and hands PostScript to a program.
-FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP")
 THUMBNAIL = 280  # pixels on the longer side, at most
 IMAGES_PER_PROCESS = 32  # fewer do not pay for the start of one
 
@@ -69,8 +68,8 @@ def look(_: str, files: ImageFiles) -> Findings:
 
     truth = read(load_label_map, files.truth)
     shape = None if truth is None else truth.shape
-    image = read(load_image, files.image, mode="RGB", shape=shape)
-    saliency = None if files.saliency is None else read(load_image, files.saliency, mode="L", shape=shape)
+    image = read(load_picture, files.image, mode="RGB", shape=shape)
+    saliency = None if files.saliency is None else read(load_picture, files.saliency, mode="L", shape=shape)
     cams, label_maps = {}, {}
     for number, run in enumerate(files.runs):
         if run.cam is not None:
@@ -80,21 +79,16 @@ def look(_: str, files: ImageFiles) -> Findings:
     if problems:
         return Findings([], {}, {}, {}, problems)
     counts = {
-        number: threshold_counts(maps, truth, thresholds=THRESHOLDS, num_labels=NUM_LABELS)
-        for number, maps in cams.items()
+        number: threshold_counts(maps, truth, thresholds=CURVE, num_labels=NUM_LABELS) for number, maps in cams.items()
     }
-    confusions = {key: confusion_matrix(labels, truth) for key, labels in label_maps.items()}
+    confusions = {key: confusion_matrix(labels, truth, num_labels=NUM_LABELS) for key, labels in label_maps.items()}
     present = [int(label) for label in np.unique(truth) if label not in (0, IGNORE)]
     return Findings(present, counts, confusions, draw(image, truth, saliency, cams, label_maps), [])
 
 
-def load_image(path: Path, *, mode: str, shape: tuple[int, int] | None) -> Image.Image:
+def load_picture(path: Path, *, mode: str, shape: tuple[int, int] | None) -> Image.Image:
     """An image's pixels in Pillow's `mode`; `UserError` if it is missing, damaged or not of `shape`, (H, W)."""
-    try:
-        with Image.open(path, formats=FORMATS) as image:
-            pixels = image.convert(mode)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path}: cannot be read as an image, missing or damaged ({error})") from error
+    pixels = load_image(path, mode)
     if shape is not None and pixels.size != shape[::-1]:
         expected, found = (f"{width} x {height}" for width, height in (shape[::-1], pixels.size))
         raise UserError(f"{path}: expected the ground truth's {expected} (width x height), found {found}")

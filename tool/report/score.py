@@ -7,11 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tool.artifact import IGNORE, NUM_CLASSES
-from tool.metric import iou
+from tool.artifact import NUM_CLASSES
+from tool.metric import counts_of, iou
 
 NUM_LABELS = NUM_CLASSES + 1
-THRESHOLDS = tuple(k / 100 for k in range(60))  # background scores of the curve, as eval.py --curve
 
 
 class Confusion(NamedTuple):
@@ -22,19 +21,9 @@ class Confusion(NamedTuple):
     points: float
 
 
-def confusion_matrix(prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Pixels by true and predicted label, int64 (L, L).
-
-    prediction: uint8 (H, W), 0..20. truth: uint8 (H, W), 0..20, or 255 where the pixel is left out.
-    """
-    valid = truth != IGNORE
-    pairs = truth[valid].astype(np.intp) * NUM_LABELS + prediction[valid]
-    return np.bincount(pairs, minlength=NUM_LABELS**2).reshape(NUM_LABELS, NUM_LABELS)
-
-
 def label_iou(confusion_LL: np.ndarray) -> np.ndarray:
     """IoU of every label in 0..100, float64 (L,); 0 for one that does not occur, as in `tool.metric.iou`."""
-    return 100 * iou(np.stack([confusion_LL.diagonal(), confusion_LL.sum(1), confusion_LL.sum(0)]))
+    return 100 * iou(counts_of(confusion_LL))
 
 
 def image_iou(confusion_LL: np.ndarray) -> float | None:

@@ -1,0 +1,25 @@
+"""Images as they come from outside: which formats are read, and what goes wrong with them."""
+
+from pathlib import Path
+
+from PIL import Image
+
+from tool.cli import UserError
+
+# What may be behind an image's name. Pillow knows others: it hands PostScript to a program that runs it, and turns a
+# TIFF as a camera's rotation flag says.
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP")
+# What Pillow raises for a file that is missing, damaged, no image, or of absurd size.
+UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+
+
+def load_image(path: str | Path, mode: str) -> Image.Image:
+    """The image at `path` in Pillow's `mode`; a camera's rotation flag is ignored, as VOC's masks and tools do.
+
+    Raises `UserError` naming the file if it is missing, truncated, empty or no image.
+    """
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            return image.convert(mode)
+    except UNREADABLE as error:
+        raise UserError(f"{path}: cannot be read as an image, missing or damaged ({error})") from error
