@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import nn
 from torchvision import models
+from torchvision.ops import Conv2dNormActivation
 
+from network.depthwise import DilatedDepthwise
 from network.resnet38d import ResNet38d, Taps
 from tool.cli import UserError
 
@@ -28,12 +30,12 @@ class MobileNetV2(nn.Module):
         self.features = models.mobilenet_v2(weights=None).features
         # A layer that strided keeps the dilation of those before it; those after it see a grid twice as fine.
         dilation = 1
-        for conv in self.features[7:].modules():
-            if isinstance(conv, nn.Conv2d) and conv.kernel_size == (3, 3):
-                stride = conv.stride[0]
-                conv.stride = (1, 1)
-                conv.dilation = conv.padding = (dilation, dilation)
-                dilation *= stride
+        for layer in self.features[7:].modules():
+            if isinstance(layer, Conv2dNormActivation) and layer[0].kernel_size == (3, 3):
+                strided = layer[0]
+                layer[0] = DilatedDepthwise(strided.out_channels, 3, dilation=dilation)
+                layer[0].weight = strided.weight
+                dilation *= strided.stride[0]
         # On a CPU its depthwise convolutions are up to twice as fast so.
         self.to(memory_format=torch.channels_last)
 
