@@ -1,5 +1,5 @@
-# make demo | test | fault | lint | bench: each builds the environment first, once per state of the requirement files.
-# The environment lives outside the clone, so that fresh clones share it: set HSC_ENV to put it elsewhere,
+# make demo | figures | test | fault | lint | bench: each builds the environment first, once per state of the
+# requirement files. It lives outside the clone, so that fresh clones share it: set HSC_ENV to put it elsewhere,
 # PYTHON to choose the interpreter (3.10 to 3.12).
 PYTHON ?= python3
 CACHE  ?= $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)
@@ -9,7 +9,7 @@ RUN    := $(HSC_ENV)/bin/python
 OURS   := $(HSC_ENV)/.made-by-make
 READY  := $(HSC_ENV)/.complete
 
-.PHONY: demo test fault lint bench env
+.PHONY: demo figures test fault lint bench env
 env: $(READY)
 
 # The mark comes last, so that an interrupted installation is never taken for a whole one.
@@ -26,6 +26,9 @@ $(READY):
 
 demo: env
 	"$(RUN)" demo.py
+
+figures: env
+	"$(RUN)" -m paper.figures
 
 test: env
 	"$(RUN)" -m pytest tests -n 2 --dist loadfile

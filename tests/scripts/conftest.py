@@ -1,7 +1,6 @@
 """What the tests of the scripts share: a small generated data set, and commands run as users run them."""
 
 import hashlib
-import json
 import os
 import shutil
 import signal
@@ -18,6 +17,7 @@ from typing import NamedTuple
 import pytest
 import torch
 
+from tests.forked import run_forked
 from voc12 import mini
 from voc12.lists import read_ids
 
@@ -141,51 +141,6 @@ def run_all(jobs: Mapping[str, Callable[[], object]]) -> dict[str, object]:
         return {name: future.result() for name, future in futures.items()}
 
 
-# Does what comes before a script's `main` once, and then forks for each command.
-FORKER = """
-import importlib, json, os, runpy, sys
-root, script = sys.argv[1:]
-sys.path[0] = root
-importlib.import_module(script.removesuffix(".py"))
-codes = []
-for words, folder, output in json.load(sys.stdin):
-    process = os.fork()
-    if process == 0:
-        for name, descriptor in (("stdout", 1), ("stderr", 2)):
-            os.dup2(os.open(f"{output}.{name}", os.O_WRONLY | os.O_CREAT), descriptor)
-        os.chdir(folder)
-        sys.argv = [script, *words]
-        runpy.run_path(os.path.join(root, script), run_name="__main__")
-        sys.exit()
-    codes.append(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]))
-json.dump(codes, sys.stdout)
-"""
-
-
-def run_forked(script: str, jobs: Sequence[tuple[Flags, Path]], output: Path) -> list[subprocess.CompletedProcess]:
-    """Run a script once for each (flags, working folder), as `run` does but for the imports, which are done once.
-
-    They are nearly all that a command costs which is refused. What the commands say is kept in `output`.
-    """
-    commands = [command(script, flags)[2:] for flags, _ in jobs]
-    described = [
-        (words, str(cwd), str(output / str(number)))
-        for number, (words, (_, cwd)) in enumerate(zip(commands, jobs, strict=True))
-    ]
-    forker = subprocess.run(
-        [sys.executable, "-c", FORKER, str(ROOT), script],
-        input=json.dumps(described),
-        env=environment(),
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-        timeout=TIME_LIMIT,
-    )
-    outputs = [[Path(f"{path}.{name}").read_text() for name in ("stdout", "stderr")] for *_, path in described]
-    results = zip(commands, json.loads(forker.stdout), outputs, strict=True)
-    return [subprocess.CompletedProcess(words, code, *texts) for words, code, texts in results]
-
-
 def contents(folder: Path) -> dict[str, str]:
     """A digest of every file below `folder`, and an empty one of every folder, by relative path."""
     return {
@@ -270,8 +225,12 @@ def attempt_all(
         case.before(copy, cwd)
         befores.append(contents(cwd))
         jobs.append(({**common, **paths, "--work_dir": "exps", **case.flags}, cwd))
-    (folder / "output").mkdir()
-    finished = run_forked(script, jobs, folder / "output")
+    finished = run_forked(
+        [([script, *command(script, flags)[2:]], cwd) for flags, cwd in jobs],
+        folder / "output",
+        modules=[script.removesuffix(".py")],
+        env=environment(),
+    )
     return {
         name: Attempt(done, [message.format(*data.ids) for message in case.messages], before, contents(cwd))
         for (name, case), done, before, (_, cwd) in zip(cases.items(), finished, befores, jobs, strict=True)

@@ -1,0 +1,50 @@
+"""The figures of the paper folder and the README, drawn from what the demo computed: `make figures`.
+
+    python -m paper.figures --demo exps/demo --out paper/figures
+
+They show one of the demo's images that went well, by the nets and files that `demo.py` left: about 10 seconds on a CPU.
+"""
+
+import tool  # noqa: F401  # before torch
+
+# isort: split
+import argparse
+from pathlib import Path
+
+from paper.figures import levels, overview
+from paper.figures.demo import Demo
+from paper.figures.step import take_step
+from tool.cli import require_folder, run_script
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m paper.figures", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--demo", type=Path, default=Path("exps/demo"), help="where demo.py wrote to (%(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("paper/figures"), help="folder of the PNGs (%(default)s)")
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_arguments()
+    demo = Demo(args.demo)
+    demo.require()
+    require_folder(args.out, "--out", "where the PNGs go; create it first")
+    [image_id] = demo.best("train", demo.crf_seeds, count=1)
+    step = take_step(demo, image_id)
+    sheets = {
+        "overview": overview.draw(demo, step, image_id),
+        "region": levels.region(step),
+        "class": levels.classes(step),
+        "pixel": levels.pixels(step),
+        "cross": levels.cross(step),
+    }
+    for name, sheet in sheets.items():
+        path = args.out / f"{name}.png"
+        sheet.save(path)
+        print(path)
+
+
+if __name__ == "__main__":
+    run_script(main)
