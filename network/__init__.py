@@ -29,11 +29,14 @@ def resolve_network(name: str) -> str:
     return name
 
 
-def build_network(name: str, *, backbone: str = "resnet38d", width: float = 1.0, frozen: bool = True) -> nn.Module:
+def build_network(
+    name: str, *, backbone: str = "resnet38d", width: float = 1.0, frozen: bool = True, **switches: bool
+) -> nn.Module:
     """The net `name` with random weights, in training mode.
 
     `backbone` is a key of `network.backbones.BACKBONES`, `width` the channel multiplier of resnet38d. `frozen` keeps
     batch norms and stem as they were loaded; a backbone trained from scratch wants False, which also switches dropout
-    off. Raises `UserError` for an unknown name or a width the backbone does not have.
+    off. `switches` are the net's own (`HSCNet`). Raises `UserError` for an unknown name or a width that the backbone
+    does not have.
     """
-    return NETWORKS[resolve_network(name)](build_backbone(backbone, width=width), frozen=frozen)
+    return NETWORKS[resolve_network(name)](build_backbone(backbone, width=width), frozen=frozen, **switches)

@@ -1,6 +1,6 @@
 """From a command line to what the engine trains: the method's config, its net, criterion and optimiser, their state."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -10,7 +10,7 @@ from torch.amp import GradScaler
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from method.hsc.config import METHODS, HSCConfig
+from method.hsc.config import METHODS, HSCConfig, mend
 from method.hsc.criterion import HSCCriterion
 from network.resnet38_hsc import HSCOutput
 from network.weights import load_released_state_dict, released_state_dict
@@ -28,15 +28,16 @@ def configure(
     foreground_share: float,
     second_view: int,
     crf_backend: str,
+    sane: Sequence[str] = (),
 ) -> HSCConfig:
     """The config of `method` with the paper's ablation switches and the command line's numbers applied.
 
     Args:
         method: a key of `METHODS`. without: some of `ABLATIONS`.
         overlap: tau. foreground_share: alpha. second_view: side of view 2 in pixels, where the method has one.
-        crf_backend: of the pseudo labels, one of `tool.crf.BACKENDS`.
+        crf_backend: of the pseudo labels, one of `tool.crf.BACKENDS`. sane: oddities to mend, keys of `config.SANE`.
     """
-    config = METHODS[method]
+    config = mend(METHODS[method], sane)
     return replace(
         config,
         terms=config.terms - set(without),

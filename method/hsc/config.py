@@ -4,7 +4,8 @@ Values marked **Q** are oddities of the recipe behind the published weights, kep
 lists each with its sane value.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 BACKGROUND = 20
 NUM_LABELS = 21
@@ -69,6 +70,32 @@ class HSCConfig:
     saliency: SaliencyConfig = field(default_factory=SaliencyConfig)
     contrast: ContrastConfig = field(default_factory=ContrastConfig)
     consistency: ConsistencyConfig = field(default_factory=ConsistencyConfig)
+    net: dict[str, bool] = field(default_factory=dict)  # switches of `network.resnet38_hsc.HSCNet`
+
+
+# What `--sane` takes: a name for each oddity (Q) of the losses and the net, the part of the config it is in, the switch
+# and its sane value. The optimiser's have flags of their own.
+SANE = {
+    "ecr_channel": ("consistency", "skip_first_channel", False),
+    "cam_clamp": ("contrast", "clamp_normalised_cam", True),
+    "rsc_norm": ("contrast", "norm_along_width", False),
+    "csc_background": ("contrast", "random_background_row", False),
+    "psc_absent": ("contrast", "absent_prototypes", False),
+    "psc_bank": ("contrast", "normalise_pixel_bank", True),
+    "region_rate": ("net", "region_head_at_backbone_rate", False),
+    "region_norm": ("net", "freeze_region_norm", False),
+}
+
+
+def mend(config: HSCConfig, names: Sequence[str]) -> HSCConfig:
+    """`config` with the oddities `names`, keys of `SANE`, at their sane values."""
+    for name in names:
+        part, switch, value = SANE[name]
+        if part == "net":
+            config = replace(config, net={**config.net, switch: value})
+        else:
+            config = replace(config, **{part: replace(getattr(config, part), **{switch: value})})
+    return config
 
 
 METHODS = {

@@ -1,0 +1,230 @@
+"""Does each level of HSC pay? Baselines, HSC and its ablations on photographs, over several seeds, with intervals.
+
+    python -m benchmark.real --voc12_root VOC2012 --weights mobilenet_v2_imagenet.pth --amp bf16
+    python -m benchmark.real --voc12_root VOC2012 --weights network/ilsvrc-cls_rna-a1_cls1000_ep-0001.params \\
+        --backbone resnet38d --steps 20000 --epochs 15 --batch_size 12 --crop_size 448 --resize_size 448 768 \\
+        --view2_size 128 --scales 0.5 1 1.5 2
+
+Each run trains on the training list, infers the seeds and CRF seeds of `train.txt` and is scored there;
+`--segmentation` adds DeepLab on the CRF seeds of HSC and of the best baseline, and on masks, scored on `val.txt`.
+A run is a folder, OUT/seed_<seed>/<name>; the same command goes on after a stop, and several at once with other
+`--seeds` or `--runs` share an OUT. After each run the table is written anew, from all runs that are there.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmark.real_table import CLASSES, CURVE_FILE, Protocol, write_table
+from method.hsc.build import ABLATIONS
+from method.hsc.config import SANE
+from network.backbones import BACKBONES
+from tool.artifact import atomic_file
+from tool.cli import FILE, UserError, add_switch, positive, require_file, require_folder, run_script, what_is_at
+from tool.device import AMP_TYPES
+
+ROOT = Path(__file__).resolve().parent.parent
+BASELINES = ("cls", "eps", "eps_seam")
+# The flags of train_voc.py that make each run what it is: methods and ablations, and the oddities one by one.
+CLAIM = {
+    **{method: ["--method", method] for method in (*BASELINES, "hsc")},
+    **{f"hsc_without_{term}": ["--method", "hsc", "--without", term] for term in ABLATIONS},
+}
+RUNS = CLAIM | {f"hsc_sane_{name}": ["--method", "hsc", "--sane", name] for name in (*SANE, "all")}
+SAVE_EVERY = 50  # steps
+MASKS = "masks"
+# DeepLab on MobileNetV2: small images and a small rate, since norms are folded into its ImageNet weights.
+SEGMENTATION = {
+    **{"GPUS": 0, "MODEL_BACKBONE": "mobilenet_v2", "MODEL_ASPP_OUTDIM": 64, "MODEL_FREEZEBN": True},
+    **{"DATA_RANDOMCROP": 192, "DATA_RANDOMSCALE": "[0.35,0.75]", "TRAIN_BATCHES": 8, "TRAIN_LR": 0.0005},
+    **{"TRAIN_BN_MOM": 0.1, "TEST_MULTISCALE": "[0.35,0.5,0.75]", "TRAIN_SAVE_EVERY": SAVE_EVERY},
+}
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Baselines, HSC and its ablations on photographs.")
+    data = parser.add_argument_group("data")
+    data.add_argument("--voc12_root", type=Path, required=True, help="folder in VOC's layout, saliency/ in it")
+    data.add_argument("--labels", help="image labels (<voc12_root>/cls_labels.npy)")
+    data.add_argument("--lists", type=Path, help="folder of trainaug.txt, train.txt, val.txt (ImageSets/Segmentation)")
+    data.add_argument("--weights", type=Path, required=True, help="the backbone's ImageNet weights")
+    data.add_argument("--classes", nargs="+", default=CLASSES, help="that mIoU is over (%(default)s)")
+
+    runs = parser.add_argument_group("runs")
+    runs.add_argument("--out", type=Path, default=Path("exps/real"), help="(%(default)s)")
+    runs.add_argument("--runs", nargs="+", choices=RUNS, default=list(CLAIM), metavar="NAME", help="(%(default)s)")
+    runs.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="(%(default)s)")
+    add_switch(runs, "--segmentation", default=False, help="DeepLab too, MobileNetV2, for the first seed (False)")
+    runs.add_argument("--table", type=Path, help="Markdown file whose table of this benchmark is replaced")
+
+    recipe = parser.add_argument_group("recipe, the same for all runs")
+    recipe.add_argument("--backbone", choices=BACKBONES, default="mobilenet_v2", help="(%(default)s)")
+    recipe.add_argument("--steps", type=positive, default=708, help="of training (%(default)s)")
+    recipe.add_argument("--epochs", type=positive, default=4, help="the rate decays over (%(default)s)")
+    recipe.add_argument("--batch_size", type=positive, default=8, help="(%(default)s)")
+    recipe.add_argument("--crop_size", type=positive, default=160, help="(%(default)s)")
+    recipe.add_argument("--resize_size", type=positive, nargs=2, default=[160, 272], help="(160 272)")
+    recipe.add_argument("--view2_size", type=positive, default=96, help="(%(default)s)")
+    recipe.add_argument(
+        "--scales", type=float, nargs="+", default=[0.25, 0.5, 0.75, 1.0],
+        help="of inference; the paper's 0.5 to 2 times its training sizes over these (%(default)s)",
+    )  # fmt: skip
+    recipe.add_argument("--segmentation_steps", type=positive, default=1000, help="of DeepLab (%(default)s)")
+    recipe.add_argument("--amp", choices=AMP_TYPES, default="off", help="of all nets (%(default)s)")
+    recipe.add_argument("--num_workers", type=int, default=1, help="loader and CRF processes (%(default)s)")
+    args = parser.parse_args()
+    require_folder(args.voc12_root, "--voc12_root", "JPEGImages, SegmentationClass, saliency")
+    require_file(args.weights, "--weights", "ImageNet weights")
+    args.voc12_root = args.voc12_root.resolve()
+    args.weights, args.out = args.weights.resolve(), args.out.resolve()
+    args.labels = args.labels or args.voc12_root / "cls_labels.npy"
+    args.lists = (args.lists or args.voc12_root / "ImageSets" / "Segmentation").resolve()
+    spellings = [args.lists / f"{name}.txt" for name in ("train_aug", "trainaug")]
+    args.training = next((path for path in spellings if what_is_at(path) == FILE), spellings[1])
+    return args
+
+
+def recipe(args: argparse.Namespace) -> str:
+    """A line on what all runs share."""
+    sizes = ", ".join(f"{name} {value}" for name, value in {
+        "crop": args.crop_size,
+        "second view": args.view2_size,
+        "longer side": " to ".join(map(str, args.resize_size)),
+        "inference at": ", ".join(map(str, args.scales)),
+        "precision": args.amp,
+    }.items())  # fmt: skip
+    return (
+        f"{args.backbone}, {args.steps} steps of batch {args.batch_size} (the rate decays over {args.epochs} epochs),"
+        f" {sizes}; mIoU in per cent over {', '.join(args.classes)}: mean ± standard deviation over seeds of training"
+        " [95 % bootstrap interval over the images]; processor time of the training."
+    )
+
+
+def run(*command: object, log: Path) -> None:
+    """Run one of the project's commands, what it says going to `log`; stopped, it saves first."""
+    words = [str(word) for word in command]
+    print(f"$ python {' '.join(words)}", flush=True)
+    with (
+        open(log, "ab") as file,
+        subprocess.Popen([sys.executable, *words], cwd=ROOT, stdout=file, stderr=file) as child,
+    ):
+        try:
+            code = child.wait()
+        except KeyboardInterrupt:  # the terminal sent it to the child too
+            child.wait()
+            raise
+        except SystemExit:
+            child.terminate()
+            raise
+    if code != 0:
+        raise UserError(f"{words[1]} ended with exit code {code}; what it said stands in {log}")
+
+
+def train(args: argparse.Namespace, flags: list[str], folder: Path, seed: int) -> None:
+    """Train one run; the processor time it took is added up in training.json, also of stopped attempts."""
+    record = folder / "training.json"
+    before = json.loads(record.read_text()) if what_is_at(record) == FILE else {"cpu_seconds": 0.0, "steps": 0}
+    if before["steps"] >= args.steps:
+        return
+    start = cpu_seconds_of_children()
+    done = 0
+    try:
+        run(
+            *["train_voc.py", *flags, "--work_dir", folder.parent, "--session", folder.name, "--seed", seed],
+            *["--backbone", args.backbone, "--weights", args.weights, "--data_root", args.voc12_root / "JPEGImages"],
+            *["--saliency_root", args.voc12_root / "saliency", "--labels", args.labels],
+            *["--train_list", args.training, "--batch_size", args.batch_size],
+            *["--crop_size", args.crop_size, "--resize_size", *args.resize_size, "--view2_size", args.view2_size],
+            *["--max_iters", args.steps, "--iter_size", 1, "--max_epoches", args.epochs, "--amp", args.amp],
+            *["--num_workers", args.num_workers, "--save_every", SAVE_EVERY, "--resume"],
+            log=folder / "output.txt",
+        )
+        done = args.steps
+    finally:
+        spent = before["cpu_seconds"] + cpu_seconds_of_children() - start
+        with atomic_file(record) as file:
+            file.write(json.dumps({"cpu_seconds": spent, "steps": done}).encode())
+
+
+def cpu_seconds_of_children() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def infer(args: argparse.Namespace, folder: Path, ids: Path, *, method: str) -> None:
+    """The seeds and CRF seeds of the list `ids`."""
+    run(
+        *["inference.py", "--network", "resnet38_cls" if method == "cls" else "resnet38_hsc"],
+        *["--backbone", args.backbone, "--weights", folder / f"{folder.name}.pth", "--amp", args.amp],
+        *["--img_root", args.voc12_root / "JPEGImages", "--labels", args.labels, "--work_dir", folder],
+        *["--infer_list", ids, "--crf_workers", args.num_workers, "--scales", *args.scales],
+        log=folder / "output.txt",
+    )
+
+
+def score(args: argparse.Namespace, folder: Path) -> None:
+    """eval.py's threshold curve of the seeds, as a file that says that the run is whole."""
+    run(
+        *["eval.py", "--list", args.lists / "train.txt", "--gt_dir", args.voc12_root / "SegmentationClass"],
+        *["--predict_dir", folder / "cam_npy", "--type", "npy", "--curve", "--classes", *args.classes],
+        *["--comment", folder.name, "--logfile", folder / "evallog.txt", "--json", folder / CURVE_FILE],
+        *["--num_workers", args.num_workers],
+        log=folder / "output.txt",
+    )
+
+
+def segment(args: argparse.Namespace, name: str, labels: Path, seed: int) -> None:
+    """Train DeepLab on the label maps in `labels`, those of `train.txt` for the masks, and score it on `val.txt`."""
+    out = args.out / f"seed_{seed}"
+    folder = out / f"deeplab_{name}"
+    if what_is_at(folder / "results" / "val_score.json") == FILE:
+        return
+    common = {
+        **SEGMENTATION,
+        **{"EXP_NAME": folder.name, "EXP_ROOT": out, "DATA_ROOT": args.voc12_root, "DATA_LISTS": args.lists},
+        **{"DATA_WORKERS": args.num_workers, "TRAIN_AMP": args.amp, "TEST_CRF_WORKERS": args.num_workers},
+        **{"DATA_PSEUDO_GT": labels, "DATA_AUG": name != MASKS, "TRAIN_SEED": seed},
+        **{"MODEL_BACKBONE_WEIGHTS": args.weights, "TRAIN_ITERATION": args.segmentation_steps},
+    }
+    checkpoint = folder / f"deeplabv2_mobilenet_v2_VOCDataset_itr{args.segmentation_steps}_all.pth"
+    for script, keys, flags in (("train", common, ["--resume"]), ("test", {**common, "TEST_CKPT": checkpoint}, [])):
+        settings = [f"{key}={value}" for key, value in keys.items()]
+        run(f"segmentation/experiment/{script}.py", "--set", *settings, *flags, log=out / f"deeplab_{name}.txt")
+
+
+def compare_segmentation(args: argparse.Namespace, protocol: Protocol) -> None:
+    """DeepLab for the first seed: on HSC's CRF seeds, on those of the best baseline there is, and on masks."""
+    seed = args.seeds[0]
+    there = {run.name: run for run in protocol.runs() if run.seed == seed}
+    baselines = [there[name] for name in BASELINES if name in there]
+    if "hsc" not in there or not baselines:
+        raise UserError(f"--segmentation: expected hsc and a baseline of seed {seed} in {args.out}; run them too")
+    best = max(baselines, key=lambda run: protocol.figures([run]).crf.mean)
+    for chosen in (there["hsc"], best):
+        infer(args, chosen.folder, args.training, method=chosen.name)
+        segment(args, chosen.name, chosen.folder / "crf" / "crf_8_7", seed)
+    segment(args, MASKS, args.voc12_root / "SegmentationClass", seed)
+
+
+def main() -> None:
+    args = parse_arguments()
+    protocol = Protocol(args.out, args.lists, args.voc12_root / "SegmentationClass", tuple(args.classes), recipe(args))
+    for seed in args.seeds:
+        for name in args.runs:
+            folder = args.out / f"seed_{seed}" / name
+            folder.mkdir(parents=True, exist_ok=True)
+            if what_is_at(folder / CURVE_FILE) != FILE:
+                train(args, RUNS[name], folder, seed)
+                infer(args, folder, args.lists / "train.txt", method=name)
+                score(args, folder)
+            write_table(protocol, args.table)
+    if args.segmentation:
+        compare_segmentation(args, protocol)
+        write_table(protocol, args.table)
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,220 @@
+"""The figures of `benchmark.real`: mIoU of each run over seeds, its interval over images, and the table of them all."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from tool.artifact import atomic_file, load_cam, load_label_map
+from tool.classes import LABEL_NAMES
+from tool.cli import UserError
+from tool.metric import CURVE, iou, label_counts, threshold_counts
+from voc12.lists import read_ids
+
+CLASSES = ("background", "bus", "car", "cat", "person", "train")  # those that the small benchmark's labels know
+CURVE_FILE = "curve.json"  # of a run, written last
+CRF, PREDICTIONS = "crf/crf_8_7", "results/VOC2012/Segmentation/comp6_val_cls"
+FIXED_THRESHOLD = CURVE.index(0.22)
+RESAMPLES = 2000
+NUM_LABELS = len(LABEL_NAMES)
+BEGIN, END = "<!-- benchmark.real: from here -->", "<!-- benchmark.real: to here -->"
+REFERENCE = "eps"  # what gains are measured against
+
+
+class Run(NamedTuple):
+    """A finished run: its name, its seed, its folder and the processor time of its training."""
+
+    name: str
+    seed: int
+    folder: Path
+    cpu_seconds: float
+
+
+class Estimate(NamedTuple):
+    """Per cent: mean and standard deviation over the seeds (0 for one), 95 % bootstrap interval over the images."""
+
+    mean: float
+    spread: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        spread = f" ± {self.spread:.1f}" if self.spread else ""
+        return f"{self.mean:.1f}{spread} [{self.low:.1f}, {self.high:.1f}]"
+
+
+class Figures(NamedTuple):
+    """mIoU of seeds at each run's best threshold, of seeds at the fixed one, and of CRF seeds."""
+
+    best: Estimate
+    thresholds: list[float]
+    fixed: Estimate
+    crf: Estimate
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What all runs share: their folder, the lists and masks to score on, the classes, a line on the recipe."""
+
+    out: Path
+    lists: Path
+    gt_dir: Path
+    classes: tuple[str, ...]
+    recipe: str
+
+    @property
+    def labels(self) -> list[int]:
+        unknown = sorted(set(self.classes) - set(LABEL_NAMES))
+        if unknown:
+            raise UserError(f"--classes: expected names among {', '.join(LABEL_NAMES)}; found {', '.join(unknown)}")
+        return [LABEL_NAMES.index(name) for name in self.classes]
+
+    def runs(self) -> list[Run]:
+        """Every finished run, by seed."""
+        found = []
+        for path in sorted(self.out.glob(f"seed_*/*/{CURVE_FILE}")):
+            folder = path.parent
+            record = json.loads((folder / "training.json").read_text())
+            found.append(Run(folder.name, int(folder.parent.name.split("_")[1]), folder, record["cpu_seconds"]))
+        return sorted(found, key=lambda run: run.seed)
+
+    def truth(self, split: str) -> dict[str, np.ndarray]:
+        """The masks of a list by id, uint8 (H, W)."""
+        return {
+            name: load_label_map(self.gt_dir / f"{name}.png")
+            for name in read_ids(self.lists / f"{split}.txt", "--lists")
+        }
+
+    def label_map_counts(self, folder: Path, split: str) -> np.ndarray:
+        """Counts of every image's label map in `folder`, int64 (N, 3, 21)."""
+        return np.stack([
+            label_counts(load_label_map(folder / f"{name}.png", shape=mask.shape), mask, num_labels=NUM_LABELS)
+            for name, mask in self.truth(split).items()
+        ])  # fmt: skip
+
+    def seed_counts(self, folder: Path) -> np.ndarray:
+        """Counts of every image's CAMs of the train list at every threshold, int64 (N, 3, T, 21)."""
+        return np.stack([
+            threshold_counts(
+                load_cam(folder / f"{name}.npy", shape=mask.shape), mask, thresholds=CURVE, num_labels=NUM_LABELS
+            )
+            for name, mask in self.truth("train").items()
+        ])  # fmt: skip
+
+    def crf_counts(self, runs: Iterable[Run]) -> np.ndarray:
+        """Counts of the runs' CRF seeds, int64 (R, N, 3, 21)."""
+        return np.stack([self.label_map_counts(run.folder / CRF, "train") for run in runs])
+
+    def figures(self, runs: Sequence[Run]) -> Figures:
+        """Those of one method's runs."""
+        seeds = [self.seed_counts(run.folder / "cam_npy") for run in runs]
+        best = [int(miou(counts.sum(0), self.labels).argmax()) for counts in seeds]
+        return Figures(
+            best=estimate(np.stack([counts[:, :, k] for counts, k in zip(seeds, best, strict=True)]), self.labels),
+            thresholds=[CURVE[k] for k in best],
+            fixed=estimate(np.stack([counts[:, :, FIXED_THRESHOLD] for counts in seeds]), self.labels),
+            crf=estimate(self.crf_counts(runs), self.labels),
+        )
+
+
+def miou(counts: np.ndarray, labels: Sequence[int]) -> np.ndarray:
+    """Mean over `labels` in per cent, float64 (...), of counts (3, ..., 21); labels that occur nowhere are left out."""
+    occurs = counts[1:].sum(0)[..., labels] > 0
+    return 100 * (iou(counts)[..., labels] * occurs).sum(-1) / np.maximum(occurs.sum(-1), 1)
+
+
+def estimate(counts: np.ndarray, labels: Sequence[int]) -> Estimate:
+    """The mIoU of R seeds' counts, int64 (R, N, 3, 21), and how far it moves with which N images are there."""
+    over_seeds = miou(counts.sum(1).swapaxes(0, 1), labels)
+    low, high = np.percentile(resampled(counts, labels).mean(0), (2.5, 97.5))
+    return Estimate(over_seeds.mean(), over_seeds.std(ddof=1) if len(over_seeds) > 1 else 0.0, low, high)
+
+
+def gain(counts: np.ndarray, reference: np.ndarray, labels: Sequence[int]) -> Estimate:
+    """The difference of the mIoU of `counts` and of `reference`, same seeds and images in both, resampled together."""
+    over_seeds = [miou(each.sum(1).swapaxes(0, 1), labels) for each in (counts, reference)]
+    difference = over_seeds[0] - over_seeds[1]
+    low, high = np.percentile((resampled(counts, labels) - resampled(reference, labels)).mean(0), (2.5, 97.5))
+    return Estimate(difference.mean(), difference.std(ddof=1) if len(difference) > 1 else 0.0, low, high)
+
+
+def resampled(counts: np.ndarray, labels: Sequence[int]) -> np.ndarray:
+    """mIoU (R, RESAMPLES) on images drawn with replacement, the same draws for every call with as many images."""
+    num_images = counts.shape[1]
+    draws = np.random.default_rng(0).multinomial(num_images, np.full(num_images, 1 / num_images), size=RESAMPLES)
+    summed = np.einsum("bn,rncl->crbl", draws, counts, optimize=True)
+    return miou(summed, labels)
+
+
+def write_table(protocol: Protocol, target: Path | None) -> None:
+    """Write table.md and figure.png into the runs' folder, and the table into `target` between its two marks."""
+    runs = protocol.runs()
+    by_name: dict[str, list[Run]] = {}
+    for run in runs:
+        by_name.setdefault(run.name, []).append(run)
+    rows = {name: protocol.figures(of_name) for name, of_name in by_name.items()}
+    text = "\n\n".join([protocol.recipe, _runs_table(protocol, by_name, rows), *_segmentation_table(protocol)])
+    _write(protocol.out / "table.md", f"{text}\n")
+    draw(protocol.out / "figure.png", {name: figures.crf for name, figures in rows.items()})
+    if target is not None:
+        before, rest = target.read_text().split(BEGIN)
+        _write(target, f"{before}{BEGIN}\n\n{text}\n\n{END}{rest.split(END)[1]}")
+
+
+def _runs_table(protocol: Protocol, by_name: dict[str, list[Run]], rows: dict[str, Figures]) -> str:
+    reference = {run.seed: run for run in by_name.get(REFERENCE, [])}
+    lines = [
+        f"| run | seed | best threshold | at 0.22 | CRF seeds | CRF seeds against {REFERENCE} | training |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, figures in rows.items():
+        paired = [run for run in by_name[name] if run.seed in reference]
+        against = "" if name == REFERENCE or not paired else gain(
+            protocol.crf_counts(paired), protocol.crf_counts(reference[run.seed] for run in paired), protocol.labels
+        )  # fmt: skip
+        thresholds = ", ".join(f"{value:.2f}" for value in figures.thresholds)
+        minutes = np.mean([run.cpu_seconds for run in by_name[name]]) / 60
+        lines.append(
+            f"| {name} | {', '.join(str(run.seed) for run in by_name[name])} | {figures.best} at {thresholds} "
+            f"| {figures.fixed} | {figures.crf} | {against} | {minutes:.0f} min |"
+        )
+    return "\n".join(lines)
+
+
+def _segmentation_table(protocol: Protocol) -> list[str]:
+    scores = {}
+    for folder in sorted(protocol.out.glob(f"seed_*/deeplab_*/{PREDICTIONS}")):
+        run = folder.relative_to(protocol.out).parts[1]
+        scores[run.removeprefix("deeplab_")] = estimate(protocol.label_map_counts(folder, "val")[None], protocol.labels)
+    if not scores:
+        return []
+    full = scores["masks"].mean if "masks" in scores else None
+    lines = ["| DeepLab trained on | val list | share of full supervision |", "| --- | --- | --- |"]
+    for name, score in sorted(scores.items(), key=lambda item: item[1].mean):
+        what = "the masks of the train list" if name == "masks" else f"{name}'s CRF seeds"
+        lines.append(f"| {what} | {score} | {f'{100 * score.mean / full:.0f} %' if full else ''} |")
+    return ["\n".join(lines)]
+
+
+def draw(path: Path, scores: dict[str, Estimate]) -> None:
+    """A dot for each run's mean, its interval over the images as a line, the first run at the top."""
+    figure = Figure(figsize=(6, 0.8 + 0.35 * len(scores)), layout="constrained")
+    axes = figure.subplots()
+    for place, estimate in enumerate(scores.values()):
+        reach = [[estimate.mean - estimate.low], [estimate.high - estimate.mean]]
+        axes.errorbar(estimate.mean, place, xerr=reach, fmt="o", color="#1f4e79", capsize=3)
+    axes.set_yticks(range(len(scores)), list(scores))
+    axes.invert_yaxis()
+    axes.grid(axis="x", alpha=0.3)
+    axes.set_xlabel("mIoU of CRF seeds, per cent; 95 % interval over the images")
+    with atomic_file(path) as file:
+        figure.savefig(file, format="png", dpi=150)
+
+
+def _write(path: Path, text: str) -> None:
+    with atomic_file(path) as file:
+        file.write(text.encode())

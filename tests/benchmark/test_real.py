@@ -1,0 +1,153 @@
+"""The evidence on photographs: figures and intervals against plain loops, and the command on a small data set."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from benchmark.real_table import BEGIN, END, RESAMPLES, Protocol, estimate, gain, miou, resampled, write_table
+from network.backbones import build_backbone
+from tool.artifact import save_label_map
+from tool.classes import LABEL_NAMES
+from voc12.score import count_list, file_pairs, summarise
+
+ROOT = Path(__file__).resolve().parents[2]
+LABELS = [0, 3, 7]
+
+
+def random_counts(*shape: int, seed: int = 0) -> np.ndarray:
+    """Counts (*shape, 3, 21) that confusions of LABELS could give."""
+    generator = np.random.default_rng(seed)
+    counts = np.zeros((*shape, 3, 21), np.int64)
+    counts[..., 0, LABELS] = generator.integers(0, 50, (*shape, 3))
+    counts[..., 1:, LABELS] = counts[..., :1, LABELS] + generator.integers(1, 50, (*shape, 2, 3))
+    return counts
+
+
+def plain_miou(counts: np.ndarray) -> float:
+    """Of (3, 21) counts, one class after the other; classes that are nowhere are left out."""
+    scores = []
+    for label in LABELS:
+        hit, truth, found = counts[:, label]
+        if truth or found:
+            scores.append(100 * hit / (truth + found - hit))
+    return sum(scores) / len(scores)
+
+
+def test_miou_is_that_of_plain_loops_and_leaves_out_classes_that_are_nowhere():
+    counts = random_counts(5)
+    counts[2, :, 7] = 0
+    scores = miou(counts.swapaxes(0, 1), LABELS)
+    assert scores == pytest.approx([plain_miou(each) for each in counts])
+
+
+def test_an_estimate_is_the_mean_over_seeds_and_the_percentiles_of_resampled_images():
+    counts = random_counts(3, 6)
+    found = estimate(counts, LABELS)
+    per_seed = [plain_miou(run.sum(0)) for run in counts]
+    assert found.mean == pytest.approx(np.mean(per_seed))
+    assert found.spread == pytest.approx(np.std(per_seed, ddof=1))
+
+    draws = np.random.default_rng(0).multinomial(6, np.full(6, 1 / 6), size=RESAMPLES)
+    means = []
+    for draw in draws[:40]:
+        drawn = [image for image, times in enumerate(draw) for _ in range(times)]
+        means.append(np.mean([plain_miou(run[drawn].sum(0)) for run in counts]))
+    assert resampled(counts, LABELS).mean(0)[:40] == pytest.approx(means)
+    assert found.low < found.mean < found.high
+
+
+def test_images_that_are_all_alike_leave_no_doubt_and_a_net_gains_nothing_on_itself():
+    counts = np.repeat(random_counts(1, 1), 8, axis=1)
+    found = estimate(counts, LABELS)
+    assert (found.low, found.high) == (pytest.approx(found.mean), pytest.approx(found.mean))
+    other = random_counts(2, 8)
+    assert gain(other, other, LABELS)[:] == (0, 0, 0, 0)
+
+
+def test_a_gain_is_judged_on_the_same_draws_of_images():
+    # Images differ by far more than the two runs do: only paired draws see that one is better on each.
+    reference = random_counts(1, 30)
+    better = reference.copy()
+    better[:, :, 0, LABELS] += 1
+    found = gain(better, reference, LABELS)
+    assert 0 < found.low < found.mean < found.high
+    separate = estimate(better, LABELS), estimate(reference, LABELS)
+    assert separate[0].low < separate[1].high
+
+
+@pytest.fixture(scope="module")
+def voc(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Generated images in VOC's layout, their lists beside, and weights of a MobileNetV2 that has learnt nothing."""
+    root = tmp_path_factory.mktemp("real")
+    voc = root / "VOC2012"
+    counts = ["--train", "3", "--train_aug", "8", "--val", "2", "--test", "1"]
+    run("-m", "voc12.mini", "--out", root, "--size", "64", *counts)
+    run("-m", "voc12.prepare", "--voc12_root", voc, "--saliency_root", voc / "saliency", "--out", root)
+    torch.manual_seed(0)
+    torch.save(build_backbone("mobilenet_v2").state_dict(), root / "weights.pth")
+    return voc
+
+
+def run(*command: object) -> str:
+    words = [sys.executable, *map(str, command)]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_command_trains_infers_scores_and_writes_a_table_whose_figures_are_eval_s(voc, tmp_path):
+    paper = tmp_path / "results.md"
+    paper.write_text(f"before\n{BEGIN}\nearlier\n{END}\nafter\n")
+    command = [
+        *[
+            "-m",
+            "benchmark.real",
+            "--voc12_root",
+            voc,
+            "--lists",
+            voc.parent,
+            "--labels",
+            voc.parent / "cls_labels.npy",
+        ],
+        *["--weights", voc.parent / "weights.pth"],
+        *["--out", tmp_path / "out", "--runs", "eps", "--seeds", "0"],
+        *["--steps", "1", "--batch_size", "2", "--crop_size", "32", "--resize_size", "32", "48", "--scales", "0.5"],
+        *["--num_workers", "1", "--classes", "background", "bus", "person", "--table", paper],
+    ]
+    said = run(*command)
+    assert said.count("train_voc.py") == 1
+    folder = tmp_path / "out" / "seed_0" / "eps"
+    labels = [LABEL_NAMES.index(name) for name in ("background", "bus", "person")]
+    pairs = file_pairs(voc.parent / "train.txt", folder / "crf" / "crf_8_7", voc / "SegmentationClass", "png")
+    crf = summarise(count_list(pairs, "png", num_workers=1), labels=labels)["mIoU"]
+    curve = json.loads((folder / "curve.json").read_text())
+
+    table = paper.read_text()
+    assert table.startswith("before\n") and table.endswith("\nafter\n") and "earlier" not in table
+    row = next(line for line in table.split("\n") if line.startswith("| eps "))
+    assert f"{curve['best_mIoU']:.1f} [" in row and f"at {curve['best_threshold']:.2f}" in row and f"{crf:.1f} [" in row
+    assert (tmp_path / "out" / "figure.png").read_bytes().startswith(b"\x89PNG")
+    assert not run(*command), "nothing is left to do"
+    assert paper.read_text() == table
+
+
+def test_deeplab_of_seeds_is_compared_with_that_of_masks(voc, tmp_path):
+    protocol = Protocol(tmp_path, voc.parent, voc / "SegmentationClass", ("background", "person"), "a recipe")
+    for name in ("hsc", "masks"):
+        folder = tmp_path / "seed_0" / f"deeplab_{name}" / "results" / "VOC2012" / "Segmentation" / "comp6_val_cls"
+        folder.mkdir(parents=True)
+        for image_id, mask in protocol.truth("val").items():
+            labels = mask.copy()
+            labels[mask == 255] = 0
+            if name == "hsc":
+                labels[: len(mask) // 2] = 0
+            save_label_map(folder / f"{image_id}.png", labels)
+    write_table(protocol, None)
+    table = (tmp_path / "table.md").read_text()
+    assert "| the masks of the train list | 100.0 [100.0, 100.0] | 100 % |" in table
+    assert "| hsc's CRF seeds | " in table
