@@ -7,7 +7,7 @@ commands of the README and prints each; run again, it does what is missing.
 
 import argparse
 import json
-import subprocess
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from tool.artifact import atomic_file
 from tool.cli import UserError, add_switch, run_script
+from tool.command import run_to_end
 
 ROOT = Path(__file__).resolve().parent
 IMAGE_SIZE = 96
@@ -57,15 +58,28 @@ SEGMENTATION = {
     "TRAIN_ITERATION": 300,
 }
 QUICK_STEPS = 4
+EPILOG = """examples:
+  # in earnest: minutes
+  python demo.py
+  # see that all of it runs
+  python demo.py --quick
+  # every method on another data set
+  python demo.py --methods cls eps eps_seam hsc --seed 1 --out exps/demo_1
+"""
 QUICK_DATA = ["--train", "8", "--train_aug", "24", "--val", "4", "--test", "2"]
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Generate, train, infer and score, in minutes on a CPU.")
-    parser.add_argument("--out", type=Path, help="everything goes there (exps/demo; with --quick exps/demo_quick)")
-    parser.add_argument("--seed", type=int, default=0, help="of the data and of training (%(default)s)")
-    add_switch(parser, "--quick", default=False, help="few images and steps, to see that all of it runs (False)")
-    parser.add_argument(
+    parser = argparse.ArgumentParser(
+        description="Generate, train, infer and score, in minutes on a CPU.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=EPILOG,
+    )
+    run = parser.add_argument_group("run")
+    run.add_argument("--out", type=Path, help="everything goes there (exps/demo; with --quick exps/demo_quick)")
+    run.add_argument("--seed", type=int, default=0, help="of the data and of training (%(default)s)")
+    add_switch(run, "--quick", default=False, help="few images and steps, to see that all of it runs (False)")
+    run.add_argument(
         "--methods", nargs="+", choices=RUNS, default=["cls", "eps", "hsc"], help="to train and compare (cls eps hsc)"
     )
     args = parser.parse_args()
@@ -76,8 +90,8 @@ def parse_arguments() -> argparse.Namespace:
 def run(*command: object) -> None:
     """Run one of the project's commands and show it; the first that fails ends the demo."""
     words = [str(word) for word in command]
-    print(f"\n$ python {' '.join(words)}", flush=True)
-    code = subprocess.run([sys.executable, *words], cwd=ROOT).returncode
+    print(f"\n$ python {shlex.join(words)}", flush=True)
+    code = run_to_end([sys.executable, *words], cwd=ROOT)
     if code != 0:
         name = words[1] if words[0] == "-m" else words[0]
         raise UserError(f"demo: {name} ended with exit code {code}; what it said stands above")

@@ -25,6 +25,7 @@ from tool.cli import (
     UserError,
     add_switch,
     cores,
+    pace,
     positive,
     printable,
     run_script,
@@ -33,25 +34,44 @@ from tool.cli import (
 from tool.plot import save_curve
 from voc12.score import CURVE, DEFAULT_THRESHOLD, READERS, as_text, count_list, file_pairs, summarise
 
+EPILOG = """examples:
+  # seeds at 60 background thresholds, and their curve as a picture
+  python eval.py --list voc12/train.txt --predict_dir exps/cam_npy --type npy --curve \\
+      --plot curve.png --gt_dir VOC2012/SegmentationClass --comment "HSC seeds"
+  # CRF seeds
+  python eval.py --list voc12/train.txt --predict_dir exps/crf/crf_8_7 --type crf \\
+      --gt_dir VOC2012/SegmentationClass --comment "HSC CRF seeds"
+  # label maps, the mean over two classes alone
+  python eval.py --list voc12/val.txt --predict_dir exps/cam_png --classes cat dog \\
+      --gt_dir VOC2012/SegmentationClass --comment "cats and dogs"
+"""
+
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="IoU per class and mIoU of predictions, in per cent.")
-    parser.add_argument("--list", required=True, metavar="FILE", help="ids to score, one a line")
-    parser.add_argument("--predict_dir", required=True, metavar="DIR", help="predictions, <id>.png or <id>.npy")
-    parser.add_argument("--gt_dir", required=True, metavar="DIR", help="ground truth, <id>.png; 255 is left out")
-    parser.add_argument("--comment", required=True, help="what is scored, for the log file")
-    parser.add_argument("--logfile", type=Path, default=Path("evallog.txt"), help="appended to (%(default)s)")
-    parser.add_argument(
-        "--type", choices=READERS, default="png", help="label maps, CAM dicts or CRF dicts (default %(default)s)"
+    parser = argparse.ArgumentParser(
+        description="IoU per class and mIoU of predictions, in per cent.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=EPILOG,
     )
-    parser.add_argument(
-        "--t", type=threshold, help=f"background score for --type npy, 0 to 1 (default {DEFAULT_THRESHOLD})"
-    )
-    add_switch(parser, "--curve", default=False, help="score --type npy at 0.00 to 0.59 (default False)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the scores there too")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the curve, .png, .pdf or .svg")
-    parser.add_argument("--classes", nargs="+", default=[], metavar="NAME", help="average over these (all 21)")
-    parser.add_argument("--num_workers", type=positive, default=cores(), help="processes (the cores, %(default)s)")
+    data = parser.add_argument_group("data")
+    data.add_argument("--list", required=True, metavar="FILE", help="ids to score, one a line")
+    data.add_argument("--predict_dir", required=True, metavar="DIR", help="predictions, <id>.png or <id>.npy")
+    data.add_argument("--gt_dir", required=True, metavar="DIR", help="ground truth, <id>.png; 255 is left out")
+    data.add_argument("--type", choices=READERS, default="png", help="label maps, CAM or CRF dicts (%(default)s)")
+
+    scores = parser.add_argument_group("scores")
+    scores.add_argument("--t", type=threshold, help=f"background score of --type npy, 0 to 1 ({DEFAULT_THRESHOLD})")
+    add_switch(scores, "--curve", default=False, help="score --type npy at 0.00 to 0.59 (False)")
+    scores.add_argument("--classes", nargs="+", default=[], metavar="NAME", help="average over these (all 21)")
+
+    output = parser.add_argument_group("output")
+    output.add_argument("--comment", required=True, help="what is scored, for the log file")
+    output.add_argument("--logfile", type=Path, default=Path("evallog.txt"), help="appended to (%(default)s)")
+    output.add_argument("--json", type=Path, metavar="FILE", help="write the scores there too")
+    output.add_argument("--plot", type=Path, metavar="FILE", help="draw the curve, .png, .pdf or .svg")
+
+    run = parser.add_argument_group("run")
+    run.add_argument("--num_workers", type=positive, default=cores(), help="processes (the cores, %(default)s)")
     return parser.parse_args()
 
 
@@ -130,7 +150,9 @@ def main() -> None:
     labels = named_labels(args.classes)
     pairs = file_pairs(args.list, args.predict_dir, args.gt_dir, args.type)
     thresholds = CURVE if args.curve else (DEFAULT_THRESHOLD if args.t is None else args.t,)
+    started = time.perf_counter()
     counts = count_list(pairs, args.type, thresholds=thresholds, num_workers=args.num_workers)
+    time_taken = pace(started, len(pairs))
     summary = summarise(counts, labels=labels, thresholds=thresholds)
     text = as_text(summary)
     try:
@@ -141,7 +163,8 @@ def main() -> None:
             save_curve(args.plot, {args.comment: summary["curve"]}, thresholds=CURVE)
         append_to_log(args.logfile, f"{printable(args.comment)}\n{text}")
     finally:
-        print(text)  # last, since it fails where the reader of the output left, but always: scoring took its time
+        # Last, since it fails where the reader of the output left, but always: scoring took its time.
+        print(f"scored {len(pairs)} images {time_taken}\n{text}")
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import nn
 from tqdm import tqdm
 
@@ -30,11 +31,12 @@ from network.backbones import BACKBONES
 from network.weights import load_weights
 from tool.artifact import load_cam, load_crf, load_label_map, save_cam, save_crf, save_label_map
 from tool.cam import multi_scale_cam, seed_labels
-from tool.cli import UserError, add_switch, cores, positive, raise_problems, require_folder, run_script
+from tool.cli import UserError, add_switch, cores, pace, positive, raise_problems, require_folder, run_script
 from tool.crf import BACKENDS, crf_seed, resolve_backend
 from tool.crf.process import CRFProcess, crf_devices
 from tool.device import AMP_TYPES, autocast, place, resolve_device
 from tool.distributed import join_processes, leave_processes, rank, wait_for_all, world_size
+from tool.image import load_image
 from tool.pipeline import Pool, queue_of, run_stages
 from tool.plot import save_overlay
 from tool.run import Claim, claim_folders, hold_folder
@@ -44,11 +46,20 @@ from voc12.lists import read_ids
 from voc12.transforms import normalise
 
 EPILOG = """examples:
-  seeds and CRF seeds      inference.py --weights hsc.pth --infer_list voc12/train.txt --img_root VOC2012/JPEGImages
-  four GPUs, two each      ... --n_gpus 4 --n_processes_per_gpu 2
-  CAMs alone               ... --crf_t none
-  on several machines      torchrun --nnodes 4 --nproc_per_node 1 ... inference.py ..., each its part of the list
-  the plain classifier     ... --network resnet38_cls --weights cls.pth
+  # seeds and CRF seeds
+  python inference.py --weights exps/hsc/hsc.pth --infer_list voc12/train.txt \\
+      --img_root VOC2012/JPEGImages
+  # CAMs and seeds without a CRF
+  python inference.py --weights exps/hsc/hsc.pth --img_root VOC2012/JPEGImages --crf_t none
+  # the plain classifier, into a folder of its own, with pictures to look at
+  python inference.py --weights exps/cls/cls.pth --network resnet38_cls \\
+      --img_root VOC2012/JPEGImages --work_dir exps/cls --overlay
+  # four GPUs, two processes each
+  python inference.py --weights exps/hsc/hsc.pth --infer_list voc12/train_aug.txt \\
+      --img_root VOC2012/JPEGImages --n_gpus 4 --n_processes_per_gpu 2
+  # four machines, each its part of the list
+  torchrun --nnodes 4 --nproc_per_node 1 --rdzv_backend c10d --rdzv_endpoint HOST:29500 \\
+      inference.py --weights exps/hsc/hsc.pth --img_root VOC2012/JPEGImages
 """
 MAX_CRF_ITERATIONS = 1000
 
@@ -106,7 +117,10 @@ class Outputs:
         return [self.cam_npy, self.cam_png, *self.crf.values(), *pictures]
 
     def lacks_overlay(self, image_id: str) -> bool:
-        return self.overlay is not None and not (self.overlay / f"{image_id}.png").exists()
+        def load(path: Path, shape: None) -> Image.Image:
+            return load_image(path, "RGB")
+
+        return self.overlay is not None and load_whole(load, self.overlay / f"{image_id}.png", None) is None
 
     def has_cam(self, image_id: str, classes: list[int], shape: tuple[int, int]) -> bool:
         """Whether the image's CAM dict is there, whole, of its classes and its (height, width)."""
@@ -323,7 +337,7 @@ def main() -> None:
     start_seeds = functools.partial(CRFProcess.start, queue_of(seed_devices), crf_backend)
     seeds = Pool("seed", make_seeds, len(seed_devices), start=start_seeds)
 
-    for image_id in tqdm(ids, desc="what is there", delay=1, disable=None):
+    for image_id in tqdm(ids, desc="what is there", delay=1, disable=None, leave=False):
         shape = image_size(image_root / f"{image_id}.jpg")[::-1]
         if not outputs.has_cam(image_id, classes[image_id], shape):
             network.waiting.append((image_id, classes[image_id], image_root, args.scales, outputs))
@@ -340,8 +354,7 @@ def main() -> None:
     problems = run_stages(network, seeds, follow_up=all_seeds)
     leave_processes()
     raise_problems("images that gave no seeds; the others are done", problems)
-    seconds = time.perf_counter() - started
-    print(f"{made} of {len(ids)} images inferred in {seconds:.1f} s ({made / seconds:.2f} images/s)")
+    print(f"{made} of {len(ids)} images inferred {pace(started, made)}")
     for folder in outputs.folders:
         print(f"  {folder}")
 

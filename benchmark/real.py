@@ -14,7 +14,7 @@ A run is a folder, OUT/seed_<seed>/<name>; the same command goes on after a stop
 import argparse
 import json
 import resource
-import subprocess
+import shlex
 import sys
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from method.hsc.config import SANE
 from network.backbones import BACKBONES
 from tool.artifact import atomic_file
 from tool.cli import FILE, UserError, add_switch, positive, require_file, require_folder, run_script, what_is_at
+from tool.command import run_to_end
 from tool.device import AMP_TYPES
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -62,8 +63,8 @@ def parse_arguments() -> argparse.Namespace:
 
     recipe = parser.add_argument_group("recipe, the same for all runs")
     recipe.add_argument("--backbone", choices=BACKBONES, default="mobilenet_v2", help="(%(default)s)")
-    recipe.add_argument("--steps", type=positive, default=708, help="of training (%(default)s)")
-    recipe.add_argument("--epochs", type=positive, default=4, help="the rate decays over (%(default)s)")
+    recipe.add_argument("--steps", type=positive, default=885, help="of training (%(default)s)")
+    recipe.add_argument("--epochs", type=positive, default=5, help="the rate decays over (%(default)s)")
     recipe.add_argument("--batch_size", type=positive, default=8, help="(%(default)s)")
     recipe.add_argument("--crop_size", type=positive, default=160, help="(%(default)s)")
     recipe.add_argument("--resize_size", type=positive, nargs=2, default=[160, 272], help="(160 272)")
@@ -104,23 +105,13 @@ def recipe(args: argparse.Namespace) -> str:
 
 
 def run(*command: object, log: Path) -> None:
-    """Run one of the project's commands, what it says going to `log`; stopped, it saves first."""
+    """Run one of the project's commands, what it says going to `log`."""
     words = [str(word) for word in command]
-    print(f"$ python {' '.join(words)}", flush=True)
-    with (
-        open(log, "ab") as file,
-        subprocess.Popen([sys.executable, *words], cwd=ROOT, stdout=file, stderr=file) as child,
-    ):
-        try:
-            code = child.wait()
-        except KeyboardInterrupt:  # the terminal sent it to the child too
-            child.wait()
-            raise
-        except SystemExit:
-            child.terminate()
-            raise
+    print(f"$ python {shlex.join(words)}", flush=True)
+    with open(log, "ab") as file:
+        code = run_to_end([sys.executable, *words], cwd=ROOT, stdout=file, stderr=file)
     if code != 0:
-        raise UserError(f"{words[1]} ended with exit code {code}; what it said stands in {log}")
+        raise UserError(f"{words[0]} ended with exit code {code}; what it said stands in {log}")
 
 
 def train(args: argparse.Namespace, flags: list[str], folder: Path, seed: int) -> None:

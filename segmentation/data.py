@@ -13,7 +13,7 @@ from torchvision.transforms.v2 import functional as F
 from tool.artifact import IGNORE, load_label_map
 from tool.cli import UserError, raise_problems
 from tool.randomness import mixed_seed
-from tool.reading import Reading
+from tool.reading import Reading, heed_parent_alone
 from voc12.dataset import image_size, load_rgb, run_checks
 from voc12.transforms import random_integer, random_span
 
@@ -194,6 +194,7 @@ class PseudoLabelSet(Dataset):
         return {"image": image, "label": label, "id": identifier}
 
 
-def start_loader_process(_: int) -> None:
-    """What a loader process does first: its OpenCV keeps to one thread, as its torch does."""
+def start_loader_process(number: int) -> None:
+    """What a loader process does first: beside what all do, its OpenCV keeps to one thread, as its torch does."""
+    heed_parent_alone(number)
     cv2.setNumThreads(0)

@@ -66,7 +66,9 @@ CHANNEL_MEANS = Rule(
 CHANNEL_DEVIATIONS = Rule(
     "above 0, one each for red, green, blue", lambda stds: len(stds) == 3 and all(std > 0 for std in stds)
 )
-BOUNDS = Rule("[low, high] with 0 < low <= high", lambda bounds: len(bounds) == 2 and 0 < bounds[0] <= bounds[1])
+BOUNDS = Rule(
+    "[low, high] with 0 < low <= high <= 8", lambda bounds: len(bounds) == 2 and 0 < bounds[0] <= bounds[1] <= 8
+)
 SCALES = Rule(
     "(at least one) above 0, at most 8", lambda scales: len(scales) > 0 and all(0 < scale <= 8 for scale in scales)
 )
@@ -266,7 +268,7 @@ def read_config(config_dict: Mapping[str, Any], assignments: Sequence[str]) -> C
     return Config(**values)
 
 
-def add_config_arguments(parser: argparse.ArgumentParser) -> None:
+def add_config_arguments(parser: argparse._ActionsContainer) -> None:
     """Add `--set KEY=VALUE [KEY=VALUE ...]`, which may come more than once; `set` is the list for `read_config`."""
     parser.add_argument(
         "--set",

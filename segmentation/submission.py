@@ -13,13 +13,14 @@ import io
 import os
 import sys
 import tarfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
 
 from tool.artifact import NUM_CLASSES, atomic_file, load_label_map
-from tool.cli import UserError, printable, raise_problems, require_folder, run_script
+from tool.cli import UserError, pace, printable, raise_problems, require_folder, run_script
 from tool.colour import voc_palette
 from voc12.dataset import image_size, run_checks
 from voc12.lists import read_ids
@@ -29,19 +30,31 @@ COMPETITIONS = (5, 6)  # of VOC: segmentation with its own training data only, o
 SUFFIXES = (".tgz", ".tar.gz")
 MODIFIED = 1325376000  # the members' time: the beginning of 2012, UTC
 _COLOURS = voc_palette()[: NUM_CLASSES + 1].tobytes()
+EPILOG = """examples:
+  # what test.py left with TEST_SPLIT=test, for the competition with outside data
+  python -m segmentation.submission --img_root VOC2012/JPEGImages --out results.tgz \\
+      --results exps/mine/results/VOC2012/Segmentation/comp6_test_cls
+  # a trial on another list, with a note that the server would refuse it
+  python -m segmentation.submission --img_root VOC2012/JPEGImages --list voc12/val.txt \\
+      --results exps/mine/results/VOC2012/Segmentation/comp6_val_cls --out trial.tgz
+"""
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m segmentation.submission",
-        description=__doc__,
+        description="Predictions on VOC's test set, checked and packed as its evaluation server takes them.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=EPILOG,
     )
-    parser.add_argument("--results", required=True, help="folder of the predictions, <id>.png and nothing else")
-    parser.add_argument("--list", default="voc12/test.txt", help="ids of the test set (%(default)s)")
-    parser.add_argument("--img_root", required=True, help="folder of <id>.jpg (VOC2012/JPEGImages)")
-    parser.add_argument("--out", type=Path, default="results.tgz", help="archive to write (%(default)s)")
-    parser.add_argument(
+    data = parser.add_argument_group("data")
+    data.add_argument("--results", required=True, help="folder of the predictions, <id>.png and nothing else")
+    data.add_argument("--list", default="voc12/test.txt", help="ids of the test set (%(default)s)")
+    data.add_argument("--img_root", required=True, help="folder of <id>.jpg (VOC2012/JPEGImages)")
+
+    archive = parser.add_argument_group("archive")
+    archive.add_argument("--out", type=Path, default="results.tgz", help="archive to write (%(default)s)")
+    archive.add_argument(
         "--comp",
         type=int,
         choices=COMPETITIONS,
@@ -140,7 +153,10 @@ def pack(results: Path, ids: Sequence[str], out: Path, *, competition: int) -> N
         tarfile.open(fileobj=compressed, mode="w") as archive,
     ):
         for name in sorted(f"{identifier}.png" for identifier in ids):
-            content = (results / name).read_bytes()
+            try:
+                content = (results / name).read_bytes()
+            except OSError as error:  # else it would be the archive's
+                raise UserError(f"{results / name}: changed while it was packed ({error.strerror})") from error
             member = tarfile.TarInfo(f"results/VOC2012/Segmentation/comp{competition}_test_cls/{name}")
             member.size, member.mode, member.mtime = len(content), 0o644, MODIFIED
             archive.addfile(member, io.BytesIO(content))
@@ -148,13 +164,15 @@ def pack(results: Path, ids: Sequence[str], out: Path, *, competition: int) -> N
 
 def main() -> None:
     args = parse_arguments()
+    started = time.perf_counter()
     results = require_folder(args.results, "--results", "predictions, <id>.png")
     check_out(args.out, results)
     image_root = require_folder(args.img_root, "--img_root", "JPEGImages, <id>.jpg")
     ids = read_ids(args.list, "--list")
     check_predictions(results, ids, image_root=image_root)
     pack(results, ids, args.out, competition=args.comp)
-    print(f"wrote {printable(args.out)}: {len(ids)} PNGs for comp{args.comp}, {args.out.stat().st_size:,} bytes")
+    size, time_taken = f"{args.out.stat().st_size:,} bytes", pace(started, len(ids))
+    print(f"wrote {printable(args.out)}: {len(ids)} PNGs for comp{args.comp}, {size} {time_taken}")
     if len(ids) != TEST_IMAGES:
         print(
             f"note: a trial, which the server would refuse: it expects {TEST_IMAGES:,} images, --list"

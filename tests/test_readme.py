@@ -34,7 +34,10 @@ from voc12.lists import read_ids
 
 README = ROOT / "README.md"
 STARTERS = ("python", "make", "torchrun", "pip", "source", "srun")
-TRAIN_OR_INFER = {"train_voc.py", "inference.py", "segmentation/experiment/train.py", "segmentation/experiment/test.py"}
+TRAIN_OR_INFER = {
+    *("train_voc.py", "inference.py", "benchmark.real"),
+    *("segmentation/experiment/train.py", "segmentation/experiment/test.py"),
+}
 # Run by other tests, which are to hold these words.
 ELSEWHERE = {"python demo.py --quick": ("tests/scripts/test_demo.py", '"demo.py"', '"--quick"')}
 OTHERS_VARIABLES = {"HSC_ENV", "PYTHON", "OMP_WAIT_POLICY"}
@@ -146,7 +149,8 @@ TO_RUN = [
     for command in PYTHON
     if command not in MENTIONED
     and str(command) not in ELSEWHERE
-    and not (command.needs and command.script[0] in TRAIN_OR_INFER)
+    and not (command.needs and TRAIN_OR_INFER & {*command.script})
+    and "--check" not in command.arguments  # of all that VOC has
 ]
 SCRIPTS = sorted({command.script for command in PYTHON})
 
@@ -162,7 +166,7 @@ def clone(tmp_path_factory) -> Path:
     for path in ROOT.glob("*.py"):
         shutil.copy(path, clone)
     skipped = shutil.ignore_patterns("__pycache__", "*.txt", "*.npy", "*.params")
-    for package in ("tool", "voc12", "network", "method", "segmentation", "paper"):
+    for package in ("tool", "voc12", "network", "method", "segmentation", "paper", "benchmark"):
         shutil.copytree(ROOT / package, clone / package, ignore=skipped)
     return clone
 
@@ -246,6 +250,9 @@ def test_a_command_runs_as_it_stands(command, furnished):
 
 @pytest.mark.parametrize("command", NEEDY, ids=str)
 def test_a_command_that_needs_data_misses_that_alone(command, answers):
+    if "--check" in command.arguments:  # which says what is missing, and where users get it
+        assert answers[command].returncode == 1 and "VOCtrainval_11-May-2012" in answers[command].stdout
+        return
     assert_refused(answers[command])
     assert "usage:" not in answers[command].stderr
     missing = [word for word in ("VOC2012", "exps/", "voc12/", "GPUs") if word in answers[command].stderr]

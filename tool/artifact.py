@@ -10,6 +10,7 @@ run anything. The readers here run nothing (`load_pickled`).
 
 import io
 import math
+import os
 import pickle
 import pickletools
 import re
@@ -51,9 +52,8 @@ def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
     that goes on. A link is followed. Raises `UserError` where the file system refuses (no such folder, no permission,
     disk full) and where something else than a file is there: a rename would replace a device, too.
     """
-    path = Path(path)
     with reported_unwritable(path):
-        path = path.resolve() if path.is_symlink() else path
+        path = Path(os.path.realpath(path) if Path(path).is_symlink() else path)
         if path.exists() and not path.is_file():
             raise UserError(f"{path}: cannot be written: expected a file, found a folder, a device or the like")
         temporary = path.with_name(f".{path.name}.tmp")

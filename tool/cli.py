@@ -2,12 +2,15 @@
 
 import argparse
 import os
+import reprlib
 import signal
 import stat
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 MAX_PROBLEMS_SHOWN = 50
 # What `what_is_at` finds.
@@ -24,6 +27,17 @@ def printable(text: object) -> str:
     Names that are not UTF-8 come as surrogates, which no file or terminal takes: they are escaped too.
     """
     return "".join(character if character.isprintable() else repr(character)[1:-1] for character in str(text))
+
+
+# More than anything has that is meant to be read in a line.
+_BRIEF = reprlib.Repr()
+_BRIEF.maxlist = _BRIEF.maxtuple = 20
+_BRIEF.maxstring = _BRIEF.maxother = 200
+
+
+def brief(value: Any) -> str:
+    """What a file holds, which may be anything, at a length that a line takes; text as it is."""
+    return value[:200] if isinstance(value, str) else _BRIEF.repr(value)
 
 
 def raise_problems(summary: str, problems: Sequence[str]) -> None:
@@ -43,11 +57,13 @@ def run_script(main: Callable[[], None]) -> None:
     child processes and removes its temporary files, and gives 143. A reader of the output (head, less) that leaves
     before the work is done gives 141, as of any command that SIGPIPE ends; one that leaves at the end is no error.
     """
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     signal.signal(signal.SIGTERM, _terminate)
+    if before[signal.SIGINT] is signal.SIG_DFL:  # so that it ends the imports (`tool`)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     # Loader processes are forked; they take SIGTERM as all processes do.
     os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
-    if sys.stdout is None:  # closed by the caller
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, open as long as the script
+    _open_standard_streams()
     sys.stdout.reconfigure(errors="backslashreplace")  # of a terminal that has not all characters, as stderr is anyway
     try:
         main()
@@ -61,7 +77,19 @@ def run_script(main: Callable[[], None]) -> None:
     except BrokenPipeError:
         sys.exit(141)
     finally:
+        for number, handler in before.items():  # what they raise amid the interpreter's own end, it prints and drops
+            signal.signal(number, handler)
         _flush_output()
+
+
+def _open_standard_streams() -> None:
+    """Put the null device where the caller closed a stream: a file would get its number, and all that is said."""
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(number, True)
+    os.close(number)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115, open as long as the script
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
@@ -102,6 +130,20 @@ def add_switch(parser: argparse._ActionsContainer, *names: str, default: bool, h
 def cores() -> int:
     """The processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def pace(started: float, images: int) -> str:
+    """For the line that ends a phase: the time since `started` (of `time.perf_counter`), and the images a second."""
+    seconds = time.perf_counter() - started
+    minutes = round(seconds / 60)
+    if minutes >= 60:
+        time_taken = f"{minutes // 60} h {minutes % 60} min"
+    elif seconds >= 60:
+        time_taken = f"{int(seconds) // 60} min {int(seconds) % 60} s"
+    else:
+        time_taken = f"{seconds:.{0 if seconds >= 10 else 1}f} s"
+    rate = images / seconds
+    return f"in {time_taken} ({rate:.{0 if rate >= 10 else 2}f} images/s)" if images else f"in {time_taken}"
 
 
 def positive(text: str) -> int:

@@ -1,7 +1,7 @@
 """Several processes that train one net on one global batch: torchrun starts them, and here each finds its place."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor, distributed, nn
@@ -44,6 +44,34 @@ def rank() -> int:
 
 def world_size() -> int:
     return distributed.get_world_size() if distributed.is_initialized() else 1
+
+
+class Agreement:
+    """What any process says when a step begins, known to all when it ends, so that all do the same after it.
+
+    The processes exchange it over their hosts' network (gloo) beside the step: nothing waits for a GPU, and the
+    exchange is over long before the step is. A store that each looks into would not do: on GPUs the hosts run ahead by
+    as many steps as they like, so that no step is known to lie before all of them.
+    """
+
+    def __init__(self) -> None:
+        self._group = distributed.new_group(backend="gloo") if world_size() > 1 else None
+
+    def begin(self, said: Sequence[int]) -> Callable[[], int]:
+        """Called when a step begins; what it returns, called when the step ends, gives the largest number said, or 0.
+
+        Alone, a number that is said during the step counts too.
+        """
+        if self._group is None:
+            return lambda: max(said, default=0)
+        largest = torch.tensor(max(said, default=0))
+        exchange = distributed.all_reduce(largest, distributed.ReduceOp.MAX, group=self._group, async_op=True)
+
+        def end() -> int:
+            exchange.wait()
+            return int(largest)
+
+        return end
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:

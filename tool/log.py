@@ -1,13 +1,13 @@
-"""What a run says: a log file, TensorBoard scalars, and losses watched for values that are no numbers."""
+"""What a run says: a log file, TensorBoard events, and losses watched for values that are no numbers."""
 
 import math
 import os
 import socket
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import torch
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
@@ -41,7 +41,7 @@ class RunLog:
     def line(self, text: str, *, console: bool = True) -> None:
         """Append `text` with the time; on the console it does not break the progress bar."""
         with reported_unwritable(self.file.name):
-            self.file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n".encode())
+            self.file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n".encode(errors="backslashreplace"))
             self.file.flush()
         if console:
             tqdm.write(text, file=sys.stdout)
@@ -53,6 +53,15 @@ class RunLog:
         """`pixels`: uint8 (3, H, W), RGB."""
         if self.events is not None:
             self._write_events(Event(step=step, summary=summary.image(name, pixels, dataformats="CHW")))
+
+    def hparams(self, step: int, settings: Mapping[str, Any], figures: Iterable[str]) -> None:
+        """Enter the run into TensorBoard's HParams tab: its settings, and the last values of its scalars `figures`.
+
+        Numbers stay numbers, all else becomes text on one line.
+        """
+        plain = {name: value if type(value) in (int, float) else printable(value) for name, value in settings.items()}
+        parts = summary.hparams(plain, dict.fromkeys(figures))
+        self._write_events(*(Event(step=step, summary=part) for part in parts))
 
     def _write_events(self, *events: Event) -> None:
         if self.events is None:

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from tqdm import tqdm
 
 from tool.cli import UserError
-from tool.distributed import rank, world_size
+from tool.distributed import Agreement, rank, started_by_torchrun, world_size
 from tool.log import LossHistory, RunLog
 from tool.randomness import seed_step
 
@@ -26,7 +26,8 @@ LOST_CONNECTION = (EOFError, ConnectionResetError, ConnectionRefusedError)
 def reported_loader_death(loader: Iterable[dict]) -> Iterator[None]:
     """Make of the death of a loader process, which torch may report at any point of the block, a `UserError`.
 
-    It names the image that the process was at where the data set has a `reading`.
+    It names the image that the process was at where the data set has a `reading`. The end of another of several
+    processes becomes one, too; on GPUs it is torchrun alone that hears of it.
     """
     try:
         try:
@@ -35,6 +36,10 @@ def reported_loader_death(loader: Iterable[dict]) -> Iterator[None]:
             time.sleep(1)  # torch hears of the death a little later, and says more of it, here
             raise
     except (RuntimeError, *LOST_CONNECTION) as error:
+        if world_size() > 1 and re.search("Connection (closed|reset) by peer", str(error)):  # gloo's words
+            raise UserError(
+                "another process of this run has ended, and says why; --resume goes on from the last checkpoint"
+            ) from None
         death = re.search(r"DataLoader worker \(pid[\d, (s)]+\) ([^.\n]+)", str(error))
         if death is None and isinstance(error, RuntimeError):
             raise
@@ -58,23 +63,30 @@ def reported_loader_death(loader: Iterable[dict]) -> Iterator[None]:
 def stopped_between_steps() -> Iterator[list[int]]:
     """The first SIGTERM or Ctrl-C is put into the list given, and takes effect at the block's end; a second at once.
 
-    With several processes it does so at once too: they would wait for each other's steps.
+    So does what the block itself puts there, the signal that another process was sent.
     """
     came: list[int] = []
+    moment = 0.0  # when it came
     process = os.getpid()
 
     def note(number: int, frame: FrameType | None) -> None:
+        nonlocal moment
         if os.getpid() != process:  # forked: a loader's, which ends with this one
             return
         if came:
-            handlers[number](number, frame)
+            # torchrun passes on what its processes may have been sent as well.
+            if not started_by_torchrun() or time.monotonic() > moment + 1:
+                handlers[number](number, frame)
+            return
         came.append(number)
-        with suppress(OSError):  # not print: this may be amid one
-            os.write(2, b"\nstopping after this step, which is saved; once more stops at once\n")
+        moment = time.monotonic()
+        if rank() == 0:
+            with suppress(OSError):  # not print: this may be amid one
+                os.write(2, b"\nstopping after this step, which is saved; once more stops at once\n")
 
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     # What ends the process at once, or is ignored (Ctrl-C by a job in the background), goes on to.
-    handlers = {number: handler for number, handler in handlers.items() if callable(handler) and world_size() == 1}
+    handlers = {number: handler for number, handler in handlers.items() if callable(handler)}
     for number in handlers:
         signal.signal(number, note)
     try:
@@ -107,7 +119,8 @@ def run_steps(
         optimizer: whose first group's rate is logged.
         log: None for a process that says nothing, beside the one that does.
         save: called with the number of steps done where `save_due` of it, at the end, and before SIGTERM or Ctrl-C
-            takes effect; never after a loss that is not finite.
+            takes effect, after the same step in all processes whichever of them it came to; never after a loss that is
+            not finite.
 
     Returns:
         Mean losses since the last log line.
@@ -124,15 +137,19 @@ def run_steps(
         unit="step",
         disable=None if log is not None else True,
         dynamic_ncols=True,
+        leave=False,
     )
-    with reported_loader_death(loader), stopped_between_steps() as stops:
+    agreement = Agreement()
+    with bar, reported_loader_death(loader), stopped_between_steps() as stops:
         for step, batch in zip(range(steps.start + 1, steps.stop + 1), loader, strict=True):
+            agreed = agreement.begin(stops)
             seed_step(seed, step, rank())
             history.add(take_step(batch, step - 1), batch["id"])
             images_seen += len(batch["id"])
             bar.update()
 
-            save_now = save_due(step) or step == steps.stop or bool(stops)
+            stop = agreed()
+            save_now = save_due(step) or step == steps.stop or stop > 0
             if save_now or step % log_every == 0:
                 means = history.drain()
                 speed = world_size() * images_seen / (time.perf_counter() - since)
@@ -145,7 +162,7 @@ def run_steps(
                     log.scalars(step, {"lr": optimizer.param_groups[0]["lr"], "images_per_s": speed})
             if save_now:
                 save(step)
-                if stops:
+                if stop:
+                    stops.append(stop)  # last: from here on this process's first is a second
                     break
-    bar.close()
     return means

@@ -7,7 +7,7 @@ import threading
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from multiprocessing import connection as pipes
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
@@ -200,25 +200,26 @@ def run_stages(first: Pool, second: Pool, *, follow_up: Callable[[str, Any], tup
 
 def _run_stages(first: Pool, second: Pool, follow_up: Callable[[str, Any], tuple | None]) -> list[str]:
     problems = []
-    bars = {
-        pool: tqdm(total=len(pool.waiting), desc=pool.name, unit="image", disable=None, position=row)
-        for row, pool in enumerate((first, second))
-    }
-    following: deque[tuple] = deque()
-    while any((first.waiting, first.running, following, second.waiting, second.running)):
-        if len(following) < second.size:
-            first.feed(first.waiting)
-        second.feed(following)
-        second.feed(second.waiting)
-        for pool, image_id, result, error in outcomes(first, second):
-            bars[pool].update()
-            if isinstance(error, UserError):
-                problems.append(str(error))
-            elif error is not None:
-                raise error
-            elif pool is first and (job := follow_up(image_id, result)) is not None:
-                following.append(job)
-                bars[second].total += 1
-    for bar in bars.values():
-        bar.close()
+    with ExitStack() as stack:
+        bars = {
+            pool: stack.enter_context(
+                tqdm(total=len(pool.waiting), desc=pool.name, unit="image", disable=None, position=row, leave=False)
+            )
+            for row, pool in enumerate((first, second))
+        }
+        following: deque[tuple] = deque()
+        while any((first.waiting, first.running, following, second.waiting, second.running)):
+            if len(following) < second.size:
+                first.feed(first.waiting)
+            second.feed(following)
+            second.feed(second.waiting)
+            for pool, image_id, result, error in outcomes(first, second):
+                bars[pool].update()
+                if isinstance(error, UserError):
+                    problems.append(str(error))
+                elif error is not None:
+                    raise error
+                elif pool is first and (job := follow_up(image_id, result)) is not None:
+                    following.append(job)
+                    bars[second].total += 1
     return problems

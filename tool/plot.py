@@ -9,6 +9,7 @@ import numpy as np
 
 from tool.artifact import IGNORE, atomic_file
 from tool.classes import LABEL_NAMES
+from tool.cli import printable
 from tool.colour import voc_palette
 
 # Perceptually uniform: equal steps of score look like equal steps of colour, also in grey and to the colour-blind.
@@ -133,7 +134,7 @@ def save_curve(path: Path, curves: Mapping[str, Sequence[float]], *, thresholds:
     for name, values in curves.items():
         best = int(np.argmax(values))
         (line,) = axes.plot(thresholds, values)
-        name = name.replace("$", r"\$")  # which would begin a formula
+        name = printable(name).replace("$", r"\$")  # which would begin a formula
         label = f"{name}: {values[best]:.2f} at {thresholds[best]:.2f}"
         axes.plot(thresholds[best], values[best], "o", color=line.get_color(), label=label)
     axes.set(xlabel="background threshold", ylabel="mIoU (%)")

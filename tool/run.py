@@ -3,7 +3,6 @@
 import fcntl
 import json
 import os
-import reprlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -13,7 +12,7 @@ from torch.optim import Optimizer
 
 from tool.artifact import atomic_file
 from tool.checkpoint import load_checkpoint
-from tool.cli import UserError, raise_problems
+from tool.cli import NOTHING, UserError, brief, raise_problems, what_is_at
 
 # Open as long as the process: the locks on the folders that it writes into.
 _held: dict[str, int] = {}
@@ -52,16 +51,10 @@ def hold_folder(folder: Path, flag: str) -> None:
     _held[place] = descriptor
 
 
-# Shows what a file holds, which may be anything, in a line.
-_BRIEF = reprlib.Repr()
-_BRIEF.maxlist = _BRIEF.maxtuple = 20
-_BRIEF.maxstring = _BRIEF.maxother = 200
-
-
 def changed_settings(then: Mapping[str, Any], now: Mapping[str, Any], *, prefix: str = "") -> list[str]:
     """One line for each setting of `now` that was another in `then`."""
     changed = (name for name in now if not _same_setting(then.get(name), now[name]))
-    return [f"{prefix}{name}: {_shown(then.get(name))} then, {_shown(now[name])} now" for name in changed]
+    return [f"{prefix}{name}: {brief(then.get(name))} then, {brief(now[name])} now" for name in changed]
 
 
 def _same_setting(then: Any, now: Any) -> bool:
@@ -71,10 +64,6 @@ def _same_setting(then: Any, now: Any) -> bool:
     if isinstance(now, list | tuple):
         return len(then) == len(now) and all(map(_same_setting, then, now))
     return then == now
-
-
-def _shown(value: Any) -> str:
-    return value[:200] if isinstance(value, str) else _BRIEF.repr(value)
 
 
 class Claim(NamedTuple):
@@ -125,7 +114,7 @@ def find_checkpoint(folder: Path, *, resume: bool, settings: Mapping[str, Any], 
     Raises `UserError` if the run exists and `resume` is not asked for, or if it had other settings; names them all.
     """
     last = folder / "last.ckpt"
-    if not last.exists():
+    if what_is_at(last) == NOTHING and not last.is_symlink():  # to a disk that is not there now
         return None
     if not resume:
         raise UserError(f"{last}: this run exists; pass --resume to go on with it, or another {name_flag}")
@@ -169,7 +158,7 @@ def restore_checkpoint(training: Resumable, checkpoint: Mapping[str, Any], *, fo
     )
     step = checkpoint["step"]
     if type(step) is not int or not 0 <= step <= num_steps:  # `type`, as a bool is an int too
-        problems.append(f"step: expected a whole number from 0 to {num_steps}, found {_BRIEF.repr(step)}")
+        problems.append(f"step: expected a whole number from 0 to {num_steps}, found {brief(step)}")
     raise_problems(
         f"--resume: {folder / 'last.ckpt'} is not the state of such a run: damaged, or written with another version of"
         " PyTorch; train again under another name, or restore the file or the version",

@@ -89,8 +89,9 @@ def image_problems(image: Path, saliency: Path | None = None, *, decode: bool = 
 def run_checks(check: Callable[[str], list[str]], ids: Sequence[str], what: str) -> list[str]:
     """The problems that `check` finds with each of `ids`, in their order; by threads, with a bar beyond a second."""
     with ThreadPoolExecutor(CHECK_THREADS) as executor:
-        found = tqdm(executor.map(check, ids), total=len(ids), desc=f"checking {what}", delay=1, disable=None)
-        return [problem for problems in found for problem in problems]
+        found = executor.map(check, ids)
+        bar = tqdm(found, total=len(ids), desc=f"checking {what}", delay=1, disable=None, leave=False)
+        return [problem for problems in bar for problem in problems]
 
 
 def check_images(ids: Sequence[str], image_root: str | Path) -> None:

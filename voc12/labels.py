@@ -94,7 +94,7 @@ def labels_from_annotations(folder: Path, ids: Sequence[str]) -> tuple[dict[str,
         One line for each annotation that is missing, unreadable, without objects or with an unknown class.
     """
     labels, problems = {}, []
-    for identifier in tqdm(ids, desc="reading annotations", delay=1, disable=None):
+    for identifier in tqdm(ids, desc="reading annotations", delay=1, disable=None, leave=False):
         path = folder / f"{identifier}.xml"
         try:
             names = annotated_classes(path)

@@ -12,6 +12,7 @@ import fcntl
 import json
 import os
 import shutil
+import time
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -21,7 +22,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from tool.artifact import save_label_map
-from tool.cli import UserError, positive, raise_problems, run_script
+from tool.cli import UserError, pace, positive, raise_problems, run_script
 from voc12.classes import CLASSES
 from voc12.mini_scene import Scene, draw_scene
 
@@ -33,25 +34,34 @@ JPEG_OPTIONS = {"quality": 92, "subsampling": 0}
 # At the least, a telling part is still 4 pixels across; at the most, a scene takes a quarter of a second.
 SIZES = range(32, 1025)
 MAX_IMAGES = 10**6  # ids have six digits
+EPILOG = """examples:
+  # 580 images in some seconds
+  python -m voc12.mini --out exps/mini
+  # another, larger one
+  python -m voc12.mini --out exps/mini_256 --seed 1 --size 256 --train 500 --train_aug 2000
+"""
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m voc12.mini", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m voc12.mini",
+        description="A small data set in the layout of VOC's development kit, generated.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=EPILOG,
     )
-    parser.add_argument("--out", required=True, help="folder that VOC2012 is written into")
-    parser.add_argument("--seed", type=int, default=0, help="of all that is drawn (default: %(default)s)")
-    parser.add_argument("--train", type=positive, default=120, help="images in train.txt (default: %(default)s)")
-    parser.add_argument(
-        "--train_aug", type=positive, default=480, help="images in trainaug.txt, with train's (default: %(default)s)"
+    output = parser.add_argument_group("output")
+    output.add_argument("--out", required=True, help="folder that VOC2012 is written into")
+
+    scenes = parser.add_argument_group("scenes")
+    scenes.add_argument("--seed", type=int, default=0, help="of all that is drawn (%(default)s)")
+    scenes.add_argument("--train", type=positive, default=120, help="images in train.txt (%(default)s)")
+    scenes.add_argument(
+        "--train_aug", type=positive, default=480, help="images in trainaug.txt, with train's (%(default)s)"
     )
-    parser.add_argument("--val", type=positive, default=80, help="images in val.txt (default: %(default)s)")
-    parser.add_argument("--test", type=positive, default=20, help="images in test.txt (default: %(default)s)")
-    parser.add_argument(
-        "--size",
-        type=positive,
-        default=128,
-        help="pixels on an image's long side, give or take 15 %% (default: %(default)s)",
+    scenes.add_argument("--val", type=positive, default=80, help="images in val.txt (%(default)s)")
+    scenes.add_argument("--test", type=positive, default=20, help="images in test.txt (%(default)s)")
+    scenes.add_argument(
+        "--size", type=positive, default=128, help="pixels on a long side, give or take 15 %% (%(default)s)"
     )
     return parser.parse_args()
 
@@ -89,6 +99,7 @@ def generate(
     Raises `UserError` if a setting makes no sense, if `<out>/VOC2012` lacks files or holds anything else, or if it
     cannot be written.
     """
+    started = time.perf_counter()
     _check_settings(seed=seed, train=train, train_aug=train_aug, images=train_aug + val + test, size=size)
     settings = {"generation": GENERATION, "seed": seed, "train": train, "train_aug": train_aug, "val": val,
                 "test": test, "size": size}  # fmt: skip
@@ -109,7 +120,8 @@ def generate(
                 shutil.rmtree(unfinished, ignore_errors=True)
     except OSError as error:
         raise UserError(f"--out {out}: cannot be written to ({error.strerror or error})") from error
-    print(f"wrote {root}: {train_aug} training images ({train} in train), {val} for validation, {test} for test")
+    parts = f"{train_aug} training images ({train} in train), {val} for validation, {test} for test"
+    print(f"wrote {root}: {parts}, {pace(started, train_aug + val + test)}")
     return root
 
 
@@ -143,7 +155,7 @@ def _already_made(root: Path, settings: dict[str, int]) -> bool:
     try:
         record = json.loads((root / RECORD_FILE).read_text())
         found, sizes = record["settings"], dict(record["bytes"])
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         raise UserError(f"--out {root}: holds something else already; remove it or name another folder") from None
     if found != settings:
         raise UserError(
@@ -179,7 +191,7 @@ def _write_all(root: Path, settings: dict[str, int]) -> None:
     for name, indices in lists.items():
         (list_folder / f"{name}.txt").write_text("".join(f"{image_id(index)}\n" for index in indices))
 
-    for index in tqdm(range(first_test + test), desc="drawing", unit="image", disable=None):
+    for index in tqdm(range(first_test + test), desc="drawing", unit="image", disable=None, leave=False):
         scene = draw_scene(settings["seed"], index, size=settings["size"])
         name = image_id(index)
         Image.fromarray(scene.image).save(root / "JPEGImages" / f"{name}.jpg", **JPEG_OPTIONS)

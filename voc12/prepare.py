@@ -4,40 +4,67 @@
 
 It reads every image, mask, saliency map and annotation of the lists, prints each fault it finds, and writes only if
 there is none: `cls_labels.npy` and `train.txt`, `val.txt`, `train_aug.txt`, and `test.txt` where its images are there.
+With `--check` it reads and writes nothing of that, and shows what is there and what is missing (`voc12.state`).
 """
 
 import argparse
 import os
+import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from tool.artifact import atomic_file, load_label_map
-from tool.cli import UserError, printable, raise_problems, require_folder, run_script
+from tool.cli import (
+    NOTHING,
+    UserError,
+    add_switch,
+    pace,
+    printable,
+    raise_problems,
+    require_folder,
+    run_script,
+    what_is_at,
+)
 from voc12.classes import CLASSES
 from voc12.dataset import image_problems, image_size, run_checks
 from voc12.labels import labels_from_annotations, save_labels
 from voc12.lists import id_problem, read_ids
+from voc12.state import show_state, split_path
 
 AUG_FOLDER = "SegmentationClassAug"
 AUG_ADVICE = (
     f"for the usual 10,582 training images get {AUG_FOLDER} (VOC's masks with those of the Semantic Boundaries "
     "Dataset), put it beside JPEGImages and run this again"
 )
+EPILOG = """examples:
+  # what is there, what is missing, the next step; exit code 0 if training has all it needs, or 1
+  python -m voc12.prepare --voc12_root VOC2012 --check
+  # labels and lists, after a look at every file
+  python -m voc12.prepare --voc12_root VOC2012 --saliency_root VOC2012/saliency
+"""
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m voc12.prepare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m voc12.prepare",
+        description="Labels and lists from VOC's development kit, and a check of all the data that the stages read.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=EPILOG,
     )
-    parser.add_argument(
+    data = parser.add_argument_group("data")
+    data.add_argument(
         "--voc12_root", required=True, help="the kit's VOC2012, with JPEGImages, Annotations and ImageSets in it"
     )
-    parser.add_argument(
-        "--saliency_root", help="folder of saliency maps, <id>.png, to check (default: none, they are not checked)"
+    data.add_argument(
+        "--saliency_root", help="folder of saliency maps, <id>.png, to look at (none; --check: <voc12_root>/saliency)"
     )
-    parser.add_argument("--out", default="voc12", help="folder to write to (default: %(default)s)")
+
+    output = parser.add_argument_group("output")
+    output.add_argument("--out", default="voc12", help="folder to write labels and lists to (%(default)s)")
+    add_switch(output, "--check", default=False, help="only show what is there of VOC 2012, in seconds (False)")
     return parser.parse_args()
 
 
@@ -63,10 +90,6 @@ def check_layout(root: Path) -> None:
     for path in (*(root / name for name in folders), root / AUG_FOLDER):
         if path.exists():
             require_folder(path, "--voc12_root", "of VOC's development kit")
-
-
-def split_path(root: Path, name: str) -> Path:
-    return root / "ImageSets" / "Segmentation" / f"{name}.txt"
 
 
 def augmented_ids(root: Path) -> list[str]:
@@ -171,7 +194,11 @@ def write(out: Path, labels: dict[str, np.ndarray], lists: dict[str, list[str]])
 
 def main() -> None:
     args = parse_arguments()
-    root = require_folder(args.voc12_root, "--voc12_root", "VOC2012 of VOC's development kit")
+    root = Path(args.voc12_root)
+    if not args.check or what_is_at(root) != NOTHING:
+        require_folder(root, "--voc12_root", "VOC2012 of VOC's development kit")
+    if args.check:
+        sys.exit(0 if show_state(root, Path(args.saliency_root or root / "saliency"), Path(args.out)) else 1)
     saliency_root = args.saliency_root
     if saliency_root is not None:
         saliency_root = require_folder(saliency_root, "--saliency_root", "maps, <id>.png")
@@ -184,12 +211,14 @@ def main() -> None:
     for note in notes:
         print(f"note: {note}")
 
+    started, num_images = time.perf_counter(), len(unique(*lists.values()))
     problems = find_problems(root, lists, saliency_root)
     # The images of the test set come without annotations.
     annotated = [i for i in lists.get("test", ()) if (root / "Annotations" / f"{i}.xml").exists()]
     labelled = unique(lists["train"], lists["val"], lists["train_aug"], annotated)
     labels, faulty_annotations = labels_from_annotations(root / "Annotations", labelled)
     problems += faulty_annotations
+    print(f"checked {num_images} images {pace(started, num_images)}")
     for problem in problems:
         print(f"problem: {printable(problem)}")
     if problems:

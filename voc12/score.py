@@ -119,7 +119,7 @@ def count_list(
     results = map(task, chunks) if num_workers == 1 else in_parallel(task, chunks, num_workers)
     total = np.zeros((3, len(thresholds), NUM_LABELS), np.int64)
     problems = []
-    with tqdm(total=len(pairs), unit="image", disable=None) as progress:
+    with tqdm(total=len(pairs), unit="image", disable=None, leave=False) as progress:
         for chunk, (counts, found) in zip(chunks, results, strict=True):
             total += counts
             problems += found

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from tqdm import tqdm
 
 from method.hsc.build import Training
@@ -15,21 +16,32 @@ from tool.distributed import average_gradients, sum_over_processes, world_size
 from tool.log import RunLog
 from tool.loop import run_steps
 from tool.metric import mean_average_precision
+from tool.plot import blend, heat_colours
 from voc12.dataset import load_rgb
-from voc12.transforms import normalise
+from voc12.transforms import denormalise, normalise
 
 
-def training_step(training: Training, *, image: Tensor, saliency: Tensor | None, label: Tensor) -> dict[str, Tensor]:
+def training_step(
+    training: Training,
+    *,
+    image: Tensor,
+    saliency: Tensor | None,
+    label: Tensor,
+    show_cam: Callable[[Tensor], None] | None = None,
+) -> dict[str, Tensor]:
     """One optimiser step; the losses of all processes' images, detached, with their sum as `total`.
 
     Args:
         image: (N, 3, H, W), normalised. saliency: (N, 1, H, W) in 0..1, or None for the plain classifier.
         label: (N, 20), zeros and ones.
+        show_cam: called with the CAMs of `image` that the step is computed from, (N, 20 or 21, h, w).
     """
     net, forward, criterion, optimizer, schedule, scaler, max_gradient, amp = training
     views = two_scales(image, saliency, criterion.config.second_view)
     with autocast(image.device, amp):
         outputs = [forward(view.image) for view in views]
+    if show_cam is not None:
+        show_cam(outputs[0].cam.detach())
     losses = criterion(outputs, views, label)
     total = torch.stack(list(losses.values())).sum()
     optimizer.zero_grad(set_to_none=True)
@@ -54,17 +66,28 @@ def train(
     device: torch.device,
     steps: range,
     seed: int,
-    log: RunLog,
+    log: RunLog | None,
     log_every: int,
+    picture_every: int,
     save: Callable[[int], None],
     save_due: Callable[[int], bool],
 ) -> dict[str, float]:
-    """Train over `steps`, batches of `loader`; arguments, losses returned and errors as those of `run_steps`."""
+    """Train over `steps`, batches of `loader`; the other arguments, the losses returned and errors are `run_steps`'.
 
-    def take_step(batch: dict, _: int) -> dict[str, Tensor]:
+    Every `picture_every`-th step logs a picture of its first image, and waits for the device to do so.
+    """
+
+    def take_step(batch: dict, step: int) -> dict[str, Tensor]:
         image, label = (batch[name].to(device, non_blocking=True) for name in ("image", "label"))
         saliency = batch["saliency"].to(device, non_blocking=True) if "saliency" in batch else None
-        return training_step(training, image=image, saliency=saliency, label=label)
+
+        def log_picture(cam: Tensor) -> None:
+            title = "image, CAM" if saliency is None else "image, CAM, saliency"
+            log.picture(step + 1, title, picture(image[0], cam[0], label[0], None if saliency is None else saliency[0]))
+
+        is_due = log is not None and (step + 1) % picture_every == 0
+        show_cam = log_picture if is_due else None
+        return training_step(training, image=image, saliency=saliency, label=label, show_cam=show_cam)
 
     training.net.train()
     return run_steps(
@@ -80,6 +103,25 @@ def train(
     )
 
 
+def picture(image: Tensor, cam: Tensor, label: Tensor, saliency: Tensor | None) -> Tensor:
+    """An image, the CAM of its first class as heat over it, and its saliency, side by side: uint8 (3, H, 3 W or 2 W).
+
+    Args:
+        image: (3, H, W), normalised. saliency: (1, H, W) in 0..1, or None.
+        cam: the net's, (C, h, w); of 21 channels, the last of them background, shares of the softmax count, as in
+            inference. The class's largest score gets the last colour.
+        label: (20,), zeros and ones, the classes in VOC order.
+    """
+    scores = (cam.softmax(0) if len(cam) > len(label) else cam)[int(label.argmax())]
+    scores = F.interpolate(scores[None, None], image.shape[1:], mode="bilinear", align_corners=False)[0, 0]
+    scores = (scores / (scores.max() + 1e-5)).nan_to_num()  # a loss that is no number is reported after this step
+    pixels = denormalise(image).permute(1, 2, 0).cpu().numpy()
+    parts = [pixels, blend(pixels, heat_colours(scores.cpu().numpy()), opacity=0.6)]
+    if saliency is not None:
+        parts.append((saliency * 255).to(torch.uint8).expand(3, -1, -1).permute(1, 2, 0).cpu().numpy())
+    return torch.from_numpy(np.hstack(parts)).permute(2, 0, 1)
+
+
 @torch.inference_mode()
 def classifier_precision(
     net: nn.Module, ids: Sequence[str], *, image_root: Path, labels: dict[str, np.ndarray], device: torch.device
@@ -87,7 +129,7 @@ def classifier_precision(
     """Mean average precision, 0..1, of the net's image scores on whole images `<image_root>/<id>.jpg`."""
     net.eval()
     scores = []
-    for image_id in tqdm(ids, desc="score image labels", unit="image", disable=None):
+    for image_id in tqdm(ids, desc="score image labels", unit="image", disable=None, leave=False):
         image = normalise(load_rgb(image_root / f"{image_id}.jpg"))[None].to(device)
         scores.append(net(image).logits[0].cpu().numpy())
     truth = np.stack([labels[image_id] for image_id in ids])

@@ -12,6 +12,7 @@ import hashlib
 import json
 import shlex
 import sys
+import time
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 
@@ -38,7 +39,7 @@ from segmentation.settings import (
     test_list,
 )
 from tool.artifact import atomic_file, load_label_map, save_label_map
-from tool.cli import UserError, cores, raise_problems, run_script
+from tool.cli import UserError, cores, pace, raise_problems, run_script
 from tool.crf import resolve_backend
 from tool.crf.process import CRFProcess, crf_devices
 from tool.device import device_names
@@ -50,13 +51,26 @@ from voc12.score import as_text, count_list, file_pairs, summarise
 
 # What decides a label map, beside the checkpoint.
 DECISIVE = ("TEST_MULTISCALE", "TEST_FLIP", "TEST_CRF", "DATA_MEAN", "DATA_STD")
+EPILOG = """examples:
+  # predict and score the validation list
+  python segmentation/experiment/test.py \\
+      --set TEST_CKPT=exps/mine/deeplabv2_resnet101_VOCDataset_itr20000_all.pth EXP_NAME=mine
+  # without the CRF; results of other settings go elsewhere
+  python segmentation/experiment/test.py --set EXP_NAME=mine_without_crf TEST_CRF=False \\
+      TEST_CKPT=exps/mine/deeplabv2_resnet101_VOCDataset_itr20000_all.pth
+  # the test set, for the VOC server: no ground truth
+  python segmentation/experiment/test.py --set EXP_NAME=mine TEST_SPLIT=test \\
+      TEST_CKPT=exps/mine/deeplabv2_resnet101_VOCDataset_itr20000_all.pth
+"""
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description="Stage 3: predict with a trained DeepLab and score, as config.py says."
+        description="Stage 3: predict with a trained DeepLab and score, as config.py says.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=EPILOG,
     )
-    add_config_arguments(parser)
+    add_config_arguments(parser.add_argument_group("settings"))
     return parser.parse_args()
 
 
@@ -151,14 +165,18 @@ def predict_missing(config: Config, ids: list[str], folder: Path) -> None:
     def crf_job(image_id: str, probability: np.ndarray | None) -> tuple | None:
         return None if probability is None else (image_id, probability, image_path(config, image_id), folder)
 
+    started = time.perf_counter()
     problems = run_stages(network, crf, follow_up=crf_job)
     raise_problems("images that gave no label map; the others are done", problems)
+    print(f"predicted {len(missing)} images {pace(started, len(missing))}")
 
 
 def score(config: Config, folder: Path) -> None:
     """Print and keep IoU of every label and mIoU, in per cent, on the split's list."""
     pairs = file_pairs(test_list(config), folder, config.DATA_ROOT / "SegmentationClass", "png")
+    started = time.perf_counter()
     summary = summarise(count_list(pairs, "png", num_workers=cores()))
+    print(f"scored {len(pairs)} images {pace(started, len(pairs))}")
     print(as_text(summary))
     with atomic_file(config.EXP_ROOT / config.EXP_NAME / "results" / f"{config.TEST_SPLIT}_score.json") as file:
         file.write(json.dumps(summary, indent=1).encode())

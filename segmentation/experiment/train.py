@@ -11,6 +11,7 @@ import argparse
 import hashlib
 import os
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -44,7 +45,7 @@ from segmentation.settings import (
     train_list,
 )
 from tool.checkpoint import save_checkpoint
-from tool.cli import UserError, add_switch, cores, run_script
+from tool.cli import UserError, add_switch, cores, pace, run_script
 from tool.device import device_names, place
 from tool.distributed import join_processes, leave_processes, rank, share_norms, started_by_torchrun, world_size
 from tool.log import RunLog
@@ -54,12 +55,28 @@ from voc12.lists import read_ids
 
 # Keys that may change between a run and its resumption: they do not touch the weights, or what they lead to is known.
 FREE_TO_CHANGE = {"EXP_ROOT", "GPUS", "DATA_WORKERS", "TRAIN_TBLOG", "TRAIN_SAVE_EVERY", "DATA_LISTS"}
+EPILOG = """examples:
+  # the released recipe, as config.py has it
+  python segmentation/experiment/train.py
+  # other settings for one run
+  python segmentation/experiment/train.py --set EXP_NAME=mine DATA_PSEUDO_GT=exps/crf/crf_8_7
+  # go on after a stop: the same command with --resume
+  python segmentation/experiment/train.py --set EXP_NAME=mine DATA_PSEUDO_GT=exps/crf/crf_8_7 \\
+      --resume
+  # four GPUs: starts torchrun by itself
+  python segmentation/experiment/train.py --set GPUS=4
+"""
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Stage 3: train DeepLab on pseudo labels, as config.py says.")
-    add_config_arguments(parser)
-    add_switch(parser, "--resume", default=False, help="go on from the run's last.ckpt where there is one (False)")
+    parser = argparse.ArgumentParser(
+        description="Stage 3: train DeepLab on pseudo labels, as config.py says.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=EPILOG,
+    )
+    add_config_arguments(parser.add_argument_group("settings"))
+    run = parser.add_argument_group("run")
+    add_switch(run, "--resume", default=False, help="go on from the run's last.ckpt where there is one (False)")
     return parser.parse_args()
 
 
@@ -160,11 +177,14 @@ class Weights:
     def _of_epochs(self) -> list[Path]:
         return sorted(self.stem.parent.glob(f"{self.stem.name}_epoch*.pth"))
 
+    def of_run(self, num_steps: int) -> Path:
+        return Path(f"{self.stem}_itr{num_steps}_all.pth")
+
     def save(self, net: nn.Module, step: int, *, last: bool) -> Path | None:
         """Write what is due after `step` steps; the file, or None."""
         earlier = self._of_epochs()
         if last:
-            path = Path(f"{self.stem}_itr{step}_all.pth")
+            path = self.of_run(step)
         elif step % self.steps_per_epoch == 0:
             path = Path(f"{self.stem}_epoch{step // self.steps_per_epoch}.pth")
         else:
@@ -228,15 +248,14 @@ def main() -> None:
     def save(step: int) -> None:
         if log is None:
             return
-        last = step == num_steps
-        path = weights.save(net, step, last=last)
+        path = weights.save(net, step, last=step == num_steps)
         if path is not None:
-            log.line(f"weights: {path}", console=last)
+            log.line(f"weights: {path}", console=False)
         # After the weights: a run killed between the two goes on from an earlier step, and writes them again.
         save_checkpoint(folder / "last.ckpt", {**training.state(), "step": step, "settings": settings})
 
-    steps = range(first_step, num_steps)
-    train(
+    started, steps = time.perf_counter(), range(first_step, num_steps)
+    losses = train(
         training,
         make_loader(config, ids, steps, pin_memory=device.type == "cuda"),
         forward=over_processes(net),
@@ -250,6 +269,9 @@ def main() -> None:
         save_due=lambda step: step % config.TRAIN_SAVE_EVERY == 0 or step % steps_per_epoch == 0,
     )
     if log is not None:
+        images = len(steps) * config.TRAIN_BATCHES
+        log.line(f"trained {len(steps)} steps {pace(started, images)}: {weights.of_run(num_steps)}")
+        log.hparams(num_steps, settings_record(config), [f"loss/{name}" for name in losses])
         log.close()
     leave_processes()
 

@@ -22,7 +22,7 @@ LEAVE_LIMIT = 20  # seconds from a signal to the end of what it ends
 # Imports what the scripts do, and then forks for each line it reads, a command: its process in a session of its own.
 # Folders are mounted where it is told to, which nobody else sees if `unshare` started it.
 FORKER = """
-import atexit, importlib, json, os, resource, runpy, subprocess, sys, threading, traceback
+import importlib, json, os, resource, subprocess, sys
 
 def run(job):
     os.setsid()
@@ -32,32 +32,10 @@ def run(job):
     os.chdir(job["folder"])
     if job["file_limit"] is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (job["file_limit"], resource.RLIM_INFINITY))
-    script, *words = job["words"]
-    sys.argv = job["words"]
-    if script == "-m":
-        sys.argv = words
-        del sys.modules[words[0]]
-        runpy.run_module(words[0], run_name="__main__", alter_sys=True)
-    else:
-        runpy.run_path(script, run_name="__main__")
-
-def run_to_the_end(job):
-    code = 0
-    try:
-        run(job)
-    except SystemExit as end:
-        code = end.code or 0
-    except BaseException:
-        traceback.print_exc()
-        code = 1
-    # The interpreter's own end would copy torch page by page, which takes a second.
-    threading._shutdown()
-    atexit._run_exitfuncs()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+    run_command(job["words"], sys.argv[1])
 
 sys.path[0] = sys.argv[1]
+from tests.forked import end_with, run_command
 for module in ("train_voc", "inference", "eval", "segmentation.experiment.train", "segmentation.experiment.test",
                "segmentation.submission", "voc12.prepare", "voc12.mini"):
     importlib.import_module(module)
@@ -70,7 +48,7 @@ for line in sys.stdin:
         continue
     process = os.fork()
     if process == 0:
-        run_to_the_end(job)
+        end_with(lambda: run(job))
     print(process, flush=True)
     print(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), flush=True)
 """

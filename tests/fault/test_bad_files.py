@@ -1,6 +1,7 @@
 """Every reader reads a file rightly or refuses it by name, whatever is in it."""
 
 import random
+import re
 import warnings
 
 import numpy as np
@@ -11,11 +12,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from segmentation.data import InputNormalisation, PseudoLabelSet, SegmentationAugmentation
+from segmentation.submission import pack
 from tests.fault.conftest import COUNTS
-from tests.fault.damaged import KINDS, cuts, label_map, mutated, read_image, same, strange
+from tests.fault.damaged import KINDS, SHAPE, cuts, label_map, mutated, read_image, same, strange
 from tool.artifact import load_cam, load_label_map, save_cam, save_label_map
 from tool.cli import UserError, printable
 from tool.colour import voc_palette
+from voc12 import mini
 from voc12.dataset import TrainingSet, load_rgb
 from voc12.lists import read_ids
 from voc12.transforms import TrainingAugmentation
@@ -272,3 +275,20 @@ def test_an_id_that_is_no_file_name_is_refused_with_its_line(tmp_path, name):
         read_ids(tmp_path / "list.txt")
     assert "line 2" in str(raised.value) or "binary" in str(raised.value)
     assert all(printable(line) == line for line in str(raised.value).split("\n"))
+
+
+def test_a_prediction_that_goes_while_the_others_are_packed_is_named_and_no_archive_left(tmp_path):
+    (tmp_path / "results").mkdir()
+    save_label_map(tmp_path / "results" / "a.png", np.zeros(SHAPE, np.uint8))
+    with pytest.raises(UserError, match=re.escape(f"{tmp_path / 'results' / 'b.png'}: ")):
+        pack(tmp_path / "results", ["a", "b"], tmp_path / "results.tgz", competition=6)
+    assert [path.name for path in tmp_path.iterdir()] == ["results"]
+
+
+@pytest.mark.parametrize("content", ["", "[" * 10**5, '{"settings": 3, "bytes": [1]}', "\x93NUMPY"])
+def test_a_folder_whose_record_of_generation_is_damaged_is_left_alone(tmp_path, content):
+    (tmp_path / "VOC2012").mkdir()
+    (tmp_path / "VOC2012" / "mini.json").write_text(content, encoding="latin1")
+    with pytest.raises(UserError, match="holds something else already"):
+        mini.generate(tmp_path, train=1, train_aug=1, val=1, test=1, size=32)
+    assert [path.name for path in (tmp_path / "VOC2012").iterdir()] == ["mini.json"]

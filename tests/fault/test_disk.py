@@ -1,6 +1,7 @@
 """Whatever cannot be written: it is named, what was there before stays whole, and the command goes on afterwards."""
 
 import os
+import resource
 import shutil
 import signal
 import time
@@ -10,6 +11,8 @@ import pytest
 
 from tests.fault.conftest import COUNTS, assert_as_undisturbed, assert_whole, files_in
 from tests.scripts.conftest import contents
+from tool.cli import UserError
+from tool.reading import Reading
 
 ALL = [
     *("training", "inference", "evaluation", "segmentation", "prediction"),
@@ -42,7 +45,7 @@ def assert_named(done, folder):
     assert "Traceback" not in done.stderr, done.stderr
     assert done.stderr.count("error: ") == 1, done.stderr
     first = done.stderr.partition("error: ")[2]
-    outputs = ("exps", "scores.json", "evallog.txt", "results.tgz", "lists", "mini", str(folder))
+    outputs = ("exps", "shared memory", "scores.json", "evallog.txt", "results.tgz", "lists", "mini", str(folder))
     assert any(name in first for name in outputs), done.stderr
 
 
@@ -122,6 +125,16 @@ def test_a_full_disk_is_named_and_the_command_goes_on_when_there_is_space(
             assert_goes_on(activity, commands, work)
         finally:
             commands.mount("umount", "-l", work)
+
+
+def test_shared_memory_that_cannot_be_had_is_named():
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))  # a full /dev/shm, for this process alone
+    try:
+        with pytest.raises(UserError, match=r"shared memory .*cannot be had"):
+            Reading(["a"])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @contextmanager

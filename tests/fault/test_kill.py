@@ -8,6 +8,7 @@ import pytest
 
 from tests.fault.commands import after
 from tests.fault.conftest import COUNTS, assert_as_undisturbed, assert_whole
+from tests.fault.test_workers import with_helpers
 from tests.processes import needs_proc
 from tests.scripts.conftest import load
 
@@ -46,10 +47,10 @@ def test_a_command_that_is_ended_again_and_again_leaves_the_files_of_one_that_wa
     folder.mkdir()
     while numbers:
         number = numbers[-1]
-        # Ctrl-C reaches all processes, SIGTERM the command alone, SIGKILL either, as when memory or power is short.
-        whole_group = {SIGINT: True, SIGTERM: False, SIGKILL: chance.random() < 0.5}[number]
+        # Ctrl-C reaches all processes; SIGTERM and SIGKILL the command alone or all, as a job's manager sends them.
+        whole_group = number == SIGINT or chance.random() < 0.5
         ending = after(chance.uniform(0, activity.seconds), number, whole_group=whole_group)
-        done = commands.run([*activity.words, *activity.again], folder=folder, disturb=ending)
+        done = commands.run([*with_helpers(activity), *activity.again], folder=folder, disturb=ending)
         if done.returncode == 0:  # before the signal; a new one from the beginning
             assert_as_undisturbed(activity, folder)
             shutil.rmtree(folder)

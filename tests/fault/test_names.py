@@ -1,6 +1,9 @@
 """Names in files and of files lead nowhere outside, run nothing, and rule neither terminal nor log."""
 
+import os
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -12,9 +15,13 @@ from network.weights import LoadReport
 from segmentation.net.weights import BackboneReport, load_trained
 from tests.fault.commands import words_of
 from tests.fault.conftest import COUNTS, settings
-from tests.scripts.conftest import TINY, contents
+from tests.scripts.conftest import ROOT, TINY, contents
 from tool.artifact import save_label_map
 from tool.cli import UserError, printable
+from tool.log import RunLog
+from tool.plot import save_curve
+from tool.report.figures import loss_charts, setting_rows
+from tool.report.run_folder import read_run
 from tool.run import Claim, claim_folders
 from voc12.dataset import image_size
 from voc12.labels import save_labels
@@ -87,6 +94,45 @@ def test_a_hostile_record_of_settings_is_shown_on_one_line(tmp_path):
     assert len(str(raised.value).split("\n")) == 3 and len(str(raised.value)) < 2000
 
 
+# Lines that a log of a run may have, and what is in the report's curves of each.
+LINES = {
+    "a step of 5000 digits": f"step {'9' * 5000}/10 cls 0.1234",
+    "a loss beyond all numbers": f"step 9/10 cls {'9' * 400}.0000",
+    "the largest float32": f"step 9/10 cls {'3' * 39}.0000 sal -{'3' * 39}.0000",
+    "HTML as a loss's name": "step 9/10 </script><script>alert(1)</script> 1.0000",
+}
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_a_hostile_log_of_a_run_is_charted_as_far_as_it_has_numbers(tmp_path, line):
+    (tmp_path / "log").write_text(
+        f"2026-01-01 00:00:00 step 1/10 cls 1.0000\n2026-01-01 00:00:00 {LINES[line]}\n", encoding="utf-8"
+    )
+    COUNTS["payloads tried"] += 1
+    for chart in loss_charts([read_run(tmp_path, "--run")]):
+        assert "inf" not in str(chart) and "nan" not in str(chart)
+
+
+def test_settings_nested_a_thousand_times_are_shown_at_a_lines_length(tmp_path):
+    (tmp_path / "log").write_text("2026-01-01 00:00:00 step 1/10 cls 1.0000\n")
+    for text in ("[" * 900 + "]" * 900, '{"a":' * 900 + "1" + "}" * 900, '"' + "x" * 10**6 + '"'):
+        (tmp_path / "args.json").write_text(f'{{"thr": {text}}}')
+        COUNTS["payloads tried"] += 1
+        assert len(str(setting_rows([read_run(tmp_path, "--run")]))) < 2000
+
+
+NOT_UTF8 = os.fsdecode(b"a\xff")
+
+
+def test_a_name_that_is_not_utf8_is_logged_and_drawn_escaped(tmp_path):
+    log = RunLog(tmp_path)
+    log.line(f"weights: {NOT_UTF8}")
+    log.close()
+    assert (tmp_path / "log").read_text(encoding="utf-8").endswith("weights: a\\udcff\n")
+    save_curve(tmp_path / "curve.svg", {NOT_UTF8: [1.0, 2.0]}, thresholds=[0.0, 0.5])
+    COUNTS["payloads tried"] += 2
+
+
 HTML = "<img src=x onerror=alert(1)>"
 
 
@@ -125,3 +171,26 @@ def test_a_strange_file_among_the_predictions_is_named_on_one_line(commands, dat
     assert done.returncode == 2
     assert_no_control(done.stderr)
     assert len(done.stderr.strip().split("\n")) == 2 and not (tmp_path / "results.tgz").exists()
+
+
+READ_AND_WRITE = """
+import locale, sys
+from pathlib import Path
+import jinja2
+from tool.report.page import write_page
+from tool.report.plan import read_list
+assert locale.getpreferredencoding() != "UTF-8"
+assert read_list(sys.argv[1]) == {"\\u56f3"}
+try:
+    write_page(Path(sys.argv[2]), {}, [])
+except jinja2.UndefinedError:  # it came to the page's content
+    print("read")
+"""
+
+
+def test_a_report_and_its_list_are_read_as_utf8_whatever_the_terminal_has(tmp_path):
+    (tmp_path / "list.txt").write_text("図\n", encoding="utf-8")
+    env = {**os.environ, "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    words = [sys.executable, "-c", READ_AND_WRITE, str(tmp_path / "list.txt"), str(tmp_path / "report.html")]
+    done = subprocess.run(words, cwd=ROOT, env=env, capture_output=True, text=True)
+    assert done.stdout == "read\n", done.stderr

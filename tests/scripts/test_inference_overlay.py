@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.scripts.conftest import assert_succeeded, run
+from tests.scripts.conftest import assert_succeeded, run, truncate
 from tests.scripts.test_inference import QUICK, SCRIPT, written
 from tool.artifact import load_cam, load_label_map
 from tool.plot import overlay
@@ -17,7 +17,7 @@ def flags(data, undisturbed, tmp_path_factory):
     return {**QUICK, **data.for_inference(), "--weights": undisturbed / "hsc.pth", "--work_dir": folder}
 
 
-def test_pictures_show_cams_and_seeds_and_a_lost_one_is_drawn_again(flags, data):
+def test_pictures_show_cams_and_seeds_and_lost_and_damaged_ones_are_drawn_again(flags, data):
     folder = flags["--work_dir"]
     assert_succeeded(run(SCRIPT, flags))
     before = written(folder)
@@ -38,5 +38,6 @@ def test_pictures_show_cams_and_seeds_and_a_lost_one_is_drawn_again(flags, data)
     np.testing.assert_array_equal(cv2.imread(str(path))[..., ::-1], expected)
 
     path.unlink()
+    truncate(folder / "overlay" / f"{data.ids[1]}.png", missing=30)
     assert_succeeded(run(SCRIPT, {**flags, "--overlay": True}))
     assert {name: digest for name, digest in written(folder).items() if name not in before} == pictures

@@ -14,6 +14,8 @@ import pytest
 import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.metadata import EXPERIMENT_TAG, SESSION_START_INFO_TAG
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torchvision.models import mobilenet_v2
 
 from segmentation.net.deeplab import build_net
@@ -93,6 +95,15 @@ def test_a_run_writes_its_files_and_no_others(trained):
     assert [line for line in log.splitlines() if "_epoch1.pth" in line]
     curve = EventAccumulator(str(trained)).Reload().Scalars("loss/total")
     assert [event.step for event in curve][-1] == STEPS
+    assert re.search(rf"trained {STEPS} steps in .* images/s\): \S+/{FINAL}\n", log)
+
+
+def test_the_settings_and_the_loss_are_in_tensorboards_hparams_tab(trained):
+    contents = EventAccumulator(str(trained)).Reload().PluginTagToContent("hparams")
+    parts = {tag: HParamsPluginData.FromString(content) for tag, content in contents.items()}
+    settings = parts[SESSION_START_INFO_TAG].session_start_info.hparams
+    assert settings["TRAIN_LR"].number_value == 0.01 and settings["MODEL_BACKBONE"].string_value == "resnet18"
+    assert [info.name.tag for info in parts[EXPERIMENT_TAG].experiment.metric_infos] == ["loss/total"]
 
 
 def test_the_weights_are_those_of_the_net_under_the_released_names(trained):
@@ -198,6 +209,8 @@ def test_val_is_predicted_as_palette_label_maps_and_scored(voc, tested):
     assert score["mIoU"] == pytest.approx(100 * iou(counts).mean())
     assert f"mIoU         {score['mIoU']:6.2f}" in done.stdout
     assert f"background   {100 * iou(counts)[0]:6.2f}" in done.stdout
+    for phase in ("predicted", "scored"):
+        assert re.search(rf"^{phase} {len(ids)} images in .* images/s\)$", done.stdout, re.MULTILINE)
 
 
 def test_running_again_makes_what_is_missing_damaged_or_of_another_size_and_nothing_else(

@@ -41,6 +41,7 @@ VARIANTS = {
     "cls": {"--method": "cls", "--saliency_root": None},
     **{f"without {name}": {"--without": name} for name in ABLATIONS},
     "without everything": {"--without": ABLATIONS},
+    "sane": {"--sane": "all"},
     "mobilenet_v2": {"--backbone": "mobilenet_v2", "--width": None},
     "released names": {"--network": "network.resnet38_eps_seam_hsc", "--session_name": "released"},
 }
@@ -129,8 +130,8 @@ def test_every_method_and_ablation_trains_on_its_own_terms(variants, name):
     assert load(work_dir / session / "last.ckpt")["step"] == 2
 
 
-def test_every_ablation_gives_other_weights(variants):
-    names = [name for name in VARIANTS if name.startswith("without")]
+def test_every_ablation_and_the_sane_recipe_give_other_weights(variants):
+    names = [name for name in VARIANTS if name.startswith(("without", "sane"))]
     folders = [variants[name][1] / session_of(name) for name in [*names, "released names"]]
     weights = [load(folder / f"{folder.name}.pth")["bn7.weight"] for folder in folders]
     for index, one in enumerate(weights):

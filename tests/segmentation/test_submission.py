@@ -1,7 +1,7 @@
 """The archive is what VOC's evaluation reads, the same files give the same bytes, and nothing faulty is packed."""
 
-import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,38 +12,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.forked import run_forked
 from tests.scripts.conftest import ROOT, TIME_LIMIT, assert_refused, assert_succeeded, contents, environment, truncate
 from tool.artifact import save_label_map
 from tool.colour import voc_palette
 
 MODULE = "segmentation.submission"
 TEST_IMAGES = 1456
-
-# Imports once what takes long, and then forks for each command.
-FORKER = """
-import json, os, runpy, sys, traceback
-import voc12.dataset
-codes = []
-for words, output in json.load(sys.stdin):
-    process = os.fork()
-    if process == 0:
-        for name, descriptor in (("stdout", 1), ("stderr", 2)):
-            os.dup2(os.open(f"{output}.{name}", os.O_WRONLY | os.O_CREAT), descriptor)
-        sys.argv = [sys.argv[1], *words]
-        code = 0
-        try:
-            runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
-        except SystemExit as end:
-            code = end.code or 0
-        except BaseException:
-            traceback.print_exc()
-            code = 1
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
-        os._exit(code)  # not sys.exit: it takes torch down, which takes a second
-    codes.append(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]))
-json.dump(codes, sys.stdout)
-"""
 
 
 class Folder:
@@ -78,25 +53,6 @@ class Folder:
         }
         flags = [word for flag, path in paths.items() for word in (f"--{flag}", str(self.root / path))]
         return flags if comp is None else [*flags, "--comp", str(comp)]
-
-
-def run_forked(jobs: dict[str, list[str]], output: Path) -> dict[str, subprocess.CompletedProcess]:
-    """Run the command with the words of each job, as a shell would but for the imports, which are done once."""
-    output.mkdir()
-    paths = [str(output / str(number)) for number in range(len(jobs))]
-    forker = subprocess.run(
-        [sys.executable, "-c", FORKER, MODULE],
-        input=json.dumps(list(zip(jobs.values(), paths, strict=True))),
-        cwd=ROOT,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-        timeout=TIME_LIMIT,
-    )
-    texts = [[Path(f"{path}.{name}").read_text() for name in ("stdout", "stderr")] for path in paths]
-    results = zip(jobs.items(), json.loads(forker.stdout), texts, strict=True)
-    return {name: subprocess.CompletedProcess(words, code, *text) for (name, words), code, text in results}
 
 
 # -- what is packed ----------------------------------------------------------------------------------------------------
@@ -193,7 +149,8 @@ def test_the_same_predictions_give_the_same_bytes_whatever_their_order_times_and
 
 def test_the_file_the_number_of_predictions_and_the_size_are_printed(sound, submission):
     archive, done = submission
-    assert done.stdout == f"wrote {archive}: {len(sound.ids)} PNGs for comp6, {archive.stat().st_size:,} bytes\n"
+    said = f"wrote {archive}: {len(sound.ids)} PNGs for comp6, {archive.stat().st_size:,} bytes"
+    assert re.fullmatch(re.escape(said) + r" in [\d.]+ s \([\d.]+ images/s\)\n", done.stdout)
 
 
 def test_a_list_that_is_not_the_whole_test_set_is_said_to_make_a_trial(sound, submission, outcomes):
@@ -334,7 +291,9 @@ def outcomes(sound, again, whole, faulty, unfollowed, tmp_path_factory) -> dict[
         **{name: unfollowed.words(**flags) for name, (flags, _) in FLAGS.items()},
     }
     before = contents(faulty.root), contents(unfollowed.root)
-    results = run_forked(jobs, tmp_path_factory.mktemp("outcomes") / "output")
+    commands = [(["-m", MODULE, *words], ROOT) for words in jobs.values()]
+    done = run_forked(commands, tmp_path_factory.mktemp("outcomes"), modules=["voc12.dataset"], env=environment())
+    results = dict(zip(jobs, done, strict=True))
     assert (contents(faulty.root), contents(unfollowed.root)) == before
     return results
 

@@ -78,6 +78,13 @@ def test_a_link_is_followed_and_stays(tmp_path):
     assert link.is_symlink() and (tmp_path / "far" / "file").read_bytes() == b"x"
 
 
+def test_a_link_to_itself_leads_nowhere_and_becomes_the_file(tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    with atomic_file(tmp_path / "loop") as file:
+        file.write(b"x")
+    assert not (tmp_path / "loop").is_symlink() and (tmp_path / "loop").read_bytes() == b"x"
+
+
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
 def test_what_is_no_file_is_refused_and_stays(tmp_path, make):
     make(tmp_path / "other")

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from tool.cli import (
     MAX_PROBLEMS_SHOWN,
     UserError,
     add_switch,
+    pace,
     positive,
     printable,
     raise_problems,
@@ -46,6 +48,20 @@ def test_every_problem_is_in_the_message():
     with pytest.raises(UserError) as raised:
         raise_problems("the data is faulty", ["a: missing", "b\n: empty"])
     assert str(raised.value).split("\n") == ["the data is faulty (2):", "  a: missing", r"  b\n: empty"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "images", "shown"),
+    [
+        (9.5, 2, "in 9.5 s (0.21 images/s)"),
+        (12.2, 6, "in 12 s (0.49 images/s)"),
+        (200.2, 20_000, "in 3 min 20 s (100 images/s)"),
+        (2 * 3600 + 5 * 60 + 10, 0, "in 2 h 5 min"),
+        (3590, 0, "in 1 h 0 min"),
+    ],
+)
+def test_a_phase_says_its_time_and_the_images_a_second(seconds, images, shown):
+    assert pace(time.perf_counter() - seconds, images) == shown
 
 
 def test_no_problems_raise_nothing():
@@ -114,6 +130,19 @@ def start(main, **options):
     return subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, text=True, **{**usual, **options})
 
 
+@pytest.fixture
+def start_file(tmp_path):
+    """Starts a program of these lines, from a file as a user's are."""
+
+    def start(lines):
+        (tmp_path / "program.py").write_text(lines)
+        words = [sys.executable, str(tmp_path / "program.py")]
+        env = {**os.environ, "PYTHONPATH": str(ROOT)}
+        return subprocess.Popen(words, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    return start
+
+
 @pytest.mark.parametrize(("lines", "code"), [(1, 0), (10**6, 141)], ids=["at the end", "amid the work"])
 def test_a_reader_of_the_output_that_leaves_is_an_error_only_amid_the_work(lines, code):
     reader, writer = os.pipe()
@@ -134,6 +163,17 @@ def test_an_output_that_cannot_be_written_is_one_message_and_exit_code_2():
 def test_a_script_runs_without_any_output():
     process = start("print('a line')", preexec_fn=lambda: os.close(1))
     assert (process.communicate()[1], process.returncode) == ("", 0)
+
+
+@pytest.mark.parametrize("closed", [(0,), (2,), (1, 2), (0, 1, 2)])
+def test_a_script_whose_streams_are_closed_runs_and_says_nothing_into_its_files(closed, tmp_path):
+    lines = f"with open({str(tmp_path / 'file')!r}, 'wb') as file: os.write(2, b'said'), file.write(b'content')"
+    process = start(
+        f"{lines}\nprint('a line', file=sys.stderr)", preexec_fn=lambda: [os.close(number) for number in closed]
+    )
+    process.communicate()
+    assert process.returncode == 0
+    assert (tmp_path / "file").read_bytes() == b"content"
 
 
 def test_a_terminal_that_lacks_characters_gets_them_escaped():
@@ -162,6 +202,28 @@ def test_a_script_that_is_terminated_unwinds_as_from_ctrl_c_with_exit_code_143()
     process.terminate()
     assert process.communicate() == ("unwound\n", "")
     assert process.returncode == 143
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_amid_the_interpreters_own_end_ends_it_and_says_nothing(number, start_file):
+    code = "import tool, atexit, time\nfrom tool.cli import run_script\n"
+    code += "atexit.register(lambda: (print('ready', flush=True), time.sleep(60)))\nrun_script(lambda: None)"
+    process = start_file(code)
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(number)
+    assert (process.communicate()[1], process.returncode) == ("", -number)
+
+
+@pytest.mark.parametrize(("script", "quiet"), [(True, True), (False, False)])
+def test_ctrl_c_amid_the_imports_of_a_script_ends_it_quietly_and_is_left_to_any_other_program(
+    script, quiet, start_file
+):
+    code = "import tool, time\nprint('ready', flush=True)\ntime.sleep(60)\n" + "# run_script\n" * script
+    process = start_file(code)
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGINT)
+    assert ("KeyboardInterrupt" not in process.communicate()[1]) == quiet
+    assert process.returncode == -signal.SIGINT
 
 
 def test_a_second_sigterm_ends_a_script_that_does_not_come_to_its_end():

@@ -1,4 +1,4 @@
-"""Log and curves of a run survive a resumption whole; losses that are no numbers are named with their images."""
+"""Log, curves and settings of a run come through a resumption; losses that are no numbers are named with images."""
 
 import re
 import resource
@@ -7,6 +7,9 @@ import threading
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.api_pb2 import STATUS_SUCCESS
+from tensorboard.plugins.hparams.metadata import EXPERIMENT_TAG, SESSION_END_INFO_TAG, SESSION_START_INFO_TAG
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from tool.cli import UserError
 from tool.log import LossHistory, RunLog
@@ -54,6 +57,15 @@ def test_a_resumed_run_has_each_step_once_in_its_curve(tmp_path):
     # Killed after step 5, its checkpoint says 3: steps 4 and 5 are done again.
     log_steps(tmp_path, first_step=3, steps=(4, 5, 6), offset=0.25)
     assert curve(tmp_path, "loss/total") == [(1, 1.0), (2, 2.0), (3, 3.0), (4, 4.25), (5, 5.25), (6, 6.25)]
+
+
+def test_a_resumed_run_has_the_picture_of_each_step_once(tmp_path):
+    for first_step, steps in ((0, (2, 4, 6)), (3, (4, 6, 8))):
+        log = RunLog(tmp_path, first_step=first_step)
+        for step in steps:
+            log.picture(step, "image", torch.zeros(3, 2, 2, dtype=torch.uint8))
+        log.close()
+    assert [event.step for event in EventAccumulator(str(tmp_path)).Reload().Images("image")] == [2, 4, 6, 8]
 
 
 @pytest.mark.parametrize("name", ["log", "events"])
@@ -111,3 +123,59 @@ def test_a_loss_that_is_no_number_is_named_with_the_images_of_its_step(value):
     history.add({"cls": torch.tensor(float("nan")), "sal": torch.tensor(float("nan"))}, ["e", "f"])
     with pytest.raises(UserError, match=r"the loss sal is -?(nan|inf) on the images c\\n, d: training stops"):
         history.drain()
+
+
+# -- settings ----------------------------------------------------------------------------------------------------------
+
+HOSTILE = "<script>alert(1)</script>\x1b[2J\n\u202e\udcff"
+
+
+def entered(folder):
+    """The settings and the names of the figures of the run in `folder`, as TensorBoard's HParams tab reads them."""
+    contents = EventAccumulator(str(folder)).Reload().PluginTagToContent("hparams")
+    parts = {tag: HParamsPluginData.FromString(content) for tag, content in contents.items()}
+    start = parts[SESSION_START_INFO_TAG].session_start_info.hparams
+    values = {name: getattr(value, value.WhichOneof("kind")) for name, value in start.items()}
+    assert parts[SESSION_END_INFO_TAG].session_end_info.status == STATUS_SUCCESS
+    experiment = parts[EXPERIMENT_TAG].experiment
+    assert sorted(info.name for info in experiment.hparam_infos) == sorted(values)
+    return values, [info.name.tag for info in experiment.metric_infos]
+
+
+def test_settings_are_in_the_hparams_tab_with_the_last_values_of_the_figures(tmp_path):
+    log_steps(tmp_path, first_step=0, steps=(1, 2))
+    log = RunLog(tmp_path, first_step=2)
+    log.scalars(3, {"loss/total": 0.5})
+    log.hparams(3, {"lr": 0.01, "steps": 3, "resume": True, "sides": [448, 768], "clip": None}, ["loss/total"])
+    log.close()
+    assert entered(tmp_path) == (
+        {"lr": 0.01, "steps": 3, "resume": "True", "sides": "[448, 768]", "clip": "None"},
+        ["loss/total"],
+    )
+    # The tab shows the last point of the curve of that name.
+    assert curve(tmp_path, "loss/total") == [(1, 1.0), (2, 2.0), (3, 0.5)]
+
+
+def test_hostile_settings_stay_text_on_one_line(tmp_path):
+    log = RunLog(tmp_path)
+    log.hparams(1, {"work_dir": HOSTILE, "names": [HOSTILE]}, [])
+    log.close()
+    settings, _ = entered(tmp_path)
+    assert settings["work_dir"] == r"<script>alert(1)</script>\x1b[2J\n\u202e\udcff"
+    assert all(value.isprintable() and "<script>" in value for value in settings.values())
+    assert [path.name.split(".")[0] for path in sorted(tmp_path.iterdir())] == ["events", "log"]
+
+
+def test_a_run_that_is_resumed_after_its_end_is_entered_once(tmp_path):
+    for _ in range(2):
+        log = RunLog(tmp_path, first_step=3)
+        log.hparams(3, {"lr": 0.01}, [])
+        log.close()
+    assert entered(tmp_path) == ({"lr": 0.01}, [])
+
+
+def test_without_curves_no_settings_are_entered(tmp_path):
+    log = RunLog(tmp_path, curves=False)
+    log.hparams(1, {"lr": 0.01}, [])
+    log.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["log"]

@@ -1,11 +1,13 @@
 """The training loop seeds each step, logs and saves where it is due, and stops at a loss that is no number."""
 
 import io
+import json
 import os
 import re
 import signal
 import subprocess
 import sys
+from multiprocessing import active_children
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +18,13 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch.utils.data import DataLoader, Dataset
 
 from tests.conftest import ROOT
+from tests.tool.test_distributed import end_what_hangs, needs_alarm, run_processes
 from tool.cli import UserError, run_script
+from tool.distributed import join_processes, leave_processes, rank
 from tool.log import RunLog
 from tool.loop import run_steps
 from tool.randomness import mixed_seed, seed_step
-from tool.reading import Reading
+from tool.reading import Reading, heed_parent_alone
 
 NEVER = 100  # more than the steps of any run here
 
@@ -205,6 +209,51 @@ def test_a_signal_ends_the_run_once_its_step_is_saved_and_a_second_at_once(numbe
     assert run.saved == ([] if len(steps) == 2 else [steps[0] + 1])
 
 
+def told_apart(folder: Path) -> None:
+    """One of two processes, whose steps know nothing of each other, is told to stop; as `<rank>.json`, what both do."""
+
+    def end(number, _):
+        raise SystemExit(number)
+
+    end_what_hangs()
+    join_processes(torch.device("cpu"))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end)
+    found = []
+    for number, told, repeated in [(signal.SIGTERM, 1, False), (signal.SIGINT, 0, True)]:
+        run = Run([1.0] * 9)
+
+        def step_and_be_told(batch, step, number=number, told=told, repeated=repeated, run=run):
+            losses = run.take_step(batch, step)
+            for _ in range(1 + repeated if (rank(), step) == (told, 3) else 0):
+                signal.raise_signal(number)
+            return losses
+
+        def save(step, told=told, run=run):
+            if rank() != told:  # what torchrun sends when the other has ended first is this one's first
+                signal.raise_signal(signal.SIGTERM)
+            run.saved.append(step)
+
+        with pytest.raises(SystemExit) as ended:
+            run_steps(
+                step_and_be_told, ({"number": number, "id": ["a"]} for number in range(9)),
+                optimizer=run.optimizer, steps=range(9), seed=5, log=None, log_every=NEVER, save=save,
+                save_due=lambda step: False,
+            )  # fmt: skip
+        found.append([run.taken, run.saved, ended.value.code])
+    (folder / f"{rank()}.json").write_text(json.dumps(found))
+    leave_processes()
+
+
+@needs_alarm
+def test_processes_stop_after_the_same_step_whichever_is_told_and_once_or_as_torchrun_passes_it_on(tmp_path):
+    run_processes("tests.tool.test_loop", tmp_path)
+    after_the_next = [[0, 1, 2, 3, 4], [5]]
+    first, second = (json.loads((tmp_path / f"{number}.json").read_text()) for number in (0, 1))
+    assert [run[:2] for run in (*first, *second)] == [after_the_next] * 4
+    assert first[1][2] == signal.SIGINT and second[0][2] == signal.SIGTERM
+
+
 def test_what_ends_the_process_at_once_or_is_ignored_stays_so():
     seen = []
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -216,9 +265,9 @@ def test_what_ends_the_process_at_once_or_is_ignored_stays_so():
 
 
 class Numbers(Dataset):
-    """Ten samples; the process that loads number 7 dies."""
+    """Ten samples; the process that loads number 7 dies, killed or of itself, or does not where `killed` is None."""
 
-    def __init__(self, killed: bool):
+    def __init__(self, killed: bool | None):
         self.killed = killed
         self.reading = Reading([f"image {number}" for number in range(10)])
 
@@ -227,7 +276,7 @@ class Numbers(Dataset):
 
     def __getitem__(self, number: int) -> dict:
         with self.reading.of(number):
-            if number == 7:
+            if number == 7 and self.killed is not None:
                 os.kill(os.getpid(), signal.SIGKILL) if self.killed else os._exit(1)
         return {"number": number, "id": str(number)}
 
@@ -249,6 +298,18 @@ def test_a_loader_process_that_dies_ends_the_run_with_one_line_of_advice(killed)
         assert advice in line
     saved = [int(step) for step in done.stdout.split()]
     assert saved == list(range(1, len(saved) + 1)) and len(saved) < 8
+
+
+@pytest.mark.skipif(not hasattr(signal, "sigwaitinfo"), reason="the system does not say who sent a signal")
+def test_a_loader_process_outlives_a_sigterm_that_all_processes_get_and_ends_by_its_parents():
+    batches = iter(DataLoader(Numbers(None), num_workers=1, worker_init_fn=heed_parent_alone))
+    next(batches)
+    (process,) = active_children()
+    subprocess.run(["kill", str(process.pid)], check=True)
+    assert [int(batch["number"]) for batch, _ in zip(batches, range(5), strict=False)] == [1, 2, 3, 4, 5]
+    process.terminate()
+    process.join(20)
+    assert process.exitcode == 0
 
 
 def test_an_error_of_a_step_is_no_death_of_a_loader_process():
@@ -311,3 +372,7 @@ def test_without_curves_there_are_lines_and_no_events(tmp_path):
     log.close()
     assert [path.name for path in tmp_path.iterdir()] == ["log"]
     assert (tmp_path / "log").read_text().endswith(" hello\n")
+
+
+if __name__ == "__main__":
+    told_apart(Path(sys.argv[1]))

@@ -47,6 +47,13 @@ def test_a_run_that_does_not_exist_starts_afresh_also_where_its_folder_is_there(
     assert find(tmp_path / "none", resume=resume) is None
 
 
+@pytest.mark.parametrize("target", ["last.ckpt", "a disk that is not there"])
+def test_a_checkpoint_whose_link_leads_nowhere_is_named_and_its_run_not_begun_anew(tmp_path, target):
+    (tmp_path / "last.ckpt").symlink_to(target)
+    with pytest.raises(UserError, match=r"--resume .*last\.ckpt: expected a file .*, found "):
+        find_checkpoint(tmp_path, resume=True, settings={"--lr": 0.1}, name_flag="--session")
+
+
 def test_a_run_of_the_same_settings_goes_on(run):
     checkpoint = find(run)
     assert checkpoint["step"] == 12 and checkpoint["settings"] == SETTINGS

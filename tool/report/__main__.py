@@ -14,7 +14,19 @@ from pathlib import Path
 import numpy as np
 
 from tool.classes import LABEL_NAMES
-from tool.cli import FILE, NOTHING, UserError, cores, positive, raise_problems, require_folder, run_script, what_is_at
+from tool.cli import (
+    FILE,
+    NOTHING,
+    UserError,
+    cores,
+    pace,
+    positive,
+    printable,
+    raise_problems,
+    require_folder,
+    run_script,
+    what_is_at,
+)
 from tool.metric import CURVE
 from tool.plot import ERROR_COLOURS, heat_colours
 from tool.report.figures import (
@@ -31,19 +43,34 @@ from tool.report.page import write_page
 from tool.report.plan import find_data, plan_images, read_list
 from tool.report.run_folder import Run, read_run
 
+EPILOG = """examples:
+  # a run
+  python -m tool.report --run exps/hsc --data_root VOC2012/JPEGImages
+  # two runs side by side
+  python -m tool.report --run exps/hsc --data_root VOC2012/JPEGImages --compare exps/eps
+"""
+
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m tool.report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m tool.report",
+        description="A run as a page to look at, one HTML file that opens from disk in any browser.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=EPILOG,
     )
-    parser.add_argument("--run", required=True, metavar="DIR", help="the run's folder, as train_voc.py makes it")
-    parser.add_argument("--data_root", required=True, metavar="DIR", help="folder of <id>.jpg (VOC2012/JPEGImages)")
-    parser.add_argument("--compare", metavar="DIR", help="a run to compare with; gains are --run's over this one")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="(<run>/report.html or report_vs_<other>.html)")
-    parser.add_argument("--list", metavar="FILE", help="ids to show and score, one a line (all with ground truth)")
-    parser.add_argument("--gt_dir", metavar="DIR", help="ground truth, <id>.png (SegmentationClass beside the images)")
-    parser.add_argument("--saliency_root", metavar="DIR", help="saliency, <id>.png (saliency beside the images)")
-    parser.add_argument("--num_workers", type=positive, default=cores(), help="processes (the cores, %(default)s)")
+    runs = parser.add_argument_group("runs")
+    runs.add_argument("--run", required=True, metavar="DIR", help="the run's folder, as train_voc.py makes it")
+    runs.add_argument("--compare", metavar="DIR", help="a run to compare with; gains are --run's over this one")
+
+    data = parser.add_argument_group("data")
+    data.add_argument("--data_root", required=True, metavar="DIR", help="folder of <id>.jpg (VOC2012/JPEGImages)")
+    data.add_argument("--list", metavar="FILE", help="ids to show and score, one a line (all with ground truth)")
+    data.add_argument("--gt_dir", metavar="DIR", help="ground truth, <id>.png (SegmentationClass beside the images)")
+    data.add_argument("--saliency_root", metavar="DIR", help="saliency, <id>.png (saliency beside the images)")
+
+    output = parser.add_argument_group("output")
+    output.add_argument("--out", type=Path, metavar="FILE", help="(<run>/report.html or report_vs_<other>.html)")
+    output.add_argument("--num_workers", type=positive, default=cores(), help="processes (the cores, %(default)s)")
     return parser.parse_args()
 
 
@@ -119,7 +146,7 @@ def main() -> None:
     files, notes = plan_images(runs, data, wanted)
     found = look_at_images(files, num_workers=args.num_workers)
     size = write_page(path, describe(runs, found, notes), [findings.pictures for findings in found.values()])
-    print(f"{path}: {len(found)} images, {size / 1e6:.1f} MB in {time.perf_counter() - started:.1f} s")
+    print(f"wrote {printable(path)}: {len(found)} images, {size / 1e6:.1f} MB {pace(started, len(found))}")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import numpy as np
 
 from tool.artifact import IGNORE
 from tool.classes import LABEL_NAMES
+from tool.cli import brief
 from tool.colour import voc_palette
 from tool.metric import CURVE, iou
 from tool.report.charts import Chart, line_chart
@@ -151,5 +152,5 @@ def setting_rows(runs: Sequence[Run]) -> dict[str, list[tuple[str, list[str], bo
 
 def _as_text(value: Any) -> str:
     if isinstance(value, list):
-        return " ".join(map(_as_text, value)) or "none"
-    return "none" if value is None else str(value)
+        return " ".join(map(brief, value)) or "none"
+    return "none" if value is None else brief(value)

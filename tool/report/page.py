@@ -49,12 +49,12 @@ def render(context: Mapping[str, Any], sources: Sequence[Mapping[str, str]]) -> 
         lstrip_blocks=True,
     )
     environment.policies["json.dumps_kwargs"] = {}  # keys stay in their order
-    script = (TEMPLATES / "page.js").read_text()
+    script = (TEMPLATES / "page.js").read_text("utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     page = environment.get_template("page.html").render(
         **context,
         sources=sources,
-        style=Markup((TEMPLATES / "page.css").read_text()),
+        style=Markup((TEMPLATES / "page.css").read_text("utf-8")),
         script=Markup(script),
         script_hash=digest,
     )

@@ -37,7 +37,7 @@ def find_data(data_root: str, gt_dir: str | None, saliency_root: str | None) -> 
 def read_list(path: str) -> set[str]:
     """The ids in a list, one a line, as `voc12.prepare` writes them."""
     try:
-        text = require_file(path, "--list", "ids, one a line").read_text()
+        text = require_file(path, "--list", "ids, one a line").read_text("utf-8")
     except (OSError, ValueError) as error:
         raise UserError(f"--list {path}: the list cannot be read as text ({error})") from error
     ids = {line.strip() for line in text.splitlines()} - {""}

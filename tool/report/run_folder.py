@@ -12,7 +12,7 @@ from tool.cli import FILE, UserError, require_folder, what_is_at
 
 # The kinds of label maps, in the order in which they are made.
 STAGES = {"seed": "Seed", "crf": "CRF seed", "segmentation": "Segmentation"}
-_LOG_LINE = re.compile(r"\S+ \S+ step (\d+)/\d+((?: \S+ -?\d+\.\d{4})+)")
+_LOG_LINE = re.compile(r"\S+ \S+ step (\d{1,18})/\d+((?: \S+ -?\d{1,39}\.\d{4})+)")  # float32 at most
 
 
 @dataclass

@@ -1,0 +1,124 @@
+"""Stage 1's pictures in TensorBoard show what a step saw, at every K-th step, and leave the training as it was."""
+
+import io
+from copy import deepcopy
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from method.hsc.build import build_training, configure
+from method.hsc.config import METHODS
+from method.hsc.engine import picture, train
+from network import build_network
+from tests.golden_inputs import rnd, uni
+from tests.scripts.conftest import assert_same
+from tool.log import RunLog
+from tool.plot import blend, heat_colours
+from voc12.transforms import denormalise
+
+SIDE, STEPS = 48, 5
+LABEL = torch.eye(20)[[3, 7]]
+
+
+def pixels_of(image: torch.Tensor) -> np.ndarray:
+    """(3, H, W) -> (H, W, 3)"""
+    return image.permute(1, 2, 0).numpy()
+
+
+# -- one picture -------------------------------------------------------------------------------------------------------
+
+
+def cam_with(peak: int, channels: int) -> torch.Tensor:
+    """CAMs on a grid of 4 x 4 of which channel `peak` has its largest score top left; all others elsewhere."""
+    cam = torch.zeros(channels, 4, 4)
+    cam[:, 3, 3] = 5.0
+    cam[peak] = 0.0
+    cam[peak, 0, 0] = 2.0
+    return cam
+
+
+def test_a_picture_is_the_image_the_cam_as_heat_over_it_and_the_saliency_side_by_side():
+    image, saliency = rnd(0, 3, 8, 12), uni(1, 1, 8, 12)
+    label = torch.zeros(20)
+    label[[5, 11]] = 1  # the CAM is the first one's
+    made = picture(image, cam_with(5, 20), label, saliency)
+    assert made.dtype == torch.uint8 and made.shape == (3, 8, 36)
+    photograph, heat, salient = (pixels_of(part) for part in made.split(12, dim=2))
+    np.testing.assert_array_equal(photograph, pixels_of(denormalise(image)))
+    grey = (saliency[0] * 255).to(torch.uint8).numpy()
+    np.testing.assert_array_equal(salient, np.dstack([grey] * 3))
+    # The largest score gets the last colour of the scale, whatever it is; where there is none, the first.
+    for place, score in (((0, 0), 1.0), ((7, 11), 0.0)):
+        expected = blend(photograph, heat_colours(np.full((8, 12), score)), opacity=0.6)
+        np.testing.assert_allclose(heat[place], expected[place], atol=1)
+
+
+def test_with_background_as_a_channel_the_class_competes_with_it_as_in_inference():
+    image, label = torch.zeros(3, 4, 4), torch.eye(20)[7]
+    cam = torch.zeros(21, 4, 4)
+    cam[7] = 1.0
+    cam[20, :, 2:] = 9.0  # the right half is background's, though the class's score is the same
+    heat = pixels_of(picture(image, cam, label, None))[:, 4:].astype(int)
+    plain = pixels_of(picture(image, cam[:20], label, None))[:, 4:].astype(int)
+    assert (heat[:, 0].sum(-1) - heat[:, 3].sum(-1)).min() > 100
+    assert (plain == plain[0, 0]).all()
+
+
+def test_without_saliency_and_with_scores_that_are_no_numbers_there_is_a_picture_all_the_same():
+    with np.errstate(all="raise"):
+        made = picture(rnd(0, 3, 8, 8), torch.full((21, 2, 2), torch.nan), torch.eye(20)[0], None)
+    assert made.shape == (3, 8, 16)
+
+
+# -- in a run ----------------------------------------------------------------------------------------------------------
+
+
+def train_tiny(method, folder, *, picture_every):
+    """The state after some steps of `method`, logged to `folder`; what the net's forward pass saw."""
+    torch.manual_seed(0)
+    config = configure(method, without=[], overlap=0.5, foreground_share=0.5, second_view=24, crf_backend="pydensecrf")
+    net = build_network(config.network, width=0.0625, frozen=False)
+    training = build_training(net, config, lr=0.01, momentum=0.9, weight_decay=5e-4, max_step=10)
+    seen = []
+    training = training._replace(forward=lambda image: seen.append(image) or net(image))
+    batches = [
+        {"image": rnd(step, 2, 3, SIDE, SIDE), "label": LABEL, "id": ["a", "b"]}
+        | ({} if method == "cls" else {"saliency": uni(step, 2, 1, SIDE, SIDE)})
+        for step in range(STEPS)
+    ]
+    log = None if folder is None else RunLog(folder)
+    train(
+        training, batches, device=torch.device("cpu"), steps=range(STEPS), seed=0, log=log, log_every=1,
+        picture_every=picture_every, save=lambda step: None, save_due=lambda step: False,
+    )  # fmt: skip
+    if log is not None:
+        log.close()
+    return deepcopy(training.state()), seen
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_kth_step_has_the_picture_of_its_first_image_and_no_weight_knows_of_it(method, tmp_path):
+    (tmp_path / "with").mkdir()
+    (tmp_path / "without").mkdir()
+    state, seen = train_tiny(method, tmp_path / "with", picture_every=2)
+    plain_state, plain_seen = train_tiny(method, tmp_path / "without", picture_every=100)
+    assert_same(state, plain_state)
+    assert len(seen) == len(plain_seen)  # no forward pass more
+    assert not EventAccumulator(str(tmp_path / "without")).Reload().Tags()["images"]
+
+    events = EventAccumulator(str(tmp_path / "with")).Reload()
+    (name,) = events.Tags()["images"]
+    assert name == ("image, CAM" if method == "cls" else "image, CAM, saliency")
+    assert [event.step for event in events.Images(name)] == [2, 4]
+    for event in events.Images(name):
+        shown = np.asarray(Image.open(io.BytesIO(event.encoded_image_string)))
+        assert shown.shape == (SIDE, SIDE * len(name.split(", ")), 3)
+        np.testing.assert_array_equal(shown[:, :SIDE], pixels_of(denormalise(rnd(event.step - 1, 2, 3, SIDE, SIDE)[0])))
+        assert shown[:, SIDE : 2 * SIDE].std() > 0
+
+
+def test_a_process_that_says_nothing_trains_without_pictures():
+    assert_same(*(train_tiny("eps", None, picture_every=every)[0] for every in (1, 100)))

@@ -1,0 +1,97 @@
+"""`--help` of every script: flags in groups, each with words of its own, and examples that are commands."""
+
+import importlib
+import re
+import shlex
+import sys
+
+import pytest
+
+from segmentation.experiment.config import config_dict
+from segmentation.settings import read_config
+
+# Each script by what a command calls it.
+SCRIPTS = {
+    "train_voc.py": "train_voc",
+    "inference.py": "inference",
+    "eval.py": "eval",
+    "demo.py": "demo",
+    "segmentation/experiment/train.py": "segmentation.experiment.train",
+    "segmentation/experiment/test.py": "segmentation.experiment.test",
+    "segmentation.submission": "segmentation.submission",
+    "voc12.prepare": "voc12.prepare",
+    "voc12.mini": "voc12.mini",
+    "tool.report": "tool.report.__main__",
+}
+COLUMNS = 100
+
+
+def parse(name, words, monkeypatch):
+    """What a script makes of its command line."""
+    monkeypatch.setattr(sys, "argv", [name, *words])
+    return importlib.import_module(SCRIPTS[name]).parse_arguments()
+
+
+@pytest.fixture
+def help_of(monkeypatch, capsys):
+    """From a script to what its --help says."""
+    monkeypatch.setenv("COLUMNS", str(COLUMNS))
+
+    def ask(name):
+        with pytest.raises(SystemExit) as ended:
+            parse(name, ["--help"], monkeypatch)
+        assert ended.value.code == 0
+        return capsys.readouterr().out
+
+    return ask
+
+
+def groups_in(text):
+    """{title: {its flag as it is shown: what is said of it}}"""
+    groups = {}
+    for part in re.split(r"\n\n(?=\w+:\n)", text.partition("\nexamples:\n")[0])[1:]:
+        title, _, flags = part.partition(":\n")
+        entries = re.split(r"^  (?=-)", flags, flags=re.MULTILINE)[1:]
+        groups[title] = dict(re.split(r"\s{2,}", entry.strip(), maxsplit=1) for entry in entries)
+    return groups
+
+
+def examples_in(text):
+    """The commands below "examples:", as words; a backslash joins lines, as in a shell."""
+    lines = text.partition("\nexamples:\n")[2].replace("\\\n", " ").splitlines()
+    assert all(re.match(r"  (#|python |torchrun )", line) for line in lines), lines
+    return [shlex.split(line) for line in lines if not line.startswith("  #")]
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_every_flag_is_in_a_group_and_explained(name, help_of):
+    text = help_of(name)
+    groups = groups_in(text)
+    assert list(groups.pop("options")) == ["-h, --help"]
+    flags = [flag for group in groups.values() for flag in group]
+    assert {word for flag in flags for word in re.findall(r"--\w+", flag)} == set(
+        re.findall(r"--\w+", text.partition("\n\n")[0])
+    ) | set(re.findall(r", (--\w+)", " ".join(flags)))
+    assert max(map(len, text.splitlines())) <= COLUMNS
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_every_example_is_a_command_of_the_script_that_it_takes(name, help_of, monkeypatch):
+    examples = examples_in(help_of(name))
+    assert examples
+    for words in examples:
+        start = ["python", "-m", name] if "/" not in name and not name.endswith(".py") else ["python", name]
+        if words[0] == "torchrun":
+            words = ["python", *words[words.index(name) :]]  # torchrun's own flags come before
+        assert words[: len(start)] == start
+        args = parse(name, words[len(start) :], monkeypatch)
+        if hasattr(args, "set"):
+            read_config(config_dict, args.set)
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_wrong_flag_is_refused(name, monkeypatch, capsys):
+    with pytest.raises(SystemExit) as ended:
+        parse(name, ["--no_such_flag"], monkeypatch)
+    assert ended.value.code == 2
+    assert "error: " in capsys.readouterr().err
