@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 
 from method.hsc.arguments import check_arguments, parse_arguments
 from method.hsc.build import Training, build_training, configure
-from method.hsc.config import METHODS, SANE
+from method.hsc.config import METHODS
 from method.hsc.engine import classifier_precision, train
 from network import build_network
 from network.weights import load_weights, released_state_dict
@@ -118,7 +118,7 @@ def make_training(args: argparse.Namespace, device: torch.device, crf_backend: s
         foreground_share=args.alpha,
         second_view=args.view2_size,
         crf_backend=crf_backend,
-        sane=SANE if "all" in args.sane else args.sane,
+        sane=args.sane,
     )
     net = build_network(
         config.network, backbone=args.backbone, width=args.width, frozen=not args.from_scratch, **config.net

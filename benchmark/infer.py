@@ -55,8 +55,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--width", type=float, default=1.0, help="channel multiplier of resnet38d (%(default)s)")
     for flag in ("--data_root", "--labels", "--infer_list"):
         parser.add_argument(flag, help="as of inference.py, with --weights")
+    parser.add_argument("--plain_into", type=Path, help="run the plain loop alone, into this folder")
     args = parser.parse_args()
-    if args.weights and None in (args.data_root, args.labels, args.infer_list):
+    if (args.weights or args.plain_into) and None in (args.data_root, args.labels, args.infer_list):
         raise UserError("--weights: expected --data_root, --labels and --infer_list too, as inference.py takes them")
     return args
 
@@ -117,6 +118,16 @@ def plain_loop(args: argparse.Namespace, ids: list[str], out: Path) -> None:
         save_crf(out / "crf" / f"{image_id}.npy", posteriors)
 
 
+def plain_process(args: argparse.Namespace, ids: list[str], out: Path) -> None:
+    """The plain loop in a process of its own, as inference.py is."""
+    device = [] if args.device is None else ["--device", args.device]
+    run(
+        *["-m", "benchmark.infer", "--plain_into", out, "--images", len(ids), *device],
+        *["--weights", args.weights, "--backbone", args.backbone, "--width", args.width],
+        *["--data_root", args.data_root, "--labels", args.labels, "--infer_list", args.infer_list],
+    )
+
+
 def inference(args: argparse.Namespace, ids: list[str], out: Path, *, amp: str) -> None:
     """inference.py, as a user runs it."""
     infer_list = out / "list.txt"
@@ -140,12 +151,19 @@ def equal_share(ids: list[str], folder: Path, other: Path) -> float:
 
 def main() -> None:
     args = parse_arguments()
+    if args.plain_into is not None:
+        plain_loop(args, read_ids(args.infer_list, "--infer_list")[: args.images], args.plain_into)
+        return
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
         if args.weights is None:
             train_here(args, scratch / "data")
         ids = read_ids(args.infer_list, "--infer_list")[: args.images]
-        ways = {"plain": plain_loop, "off": partial(inference, amp="off"), args.amp: partial(inference, amp=args.amp)}
+        ways = {
+            "plain": plain_process,
+            "off": partial(inference, amp="off"),
+            args.amp: partial(inference, amp=args.amp),
+        }
         seconds = {}
         for way, make in ways.items():
             (scratch / way).mkdir()

@@ -1,9 +1,6 @@
 """Does each level of HSC pay? Baselines, HSC and its ablations on photographs, over several seeds, with intervals.
 
-    python -m benchmark.real --voc12_root VOC2012 --weights mobilenet_v2_imagenet.pth --amp bf16
-    python -m benchmark.real --voc12_root VOC2012 --weights network/ilsvrc-cls_rna-a1_cls1000_ep-0001.params \\
-        --backbone resnet38d --steps 20000 --epochs 15 --batch_size 12 --crop_size 448 --resize_size 448 768 \\
-        --view2_size 128 --scales 0.5 1 1.5 2
+    python -m benchmark.real --voc12_root VOC2012 --weights mobilenet_v2.pth
 
 Each run trains on the training list, infers the seeds and CRF seeds of `train.txt` and is scored there;
 `--segmentation` adds DeepLab on the CRF seeds of HSC and of the best baseline, and on masks, scored on `val.txt`.
@@ -18,14 +15,26 @@ import shlex
 import sys
 from pathlib import Path
 
-from benchmark.real_table import CLASSES, CURVE_FILE, Protocol, write_table
+from benchmark.real_table import CURVE_FILE, TRAINING_FILE, Protocol, check_table, training_record, write_table
 from method.hsc.build import ABLATIONS
 from method.hsc.config import SANE
 from network.backbones import BACKBONES
 from tool.artifact import atomic_file
-from tool.cli import FILE, UserError, add_switch, positive, require_file, require_folder, run_script, what_is_at
+from tool.classes import LABEL_NAMES
+from tool.cli import (
+    FILE,
+    UserError,
+    add_switch,
+    positive,
+    raise_problems,
+    require_file,
+    require_folder,
+    run_script,
+    what_is_at,
+)
 from tool.command import run_to_end
 from tool.device import AMP_TYPES
+from tool.run import changed_settings
 
 ROOT = Path(__file__).resolve().parent.parent
 BASELINES = ("cls", "eps", "eps_seam")
@@ -36,6 +45,24 @@ CLAIM = {
 }
 RUNS = CLAIM | {f"hsc_sane_{name}": ["--method", "hsc", "--sane", name] for name in (*SANE, "all")}
 SAVE_EVERY = 50  # steps
+EPILOG = """examples:
+  # VOC, with what voc12.prepare made, in half precision
+  python -m benchmark.real --voc12_root VOC2012 --labels voc12/cls_labels.npy --lists voc12 \\
+      --weights mobilenet_v2.pth --amp bf16
+  # the paper's net and sizes
+  python -m benchmark.real --voc12_root VOC2012 --labels voc12/cls_labels.npy --lists voc12 \\
+      --weights network/ilsvrc-cls_rna-a1_cls1000_ep-0001.params --backbone resnet38d \\
+      --steps 20000 --epochs 15 --batch_size 12 --crop_size 448 --resize_size 448 768 \\
+      --view2_size 128 --scales 0.5 1 1.5 2
+  # photographs with labels of five classes, and the oddities of the recipe mended
+  python -m benchmark.real --voc12_root VOC2012 --weights mobilenet_v2.pth \\
+      --classes background bus car cat person train --runs eps hsc hsc_sane_all
+"""
+# What all runs of an OUT share.
+RECIPE = (
+    *("backbone", "weights", "steps", "epochs", "batch_size", "crop_size", "resize_size", "view2_size", "scales"),
+    *("amp", "segmentation_steps", "voc12_root", "lists", "labels"),
+)
 MASKS = "masks"
 # DeepLab on MobileNetV2: small images and a small rate, since norms are folded into its ImageNet weights.
 SEGMENTATION = {
@@ -46,18 +73,28 @@ SEGMENTATION = {
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Baselines, HSC and its ablations on photographs.")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmark.real",
+        description="Baselines, HSC and its ablations on photographs.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=EPILOG,
+    )
     data = parser.add_argument_group("data")
     data.add_argument("--voc12_root", type=Path, required=True, help="folder in VOC's layout, saliency/ in it")
-    data.add_argument("--labels", help="image labels (<voc12_root>/cls_labels.npy)")
-    data.add_argument("--lists", type=Path, help="folder of trainaug.txt, train.txt, val.txt (ImageSets/Segmentation)")
+    data.add_argument("--labels", type=Path, help="image labels (<voc12_root>/cls_labels.npy)")
+    data.add_argument(
+        "--lists", type=Path,
+        help="folder of train_aug.txt or trainaug.txt, train.txt, val.txt (<voc12_root>/ImageSets/Segmentation)",
+    )  # fmt: skip
     data.add_argument("--weights", type=Path, required=True, help="the backbone's ImageNet weights")
-    data.add_argument("--classes", nargs="+", default=CLASSES, help="that mIoU is over (%(default)s)")
+    data.add_argument("--classes", nargs="+", default=LABEL_NAMES, metavar="NAME", help="that mIoU is over (all 21)")
 
     runs = parser.add_argument_group("runs")
     runs.add_argument("--out", type=Path, default=Path("exps/real"), help="(%(default)s)")
-    runs.add_argument("--runs", nargs="+", choices=RUNS, default=list(CLAIM), metavar="NAME", help="(%(default)s)")
-    runs.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="(%(default)s)")
+    runs.add_argument(
+        "--runs", nargs="+", choices=RUNS, default=list(CLAIM), metavar="NAME", help=f"({' '.join(CLAIM)})"
+    )
+    runs.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="SEED", help="of training (0 1 2)")
     add_switch(runs, "--segmentation", default=False, help="DeepLab too, MobileNetV2, for the first seed (False)")
     runs.add_argument("--table", type=Path, help="Markdown file whose table of this benchmark is replaced")
 
@@ -67,25 +104,54 @@ def parse_arguments() -> argparse.Namespace:
     recipe.add_argument("--epochs", type=positive, default=5, help="the rate decays over (%(default)s)")
     recipe.add_argument("--batch_size", type=positive, default=8, help="(%(default)s)")
     recipe.add_argument("--crop_size", type=positive, default=160, help="(%(default)s)")
-    recipe.add_argument("--resize_size", type=positive, nargs=2, default=[160, 272], help="(160 272)")
+    recipe.add_argument(
+        "--resize_size", type=positive, nargs=2, default=[160, 272], metavar=("MIN", "MAX"), help="(160 272)"
+    )
     recipe.add_argument("--view2_size", type=positive, default=96, help="(%(default)s)")
     recipe.add_argument(
-        "--scales", type=float, nargs="+", default=[0.25, 0.5, 0.75, 1.0],
-        help="of inference; the paper's 0.5 to 2 times its training sizes over these (%(default)s)",
+        "--scales", type=float, nargs="+", default=[0.25, 0.5, 0.75, 1.0], metavar="SCALE",
+        help="of inference; the paper's 0.5 to 2, less as training sizes are (0.25 0.5 0.75 1)",
     )  # fmt: skip
     recipe.add_argument("--segmentation_steps", type=positive, default=1000, help="of DeepLab (%(default)s)")
     recipe.add_argument("--amp", choices=AMP_TYPES, default="off", help="of all nets (%(default)s)")
     recipe.add_argument("--num_workers", type=int, default=1, help="loader and CRF processes (%(default)s)")
     args = parser.parse_args()
-    require_folder(args.voc12_root, "--voc12_root", "JPEGImages, SegmentationClass, saliency")
-    require_file(args.weights, "--weights", "ImageNet weights")
-    args.voc12_root = args.voc12_root.resolve()
-    args.weights, args.out = args.weights.resolve(), args.out.resolve()
-    args.labels = args.labels or args.voc12_root / "cls_labels.npy"
+    args.voc12_root, args.weights, args.out = (path.resolve() for path in (args.voc12_root, args.weights, args.out))
+    args.labels = (args.labels or args.voc12_root / "cls_labels.npy").resolve()
     args.lists = (args.lists or args.voc12_root / "ImageSets" / "Segmentation").resolve()
     spellings = [args.lists / f"{name}.txt" for name in ("train_aug", "trainaug")]
-    args.training = next((path for path in spellings if what_is_at(path) == FILE), spellings[1])
+    args.training = next((path for path in spellings if what_is_at(path) == FILE), spellings[0])
     return args
+
+
+def check_arguments(args: argparse.Namespace) -> None:
+    """Raise `UserError` for what is missing or wrong, before the first run."""
+    for name in ("JPEGImages", "SegmentationClass", "saliency"):
+        require_folder(args.voc12_root / name, "--voc12_root", f"{name} of the data")
+    require_file(args.weights, "--weights", "ImageNet weights")
+    require_file(args.labels, "--labels", "image labels, which voc12.prepare makes")
+    for path in (args.training, args.lists / "train.txt", *([args.lists / "val.txt"] if args.segmentation else [])):
+        require_file(path, "--lists", "a list of ids")
+    if min(args.seeds) < 0:
+        raise UserError(f"--seeds {min(args.seeds)}: expected whole numbers of at least 0")
+    if args.table is not None:
+        check_table(args.table)
+
+
+def check_recipe(args: argparse.Namespace) -> None:
+    """Note the recipe in OUT, whose runs all share it; raise `UserError` if they had another."""
+    record = args.out / "recipe.json"
+    now = json.loads(json.dumps({name: getattr(args, name) for name in RECIPE}, default=str))
+    if what_is_at(record) == FILE:
+        try:
+            then = dict(json.loads(record.read_text()))
+        except (OSError, ValueError, TypeError) as error:
+            raise UserError(f"{record}: expected what this benchmark writes ({error}); name another --out") from error
+        problems = changed_settings(then, now, prefix="--")
+        raise_problems(f"--out {args.out} has runs of another recipe; name another folder", problems)
+    args.out.mkdir(parents=True, exist_ok=True)
+    with atomic_file(record) as file:
+        file.write(json.dumps(now, indent=1).encode())
 
 
 def recipe(args: argparse.Namespace) -> str:
@@ -111,13 +177,14 @@ def run(*command: object, log: Path) -> None:
     with open(log, "ab") as file:
         code = run_to_end([sys.executable, *words], cwd=ROOT, stdout=file, stderr=file)
     if code != 0:
-        raise UserError(f"{words[0]} ended with exit code {code}; what it said stands in {log}")
+        said = [line for line in log.read_text(errors="replace").splitlines() if line.startswith("error: ")]
+        reason = f" ({said[-1].removeprefix('error: ')})" if said else ""
+        raise UserError(f"{words[0]} ended with exit code {code}{reason}; what it said stands in {log}")
 
 
 def train(args: argparse.Namespace, flags: list[str], folder: Path, seed: int) -> None:
     """Train one run; the processor time it took is added up in training.json, also of stopped attempts."""
-    record = folder / "training.json"
-    before = json.loads(record.read_text()) if what_is_at(record) == FILE else {"cpu_seconds": 0.0, "steps": 0}
+    before = training_record(folder)
     if before["steps"] >= args.steps:
         return
     start = cpu_seconds_of_children()
@@ -136,7 +203,7 @@ def train(args: argparse.Namespace, flags: list[str], folder: Path, seed: int) -
         done = args.steps
     finally:
         spent = before["cpu_seconds"] + cpu_seconds_of_children() - start
-        with atomic_file(record) as file:
+        with atomic_file(folder / TRAINING_FILE) as file:
             file.write(json.dumps({"cpu_seconds": spent, "steps": done}).encode())
 
 
@@ -202,7 +269,10 @@ def compare_segmentation(args: argparse.Namespace, protocol: Protocol) -> None:
 
 def main() -> None:
     args = parse_arguments()
+    check_arguments(args)
     protocol = Protocol(args.out, args.lists, args.voc12_root / "SegmentationClass", tuple(args.classes), recipe(args))
+    protocol.check()
+    check_recipe(args)
     for seed in args.seeds:
         for name in args.runs:
             folder = args.out / f"seed_{seed}" / name

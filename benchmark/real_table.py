@@ -11,12 +11,12 @@ from matplotlib.figure import Figure
 
 from tool.artifact import atomic_file, load_cam, load_label_map
 from tool.classes import LABEL_NAMES
-from tool.cli import UserError
+from tool.cli import FILE, UserError, require_file, what_is_at
 from tool.metric import CURVE, iou, label_counts, threshold_counts
 from voc12.lists import read_ids
 
-CLASSES = ("background", "bus", "car", "cat", "person", "train")  # those that the small benchmark's labels know
 CURVE_FILE = "curve.json"  # of a run, written last
+TRAINING_FILE = "training.json"  # of a run: what its training took
 CRF, PREDICTIONS = "crf/crf_8_7", "results/VOC2012/Segmentation/comp6_val_cls"
 FIXED_THRESHOLD = CURVE.index(0.22)
 RESAMPLES = 2000
@@ -73,13 +73,17 @@ class Protocol:
             raise UserError(f"--classes: expected names among {', '.join(LABEL_NAMES)}; found {', '.join(unknown)}")
         return [LABEL_NAMES.index(name) for name in self.classes]
 
+    def check(self) -> None:
+        """Raise `UserError` for a class or a mask that there is not."""
+        _ = self.labels, self.truth("train")
+
     def runs(self) -> list[Run]:
         """Every finished run, by seed."""
         found = []
         for path in sorted(self.out.glob(f"seed_*/*/{CURVE_FILE}")):
-            folder = path.parent
-            record = json.loads((folder / "training.json").read_text())
-            found.append(Run(folder.name, int(folder.parent.name.split("_")[1]), folder, record["cpu_seconds"]))
+            folder, seed = path.parent, path.parent.parent.name.removeprefix("seed_")
+            if seed.isdecimal():
+                found.append(Run(folder.name, int(seed), folder, training_record(folder)["cpu_seconds"]))
         return sorted(found, key=lambda run: run.seed)
 
     def truth(self, split: str) -> dict[str, np.ndarray]:
@@ -118,6 +122,29 @@ class Protocol:
             thresholds=[CURVE[k] for k in best],
             fixed=estimate(np.stack([counts[:, :, FIXED_THRESHOLD] for counts in seeds]), self.labels),
             crf=estimate(self.crf_counts(runs), self.labels),
+        )
+
+
+def training_record(folder: Path) -> dict:
+    """`cpu_seconds` and `steps` of a run's training so far; `UserError` for a file that says something else."""
+    path = folder / TRAINING_FILE
+    if what_is_at(path) != FILE:
+        return {"cpu_seconds": 0.0, "steps": 0}
+    try:
+        record = json.loads(path.read_text())
+        return {"cpu_seconds": float(record["cpu_seconds"]), "steps": int(record["steps"])}
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UserError(
+            f"{path}: expected what this benchmark writes; remove {folder}, to make the run anew"
+        ) from error
+
+
+def check_table(path: Path) -> None:
+    """Raise `UserError` if `path` is no file with the two marks that the table goes between."""
+    text = require_file(path, "--table", "Markdown").read_text("utf-8", "replace")
+    if text.count(BEGIN) != 1 or END not in text.split(BEGIN)[1]:
+        raise UserError(
+            f"--table {path}: expected a line {BEGIN} and after it one {END}; put them where the table goes"
         )
 
 

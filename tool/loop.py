@@ -82,7 +82,7 @@ def stopped_between_steps() -> Iterator[list[int]]:
         moment = time.monotonic()
         if rank() == 0:
             with suppress(OSError):  # not print: this may be amid one
-                os.write(2, b"\nstopping after this step, which is saved; once more stops at once\n")
+                os.write(2, b"\nstopping after this step, to save it; once more stops at once\n")
 
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     # What ends the process at once, or is ignored (Ctrl-C by a job in the background), goes on to.

@@ -18,6 +18,7 @@ TRAIN_AUG = 10_582  # images with masks of VOC or of the Semantic Boundaries Dat
 OUT = Path("voc12")
 WEIGHTS = Path("network/ilsvrc-cls_rna-a1_cls1000_ep-0001.params")
 WIDTH = 100  # columns
+JPEG = ("JPEGImages", ".jpg")
 
 
 class Part(NamedTuple):
@@ -56,7 +57,7 @@ class Finder:
         try:
             return set(read(path))
         except UserError as error:
-            self.faults[str(error).split("\n")[0].rstrip(":")] = None
+            self.faults[" ".join(line.strip() for line in str(error).split("\n")[:2])] = None
         except OSError as error:
             self.faults[f"{path}: cannot be read as a folder ({error.strerror})"] = None
         return set()
@@ -113,10 +114,10 @@ def saliency_maps(root: Path, saliency: Path, finder: Finder) -> Section:
 
 
 def labels_and_lists(root: Path, saliency: Path, out: Path, finder: Finder) -> Section:
-    wanted = finder.files(root / "SegmentationClassAug", ".png")
+    wanted, images = (finder.files(root / name, suffix) for name, suffix in (("SegmentationClassAug", ".png"), JPEG))
     parts = {"cls_labels.npy": Part(count(finder.labelled(out / "cls_labels.npy"), among=wanted), TRAIN_AUG + VAL)}
     for name, expected in (("train", TRAIN), ("val", VAL), ("train_aug", TRAIN_AUG)):
-        parts[f"{name}.txt"] = Part(len(finder.ids(out / f"{name}.txt")), expected)
+        parts[f"{name}.txt"] = Part(count(finder.ids(out / f"{name}.txt"), among=images), expected)
     flags = {"--voc12_root": root, "--saliency_root": saliency, **({} if out == OUT else {"--out": out})}
     step = f"make labels and lists:\n{command('python -m voc12.prepare', flags)}"
     return Section(f"{out}: labels and lists, made by python -m voc12.prepare", parts, step)
@@ -140,7 +141,7 @@ def test_set(root: Path, out: Path, finder: Finder) -> Section:
 
 def command(start: str, flags: Mapping[str, Path]) -> str:
     """A command with its flags, on as many lines as it needs."""
-    words = [start, *(f"{flag} {shlex.quote(str(path))}" for flag, path in flags.items())]
+    words = [start, *(f"{flag} {printable(shlex.quote(str(path)))}" for flag, path in flags.items())]
     line = "  " + " ".join(words)
     return line if len(line) <= WIDTH else "  " + " \\\n      ".join(words)
 

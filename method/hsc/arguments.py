@@ -105,6 +105,7 @@ def parse_arguments() -> argparse.Namespace:
     recipe.add_argument("--view2_size", type=positive, default=128, help="second view's side, pixels (%(default)s)")
     args = parser.parse_args()
     args.session = args.session or args.method
+    args.sane = sorted(SANE) if "all" in args.sane else sorted(set(args.sane))
     return args
 
 

@@ -56,7 +56,12 @@ class Demo:
 
     def settings(self) -> dict:
         """The flags that HSC was trained with."""
-        return json.loads((self.run / "args.json").read_text())
+        path = self.run / "args.json"
+        try:
+            settings = json.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path}: cannot be read as demo.py leaves it ({error}); run make demo anew") from error
+        return settings
 
     def ids(self, name: str) -> list[str]:
         return read_ids(self.data / f"{name}.txt")

@@ -1,6 +1,7 @@
 """The evidence on photographs: figures and intervals against plain loops, and the command on a small data set."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,10 +10,12 @@ import numpy as np
 import pytest
 import torch
 
+from benchmark import real
 from benchmark.real_table import BEGIN, END, RESAMPLES, Protocol, estimate, gain, miou, resampled, write_table
 from network.backbones import build_backbone
 from tool.artifact import save_label_map
 from tool.classes import LABEL_NAMES
+from tool.cli import UserError
 from voc12.score import count_list, file_pairs, summarise
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -134,6 +137,40 @@ def test_the_command_trains_infers_scores_and_writes_a_table_whose_figures_are_e
     assert (tmp_path / "out" / "figure.png").read_bytes().startswith(b"\x89PNG")
     assert not run(*command), "nothing is left to do"
     assert paper.read_text() == table
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (["--table", "missing.md"], "--table missing.md: expected a file"),
+        (["--table", "README.md"], f"--table README.md: expected a line {BEGIN}"),
+        (["--classes", "unicorn"], "--classes: expected names among background"),
+        (["--seeds", "-1"], "--seeds -1: expected whole numbers of at least 0"),
+        (["--lists", "voc12"], "--lists"),
+        (["--steps", "2"], "--steps: 1 then, 2 now"),
+    ],
+)
+def test_a_mistake_is_named_before_the_first_run(voc, tmp_path, monkeypatch, capsys, flags, expected):
+    (tmp_path / "recipe.json").write_text('{"steps": 1}')
+    common = {"--voc12_root": voc, "--lists": voc.parent, "--labels": voc.parent / "cls_labels.npy"}
+    common |= {"--weights": voc.parent / "weights.pth", "--out": tmp_path}
+    words = [str(word) for pair in common.items() for word in pair]
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "argv", ["real", *words, *flags])
+    with pytest.raises(UserError, match=re.escape(expected)):
+        real.main()
+    assert {path.name for path in tmp_path.iterdir()} == {"recipe.json"}
+
+
+def test_a_damaged_record_is_named_and_folders_of_others_are_left_alone(voc, tmp_path):
+    protocol = Protocol(tmp_path, voc.parent, voc / "SegmentationClass", ("background",), "a recipe")
+    for name in ("seed_old/hsc", "seed_0/hsc"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "curve.json").touch()
+    assert [(run.name, run.seed, run.cpu_seconds) for run in protocol.runs()] == [("hsc", 0, 0.0)]
+    (tmp_path / "seed_0" / "hsc" / "training.json").write_text("{")
+    with pytest.raises(UserError, match=r"training\.json: expected what this benchmark writes"):
+        protocol.runs()
 
 
 def test_deeplab_of_seeds_is_compared_with_that_of_masks(voc, tmp_path):
