@@ -12,11 +12,9 @@ import json
 import os
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 from tool.artifact import atomic_file
-from tool.classes import LABEL_NAMES
 from tool.cli import (
     DEVICE,
     FILE,
@@ -32,7 +30,16 @@ from tool.cli import (
     what_is_at,
 )
 from tool.plot import save_curve
-from voc12.score import CURVE, DEFAULT_THRESHOLD, READERS, as_text, count_list, file_pairs, summarise
+from voc12.score import (
+    CURVE,
+    DEFAULT_THRESHOLD,
+    READERS,
+    as_text,
+    count_list,
+    file_pairs,
+    named_labels,
+    summarise,
+)
 
 EPILOG = """examples:
   # seeds at 60 background thresholds, and their curve as a picture
@@ -117,15 +124,6 @@ def check_output(flag: str, path: Path) -> None:
         raise UserError(f"{flag} {path}: expected a file to write, found {found}")
     if not os.access(path.parent if found == NOTHING else path, os.W_OK):
         raise UserError(f"{flag} {path}: no permission to write it")
-
-
-def named_labels(words: Sequence[str]) -> list[int]:
-    """The labels that `--classes` names, in VOC order; all of them for no name."""
-    names = {name for word in words for name in word.replace(",", " ").split() or [repr(word)]}
-    unknown = sorted(names - set(LABEL_NAMES))
-    if unknown:
-        raise UserError(f"--classes: expected names among {', '.join(LABEL_NAMES)}; found {', '.join(unknown)}")
-    return [label for label, name in enumerate(LABEL_NAMES) if name in names or not names]
 
 
 def append_to_log(path: Path, text: str) -> None:

@@ -15,9 +15,18 @@ import shlex
 import sys
 from pathlib import Path
 
-from benchmark.real_table import CURVE_FILE, TRAINING_FILE, Protocol, check_table, training_record, write_table
+from benchmark.real_table import (
+    CRF,
+    CURVE_FILE,
+    MASKS,
+    TRAINING_FILE,
+    Protocol,
+    check_table,
+    training_record,
+    write_table,
+)
 from method.hsc.build import ABLATIONS
-from method.hsc.config import SANE
+from method.hsc.config import METHODS, SANE
 from network.backbones import BACKBONES
 from tool.artifact import atomic_file
 from tool.classes import LABEL_NAMES
@@ -37,7 +46,7 @@ from tool.device import AMP_TYPES
 from tool.run import changed_settings
 
 ROOT = Path(__file__).resolve().parent.parent
-BASELINES = ("cls", "eps", "eps_seam")
+BASELINES = sorted(METHODS.keys() - {"hsc"})
 # The flags of train_voc.py that make each run what it is: methods and ablations, and the oddities one by one.
 CLAIM = {
     **{method: ["--method", method] for method in (*BASELINES, "hsc")},
@@ -63,10 +72,9 @@ RECIPE = (
     *("backbone", "weights", "steps", "epochs", "batch_size", "crop_size", "resize_size", "view2_size", "scales"),
     *("amp", "segmentation_steps", "voc12_root", "lists", "labels"),
 )
-MASKS = "masks"
-# DeepLab on MobileNetV2: small images and a small rate, since norms are folded into its ImageNet weights.
+# DeepLab: small images, and a small rate, since norms are folded into the ImageNet weights of the small benchmark.
 SEGMENTATION = {
-    **{"GPUS": 0, "MODEL_BACKBONE": "mobilenet_v2", "MODEL_ASPP_OUTDIM": 64, "MODEL_FREEZEBN": True},
+    **{"GPUS": 1, "MODEL_ASPP_OUTDIM": 64, "MODEL_FREEZEBN": True},
     **{"DATA_RANDOMCROP": 192, "DATA_RANDOMSCALE": "[0.35,0.75]", "TRAIN_BATCHES": 8, "TRAIN_LR": 0.0005},
     **{"TRAIN_BN_MOM": 0.1, "TEST_MULTISCALE": "[0.35,0.5,0.75]", "TRAIN_SAVE_EVERY": SAVE_EVERY},
 }
@@ -95,7 +103,7 @@ def parse_arguments() -> argparse.Namespace:
         "--runs", nargs="+", choices=RUNS, default=list(CLAIM), metavar="NAME", help=f"({' '.join(CLAIM)})"
     )
     runs.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="SEED", help="of training (0 1 2)")
-    add_switch(runs, "--segmentation", default=False, help="DeepLab too, MobileNetV2, for the first seed (False)")
+    add_switch(runs, "--segmentation", default=False, help="DeepLab too, for the first seed (False)")
     runs.add_argument("--table", type=Path, help="Markdown file whose table of this benchmark is replaced")
 
     recipe = parser.add_argument_group("recipe, the same for all runs")
@@ -212,10 +220,11 @@ def cpu_seconds_of_children() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def infer(args: argparse.Namespace, folder: Path, ids: Path, *, method: str) -> None:
-    """The seeds and CRF seeds of the list `ids`."""
+def infer(args: argparse.Namespace, folder: Path, ids: Path) -> None:
+    """The seeds and CRF seeds of the list `ids`, by the run in `folder`."""
+    _, method, *_ = RUNS[folder.name]
     run(
-        *["inference.py", "--network", "resnet38_cls" if method == "cls" else "resnet38_hsc"],
+        *["inference.py", "--network", METHODS[method].network],
         *["--backbone", args.backbone, "--weights", folder / f"{folder.name}.pth", "--amp", args.amp],
         *["--img_root", args.voc12_root / "JPEGImages", "--labels", args.labels, "--work_dir", folder],
         *["--infer_list", ids, "--crf_workers", args.num_workers, "--scales", *args.scales],
@@ -245,9 +254,10 @@ def segment(args: argparse.Namespace, name: str, labels: Path, seed: int) -> Non
         **{"EXP_NAME": folder.name, "EXP_ROOT": out, "DATA_ROOT": args.voc12_root, "DATA_LISTS": args.lists},
         **{"DATA_WORKERS": args.num_workers, "TRAIN_AMP": args.amp, "TEST_CRF_WORKERS": args.num_workers},
         **{"DATA_PSEUDO_GT": labels, "DATA_AUG": name != MASKS, "TRAIN_SEED": seed},
+        "MODEL_BACKBONE": args.backbone,
         **{"MODEL_BACKBONE_WEIGHTS": args.weights, "TRAIN_ITERATION": args.segmentation_steps},
     }
-    checkpoint = folder / f"deeplabv2_mobilenet_v2_VOCDataset_itr{args.segmentation_steps}_all.pth"
+    checkpoint = folder / f"deeplabv2_{args.backbone}_VOCDataset_itr{args.segmentation_steps}_all.pth"
     for script, keys, flags in (("train", common, ["--resume"]), ("test", {**common, "TEST_CKPT": checkpoint}, [])):
         settings = [f"{key}={value}" for key, value in keys.items()]
         run(f"segmentation/experiment/{script}.py", "--set", *settings, *flags, log=out / f"deeplab_{name}.txt")
@@ -262,8 +272,8 @@ def compare_segmentation(args: argparse.Namespace, protocol: Protocol) -> None:
         raise UserError(f"--segmentation: expected hsc and a baseline of seed {seed} in {args.out}; run them too")
     best = max(baselines, key=lambda run: protocol.figures([run]).crf.mean)
     for chosen in (there["hsc"], best):
-        infer(args, chosen.folder, args.training, method=chosen.name)
-        segment(args, chosen.name, chosen.folder / "crf" / "crf_8_7", seed)
+        infer(args, chosen.folder, args.training)
+        segment(args, chosen.name, chosen.folder / CRF, seed)
     segment(args, MASKS, args.voc12_root / "SegmentationClass", seed)
 
 
@@ -279,7 +289,7 @@ def main() -> None:
             folder.mkdir(parents=True, exist_ok=True)
             if what_is_at(folder / CURVE_FILE) != FILE:
                 train(args, RUNS[name], folder, seed)
-                infer(args, folder, args.lists / "train.txt", method=name)
+                infer(args, folder, args.lists / "train.txt")
                 score(args, folder)
             write_table(protocol, args.table)
     if args.segmentation:

@@ -1,5 +1,6 @@
 """The figures of `benchmark.real`: mIoU of each run over seeds, its interval over images, and the table of them all."""
 
+import functools
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from tool.classes import LABEL_NAMES
 from tool.cli import FILE, UserError, require_file, what_is_at
 from tool.metric import CURVE, iou, label_counts, threshold_counts
 from voc12.lists import read_ids
+from voc12.score import named_labels
 
 CURVE_FILE = "curve.json"  # of a run, written last
 TRAINING_FILE = "training.json"  # of a run: what its training took
@@ -22,6 +24,7 @@ FIXED_THRESHOLD = CURVE.index(0.22)
 RESAMPLES = 2000
 NUM_LABELS = len(LABEL_NAMES)
 BEGIN, END = "<!-- benchmark.real: from here -->", "<!-- benchmark.real: to here -->"
+MASKS = "masks"  # the run whose DeepLab learns from them
 REFERENCE = "eps"  # what gains are measured against
 
 
@@ -67,15 +70,13 @@ class Protocol:
     recipe: str
 
     @property
-    def labels(self) -> list[int]:
-        unknown = sorted(set(self.classes) - set(LABEL_NAMES))
-        if unknown:
-            raise UserError(f"--classes: expected names among {', '.join(LABEL_NAMES)}; found {', '.join(unknown)}")
-        return [LABEL_NAMES.index(name) for name in self.classes]
+    def labels(self) -> tuple[int, ...]:
+        return tuple(named_labels(self.classes))
 
     def check(self) -> None:
         """Raise `UserError` for a class or a mask that there is not."""
-        _ = self.labels, self.truth("train")
+        named_labels(self.classes)
+        self.truth("train")
 
     def runs(self) -> list[Run]:
         """Every finished run, by seed."""
@@ -93,6 +94,7 @@ class Protocol:
             for name in read_ids(self.lists / f"{split}.txt", "--lists")
         }
 
+    @functools.cache  # noqa: B019, one protocol a process, and each table after another run needs all counts again
     def label_map_counts(self, folder: Path, split: str) -> np.ndarray:
         """Counts of every image's label map in `folder`, int64 (N, 3, 21)."""
         return np.stack([
@@ -100,14 +102,18 @@ class Protocol:
             for name, mask in self.truth(split).items()
         ])  # fmt: skip
 
-    def seed_counts(self, folder: Path) -> np.ndarray:
-        """Counts of every image's CAMs of the train list at every threshold, int64 (N, 3, T, 21)."""
-        return np.stack([
+    @functools.cache  # noqa: B019, as above
+    def seed_counts(self, folder: Path) -> tuple[float, np.ndarray, np.ndarray]:
+        """The best threshold of the CAMs of the train list, and every image's counts, int64 (N, 3, 21), at it and at
+        the fixed one."""
+        counts = np.stack([
             threshold_counts(
                 load_cam(folder / f"{name}.npy", shape=mask.shape), mask, thresholds=CURVE, num_labels=NUM_LABELS
             )
             for name, mask in self.truth("train").items()
         ])  # fmt: skip
+        best = int(miou(counts.sum(0), self.labels).argmax())
+        return CURVE[best], counts[:, :, best], counts[:, :, FIXED_THRESHOLD]
 
     def crf_counts(self, runs: Iterable[Run]) -> np.ndarray:
         """Counts of the runs' CRF seeds, int64 (R, N, 3, 21)."""
@@ -115,12 +121,11 @@ class Protocol:
 
     def figures(self, runs: Sequence[Run]) -> Figures:
         """Those of one method's runs."""
-        seeds = [self.seed_counts(run.folder / "cam_npy") for run in runs]
-        best = [int(miou(counts.sum(0), self.labels).argmax()) for counts in seeds]
+        thresholds, best, fixed = zip(*(self.seed_counts(run.folder / "cam_npy") for run in runs), strict=True)
         return Figures(
-            best=estimate(np.stack([counts[:, :, k] for counts, k in zip(seeds, best, strict=True)]), self.labels),
-            thresholds=[CURVE[k] for k in best],
-            fixed=estimate(np.stack([counts[:, :, FIXED_THRESHOLD] for counts in seeds]), self.labels),
+            best=estimate(np.stack(best), self.labels),
+            thresholds=list(thresholds),
+            fixed=estimate(np.stack(fixed), self.labels),
             crf=estimate(self.crf_counts(runs), self.labels),
         )
 
@@ -188,7 +193,7 @@ def write_table(protocol: Protocol, target: Path | None) -> None:
     _write(protocol.out / "table.md", f"{text}\n")
     draw(protocol.out / "figure.png", {name: figures.crf for name, figures in rows.items()})
     if target is not None:
-        before, rest = target.read_text().split(BEGIN)
+        before, rest = target.read_text("utf-8").split(BEGIN)
         _write(target, f"{before}{BEGIN}\n\n{text}\n\n{END}{rest.split(END)[1]}")
 
 
@@ -219,10 +224,10 @@ def _segmentation_table(protocol: Protocol) -> list[str]:
         scores[run.removeprefix("deeplab_")] = estimate(protocol.label_map_counts(folder, "val")[None], protocol.labels)
     if not scores:
         return []
-    full = scores["masks"].mean if "masks" in scores else None
+    full = scores[MASKS].mean if MASKS in scores else None
     lines = ["| DeepLab trained on | val list | share of full supervision |", "| --- | --- | --- |"]
     for name, score in sorted(scores.items(), key=lambda item: item[1].mean):
-        what = "the masks of the train list" if name == "masks" else f"{name}'s CRF seeds"
+        what = "the masks of the train list" if name == MASKS else f"{name}'s CRF seeds"
         lines.append(f"| {what} | {score} | {f'{100 * score.mean / full:.0f} %' if full else ''} |")
     return ["\n".join(lines)]
 

@@ -130,6 +130,15 @@ def count_list(
     return total
 
 
+def named_labels(words: Sequence[str]) -> list[int]:
+    """The labels that `--classes` names, in VOC order; all of them for no name. `UserError` for an unknown one."""
+    names = {name for word in words for name in word.replace(",", " ").split() or [repr(word)]}
+    unknown = sorted(names - set(LABEL_NAMES))
+    if unknown:
+        raise UserError(f"--classes: expected names among {', '.join(LABEL_NAMES)}; found {', '.join(unknown)}")
+    return [label for label, name in enumerate(LABEL_NAMES) if name in names or not names]
+
+
 def summarise(
     counts: np.ndarray,
     *,
