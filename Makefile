@@ -45,5 +45,6 @@ bench: env
 	"$(RUN)" -m benchmark.crf
 	"$(RUN)" -m benchmark.terms
 	"$(RUN)" -m benchmark.infer
+	"$(RUN)" -m benchmark.loader
 	"$(RUN)" -m benchmark.scale
 	"$(RUN)" -m benchmark.lists

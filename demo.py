@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tool.artifact import atomic_file
-from tool.cli import UserError, add_switch, run_script
+from tool.cli import UserError, add_switch, run_script, script_parser
 from tool.command import run_to_end
 
 ROOT = Path(__file__).resolve().parent
@@ -58,7 +58,7 @@ SEGMENTATION = {
     "TRAIN_ITERATION": 300,
 }
 QUICK_STEPS = 4
-EPILOG = """examples:
+EXAMPLES = """\
   # in earnest: minutes
   python demo.py
   # see that all of it runs
@@ -70,11 +70,7 @@ QUICK_DATA = ["--train", "8", "--train_aug", "24", "--val", "4", "--test", "2"]
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description="Generate, train, infer and score, in minutes on a CPU.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=EPILOG,
-    )
+    parser = script_parser("Generate, train, infer and score, in minutes on a CPU.", examples=EXAMPLES)
     run = parser.add_argument_group("run")
     run.add_argument("--out", type=Path, help="everything goes there (exps/demo; with --quick exps/demo_quick)")
     run.add_argument("--seed", type=int, default=0, help="of the data and of training (%(default)s)")

@@ -27,6 +27,7 @@ from tool.cli import (
     positive,
     printable,
     run_script,
+    script_parser,
     what_is_at,
 )
 from tool.plot import save_curve
@@ -41,7 +42,7 @@ from voc12.score import (
     summarise,
 )
 
-EPILOG = """examples:
+EXAMPLES = """\
   # seeds at 60 background thresholds, and their curve as a picture
   python eval.py --list voc12/train.txt --predict_dir exps/cam_npy --type npy --curve \\
       --plot curve.png --gt_dir VOC2012/SegmentationClass --comment "HSC seeds"
@@ -55,11 +56,7 @@ EPILOG = """examples:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description="IoU per class and mIoU of predictions, in per cent.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=EPILOG,
-    )
+    parser = script_parser("IoU per class and mIoU of predictions, in per cent.", examples=EXAMPLES)
     data = parser.add_argument_group("data")
     data.add_argument("--list", required=True, metavar="FILE", help="ids to score, one a line")
     data.add_argument("--predict_dir", required=True, metavar="DIR", help="predictions, <id>.png or <id>.npy")

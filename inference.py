@@ -31,7 +31,17 @@ from network.backbones import BACKBONES
 from network.weights import load_weights
 from tool.artifact import load_cam, load_crf, load_label_map, save_cam, save_crf, save_label_map
 from tool.cam import multi_scale_cam, seed_labels
-from tool.cli import UserError, add_switch, cores, pace, positive, raise_problems, require_folder, run_script
+from tool.cli import (
+    UserError,
+    add_switch,
+    cores,
+    pace,
+    positive,
+    raise_problems,
+    require_folder,
+    run_script,
+    script_parser,
+)
 from tool.crf import BACKENDS, crf_seed, resolve_backend
 from tool.crf.process import CRFProcess, crf_devices
 from tool.device import AMP_TYPES, autocast, place, resolve_device
@@ -45,7 +55,7 @@ from voc12.labels import labels_of, load_labels
 from voc12.lists import read_ids
 from voc12.transforms import normalise
 
-EPILOG = """examples:
+EXAMPLES = """\
   # seeds and CRF seeds
   python inference.py --weights exps/hsc/hsc.pth --infer_list voc12/train.txt \\
       --img_root VOC2012/JPEGImages
@@ -65,11 +75,7 @@ MAX_CRF_ITERATIONS = 1000
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description="Stage 1: CAMs, seeds and CRF seeds.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=EPILOG,
-    )
+    parser = script_parser("Stage 1: CAMs, seeds and CRF seeds.", examples=EXAMPLES)
     data = parser.add_argument_group("data")
     data.add_argument("--infer_list", default="voc12/train.txt", help="ids to infer (%(default)s)")
     data.add_argument("--img_root", "--data_root", required=True, help="folder of <id>.jpg (VOC2012/JPEGImages)")

@@ -10,8 +10,6 @@ and a net trained on them for a minute. All times hold the start of the processe
 """
 
 import argparse
-import subprocess
-import sys
 import tempfile
 import time
 from functools import partial
@@ -21,6 +19,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from benchmark.generated import generate, run
 from network import build_network
 from network.backbones import BACKBONES
 from network.weights import load_weights
@@ -34,7 +33,6 @@ from voc12.labels import labels_of, load_labels
 from voc12.lists import read_ids
 from voc12.transforms import normalise
 
-ROOT = Path(__file__).resolve().parent.parent
 SCALES = (0.5, 1.0, 1.5, 2.0)
 THRESHOLD, ALPHA, ITERATIONS = 0.22, 7.0, 8
 
@@ -62,24 +60,15 @@ def parse_arguments() -> argparse.Namespace:
     return args
 
 
-def run(*command: object) -> None:
-    """Run one of the project's commands, quietly."""
-    words = [sys.executable, *map(str, command)]
-    subprocess.run(words, cwd=ROOT, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-
 def train_here(args: argparse.Namespace, folder: Path) -> None:
-    """Generate images of 384 pixels and train eps on them at an eighth of the width; fill in what `args` lacks."""
-    voc, lists = folder / "VOC2012", folder / "lists"
-    counts = ["--train", max(args.images, 48), "--train_aug", max(args.images, 48), "--val", 1, "--test", 1]
-    run("-m", "voc12.mini", "--out", folder, "--size", 384, *counts)
-    run("-m", "voc12.prepare", "--voc12_root", voc, "--saliency_root", voc / "saliency", "--out", lists)
-    args.data_root, args.width = voc / "JPEGImages", 0.125
-    args.labels, args.infer_list = lists / "cls_labels.npy", lists / "train.txt"
+    """Train eps at an eighth of the width on generated images of 384 pixels; fill in what `args` lacks."""
+    count = max(args.images, 48)
+    data = generate(folder, size=384, train=count, train_aug=count)
+    args.data_root, args.labels, args.infer_list, args.width = data.images, data.labels, data.train, 0.125
     run(
         *["train_voc.py", "--method", "eps", "--work_dir", folder, "--weights", "none", "--from_scratch"],
-        *["--data_root", args.data_root, "--saliency_root", voc / "saliency", "--labels", args.labels],
-        *["--train_list", args.infer_list, "--width", args.width, "--batch_size", 12, "--crop_size", 96],
+        *["--data_root", data.images, "--saliency_root", data.saliency, "--labels", data.labels],
+        *["--train_list", data.train, "--width", args.width, "--batch_size", 12, "--crop_size", 96],
         *["--resize_size", 96, 128, "--max_iters", 40, "--max_epoches", 15, "--lr", 0.05, "--momentum", 0.9],
         *["--clip_grad", 1, "--num_workers", 0],
     )

@@ -9,8 +9,6 @@ it; each core more gives as many more. Without flags: generated images of 500 pi
 """
 
 import argparse
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -18,27 +16,14 @@ from pathlib import Path
 import torch
 from torch.utils.data import DataLoader
 
+from benchmark.generated import generate
 from tool.cli import UserError, cores, positive, run_script
 from voc12.dataset import EpochSampler, TrainingSet, check_training_files
 from voc12.labels import load_labels
 from voc12.lists import read_ids
 from voc12.transforms import TrainingAugmentation
 
-ROOT = Path(__file__).resolve().parent.parent
 IMAGES = 40
-
-
-def generate(args: argparse.Namespace, folder: Path) -> None:
-    """Generate images of VOC's size; fill in what `args` lacks."""
-    voc, lists = folder / "VOC2012", folder / "lists"
-    counts = ["--train", 1, "--train_aug", IMAGES, "--val", 1, "--test", 1]
-    for words in (
-        ["-m", "voc12.mini", "--out", folder, "--size", 500, *counts],
-        ["-m", "voc12.prepare", "--voc12_root", voc, "--saliency_root", voc / "saliency", "--out", lists],
-    ):
-        subprocess.run([sys.executable, *map(str, words)], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-    args.data_root, args.saliency_root = voc / "JPEGImages", voc / "saliency"
-    args.labels, args.train_list = lists / "cls_labels.npy", lists / "train_aug.txt"
 
 
 def load(dataset: TrainingSet, args: argparse.Namespace, num_workers: int) -> tuple[float, list[dict]]:
@@ -66,7 +51,9 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
         if args.data_root is None:
-            generate(args, Path(name))
+            data = generate(Path(name), size=500, train=1, train_aug=IMAGES)
+            args.data_root, args.saliency_root, args.labels = data.images, data.saliency, data.labels
+            args.train_list = data.train_aug
         ids, labels = read_ids(args.train_list, "--train_list"), load_labels(args.labels)
         check_training_files(ids, image_root=args.data_root, saliency_root=args.saliency_root, labels=labels)
         dataset = TrainingSet(

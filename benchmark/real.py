@@ -39,6 +39,7 @@ from tool.cli import (
     require_file,
     require_folder,
     run_script,
+    script_parser,
     what_is_at,
 )
 from tool.command import run_to_end
@@ -54,7 +55,7 @@ CLAIM = {
 }
 RUNS = CLAIM | {f"hsc_sane_{name}": ["--method", "hsc", "--sane", name] for name in (*SANE, "all")}
 SAVE_EVERY = 50  # steps
-EPILOG = """examples:
+EXAMPLES = """\
   # VOC, with what voc12.prepare made, in half precision
   python -m benchmark.real --voc12_root VOC2012 --labels voc12/cls_labels.npy --lists voc12 \\
       --weights mobilenet_v2.pth --amp bf16
@@ -81,11 +82,10 @@ SEGMENTATION = {
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = script_parser(
+        "Baselines, HSC and its ablations on photographs.",
+        examples=EXAMPLES,
         prog="python -m benchmark.real",
-        description="Baselines, HSC and its ablations on photographs.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=EPILOG,
     )
     data = parser.add_argument_group("data")
     data.add_argument("--voc12_root", type=Path, required=True, help="folder in VOC's layout, saliency/ in it")

@@ -8,41 +8,28 @@ takes the start out of it.
 
 import argparse
 import os
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
+from benchmark.generated import Generated, generate, run
 from tool.cli import UserError, cores, positive, run_script
 
-ROOT = Path(__file__).resolve().parent.parent
 BATCH = 12
 SHORT = 2  # steps
 
 
-def run(words: list[object], **options: object) -> None:
-    subprocess.run([str(word) for word in words], check=True, cwd=ROOT, stdout=subprocess.DEVNULL, **options)
-
-
-def seconds_of(processes: int, steps: int, args: argparse.Namespace, scratch: Path) -> float:
+def seconds_of(processes: int, steps: int, args: argparse.Namespace, data: Generated, out: Path) -> float:
     """Seconds of `steps` steps of HSC by so many processes, their start included."""
-    voc, lists = scratch / "data" / "VOC2012", scratch / "lists"
-    launcher = [sys.executable]
-    if processes > 1:
-        launcher += ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", processes]
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", processes] if processes > 1 else []
     start = time.perf_counter()
     run(
-        [
-            *[*launcher, "train_voc.py", "--work_dir", scratch, "--session", f"by_{processes}_for_{steps}"],
-            *["--weights", "none", "--width", args.width, "--data_root", voc / "JPEGImages"],
-            *["--saliency_root", voc / "saliency", "--labels", lists / "cls_labels.npy"],
-            *["--train_list", lists / "train_aug.txt", "--batch_size", BATCH, "--crop_size", args.crop_size],
-            *["--resize_size", args.crop_size, args.crop_size, "--num_workers", 0],
-            *["--max_iters", steps, "--iter_size", 1, "--device", "cpu"],
-        ],
+        *[*launcher, "train_voc.py", "--work_dir", out, "--session", f"by_{processes}_for_{steps}"],
+        *["--weights", "none", "--width", args.width, "--data_root", data.images, "--saliency_root", data.saliency],
+        *["--labels", data.labels, "--train_list", data.train_aug, "--batch_size", BATCH],
+        *["--crop_size", args.crop_size, "--resize_size", args.crop_size, args.crop_size, "--num_workers", 0],
+        *["--max_iters", steps, "--iter_size", 1, "--device", "cpu"],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stderr=subprocess.DEVNULL,
     )
     return time.perf_counter() - start
 
@@ -58,13 +45,10 @@ def main() -> None:
         raise UserError(f"--processes {args.processes}: expected at most {cores()}, the cores, and a part of {BATCH}")
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
-        counts = ["--train", BATCH, "--train_aug", BATCH, "--val", 1, "--test", 1]
-        run([sys.executable, "-m", "voc12.mini", "--out", scratch / "data", "--size", args.crop_size, *counts])
-        voc = ["--voc12_root", scratch / "data" / "VOC2012"]
-        run([sys.executable, "-m", "voc12.prepare", *voc, "--out", scratch / "lists"])
+        data = generate(scratch, size=args.crop_size, train=BATCH, train_aug=BATCH)
         speed = {}
         for processes in (1, args.processes):
-            short, long = (seconds_of(processes, steps, args, scratch) for steps in (SHORT, SHORT + args.steps))
+            short, long = (seconds_of(processes, steps, args, data, scratch) for steps in (SHORT, SHORT + args.steps))
             speed[processes] = BATCH * args.steps / (long - short)
             print(f"{processes} process{'es' * (processes > 1)}: {speed[processes]:.2f} images/s", flush=True)
     efficiency = speed[args.processes] / speed[1] / args.processes

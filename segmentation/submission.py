@@ -20,7 +20,7 @@ from pathlib import Path
 from PIL import Image
 
 from tool.artifact import NUM_CLASSES, atomic_file, load_label_map
-from tool.cli import UserError, pace, printable, raise_problems, require_folder, run_script
+from tool.cli import UserError, pace, printable, raise_problems, require_folder, run_script, script_parser
 from tool.colour import voc_palette
 from voc12.dataset import image_size, run_checks
 from voc12.lists import read_ids
@@ -30,7 +30,7 @@ COMPETITIONS = (5, 6)  # of VOC: segmentation with its own training data only, o
 SUFFIXES = (".tgz", ".tar.gz")
 MODIFIED = 1325376000  # the members' time: the beginning of 2012, UTC
 _COLOURS = voc_palette()[: NUM_CLASSES + 1].tobytes()
-EPILOG = """examples:
+EXAMPLES = """\
   # what test.py left with TEST_SPLIT=test, for the competition with outside data
   python -m segmentation.submission --img_root VOC2012/JPEGImages --out results.tgz \\
       --results exps/mine/results/VOC2012/Segmentation/comp6_test_cls
@@ -41,11 +41,10 @@ EPILOG = """examples:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = script_parser(
+        "Predictions on VOC's test set, checked and packed as its evaluation server takes them.",
+        examples=EXAMPLES,
         prog="python -m segmentation.submission",
-        description="Predictions on VOC's test set, checked and packed as its evaluation server takes them.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=EPILOG,
     )
     data = parser.add_argument_group("data")
     data.add_argument("--results", required=True, help="folder of the predictions, <id>.png and nothing else")

@@ -122,6 +122,16 @@ def boolean(text: str) -> bool:
     return values[text.lower()]
 
 
+def script_parser(description: str, *, examples: str, prog: str | None = None) -> argparse.ArgumentParser:
+    """A parser whose `--help` ends with `examples`, commands and comments indented by two; `prog` for `python -m`."""
+    return argparse.ArgumentParser(
+        prog=prog,
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=f"examples:\n{examples}",
+    )
+
+
 def add_switch(parser: argparse._ActionsContainer, *names: str, default: bool, help: str) -> None:
     """Add a boolean flag that works bare (`--eval`) and with a value (`--eval False`)."""
     parser.add_argument(*names, nargs="?", const=True, default=default, type=boolean, metavar="True|False", help=help)

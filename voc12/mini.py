@@ -22,7 +22,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from tool.artifact import save_label_map
-from tool.cli import UserError, pace, positive, raise_problems, run_script
+from tool.cli import UserError, pace, positive, raise_problems, run_script, script_parser
 from voc12.classes import CLASSES
 from voc12.mini_scene import Scene, draw_scene
 
@@ -34,7 +34,7 @@ JPEG_OPTIONS = {"quality": 92, "subsampling": 0}
 # At the least, a telling part is still 4 pixels across; at the most, a scene takes a quarter of a second.
 SIZES = range(32, 1025)
 MAX_IMAGES = 10**6  # ids have six digits
-EPILOG = """examples:
+EXAMPLES = """\
   # 580 images in some seconds
   python -m voc12.mini --out exps/mini
   # another, larger one
@@ -43,11 +43,10 @@ EPILOG = """examples:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = script_parser(
+        "A small data set in the layout of VOC's development kit, generated.",
+        examples=EXAMPLES,
         prog="python -m voc12.mini",
-        description="A small data set in the layout of VOC's development kit, generated.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=EPILOG,
     )
     output = parser.add_argument_group("output")
     output.add_argument("--out", required=True, help="folder that VOC2012 is written into")

@@ -26,6 +26,7 @@ from tool.cli import (
     raise_problems,
     require_folder,
     run_script,
+    script_parser,
     what_is_at,
 )
 from voc12.classes import CLASSES
@@ -39,7 +40,7 @@ AUG_ADVICE = (
     f"for the usual 10,582 training images get {AUG_FOLDER} (VOC's masks with those of the Semantic Boundaries "
     "Dataset), put it beside JPEGImages and run this again"
 )
-EPILOG = """examples:
+EXAMPLES = """\
   # what is there, what is missing, the next step; exit code 0 if training has all it needs, or 1
   python -m voc12.prepare --voc12_root VOC2012 --check
   # labels and lists, after a look at every file
@@ -48,11 +49,10 @@ EPILOG = """examples:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = script_parser(
+        "Labels and lists from VOC's development kit, and a check of all the data that the stages read.",
+        examples=EXAMPLES,
         prog="python -m voc12.prepare",
-        description="Labels and lists from VOC's development kit, and a check of all the data that the stages read.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=EPILOG,
     )
     data = parser.add_argument_group("data")
     data.add_argument(

@@ -18,7 +18,6 @@ TRAIN_AUG = 10_582  # images with masks of VOC or of the Semantic Boundaries Dat
 OUT = Path("voc12")
 WEIGHTS = Path("network/ilsvrc-cls_rna-a1_cls1000_ep-0001.params")
 WIDTH = 100  # columns
-JPEG = ("JPEGImages", ".jpg")
 
 
 class Part(NamedTuple):
@@ -114,7 +113,8 @@ def saliency_maps(root: Path, saliency: Path, finder: Finder) -> Section:
 
 
 def labels_and_lists(root: Path, saliency: Path, out: Path, finder: Finder) -> Section:
-    wanted, images = (finder.files(root / name, suffix) for name, suffix in (("SegmentationClassAug", ".png"), JPEG))
+    wanted = finder.files(root / "SegmentationClassAug", ".png")
+    images = finder.files(root / "JPEGImages", ".jpg")
     parts = {"cls_labels.npy": Part(count(finder.labelled(out / "cls_labels.npy"), among=wanted), TRAIN_AUG + VAL)}
     for name, expected in (("train", TRAIN), ("val", VAL), ("train_aug", TRAIN_AUG)):
         parts[f"{name}.txt"] = Part(count(finder.ids(out / f"{name}.txt"), among=images), expected)

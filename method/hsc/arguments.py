@@ -8,7 +8,7 @@ from method.hsc.build import ABLATIONS
 from method.hsc.config import METHODS, SANE
 from network import resolve_network
 from network.backbones import BACKBONES
-from tool.cli import UserError, add_switch, positive
+from tool.cli import UserError, add_switch, positive, script_parser
 from tool.crf import BACKENDS
 from tool.device import AMP_TYPES, resolve_device
 
@@ -22,7 +22,7 @@ BOUNDS = {
     "num_workers": (0, 4096),
     "seed": (0, 2**32 - 1),
 }
-EPILOG = """examples:
+EXAMPLES = """\
   # the released recipe
   python train_voc.py --data_root VOC2012/JPEGImages --saliency_root VOC2012/saliency
   # go on after a stop: the same command with --resume
@@ -42,11 +42,7 @@ EPILOG = """examples:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description="Stage 1: train a CAM classifier from image labels.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=EPILOG,
-    )
+    parser = script_parser("Stage 1: train a CAM classifier from image labels.", examples=EXAMPLES)
     data = parser.add_argument_group("data")
     data.add_argument("--data_root", required=True, help="folder of <id>.jpg (VOC2012/JPEGImages)")
     data.add_argument("--saliency_root", help="folder of <id>.png saliency maps; all methods but cls need it")

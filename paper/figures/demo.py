@@ -58,10 +58,9 @@ class Demo:
         """The flags that HSC was trained with."""
         path = self.run / "args.json"
         try:
-            settings = json.loads(path.read_text())
-        except (OSError, ValueError) as error:
+            return dict(json.loads(path.read_text()))
+        except (OSError, ValueError, TypeError) as error:
             raise UserError(f"{path}: cannot be read as demo.py leaves it ({error}); run make demo anew") from error
-        return settings
 
     def ids(self, name: str) -> list[str]:
         return read_ids(self.data / f"{name}.txt")

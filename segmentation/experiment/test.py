@@ -39,7 +39,7 @@ from segmentation.settings import (
     test_list,
 )
 from tool.artifact import atomic_file, load_label_map, save_label_map
-from tool.cli import UserError, cores, pace, raise_problems, run_script
+from tool.cli import UserError, cores, pace, raise_problems, run_script, script_parser
 from tool.crf import resolve_backend
 from tool.crf.process import CRFProcess, crf_devices
 from tool.device import device_names
@@ -51,7 +51,7 @@ from voc12.score import as_text, count_list, file_pairs, summarise
 
 # What decides a label map, beside the checkpoint.
 DECISIVE = ("TEST_MULTISCALE", "TEST_FLIP", "TEST_CRF", "DATA_MEAN", "DATA_STD")
-EPILOG = """examples:
+EXAMPLES = """\
   # predict and score the validation list
   python segmentation/experiment/test.py \\
       --set TEST_CKPT=exps/mine/deeplabv2_resnet101_VOCDataset_itr20000_all.pth EXP_NAME=mine
@@ -65,11 +65,7 @@ EPILOG = """examples:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description="Stage 3: predict with a trained DeepLab and score, as config.py says.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=EPILOG,
-    )
+    parser = script_parser("Stage 3: predict with a trained DeepLab and score, as config.py says.", examples=EXAMPLES)
     add_config_arguments(parser.add_argument_group("settings"))
     return parser.parse_args()
 

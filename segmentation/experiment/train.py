@@ -45,7 +45,7 @@ from segmentation.settings import (
     train_list,
 )
 from tool.checkpoint import save_checkpoint
-from tool.cli import UserError, add_switch, cores, pace, run_script
+from tool.cli import UserError, add_switch, cores, pace, run_script, script_parser
 from tool.device import device_names, place
 from tool.distributed import join_processes, leave_processes, rank, share_norms, started_by_torchrun, world_size
 from tool.log import RunLog
@@ -55,7 +55,7 @@ from voc12.lists import read_ids
 
 # Keys that may change between a run and its resumption: they do not touch the weights, or what they lead to is known.
 FREE_TO_CHANGE = {"EXP_ROOT", "GPUS", "DATA_WORKERS", "TRAIN_TBLOG", "TRAIN_SAVE_EVERY", "DATA_LISTS"}
-EPILOG = """examples:
+EXAMPLES = """\
   # the released recipe, as config.py has it
   python segmentation/experiment/train.py
   # other settings for one run
@@ -69,11 +69,7 @@ EPILOG = """examples:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description="Stage 3: train DeepLab on pseudo labels, as config.py says.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=EPILOG,
-    )
+    parser = script_parser("Stage 3: train DeepLab on pseudo labels, as config.py says.", examples=EXAMPLES)
     add_config_arguments(parser.add_argument_group("settings"))
     run = parser.add_argument_group("run")
     add_switch(run, "--resume", default=False, help="go on from the run's last.ckpt where there is one (False)")

@@ -84,6 +84,16 @@ def test_a_demo_that_has_not_run_is_refused_in_one_line(demo, tmp_path, missing)
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("text", ['{"batch_size": 1', "[1, 2]", "null"])
+def test_damaged_settings_of_the_demo_are_named(tmp_path, text):
+    path = tmp_path / "hsc" / "args.json"
+    path.parent.mkdir()
+    path.write_text(text)
+    with pytest.raises(UserError) as caught:
+        Demo(tmp_path).settings()
+    assert str(path) in str(caught.value) and "run make demo anew" in str(caught.value)
+
+
 def test_the_command_names_the_demo_that_is_missing(tmp_path):
     done = run_figures("--demo", tmp_path / "nowhere", "--out", tmp_path)
     assert_refused(done, f"--demo {tmp_path / 'nowhere'}", "run make demo first")

@@ -207,6 +207,28 @@ def test_what_cannot_be_read_counts_as_missing_and_is_to_be_mended_first(look, t
     assert counts_in(text)["ImageSets/Segmentation/train.txt"][0] == "0"
 
 
+def test_ids_of_other_data_in_lists_and_labels_stand_in_for_none(clone, look, tmp_path):
+    for name in ("VOC2012", "network"):
+        (tmp_path / name).symlink_to(clone / name)
+    foreign = [f"2010_{number:06}" for number in range(12_031)]
+    write_list(tmp_path / "voc12" / "train_aug.txt", TRAIN_AUG[:5] + foreign)
+    labels = dict.fromkeys(AUGMENTED[:7] + foreign, np.ones(20, np.float32))
+    save_labels(tmp_path / "voc12" / "cls_labels.npy", labels)
+    complete, text = look(tmp_path)
+    assert not complete
+    counts = counts_in(text)
+    assert counts["train_aug.txt"] == ["5", "10,582", "10,577"]
+    assert counts["cls_labels.npy"] == ["7", "12,031", "12,024"]
+
+
+def test_a_problem_of_several_lines_is_told_with_its_first_instance(look, tmp_path):
+    write_list(tmp_path / "VOC2012" / "ImageSets" / "Segmentation" / "train.txt", ["a", "../b", "c/d"])
+    complete, text = look(tmp_path)
+    problem = " ".join(text.partition("problem: ")[2].partition("\nnext: ")[0].split())
+    assert not complete and "train.txt" in problem and "'../b'" in problem and "c/d" not in problem
+    assert problem in next_step(text)
+
+
 def test_hidden_files_and_other_endings_count_for_nothing(look, tmp_path):
     touch(tmp_path / "VOC2012" / "JPEGImages", ["a.jpg", "._a.jpg", "a.png", "Thumbs.db"])
     assert counts_in(look(tmp_path)[1])["JPEGImages"][0] == "1"
@@ -222,6 +244,16 @@ def test_lines_fit_and_names_stay_on_them(clone, look, tmp_path):
     hostile = "VOC\x1b[2J\u202e2012"
     text = look(tmp_path, root=hostile, saliency=f"{hostile}/saliency")[1]
     assert all(line.isprintable() for line in text.splitlines()) and r"VOC\x1b[2J" in text
+
+
+def test_a_command_with_names_that_do_not_show_shows_them_escaped(clone, look, tmp_path):
+    for name in ("VOC2012", "network"):
+        (tmp_path / name).symlink_to(clone / name)
+    out = "lists\x1b[2J\u202ehere"
+    complete, text = look(tmp_path, out=out)
+    assert not complete and "make labels and lists:" in text
+    assert all(line.isprintable() for line in text.splitlines())
+    assert r"lists\x1b[2J\u202ehere" in text.partition("\nnext: ")[2]
 
 
 def test_the_commands_lead_to_where_the_data_is_and_are_broken_where_they_are_long(clone, look, tmp_path):

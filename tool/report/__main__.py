@@ -25,6 +25,7 @@ from tool.cli import (
     raise_problems,
     require_folder,
     run_script,
+    script_parser,
     what_is_at,
 )
 from tool.metric import CURVE
@@ -43,7 +44,7 @@ from tool.report.page import write_page
 from tool.report.plan import find_data, plan_images, read_list
 from tool.report.run_folder import Run, read_run
 
-EPILOG = """examples:
+EXAMPLES = """\
   # a run
   python -m tool.report --run exps/hsc --data_root VOC2012/JPEGImages
   # two runs side by side
@@ -52,11 +53,10 @@ EPILOG = """examples:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = script_parser(
+        "A run as a page to look at, one HTML file that opens from disk in any browser.",
+        examples=EXAMPLES,
         prog="python -m tool.report",
-        description="A run as a page to look at, one HTML file that opens from disk in any browser.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=EPILOG,
     )
     runs = parser.add_argument_group("runs")
     runs.add_argument("--run", required=True, metavar="DIR", help="the run's folder, as train_voc.py makes it")

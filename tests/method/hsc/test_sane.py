@@ -1,15 +1,18 @@
 """`--sane`: each name turns one switch from its released value to another, and the paper's list knows it."""
 
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
+from method.hsc.arguments import parse_arguments
 from method.hsc.config import METHODS, SANE, mend
 from network import build_network
 
 DEVIATIONS = Path(__file__).resolve().parents[3] / "paper" / "deviations.md"
 HSC = METHODS["hsc"]
+REQUIRED = ["--data_root", "images", "--saliency_root", "saliency"]
 
 
 def differences(one: dict, other: dict) -> dict:
@@ -32,6 +35,15 @@ def test_all_names_together_change_all_switches():
     mended = asdict(mend(HSC, list(SANE)))
     assert all(mended[part][switch] is value for part, switch, value in SANE.values())
     assert set(differences(asdict(HSC), mended)) == {part for part, _, _ in SANE.values()}
+
+
+def test_the_order_of_names_makes_no_other_run(monkeypatch):
+    def settings(*names):
+        monkeypatch.setattr(sys, "argv", ["train_voc.py", *REQUIRED, "--sane", *names])
+        return parse_arguments().sane
+
+    assert settings("rsc_norm", "cam_clamp", "rsc_norm") == settings("cam_clamp", "rsc_norm")
+    assert settings("rsc_norm", "all") == settings("all") == sorted(SANE)
 
 
 def test_the_list_of_oddities_names_each():

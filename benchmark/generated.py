@@ -1,0 +1,42 @@
+"""Generated data for the benchmarks, and the project's commands run quietly."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tool.cli import UserError
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Generated(NamedTuple):
+    """Where the parts of a generated set are."""
+
+    images: Path
+    saliency: Path
+    labels: Path
+    train: Path
+    train_aug: Path
+
+
+def run(*command: object, **options: Any) -> None:
+    """Run one of the project's commands, without what it prints; `options` are `subprocess.run`'s.
+
+    Raises `UserError` with the end of its messages if it fails.
+    """
+    words = [sys.executable, *map(str, command)]
+    ended = subprocess.run(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, **options)
+    if ended.returncode:
+        raise UserError(f"{command[0]} ended with exit code {ended.returncode}: {ended.stderr.strip()[-500:]}")
+
+
+def generate(folder: Path, *, size: int, train: int, train_aug: int) -> Generated:
+    """Generate images of `size` pixels, with lists of so many, under `folder`."""
+    voc, lists = folder / "VOC2012", folder / "lists"
+    counts = ["--train", train, "--train_aug", train_aug, "--val", 1, "--test", 1]
+    run("-m", "voc12.mini", "--out", folder, "--size", size, *counts)
+    run("-m", "voc12.prepare", "--voc12_root", voc, "--saliency_root", voc / "saliency", "--out", lists)
+    return Generated(
+        voc / "JPEGImages", voc / "saliency", lists / "cls_labels.npy", lists / "train.txt", lists / "train_aug.txt"
+    )
