@@ -28,6 +28,7 @@ from tqdm import tqdm
 
 from network import build_network, resolve_network
 from network.backbones import BACKBONES
+from network.fold import fold_norms
 from network.weights import load_weights
 from tool.artifact import load_cam, load_crf, load_label_map, save_cam, save_crf, save_label_map
 from tool.cam import multi_scale_cam, seed_labels
@@ -179,7 +180,7 @@ class NetworkProcess:
     def start(cls, devices: SimpleQueue, args: argparse.Namespace) -> None:
         cls.device, cls.amp = torch.device(devices.get()), args.amp
         torch.set_num_threads(max(torch.get_num_threads() // args.processes, 1))
-        cls.net = place(load_net(args), cls.device, cls.amp)
+        cls.net = place(fold_norms(load_net(args)), cls.device, cls.amp)
 
     @classmethod
     def foreground_cam(cls, image: torch.Tensor) -> torch.Tensor:

@@ -27,7 +27,8 @@ class DilatedDepthwise(nn.Conv2d):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.device.type != "cpu" or self.dilation == (1, 1) or not torch.is_grad_enabled():
+        folded = self.bias is not None  # a norm, `network.fold`
+        if x.device.type != "cpu" or self.dilation == (1, 1) or folded or not torch.is_grad_enabled():
             return super().forward(x)
         dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
         return _Depthwise.apply(x.to(dtype), self.weight.to(dtype), self.dilation[0])

@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from network.fold import fold_norms
 from segmentation.data import InputNormalisation, check_label_maps
 from segmentation.experiment.config import config_dict
 from segmentation.net import net_of
@@ -81,7 +82,7 @@ class NetworkProcess:
     def start(cls, devices: SimpleQueue, config: Config) -> None:
         cls.config = config
         cls.device = torch.device(devices.get())
-        cls.net = load_net(config).to(cls.device)
+        cls.net = fold_norms(load_net(config)).to(cls.device)
 
 
 def load_net(config: Config) -> nn.Module:

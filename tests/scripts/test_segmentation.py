@@ -19,6 +19,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torchvision.models import mobilenet_v2
 
 from segmentation.net.deeplab import build_net
+from tests.forked import run_forked
 from tests.scripts.conftest import (
     ROOT,
     Attack,
@@ -324,9 +325,8 @@ REFUSED = {
 @pytest.fixture(scope="module")
 def refusals(data, voc, trained, tmp_path_factory):
     """What each mistake led to, and what was in its folder before and after."""
-
-    def job(name):
-        script, changes, spoil, _ = REFUSED[name]
+    commands, befores = [], []
+    for script, changes, spoil, _ in REFUSED.values():
         folder = tmp_path_factory.mktemp("refused")
         (folder / "lists").mkdir()
         (folder / "lists" / "test.txt").write_text("absent_1\nabsent_2\n")
@@ -335,20 +335,18 @@ def refusals(data, voc, trained, tmp_path_factory):
         shutil.copytree(voc["DATA_PSEUDO_GT"], labels)
         if spoil is not None:
             spoil([labels / f"{image_id}.png" for image_id in data.ids])
-        before = contents(folder)
         common = QUICK_TRAINING if script == TRAIN else QUICK_TEST
         changes = {key: str(value).format(final=trained / FINAL) for key, value in changes.items()}
         keys = settings(common, voc, {"DATA_PSEUDO_GT": labels, "EXP_ROOT": folder / "exps"}, changes)
-
-        def attempt():
-            done = subprocess.run(
-                command(script, keys), cwd=folder, env=environment(), capture_output=True, text=True, timeout=300
-            )
-            return done, before, contents(folder)
-
-        return attempt
-
-    return run_all({name: job(name) for name in REFUSED})
+        befores.append(contents(folder))
+        commands.append(([script, *command(script, keys)[2:]], folder))
+    done = run_forked(
+        commands, tmp_path_factory.mktemp("output"), modules=["segmentation.experiment.test"], env=environment()
+    )
+    return {
+        name: (done, before, contents(folder))
+        for name, done, before, (_, folder) in zip(REFUSED, done, befores, commands, strict=True)
+    }
 
 
 @pytest.mark.parametrize("name", REFUSED)

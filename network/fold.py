@@ -1,0 +1,46 @@
+"""Batch norms folded into the convolutions before them: the same net with a third less to do on a CPU."""
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torchvision.models import resnet
+
+from network import backbones, resnet38d
+
+# The convolutions of a module and the norms that alone read their outputs, where the module is no `nn.Sequential`.
+NORM_AFTER = {
+    resnet38d.ResidualBlock: {"conv_branch2a": "bn_branch2b1"},
+    resnet38d.Bottleneck: {"conv_branch2a": "bn_branch2b1", "conv_branch2b1": "bn_branch2b2"},
+    resnet.BasicBlock: {"conv1": "bn1", "conv2": "bn2"},
+    resnet.Bottleneck: {"conv1": "bn1", "conv2": "bn2", "conv3": "bn3"},
+    backbones.ResNet50: {"conv1": "bn1"},
+}
+
+
+def fold_norms(net: nn.Module) -> nn.Module:
+    """`net`, in place: each norm that reads a convolution alone is part of it, and an identity takes its place.
+
+    The outputs are equal but for rounding. The net can then neither be trained nor take a checkpoint.
+
+    Raises ValueError for a net in training mode, whose norms change with each batch.
+    """
+    if net.training:
+        raise ValueError("fold_norms: expected a net in evaluation mode")
+    for module in net.modules():
+        for convolution, norm in _pairs(module):
+            folded = fuse_conv_bn_eval(module.get_submodule(convolution), module.get_submodule(norm))
+            setattr(module, convolution, folded)
+            setattr(module, norm, nn.Identity())
+    return net
+
+
+def _pairs(module: nn.Module) -> Iterator[tuple[str, str]]:
+    """The names of a module's convolutions, each with its norm's."""
+    yield from NORM_AFTER.get(type(module), {}).items()
+    if isinstance(module, nn.Sequential):
+        layers = list(module.named_children())
+        for (first, convolution), (second, norm) in pairwise(layers):
+            if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                yield first, second

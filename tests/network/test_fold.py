@@ -1,0 +1,72 @@
+"""Folding norms changes no output, and leaves only the norms that read more than one convolution's output."""
+
+import pytest
+import torch
+from torch import nn
+
+from network import build_network
+from network.depthwise import DilatedDepthwise
+from network.fold import fold_norms
+from tests.segmentation.net.nets import net_of
+
+TINY = 0.0625
+
+
+def with_own_norms(net: nn.Module) -> nn.Module:
+    """`net`, whose norms get statistics, scales and shifts of their own."""
+    for norm in net.eval().modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            norm.running_mean.normal_(std=0.2)
+            norm.running_var.uniform_(0.5, 2.0)
+            nn.init.uniform_(norm.weight, 0.5, 1.5)
+            nn.init.normal_(norm.bias, std=0.2)
+    return net
+
+
+@pytest.mark.parametrize("name", ["resnet38_hsc", "resnet38_cls"])
+@pytest.mark.parametrize(
+    ("backbone", "left"),
+    [
+        # Of ResNet-38: the first norm of each of 15 + 2 blocks and bn7, which read sums.
+        ("resnet38d", {"bn_branch2a", "bn7"}),
+        ("resnet50", set()),
+        ("mobilenet_v2", set()),
+    ],
+)
+def test_the_cams_are_equal_and_no_norm_is_left_that_could_be_folded(name, backbone, left):
+    torch.manual_seed(0)
+    net = with_own_norms(build_network(name, backbone=backbone, width=TINY if backbone == "resnet38d" else 1.0))
+    image = torch.randn(2, 3, 65, 49)
+    with torch.inference_mode():
+        before = net.foreground_cam(image)
+        count = sum(isinstance(module, nn.BatchNorm2d) for module in net.modules())
+        after = fold_norms(net).foreground_cam(image)
+    norms = [path for path, module in net.named_modules() if isinstance(module, nn.BatchNorm2d)]
+    assert {path.rpartition(".")[2] for path in norms} == left and len(norms) < count
+    assert before.abs().max() > 0.01
+    torch.testing.assert_close(after, before, rtol=1e-3, atol=1e-4 * float(before.abs().max()))
+
+
+@pytest.mark.parametrize("backbone", ["resnet18", "resnet50"])
+def test_the_scores_of_deeplab_are_equal(backbone):
+    torch.manual_seed(0)
+    net = with_own_norms(net_of(backbone=backbone))
+    image = torch.randn(1, 3, 65, 49)
+    with torch.inference_mode():
+        before = net(image)
+        after = fold_norms(net)(image)
+    torch.testing.assert_close(after, before, rtol=1e-3, atol=1e-4 * float(before.abs().max()))
+
+
+def test_a_net_in_training_is_refused():
+    with pytest.raises(ValueError, match="evaluation mode"):
+        fold_norms(build_network("resnet38_cls", width=TINY).train())
+
+
+def test_a_dilated_convolution_with_a_folded_norm_keeps_its_bias_with_gradients_too():
+    torch.manual_seed(0)
+    pair = nn.Sequential(DilatedDepthwise(4, 3, dilation=2), nn.BatchNorm2d(4)).eval()
+    nn.init.normal_(pair[1].bias)
+    x = torch.randn(1, 4, 6, 6, requires_grad=True)
+    expected = pair(x)
+    torch.testing.assert_close(fold_norms(pair)(x), expected)
