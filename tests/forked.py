@@ -1,7 +1,7 @@
 """Commands that cost no imports: a process that has imported what they do forks for each of them.
 
-Imports are nearly all that a command costs which is refused. This file is also that process:
-`python tests/forked.py ROOT MODULE ...`, with the commands as JSON on its input.
+Imports are most of what a command costs on a net as small as the tests'. This file is also that process:
+`python tests/forked.py ROOT MODULE ...`, with a command a line, as JSON, on its input.
 """
 
 import atexit
@@ -9,48 +9,86 @@ import importlib
 import json
 import os
 import runpy
+import selectors
+import signal
 import subprocess
 import sys
 import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from queue import Empty, SimpleQueue
+from tempfile import TemporaryDirectory
 
 ROOT = Path(__file__).resolve().parents[1]
-TIME_LIMIT = 600  # seconds for all commands, after which one is taken to hang
+TIME_LIMIT = 600  # seconds for a command, after which it is taken to hang
+
+
+class Forker:
+    """The process, from the other side. Threads may run commands at the same time; it ends with the `with` block.
+
+    Args:
+        modules: imported once, from the code in `root`. env: of the process and of all its commands.
+    """
+
+    def __init__(self, modules: Sequence[str], *, env: Mapping[str, str], root: Path = ROOT) -> None:
+        self._output = TemporaryDirectory()
+        self._waiting: dict[int, SimpleQueue] = {}
+        self._lock = threading.Lock()
+        self._count = 0
+        self._process = subprocess.Popen(
+            [sys.executable, __file__, str(root), *modules],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=env,
+            text=True,
+        )
+        threading.Thread(target=self._hand_out, daemon=True).start()
+
+    def __enter__(self) -> "Forker":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.stdin.close()
+        self._process.wait()
+        self._output.cleanup()
+
+    def run(self, words: Sequence[object], folder: Path) -> subprocess.CompletedProcess:
+        """Run `python words ...` in `folder` to its end."""
+        with self._lock:
+            self._count += 1
+            number, answers = self._count, SimpleQueue()
+            self._waiting[number] = answers
+            said = Path(self._output.name, str(number))
+            print(json.dumps([number, [str(word) for word in words], str(folder), str(said)]), file=self._process.stdin)
+            self._process.stdin.flush()
+        try:
+            code = answers.get(timeout=TIME_LIMIT)
+        except Empty:
+            self._process.kill()
+            raise AssertionError(f"{words}: still running after {TIME_LIMIT} s") from None
+        assert code is not None, "the process that forks has died"
+        outputs = (Path(f"{said}.{name}").read_text() for name in ("stdout", "stderr"))
+        return subprocess.CompletedProcess(words, code, *outputs)
+
+    def _hand_out(self) -> None:
+        for line in self._process.stdout:
+            number, code = json.loads(line)
+            self._waiting.pop(number).put(code)
+        for answers in self._waiting.values():
+            answers.put(None)
 
 
 def run_forked(
     commands: Sequence[tuple[Sequence[object], Path]],
-    output: Path,
     *,
     modules: Sequence[str],
     env: Mapping[str, str],
     root: Path = ROOT,
 ) -> list[subprocess.CompletedProcess]:
-    """What became of each command, (words after `python`, working folder), one after the other.
-
-    What the commands say is kept in `output`. `modules` are imported once, from the code in `root`.
-    """
-    output.mkdir(exist_ok=True)
-    described = [
-        ([str(word) for word in words], str(folder), str(output / str(number)))
-        for number, (words, folder) in enumerate(commands)
-    ]
-    forker = subprocess.run(
-        [sys.executable, __file__, str(root), *modules],
-        input=json.dumps(described),
-        env=env,
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-        timeout=TIME_LIMIT,
-    )
-    codes = json.loads(forker.stdout)
-    return [
-        subprocess.CompletedProcess(words, code, *(Path(f"{said}.{name}").read_text() for name in ("stdout", "stderr")))
-        for (words, _, said), code in zip(described, codes, strict=True)
-    ]
+    """What became of each command, (words after `python`, working folder), one after the other."""
+    with Forker(modules, env=env, root=root) as forker:
+        return [forker.run(words, folder) for words, folder in commands]
 
 
 def run_command(words: Sequence[str], root: str) -> None:
@@ -81,21 +119,50 @@ def end_with(run: Callable[[], None]) -> None:
     os._exit(code)
 
 
+def fork(words: Sequence[str], root: str, folder: str, output: str) -> int:
+    """The process that runs a command."""
+    process = os.fork()
+    if process == 0:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for source, descriptor in ((os.devnull, 0), (f"{output}.stdout", 1), (f"{output}.stderr", 2)):
+            os.dup2(os.open(source, os.O_RDWR | os.O_CREAT), descriptor)
+        os.chdir(folder)
+        end_with(lambda: run_command(words, root))
+    return process
+
+
 def main() -> None:
     root, *modules = sys.argv[1:]
     sys.path[0] = root
     for module in modules:
         importlib.import_module(module)
-    codes = []
-    for words, folder, output in json.load(sys.stdin):
-        process = os.fork()
-        if process == 0:
-            for name, descriptor in (("stdout", 1), ("stderr", 2)):
-                os.dup2(os.open(f"{output}.{name}", os.O_WRONLY | os.O_CREAT), descriptor)
-            os.chdir(folder)
-            end_with(lambda words=words: run_command(words, root))
-        codes.append(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]))
-    json.dump(codes, sys.stdout)
+    commands = os.fdopen(os.dup(0), "rb", buffering=0)
+    ended, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    signal.set_wakeup_fd(wake)
+    signal.signal(signal.SIGCHLD, lambda number, frame: None)
+    running: dict[int, int] = {}  # a command's number by its process
+    with selectors.DefaultSelector() as selector:
+        selector.register(commands, selectors.EVENT_READ)
+        selector.register(ended, selectors.EVENT_READ)
+        while True:
+            for key, _ in selector.select():
+                if key.fileobj is not commands:
+                    os.read(ended, 4096)
+                elif line := commands.readline():
+                    number, words, folder, output = json.loads(line)
+                    running[fork(words, root, folder, output)] = number
+                else:
+                    return
+            report_ended(running)
+
+
+def report_ended(running: dict[int, int]) -> None:
+    """Say which commands have ended, and how."""
+    for process in list(running):
+        pid, status = os.waitpid(process, os.WNOHANG)
+        if pid:
+            print(json.dumps([running.pop(process), os.waitstatus_to_exitcode(status)]), flush=True)
 
 
 if __name__ == "__main__":

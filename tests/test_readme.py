@@ -172,13 +172,12 @@ def clone(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def answers(clone, tmp_path_factory) -> dict:
+def answers(clone) -> dict:
     """What every marked command answers without its data, and what every script answers to --help."""
     jobs = {command: ([*command.script, *command.arguments], clone / command.folder) for command in NEEDY}
     jobs |= {script: ([*script, "--help"], clone) for script in SCRIPTS}
     done = run_forked(
         list(jobs.values()),
-        tmp_path_factory.mktemp("output"),
         modules=MODULES,
         env={**environment(), "COLUMNS": "1000"},
         root=clone,

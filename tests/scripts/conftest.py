@@ -1,5 +1,6 @@
 """What the tests of the scripts share: a small generated data set, and commands run as users run them."""
 
+import functools
 import hashlib
 import os
 import shutil
@@ -17,12 +18,13 @@ from typing import NamedTuple
 import pytest
 import torch
 
-from tests.forked import run_forked
+from tests.forked import Forker
 from voc12 import mini
 from voc12.lists import read_ids
 
 ROOT = Path(__file__).resolve().parents[2]
 AT_ONCE = 2  # commands; each computes on one thread
+SCRIPTS = ("train_voc", "inference", "eval", "segmentation.experiment.train", "segmentation.experiment.test")
 TIME_LIMIT = 600  # seconds for one command, after which it is taken to hang
 # A net and images so small that a step takes a tenth of a second.
 WIDTH = 0.0625
@@ -86,25 +88,38 @@ class Data:
         return {"--img_root": self.images, "--infer_list": self.train_list, "--labels": self.labels}
 
 
-def command(script: str, flags: Flags) -> list[str]:
-    """The words of a command; a flag's value may be a tuple of values, () for a bare flag, None for no flag."""
-    words = [sys.executable, str(ROOT / script)]
+def words_of(flags: Flags) -> list[str]:
+    """The words of flags; a flag's value may be a tuple of values, () for a bare flag, None for no flag."""
+    found = []
     for flag, value in flags.items():
         if value is not None:
-            words += [flag, *map(str, value if isinstance(value, tuple) else (value,))]
-    return words
+            found += [flag, *map(str, value if isinstance(value, tuple) else (value,))]
+    return found
+
+
+def command(script: str, flags: Flags) -> list[str]:
+    """The words of a command."""
+    return [sys.executable, str(ROOT / script), *words_of(flags)]
 
 
 def environment(threads: int = 1, **changes: str) -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": str(threads), **changes}
 
 
+@functools.cache
+def forker() -> Forker:
+    """What runs the tests' commands, once for all; it ends with the tests, which close its input."""
+    return Forker(SCRIPTS, env=environment())
+
+
 def run(script: str, flags: Flags, *, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess:
-    """Run a script to its end."""
+    """Run a script to its end; with an `env` of its own, in a process that imports all anew."""
+    if env is None:
+        return forker().run([script, *words_of(flags)], ROOT)
     return subprocess.run(
         command(script, flags),
         cwd=ROOT,
-        env=environment() if env is None else env,
+        env=env,
         capture_output=True,
         text=True,
         timeout=TIME_LIMIT,
@@ -225,12 +240,8 @@ def attempt_all(
         case.before(copy, cwd)
         befores.append(contents(cwd))
         jobs.append(({**common, **paths, "--work_dir": "exps", **case.flags}, cwd))
-    finished = run_forked(
-        [([script, *command(script, flags)[2:]], cwd) for flags, cwd in jobs],
-        folder / "output",
-        modules=[script.removesuffix(".py")],
-        env=environment(),
-    )
+    with ThreadPoolExecutor(AT_ONCE) as executor:
+        finished = list(executor.map(lambda job: forker().run([script, *words_of(job[0])], job[1]), jobs))
     return {
         name: Attempt(done, [message.format(*data.ids) for message in case.messages], before, contents(cwd))
         for (name, case), done, before, (_, cwd) in zip(cases.items(), finished, befores, jobs, strict=True)

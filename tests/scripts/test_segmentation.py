@@ -19,7 +19,6 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torchvision.models import mobilenet_v2
 
 from segmentation.net.deeplab import build_net
-from tests.forked import run_forked
 from tests.scripts.conftest import (
     ROOT,
     Attack,
@@ -29,11 +28,13 @@ from tests.scripts.conftest import (
     command,
     contents,
     environment,
+    forker,
     load,
     run,
     run_all,
     run_until_killed,
     truncate,
+    words_of,
 )
 from tool.artifact import load_label_map
 from tool.metric import iou, label_counts
@@ -339,10 +340,8 @@ def refusals(data, voc, trained, tmp_path_factory):
         changes = {key: str(value).format(final=trained / FINAL) for key, value in changes.items()}
         keys = settings(common, voc, {"DATA_PSEUDO_GT": labels, "EXP_ROOT": folder / "exps"}, changes)
         befores.append(contents(folder))
-        commands.append(([script, *command(script, keys)[2:]], folder))
-    done = run_forked(
-        commands, tmp_path_factory.mktemp("output"), modules=["segmentation.experiment.test"], env=environment()
-    )
+        commands.append(([script, *words_of(keys)], folder))
+    done = [forker().run(*each) for each in commands]
     return {
         name: (done, before, contents(folder))
         for name, done, before, (_, folder) in zip(REFUSED, done, befores, commands, strict=True)

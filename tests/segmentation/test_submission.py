@@ -278,7 +278,7 @@ def unfollowed(tmp_path_factory) -> Folder:
 
 
 @pytest.fixture(scope="module")
-def outcomes(sound, again, whole, faulty, unfollowed, tmp_path_factory) -> dict[str, subprocess.CompletedProcess]:
+def outcomes(sound, again, whole, faulty, unfollowed) -> dict[str, subprocess.CompletedProcess]:
     """What the command said of each folder, of `sound` in competition 5, and of `FLAGS`, under their names.
 
     Where it refused, everything is as it was: no archive, no part of one, the older one.
@@ -292,7 +292,7 @@ def outcomes(sound, again, whole, faulty, unfollowed, tmp_path_factory) -> dict[
     }
     before = contents(faulty.root), contents(unfollowed.root)
     commands = [(["-m", MODULE, *words], ROOT) for words in jobs.values()]
-    done = run_forked(commands, tmp_path_factory.mktemp("outcomes"), modules=["voc12.dataset"], env=environment())
+    done = run_forked(commands, modules=["voc12.dataset"], env=environment())
     results = dict(zip(jobs, done, strict=True))
     assert (contents(faulty.root), contents(unfollowed.root)) == before
     return results
