@@ -247,8 +247,6 @@ def segment(args: argparse.Namespace, name: str, labels: Path, seed: int) -> Non
     """Train DeepLab on the label maps in `labels`, those of `train.txt` for the masks, and score it on `val.txt`."""
     out = args.out / f"seed_{seed}"
     folder = out / f"deeplab_{name}"
-    if what_is_at(folder / "results" / "val_score.json") == FILE:
-        return
     common = {
         **SEGMENTATION,
         **{"EXP_NAME": folder.name, "EXP_ROOT": out, "DATA_ROOT": args.voc12_root, "DATA_LISTS": args.lists},
@@ -271,10 +269,13 @@ def compare_segmentation(args: argparse.Namespace, protocol: Protocol) -> None:
     if "hsc" not in there or not baselines:
         raise UserError(f"--segmentation: expected hsc and a baseline of seed {seed} in {args.out}; run them too")
     best = max(baselines, key=lambda run: protocol.figures([run]).crf.mean)
-    for chosen in (there["hsc"], best):
-        infer(args, chosen.folder, args.training)
-        segment(args, chosen.name, chosen.folder / CRF, seed)
-    segment(args, MASKS, args.voc12_root / "SegmentationClass", seed)
+    labels = {run.name: run.folder / CRF for run in (there["hsc"], best)}
+    for name, folder in {**labels, MASKS: args.voc12_root / "SegmentationClass"}.items():
+        if what_is_at(args.out / f"seed_{seed}" / f"deeplab_{name}" / "results" / "val_score.json") == FILE:
+            continue
+        if name != MASKS:
+            infer(args, there[name].folder, args.training)
+        segment(args, name, folder, seed)
 
 
 def main() -> None:

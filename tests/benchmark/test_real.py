@@ -88,7 +88,7 @@ def voc(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Generated images in VOC's layout, their lists beside, and weights of a MobileNetV2 that has learnt nothing."""
     root = tmp_path_factory.mktemp("real")
     voc = root / "VOC2012"
-    counts = ["--train", "3", "--train_aug", "8", "--val", "2", "--test", "1"]
+    counts = ["--train", "8", "--train_aug", "8", "--val", "2", "--test", "1"]
     run("-m", "voc12.mini", "--out", root, "--size", "64", *counts)
     run("-m", "voc12.prepare", "--voc12_root", voc, "--saliency_root", voc / "saliency", "--out", root)
     torch.manual_seed(0)
@@ -107,23 +107,15 @@ def test_the_command_trains_infers_scores_and_writes_a_table_whose_figures_are_e
     paper = tmp_path / "results.md"
     paper.write_text(f"before\n{BEGIN}\nearlier\n{END}\nafter\n")
     command = [
-        *[
-            "-m",
-            "benchmark.real",
-            "--voc12_root",
-            voc,
-            "--lists",
-            voc.parent,
-            "--labels",
-            voc.parent / "cls_labels.npy",
-        ],
-        *["--weights", voc.parent / "weights.pth"],
-        *["--out", tmp_path / "out", "--runs", "eps", "--seeds", "0"],
-        *["--steps", "1", "--batch_size", "2", "--crop_size", "32", "--resize_size", "32", "48", "--scales", "0.5"],
+        *["-m", "benchmark.real", "--voc12_root", voc, "--lists", voc.parent],
+        *["--labels", voc.parent / "cls_labels.npy", "--weights", voc.parent / "weights.pth"],
+        *["--out", tmp_path / "out", "--runs", "eps", "hsc", "--seeds", "0", "--segmentation"],
+        *["--steps", "1", "--batch_size", "2", "--crop_size", "32", "--resize_size", "32", "48", "--view2_size", "16"],
+        *["--scales", "0.5", "--segmentation_steps", "1"],
         *["--num_workers", "1", "--classes", "background", "bus", "person", "--table", paper],
     ]
     said = run(*command)
-    assert said.count("train_voc.py") == 1
+    assert said.count("train_voc.py") == 2 and said.count("experiment/test.py") == 3
     folder = tmp_path / "out" / "seed_0" / "eps"
     labels = [LABEL_NAMES.index(name) for name in ("background", "bus", "person")]
     pairs = file_pairs(voc.parent / "train.txt", folder / "crf" / "crf_8_7", voc / "SegmentationClass", "png")
@@ -134,6 +126,7 @@ def test_the_command_trains_infers_scores_and_writes_a_table_whose_figures_are_e
     assert table.startswith("before\n") and table.endswith("\nafter\n") and "earlier" not in table
     row = next(line for line in table.split("\n") if line.startswith("| eps "))
     assert f"{curve['best_mIoU']:.1f} [" in row and f"at {curve['best_threshold']:.2f}" in row and f"{crf:.1f} [" in row
+    assert "| eps's CRF seeds | " in table and "| the masks of the train list | " in table
     assert (tmp_path / "out" / "figure.png").read_bytes().startswith(b"\x89PNG")
     assert not run(*command), "nothing is left to do"
     assert paper.read_text() == table
