@@ -17,7 +17,7 @@ from torch.utils.tensorboard import summary
 from tqdm import tqdm
 
 from tool.artifact import reported_unwritable
-from tool.cli import UserError, printable
+from tool.cli import DEVICE, UserError, printable, what_is_at
 
 
 class RunLog:
@@ -79,6 +79,8 @@ class RunLog:
 
 
 def _append_to(path: Path) -> BinaryIO:
+    if what_is_at(path) == DEVICE:
+        raise UserError(f"{path}: expected a file to append to, found {DEVICE}; remove it")
     with reported_unwritable(path):
         return open(path, "ab")
 

@@ -1,5 +1,6 @@
 """Log, curves and settings of a run come through a resumption; losses that are no numbers are named with images."""
 
+import os
 import re
 import resource
 import threading
@@ -97,6 +98,22 @@ def test_a_log_that_cannot_be_opened_is_the_users_mistake(tmp_path, name):
 
 
 # -- losses ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_pipe_in_the_logs_place_is_refused_and_nobody_waits_for_its_reader(tmp_path):
+    os.mkfifo(tmp_path / "log")
+    errors = []
+
+    def begin():
+        try:
+            RunLog(tmp_path)
+        except UserError as error:
+            errors.append(str(error))
+
+    thread = threading.Thread(target=begin, daemon=True)
+    thread.start()
+    thread.join(10)
+    assert errors == [f"{tmp_path / 'log'}: expected a file to append to, found a pipe or a device; remove it"]
 
 
 def test_drained_losses_are_the_mean_since_the_last_time():
