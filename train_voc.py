@@ -28,7 +28,7 @@ from tool.crf import resolve_backend
 from tool.device import place, resolve_device
 from tool.distributed import join_processes, leave_processes, rank, world_size
 from tool.log import RunLog
-from tool.reading import heed_parent_alone
+from tool.reading import outlive_signals
 from tool.run import find_checkpoint, hold_folder, make_folder, restore_checkpoint
 from voc12.dataset import EpochSampler, TrainingSet, check_training_files
 from voc12.labels import load_labels
@@ -104,7 +104,7 @@ def make_loader(
         batch_sampler=sampler,
         num_workers=workers,
         pin_memory=pin_memory,
-        worker_init_fn=heed_parent_alone,
+        worker_init_fn=outlive_signals,
     )
 
 

@@ -13,7 +13,7 @@ from torchvision.transforms.v2 import functional as F
 from tool.artifact import IGNORE, load_label_map
 from tool.cli import UserError, raise_problems
 from tool.randomness import mixed_seed
-from tool.reading import Reading, heed_parent_alone
+from tool.reading import Reading, outlive_signals
 from voc12.dataset import image_size, load_rgb, run_checks
 from voc12.transforms import random_integer, random_span
 
@@ -196,5 +196,5 @@ class PseudoLabelSet(Dataset):
 
 def start_loader_process(number: int) -> None:
     """What a loader process does first: beside what all do, its OpenCV keeps to one thread, as its torch does."""
-    heed_parent_alone(number)
+    outlive_signals(number)
     cv2.setNumThreads(0)

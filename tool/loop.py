@@ -17,6 +17,7 @@ from tool.cli import UserError
 from tool.distributed import Agreement, rank, started_by_torchrun, world_size
 from tool.log import LossHistory, RunLog
 from tool.randomness import seed_step
+from tool.reading import none_left_behind, started
 
 # What a loader meets that fetches a batch from a process which has just died.
 LOST_CONNECTION = (EOFError, ConnectionResetError, ConnectionRefusedError)
@@ -47,11 +48,8 @@ def reported_loader_death(loader: Iterable[dict]) -> Iterator[None]:
             raise error.__context__ from None
         time.sleep(0.2)  # where all of this run's processes were told to end, this one hears of it here
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would raise anew, as the others end
-        living = active_children()
         reading = getattr(getattr(loader, "dataset", None), "reading", None)
-        held = [] if reading is None else reading.left_by({process.pid for process in living})
-        for process in living:
-            process.kill()
+        held = [] if reading is None else reading.left_by({process.pid for process in active_children()})
         raise UserError(
             f"a loader process {death[1] if death else 'died'}; it was at {', '.join(held) or 'no image'}; if memory is"
             " short, take fewer of them (--num_workers, or DATA_WORKERS in stage 3); --resume goes on from the last"
@@ -67,12 +65,9 @@ def stopped_between_steps() -> Iterator[list[int]]:
     """
     came: list[int] = []
     moment = 0.0  # when it came
-    process = os.getpid()
 
     def note(number: int, frame: FrameType | None) -> None:
         nonlocal moment
-        if os.getpid() != process:  # forked: a loader's, which ends with this one
-            return
         if came:
             # torchrun passes on what its processes may have been sent as well.
             if not started_by_torchrun() or time.monotonic() > moment + 1:
@@ -140,8 +135,8 @@ def run_steps(
         leave=False,
     )
     agreement = Agreement()
-    with bar, reported_loader_death(loader), stopped_between_steps() as stops:
-        for step, batch in zip(range(steps.start + 1, steps.stop + 1), loader, strict=True):
+    with bar, none_left_behind(), reported_loader_death(loader), stopped_between_steps() as stops:
+        for step, batch in zip(range(steps.start + 1, steps.stop + 1), started(loader), strict=True):
             agreed = agreement.begin(stops)
             seed_step(seed, step, rank())
             history.add(take_step(batch, step - 1), batch["id"])

@@ -2,9 +2,10 @@
 
 import os
 import signal
-import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from multiprocessing import active_children
+from typing import Any
 
 import torch
 from torch.utils.data import get_worker_info
@@ -12,6 +13,7 @@ from torch.utils.data import get_worker_info
 from tool.cli import UserError
 
 MAX_PROCESSES = 4096
+ENDING = (signal.SIGINT, signal.SIGTERM)
 
 
 class Reading:
@@ -47,18 +49,33 @@ class Reading:
         return [self.ids[index] for process, index in self._table.tolist() if process and process not in living]
 
 
-def heed_parent_alone(_: int) -> None:
-    """For the start of a loader process (`worker_init_fn`): SIGTERM ends it only if its parent sends it.
+def started(loader: Iterable[Any]) -> Iterator[Any]:
+    """`iter(loader)`, whose processes hear of no signal until they are ready to outlive it (`outlive_signals`)."""
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+    try:
+        return iter(loader)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
-    Others may tell all processes of a run to end (torchrun, `timeout`, a job's manager): the step that the run is at,
-    which it saves, may still need this one.
+
+def outlive_signals(_: int) -> None:
+    """For the start of a loader process (`worker_init_fn`): neither SIGTERM nor Ctrl-C ends it.
+
+    Others may send them to all processes of a run (a terminal, `timeout`, a job's manager, torchrun): the step that the
+    run is at, which it saves, may still need this one. It ends with its loader, with the block of `none_left_behind`,
+    and by itself where the run's process is gone.
     """
-    if hasattr(signal, "sigwaitinfo"):  # not on macOS
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        threading.Thread(target=_end_when_parent_says, daemon=True).start()
+    for number in ENDING:
+        signal.signal(number, signal.SIG_IGN)
 
 
-def _end_when_parent_says() -> None:
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
-        pass
-    os._exit(0)
+@contextmanager
+def none_left_behind() -> Iterator[None]:
+    """What loader processes there still are at the block's end, however it ends, are killed: nobody waits for them."""
+    try:
+        yield
+    finally:
+        if left := active_children():
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would take it for a death of its own
+            for process in left:
+                process.kill()

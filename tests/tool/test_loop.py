@@ -2,12 +2,9 @@
 
 import io
 import json
-import os
 import re
 import signal
-import subprocess
 import sys
-from multiprocessing import active_children
 from pathlib import Path
 
 import numpy as np
@@ -15,16 +12,13 @@ import pytest
 import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from torch.utils.data import DataLoader, Dataset
 
-from tests.conftest import ROOT
 from tests.tool.test_distributed import end_what_hangs, needs_alarm, run_processes
-from tool.cli import UserError, run_script
+from tool.cli import UserError
 from tool.distributed import join_processes, leave_processes, rank
 from tool.log import RunLog
 from tool.loop import run_steps
 from tool.randomness import mixed_seed, seed_step
-from tool.reading import Reading, heed_parent_alone
 
 NEVER = 100  # more than the steps of any run here
 
@@ -262,54 +256,6 @@ def test_what_ends_the_process_at_once_or_is_ignored_stays_so():
     finally:
         signal.signal(signal.SIGINT, before)
     assert seen == [signal.SIG_IGN, signal.SIG_DFL]
-
-
-class Numbers(Dataset):
-    """Ten samples; the process that loads number 7 dies, killed or of itself, or does not where `killed` is None."""
-
-    def __init__(self, killed: bool | None):
-        self.killed = killed
-        self.reading = Reading([f"image {number}" for number in range(10)])
-
-    def __len__(self) -> int:
-        return 10
-
-    def __getitem__(self, number: int) -> dict:
-        with self.reading.of(number):
-            if number == 7 and self.killed is not None:
-                os.kill(os.getpid(), signal.SIGKILL) if self.killed else os._exit(1)
-        return {"number": number, "id": str(number)}
-
-
-def run_with_dying_loader(killed: bool) -> None:
-    loader = DataLoader(Numbers(killed), batch_size=1, num_workers=2)
-    run_script(lambda: Run([1.0] * 10).go(range(10), save_every=1, loader=loader, save=print))
-
-
-@pytest.mark.parametrize("killed", [True, False])
-def test_a_loader_process_that_dies_ends_the_run_with_one_line_of_advice(killed):
-    script = f"from tests.tool.test_loop import run_with_dying_loader; run_with_dying_loader({killed})"
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 2, done.stderr
-    (line,) = done.stderr.splitlines()
-    assert re.match(r"error: a loader process (is killed by signal: Killed|exited unexpectedly|died)", line)
-    assert "it was at image 7;" in line
-    for advice in ("--num_workers", "DATA_WORKERS", "--resume"):
-        assert advice in line
-    saved = [int(step) for step in done.stdout.split()]
-    assert saved == list(range(1, len(saved) + 1)) and len(saved) < 8
-
-
-@pytest.mark.skipif(not hasattr(signal, "sigwaitinfo"), reason="the system does not say who sent a signal")
-def test_a_loader_process_outlives_a_sigterm_that_all_processes_get_and_ends_by_its_parents():
-    batches = iter(DataLoader(Numbers(None), num_workers=1, worker_init_fn=heed_parent_alone))
-    next(batches)
-    (process,) = active_children()
-    subprocess.run(["kill", str(process.pid)], check=True)
-    assert [int(batch["number"]) for batch, _ in zip(batches, range(5), strict=False)] == [1, 2, 3, 4, 5]
-    process.terminate()
-    process.join(20)
-    assert process.exitcode == 0
 
 
 def test_an_error_of_a_step_is_no_death_of_a_loader_process():
