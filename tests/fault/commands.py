@@ -125,7 +125,10 @@ class Forker:
         try:
             disturb(group)
             code = self._answer()
-            assert code is not None, f"{words[0]} hangs:\n{self._said('stderr')}"
+            if code is None:
+                os.killpg(group, signal.SIGKILL)
+                self._answer()  # or the next command would take it for its own
+                raise AssertionError(f"{words[0]} hangs:\n{self._said('stderr')}")
             assert_ended(group)
         finally:
             with suppress(ProcessLookupError):
