@@ -48,12 +48,18 @@ from tool.run import changed_settings
 
 ROOT = Path(__file__).resolve().parent.parent
 BASELINES = sorted(METHODS.keys() - {"hsc"})
-# The flags of train_voc.py that make each run what it is: methods and ablations, and the oddities one by one.
+# The flags of train_voc.py that make each run what it is: methods and ablations; the oddities one by one, and HSC's
+# ablations without them.
 CLAIM = {
     **{method: ["--method", method] for method in (*BASELINES, "hsc")},
     **{f"hsc_without_{term}": ["--method", "hsc", "--without", term] for term in ABLATIONS},
 }
-RUNS = CLAIM | {f"hsc_sane_{name}": ["--method", "hsc", "--sane", name] for name in (*SANE, "all")}
+MENDED = {f"hsc_sane_{name}": ["--method", "hsc", "--sane", name] for name in (*SANE, "all")}
+RUNS = {
+    **CLAIM,
+    **MENDED,
+    **{f"{run}_without_{term}": [*MENDED[run], "--without", term] for run in MENDED for term in ABLATIONS},
+}
 SAVE_EVERY = 50  # steps
 EXAMPLES = """\
   # VOC, with what voc12.prepare made, in half precision

@@ -25,7 +25,9 @@ class ContrastConfig:
 
     weight: float = 0.1  # lambda in front of each of the three terms
     temperature: float = 0.1
-    background_score: float = 0.10  # channel 20 of the normalised CAM, for pseudo labels and csc's weights
+    # Channel 20 of the normalised CAM, for pseudo labels and csc's weights. Refined maps are flat at first, and above
+    # 0.10 nearly everywhere; at 0.5 a class wins where it has more than it leaves, as in psc's score map.
+    background_score: float = 0.10
     class_pixels: int = 128  # pixels of the batch that make up a class's anchor in csc
     class_bank_pixels: int = 16  # pixels that move a class's bank row in csc
     pixel_share: int = 16  # psc's prototypes are made from 1 / 16 of a map's pixels
@@ -73,9 +75,10 @@ class HSCConfig:
     net: dict[str, bool] = field(default_factory=dict)  # switches of `network.resnet38_hsc.HSCNet`
 
 
-# What `--sane` takes: a name for each oddity (Q) of the losses and the net, the part of the config it is in, the switch
-# and its sane value. The optimiser's have flags of their own.
+# What `--sane` takes: a name for each oddity (Q) of the losses and the net, and for the background's score; the part of
+# the config it is in, the switch and its sane value. The optimiser's have flags of their own.
 SANE = {
+    "background_score": ("contrast", "background_score", 0.5),
     "ecr_channel": ("consistency", "skip_first_channel", False),
     "cam_clamp": ("contrast", "clamp_normalised_cam", True),
     "rsc_norm": ("contrast", "norm_along_width", False),

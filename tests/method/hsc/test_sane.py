@@ -5,7 +5,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+import torch
 
+from method.hsc import criterion
 from method.hsc.arguments import parse_arguments
 from method.hsc.config import METHODS, SANE, mend
 from network import build_network
@@ -35,6 +37,31 @@ def test_all_names_together_change_all_switches():
     mended = asdict(mend(HSC, list(SANE)))
     assert all(mended[part][switch] is value for part, switch, value in SANE.values())
     assert set(differences(asdict(HSC), mended)) == {part for part, _, _ in SANE.values()}
+
+
+@pytest.mark.parametrize(("names", "score"), [([], 0.10), (["background_score"], 0.5)])
+def test_the_background_scores_what_the_config_says_in_pseudo_labels_and_class_contrast(monkeypatch, names, score):
+    seen = {}
+
+    def watched(name):
+        compute = getattr(criterion, name)
+
+        def look(*args, **options):
+            seen[name] = next(value for value in args if value.dim() == 5 and value.shape[2] == 21)
+            return compute(*args, **options)
+
+        return look
+
+    for name in ("pseudo_labels", "class_contrast"):
+        monkeypatch.setattr(criterion, name, watched(name))
+    torch.manual_seed(0)
+    cams = [torch.rand(2, 21, 4, 4) for _ in range(2)]
+    features = {"feat_pixel": [torch.rand(2, 128, 4, 4)] * 2, "feat_region": [torch.rand(2, 256, 4, 4)] * 2}
+    label = torch.eye(20)[:2]
+    criterion.HSCCriterion(mend(HSC, names)).contrast(cams, **features, image=torch.rand(2, 3, 32, 32), label=label)
+    assert len(seen) == 2
+    for cam in seen.values():
+        assert torch.equal(cam[:, :, 20], torch.full_like(cam[:, :, 20], score))
 
 
 def test_the_order_of_names_makes_no_other_run(monkeypatch):
