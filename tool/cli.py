@@ -66,20 +66,24 @@ def run_script(main: Callable[[], None]) -> None:
     _open_standard_streams()
     sys.stdout.reconfigure(errors="backslashreplace")  # of a terminal that has not all characters, as stderr is anyway
     try:
-        main()
-    except UserError as error:
-        # A loader's worker process puts its traceback before the message.
-        _print_error(str(error).split("UserError: ")[-1].strip())
-        sys.exit(2)
-    except KeyboardInterrupt:
+        try:
+            main()
+        except UserError as error:
+            # A loader's worker process puts its traceback before the message.
+            _print_error(str(error).split("UserError: ")[-1].strip())
+            sys.exit(2)
+        except BrokenPipeError:
+            sys.exit(141)
+        finally:
+            for (
+                number,
+                handler,
+            ) in before.items():  # what they raise amid the interpreter's own end, it prints and drops
+                signal.signal(number, handler)
+            _flush_output()
+    except KeyboardInterrupt:  # also amid what comes last
         print("interrupted", file=sys.stderr)
         sys.exit(130)
-    except BrokenPipeError:
-        sys.exit(141)
-    finally:
-        for number, handler in before.items():  # what they raise amid the interpreter's own end, it prints and drops
-            signal.signal(number, handler)
-        _flush_output()
 
 
 def _open_standard_streams() -> None:
