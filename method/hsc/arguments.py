@@ -5,7 +5,7 @@ import math
 from pathlib import Path
 
 from method.hsc.build import ABLATIONS
-from method.hsc.config import METHODS, SANE
+from method.hsc.config import METHODS, RECIPES, SANE
 from network import resolve_network
 from network.backbones import BACKBONES
 from tool.cli import UserError, add_switch, positive, script_parser
@@ -73,6 +73,10 @@ def parse_arguments() -> argparse.Namespace:
         "--sane", nargs="+", choices=[*SANE, "all"], default=[], metavar="ODDITY",
         help=f"mend these oddities of the recipe, which paper/deviations.md lists: all, {', '.join(SANE)}",
     )  # fmt: skip
+    method.add_argument(
+        "--recipe", choices=RECIPES, default="released",
+        help="released, or sane: mend those of the oddities that cost most on photographs (%(default)s)",
+    )  # fmt: skip
     method.add_argument("--network", help="resnet38_hsc, resnet38_cls or a released module path (the method's)")
     method.add_argument("--backbone", choices=BACKBONES, default="resnet38d", help="(%(default)s)")
     method.add_argument("--width", type=float, default=1.0, help="channel multiplier of resnet38d (%(default)s)")
@@ -101,7 +105,8 @@ def parse_arguments() -> argparse.Namespace:
     recipe.add_argument("--view2_size", type=positive, default=128, help="second view's side, pixels (%(default)s)")
     args = parser.parse_args()
     args.session = args.session or args.method
-    args.sane = sorted(SANE) if "all" in args.sane else sorted(set(args.sane))
+    args.sane = sorted(SANE if "all" in args.sane else {*args.sane, *RECIPES[args.recipe]})
+    del args.recipe  # a name for oddities, which are recorded with the run
     return args
 
 

@@ -64,10 +64,21 @@ def test_the_background_scores_what_the_config_says_in_pseudo_labels_and_class_c
         assert torch.equal(cam[:, :, 20], torch.full_like(cam[:, :, 20], score))
 
 
+def parsed(monkeypatch, *words):
+    monkeypatch.setattr(sys, "argv", ["train_voc.py", *REQUIRED, *words])
+    return parse_arguments()
+
+
+def test_a_recipe_is_a_name_for_mended_oddities_and_the_default_mends_none(monkeypatch):
+    assert parsed(monkeypatch) == parsed(monkeypatch, "--recipe", "released")
+    assert parsed(monkeypatch).sane == []
+    assert parsed(monkeypatch, "--recipe", "sane") == parsed(monkeypatch, "--sane", "background_score")
+    assert parsed(monkeypatch, "--recipe", "sane", "--sane", "psc_bank").sane == ["background_score", "psc_bank"]
+
+
 def test_the_order_of_names_makes_no_other_run(monkeypatch):
     def settings(*names):
-        monkeypatch.setattr(sys, "argv", ["train_voc.py", *REQUIRED, "--sane", *names])
-        return parse_arguments().sane
+        return parsed(monkeypatch, "--sane", *names).sane
 
     assert settings("rsc_norm", "cam_clamp", "rsc_norm") == settings("cam_clamp", "rsc_norm")
     assert settings("rsc_norm", "all") == settings("all") == sorted(SANE)
