@@ -26,7 +26,7 @@ def workers(group: int) -> int:
     return sum("spawn_main" in line for line in living(group))
 
 
-def assert_all_end(group: int, seconds: float = 10) -> None:
+def assert_all_end(group: int, seconds: float = 60) -> None:
     """All of the group's processes end by themselves."""
     deadline = time.monotonic() + seconds
     while there := living(group):

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -106,10 +107,18 @@ def environment(threads: int = 1, **changes: str) -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": str(threads), **changes}
 
 
+STARTING = threading.Lock()
+
+
 @functools.cache
-def forker() -> Forker:
-    """What runs the tests' commands, once for all; it ends with the tests, which close its input."""
+def the_forker() -> Forker:
     return Forker(SCRIPTS, env=environment())
+
+
+def forker() -> Forker:
+    """What runs the tests' commands, one for all threads; it ends with the tests, which close its input."""
+    with STARTING:
+        return the_forker()
 
 
 def run(script: str, flags: Flags, *, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess:
