@@ -37,6 +37,11 @@ def write_list(path: Path, ids: list[str]) -> None:
     path.write_text("\n".join(ids))
 
 
+def link(clone: Path, folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).symlink_to(clone / name)
+
+
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory):
     """A folder in which all that training needs is in its place; nothing of the test set."""
@@ -208,8 +213,7 @@ def test_what_cannot_be_read_counts_as_missing_and_is_to_be_mended_first(look, t
 
 
 def test_ids_of_other_data_in_lists_and_labels_stand_in_for_none(clone, look, tmp_path):
-    for name in ("VOC2012", "network"):
-        (tmp_path / name).symlink_to(clone / name)
+    link(clone, tmp_path, "VOC2012", "network")
     foreign = [f"2010_{number:06}" for number in range(12_031)]
     write_list(tmp_path / "voc12" / "train_aug.txt", TRAIN_AUG[:5] + foreign)
     labels = dict.fromkeys(AUGMENTED[:7] + foreign, np.ones(20, np.float32))
@@ -247,8 +251,7 @@ def test_lines_fit_and_names_stay_on_them(clone, look, tmp_path):
 
 
 def test_a_command_with_names_that_do_not_show_shows_them_escaped(clone, look, tmp_path):
-    for name in ("VOC2012", "network"):
-        (tmp_path / name).symlink_to(clone / name)
+    link(clone, tmp_path, "VOC2012", "network")
     out = "lists\x1b[2J\u202ehere"
     complete, text = look(tmp_path, out=out)
     assert not complete and "make labels and lists:" in text
@@ -257,8 +260,7 @@ def test_a_command_with_names_that_do_not_show_shows_them_escaped(clone, look, t
 
 
 def test_the_commands_lead_to_where_the_data_is_and_are_broken_where_they_are_long(clone, look, tmp_path):
-    for name in ("VOC2012", "network", "voc12"):
-        (tmp_path / name).symlink_to(clone / name)
+    link(clone, tmp_path, "VOC2012", "network", "voc12")
     (tmp_path / "lists of mine, with a name that needs room").symlink_to(clone / "voc12")
     complete, text = look(tmp_path, out="lists of mine, with a name that needs room")
     assert complete and max(map(len, text.splitlines())) <= WIDTH
