@@ -27,7 +27,7 @@ from tool.cli import UserError, cores, pace, require_folder, run_script
 from tool.crf import resolve_backend
 from tool.device import place, resolve_device
 from tool.distributed import join_processes, leave_processes, rank, world_size
-from tool.log import RunLog
+from tool.log import RunLog, curve_name
 from tool.reading import outlive_signals
 from tool.run import find_checkpoint, hold_folder, make_folder, restore_checkpoint
 from voc12.dataset import EpochSampler, TrainingSet, check_training_files
@@ -188,7 +188,7 @@ def main() -> None:
     weights = folder / f"{args.session}.pth"
     save_checkpoint(weights, released_state_dict(net))
     log.line(f"trained {len(steps)} steps {pace(started, len(steps) * args.batch_size)}: {weights}")
-    figures = [f"loss/{name}" for name in losses]
+    figures = [curve_name(name) for name in losses]
     if args.eval:
         started = time.perf_counter()
         precision = classifier_precision(net, val_ids, image_root=Path(args.data_root), labels=labels, device=device)

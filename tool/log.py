@@ -90,6 +90,11 @@ def _events_name() -> str:
     return f"events.out.tfevents.{time.time():017.6f}.{socket.gethostname()}.{os.getpid()}"
 
 
+def curve_name(name: str) -> str:
+    """TensorBoard's name for the curve of a loss, or of what is watched like one, whose own name has a slash."""
+    return name if "/" in name else f"loss/{name}"
+
+
 class LossHistory:
     """The losses since the last look, left on the device so that no step waits for them."""
 

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from tool.cli import UserError
 from tool.distributed import Agreement, rank, started_by_torchrun, world_size
-from tool.log import LossHistory, RunLog
+from tool.log import LossHistory, RunLog, curve_name
 from tool.randomness import seed_step
 from tool.reading import none_left_behind, started
 
@@ -109,7 +109,7 @@ def run_steps(
 
     Args:
         take_step: from a batch and the number of steps done before it to the step's losses, scalars on any device,
-            one of them `total`.
+            one of them `total`, and whatever else is to be watched like them, named with a slash (`curve_name`).
         loader: yields the batches of exactly `steps`, each with its images' ids under `id`.
         optimizer: whose first group's rate is logged.
         log: None for a process that says nothing, beside the one that does.
@@ -153,7 +153,7 @@ def run_steps(
                 if log is not None:
                     terms = " ".join(f"{name} {value:.4f}" for name, value in means.items())
                     log.line(f"step {step}/{steps.stop} {terms}", console=False)
-                    log.scalars(step, {f"loss/{name}": value for name, value in means.items()})
+                    log.scalars(step, {curve_name(name): value for name, value in means.items()})
                     log.scalars(step, {"lr": optimizer.param_groups[0]["lr"], "images_per_s": speed})
             if save_now:
                 save(step)

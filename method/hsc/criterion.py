@@ -32,12 +32,17 @@ def two_scales(image: Tensor, saliency: Tensor | None, second_view: int | None) 
 
 
 class HSCCriterion(nn.Module):
-    """The terms that `config` names, as a dict of scalars; its banks move by one step whenever it is called."""
+    """The terms that `config` names, as a dict of scalars; its banks move by one step whenever it is called.
+
+    `pseudo`: the pseudo labels of the last step, (2, N, h, w) as `pseudo_labels` returns them, of this process's
+    images; None for methods without contrast.
+    """
 
     def __init__(self, config: HSCConfig) -> None:
         super().__init__()
         self.config = config
         self.banks = PrototypeBanks()
+        self.pseudo: Tensor | None = None
 
     def forward(self, outputs: list[HSCOutput], views: list[View], label: Tensor) -> dict[str, Tensor]:
         """
@@ -117,10 +122,10 @@ class HSCCriterion(nn.Module):
         cam = normalise_cam(on_grid(cam_rv).flatten(0, 1), clamp=config.clamp_normalised_cam)
         cam[:, -1] = config.background_score
         cam = cam.unflatten(0, (2, -1))
-        pseudo = pseudo_labels(cam, label, image, crf_backend=self.config.crf_backend)
+        self.pseudo = pseudo_labels(cam, label, image, crf_backend=self.config.crf_backend)
         score = torch.cat([cam[:, :, :-1], 1 - cam[:, :, :-1].amax(2, keepdim=True)], dim=2)
         # Prototypes are of the whole batch, so that each process needs the others' images; only here, on view 2's grid.
-        maps = (on_grid(feat_pixel), on_grid(feat_region), cam, score, pseudo)
+        maps = (on_grid(feat_pixel), on_grid(feat_region), cam, score, self.pseudo)
         return self.contrast_terms(*(gather_images(each, dim=1) for each in maps), gather_images(label, dim=0))
 
     def contrast_terms(

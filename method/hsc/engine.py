@@ -10,13 +10,14 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from method.hsc.build import Training
+from method.hsc.config import BACKGROUND, NUM_LABELS
 from method.hsc.criterion import two_scales
 from tool.device import autocast
 from tool.distributed import average_gradients, sum_over_processes, world_size
 from tool.log import RunLog
 from tool.loop import run_steps
 from tool.metric import mean_average_precision
-from tool.plot import blend, heat_colours
+from tool.plot import blend, heat_colours, label_colours
 from voc12.dataset import load_rgb
 from voc12.transforms import denormalise, normalise
 
@@ -27,22 +28,27 @@ def training_step(
     image: Tensor,
     saliency: Tensor | None,
     label: Tensor,
-    show_cam: Callable[[Tensor], None] | None = None,
+    show: Callable[[Tensor, Tensor | None], None] | None = None,
 ) -> dict[str, Tensor]:
     """One optimiser step; the losses of all processes' images, detached, with their sum as `total`.
+
+    After it, with contrast, as `pseudo/background`, the share of background in the pseudo labels: near 0 or 1, contrast
+    has only objects, or only background, to tell apart.
 
     Args:
         image: (N, 3, H, W), normalised. saliency: (N, 1, H, W) in 0..1, or None for the plain classifier.
         label: (N, 20), zeros and ones.
-        show_cam: called with the CAMs of `image` that the step is computed from, (N, 20 or 21, h, w).
+        show: called with the CAMs of `image` that the step is computed from, (N, 20 or 21, h, w), and the pseudo
+            labels of `image` made from them, (N, h, w), or None.
     """
     net, forward, criterion, optimizer, schedule, scaler, max_gradient, amp = training
     views = two_scales(image, saliency, criterion.config.second_view)
     with autocast(image.device, amp):
         outputs = [forward(view.image) for view in views]
-    if show_cam is not None:
-        show_cam(outputs[0].cam.detach())
     losses = criterion(outputs, views, label)
+    pseudo = criterion.pseudo
+    if show is not None:
+        show(outputs[0].cam.detach(), None if pseudo is None else pseudo[0])
     total = torch.stack(list(losses.values())).sum()
     optimizer.zero_grad(set_to_none=True)
     scaler.scale(total).backward()
@@ -54,9 +60,11 @@ def training_step(
     scaler.update()
     schedule.step()
     # The total comes last: where a loss is not finite, the term that it came from is named first.
-    names = [*losses, "total"]
-    means = sum_over_processes(torch.stack([*losses.values(), total])) / world_size()
-    return dict(zip(names, means, strict=True))
+    figures = {**losses, "total": total}
+    if pseudo is not None:
+        figures["pseudo/background"] = (pseudo == BACKGROUND).float().mean()
+    means = sum_over_processes(torch.stack(list(figures.values()))) / world_size()
+    return dict(zip(figures, means, strict=True))
 
 
 def train(
@@ -81,13 +89,14 @@ def train(
         image, label = (batch[name].to(device, non_blocking=True) for name in ("image", "label"))
         saliency = batch["saliency"].to(device, non_blocking=True) if "saliency" in batch else None
 
-        def log_picture(cam: Tensor) -> None:
-            title = "image, CAM" if saliency is None else "image, CAM, saliency"
-            log.picture(step + 1, title, picture(image[0], cam[0], label[0], None if saliency is None else saliency[0]))
+        def log_picture(cam: Tensor, pseudo: Tensor | None) -> None:
+            saliency_map, pseudo_label = (None if maps is None else maps[0] for maps in (saliency, pseudo))
+            parts = picture(image[0], cam[0], label[0], saliency=saliency_map, pseudo=pseudo_label)
+            log.picture(step + 1, ", ".join(parts), torch.cat(list(parts.values()), dim=2))
 
         is_due = log is not None and (step + 1) % picture_every == 0
-        show_cam = log_picture if is_due else None
-        return training_step(training, image=image, saliency=saliency, label=label, show_cam=show_cam)
+        show = log_picture if is_due else None
+        return training_step(training, image=image, saliency=saliency, label=label, show=show)
 
     training.net.train()
     return run_steps(
@@ -103,23 +112,32 @@ def train(
     )
 
 
-def picture(image: Tensor, cam: Tensor, label: Tensor, saliency: Tensor | None) -> Tensor:
-    """An image, the CAM of its first class as heat over it, and its saliency, side by side: uint8 (3, H, 3 W or 2 W).
+def picture(
+    image: Tensor, cam: Tensor, label: Tensor, *, saliency: Tensor | None, pseudo: Tensor | None
+) -> dict[str, Tensor]:
+    """What a step sees of an image: the image, the CAM of its first class as heat over it, what else is given.
 
     Args:
         image: (3, H, W), normalised. saliency: (1, H, W) in 0..1, or None.
         cam: the net's, (C, h, w); of 21 channels, the last of them background, shares of the softmax count, as in
             inference. The class's largest score gets the last colour.
-        label: (20,), zeros and ones, the classes in VOC order.
+        label: (20,), zeros and ones, the classes in VOC order. pseudo: pseudo labels (h, w), 0..20, or None.
+
+    Returns:
+        Pictures, uint8 (3, H, W), of "image", "CAM", "saliency" and "pseudo label", in this order.
     """
+    size = image.shape[1:]
     scores = (cam.softmax(0) if len(cam) > len(label) else cam)[int(label.argmax())]
-    scores = F.interpolate(scores[None, None], image.shape[1:], mode="bilinear", align_corners=False)[0, 0]
+    scores = F.interpolate(scores[None, None], size, mode="bilinear", align_corners=False)[0, 0]
     scores = (scores / (scores.max() + 1e-5)).nan_to_num()  # a loss that is no number is reported after this step
     pixels = denormalise(image).permute(1, 2, 0).cpu().numpy()
-    parts = [pixels, blend(pixels, heat_colours(scores.cpu().numpy()), opacity=0.6)]
+    parts = {"image": pixels, "CAM": blend(pixels, heat_colours(scores.cpu().numpy()), opacity=0.6)}
     if saliency is not None:
-        parts.append((saliency * 255).to(torch.uint8).expand(3, -1, -1).permute(1, 2, 0).cpu().numpy())
-    return torch.from_numpy(np.hstack(parts)).permute(2, 0, 1)
+        parts["saliency"] = (saliency * 255).to(torch.uint8).expand(3, -1, -1).permute(1, 2, 0).cpu().numpy()
+    if pseudo is not None:
+        labels = F.interpolate(((pseudo + 1) % NUM_LABELS)[None, None].float(), size)[0, 0]  # VOC's: background is 0
+        parts["pseudo label"] = blend(pixels, label_colours(labels.byte().cpu().numpy()), opacity=0.6)
+    return {name: torch.from_numpy(part).permute(2, 0, 1) for name, part in parts.items()}
 
 
 @torch.inference_mode()

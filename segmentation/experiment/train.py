@@ -48,7 +48,7 @@ from tool.checkpoint import save_checkpoint
 from tool.cli import UserError, add_switch, cores, pace, run_script, script_parser
 from tool.device import device_names, place
 from tool.distributed import join_processes, leave_processes, rank, share_norms, started_by_torchrun, world_size
-from tool.log import RunLog
+from tool.log import RunLog, curve_name
 from tool.run import find_checkpoint, hold_folder, make_folder, restore_checkpoint
 from voc12.dataset import EpochSampler
 from voc12.lists import read_ids
@@ -267,7 +267,7 @@ def main() -> None:
     if log is not None:
         images = len(steps) * config.TRAIN_BATCHES
         log.line(f"trained {len(steps)} steps {pace(started, images)}: {weights.of_run(num_steps)}")
-        log.hparams(num_steps, settings_record(config), [f"loss/{name}" for name in losses])
+        log.hparams(num_steps, settings_record(config), [curve_name(name) for name in losses])
         log.close()
     leave_processes()
 

@@ -12,7 +12,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from tests.scripts.conftest import STEPS, STEPS_OF_RUN, TINY, assert_succeeded, run
 
 EVERY = 5
-NAME = "image, CAM, saliency"
+NAME = "image, CAM, saliency, pseudo label"
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +34,8 @@ def test_pictures_come_every_k_steps_and_the_weights_are_those_without(pictured,
     for event in events.Images(NAME):
         shown = np.asarray(Image.open(io.BytesIO(event.encoded_image_string)))
         side = TINY["--crop_size"]
-        assert shown.shape == (side, 3 * side, 3)
-        assert all(part.std() > 0 for part in np.split(shown, 3, axis=1))
+        assert shown.shape == (side, 4 * side, 3)
+        assert all(part.std() > 0 for part in np.split(shown, 4, axis=1))
     assert not EventAccumulator(str(undisturbed)).Reload().Tags()["images"]  # seldom, unless they are asked for
 
 
@@ -49,5 +49,5 @@ def test_the_settings_and_the_final_figures_are_in_the_hparams_tab(pictured, dat
     assert settings["train_list"].string_value == str(data.train_list)
     assert settings["resize_size"].string_value == "[48, 80]"
     figures = {info.name.tag for info in parts[EXPERIMENT_TAG].experiment.metric_infos}
-    assert {"loss/total", "loss/csc", "val/mean_average_precision"} <= figures
+    assert {"loss/total", "loss/csc", "pseudo/background", "val/mean_average_precision"} <= figures
     assert all(events.Scalars(name)[-1].step == STEPS for name in figures)

@@ -283,6 +283,15 @@ def test_a_line_and_scalars_come_at_every_interval_and_every_save_with_the_mean_
     assert means == {"sal": 1.5, "total": 6.0}
 
 
+def test_what_is_watched_beside_the_losses_has_a_name_with_a_slash_and_keeps_it(tmp_path):
+    run = Run([1.0, 2.0])
+    plain = run.take_step
+    run.take_step = lambda batch, step: {**plain(batch, step), "pseudo/background": torch.tensor(0.25)}
+    assert run.go(range(2), log_every=2, folder=tmp_path)["pseudo/background"] == 0.25
+    assert curve(tmp_path, "pseudo/background") == {2: 0.25}
+    assert curve(tmp_path, "loss/total") == {2: 1.5}
+
+
 def test_a_resumed_run_numbers_its_lines_and_scalars_as_an_undisturbed_one(tmp_path):
     for steps in (range(4), range(4, 6)):
         Run([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]).go(steps, log_every=2, folder=tmp_path)

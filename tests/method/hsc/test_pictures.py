@@ -40,13 +40,15 @@ def cam_with(peak: int, channels: int) -> torch.Tensor:
     return cam
 
 
-def test_a_picture_is_the_image_the_cam_as_heat_over_it_and_the_saliency_side_by_side():
+def test_the_pictures_are_the_image_the_cam_as_heat_over_it_the_saliency_and_the_pseudo_label():
     image, saliency = rnd(0, 3, 8, 12), uni(1, 1, 8, 12)
     label = torch.zeros(20)
     label[[5, 11]] = 1  # the CAM is the first one's
-    made = picture(image, cam_with(5, 20), label, saliency)
-    assert made.dtype == torch.uint8 and made.shape == (3, 8, 36)
-    photograph, heat, salient = (pixels_of(part) for part in made.split(12, dim=2))
+    pseudo = torch.tensor([[5, 11, 20], [20, 20, 0]])
+    made = picture(image, cam_with(5, 20), label, saliency=saliency, pseudo=pseudo)
+    assert list(made) == ["image", "CAM", "saliency", "pseudo label"]
+    assert all(part.dtype == torch.uint8 and part.shape == (3, 8, 12) for part in made.values())
+    photograph, heat, salient, labelled = (pixels_of(part) for part in made.values())
     np.testing.assert_array_equal(photograph, pixels_of(denormalise(image)))
     grey = (saliency[0] * 255).to(torch.uint8).numpy()
     np.testing.assert_array_equal(salient, np.dstack([grey] * 3))
@@ -54,6 +56,11 @@ def test_a_picture_is_the_image_the_cam_as_heat_over_it_and_the_saliency_side_by
     for place, score in (((0, 0), 1.0), ((7, 11), 0.0)):
         expected = blend(photograph, heat_colours(np.full((8, 12), score)), opacity=0.6)
         np.testing.assert_allclose(heat[place], expected[place], atol=1)
+    # Each pixel of the pseudo label is 4 x 4 of the image: VOC's colour of bus (label 6), dog (12) and
+    # aeroplane (1) over it; background shows the image.
+    colours = np.zeros((8, 12, 4), np.uint8)
+    colours[:4, :4], colours[:4, 4:8], colours[4:, 8:] = (0, 128, 128, 255), (64, 0, 128, 255), (128, 0, 0, 255)
+    np.testing.assert_array_equal(labelled, blend(photograph, colours, opacity=0.6))
 
 
 def test_with_background_as_a_channel_the_class_competes_with_it_as_in_inference():
@@ -61,16 +68,19 @@ def test_with_background_as_a_channel_the_class_competes_with_it_as_in_inference
     cam = torch.zeros(21, 4, 4)
     cam[7] = 1.0
     cam[20, :, 2:] = 9.0  # the right half is background's, though the class's score is the same
-    heat = pixels_of(picture(image, cam, label, None))[:, 4:].astype(int)
-    plain = pixels_of(picture(image, cam[:20], label, None))[:, 4:].astype(int)
+    heat, plain = (
+        pixels_of(picture(image, maps, label, saliency=None, pseudo=None)["CAM"]).astype(int)
+        for maps in (cam, cam[:20])
+    )
     assert (heat[:, 0].sum(-1) - heat[:, 3].sum(-1)).min() > 100
     assert (plain == plain[0, 0]).all()
 
 
 def test_without_saliency_and_with_scores_that_are_no_numbers_there_is_a_picture_all_the_same():
     with np.errstate(all="raise"):
-        made = picture(rnd(0, 3, 8, 8), torch.full((21, 2, 2), torch.nan), torch.eye(20)[0], None)
-    assert made.shape == (3, 8, 16)
+        cam = torch.full((21, 2, 2), torch.nan)
+        made = picture(rnd(0, 3, 8, 8), cam, torch.eye(20)[0], saliency=None, pseudo=None)
+    assert {name: part.shape for name, part in made.items()} == {"image": (3, 8, 8), "CAM": (3, 8, 8)}
 
 
 # -- in a run ----------------------------------------------------------------------------------------------------------
@@ -96,22 +106,23 @@ def train_tiny(method, folder, *, picture_every):
     )  # fmt: skip
     if log is not None:
         log.close()
-    return deepcopy(training.state()), seen
+    return deepcopy(training.state()), seen, training.criterion.pseudo
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_kth_step_has_the_picture_of_its_first_image_and_no_weight_knows_of_it(method, tmp_path):
     (tmp_path / "with").mkdir()
     (tmp_path / "without").mkdir()
-    state, seen = train_tiny(method, tmp_path / "with", picture_every=2)
-    plain_state, plain_seen = train_tiny(method, tmp_path / "without", picture_every=100)
+    state, seen, _ = train_tiny(method, tmp_path / "with", picture_every=2)
+    plain_state, plain_seen, _ = train_tiny(method, tmp_path / "without", picture_every=100)
     assert_same(state, plain_state)
     assert len(seen) == len(plain_seen)  # no forward pass more
     assert not EventAccumulator(str(tmp_path / "without")).Reload().Tags()["images"]
 
     events = EventAccumulator(str(tmp_path / "with")).Reload()
     (name,) = events.Tags()["images"]
-    assert name == ("image, CAM" if method == "cls" else "image, CAM, saliency")
+    parts = ["image", "CAM"] + ["saliency"] * (method != "cls") + ["pseudo label"] * (method == "hsc")
+    assert name == ", ".join(parts)
     assert [event.step for event in events.Images(name)] == [2, 4]
     for event in events.Images(name):
         shown = np.asarray(Image.open(io.BytesIO(event.encoded_image_string)))
@@ -122,3 +133,16 @@ def test_every_kth_step_has_the_picture_of_its_first_image_and_no_weight_knows_o
 
 def test_a_process_that_says_nothing_trains_without_pictures():
     assert_same(*(train_tiny("eps", None, picture_every=every)[0] for every in (1, 100)))
+
+
+def test_the_share_of_background_in_the_pseudo_labels_is_a_curve_where_there_are_any(tmp_path):
+    for method in ("eps_seam", "hsc"):
+        (tmp_path / method).mkdir()
+        _, _, pseudo = train_tiny(method, tmp_path / method, picture_every=100)
+        curves = EventAccumulator(str(tmp_path / method)).Reload()
+        assert ("pseudo/background" in curves.Tags()["scalars"]) == (pseudo is not None) == (method == "hsc")
+    shares = [event.value for event in curves.Scalars("pseudo/background")]
+    assert len(shares) == STEPS and len(set(shares)) > 1
+    assert shares[-1] == pytest.approx((pseudo == 20).sum().item() / pseudo.numel())
+    last = (tmp_path / "hsc" / "log").read_text().splitlines()[-1]
+    assert last.endswith(f" pseudo/background {shares[-1]:.4f}")
