@@ -3,7 +3,7 @@
     python -m benchmark.real --voc12_root VOC2012 --weights mobilenet_v2.pth
 
 Each run trains on the training list, infers the seeds and CRF seeds of `train.txt` and is scored there;
-`--segmentation` adds DeepLab on the CRF seeds of HSC and of the best baseline, and on masks, scored on `val.txt`.
+`--segmentation` adds DeepLab on the best CRF seeds of HSC and of a baseline, and on masks, scored on `val.txt`.
 A run is a folder, OUT/seed_<seed>/<name>; the same command goes on after a stop, and several at once with other
 `--seeds` or `--runs` share an OUT. After each run the table is written anew, from all runs that are there.
 """
@@ -110,7 +110,9 @@ def parse_arguments() -> argparse.Namespace:
     )
     runs.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="SEED", help="of training (0 1 2)")
     add_switch(runs, "--segmentation", default=False, help="DeepLab too, for the first seed (False)")
-    runs.add_argument("--table", type=Path, help="Markdown file whose table of this benchmark is replaced")
+    runs.add_argument(
+        "--table", type=Path, help="Markdown file whose table of this benchmark is replaced; a figure is put beside it"
+    )
 
     recipe = parser.add_argument_group("recipe, the same for all runs")
     recipe.add_argument("--backbone", choices=BACKBONES, default="mobilenet_v2", help="(%(default)s)")
@@ -268,14 +270,16 @@ def segment(args: argparse.Namespace, name: str, labels: Path, seed: int) -> Non
 
 
 def compare_segmentation(args: argparse.Namespace, protocol: Protocol) -> None:
-    """DeepLab for the first seed: on HSC's CRF seeds, on those of the best baseline there is, and on masks."""
+    """DeepLab for the first seed: on the best CRF seeds of HSC, with all its terms, and of a baseline; and on masks."""
     seed = args.seeds[0]
     there = {run.name: run for run in protocol.runs() if run.seed == seed}
-    baselines = [there[name] for name in BASELINES if name in there]
-    if "hsc" not in there or not baselines:
-        raise UserError(f"--segmentation: expected hsc and a baseline of seed {seed} in {args.out}; run them too")
-    best = max(baselines, key=lambda run: protocol.figures([run]).crf.mean)
-    labels = {run.name: run.folder / CRF for run in (there["hsc"], best)}
+    labels = {}
+    for names in (BASELINES, ("hsc", *MENDED)):
+        runs = [there[name] for name in names if name in there]
+        if not runs:
+            raise UserError(f"--segmentation: expected hsc and a baseline of seed {seed} in {args.out}; run them too")
+        best = max(runs, key=lambda run: protocol.figures([run]).crf.mean)
+        labels[best.name] = best.folder / CRF
     for name, folder in {**labels, MASKS: args.voc12_root / "SegmentationClass"}.items():
         if what_is_at(args.out / f"seed_{seed}" / f"deeplab_{name}" / "results" / "val_score.json") == FILE:
             continue

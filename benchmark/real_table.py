@@ -183,7 +183,8 @@ def resampled(counts: np.ndarray, labels: Sequence[int]) -> np.ndarray:
 
 
 def write_table(protocol: Protocol, target: Path | None) -> None:
-    """Write table.md and figure.png into the runs' folder, and the table into `target` between its two marks."""
+    """Write table.md and figure.png into the runs' folder; the table into `target` between its two marks, with the
+    figure in a file beside it (results.png for results.md)."""
     runs = protocol.runs()
     by_name: dict[str, list[Run]] = {}
     for run in runs:
@@ -191,10 +192,13 @@ def write_table(protocol: Protocol, target: Path | None) -> None:
     rows = {name: protocol.figures(of_name) for name, of_name in by_name.items()}
     text = "\n\n".join([protocol.recipe, _runs_table(protocol, by_name, rows), *_segmentation_table(protocol)])
     _write(protocol.out / "table.md", f"{text}\n")
-    draw(protocol.out / "figure.png", {name: figures.crf for name, figures in rows.items()})
+    scores = {name: figures.crf for name, figures in rows.items()}
+    draw(protocol.out / "figure.png", scores)
     if target is not None:
+        figure = target.with_suffix(".png")
+        draw(figure, scores)
         before, rest = target.read_text("utf-8").split(BEGIN)
-        _write(target, f"{before}{BEGIN}\n\n{text}\n\n{END}{rest.split(END)[1]}")
+        _write(target, f"{before}{BEGIN}\n\n{text}\n\n![mIoU of CRF seeds]({figure.name})\n\n{END}{rest.split(END)[1]}")
 
 
 def _runs_table(protocol: Protocol, by_name: dict[str, list[Run]], rows: dict[str, Figures]) -> str:

@@ -127,7 +127,9 @@ def test_the_command_trains_infers_scores_and_writes_a_table_whose_figures_are_e
     row = next(line for line in table.split("\n") if line.startswith("| eps "))
     assert f"{curve['best_mIoU']:.1f} [" in row and f"at {curve['best_threshold']:.2f}" in row and f"{crf:.1f} [" in row
     assert "| eps's CRF seeds | " in table and "| the masks of the train list | " in table
-    assert (tmp_path / "out" / "figure.png").read_bytes().startswith(b"\x89PNG")
+    for figure in (tmp_path / "out" / "figure.png", tmp_path / "results.png"):
+        assert figure.read_bytes().startswith(b"\x89PNG")
+    assert "(results.png)" in table
     assert not run(*command), "nothing is left to do"
     assert paper.read_text() == table
 
