@@ -11,6 +11,7 @@ READY  := $(HSC_ENV)/.complete
 
 .PHONY: demo figures test fault lint bench env
 env: $(READY)
+	@echo "to enter it: source $(HSC_ENV)/bin/activate"
 
 # The mark comes last, so that an interrupted installation is never taken for a whole one.
 $(READY):
@@ -24,23 +25,23 @@ $(READY):
 	"$(RUN)" -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	touch "$(READY)"
 
-demo: env
+demo: $(READY)
 	"$(RUN)" demo.py
 
-figures: env
+figures: $(READY)
 	"$(RUN)" -m paper.figures
 
-test: env
+test: $(READY)
 	"$(RUN)" -m pytest tests -n 2 --dist loadfile
 
-fault: env
+fault: $(READY)
 	"$(RUN)" -m pytest tests/fault --rounds 50
 
-lint: env
+lint: $(READY)
 	"$(RUN)" -m ruff check .
 	"$(RUN)" -m ruff format --check .
 
-bench: env
+bench: $(READY)
 	"$(RUN)" -m benchmark.eval_curve
 	"$(RUN)" -m benchmark.crf
 	"$(RUN)" -m benchmark.terms

@@ -24,7 +24,6 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import nn
-from tqdm import tqdm
 
 from network import build_network, resolve_network
 from network.backbones import BACKBONES
@@ -45,13 +44,13 @@ from tool.cli import (
 )
 from tool.crf import BACKENDS, crf_seed, resolve_backend
 from tool.crf.process import CRFProcess, crf_devices
-from tool.device import AMP_TYPES, autocast, place, resolve_device
-from tool.distributed import join_processes, leave_processes, rank, wait_for_all, world_size
+from tool.device import AMP_TYPES, autocast, place, process_devices, reported_out_of_memory
+from tool.distributed import join_processes, leave_processes, local_world_size, rank, wait_for_all, world_size
 from tool.image import load_image
 from tool.pipeline import Pool, queue_of, run_stages
 from tool.plot import save_overlay
 from tool.run import Claim, claim_folders, hold_folder
-from voc12.dataset import check_images, image_size, load_rgb
+from voc12.dataset import check_images, image_size, load_rgb, run_checks
 from voc12.labels import labels_of, load_labels
 from voc12.lists import read_ids
 from voc12.transforms import normalise
@@ -100,10 +99,13 @@ def parse_arguments() -> argparse.Namespace:
     seeds.add_argument("--cam_png", help="folder of label maps (<work_dir>/cam_png)")
 
     run = parser.add_argument_group("run")
-    run.add_argument("--device", help="cpu or cuda (default: cuda where there is a GPU)")
+    run.add_argument("--device", help="cpu, cuda or cuda:N (default: cuda where there is a GPU)")
     run.add_argument("--n_gpus", type=int, help="GPUs to use; 0: the CPU (default: 1 where there is one)")
     run.add_argument("--n_processes_per_gpu", type=positive, nargs="+", default=[1], help="one for all, or one each")
-    run.add_argument("--crf_workers", type=positive, default=cores(), help="CRF processes on a CPU (its cores)")
+    run.add_argument(
+        "--crf_workers", type=positive, default=max(cores() // local_world_size(), 1),
+        help="CRF processes on a CPU (its cores)",
+    )  # fmt: skip
     run.add_argument("--amp", choices=AMP_TYPES, default="off", help="the network in half the precision (%(default)s)")
     return parser.parse_args()
 
@@ -191,20 +193,23 @@ class NetworkProcess:
 def load_net(args: argparse.Namespace) -> nn.Module:
     net = build_network(args.network, backbone=args.backbone, width=args.width)
     report = load_weights(net, args.weights)
-    raise_problems(f"{args.weights}: expected a trained {args.network}, these tensors are missing", report.missing)
+    missing = [name for name in report.missing if name.split(".")[0] not in net.training_layers]
+    raise_problems(f"{args.weights}: expected a trained {args.network}, these tensors are missing", missing)
     return net.eval()
 
 
 def make_cam(image_id: str, classes: list[int], image_root: Path, scales: list[float], outputs: Outputs) -> None:
     """The network's part of one image: the CAM dict."""
-    cams = multi_scale_cam(
-        NetworkProcess.foreground_cam,
-        load_rgb(image_root / f"{image_id}.jpg"),
-        classes,
-        scales=scales,
-        normalise=normalise,
-        device=NetworkProcess.device,
-    )
+    path = image_root / f"{image_id}.jpg"
+    with reported_out_of_memory(f"{path}; take fewer --n_processes_per_gpu, smaller --scales, or --amp"):
+        cams = multi_scale_cam(
+            NetworkProcess.foreground_cam,
+            load_rgb(path),
+            classes,
+            scales=scales,
+            normalise=normalise,
+            device=NetworkProcess.device,
+        )
     outputs.remove_seeds(image_id)
     save_cam(outputs.cam_npy / f"{image_id}.npy", cams)
 
@@ -217,16 +222,18 @@ def make_seeds(
     cams = load_cam(outputs.cam_npy / f"{image_id}.npy")
     if label_map:
         save_label_map(outputs.cam_png / f"{image_id}.png", seed_labels(cams, threshold=outputs.threshold))
-    image = np.asarray(load_rgb(image_root / f"{image_id}.jpg"))
+    path = image_root / f"{image_id}.jpg"
+    image = np.asarray(load_rgb(path))
     for iterations, alpha in settings:
-        posteriors = crf_seed(
-            image,
-            cams,
-            alpha=alpha,
-            iterations=iterations,
-            backend=CRFProcess.backend,
-            device=CRFProcess.device,
-        )
+        with reported_out_of_memory(f"{path}; take fewer --n_processes_per_gpu, or --crf_backend pydensecrf"):
+            posteriors = crf_seed(
+                image,
+                cams,
+                alpha=alpha,
+                iterations=iterations,
+                backend=CRFProcess.backend,
+                device=CRFProcess.device,
+            )
         folder = outputs.crf[iterations, alpha]
         labels = np.array(list(posteriors), np.uint8)[np.stack(list(posteriors.values())).argmax(0)]
         save_label_map(folder / f"{image_id}.png", labels)
@@ -235,24 +242,6 @@ def make_seeds(
         maps = {"seed": outputs.cam_png, **{f"CRF {t}, {alpha:g}": path for (t, alpha), path in outputs.crf.items()}}
         label_maps = {title: load_label_map(path / f"{image_id}.png") for title, path in maps.items()}
         save_overlay(outputs.overlay / f"{image_id}.png", image, cams, label_maps)
-
-
-def choose_devices(args: argparse.Namespace) -> list[str]:
-    """One device name for each network process."""
-    device = resolve_device(args.device)
-    n_gpus = args.n_gpus if args.n_gpus is not None else int(device.type == "cuda")
-    there = torch.cuda.device_count()
-    if not 0 <= n_gpus <= there:
-        raise UserError(f"--n_gpus {n_gpus}: this machine has {there} GPUs; take 0 (the CPU) to {there}")
-    if len(args.n_processes_per_gpu) not in (1, n_gpus):
-        raise UserError(
-            f"--n_processes_per_gpu {' '.join(map(str, args.n_processes_per_gpu))}: expected one number, or one for"
-            f" each of {n_gpus} GPUs"
-        )
-    if n_gpus == 0 or device.type == "cpu":
-        return ["cpu"] * args.n_processes_per_gpu[0]
-    counts = args.n_processes_per_gpu * (n_gpus if len(args.n_processes_per_gpu) == 1 else 1)
-    return [f"cuda:{gpu}" for gpu, count in enumerate(counts) for _ in range(count)]
 
 
 def crf_settings(args: argparse.Namespace) -> list[tuple[int, float]]:
@@ -323,7 +312,7 @@ def main() -> None:
     args = parse_arguments()
     check_arguments(args)
     outputs = plan_outputs(args)
-    devices = choose_devices(args)
+    devices = process_devices(args.device, args.n_gpus, args.n_processes_per_gpu)
     crf_backend = resolve_backend(args.crf_backend, torch.device(devices[0]))
     image_root = require_folder(args.img_root, "--img_root", "JPEGImages, <id>.jpg")
     join_processes(torch.device("cpu"))  # GPUs are for the processes of the pools
@@ -344,14 +333,17 @@ def main() -> None:
     start_seeds = functools.partial(CRFProcess.start, queue_of(seed_devices), crf_backend)
     seeds = Pool("seed", make_seeds, len(seed_devices), start=start_seeds)
 
-    for image_id in tqdm(ids, desc="what is there", delay=1, disable=None, leave=False):
+    def missing(image_id: str) -> list[tuple[Pool, tuple]]:
         shape = image_size(image_root / f"{image_id}.jpg")[::-1]
         if not outputs.has_cam(image_id, classes[image_id], shape):
-            network.waiting.append((image_id, classes[image_id], image_root, args.scales, outputs))
-            continue
+            return [(network, (image_id, classes[image_id], image_root, args.scales, outputs))]
         label_map, settings = outputs.missing_seeds(image_id, classes[image_id], shape)
         if label_map or settings or outputs.lacks_overlay(image_id):
-            seeds.waiting.append((image_id, label_map, settings, image_root, outputs))
+            return [(seeds, (image_id, label_map, settings, image_root, outputs))]
+        return []
+
+    for pool, job in run_checks(missing, ids, "what is there"):
+        pool.waiting.append(job)
 
     def all_seeds(image_id: str, _: None) -> tuple:
         return image_id, True, list(outputs.crf), image_root, outputs

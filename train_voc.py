@@ -23,22 +23,22 @@ from method.hsc.engine import classifier_precision, train
 from network import build_network
 from network.weights import load_weights, released_state_dict
 from tool.checkpoint import save_checkpoint
-from tool.cli import UserError, cores, pace, require_folder, run_script
+from tool.cli import UserError, cores, pace, require_file, require_folder, run_script
 from tool.crf import resolve_backend
 from tool.device import place, resolve_device
-from tool.distributed import join_processes, leave_processes, rank, world_size
+from tool.distributed import join_processes, leave_processes, local_world_size, rank, world_size
 from tool.log import RunLog, curve_name
 from tool.reading import outlive_signals
 from tool.run import find_checkpoint, hold_folder, make_folder, restore_checkpoint
-from voc12.dataset import EpochSampler, TrainingSet, check_training_files
+from voc12.dataset import EpochSampler, TrainingSet, check_training_files, hash_of_sizes
 from voc12.labels import load_labels
 from voc12.lists import read_ids
 from voc12.transforms import TrainingAugmentation
 
 # Flags that may change between a run and its resumption: they do not touch the weights, or what they lead to is known.
 FREE_TO_CHANGE = {
-    *("resume", "device", "num_workers", "save_every", "log_every", "picture_every", "eval", "val_list"),
-    *("work_dir", "train_list", "labels"),
+    *("resume", "device", "compile", "num_workers", "save_every", "log_every", "picture_every", "eval", "val_list"),
+    *("work_dir", "train_list", "labels", "data_root", "saliency_root"),
 }
 
 
@@ -67,13 +67,17 @@ def read_validation(args: argparse.Namespace, labels: dict) -> list[str]:
 
 
 def settings_of(args: argparse.Namespace, ids: list[str], labels: dict) -> dict:
-    """What decides what a run's weights become; images and saliency maps by their folders, ids and labels as such."""
+    """What decides what a run's weights become; ids, labels and saliency maps by themselves, wherever they lie.
+
+    Images are taken to be what their ids say: one that was damaged may be mended.
+    """
     content = hashlib.sha256()
     for image_id in ids:
         content.update(f"{image_id}\n{labels[image_id].tolist()}\n".encode())
     return {
         **{f"--{name}": value for name, value in vars(args).items() if name not in FREE_TO_CHANGE},
         "the ids of --train_list and their labels (sha256)": content.hexdigest(),
+        "the maps of --saliency_root (sha256 of their sizes)": hash_of_sizes(ids, args.saliency_root),
     }
 
 
@@ -98,7 +102,7 @@ def make_loader(
         rank=rank(),
         world_size=world_size(),
     )
-    workers = min(args.num_workers, cores())
+    workers = min(args.num_workers, max(cores() // local_world_size(), 1))
     return DataLoader(
         dataset,
         batch_sampler=sampler,
@@ -141,6 +145,8 @@ def main() -> None:
     check_arguments(args)
     device = join_processes(resolve_device(args.device))
     folder = Path(args.work_dir) / args.session
+    if args.weights != "none" and not args.resume:  # a run that goes on has its own
+        require_file(args.weights, "--weights", "the .params, .pth or .ckpt to start from, or none")
     ids, labels = read_data(args)
     val_ids = read_validation(args, labels) if args.eval else []
     settings = settings_of(args, ids, labels)
@@ -162,8 +168,9 @@ def main() -> None:
     if is_first:
         make_folder(folder, vars(args), flag="--work_dir")
         log = RunLog(folder, first_step=first_step)
-        where = f"{world_size()} x {device.type}"
-        log.line(f"{args.method}: {origin}; step {first_step} of {num_steps}, {len(ids)} images, on {where}")
+        log.line(str(origin))
+        where = f"{len(ids)} images, on {world_size()} x {device.type}"
+        log.line(f"{args.method}: step {first_step} of {num_steps}, {where}")
 
     def save(step: int) -> None:
         if is_first:

@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 
 from benchmark.real_table import (
+    AFTER_EPS,
     CRF,
     CURVE_FILE,
     MASKS,
@@ -55,11 +56,13 @@ CLAIM = {
     **{f"hsc_without_{term}": ["--method", "hsc", "--without", term] for term in ABLATIONS},
 }
 MENDED = {f"hsc_sane_{name}": ["--method", "hsc", "--sane", name] for name in (*SANE, "all")}
-RUNS = {
+FROM_IMAGENET = {
     **CLAIM,
     **MENDED,
     **{f"{run}_without_{term}": [*MENDED[run], "--without", term] for run in MENDED for term in ABLATIONS},
 }
+# The same from the weights of the seed's eps, which have no place in cls's net, with as many steps again.
+RUNS = {**FROM_IMAGENET, **{f"{run}{AFTER_EPS}": flags for run, flags in FROM_IMAGENET.items() if run != "cls"}}
 SAVE_EVERY = 50  # steps
 EXAMPLES = """\
   # VOC, with what voc12.prepare made, in half precision
@@ -106,8 +109,9 @@ def parse_arguments() -> argparse.Namespace:
     runs = parser.add_argument_group("runs")
     runs.add_argument("--out", type=Path, default=Path("exps/real"), help="(%(default)s)")
     runs.add_argument(
-        "--runs", nargs="+", choices=RUNS, default=list(CLAIM), metavar="NAME", help=f"({' '.join(CLAIM)})"
-    )
+        "--runs", nargs="+", choices=RUNS, default=list(CLAIM), metavar="NAME",
+        help=f"also hsc_sane_ODDITY, hsc_sane_ODDITY_without_TERM, any of them with {AFTER_EPS} ({' '.join(CLAIM)})",
+    )  # fmt: skip
     runs.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="SEED", help="of training (0 1 2)")
     add_switch(runs, "--segmentation", default=False, help="DeepLab too, for the first seed (False)")
     runs.add_argument(
@@ -203,12 +207,16 @@ def train(args: argparse.Namespace, flags: list[str], folder: Path, seed: int) -
     before = training_record(folder)
     if before["steps"] >= args.steps:
         return
+    weights = args.weights
+    if folder.name.endswith(AFTER_EPS):
+        weights = folder.parent / "eps" / "eps.pth"
+        require_file(weights, "--runs", f"{folder.name} starts from it; run eps too")
     start = cpu_seconds_of_children()
     done = 0
     try:
         run(
             *["train_voc.py", *flags, "--work_dir", folder.parent, "--session", folder.name, "--seed", seed],
-            *["--backbone", args.backbone, "--weights", args.weights, "--data_root", args.voc12_root / "JPEGImages"],
+            *["--backbone", args.backbone, "--weights", weights, "--data_root", args.voc12_root / "JPEGImages"],
             *["--saliency_root", args.voc12_root / "saliency", "--labels", args.labels],
             *["--train_list", args.training, "--batch_size", args.batch_size],
             *["--crop_size", args.crop_size, "--resize_size", *args.resize_size, "--view2_size", args.view2_size],
@@ -275,6 +283,7 @@ def compare_segmentation(args: argparse.Namespace, protocol: Protocol) -> None:
     there = {run.name: run for run in protocol.runs() if run.seed == seed}
     labels = {}
     for names in (BASELINES, ("hsc", *MENDED)):
+        names = [*names, *(f"{name}{AFTER_EPS}" for name in names)]
         runs = [there[name] for name in names if name in there]
         if not runs:
             raise UserError(f"--segmentation: expected hsc and a baseline of seed {seed} in {args.out}; run them too")

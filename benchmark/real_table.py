@@ -26,6 +26,7 @@ NUM_LABELS = len(LABEL_NAMES)
 BEGIN, END = "<!-- benchmark.real: from here -->", "<!-- benchmark.real: to here -->"
 MASKS = "masks"  # the run whose DeepLab learns from them
 REFERENCE = "eps"  # what gains are measured against
+AFTER_EPS = "_after_eps"  # ends the name of a run that goes on from eps's weights: eps going on is its reference
 
 
 class Run(NamedTuple):
@@ -202,14 +203,15 @@ def write_table(protocol: Protocol, target: Path | None) -> None:
 
 
 def _runs_table(protocol: Protocol, by_name: dict[str, list[Run]], rows: dict[str, Figures]) -> str:
-    reference = {run.seed: run for run in by_name.get(REFERENCE, [])}
     lines = [
-        f"| run | seed | best threshold | at 0.22 | CRF seeds | CRF seeds against {REFERENCE} | training |",
+        f"| run | seed | best threshold | at 0.22 | CRF seeds | against {REFERENCE} of as many steps | training |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for name, figures in rows.items():
+        plain = f"{REFERENCE}{AFTER_EPS}" if name.endswith(AFTER_EPS) else REFERENCE
+        reference = {run.seed: run for run in by_name.get(plain, [])}
         paired = [run for run in by_name[name] if run.seed in reference]
-        against = "" if name == REFERENCE or not paired else gain(
+        against = "" if name == plain or not paired else gain(
             protocol.crf_counts(paired), protocol.crf_counts(reference[run.seed] for run in paired), protocol.labels
         )  # fmt: skip
         thresholds = ", ".join(f"{value:.2f}" for value in figures.thresholds)

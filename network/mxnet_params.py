@@ -21,13 +21,13 @@ MAX_DIMENSIONS = 32
 class _Reader:
     """The file, its position, and the one rule: nothing is read or allocated that the file's size does not allow."""
 
-    def __init__(self, path: Path, file: BinaryIO) -> None:
-        self.path, self.file = path, file
+    def __init__(self, path: Path, file: BinaryIO, flag: str) -> None:
+        self.path, self.file, self.flag = path, file, flag
         self.size = os.fstat(file.fileno()).st_size
 
     def error(self, offset: int, found: str) -> UserError:
         return UserError(
-            f"--weights {self.path}: byte {offset}: {found}; the file is damaged, or no MXNet parameter file that we "
+            f"{self.flag} {self.path}: byte {offset}: {found}; the file is damaged, or no MXNet parameter file that we "
             f"read (dense arrays with names): download it again"
         )
 
@@ -85,16 +85,17 @@ class _Reader:
         return array
 
 
-def read_params(path: str | Path) -> dict[str, np.ndarray]:
+def read_params(path: str | Path, flag: str = "--weights") -> dict[str, np.ndarray]:
     """The arrays of an MXNet parameter file, by their names (`arg:conv1a_weight`, `aux:bn7_moving_mean`, ...).
 
+    `flag` names the file in messages.
     Reads the three layouts that MXNet has written. Each array has the shape and dtype of the file. Raises `UserError`
     with file and offset for a file that is damaged, longer than its contents, or holds sparse arrays, unknown dtypes or
     a name twice; no more is allocated than the file is long.
     """
-    path = require_file(path, "--weights", "an MXNet parameter file")
+    path = require_file(path, flag, "an MXNet parameter file")
     with open(path, "rb") as file:
-        reader = _Reader(path, file)
+        reader = _Reader(path, file, flag)
         magic, _, count = reader.numbers("QQQ", "head of the file")
         if magic != LIST_MAGIC:
             raise reader.error(0, f"expected {LIST_MAGIC:#x}, found {magic:#x}")

@@ -24,6 +24,8 @@ class ClsNet(nn.Module):
     Without, everything trains and nothing is dropped.
     """
 
+    training_layers = ()  # that inference does without
+
     def __init__(self, backbone: nn.Module, *, frozen: bool = True) -> None:
         super().__init__()
         self.backbone = backbone

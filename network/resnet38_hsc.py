@@ -45,6 +45,8 @@ class HSCNet(nn.Module):
     `region_head_at_backbone_rate` keeps `extra_F` out of `head_layers`.
     """
 
+    training_layers = ("proj_fc", "extra_F", "f8_3", "f8_4", "f9")  # that inference does without
+
     def __init__(
         self,
         backbone: nn.Module,

@@ -93,7 +93,7 @@ def read_weights(path: str | Path, flag: str) -> dict[str, torch.Tensor]:
     path = require_file(path, flag, "a .params, .pth or .ckpt checkpoint")
     if path.suffix != ".params":
         return read_state_dict(path, flag)
-    return {released_name(name): torch.from_numpy(array) for name, array in read_params(path).items()}
+    return {released_name(name): torch.from_numpy(array) for name, array in read_params(path, flag).items()}
 
 
 # arg:res4b5_branch2a_weight, aux:bn2a_branch2a_moving_mean, arg:conv1a_weight, arg:bn7_gamma

@@ -9,16 +9,20 @@ import signal
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parent.parent
 # A suite started in the background is deaf to Ctrl-C, and so would be the commands that tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# Nothing is timed: other work may share the machine.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")
 def golden() -> Path:
     """The folder of golden numbers: `GOLDEN_DIR` where it is set, else the copy beside the tests."""
-    return Path(os.environ.get("GOLDEN_DIR", ROOT / "tests" / "golden"))
+    return Path(os.environ.get("GOLDEN_DIR", ROOT / "tests" / "golden")).resolve()  # tests may change the folder
 
 
 @pytest.fixture(scope="session")

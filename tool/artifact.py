@@ -22,13 +22,13 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from tool.classes import LABEL_NAMES
 from tool.cli import DEVICE, UserError, what_is_at
 from tool.colour import voc_palette
 
-NUM_CLASSES = 20  # of PASCAL VOC; `voc12.classes` names them, which this package does not import
+NUM_CLASSES = len(LABEL_NAMES) - 1
 IGNORE = 255
-# CRF posteriors sum to 1 within this, also after a trip through float16.
-POSTERIOR_TOLERANCE = 1e-2
+POSTERIOR_TOLERANCE = 1e-2  # CRF posteriors sum to 1 within this, also after a trip through float16
 
 _PALETTE = voc_palette().tobytes()
 _BLACK = b"\0\0\0"

@@ -1,9 +1,14 @@
 """Which device a script computes on."""
 
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
 import torch
 from torch import nn
 
 from tool.cli import UserError
+from tool.distributed import local_rank, local_world_size
 
 # --amp: what the network's convolutions and products are computed in.
 AMP_TYPES = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -15,10 +20,26 @@ def autocast(device: torch.device, amp: str) -> torch.autocast:
 
 
 def place(net: nn.Module, device: torch.device, amp: str) -> nn.Module:
-    """`net`, moved to `device` in place; for half precision on a GPU its weights lie as its tensor cores want them."""
-    if device.type == "cuda" and amp != "off":
-        return net.to(device, memory_format=torch.channels_last)
-    return net.to(device)
+    """`net`, moved to `device` in place; on a GPU its weights lie as its units for `amp`'s precision want them.
+
+    Raises `UserError` for bf16 on a GPU that has no such units.
+    """
+    if device.type == "cpu":
+        return net.to(device)
+    if amp == "bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        raise UserError("bf16: this GPU has no units for it; take fp16, where there is that choice, or off")
+    return net.to(device, memory_format=torch.contiguous_format if amp == "off" else torch.channels_last)
+
+
+@contextmanager
+def reported_out_of_memory(advice: str) -> Iterator[None]:
+    """Make of a GPU whose memory does not suffice for the block a `UserError` with `advice`."""
+    try:
+        yield
+    except RuntimeError as error:  # libraries on a GPU have their own words for it
+        if not re.search("CUDA.*out of memory|_ALLOC_FAILED", str(error)):
+            raise
+        raise UserError(f"the GPU's memory is too small: {advice}") from error
 
 
 def device_names(count: int, flag: str) -> list[str]:
@@ -50,3 +71,35 @@ def resolve_device(name: str | None, flag: str = "--device") -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UserError(f"{flag} {name}: this machine has {torch.cuda.device_count()} GPUs; use --device cpu")
     return device
+
+
+def process_devices(name: str | None, n_gpus: int | None, processes: Sequence[int]) -> list[str]:
+    """The device of each process that infers on this machine, as --device, --n_gpus and --n_processes_per_gpu ask.
+
+    What torchrun starts on a machine shares its GPUs, `n_gpus` for each.
+
+    Args:
+        name: of `resolve_device`; cuda:N is that GPU alone. n_gpus: 0 is the CPU; None: a GPU where there is one.
+        processes: how many a GPU has, one number for all or one for each; on the CPU the first counts.
+
+    Raises:
+        UserError: fewer GPUs are there, or the three do not go together.
+    """
+    device = resolve_device(name)
+    n_gpus = n_gpus if n_gpus is not None else int(device.type == "cuda")
+    there = torch.cuda.device_count() // local_world_size()
+    if not 0 <= n_gpus <= there:
+        share = f" for each of {local_world_size()} processes" if local_world_size() > 1 else ""
+        raise UserError(f"--n_gpus {n_gpus}: this machine has {there} GPUs{share}; take 0 (the CPU) to {there}")
+    if name is not None and (n_gpus > 0) != (device.type == "cuda"):
+        raise UserError(f"--n_gpus {n_gpus}: --device {name} says otherwise; leave one of them out")
+    if device.index is not None and (n_gpus > 1 or local_world_size() > 1):
+        raise UserError(f"--device {name}: one GPU for one process; take --device cuda and --n_gpus")
+    if len(processes) not in (1, n_gpus):
+        given = " ".join(map(str, processes))
+        raise UserError(f"--n_processes_per_gpu {given}: expected one number, or one for each of {n_gpus} GPUs")
+    if n_gpus == 0:
+        return ["cpu"] * processes[0]
+    counts = list(processes) * (n_gpus if len(processes) == 1 else 1)
+    first = local_rank() * n_gpus if device.index is None else device.index
+    return [f"cuda:{gpu}" for gpu, count in enumerate(counts, start=first) for _ in range(count)]

@@ -6,16 +6,21 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor, distributed, nn
 
+from tool.cli import UserError
+
 
 def join_processes(device: torch.device) -> torch.device:
     """Join the processes that torchrun started, and this process's device: its own GPU, or the CPU.
 
-    Alone, without torchrun, the process keeps `device`.
+    Alone, without torchrun, the process keeps `device`. Raises `UserError` where there are more processes than GPUs.
     """
     if not started_by_torchrun():
         return device
     if device.type == "cuda":
-        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        there = torch.cuda.device_count()
+        if local_world_size() > there:
+            raise UserError(f"--nproc_per_node {local_world_size()}: this machine has {there} GPUs; start as many")
+        device = torch.device("cuda", local_rank())
         torch.cuda.set_device(device)
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     return device
@@ -35,6 +40,16 @@ def leave_processes() -> None:
 
 def started_by_torchrun() -> bool:
     return distributed.is_torchelastic_launched()
+
+
+def local_rank() -> int:
+    """This process's number on its machine, from 0, as torchrun says."""
+    return int(os.environ.get("LOCAL_RANK", 0))
+
+
+def local_world_size() -> int:
+    """How many processes torchrun started on this machine; 1 without it."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
 
 
 def rank() -> int:
@@ -90,7 +105,10 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
 
 
 def share_norms(net: nn.Module) -> None:
-    """Let the batch norms of `net`, in place, share their statistics over the processes; on GPUs only."""
+    """Let the batch norms of `net`, in place, share their statistics over the processes; on GPUs only.
+
+    A norm that keeps its statistics does so all the same.
+    """
     if world_size() > 1 and next(net.parameters()).is_cuda:
         nn.SyncBatchNorm.convert_sync_batchnorm(net)
 
@@ -103,7 +121,7 @@ def gather_images(values: Tensor, dim: int) -> Tensor:
     """
     if world_size() == 1:
         return values
-    parts = [torch.empty_like(values) for _ in range(world_size())]
+    parts = [torch.empty_like(values, memory_format=torch.contiguous_format) for _ in range(world_size())]
     distributed.all_gather(parts, values.detach().contiguous())
     own = values.view_as(values)
     if own.requires_grad:

@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from tqdm import tqdm
 
 from tool.cli import UserError
+from tool.device import reported_out_of_memory
 from tool.distributed import Agreement, rank, started_by_torchrun, world_size
 from tool.log import LossHistory, RunLog, curve_name
 from tool.randomness import seed_step
@@ -41,7 +42,7 @@ def reported_loader_death(loader: Iterable[dict]) -> Iterator[None]:
             raise UserError(
                 "another process of this run has ended, and says why; --resume goes on from the last checkpoint"
             ) from None
-        death = re.search(r"DataLoader worker \(pid[\d, (s)]+\) ([^.\n]+)", str(error))
+        death = re.search(r"(?:DataLoader worker \(pid[\d, (s)]+\)|Pin memory thread) ([^.\n]+)", str(error))
         if death is None and isinstance(error, RuntimeError):
             raise
         if isinstance(error.__context__, KeyboardInterrupt | SystemExit):
@@ -121,7 +122,7 @@ def run_steps(
         Mean losses since the last log line.
 
     Raises:
-        UserError: a loss is not finite, names the term and the images; or a loader process died.
+        UserError: a loss is not finite, names the term and the images; a loader process died; a GPU's memory is full.
     """
     history, means = LossHistory(), {}
     images_seen, since = 0, time.perf_counter()
@@ -135,7 +136,11 @@ def run_steps(
         leave=False,
     )
     agreement = Agreement()
-    with bar, none_left_behind(), reported_loader_death(loader), stopped_between_steps() as stops:
+    memory = reported_out_of_memory(
+        "take a smaller batch or crop, or half the precision (--batch_size, --crop_size, --amp; TRAIN_BATCHES,"
+        " DATA_RANDOMCROP, TRAIN_AMP in stage 3)"
+    )
+    with bar, memory, none_left_behind(), reported_loader_death(loader), stopped_between_steps() as stops:
         for step, batch in zip(range(steps.start + 1, steps.stop + 1), started(loader), strict=True):
             agreed = agreement.begin(stops)
             seed_step(seed, step, rank())

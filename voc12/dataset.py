@@ -1,9 +1,12 @@
 """The training images of stage 1: read, checked, and in an order and augmentation that a seed alone decides."""
 
+import hashlib
+import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -22,6 +25,7 @@ from voc12.transforms import TrainingAugmentation
 _JPEG_MARKS = (b"\xff\xda", b"\xff\xd9")
 FILE_MARKS = {"JPEG": _JPEG_MARKS, "MPO": _JPEG_MARKS, "PNG": (b"IDAT", b"IEND\xaeB`\x82")}
 CHECK_THREADS = 8  # the check waits for the disk more than it computes
+Finding = TypeVar("Finding")
 
 
 def load_rgb(path: str | Path) -> Image.Image:
@@ -86,12 +90,12 @@ def image_problems(image: Path, saliency: Path | None = None, *, decode: bool = 
     return problems
 
 
-def run_checks(check: Callable[[str], list[str]], ids: Sequence[str], what: str) -> list[str]:
-    """The problems that `check` finds with each of `ids`, in their order; by threads, with a bar beyond a second."""
+def run_checks(check: Callable[[str], list[Finding]], ids: Sequence[str], what: str) -> list[Finding]:
+    """What `check` finds with each of `ids`, in their order; by threads, with a bar beyond a second."""
     with ThreadPoolExecutor(CHECK_THREADS) as executor:
         found = executor.map(check, ids)
         bar = tqdm(found, total=len(ids), desc=f"checking {what}", delay=1, disable=None, leave=False)
-        return [problem for problems in bar for problem in problems]
+        return [finding for findings in bar for finding in findings]
 
 
 def check_images(ids: Sequence[str], image_root: str | Path) -> None:
@@ -132,6 +136,20 @@ def check_training_files(
     problems = run_checks(check, ids, "images")
     problems += [f"label of {problem}" for problem in label_problems(ids, labels)]
     raise_problems("the training data cannot be used as it is", problems)
+
+
+def hash_of_sizes(ids: Sequence[str], root: str | Path | None) -> str | None:
+    """SHA-256 of the sizes in bytes of the files `<root>/<id>.png`, which tells one set of maps from another.
+
+    None without `root`. Raises `UserError` for a file that is gone.
+    """
+    if root is None:
+        return None
+    try:
+        sizes = [(Path(root) / f"{image_id}.png").stat().st_size for image_id in sorted(ids)]
+    except OSError as error:
+        raise UserError(f"{error.filename}: {error.strerror}") from error
+    return hashlib.sha256(json.dumps(sizes).encode()).hexdigest()
 
 
 class TrainingSet(Dataset):

@@ -4,7 +4,7 @@
 
 It reads every image, mask, saliency map and annotation of the lists, prints each fault it finds, and writes only if
 there is none: `cls_labels.npy` and `train.txt`, `val.txt`, `train_aug.txt`, and `test.txt` where its images are there.
-With `--check` it reads and writes nothing of that, and shows what is there and what is missing (`voc12.state`).
+With `--check` it writes nothing and decodes no image, and shows what is there and what is missing (`voc12.state`).
 """
 
 import argparse
@@ -30,12 +30,13 @@ from tool.cli import (
     what_is_at,
 )
 from voc12.classes import CLASSES
-from voc12.dataset import image_problems, image_size, run_checks
+from voc12.dataset import image_problems, image_size, load_rgb, run_checks
 from voc12.labels import labels_from_annotations, save_labels
 from voc12.lists import id_problem, read_ids
 from voc12.state import show_state, split_path
 
 AUG_FOLDER = "SegmentationClassAug"
+SALIENCY_SAMPLE = 100  # maps that are looked at for their values' range
 AUG_ADVICE = (
     f"for the usual 10,582 training images get {AUG_FOLDER} (VOC's masks with those of the Semantic Boundaries "
     "Dataset), put it beside JPEGImages and run this again"
@@ -173,6 +174,14 @@ def find_problems(root: Path, lists: dict[str, list[str]], saliency_root: Path |
     return run_checks(check, unique(*lists.values()), "images and masks")
 
 
+def saliency_problems(saliency_root: Path, ids: Sequence[str]) -> list[str]:
+    """A line if the maps of `ids`, as far as a few of them tell, have values 0 and 1 where 0 to 255 are meant."""
+    few = ids[:: max(len(ids) // SALIENCY_SAMPLE, 1)]
+    largest = max(max(high for _, high in load_rgb(saliency_root / f"{i}.png").getextrema()) for i in few)
+    expected = "expected grey values from 0 to 255 (white is salient)"
+    return [f"{saliency_root}: {expected}, found at most {largest} in {len(few)} maps"] if largest <= 1 else []
+
+
 def make_folder(out: Path) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -213,6 +222,8 @@ def main() -> None:
 
     started, num_images = time.perf_counter(), len(unique(*lists.values()))
     problems = find_problems(root, lists, saliency_root)
+    if saliency_root is not None and not problems:
+        problems += saliency_problems(saliency_root, lists["train_aug"])
     # The images of the test set come without annotations.
     annotated = [i for i in lists.get("test", ()) if (root / "Annotations" / f"{i}.xml").exists()]
     labelled = unique(lists["train"], lists["val"], lists["train_aug"], annotated)

@@ -5,7 +5,7 @@ import math
 from pathlib import Path
 
 from method.hsc.build import ABLATIONS
-from method.hsc.config import METHODS, RECIPES, SANE
+from method.hsc.config import CONTRAST_TERMS, METHODS, RECIPES, SANE, mendable
 from network import resolve_network
 from network.backbones import BACKBONES
 from tool.cli import UserError, add_switch, positive, script_parser
@@ -105,8 +105,10 @@ def parse_arguments() -> argparse.Namespace:
     recipe.add_argument("--view2_size", type=positive, default=128, help="second view's side, pixels (%(default)s)")
     args = parser.parse_args()
     args.session = args.session or args.method
-    args.sane = sorted(SANE if "all" in args.sane else {*args.sane, *RECIPES[args.recipe]})
-    del args.recipe  # a name for oddities, which are recorded with the run
+    # Names for many oddities mean those that the method has. They are recorded one by one.
+    many = {*RECIPES[args.recipe], *(SANE if "all" in args.sane else ())}
+    args.sane = sorted(({*args.sane} - {"all"}) | (many & {*mendable(METHODS[args.method])}))
+    del args.recipe
     return args
 
 
@@ -129,7 +131,9 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise UserError("--compile: expected a GPU, found a CPU, where it gains nothing; leave it out")
     if Path(args.session).name != args.session or args.session in ("", ".", ".."):
         raise UserError(f"--session {args.session}: expected a plain name, it becomes a folder in --work_dir")
-    for flag in ("without", "sane"):
-        values = getattr(args, flag)
-        if METHODS[args.method].second_view is None and values:
-            raise UserError(f"--{flag} {' '.join(values)}: --method {args.method} has none of these terms")
+    method = METHODS[args.method]
+    there = {"without": ABLATIONS if CONTRAST_TERMS & method.terms else (), "sane": mendable(method)}
+    for flag, known in there.items():
+        strange = [name for name in getattr(args, flag) if name not in known]
+        if strange:
+            raise UserError(f"--{flag} {' '.join(strange)}: --method {args.method} has nothing of that; leave it out")

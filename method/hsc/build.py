@@ -105,7 +105,6 @@ def build_training(
     optimizer = torch.optim.SGD(groups, lr=lr, momentum=momentum)
     schedule = polynomial_schedule(optimizer, max_step=max_step)
     scaler = GradScaler(device.type, enabled=amp == "fp16")
-    if not net.frozen:
-        share_norms(net)
+    share_norms(net)
     forward = torch.compile(net, dynamic=False) if compiled else net
     return Training(net, forward, HSCCriterion(config).to(device), optimizer, schedule, scaler, max_gradient, amp)

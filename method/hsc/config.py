@@ -94,6 +94,15 @@ SANE = {
 RECIPES = {"released": (), "sane": ("background_score",)}
 
 
+# The terms that a part of the config is about.
+TERMS_OF_PART = {"contrast": CONTRAST_TERMS, "consistency": {"ecr"}, "net": {"rsc", "csc"}}
+
+
+def mendable(config: HSCConfig) -> list[str]:
+    """The keys of `SANE` that change what `config` trains."""
+    return [name for name, (part, _, _) in SANE.items() if TERMS_OF_PART[part] & config.terms]
+
+
 def mend(config: HSCConfig, names: Sequence[str]) -> HSCConfig:
     """`config` with the oddities `names`, keys of `SANE`, at their sane values."""
     for name in names:

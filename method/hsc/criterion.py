@@ -27,7 +27,7 @@ def two_scales(image: Tensor, saliency: Tensor | None, second_view: int | None) 
     views = [View(image, saliency)]
     if second_view is not None:
         size = (second_view, second_view)
-        views.append(View(resize(image, size), resize(saliency, size)))
+        views.append(View(resize(image, size), None if saliency is None else resize(saliency, size)))
     return views
 
 

@@ -95,6 +95,7 @@ def take_step(demo: Demo, first: str) -> Step:
         foreground_share=settings["alpha"],
         second_view=settings["view2_size"],
         crf_backend="auto",
+        sane=settings["sane"],
     )
     net = build_network(config.network, backbone=settings["backbone"], width=settings["width"])
     load_weights(net, demo.weights)

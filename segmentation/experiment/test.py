@@ -1,7 +1,7 @@
 """Stage 3: predict label maps with a trained DeepLab, and score them, with the settings of config.py.
 
-    python test.py --set TEST_CKPT=exps/mine/deeplabv2_resnet101_VOCDataset_itr20000_all.pth
-    python test.py --set TEST_CKPT=... TEST_SPLIT=test      no ground truth: for the VOC server
+    python test.py --set EXP_NAME=mine TEST_CKPT=../../exps/mine/deeplabv2_resnet101_VOCDataset_itr20000_all.pth
+    python test.py --set EXP_NAME=mine TEST_CKPT=... TEST_SPLIT=test      no ground truth: for the VOC server
 
 Runs again from where it stopped: an image is done when its label map is there and whole.
 """
@@ -43,7 +43,7 @@ from tool.artifact import atomic_file, load_label_map, save_label_map
 from tool.cli import UserError, cores, pace, raise_problems, run_script, script_parser
 from tool.crf import resolve_backend
 from tool.crf.process import CRFProcess, crf_devices
-from tool.device import device_names
+from tool.device import device_names, reported_out_of_memory
 from tool.pipeline import Pool, queue_of, run_stages
 from tool.run import Claim, claim_folders, hold_folder
 from voc12.dataset import check_images, image_size, load_rgb
@@ -98,14 +98,16 @@ def image_path(config: Config, image_id: str) -> Path:
 def predict(image_id: str, folder: Path) -> np.ndarray | None:
     """The network's part of one image: its probabilities for the CRF, float32 (21, H, W), or its label map, written."""
     config = NetworkProcess.config
-    probability = multi_scale_probability(
-        NetworkProcess.net,
-        np.asarray(load_rgb(image_path(config, image_id))),
-        scales=config.TEST_MULTISCALE,
-        flip=config.TEST_FLIP,
-        normalise=InputNormalisation(config.DATA_MEAN, config.DATA_STD),
-        device=NetworkProcess.device,
-    )
+    path = image_path(config, image_id)
+    with reported_out_of_memory(f"{path}; take smaller scales, TEST_MULTISCALE"):
+        probability = multi_scale_probability(
+            NetworkProcess.net,
+            np.asarray(load_rgb(path)),
+            scales=config.TEST_MULTISCALE,
+            flip=config.TEST_FLIP,
+            normalise=InputNormalisation(config.DATA_MEAN, config.DATA_STD),
+            device=NetworkProcess.device,
+        )
     if config.TEST_CRF:
         return probability
     save_label_map(folder / f"{image_id}.png", probability.argmax(axis=0).astype(np.uint8))
@@ -115,7 +117,8 @@ def predict(image_id: str, folder: Path) -> np.ndarray | None:
 def refine(image_id: str, probability: np.ndarray, path: Path, folder: Path) -> None:
     """The CRF's part of one image, at `path`: its label map, written."""
     image = np.asarray(load_rgb(path))
-    labels = crf_labels(image, probability, backend=CRFProcess.backend, device=CRFProcess.device)
+    with reported_out_of_memory(f"{path}; the CRF needs some, too: set TEST_CRF=False"):
+        labels = crf_labels(image, probability, backend=CRFProcess.backend, device=CRFProcess.device)
     save_label_map(folder / f"{image_id}.png", labels)
 
 

@@ -1,7 +1,7 @@
 """Stage 3: train DeepLab on pseudo labels, with the settings of config.py.
 
     python train.py
-    python train.py --set EXP_NAME=mine DATA_PSEUDO_GT=exps/crf/crf_8_7 --resume
+    python train.py --set EXP_NAME=mine DATA_PSEUDO_GT=../../exps/crf/crf_8_7 --resume
 
 Released recipe (the defaults): ResNet-101 from ImageNet weights, 20,000 steps of batch 10 at crop 448. With GPUS above
 1 it starts torchrun by itself; torchrun may also start it, on one machine or on several.
@@ -47,14 +47,25 @@ from segmentation.settings import (
 from tool.checkpoint import save_checkpoint
 from tool.cli import UserError, add_switch, cores, pace, run_script, script_parser
 from tool.device import device_names, place
-from tool.distributed import join_processes, leave_processes, rank, share_norms, started_by_torchrun, world_size
+from tool.distributed import (
+    join_processes,
+    leave_processes,
+    local_world_size,
+    rank,
+    share_norms,
+    started_by_torchrun,
+    world_size,
+)
 from tool.log import RunLog, curve_name
 from tool.run import find_checkpoint, hold_folder, make_folder, restore_checkpoint
-from voc12.dataset import EpochSampler
+from voc12.dataset import EpochSampler, hash_of_sizes
 from voc12.lists import read_ids
 
 # Keys that may change between a run and its resumption: they do not touch the weights, or what they lead to is known.
-FREE_TO_CHANGE = {"EXP_ROOT", "GPUS", "DATA_WORKERS", "TRAIN_TBLOG", "TRAIN_SAVE_EVERY", "DATA_LISTS"}
+FREE_TO_CHANGE = {
+    *("EXP_ROOT", "GPUS", "DATA_WORKERS", "TRAIN_TBLOG", "TRAIN_SAVE_EVERY"),
+    *("DATA_ROOT", "DATA_PSEUDO_GT", "DATA_LISTS"),
+}
 EXAMPLES = """\
   # the released recipe, as config.py has it
   python segmentation/experiment/train.py
@@ -77,13 +88,20 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def settings_of(config: Config, ids: list[str]) -> dict:
-    """What decides what a run's weights become; images and pseudo labels by their folders, the ids as such."""
+    """What decides what a run's weights become; ids and pseudo labels by themselves, wherever they lie.
+
+    Images are taken to be what their ids say: one that was damaged may be mended.
+    """
     settings = {
         key: value
         for key, value in settings_record(config).items()
         if key not in FREE_TO_CHANGE and not key.startswith("TEST_")
     }
-    return {**settings, "the ids of DATA_LISTS (sha256)": hashlib.sha256("\n".join(ids).encode()).hexdigest()}
+    return {
+        **settings,
+        "the ids of DATA_LISTS (sha256)": hashlib.sha256("\n".join(ids).encode()).hexdigest(),
+        "the label maps of DATA_PSEUDO_GT (sha256 of their sizes)": hash_of_sizes(ids, config.DATA_PSEUDO_GT),
+    }
 
 
 def check_data(config: Config) -> list[str]:
@@ -107,7 +125,8 @@ def check_processes(config: Config, processes: int) -> None:
     if config.TRAIN_BATCHES % processes:
         raise UserError(f"TRAIN_BATCHES {config.TRAIN_BATCHES}: expected a multiple of the {processes} processes")
     pooled = config.MODEL_NAME == "deeplabv2" and config.MODEL_ASPP_HASGLOBAL
-    if pooled and config.TRAIN_BATCHES == processes:
+    shared = processes > 1 and torch.cuda.is_available()  # the norms' statistics
+    if pooled and config.TRAIN_BATCHES == processes and not shared:
         raise UserError(
             f"TRAIN_BATCHES {config.TRAIN_BATCHES}: expected at least two images a process, since the norm behind the"
             " image's mean has no statistics of one; or set MODEL_ASPP_HASGLOBAL=False"
@@ -149,7 +168,7 @@ def make_loader(config: Config, ids: list[str], steps: range, *, pin_memory: boo
     return DataLoader(
         dataset,
         batch_sampler=sampler,
-        num_workers=min(config.DATA_WORKERS, cores()),
+        num_workers=min(config.DATA_WORKERS, max(cores() // local_world_size(), 1)),
         pin_memory=pin_memory,
         worker_init_fn=start_loader_process,
     )

@@ -13,8 +13,6 @@ from network.weights import first_few, misfits, read_state_dict, read_weights
 from tool.cli import UserError, printable
 
 WEIGHTS_KEY = "MODEL_BACKBONE_WEIGHTS"
-# What is no backbone's in the files: the classifiers of torchvision's nets and of the `.params`, and stage 1's heads.
-CLASSIFIERS = ("fc.", "classifier.", "arg:linear1000_", "fc8.", "proj_fc.", "extra_F.", "f8_3.", "f8_4.", "f9.")
 STEM = ("conv1.", "bn1.")
 BEHIND_STEM = ("layer1.0.conv1.", "layer1.0.downsample.")  # that reads the stem's channels, 64 or 128
 STEM_NAMES = {False: "the 7x7 stem", True: "the stem of three convolutions"}  # by MODEL_BACKBONE_DEEPBASE
@@ -25,7 +23,7 @@ class BackboneReport:
     """What came of loading a backbone's weights from `source`, in the backbone's names, batch counters not counted.
 
     loaded: tensors that were. at_random: those of a stem of three convolutions, where the file has the 7x7 one. unused:
-    names in the file that were not loaded: the classifier's, and of that 7x7 stem.
+    names in the file that were not loaded: of layers that no backbone has, such as classifiers, and of that 7x7 stem.
     """
 
     source: str
@@ -74,10 +72,11 @@ def load_backbone(net: nn.Module, backbone_name: str, path: str | Path | None) -
     else:
         _check_stem(state, own, source=source)
 
+    layers = {name for name, _ in net.backbone.named_children()}
     unused = [
         name
         for name in state
-        if name.startswith(CLASSIFIERS) or (at_random and (name in at_random or name.startswith(STEM)))
+        if name.split(".")[0] not in layers or (at_random and (name in at_random or name.startswith(STEM)))
     ]
     usable = {name: value for name, value in state.items() if name not in unused}
     _check_whole(

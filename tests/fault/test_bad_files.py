@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -77,7 +77,7 @@ def test_another_file_in_its_place_is_refused(kind, sound):
 def test_a_file_with_changed_bytes_is_read_or_refused_and_never_anything_else(kind, sound, rounds, request):
     path, content, whole = sound(kind)
 
-    @settings(max_examples=10 * rounds, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=10 * rounds, database=None)
     @given(st.integers(0, 2**32))
     def change(seed):
         path.write_bytes(mutated(content, random.Random(seed)))

@@ -5,7 +5,7 @@ import resource
 import shutil
 import signal
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 
@@ -75,11 +75,14 @@ def test_a_checkpoint_that_cannot_be_replaced_stays_and_the_run_goes_on_from_it(
         work = folder()
 
         def stop_after_a_checkpoint(group, work=work):
-            while not list(work.rglob("last.ckpt")):
-                time.sleep(0.01)
-            os.kill(group, signal.SIGTERM)
+            with suppress(ProcessLookupError):  # it has ended by itself
+                while not list(work.rglob("last.ckpt")):
+                    os.kill(group, 0)
+                    time.sleep(0.01)
+                os.kill(group, signal.SIGTERM)
 
-        commands.run(activity.words, folder=work, disturb=stop_after_a_checkpoint)
+        done = commands.run(activity.words, folder=work, disturb=stop_after_a_checkpoint)
+        assert list(work.rglob("last.ckpt")), done.stderr
         (last,) = work.rglob("last.ckpt")
         before = last.read_bytes()
         limit = chance.randint(len(before) // 8, len(before) // 2)

@@ -7,7 +7,6 @@ import os
 import pickle
 import posix
 import re
-import resource
 import struct
 import subprocess
 import tarfile
@@ -272,12 +271,24 @@ BOMBS = {
 }
 
 
+def peak(*, anew: bool = False) -> int | None:
+    """The most KiB that this process has held, if `anew` counted from now on; None where that cannot be had."""
+    try:
+        if anew:
+            Path("/proc/self/clear_refs").write_text("5")
+        return int(re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())[1])
+    except OSError:
+        return None
+
+
 @pytest.mark.parametrize("name", BOMBS)
 def test_a_small_file_takes_no_memory_of_a_large_one(tmp_path, name):
     write, file, read = BOMBS[name]
     write(tmp_path / file)
     COUNTS["payloads tried"] += 1
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak(anew=True)  # without what writing it took
     with pytest.raises(UserError, match=re.escape(file)):
         read(tmp_path / file)
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 150_000  # KiB
+    if before is None:
+        pytest.skip("NOT TESTED: the memory it takes, as /proc/self/clear_refs cannot be written here")
+    assert peak() - before < 150_000

@@ -50,6 +50,16 @@ def test_dropout_on_conv6_acts_in_training_only():
     assert 0.4 < dropped[0] - dropped[1] * 0.5 < 0.6
 
 
+def test_channels_are_dropped_in_the_last_two_blocks_and_before_the_classifier():
+    net = build_network("resnet38_cls", width=TINY)
+    dropouts = {name: module for name, module in net.named_modules() if "Dropout" in type(module).__name__}
+    assert {type(module) for module in dropouts.values()} == {torch.nn.Dropout2d}
+    assert {name: module.p for name, module in dropouts.items()} == {
+        **dict.fromkeys(("backbone.b6.dropout_2b1", "backbone.b6.dropout_2b2"), 0.3),
+        **dict.fromkeys(("backbone.b7.dropout_2b1", "backbone.b7.dropout_2b2", "dropout7"), 0.5),
+    }
+
+
 def test_the_head_is_fc8_and_frozen_means_frozen():
     net = build_network("resnet38_cls", width=TINY)
     assert net.head_layers == (net.fc8,)

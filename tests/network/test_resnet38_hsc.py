@@ -149,6 +149,26 @@ def test_a_frozen_net_is_frozen_before_anyone_calls_train_or_eval(tiny):
     assert not tiny.backbone.b7.dropout_2b1.training
 
 
+def test_channels_are_dropped_in_the_last_two_blocks_and_none_before_the_classifier(tiny):
+    dropouts = {name: module for name, module in tiny.named_modules() if "Dropout" in type(module).__name__}
+    assert {name: (type(module), module.p) for name, module in dropouts.items()} == {
+        "backbone.b6.dropout_2b1": (torch.nn.Dropout2d, 0.3),
+        "backbone.b6.dropout_2b2": (torch.nn.Dropout2d, 0.3),
+        "backbone.b7.dropout_2b1": (torch.nn.Dropout2d, 0.5),
+        "backbone.b7.dropout_2b2": (torch.nn.Dropout2d, 0.5),
+    }
+    called, conv6 = [], []
+    for name, module in dropouts.items():
+        module.register_forward_hook(lambda *_, name=name: called.append(name))
+    tiny.backbone.register_forward_hook(lambda _, __, taps: conv6.append(taps.conv6))
+    for head in (tiny.fc8, tiny.proj_fc, tiny.extra_F):
+        head.register_forward_hook(lambda _, inputs, __: conv6.append(inputs[0]))
+    with torch.no_grad():
+        tiny.train()(rnd(9, 1, 3, 32, 32))
+    assert called == list(dropouts)
+    assert all(torch.equal(each, conv6[0]) for each in conv6) and len(conv6) == 4
+
+
 def test_the_region_norm_is_the_identity_as_published_and_trains_where_asked(tiny):
     x = rnd(8, 2, 256, 4, 4)
     torch.testing.assert_close(tiny.extra_F[1](x), x, rtol=1e-5, atol=0)

@@ -1,5 +1,6 @@
 """`--help` of every script: flags in groups, each with words of its own, and examples that are commands."""
 
+import argparse
 import importlib
 import re
 import shlex
@@ -73,6 +74,23 @@ def test_every_flag_is_in_a_group_and_explained(name, help_of):
         re.findall(r"--\w+", text.partition("\n\n")[0])
     ) | set(re.findall(r", (--\w+)", " ".join(flags)))
     assert max(map(len, text.splitlines())) <= COLUMNS
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_every_plain_default_is_in_its_flags_help(name, help_of, monkeypatch):
+    parsers = []
+    monkeypatch.setattr(argparse.ArgumentParser, "print_help", lambda parser: parsers.append(parser))
+    help_of(name)
+    (parser,) = parsers
+    unsaid = []
+    for action in parser._actions:
+        default = action.default
+        is_plain = isinstance(default, str | int | float) and not isinstance(default, bool)
+        if is_plain and default not in ("", argparse.SUPPRESS):
+            said = action.help % {**vars(action), "prog": parser.prog}
+            if not re.search(rf"(?<![\w.]){re.escape(str(default))}(?!\w)", said):
+                unsaid.append(f"{action.option_strings[-1]}: {default} is not in: {said}")
+    assert not unsaid
 
 
 @pytest.mark.parametrize("name", SCRIPTS)

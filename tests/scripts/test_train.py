@@ -177,7 +177,7 @@ def resumed(data, undisturbed, tmp_path_factory):
 
         return train
 
-    return run_all({"from scratch": job({}, 4, 2), "from weights": job(finetuning(undisturbed), 8, 0)})
+    return run_all({"from scratch": job({}, 4, 2), "from weights": job(finetuning(undisturbed), 4, 0)})
 
 
 @pytest.fixture(params=["from scratch", "from weights"])

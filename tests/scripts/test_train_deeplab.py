@@ -30,6 +30,12 @@ def continued(data, tmp_path_factory):
     for name, ids in {"same": data.ids, "turned": data.ids[::-1]}.items():
         (lists / name).mkdir()
         (lists / name / "train_aug.txt").write_text("\n".join(ids))
+    moved, changed_maps = lists / "VOC2012", lists / "maps"
+    shutil.copytree(root, moved)
+    moved_maps = shutil.copytree(moved / "SegmentationClassAug", lists / "moved_maps")
+    shutil.copytree(moved_maps, changed_maps)
+    other_map = changed_maps / f"{data.ids[2]}.png"
+    other_map.write_bytes(other_map.read_bytes() + b"\0")
 
     def job(changes, prepare=lambda folder: None):
         exp_root = tmp_path_factory.mktemp("continued")
@@ -41,7 +47,8 @@ def continued(data, tmp_path_factory):
 
     return run_all(
         {
-            "list moved": job({"DATA_LISTS": lists / "same"}),
+            "data moved": job({"DATA_LISTS": lists / "same", "DATA_ROOT": moved, "DATA_PSEUDO_GT": moved_maps}),
+            "another label map": job({"DATA_PSEUDO_GT": changed_maps}),
             "another order": job({"DATA_LISTS": lists / "turned"}),
             "damaged": job({}, forget_momenta),
             "a second run": job({}, lambda folder: hold_folder(folder, "")),
@@ -53,6 +60,7 @@ def continued(data, tmp_path_factory):
     ("name", "messages"),
     [
         ("another order", ["other settings", "the ids of DATA_LISTS (sha256): ", "(1)"]),
+        ("another label map", ["the label maps of DATA_PSEUDO_GT (sha256 of their sizes): ", "(1)"]),
         ("damaged", ["run/last.ckpt is not the state of such a run", "optimizer.state.0.momentum_buffer: expected"]),
         ("a second run", ["EXP_ROOT ", "run: another run is writing into it"]),
     ],
@@ -63,8 +71,8 @@ def test_a_run_goes_on_only_from_its_own_state_with_its_own_data_and_alone(conti
     assert contents(folder.parent) == before
 
 
-def test_a_list_of_the_same_content_may_lie_elsewhere(continued):
-    done, folder, before = continued["list moved"]
+def test_data_of_the_same_content_may_lie_elsewhere(continued):
+    done, folder, before = continued["data moved"]
     assert_succeeded(done)
     after = contents(folder.parent)
     for name in ("run/last.ckpt", "run/args.json"):

@@ -132,6 +132,12 @@ CASES = {
     "an unknown net": Case({"--network": "resnet99"}, ["--network resnet99", "resnet38_hsc"]),
     "an unknown method": Case({"--method": "nonsense"}, ["--method", "nonsense", "eps_seam"]),
     "an ablation of other terms": Case({"--method": "eps", "--without": "psc"}, ["--without psc", "--method eps"]),
+    "an ablation of a baseline": Case(
+        {"--method": "eps_seam", "--without": ("rsc", "bank")}, ["--without rsc bank", "--method eps_seam"]
+    ),
+    "another method's oddity": Case(
+        {"--method": "eps_seam", "--sane": ("ecr_channel", "rsc_norm")}, ["--sane rsc_norm: ", "--method eps_seam"]
+    ),
     "a session outside": Case({"--session": "../x"}, ["--session ../x"]),
     "a work_dir that is a file": Case({"--work_dir": "data/train_aug.txt"}, ["--work_dir data/train_aug.txt"]),
     "a GPU that is not there": Case({"--device": "cuda:99"}, ["--device cuda:99"]),

@@ -55,6 +55,9 @@ def continued(data, undisturbed, tmp_path_factory):
     labels = load_labels(data.labels)
     save_labels(lists / "same.npy", {**labels, "of no image": labels[data.ids[0]]})
     save_labels(lists / "changed.npy", {**labels, data.ids[3]: 1 - labels[data.ids[3]]})
+    moved, changed = data.copy(lists / "moved"), data.copy(lists / "changed")
+    other_map = changed.saliency / f"{data.ids[5]}.png"
+    other_map.write_bytes(other_map.read_bytes() + b"\0")
 
     def job(changes, prepare=lambda folder: None):
         work_dir = tmp_path_factory.mktemp("continued")
@@ -66,12 +69,15 @@ def continued(data, undisturbed, tmp_path_factory):
 
     return run_all(
         {
-            "list and labels moved": job(
-                {**RESUME, "--train_list": lists / "same.txt", "--labels": lists / "same.npy"}
+            "data moved": job(
+                {
+                    **{**RESUME, "--train_list": lists / "same.txt", "--labels": lists / "same.npy"},
+                    **{"--data_root": moved.images, "--saliency_root": moved.saliency},
+                }
             ),
             "another order": job({**RESUME, "--train_list": lists / "turned.txt"}),
             "another label": job({**RESUME, "--labels": lists / "changed.npy"}),
-            "images moved": job({**RESUME, "--data_root": data.copy(lists / "data").images}),
+            "another saliency map": job({**RESUME, "--saliency_root": changed.saliency}),
             "no banks": job(RESUME, damage(lambda state: state.pop("criterion"))),
             "a step too many": job(RESUME, damage(lambda state: state.update(step=STEPS + 1))),
             "a second run": job(RESUME, lambda folder: hold_folder(folder, "")),
@@ -85,7 +91,7 @@ def continued(data, undisturbed, tmp_path_factory):
     [
         ("another order", ["other settings", "the ids of --train_list and their labels (sha256): ", "(1)"]),
         ("another label", ["other settings", "the ids of --train_list and their labels (sha256): ", "(1)"]),
-        ("images moved", ["other settings", "--data_root: ", "(1)"]),
+        ("another saliency map", ["other settings", "the maps of --saliency_root (sha256 of their sizes): ", "(1)"]),
         ("no banks", ["hsc/last.ckpt is not the state of such a run", "criterion: missing", "(1)"]),
         ("a step too many", ["hsc/last.ckpt", f"step: expected a whole number from 0 to {STEPS}, found {STEPS + 1}"]),
         ("a second run", ["hsc: another run is writing into it"]),
@@ -98,8 +104,8 @@ def test_a_run_goes_on_only_from_its_own_state_with_its_own_data_and_alone(conti
     assert contents(folder.parent) == before
 
 
-def test_a_list_and_labels_of_the_same_content_may_lie_elsewhere(continued):
-    done, folder, before = continued["list and labels moved"]
+def test_data_of_the_same_content_may_lie_elsewhere(continued):
+    done, folder, before = continued["data moved"]
     assert_succeeded(done)
     after = contents(folder.parent)
     assert after["hsc/hsc.pth"] == before["hsc/hsc.pth"]

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from segmentation.data import InputNormalisation
 from segmentation.net import DeepLab
 from segmentation.predict import crf_labels, multi_scale_probability
-from tests.segmentation.net.nets import net_of
+from tests.segmentation.net.nets import net_of, with_statistics_of_noise
 from tool.crf import CRFKernels, crf_from_probability
 from voc12.transforms import IMAGENET_MEAN, IMAGENET_STD
 
@@ -31,20 +31,23 @@ def predict(net: Callable[[Tensor], Tensor], image: np.ndarray, *, scales=(1.0,)
 
 @pytest.fixture(scope="module")
 def net() -> DeepLab:
-    """A small DeepLab whose norms' statistics are those of noise, so that its logits differ from pixel to pixel."""
     torch.manual_seed(0)
-    net = net_of(deep_base=False, bn_momentum=1.0)
-    with torch.no_grad():
-        for _ in range(20):
-            net(torch.randn(2, 3, 33, 33))
-    return net.eval()
+    return with_statistics_of_noise(net_of(deep_base=False))
 
 
 # -- scales and mirrors ------------------------------------------------------------------------------------------------
 
 
 @torch.no_grad()
-def plain_probability(net: Callable[[Tensor], Tensor], image: np.ndarray, scales: tuple, flip: bool) -> np.ndarray:
+def plain_probability(
+    net: Callable[[Tensor], Tensor],
+    image: np.ndarray,
+    scales: tuple,
+    flip: bool,
+    *,
+    mean=IMAGENET_MEAN,
+    std=IMAGENET_STD,
+) -> np.ndarray:
     """spec/segmentation.md, Test: one image, one scale, one side at a time."""
     height, width = image.shape[:2]
     total, count = 0, 0
@@ -54,7 +57,7 @@ def plain_probability(net: Callable[[Tensor], Tensor], image: np.ndarray, scales
             pixels = cv2.resize(image, size, interpolation=cv2.INTER_CUBIC)
             if mirrored:
                 pixels = pixels[:, ::-1]
-            colours = ((pixels / 255 - IMAGENET_MEAN) / IMAGENET_STD).astype(np.float32)
+            colours = ((pixels / 255 - mean) / std).astype(np.float32)
             logits = net(torch.from_numpy(colours.transpose(2, 0, 1).copy())[None])
             assert logits.shape[2:] == (size[1], size[0])
             logits = F.interpolate(logits, (height, width), mode="bilinear", align_corners=True)[0].numpy()

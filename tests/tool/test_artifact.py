@@ -118,7 +118,9 @@ def test_a_crf_dict_survives_the_trip_and_numpy_alone_reads_it(tmp_path, labels)
 
 
 def test_the_golden_cam_dicts_are_read_as_numpy_reads_them(golden):
-    for path in sorted((golden / "eval" / "npy").glob("*.npy")):
+    paths = sorted((golden / "eval" / "npy").glob("*.npy"))
+    assert paths
+    for path in paths:
         assert_same_maps(load_cam(path), dict(sorted(np.load(path, allow_pickle=True).item().items())))
 
 

@@ -266,6 +266,17 @@ def test_an_error_of_a_step_is_no_death_of_a_loader_process():
         Run([1.0]).go(range(1), save=fail)
 
 
+def test_a_gpu_whose_memory_is_too_small_for_a_step_is_named_with_the_flags_that_help():
+    def take_step(batch: dict, step: int) -> dict[str, torch.Tensor]:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    run = Run([1.0])
+    run.take_step = take_step
+    with pytest.raises(UserError, match=r"memory is too small.*--batch_size, --crop_size, --amp"):
+        run.go(range(1))
+    assert not run.saved
+
+
 # -- logging -----------------------------------------------------------------------------------------------------------
 
 

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections import deque
 from contextlib import contextmanager
@@ -56,16 +55,19 @@ def kill_at_b(image_id: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def kill_amid_result(image_id: str, folder: Path) -> bytes | None:
-    """`b` is killed while it waits for the rest of its large result to be taken; `a` ends shortly before."""
+def large_result_after_a(image_id: str, folder: Path) -> bytes | None:
+    """`a` ends while `b` is at work; `b` ends once the result of `a` was taken."""
     if image_id == "a":
-        while not (folder / "b").exists():
-            time.sleep(0.01)
+        wait_for(folder / "b")
         return None
     (folder / "b").touch()
-    time.sleep(0.5)
-    threading.Timer(0.5, be_killed).start()
-    return bytes(10_000_000)
+    wait_for(folder / "a was taken")
+    return bytes(10_000_000)  # more than a pipe holds
+
+
+def wait_for(path: Path) -> None:
+    while not path.exists():
+        time.sleep(0.01)
 
 
 def sleep_long(image_id: str) -> None:
@@ -78,13 +80,13 @@ def be_killed() -> None:
 
 @contextmanager
 def alarm():
-    """After a minute everything is taken to hang."""
+    """After two minutes everything is taken to hang."""
 
     def give_up(*_):
         raise TimeoutError("the pools hang")
 
     before = signal.signal(signal.SIGALRM, give_up)
-    signal.alarm(60)
+    signal.alarm(120)
     try:
         yield
     finally:
@@ -176,10 +178,18 @@ def test_a_process_that_is_killed_ends_the_run_with_the_image_it_was_at(stage):
 
 
 def test_a_process_killed_amid_its_result_makes_nobody_wait_for_the_rest(tmp_path):
-    with stages(kill_amid_result, fail) as (first, second):
+    with stages(large_result_after_a, fail) as (first, second):
         first.waiting.extend([("a", tmp_path), ("b", tmp_path)])
+
+        def kill_b_amid_its_result(image_id, result):
+            (tmp_path / "a was taken").touch()
+            (connection,) = first.running
+            assert first.running[connection] == "b" and connection.poll(None)
+            first.processes[connection].kill()
+            first.processes[connection].join()
+
         with pytest.raises(UserError, match=r"a cam process died.*it was at b;"):
-            run_stages(first, second, follow_up=lambda image_id, result: time.sleep(2))  # while `b` is killed
+            run_stages(first, second, follow_up=kill_b_amid_its_result)
 
 
 def test_a_process_killed_at_its_start_ends_the_run_alike():
@@ -269,7 +279,7 @@ def at_work(folder, *, processes):
 def test_no_process_outlives_the_command_that_started_it(tmp_path, number, processes):
     with at_work(tmp_path, processes=processes) as command:
         command.send_signal(number)
-        assert command.wait(10) != 0
+        assert command.wait(60) != 0
         assert_all_end(command.pid)
 
 
@@ -278,6 +288,6 @@ def test_no_process_outlives_the_command_that_started_it(tmp_path, number, proce
 def test_ctrl_c_which_reaches_all_processes_ends_them_with_one_line(tmp_path, processes):
     with at_work(tmp_path, processes=processes) as command:
         os.killpg(command.pid, signal.SIGINT)
-        assert command.communicate(timeout=10) == ("", "interrupted\n")
+        assert command.communicate(timeout=60) == ("", "interrupted\n")
         assert command.returncode == 130
         assert_all_end(command.pid)

@@ -5,7 +5,14 @@ import pytest
 import torch
 from PIL import Image
 
-from voc12.transforms import IMAGENET_MEAN, IMAGENET_STD, TrainingAugmentation, denormalise, normalise
+from voc12.transforms import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    TrainingAugmentation,
+    denormalise,
+    normalise,
+    saliency_to_tensor,
+)
 
 
 def gradient(width: int, height: int) -> Image.Image:
@@ -71,6 +78,31 @@ def test_saliency_is_the_mean_of_three_channels_not_a_luminance():
     colours = Image.new("RGB", (8, 8), (30, 90, 240))
     _, saliency = TrainingAugmentation(crop_size=8, resize=(8, 8))(gradient(8, 8), colours)
     torch.testing.assert_close(saliency, torch.full((1, 8, 8), 120 / 255))
+
+
+def test_sizes_and_the_jitters_ranges_are_the_recipes():
+    augmentation = TrainingAugmentation()
+    assert (augmentation.crop_size, augmentation.resize) == (448, (448, 768))
+    jitter = augmentation.jitter
+    for name, reach in {"brightness": 0.3, "contrast": 0.3, "saturation": 0.3}.items():
+        assert tuple(getattr(jitter, name)) == (1 - reach, 1 + reach), name
+    assert tuple(jitter.hue) == (-0.1, 0.1)
+
+
+def test_images_and_saliency_are_resized_by_pils_bicubic_and_mirrored_half_of_the_time():
+    torch.manual_seed(0)
+    noise = np.random.default_rng(0).integers(0, 256, (2, 50, 50, 3), np.uint8)
+    image, saliency = map(Image.fromarray, noise)
+    resized = [picture.resize((30, 30), Image.Resampling.BICUBIC) for picture in (image, saliency)]
+    plain = torch.cat([normalise(resized[0]), saliency_to_tensor(resized[1])])
+    augmentation = without_jitter(crop_size=30, resize=(30, 30))
+    mirrored = 0
+    for _ in range(400):
+        actual = torch.cat(augmentation(image, saliency))
+        if not torch.equal(actual, plain):
+            assert torch.equal(actual, plain.flip(2))
+            mirrored += 1
+    assert 160 < mirrored < 240
 
 
 @pytest.mark.parametrize("size", [(60, 40), (40, 60), (150, 90)])

@@ -89,7 +89,11 @@ def crf_from_labels(
     unary.masked_fill_((copies == 0)[:, :, None, None], math.inf)
     places = place_of.gather(1, labels.flatten(1)).view_as(labels)
     unary.scatter_(1, places[:, None], right)
-    best = mean_field(images, unary, kernels=kernels, iterations=iterations, copies=copies).argmax(dim=1)
+    # Training must not wait for a GPU; a photograph's lattice has up to a hundred times the rows that it needs then.
+    waiting = not images.is_cuda
+    best = mean_field(images, unary, kernels=kernels, iterations=iterations, copies=copies, may_wait=waiting).argmax(
+        dim=1
+    )
     return label_of.gather(1, best.flatten(1)).view_as(labels)
 
 

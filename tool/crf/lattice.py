@@ -127,7 +127,7 @@ def _enclosing_simplex(features: Tensor, basis: Tensor) -> tuple[Tensor, Tensor,
         int64 (P, d + 1); and the point's barycentric coordinates, float32 (P, d + 1), by remainder.
     """
     dims = features.shape[1]
-    elevated = features @ basis.T
+    elevated = (features.double() @ basis.double().T).float()  # float32's product is a rounder one on some GPUs (TF32)
     base = (elevated / (dims + 1)).round_()
     excess = base.sum(dim=1, keepdim=True).long()
     base = base.long() * (dims + 1)

@@ -9,7 +9,13 @@ from tool.crf.lattice import GaussianFilter
 
 @torch.no_grad()
 def mean_field(
-    images: Tensor, unary: Tensor, *, kernels: CRFKernels, iterations: int, copies: Tensor | None = None
+    images: Tensor,
+    unary: Tensor,
+    *,
+    kernels: CRFKernels,
+    iterations: int,
+    copies: Tensor | None = None,
+    may_wait: bool = True,
 ) -> Tensor:
     """Posteriors after `iterations`, with Potts weights and symmetrically normalised kernels, as pydensecrf's.
 
@@ -18,6 +24,7 @@ def mean_field(
         unary: energies, float32 (N, C, H, W); infinite where a label cannot be.
         copies: integers (N, C), how many labels each of the C stands for, that share its energies everywhere: such
             labels stay equal in every iteration. 0 where the label is none and its energies are infinite. None: 1 each.
+        may_wait: whether the host may wait for the device, to learn how few rows the lattice needs.
 
     Returns:
         float32 (N, C, H, W), each label's own; over the labels, as often as there are copies, they sum to 1.
@@ -34,7 +41,7 @@ def mean_field(
     def distribution(energy: Tensor) -> Tensor:
         return (energy + log_weights).softmax(dim=1) / weights
 
-    filters = _filters(images, kernels)
+    filters = _filters(images, kernels, counted=may_wait)
     posterior = distribution(energy)
     for _ in range(iterations):
         total = energy.clone()
@@ -44,7 +51,7 @@ def mean_field(
     return posterior.view(count, height, width, labels).permute(0, 3, 1, 2).contiguous()
 
 
-def _filters(images: Tensor, kernels: CRFKernels) -> list[tuple[float, GaussianFilter]]:
+def _filters(images: Tensor, kernels: CRFKernels, *, counted: bool) -> list[tuple[float, GaussianFilter]]:
     """The smoothness and the appearance kernel over the pixels of all images, row by row, each with its weight."""
     count, height, width, _ = images.shape
     device = images.device
@@ -56,8 +63,7 @@ def _filters(images: Tensor, kernels: CRFKernels) -> list[tuple[float, GaussianF
     places = torch.stack([columns, rows], dim=-1).expand(count, -1, -1, -1)
     appearance = torch.cat([places / kernels.bilateral_sxy, images.float() / kernels.bilateral_srgb], dim=-1)
     groups = torch.arange(count, device=device).repeat_interleave(height * width)
-    # Training must not wait for a GPU; a CPU has nobody to wait for, and does better with fewer rows.
-    options = {"groups": groups, "num_groups": count, "counted": device.type == "cpu"}
+    options = {"groups": groups, "num_groups": count, "counted": counted}
     filters = []
     for compat, features, sxy, colours in (
         (kernels.gaussian_compat, places / kernels.gaussian_sxy, kernels.gaussian_sxy, []),

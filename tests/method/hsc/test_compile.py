@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch._dynamo import OptimizedModule
 
 from method.hsc.build import build_training
 from method.hsc.config import METHODS
@@ -23,8 +24,11 @@ def test_a_training_net_is_one_graph(name, amp):
 def test_training_runs_the_compiled_net_and_keeps_the_released_names():
     net = build_network("resnet38_cls", width=1 / 16, frozen=False)
     options = {"lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4, "max_step": 10}
+    plain = build_training(net, METHODS["cls"], **options)
     training = build_training(net, METHODS["cls"], **options, compiled=True)
-    assert list(training.state()["model"]) == list(build_training(net, METHODS["cls"], **options).state()["model"])
+    assert plain.forward is plain.net is training.net
+    assert isinstance(training.forward, OptimizedModule) and training.forward._orig_mod is net
+    assert list(training.state()["model"]) == list(plain.state()["model"])
     used = []
     training = training._replace(forward=lambda image: used.append(image.shape) or net(image))
     training_step(training, image=torch.randn(2, 3, 32, 32), saliency=None, label=torch.eye(20)[:2])

@@ -73,8 +73,8 @@ def contrast_inputs(seed, images, grid, *, ties=False):
     return rnd(seed + 2, 2, images, 6, *grid).requires_grad_(), cam.float(), score, pseudo, label
 
 
-@pytest.mark.parametrize(("images", "grid"), SETTINGS)
-def test_min_pool_is_the_mean_of_the_lowest_quarter(images, grid):
+@pytest.mark.parametrize(("images", "grid"), [*SETTINGS, (3, (3, 5))])
+def test_min_pool_is_the_mean_of_the_lowest_quarter_rounded_down(images, grid):
     cam_rv = (uni(images, images, 21, *grid) - 0.3).requires_grad_()
     label = labels(images, images)
     loss, expected = min_pool_loss(cam_rv, label), naive.min_pool(cam_rv, label)
@@ -148,7 +148,7 @@ def refined_labels(cam, label, image):
     before = torch.stack([naive.unrefined_labels(view, label) for view in cam])
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     after = torch.empty_like(before)
-    for n, channels in enumerate(naive.nested(image)):
+    for n, channels in enumerate(image.tolist()):
         planes = [naive.resize(channel, *cam.shape[-2:]) for channel in channels]
         levels = [255 * (torch.tensor(planes[k], dtype=torch.float64) * std[k] + mean[k]) for k in range(3)]
         pixels = torch.stack(levels, -1).clamp(0, 255).to(torch.uint8).numpy()
@@ -175,10 +175,15 @@ def test_pseudo_labels_are_the_argmax_refined_by_a_crf_on_the_small_image(quanti
     assert (pseudo_labels(cam, label, image) == expected).double().mean() >= 0.995
 
 
-@pytest.mark.parametrize(("bank", "cross"), SWITCHES)
 @pytest.mark.parametrize(
-    ("images", "grid", "ties"),
-    [(1, (8, 6), False), (2, (4, 5), False), (1, (5, 4), True), (2, (6, 4), True), (3, (4, 4), True)],
+    ("images", "grid", "ties", "bank", "cross"),
+    [
+        (1, (8, 6), False, True, True),
+        (2, (4, 5), False, True, True),
+        (1, (5, 4), True, True, True),
+        *((2, (6, 4), True, bank, cross) for bank, cross in SWITCHES),
+        (3, (4, 4), True, True, True),
+    ],
 )
 class TestContrastEqualsNaive:
     """On random maps, and on maps whose scores tie across the border of a top-k."""
@@ -252,7 +257,7 @@ def test_hsc_terms_from_refined_cams_with_crf_and_score_map():
     losses = criterion.contrast(cam_rv, feat_pixel, feat_region, image, label)
 
     def on_grid(maps):
-        resized = [[naive.resize(plane, *grid) for plane in channels] for channels in naive.nested(maps)]
+        resized = [[naive.resize(plane, *grid) for plane in channels] for channels in maps.tolist()]
         return torch.tensor(resized, dtype=torch.float64)
 
     cam = [naive.normalised_cam(on_grid(view), clamp=False) for view in cam_rv]

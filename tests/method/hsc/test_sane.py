@@ -84,6 +84,14 @@ def test_the_order_of_names_makes_no_other_run(monkeypatch):
     assert settings("rsc_norm", "all") == settings("all") == sorted(SANE)
 
 
+def test_names_for_many_mean_those_that_the_method_has(monkeypatch):
+    def settings(method, *words):
+        return parsed(monkeypatch, "--method", method, *words).sane
+
+    assert settings("eps_seam", "--sane", "all") == ["ecr_channel"]
+    assert settings("eps_seam", "--recipe", "sane") == settings("eps", "--sane", "all", "--recipe", "sane") == []
+
+
 def test_the_list_of_oddities_names_each():
     text = DEVIATIONS.read_text()
     assert not [name for name in SANE if f"`--sane {name}`" not in text]

@@ -1,0 +1,79 @@
+"""Which devices the processes of an inference get, on machines with GPUs and without."""
+
+import re
+
+import pytest
+import torch
+
+from tool.cli import UserError
+from tool.device import process_devices, reported_out_of_memory
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """Sets how many GPUs there seem to be, and which of how many processes of torchrun on the machine this one is."""
+
+    def pretend(gpus, local_rank=0, local_world_size=1):
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+        monkeypatch.setenv("LOCAL_RANK", str(local_rank))
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", str(local_world_size))
+
+    return pretend
+
+
+@pytest.mark.parametrize(
+    ("gpus", "flags", "expected"),
+    [
+        (0, (None, None, [1]), "cpu"),
+        (0, (None, None, [3]), "cpu cpu cpu"),
+        (4, (None, None, [1]), "cuda:0"),
+        (4, (None, 3, [1]), "cuda:0 cuda:1 cuda:2"),
+        (4, (None, 2, [2]), "cuda:0 cuda:0 cuda:1 cuda:1"),
+        (4, ("cuda", 2, [2, 1]), "cuda:0 cuda:0 cuda:1"),
+        (4, (None, 0, [2]), "cpu cpu"),
+        (4, ("cpu", None, [1]), "cpu"),
+        (4, ("cuda:2", None, [2]), "cuda:2 cuda:2"),
+        (4, ("cuda:2", 1, [1]), "cuda:2"),
+    ],
+)
+def test_gpus_are_taken_from_the_first_and_a_numbered_one_alone(machine, gpus, flags, expected):
+    machine(gpus)
+    assert process_devices(*flags) == expected.split()
+
+
+@pytest.mark.parametrize(("local_rank", "expected"), [(0, "cuda:0 cuda:1"), (1, "cuda:2 cuda:3")])
+def test_processes_of_torchrun_share_a_machine_s_gpus(machine, local_rank, expected):
+    machine(5, local_rank, local_world_size=2)
+    assert process_devices(None, 2, [1]) == expected.split()
+
+
+@pytest.mark.parametrize(
+    ("gpus", "processes_here", "flags", "expected"),
+    [
+        (2, 1, (None, 3, [1]), "--n_gpus 3: this machine has 2 GPUs; take 0 (the CPU) to 2"),
+        (3, 2, (None, 2, [1]), "--n_gpus 2: this machine has 1 GPUs for each of 2 processes; take 0 (the CPU) to 1"),
+        (2, 1, ("cpu", 2, [1]), "--n_gpus 2: --device cpu says otherwise"),
+        (2, 1, ("cuda", 0, [1]), "--n_gpus 0: --device cuda says otherwise"),
+        (2, 1, ("cuda:1", 2, [1]), "--device cuda:1: one GPU for one process"),
+        (2, 2, ("cuda:1", None, [1]), "--device cuda:1: one GPU for one process"),
+        (2, 1, (None, 2, [1, 1, 1]), "--n_processes_per_gpu 1 1 1: expected one number, or one for each of 2 GPUs"),
+    ],
+)
+def test_what_does_not_go_together_or_is_not_there_is_refused(machine, gpus, processes_here, flags, expected):
+    machine(gpus, local_world_size=processes_here)
+    with pytest.raises(UserError, match=re.escape(expected)):
+        process_devices(*flags)
+
+
+def test_a_gpu_whose_memory_is_too_small_is_named_with_what_to_do():
+    for said in (
+        "CUDA out of memory. Tried to allocate",
+        "CUDA error: out of memory",
+        "CUBLAS_STATUS_ALLOC_FAILED when",
+    ):
+        expected = pytest.raises(UserError, match=r"memory is too small: a\.jpg; take less")
+        with expected, reported_out_of_memory("a.jpg; take less"):
+            raise RuntimeError(said)
+    with pytest.raises(RuntimeError, match=r"^another$"), reported_out_of_memory(""):
+        raise RuntimeError("another")
