@@ -104,7 +104,7 @@ def parse_arguments() -> argparse.Namespace:
     run.add_argument("--n_processes_per_gpu", type=positive, nargs="+", default=[1], help="one for all, or one each")
     run.add_argument(
         "--crf_workers", type=positive, default=max(cores() // local_world_size(), 1),
-        help="CRF processes on a CPU (its cores)",
+        help="CRF processes on a CPU (its cores: %(default)s)",
     )  # fmt: skip
     run.add_argument("--amp", choices=AMP_TYPES, default="off", help="the network in half the precision (%(default)s)")
     return parser.parse_args()

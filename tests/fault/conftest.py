@@ -15,27 +15,34 @@ from tests.fault.commands import Forker, words_of
 from tests.scripts.conftest import TINY, WIDTH, Data, assert_same, load
 from voc12 import mini
 
-ROUNDS = 1  # of `make test`
+ROUNDS, SEED = 1, 0  # of `make test`, which tries the same each time
+ANOTHER_SEED = time.time_ns() % 2**32
 COUNTS = Counter()
 
 
 def pytest_addoption(parser):
     group = parser.getgroup("fault", "tests that break things on purpose")
     group.addoption("--rounds", type=int, default=ROUNDS, help=f"faults of each kind to inject ({ROUNDS})")
-    group.addoption("--fault_seed", type=int, help="of the moments and cases (default: another each time)")
+    seed = f"of the moments and cases ({SEED}; with other --rounds than {ROUNDS} another each time)"
+    group.addoption("--fault_seed", type=int, help=seed)
 
 
-SEED = time.time_ns() % 2**32
+# A suite that starts above this folder does not know the options.
+
+
+def rounds_of(config) -> int:
+    return config.getoption("rounds", ROUNDS)
 
 
 def seed_of(config) -> int:
-    # A suite that starts above this folder does not know the options.
     seed = config.getoption("fault_seed", None)
-    return SEED if seed is None else seed
+    if seed is not None:
+        return seed
+    return SEED if rounds_of(config) == ROUNDS else ANOTHER_SEED
 
 
 def pytest_terminal_summary(terminalreporter, config):
-    if COUNTS:
+    if COUNTS:  # not in the process that starts xdist's, which have them
         counts = ", ".join(f"{number} {what}" for what, number in sorted(COUNTS.items()))
         terminalreporter.write_line(f"faults: {counts}; --fault_seed {seed_of(config)}")
 
@@ -43,7 +50,7 @@ def pytest_terminal_summary(terminalreporter, config):
 @pytest.fixture(scope="session")
 def rounds(request) -> int:
     """How many faults of each kind to inject."""
-    return request.config.getoption("rounds", ROUNDS)
+    return rounds_of(request.config)
 
 
 @pytest.fixture

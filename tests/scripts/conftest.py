@@ -25,7 +25,10 @@ from voc12.lists import read_ids
 
 ROOT = Path(__file__).resolve().parents[2]
 AT_ONCE = 2  # commands; each computes on one thread
-SCRIPTS = ("train_voc", "inference", "eval", "segmentation.experiment.train", "segmentation.experiment.test")
+SCRIPTS = (
+    *("train_voc", "inference", "eval", "voc12.prepare"),
+    *("segmentation.experiment.train", "segmentation.experiment.test"),
+)
 TIME_LIMIT = 600  # seconds for one command, after which it is taken to hang
 # A net and images so small that a step takes a tenth of a second.
 WIDTH = 0.0625
@@ -275,8 +278,7 @@ def data(tmp_path_factory) -> Data:
     """Sixteen training images of about 56 pixels, with everything that comes with them."""
     root = tmp_path_factory.mktemp("data")
     voc_root = mini.generate(root, seed=3, train=8, train_aug=16, val=4, test=2, size=56)
-    prepare = [sys.executable, "-m", "voc12.prepare", "--voc12_root", voc_root, "--out", root]
-    subprocess.run(prepare, cwd=ROOT, check=True, capture_output=True)
+    assert_succeeded(forker().run(["-m", "voc12.prepare", "--voc12_root", voc_root, "--out", root], ROOT))
     return Data(root)
 
 

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,6 @@ import pytest
 import torch
 from PIL import Image
 
-from inference import load_net
 from network import build_network
 from network.weights import released_state_dict
 from tests.golden_inputs import fill
@@ -37,7 +35,6 @@ from tests.scripts.conftest import (
 )
 from tool.artifact import load_cam, load_crf, load_label_map, save_crf, save_label_map
 from tool.cam import seed_labels
-from tool.cli import UserError
 from voc12.labels import load_labels, save_labels
 
 SCRIPT = "inference.py"
@@ -113,25 +110,6 @@ def test_the_golden_images_give_the_golden_crf_posteriors_and_their_argmax(golde
         for label, scores in actual.items():
             stack[label] = scores
         np.testing.assert_array_equal(load_label_map(folder / f"{file.stem}.png"), stack.argmax(0))
-
-
-# -- the network ------------------------------------------------------------------------------------------------------
-
-
-def test_a_checkpoint_without_the_layers_that_only_training_uses_is_whole(tmp_path):
-    torch.manual_seed(0)
-    net = build_network("resnet38_hsc", width=WIDTH).eval()
-    heads = ("proj_fc.", "extra_F.", "f8_", "f9.")  # which EPS with SEAM has only in part
-    state = {name: value for name, value in released_state_dict(net).items() if not name.startswith(heads)}
-    torch.save(state, tmp_path / "net.pth")
-    args = Namespace(network="resnet38_hsc", backbone="resnet38d", width=WIDTH, weights=tmp_path / "net.pth")
-    image = torch.rand(1, 3, 32, 32)
-    with torch.inference_mode():
-        assert torch.equal(load_net(args).foreground_cam(image), net.foreground_cam(image))
-    del state["fc8.weight"]
-    torch.save(state, tmp_path / "net.pth")
-    with pytest.raises(UserError, match=r"these tensors are missing.*\n  fc8\.weight"):
-        load_net(args)
 
 
 # -- what a run writes, on a tiny net ----------------------------------------------------------------------------------

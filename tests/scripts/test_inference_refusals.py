@@ -1,12 +1,16 @@
 """`inference.py` names what is wrong with flags and files before it writes anything."""
 
+from argparse import Namespace
+
 import numpy as np
 import pytest
 import torch
 
+from inference import load_net
 from network import build_network
 from network.weights import released_state_dict
 from tests.scripts.conftest import WIDTH, Attack, Case, Data, assert_refused_untouched, attempt_all, truncate
+from tool.cli import UserError
 from voc12.labels import load_labels, save_labels
 
 
@@ -121,3 +125,19 @@ def attempts(data, undisturbed, tmp_path_factory):
 @pytest.mark.parametrize("name", CASES)
 def test_a_mistake_is_named_before_anything_is_written(attempts, name):
     assert_refused_untouched(attempts[name])
+
+
+def test_a_checkpoint_without_the_layers_that_only_training_uses_is_whole(tmp_path):
+    torch.manual_seed(0)
+    net = build_network("resnet38_hsc", width=WIDTH).eval()
+    heads = ("proj_fc.", "extra_F.", "f8_", "f9.")  # which EPS with SEAM has only in part
+    state = {name: value for name, value in released_state_dict(net).items() if not name.startswith(heads)}
+    torch.save(state, tmp_path / "net.pth")
+    args = Namespace(network="resnet38_hsc", backbone="resnet38d", width=WIDTH, weights=tmp_path / "net.pth")
+    image = torch.rand(1, 3, 32, 32)
+    with torch.inference_mode():
+        assert torch.equal(load_net(args).foreground_cam(image), net.foreground_cam(image))
+    del state["fc8.weight"]
+    torch.save(state, tmp_path / "net.pth")
+    with pytest.raises(UserError, match=r"these tensors are missing.*\n  fc8\.weight"):
+        load_net(args)

@@ -1,4 +1,4 @@
-"""From the flags of `train_voc.py` to what is trained: each arrives where it belongs; without any, the released recipe."""
+"""From the flags of `train_voc.py` to what is trained: each arrives where it belongs; none is the released recipe."""
 
 import sys
 from dataclasses import asdict, replace

@@ -2,19 +2,18 @@
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests.scripts.conftest import ROOT, forker
 from tool.artifact import save_label_map
 from voc12.classes import NUM_CLASSES
 from voc12.labels import load_labels
 from voc12.lists import read_ids
 
-ROOT = Path(__file__).resolve().parents[2]
 SIZE = (12, 9)
 TRAIN, VAL, EXTRA, TEST = ["a", "b c"], ["v"], ["x1", "é"], ["t1", "t2"]
 
@@ -47,7 +46,7 @@ def kit(tmp_path) -> Path:
         (root / "Annotations" / f"{identifier}.xml").write_text(
             "<annotation><object><name>person</name><difficult>1</difficult></object></annotation>"
         )
-        Image.new("L", SIZE).save(root / "saliency" / f"{identifier}.png")
+        Image.new("L", SIZE, 255).save(root / "saliency" / f"{identifier}.png")
     for identifier in TRAIN + VAL:
         write_mask(root, "SegmentationClass", identifier)
     write_list(root, "train", TRAIN)
@@ -59,16 +58,13 @@ def prepare(root: Path, out: Path, saliency_root: Path | str | None = None) -> s
     arguments = ["--voc12_root", str(root), "--out", str(out)]
     if saliency_root is not None:
         arguments += ["--saliency_root", str(saliency_root)]
-    return subprocess.run(
-        [sys.executable, "-m", "voc12.prepare", *arguments],
-        cwd=ROOT, env={**os.environ, "PYTHONUTF8": "1"}, capture_output=True, text=True, encoding="utf-8", timeout=120,
-    )  # fmt: skip
+    return forker().run(["-m", "voc12.prepare", *arguments], ROOT)
 
 
 def test_a_sound_kit_gives_labels_and_lists_and_the_augmented_one_is_without_val(kit, tmp_path):
     out = tmp_path / "new" / "lists"
     result = prepare(kit, out, kit / "saliency")
-    assert result.returncode == 0, result.stderr
+    assert result.returncode == 0, result.stdout + result.stderr
     assert sorted(path.name for path in out.iterdir()) == ["cls_labels.npy", "train.txt", "train_aug.txt", "val.txt"]
     assert read_ids(out / "train.txt") == TRAIN
     assert read_ids(out / "val.txt") == VAL
@@ -103,7 +99,7 @@ def test_without_augmented_masks_the_list_falls_back_and_says_what_to_get(kit, t
         write_list(kit, "trainaug", trainaug)
     write_list(kit, "test", TEST)  # its images are not there
     result = prepare(kit, tmp_path / "out")
-    assert result.returncode == 0, result.stderr
+    assert result.returncode == 0, result.stdout + result.stderr
     assert "get SegmentationClassAug" in result.stdout
     assert ("trainaug.txt" if trainaug else "train.txt") in result.stdout
     assert read_ids(tmp_path / "out" / "train_aug.txt") == expected
@@ -158,6 +154,15 @@ def test_every_fault_is_reported_and_earlier_files_stay_as_they_were(kit, tmp_pa
         assert any(path in problem and fault in problem for problem in problems), path
     assert len(problems) == len(expected)
     assert {path.name: path.read_text() for path in (tmp_path / "out").iterdir()} == {"train.txt": "earlier\n"}
+
+
+def test_saliency_of_0_and_1_where_0_to_255_is_meant_is_noticed(kit, tmp_path):
+    for path in (kit / "saliency").iterdir():
+        Image.new("L", SIZE, 1).save(path)
+    result = prepare(kit, tmp_path / "out", kit / "saliency")
+    assert result.returncode == 2
+    (problem,) = (line for line in result.stdout.split("\n") if line.startswith("problem: "))
+    assert "saliency: expected grey values from 0 to 255" in problem and "found at most 1 in 4 maps" in problem
 
 
 def test_without_any_image_to_train_on_nothing_is_written(kit, tmp_path):

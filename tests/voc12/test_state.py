@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 
 from method.hsc.arguments import RELEASED_WEIGHTS
+from tests.scripts.conftest import ROOT, forker
 from voc12.labels import save_labels
 from voc12.state import WEIGHTS, WIDTH, show_state
 
-ROOT = Path(__file__).resolve().parents[2]
+COMMAND = ["-m", "voc12.prepare"]
 IDS = [f"2007_{number:06}" for number in range(17_125)]
 TRAIN, VAL = IDS[:1_464], IDS[1_464:2_913]
 TRAIN_AUG = [*TRAIN, *IDS[2_913:12_031]]
@@ -63,9 +64,7 @@ def clone(tmp_path_factory):
 
 
 def check(folder: Path, *, root: str = "VOC2012") -> subprocess.CompletedProcess:
-    words = [sys.executable, "-m", "voc12.prepare", "--voc12_root", root, "--check"]
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(words, cwd=folder, env=env, capture_output=True, text=True, timeout=120)
+    return forker().run([*COMMAND, "--voc12_root", root, "--check"], folder)
 
 
 def counts_in(text: str) -> dict[str, tuple[str, ...]]:
@@ -95,7 +94,9 @@ def look(monkeypatch, capsys):
 
 def test_with_all_that_training_needs_the_next_step_is_training_and_nothing_is_written(clone):
     before = {path: path.stat().st_mtime_ns for path in clone.rglob("*") if path.is_dir()}
-    done = check(clone)
+    words = [sys.executable, *COMMAND, "--voc12_root", "VOC2012", "--check"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(words, cwd=clone, env=env, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stderr) == (0, "")
     counts = counts_in(done.stdout)
     expected = {
@@ -126,9 +127,8 @@ def test_a_root_that_is_a_file_is_a_wrong_flag(tmp_path):
 
 
 def test_the_exit_code_is_documented():
-    words = [sys.executable, "-m", "voc12.prepare", "--help"]
-    said = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert "exit code 0 if training has all it needs, or 1" in said
+    done = forker().run([*COMMAND, "--help"], ROOT)
+    assert done.returncode == 0 and "exit code 0 if training has all it needs, or 1" in done.stdout
 
 
 def test_the_weights_are_those_that_training_starts_from():
