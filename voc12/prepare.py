@@ -175,7 +175,7 @@ def find_problems(root: Path, lists: dict[str, list[str]], saliency_root: Path |
 
 
 def saliency_problems(saliency_root: Path, ids: Sequence[str]) -> list[str]:
-    """A line if the maps of `ids`, as far as a few of them tell, have no values but 0 and 1 where 0 to 255 are meant."""
+    """A line if the maps of `ids`, as far as a few of them tell, have only 0 and 1 where 0 to 255 are meant."""
     few = ids[:: max(len(ids) // SALIENCY_SAMPLE, 1)]
     largest = max(max(high for _, high in load_rgb(saliency_root / f"{i}.png").getextrema()) for i in few)
     expected = "expected grey values from 0 to 255 (white is salient)"
