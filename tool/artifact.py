@@ -285,10 +285,10 @@ def _is_posterior(maps: dict[int, np.ndarray]) -> bool:
 
 def _checked_cam(path: str | Path, cams: Any, shape: tuple | None) -> dict[int, np.ndarray]:
     if isinstance(cams, dict) and NUM_CLASSES in cams and 0 in cams:
-        raise UserError(f"{path}: holds CRF posteriors (keys are labels, 0 = background), not CAMs; use --type crf")
+        raise UserError(f"{path}: holds CRF posteriors (keys are labels, 0 = background), not CAMs; eval.py: --type crf")
     cams = _score_maps(path, cams, range(NUM_CLASSES), "CAMs by class", shape)
     if _is_posterior(cams):
-        raise UserError(f"{path}: holds CRF posteriors (they sum to 1 at every pixel), not CAMs; use --type crf")
+        raise UserError(f"{path}: holds CRF posteriors (they sum to 1 at every pixel), not CAMs; eval.py: --type crf")
     return cams
 
 
@@ -296,7 +296,7 @@ def _checked_crf(path: str | Path, posteriors: Any, shape: tuple | None) -> dict
     posteriors = _score_maps(path, posteriors, range(NUM_CLASSES + 1), "CRF posteriors by label", shape)
     if not _is_posterior(posteriors):
         found = "they do not sum to 1 at every pixel" if 0 in posteriors else "there is no background, key 0"
-        raise UserError(f"{path}: expected CRF posteriors, found other maps ({found}); use --type npy for CAMs")
+        raise UserError(f"{path}: expected CRF posteriors, found other maps ({found}); eval.py: CAMs are --type npy")
     return posteriors
 
 

@@ -111,9 +111,9 @@ def test_a_killed_process_ends_the_run_with_a_message(tmp_path, folder):
 
 def test_cam_and_crf_dicts_are_not_taken_for_each_other(made):
     as_cam = run(made, made, "--predict_dir", "crf", "--type", "npy", "--curve")
-    assert_refused(as_cam, made, "crf/a.npy", "crf/b.npy", "crf/c.npy", "use --type crf")
+    assert_refused(as_cam, made, "crf/a.npy", "crf/b.npy", "crf/c.npy", "--type crf")
     as_crf = run(made, made, "--predict_dir", "cam", "--type", "crf")
-    assert_refused(as_crf, made, "cam/a.npy", "cam/b.npy", "cam/c.npy", "use --type npy")
+    assert_refused(as_crf, made, "cam/a.npy", "cam/b.npy", "cam/c.npy", "--type npy")
 
 
 def test_what_is_no_file_is_named_and_not_waited_for(made):
