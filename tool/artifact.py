@@ -285,7 +285,7 @@ def _is_posterior(maps: dict[int, np.ndarray]) -> bool:
 
 def _checked_cam(path: str | Path, cams: Any, shape: tuple | None) -> dict[int, np.ndarray]:
     if isinstance(cams, dict) and NUM_CLASSES in cams and 0 in cams:
-        raise UserError(f"{path}: holds CRF posteriors (keys are labels, 0 = background), not CAMs; eval.py: --type crf")
+        raise UserError(f"{path}: holds CRF posteriors (by label, background 0), not CAMs; eval.py: --type crf")
     cams = _score_maps(path, cams, range(NUM_CLASSES), "CAMs by class", shape)
     if _is_posterior(cams):
         raise UserError(f"{path}: holds CRF posteriors (they sum to 1 at every pixel), not CAMs; eval.py: --type crf")
