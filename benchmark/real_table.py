@@ -248,7 +248,7 @@ def draw(path: Path, scores: dict[str, Estimate]) -> None:
     axes.set_yticks(range(len(scores)), list(scores))
     axes.invert_yaxis()
     axes.grid(axis="x", alpha=0.3)
-    axes.set_xlabel("mIoU of CRF seeds, per cent; 95 % interval over the images")
+    axes.set_xlabel("mIoU of CRF seeds, per cent\n(95 % interval over the images)")
     with atomic_file(path) as file:
         figure.savefig(file, format="png", dpi=150)
 

@@ -89,8 +89,7 @@ SANE = {
     "region_norm": ("net", "freeze_region_norm", False),
 }
 
-# What `--recipe` takes: of these, the ones that made seeds of photographs better than as released, by more than which
-# images are scored can explain (paper/results.md).
+# What `--recipe` takes: of these, the ones that made seeds of photographs better than as released (paper/results.md).
 RECIPES = {"released": (), "sane": ("background_score",)}
 
 
