@@ -34,7 +34,6 @@ from tool.cam import multi_scale_cam, seed_labels
 from tool.cli import (
     UserError,
     add_switch,
-    cores,
     pace,
     positive,
     raise_problems,
@@ -45,7 +44,7 @@ from tool.cli import (
 from tool.crf import BACKENDS, crf_seed, resolve_backend
 from tool.crf.process import CRFProcess, crf_devices
 from tool.device import AMP_TYPES, autocast, place, process_devices, reported_out_of_memory
-from tool.distributed import join_processes, leave_processes, local_world_size, rank, wait_for_all, world_size
+from tool.distributed import join_processes, leave_processes, own_cores, rank, wait_for_all, world_size
 from tool.image import load_image
 from tool.pipeline import Pool, queue_of, run_stages
 from tool.plot import save_overlay
@@ -103,7 +102,7 @@ def parse_arguments() -> argparse.Namespace:
     run.add_argument("--n_gpus", type=int, help="GPUs to use; 0: the CPU (default: 1 where there is one)")
     run.add_argument("--n_processes_per_gpu", type=positive, nargs="+", default=[1], help="one for all, or one each")
     run.add_argument(
-        "--crf_workers", type=positive, default=max(cores() // local_world_size(), 1),
+        "--crf_workers", type=positive, default=own_cores(),
         help="CRF processes on a CPU (its cores: %(default)s)",
     )  # fmt: skip
     run.add_argument("--amp", choices=AMP_TYPES, default="off", help="the network in half the precision (%(default)s)")
@@ -193,7 +192,7 @@ class NetworkProcess:
 def load_net(args: argparse.Namespace) -> nn.Module:
     net = build_network(args.network, backbone=args.backbone, width=args.width)
     report = load_weights(net, args.weights)
-    missing = [name for name in report.missing if name.split(".")[0] not in net.training_layers]
+    missing = [name for name in report.missing if name.split(".")[0] not in net.training_only_layers]
     raise_problems(f"{args.weights}: expected a trained {args.network}, these tensors are missing", missing)
     return net.eval()
 

@@ -23,10 +23,10 @@ from method.hsc.engine import classifier_precision, train
 from network import build_network
 from network.weights import load_weights, released_state_dict
 from tool.checkpoint import save_checkpoint
-from tool.cli import UserError, cores, pace, require_file, require_folder, run_script
+from tool.cli import UserError, pace, require_file, require_folder, run_script
 from tool.crf import resolve_backend
 from tool.device import place, resolve_device
-from tool.distributed import join_processes, leave_processes, local_world_size, rank, world_size
+from tool.distributed import join_processes, leave_processes, own_cores, rank, world_size
 from tool.log import RunLog, curve_name
 from tool.reading import outlive_signals
 from tool.run import find_checkpoint, hold_folder, make_folder, restore_checkpoint
@@ -102,7 +102,7 @@ def make_loader(
         rank=rank(),
         world_size=world_size(),
     )
-    workers = min(args.num_workers, max(cores() // local_world_size(), 1))
+    workers = min(args.num_workers, own_cores())
     return DataLoader(
         dataset,
         batch_sampler=sampler,

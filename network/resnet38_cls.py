@@ -24,7 +24,7 @@ class ClsNet(nn.Module):
     Without, everything trains and nothing is dropped.
     """
 
-    training_layers = ()  # that inference does without
+    training_only_layers = ()
 
     def __init__(self, backbone: nn.Module, *, frozen: bool = True) -> None:
         super().__init__()

@@ -45,7 +45,7 @@ class HSCNet(nn.Module):
     `region_head_at_backbone_rate` keeps `extra_F` out of `head_layers`.
     """
 
-    training_layers = ("proj_fc", "extra_F", "f8_3", "f8_4", "f9")  # that inference does without
+    training_only_layers = ("proj_fc", "extra_F", "f8_3", "f8_4", "f9")
 
     def __init__(
         self,

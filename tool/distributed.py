@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor, distributed, nn
 
-from tool.cli import UserError
+from tool.cli import UserError, cores
 
 
 def join_processes(device: torch.device) -> torch.device:
@@ -50,6 +50,11 @@ def local_rank() -> int:
 def local_world_size() -> int:
     """How many processes torchrun started on this machine; 1 without it."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+
+
+def own_cores() -> int:
+    """This process's share of its machine's cores, which those that torchrun started there divide."""
+    return max(cores() // local_world_size(), 1)
 
 
 def rank() -> int:

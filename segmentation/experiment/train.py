@@ -45,12 +45,12 @@ from segmentation.settings import (
     train_list,
 )
 from tool.checkpoint import save_checkpoint
-from tool.cli import UserError, add_switch, cores, pace, run_script, script_parser
+from tool.cli import UserError, add_switch, pace, run_script, script_parser
 from tool.device import device_names, place
 from tool.distributed import (
     join_processes,
     leave_processes,
-    local_world_size,
+    own_cores,
     rank,
     share_norms,
     started_by_torchrun,
@@ -168,7 +168,7 @@ def make_loader(config: Config, ids: list[str], steps: range, *, pin_memory: boo
     return DataLoader(
         dataset,
         batch_sampler=sampler,
-        num_workers=min(config.DATA_WORKERS, max(cores() // local_world_size(), 1)),
+        num_workers=min(config.DATA_WORKERS, own_cores()),
         pin_memory=pin_memory,
         worker_init_fn=start_loader_process,
     )

@@ -109,7 +109,7 @@ def test_the_command_trains_infers_scores_and_writes_a_table_whose_figures_are_e
     command = [
         *["-m", "benchmark.real", "--voc12_root", voc, "--lists", voc.parent],
         *["--labels", voc.parent / "cls_labels.npy", "--weights", voc.parent / "weights.pth"],
-        *["--out", tmp_path / "out", "--runs", "eps", "hsc", "--seeds", "0", "--segmentation"],
+        *["--out", tmp_path / "out", "--runs", "eps", "hsc_after_eps", "--seeds", "0", "--segmentation"],
         *["--steps", "1", "--batch_size", "2", "--crop_size", "32", "--resize_size", "32", "48", "--view2_size", "16"],
         *["--scales", "0.5", "--segmentation_steps", "1"],
         *["--num_workers", "1", "--classes", "background", "bus", "person", "--table", paper],
@@ -126,7 +126,12 @@ def test_the_command_trains_infers_scores_and_writes_a_table_whose_figures_are_e
     assert table.startswith("before\n") and table.endswith("\nafter\n") and "earlier" not in table
     row = next(line for line in table.split("\n") if line.startswith("| eps "))
     assert f"{curve['best_mIoU']:.1f} [" in row and f"at {curve['best_threshold']:.2f}" in row and f"{crf:.1f} [" in row
-    assert "| eps's CRF seeds | " in table and "| the masks of the train list | " in table
+    started = (tmp_path / "out" / "seed_0" / "hsc_after_eps" / "log").read_text().split("\n")[0]
+    assert "eps/eps.pth: " in started and "tensors loaded" in started
+    (row,) = (line for line in table.split("\n") if line.startswith("| hsc_after_eps "))
+    assert row.split(" | ")[5] == "", "eps going on is not there to be measured against"
+    for learnt_from in ("eps's CRF seeds", "hsc_after_eps's CRF seeds", "the masks of the train list"):
+        assert f"| {learnt_from} | " in table
     for figure in (tmp_path / "out" / "figure.png", tmp_path / "results.png"):
         assert figure.read_bytes().startswith(b"\x89PNG")
     assert "(results.png)" in table
@@ -155,6 +160,14 @@ def test_a_mistake_is_named_before_the_first_run(voc, tmp_path, monkeypatch, cap
     with pytest.raises(UserError, match=re.escape(expected)):
         real.main()
     assert {path.name for path in tmp_path.iterdir()} == {"recipe.json"}
+
+
+def test_a_run_that_goes_on_from_eps_misses_it(voc, tmp_path, monkeypatch):
+    words = ["--voc12_root", voc, "--lists", voc.parent, "--labels", voc.parent / "cls_labels.npy", "--out", tmp_path]
+    words += ["--weights", voc.parent / "weights.pth", "--runs", "hsc_after_eps", "--seeds", "3"]
+    monkeypatch.setattr(sys, "argv", ["real", *map(str, words)])
+    with pytest.raises(UserError, match=r"seed_3/eps/eps.pth: .*hsc_after_eps starts from it; run eps too"):
+        real.main()
 
 
 def test_a_damaged_record_is_named_and_folders_of_others_are_left_alone(voc, tmp_path):
