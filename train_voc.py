@@ -27,12 +27,12 @@ from tool.cli import UserError, pace, require_file, require_folder, run_script
 from tool.crf import resolve_backend
 from tool.device import place, resolve_device
 from tool.distributed import join_processes, leave_processes, own_cores, rank, world_size
+from tool.lists import read_ids
 from tool.log import RunLog, curve_name
 from tool.reading import outlive_signals
 from tool.run import find_checkpoint, hold_folder, make_folder, restore_checkpoint
 from voc12.dataset import EpochSampler, TrainingSet, check_training_files, hash_of_sizes
 from voc12.labels import load_labels
-from voc12.lists import read_ids
 from voc12.transforms import TrainingAugmentation
 
 # Flags that may change between a run and its resumption: they do not touch the weights, or what they lead to is known.

@@ -28,9 +28,9 @@ from tool.cam import seed_labels
 from tool.cli import UserError, positive, run_script
 from tool.crf import crf_seed
 from tool.device import AMP_TYPES, resolve_device
+from tool.lists import read_ids
 from voc12.dataset import load_rgb
 from voc12.labels import labels_of, load_labels
-from voc12.lists import read_ids
 from voc12.transforms import normalise
 
 SCALES = (0.5, 1.0, 1.5, 2.0)

@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from tool.artifact import atomic_file, load_cam, load_label_map
 from tool.classes import LABEL_NAMES
 from tool.cli import FILE, UserError, require_file, what_is_at
+from tool.lists import read_ids
 from tool.metric import CURVE, iou, label_counts, threshold_counts
-from voc12.lists import read_ids
 from voc12.score import named_labels
 
 CURVE_FILE = "curve.json"  # of a run, written last

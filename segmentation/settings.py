@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from tool.cli import UserError, raise_problems, require_file, require_folder
-from voc12.lists import id_problem
+from tool.lists import id_problem
 
 ROOT = Path(__file__).resolve().parent.parent
 BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnet38d", "mobilenet_v2")

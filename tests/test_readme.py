@@ -28,9 +28,9 @@ from segmentation.experiment.config import config_dict
 from tests.forked import run_forked
 from tests.scripts.conftest import ROOT, assert_refused, assert_succeeded, environment
 from tool.artifact import load_label_map, save_cam, save_crf, save_label_map
+from tool.lists import read_ids
 from voc12 import mini, prepare
 from voc12.labels import load_labels
-from voc12.lists import read_ids
 
 README = ROOT / "README.md"
 STARTERS = ("python", "make", "torchrun", "pip", "srun")

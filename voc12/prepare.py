@@ -29,10 +29,10 @@ from tool.cli import (
     script_parser,
     what_is_at,
 )
+from tool.lists import id_problem, read_ids
 from voc12.classes import CLASSES
 from voc12.dataset import image_problems, image_size, load_rgb, run_checks
 from voc12.labels import labels_from_annotations, save_labels
-from voc12.lists import id_problem, read_ids
 from voc12.state import show_state, split_path
 
 AUG_FOLDER = "SegmentationClassAug"

@@ -12,9 +12,9 @@ from tqdm import tqdm
 from tool.artifact import load_cam, load_crf, load_label_map
 from tool.classes import LABEL_NAMES
 from tool.cli import FILE, UserError, raise_problems, require_folder, what_is_at
+from tool.lists import read_ids
 from tool.metric import CURVE, iou, label_counts, threshold_counts
 from tool.pipeline import Pool, ProcessDied, outcomes
-from voc12.lists import read_ids
 
 DEFAULT_THRESHOLD = 0.22
 FILES_PER_TASK = 64

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tool.cli import FILE, NOTHING, UserError, printable, what_is_at
+from tool.lists import read_ids
 from voc12.labels import load_labels
-from voc12.lists import read_ids
 
 # Images of VOC 2012: in its archive of training and validation images, and in its lists for segmentation.
 TRAINVAL, TRAIN, VAL, TEST = 17_125, 1_464, 1_449, 1_456

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from tool.artifact import IGNORE, load_label_map
 from tool.cli import NOTHING, UserError, what_is_at
+from tool.lists import read_ids
 from voc12.labels import load_labels
-from voc12.lists import read_ids
 
 
 @dataclass(frozen=True)

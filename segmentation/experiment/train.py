@@ -56,10 +56,10 @@ from tool.distributed import (
     started_by_torchrun,
     world_size,
 )
+from tool.lists import read_ids
 from tool.log import RunLog, curve_name
 from tool.run import find_checkpoint, hold_folder, make_folder, restore_checkpoint
 from voc12.dataset import EpochSampler, hash_of_sizes
-from voc12.lists import read_ids
 
 # Keys that may change between a run and its resumption: they do not touch the weights, or what they lead to is known.
 FREE_TO_CHANGE = {

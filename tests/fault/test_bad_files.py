@@ -18,9 +18,9 @@ from tests.fault.damaged import KINDS, SHAPE, cuts, label_map, mutated, read_ima
 from tool.artifact import load_cam, load_label_map, save_cam, save_label_map
 from tool.cli import UserError, printable
 from tool.colour import voc_palette
+from tool.lists import read_ids
 from voc12 import mini
 from voc12.dataset import TrainingSet, load_rgb
-from voc12.lists import read_ids
 from voc12.transforms import TrainingAugmentation
 
 UNREADABLE = object()

@@ -20,8 +20,8 @@ import pytest
 import torch
 
 from tests.forked import Forker
+from tool.lists import read_ids
 from voc12 import mini
-from voc12.lists import read_ids
 
 ROOT = Path(__file__).resolve().parents[2]
 AT_ONCE = 2  # commands; each computes on one thread

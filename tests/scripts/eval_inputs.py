@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from tool.artifact import save_cam, save_crf, save_label_map
-from voc12.lists import read_ids
+from tool.lists import read_ids
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -31,8 +31,8 @@ from tests.scripts.test_segmentation import TEST, settings
 from tests.segmentation.net.nets import with_many_labels
 from tests.segmentation.test_predict import plain_probability
 from tool.artifact import load_label_map
+from tool.lists import read_ids
 from tool.metric import iou, label_counts
-from voc12.lists import read_ids
 
 NET = {"MODEL_BACKBONE": "resnet18", "MODEL_ASPP_OUTDIM": 8}
 SCALES, MEAN, STD = (0.5, 1.25), (0.41, 0.52, 0.63), (0.34, 0.25, 0.16)

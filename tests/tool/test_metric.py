@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from tool.artifact import load_cam, load_label_map
+from tool.lists import read_ids
 from tool.metric import iou, label_counts, mean_average_precision, threshold_counts
-from voc12.lists import read_ids
 
 LABELS = 21
 THRESHOLDS = [k / 100 for k in range(60)]

@@ -180,7 +180,7 @@ def test_seeds_beside_the_run_count_only_if_its_weights_made_them(made):
 
 def test_a_list_says_which_images_are_shown_and_scored(made):
     root, _ = made
-    (root / "list.txt").write_text(f"{IDS[3]}\n\n{IDS[1]}\n")
+    (root / "list.txt").write_text(f"/JPEGImages/{IDS[3]}.jpg /SegmentationClassAug/{IDS[3]}.png\n\n{IDS[1]}\n")
     assert_made(report(root, "--list", root / "list.txt"))
     images = page_data(root / "exps" / "hsc" / "report.html")["images"]
     assert [image["id"] for image in images] == [IDS[1], IDS[3]]

@@ -10,9 +10,9 @@ from PIL import Image
 
 from tests.scripts.conftest import ROOT, forker
 from tool.artifact import save_label_map
+from tool.lists import read_ids
 from voc12.classes import NUM_CLASSES
 from voc12.labels import load_labels
-from voc12.lists import read_ids
 
 SIZE = (12, 9)
 TRAIN, VAL, EXTRA, TEST = ["a", "b c"], ["v"], ["x1", "é"], ["t1", "t2"]

@@ -28,6 +28,7 @@ from tool.cli import (
     script_parser,
     what_is_at,
 )
+from tool.lists import read_ids
 from tool.metric import CURVE
 from tool.plot import ERROR_COLOURS, heat_colours
 from tool.report.figures import (
@@ -41,7 +42,7 @@ from tool.report.figures import (
 )
 from tool.report.image import Findings, ImageFiles, look_at_all
 from tool.report.page import write_page
-from tool.report.plan import find_data, plan_images, read_list
+from tool.report.plan import find_data, plan_images
 from tool.report.run_folder import Run, read_run
 
 EXAMPLES = """\
@@ -64,7 +65,7 @@ def parse_arguments() -> argparse.Namespace:
 
     data = parser.add_argument_group("data")
     data.add_argument("--data_root", required=True, metavar="DIR", help="folder of <id>.jpg (VOC2012/JPEGImages)")
-    data.add_argument("--list", metavar="FILE", help="ids to show and score, one a line (all with ground truth)")
+    data.add_argument("--list", metavar="FILE", help="images to show and score (all with ground truth)")
     data.add_argument("--gt_dir", metavar="DIR", help="ground truth, <id>.png (SegmentationClass beside the images)")
     data.add_argument("--saliency_root", metavar="DIR", help="saliency, <id>.png (saliency beside the images)")
 
@@ -142,7 +143,7 @@ def main() -> None:
     runs = read_runs(args)
     data = find_data(args.data_root, args.gt_dir, args.saliency_root)
     path = output_path(args)
-    wanted = None if args.list is None else read_list(args.list)
+    wanted = None if args.list is None else set(read_ids(args.list))
     files, notes = plan_images(runs, data, wanted)
     found = look_at_images(files, num_workers=args.num_workers)
     size = write_page(path, describe(runs, found, notes), [findings.pictures for findings in found.values()])

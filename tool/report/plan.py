@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tool.cli import FILE, FOLDER, UserError, printable, raise_problems, require_file, require_folder, what_is_at
+from tool.cli import FILE, FOLDER, UserError, printable, raise_problems, require_folder, what_is_at
 from tool.report.image import ImageFiles, RunFiles
 from tool.report.run_folder import STAGES, Run, files_by_id
 
@@ -34,18 +34,6 @@ def find_data(data_root: str, gt_dir: str | None, saliency_root: str | None) -> 
     return Data(images, truth, voc / "saliency" if what_is_at(voc / "saliency") == FOLDER else None)
 
 
-def read_list(path: str) -> set[str]:
-    """The ids in a list, one a line, as `voc12.prepare` writes them."""
-    try:
-        text = require_file(path, "--list", "ids, one a line").read_text("utf-8")
-    except (OSError, ValueError) as error:
-        raise UserError(f"--list {path}: the list cannot be read as text ({error})") from error
-    ids = {line.strip() for line in text.splitlines()} - {""}
-    if not ids:
-        raise UserError(f"--list {path}: the list is empty; expected one id a line")
-    return ids
-
-
 def plan_images(runs: Sequence[Run], data: Data, wanted: set[str] | None) -> tuple[dict[str, ImageFiles], list[str]]:
     """The files of every image to show, by id, and what a reader should know of what is left out.
 
@@ -57,9 +45,7 @@ def plan_images(runs: Sequence[Run], data: Data, wanted: set[str] | None) -> tup
     kinds |= {title: lambda run, stage=stage: run.labels[stage] for stage, title in STAGES.items()}
     made = {image_id for run in runs for files_of in kinds.values() for image_id in files_of(run)}
     if wanted is not None:
-        raise_problems(
-            "--list: ids of which the runs hold nothing; expected ids alone, one a line", sorted(wanted - made)
-        )
+        raise_problems("--list: ids of which the runs hold nothing", sorted(wanted - made))
         raise_problems(f"--list: ids without ground truth in {data.truth}", sorted(wanted - set(truths)))
     shown = (made if wanted is None else wanted) & set(truths)
     if made and not shown:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tool.cli import UserError
-from voc12.lists import id_problem, parse_ids, read_ids
+from tool.lists import id_problem, parse_ids, read_ids
 
 
 @pytest.mark.parametrize(
