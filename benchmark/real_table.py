@@ -2,6 +2,7 @@
 
 import functools
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ BEGIN, END = "<!-- benchmark.real: from here -->", "<!-- benchmark.real: to here
 MASKS = "masks"  # the run whose DeepLab learns from them
 REFERENCE = "eps"  # what gains are measured against
 AFTER_EPS = "_after_eps"  # ends the name of a run that goes on from eps's weights: eps going on is its reference
+ABLATION = re.compile(rf"(?P<run>.+)_without_(?P<part>[a-z]+)(?P<start>{AFTER_EPS})?")
 
 
 class Run(NamedTuple):
@@ -191,13 +193,16 @@ def write_table(protocol: Protocol, target: Path | None) -> None:
     for run in runs:
         by_name.setdefault(run.name, []).append(run)
     rows = {name: protocol.figures(of_name) for name, of_name in by_name.items()}
-    text = "\n\n".join([protocol.recipe, _runs_table(protocol, by_name, rows), *_segmentation_table(protocol)])
+    brought = what_parts_bring(protocol, by_name)
+    tables = [_runs_table(protocol, by_name, rows), *_parts_table(brought), *_segmentation_table(protocol)]
+    text = "\n\n".join([protocol.recipe, *tables])
     _write(protocol.out / "table.md", f"{text}\n")
     scores = {name: figures.crf for name, figures in rows.items()}
-    draw(protocol.out / "figure.png", scores)
+    gains = {f"{run}: {part}": difference for (run, part), (_, difference) in brought.items()}
+    draw(protocol.out / "figure.png", scores, gains)
     if target is not None:
         figure = target.with_suffix(".png")
-        draw(figure, scores)
+        draw(figure, scores, gains)
         before, rest = target.read_text("utf-8").split(BEGIN)
         _write(target, f"{before}{BEGIN}\n\n{text}\n\n![mIoU of CRF seeds]({figure.name})\n\n{END}{rest.split(END)[1]}")
 
@@ -209,11 +214,8 @@ def _runs_table(protocol: Protocol, by_name: dict[str, list[Run]], rows: dict[st
     ]
     for name, figures in rows.items():
         plain = f"{REFERENCE}{AFTER_EPS}" if name.endswith(AFTER_EPS) else REFERENCE
-        reference = {run.seed: run for run in by_name.get(plain, [])}
-        paired = [run for run in by_name[name] if run.seed in reference]
-        against = "" if name == plain or not paired else gain(
-            protocol.crf_counts(paired), protocol.crf_counts(reference[run.seed] for run in paired), protocol.labels
-        )  # fmt: skip
+        paired = None if name == plain else paired_gain(protocol, by_name[name], by_name.get(plain, []))
+        against = "" if paired is None else paired[1]
         thresholds = ", ".join(f"{value:.2f}" for value in figures.thresholds)
         minutes = np.mean([run.cpu_seconds for run in by_name[name]]) / 60
         lines.append(
@@ -221,6 +223,40 @@ def _runs_table(protocol: Protocol, by_name: dict[str, list[Run]], rows: dict[st
             f"| {figures.fixed} | {figures.crf} | {against} | {minutes:.0f} min |"
         )
     return "\n".join(lines)
+
+
+def what_parts_bring(
+    protocol: Protocol, by_name: dict[str, list[Run]]
+) -> dict[tuple[str, str], tuple[list[int], Estimate]]:
+    """How far a run's CRF seeds are above those without one of its parts, by run and part, with the seeds that have
+    both; only what has any."""
+    brought = {}
+    for name, ablated in by_name.items():
+        if match := ABLATION.fullmatch(name):
+            run = match["run"] + (match["start"] or "")
+            found = paired_gain(protocol, by_name.get(run, []), ablated)
+            if found is not None:
+                brought[run, match["part"]] = found
+    return brought
+
+
+def paired_gain(protocol: Protocol, runs: Iterable[Run], reference: Iterable[Run]) -> tuple[list[int], Estimate] | None:
+    """The seeds that both have, and the gain of `runs`' CRF seeds on `reference`'s over them; None if there is none."""
+    theirs = {run.seed: run for run in reference}
+    ours = {run.seed: run for run in runs if run.seed in theirs}
+    if not ours:
+        return None
+    counts = protocol.crf_counts(ours.values()), protocol.crf_counts(theirs[seed] for seed in ours)
+    return list(ours), gain(*counts, protocol.labels)
+
+
+def _parts_table(brought: dict[tuple[str, str], tuple[list[int], Estimate]]) -> list[str]:
+    if not brought:
+        return []
+    lines = ["| run | part | seed | CRF seeds with it, less without |", "| --- | --- | --- | --- |"]
+    for (run, part), (seeds, difference) in brought.items():
+        lines.append(f"| {run} | {part} | {', '.join(map(str, seeds))} | {difference} |")
+    return ["\n".join(lines)]
 
 
 def _segmentation_table(protocol: Protocol) -> list[str]:
@@ -238,17 +274,25 @@ def _segmentation_table(protocol: Protocol) -> list[str]:
     return ["\n".join(lines)]
 
 
-def draw(path: Path, scores: dict[str, Estimate]) -> None:
-    """A dot for each run's mean, its interval over the images as a line, the first run at the top."""
-    figure = Figure(figsize=(6, 0.8 + 0.35 * len(scores)), layout="constrained")
-    axes = figure.subplots()
-    for place, estimate in enumerate(scores.values()):
-        reach = [[estimate.mean - estimate.low], [estimate.high - estimate.mean]]
-        axes.errorbar(estimate.mean, place, xerr=reach, fmt="o", color="#1f4e79", capsize=3)
-    axes.set_yticks(range(len(scores)), list(scores))
-    axes.invert_yaxis()
-    axes.grid(axis="x", alpha=0.3)
-    axes.set_xlabel("mIoU of CRF seeds, per cent\n(95 % interval over the images)")
+def draw(path: Path, scores: dict[str, Estimate], gains: dict[str, Estimate]) -> None:
+    """A dot for each run's mean, its interval over the images as a line, the first run at the top; below, if there are
+    any, the same for what parts bring."""
+    panels = {"mIoU of CRF seeds, per cent\n(95 % interval over the images)": scores}
+    if gains:
+        panels["what the part brings, points of mIoU\n(95 % interval over the images)"] = gains
+    heights = [0.8 + 0.35 * len(estimates) for estimates in panels.values()]
+    figure = Figure(figsize=(8, sum(heights)), layout="constrained")
+    rows = figure.subplots(len(panels), height_ratios=heights, squeeze=False)[:, 0]
+    for axes, (title, estimates) in zip(rows, panels.items(), strict=True):
+        for place, estimate in enumerate(estimates.values()):
+            reach = [[estimate.mean - estimate.low], [estimate.high - estimate.mean]]
+            axes.errorbar(estimate.mean, place, xerr=reach, fmt="o", color="#1f4e79", capsize=3)
+        axes.set_yticks(range(len(estimates)), list(estimates))
+        axes.invert_yaxis()
+        axes.grid(axis="x", alpha=0.3)
+        axes.set_xlabel(title)
+    if gains:
+        rows[-1].axvline(0, color="black", linewidth=0.8)
     with atomic_file(path) as file:
         figure.savefig(file, format="png", dpi=150)
 

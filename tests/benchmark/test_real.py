@@ -11,9 +11,21 @@ import pytest
 import torch
 
 from benchmark import real
-from benchmark.real_table import BEGIN, END, RESAMPLES, Protocol, estimate, gain, miou, resampled, write_table
+from benchmark.real_table import (
+    BEGIN,
+    CRF,
+    END,
+    RESAMPLES,
+    Protocol,
+    estimate,
+    gain,
+    miou,
+    resampled,
+    what_parts_bring,
+    write_table,
+)
 from network.backbones import build_backbone
-from tool.artifact import save_label_map
+from tool.artifact import save_cam, save_label_map
 from tool.classes import LABEL_NAMES
 from tool.cli import UserError
 from voc12.score import count_list, file_pairs, summarise
@@ -109,7 +121,17 @@ def test_the_command_trains_infers_scores_and_writes_a_table_whose_figures_are_e
     command = [
         *["-m", "benchmark.real", "--voc12_root", voc, "--lists", voc.parent],
         *["--labels", voc.parent / "cls_labels.npy", "--weights", voc.parent / "weights.pth"],
-        *["--out", tmp_path / "out", "--runs", "eps", "hsc_after_eps", "--seeds", "0", "--segmentation"],
+        *[
+            "--out",
+            tmp_path / "out",
+            "--runs",
+            "eps",
+            "hsc_after_eps",
+            "hsc_without_csc_after_eps",
+            "--seeds",
+            "0",
+            "--segmentation",
+        ],
         *["--steps", "1", "--batch_size", "2", "--crop_size", "32", "--resize_size", "32", "48", "--view2_size", "16"],
         *["--scales", "0.5", "--segmentation_steps", "1"],
         *["--num_workers", "1", "--classes", "background", "bus", "person", "--table", paper],
@@ -179,6 +201,44 @@ def test_a_damaged_record_is_named_and_folders_of_others_are_left_alone(voc, tmp
     (tmp_path / "seed_0" / "hsc" / "training.json").write_text("{")
     with pytest.raises(UserError, match=r"training\.json: expected what this benchmark writes"):
         protocol.runs()
+
+
+def test_a_part_brings_what_its_run_has_more_than_the_run_without_it(voc, tmp_path):
+    protocol = Protocol(tmp_path, voc.parent, voc / "SegmentationClass", ("background", "person"), "a recipe")
+    wrong_rows = {"hsc": 4, "hsc_after_eps": 2, "hsc_without_csc": 8, "hsc_without_csc_after_eps": 8, "eps": 30}
+    there = [(0, "hsc"), (0, "hsc_after_eps"), (0, "hsc_without_csc"), (0, "eps"), (1, "hsc_without_csc")]
+    there += [(2, "hsc"), (2, "hsc_without_csc"), (0, "hsc_without_csc_after_eps"), (0, "hsc_sane_all_without_psc")]
+    for seed, name in there:
+        folder = tmp_path / f"seed_{seed}" / name
+        (folder / CRF).mkdir(parents=True)
+        (folder / "cam_npy").mkdir()
+        (folder / "curve.json").touch()
+        for image_id, mask in protocol.truth("train").items():
+            labels = np.where(mask == 255, 0, mask)
+            labels[: wrong_rows.get(name, 1) + seed] = 0
+            save_label_map(folder / CRF / f"{image_id}.png", labels)
+            save_cam(folder / "cam_npy" / f"{image_id}.npy", {14: np.zeros(mask.shape, np.float32)})
+    by_name = {}
+    for each in protocol.runs():
+        by_name.setdefault(each.name, []).append(each)
+    brought = what_parts_bring(protocol, by_name)
+    # Of the start from eps by itself; nothing of a run without its whole, nor of what is no ablation.
+    assert {key: seeds for key, (seeds, _) in brought.items()} == {
+        ("hsc", "csc"): [0, 2],
+        ("hsc_after_eps", "csc"): [0],
+    }
+
+    def score(seed: int, name: str) -> float:
+        run = next(each for each in by_name[name] if each.seed == seed)
+        return estimate(protocol.crf_counts([run]), protocol.labels).mean
+
+    expected = [score(seed, "hsc") - score(seed, "hsc_without_csc") for seed in (0, 2)]
+    assert min(expected) > 0 and brought["hsc", "csc"][1].mean == pytest.approx(np.mean(expected))
+    expected = score(0, "hsc_after_eps") - score(0, "hsc_without_csc_after_eps")
+    assert brought["hsc_after_eps", "csc"][1].mean == pytest.approx(expected)
+    write_table(protocol, None)
+    table = (tmp_path / "table.md").read_text()
+    assert f"| hsc | csc | 0, 2 | {brought['hsc', 'csc'][1]} |" in table
 
 
 def test_deeplab_of_seeds_is_compared_with_that_of_masks(voc, tmp_path):
