@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from network.backbones import drop_nothing, fix_norms, freeze_stem
 from network.pcm import refine
+from network.resnet38d import Taps
 from voc12.classes import NUM_CLASSES
 
 PIXEL_DIM = 128
@@ -25,15 +26,15 @@ class HSCOutput(NamedTuple):
 
     logits, logits_rv: (N, 21), the spatial means of the two CAMs. cam: (N, 21, h, w), any value; background is
     channel 20. cam_rv: (N, 21, h, w), `cam` refined by the PCM, in [0, 1]. feat_pixel: (N, 128, h, w), not negative.
-    feat_region: (N, 256, h, w), any value.
+    feat_region: (N, 256, h, w), any value. Of the last four, those that the net was built without are None.
     """
 
     logits: torch.Tensor
     cam: torch.Tensor
-    logits_rv: torch.Tensor
-    cam_rv: torch.Tensor
-    feat_pixel: torch.Tensor
-    feat_region: torch.Tensor
+    logits_rv: torch.Tensor | None
+    cam_rv: torch.Tensor | None
+    feat_pixel: torch.Tensor | None
+    feat_region: torch.Tensor | None
 
 
 class HSCNet(nn.Module):
@@ -43,6 +44,8 @@ class HSCNet(nn.Module):
     `freeze_region_norm` says whether that includes the new norm in `extra_F`. Without, everything trains and
     nothing is dropped.
     `region_head_at_backbone_rate` keeps `extra_F` out of `head_layers`.
+    A method that has no use for the refined maps, or for the features, need not wait for them: without `with_refined`,
+    `with_features`, their layers are there but do not run.
     """
 
     training_only_layers = ("proj_fc", "extra_F", "f8_3", "f8_4", "f9")
@@ -54,6 +57,8 @@ class HSCNet(nn.Module):
         frozen: bool = True,
         freeze_region_norm: bool = FREEZE_REGION_NORM,
         region_head_at_backbone_rate: bool = REGION_HEAD_AT_BACKBONE_RATE,
+        with_refined: bool = True,
+        with_features: bool = True,
     ) -> None:
         super().__init__()
         conv4, conv5, conv6 = backbone.channels
@@ -78,6 +83,8 @@ class HSCNet(nn.Module):
         self.frozen = frozen
         self.freeze_region_norm = freeze_region_norm
         self.region_head_at_backbone_rate = region_head_at_backbone_rate
+        self.with_refined = with_refined
+        self.with_features = with_features
         if frozen:
             freeze_stem(backbone)
         else:
@@ -101,20 +108,23 @@ class HSCNet(nn.Module):
 
     def forward(self, image: torch.Tensor) -> HSCOutput:
         """`image` (N, 3, H, W), float32, ImageNet-normalised; any size."""
-        conv4, conv5, conv6 = self.backbone(image)
-        cam = self.fc8(conv6).float()
-        small = F.interpolate(image, size=cam.shape[2:], mode="bilinear", align_corners=True)
-        # The PCM learns what is similar; it does not shape the backbone.
-        parts = [small, F.relu(self.f8_3(conv4.detach())), F.relu(self.f8_4(conv5.detach()))]
-        cam_rv = refine(cam, self.f9(torch.cat(parts, dim=1)))
+        taps = self.backbone(image)
+        cam = self.fc8(taps.conv6).float()
+        cam_rv = self.refined_cam(image, taps, cam) if self.with_refined else None
         return HSCOutput(
             logits=cam.mean(dim=(2, 3)),
             cam=cam,
-            logits_rv=cam_rv.mean(dim=(2, 3)),
+            logits_rv=cam_rv.mean(dim=(2, 3)) if self.with_refined else None,
             cam_rv=cam_rv,
-            feat_pixel=F.relu(self.proj_fc(conv6)).float(),
-            feat_region=self.extra_F(conv6).float(),
+            feat_pixel=F.relu(self.proj_fc(taps.conv6)).float() if self.with_features else None,
+            feat_region=self.extra_F(taps.conv6).float() if self.with_features else None,
         )
+
+    def refined_cam(self, image: torch.Tensor, taps: Taps, cam: torch.Tensor) -> torch.Tensor:
+        """The PCM's refinement of `cam`, of the same shape; it learns what is similar, and does not shape the rest."""
+        small = F.interpolate(image, size=cam.shape[2:], mode="bilinear", align_corners=True)
+        parts = [small, F.relu(self.f8_3(taps.conv4.detach())), F.relu(self.f8_4(taps.conv5.detach()))]
+        return refine(cam, self.f9(torch.cat(parts, dim=1)))
 
     def foreground_cam(self, image: torch.Tensor) -> torch.Tensor:
         """The CAMs of `image` (N, 3, H, W) that inference uses: float32 (N, 20, h, w), the classes' shares of the

@@ -115,7 +115,12 @@ def mend(config: HSCConfig, names: Sequence[str]) -> HSCConfig:
 
 METHODS = {
     "hsc": HSCConfig(),
-    "eps_seam": HSCConfig(terms=frozenset({"cls", "sal", "er", "ecr"})),
-    "eps": HSCConfig(terms=frozenset({"cls", "sal"}), refined=False, second_view=None),
+    "eps_seam": HSCConfig(terms=frozenset({"cls", "sal", "er", "ecr"}), net={"with_features": False}),
+    "eps": HSCConfig(
+        terms=frozenset({"cls", "sal"}),
+        refined=False,
+        second_view=None,
+        net={"with_refined": False, "with_features": False},
+    ),
     "cls": HSCConfig(network="resnet38_cls", terms=frozenset({"cls"}), refined=False, second_view=None),
 }
