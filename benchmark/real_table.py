@@ -267,7 +267,7 @@ def _segmentation_table(protocol: Protocol) -> list[str]:
     if not scores:
         return []
     full = scores[MASKS].mean if MASKS in scores else None
-    lines = ["| DeepLab trained on | val list | share of full supervision |", "| --- | --- | --- |"]
+    lines = ["| DeepLab trained on | val list | share of that on the masks |", "| --- | --- | --- |"]
     for name, score in sorted(scores.items(), key=lambda item: item[1].mean):
         what = "the masks of the train list" if name == MASKS else f"{name}'s CRF seeds"
         lines.append(f"| {what} | {score} | {f'{100 * score.mean / full:.0f} %' if full else ''} |")
