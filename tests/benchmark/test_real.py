@@ -121,17 +121,7 @@ def test_the_command_trains_infers_scores_and_writes_a_table_whose_figures_are_e
     command = [
         *["-m", "benchmark.real", "--voc12_root", voc, "--lists", voc.parent],
         *["--labels", voc.parent / "cls_labels.npy", "--weights", voc.parent / "weights.pth"],
-        *[
-            "--out",
-            tmp_path / "out",
-            "--runs",
-            "eps",
-            "hsc_after_eps",
-            "hsc_without_csc_after_eps",
-            "--seeds",
-            "0",
-            "--segmentation",
-        ],
+        *["--out", tmp_path / "out", "--runs", "eps", "hsc_after_eps", "--seeds", "0", "--segmentation"],
         *["--steps", "1", "--batch_size", "2", "--crop_size", "32", "--resize_size", "32", "48", "--view2_size", "16"],
         *["--scales", "0.5", "--segmentation_steps", "1"],
         *["--num_workers", "1", "--classes", "background", "bus", "person", "--table", paper],

@@ -177,10 +177,10 @@ READ_AND_WRITE = """
 import locale, sys
 from pathlib import Path
 import jinja2
+from tool.lists import read_ids
 from tool.report.page import write_page
-from tool.report.plan import read_list
 assert locale.getpreferredencoding() != "UTF-8"
-assert read_list(sys.argv[1]) == {"\\u56f3"}
+assert read_ids(sys.argv[1]) == ["\\u56f3"]
 try:
     write_page(Path(sys.argv[2]), {}, [])
 except jinja2.UndefinedError:  # it came to the page's content
