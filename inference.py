@@ -47,9 +47,10 @@ from tool.device import AMP_TYPES, autocast, place, process_devices, reported_ou
 from tool.distributed import join_processes, leave_processes, own_cores, rank, wait_for_all, world_size
 from tool.image import load_image
 from tool.lists import read_ids
+from tool.lock import hold_folder
 from tool.pipeline import Pool, queue_of, run_stages
 from tool.plot import save_overlay
-from tool.run import Claim, claim_folders, hold_folder
+from tool.run import Claim, claim_folders
 from voc12.dataset import check_images, image_size, load_rgb, run_checks
 from voc12.labels import labels_of, load_labels
 from voc12.transforms import normalise

@@ -28,9 +28,10 @@ from tool.crf import resolve_backend
 from tool.device import place, resolve_device
 from tool.distributed import join_processes, leave_processes, own_cores, rank, world_size
 from tool.lists import read_ids
+from tool.lock import hold_folder
 from tool.log import RunLog, curve_name
 from tool.reading import outlive_signals
-from tool.run import find_checkpoint, hold_folder, make_folder, restore_checkpoint
+from tool.run import find_checkpoint, make_folder, restore_checkpoint
 from voc12.dataset import EpochSampler, TrainingSet, check_training_files, hash_of_sizes
 from voc12.labels import load_labels
 from voc12.transforms import TrainingAugmentation

@@ -29,7 +29,7 @@ from benchmark.real_table import (
 from method.hsc.build import ABLATIONS
 from method.hsc.config import METHODS, SANE
 from network.backbones import BACKBONES
-from tool.artifact import atomic_file
+from tool.artifact import atomic_file, reported_unwritable
 from tool.classes import LABEL_NAMES
 from tool.cli import (
     FILE,
@@ -45,6 +45,7 @@ from tool.cli import (
 )
 from tool.command import run_to_end
 from tool.device import AMP_TYPES
+from tool.lock import turn_in
 from tool.run import changed_settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -169,7 +170,6 @@ def check_recipe(args: argparse.Namespace) -> None:
             raise UserError(f"{record}: expected what this benchmark writes ({error}); name another --out") from error
         problems = changed_settings(then, now, prefix="--")
         raise_problems(f"--out {args.out} has runs of another recipe; name another folder", problems)
-    args.out.mkdir(parents=True, exist_ok=True)
     with atomic_file(record) as file:
         file.write(json.dumps(now, indent=1).encode())
 
@@ -302,7 +302,10 @@ def main() -> None:
     check_arguments(args)
     protocol = Protocol(args.out, args.lists, args.voc12_root / "SegmentationClass", tuple(args.classes), recipe(args))
     protocol.check()
-    check_recipe(args)
+    with reported_unwritable(args.out):
+        args.out.mkdir(parents=True, exist_ok=True)
+    with turn_in(args.out):
+        check_recipe(args)
     for seed in args.seeds:
         for name in args.runs:
             folder = args.out / f"seed_{seed}" / name

@@ -15,6 +15,7 @@ from tool.artifact import atomic_file, load_cam, load_label_map
 from tool.classes import LABEL_NAMES
 from tool.cli import FILE, UserError, require_file, what_is_at
 from tool.lists import read_ids
+from tool.lock import turn_in
 from tool.metric import CURVE, iou, label_counts, threshold_counts
 from voc12.score import named_labels
 
@@ -28,7 +29,8 @@ BEGIN, END = "<!-- benchmark.real: from here -->", "<!-- benchmark.real: to here
 MASKS = "masks"  # the run whose DeepLab learns from them
 REFERENCE = "eps"  # what gains are measured against
 AFTER_EPS = "_after_eps"  # ends the name of a run that goes on from eps's weights: eps going on is its reference
-ABLATION = re.compile(rf"(?P<run>.+)_without_(?P<part>[a-z]+)(?P<start>{AFTER_EPS})?")
+ABLATION = re.compile(rf"(?P<run>.+)_without_(?P<what>[a-z]+)(?P<start>{AFTER_EPS}|)")
+MENDED = re.compile(rf"(?P<run>.+)_(?P<what>sane_[a-z_]+?)(?P<start>{AFTER_EPS}|)")
 
 
 class Run(NamedTuple):
@@ -187,24 +189,23 @@ def resampled(counts: np.ndarray, labels: Sequence[int]) -> np.ndarray:
 
 def write_table(protocol: Protocol, target: Path | None) -> None:
     """Write table.md and figure.png into the runs' folder; the table into `target` between its two marks, with the
-    figure in a file beside it (results.png for results.md)."""
-    runs = protocol.runs()
-    by_name: dict[str, list[Run]] = {}
-    for run in runs:
-        by_name.setdefault(run.name, []).append(run)
-    rows = {name: protocol.figures(of_name) for name, of_name in by_name.items()}
-    brought = what_parts_bring(protocol, by_name)
-    tables = [_runs_table(protocol, by_name, rows), *_parts_table(brought), *_segmentation_table(protocol)]
-    text = "\n\n".join([protocol.recipe, *tables])
-    _write(protocol.out / "table.md", f"{text}\n")
-    scores = {name: figures.crf for name, figures in rows.items()}
-    gains = {f"{run}: {part}": difference for (run, part), (_, difference) in brought.items()}
-    draw(protocol.out / "figure.png", scores, gains)
-    if target is not None:
-        figure = target.with_suffix(".png")
-        draw(figure, scores, gains)
-        before, rest = target.read_text("utf-8").split(BEGIN)
-        _write(target, f"{before}{BEGIN}\n\n{text}\n\n![mIoU of CRF seeds]({figure.name})\n\n{END}{rest.split(END)[1]}")
+    figure in a file beside it (results.png for results.md). Commands that share the folder take turns."""
+    with turn_in(protocol.out):
+        runs = protocol.runs()
+        by_name: dict[str, list[Run]] = {}
+        for run in runs:
+            by_name.setdefault(run.name, []).append(run)
+        rows = {name: protocol.figures(of_name) for name, of_name in by_name.items()}
+        brought = what_changes_bring(protocol, by_name)
+        tables = [_runs_table(protocol, by_name, rows), *_changes_table(brought), *_segmentation_table(protocol)]
+        text = "\n\n".join([protocol.recipe, *tables])
+        _write(protocol.out / "table.md", f"{text}\n")
+        scores = {name: figures.crf for name, figures in rows.items()}
+        gains = {f"{run}: {what}": difference for (run, what), (_, difference) in brought.items()}
+        draw(protocol.out / "figure.png", scores, gains)
+        if target is not None:
+            draw(target.with_suffix(".png"), scores, gains)
+            _put_between_marks(target, f"{text}\n\n![mIoU of CRF seeds]({target.with_suffix('.png').name})")
 
 
 def _runs_table(protocol: Protocol, by_name: dict[str, list[Run]], rows: dict[str, Figures]) -> str:
@@ -225,18 +226,19 @@ def _runs_table(protocol: Protocol, by_name: dict[str, list[Run]], rows: dict[st
     return "\n".join(lines)
 
 
-def what_parts_bring(
+def what_changes_bring(
     protocol: Protocol, by_name: dict[str, list[Run]]
 ) -> dict[tuple[str, str], tuple[list[int], Estimate]]:
-    """How far a run's CRF seeds are above those without one of its parts, by run and part, with the seeds that have
-    both; only what has any."""
+    """How far a run's CRF seeds are above those without one of its parts, and below those with an oddity's sane value,
+    by run and part or oddity, with the seeds that have both; only what has any."""
     brought = {}
-    for name, ablated in by_name.items():
-        if match := ABLATION.fullmatch(name):
-            run = match["run"] + (match["start"] or "")
-            found = paired_gain(protocol, by_name.get(run, []), ablated)
+    for name, runs in by_name.items():
+        if match := ABLATION.fullmatch(name) or MENDED.fullmatch(name):
+            whole = match["run"] + match["start"]
+            pair = by_name.get(whole, []), runs
+            found = paired_gain(protocol, *(pair if match.re is ABLATION else reversed(pair)))
             if found is not None:
-                brought[run, match["part"]] = found
+                brought[whole, match["what"]] = found
     return brought
 
 
@@ -250,12 +252,12 @@ def paired_gain(protocol: Protocol, runs: Iterable[Run], reference: Iterable[Run
     return list(ours), gain(*counts, protocol.labels)
 
 
-def _parts_table(brought: dict[tuple[str, str], tuple[list[int], Estimate]]) -> list[str]:
+def _changes_table(brought: dict[tuple[str, str], tuple[list[int], Estimate]]) -> list[str]:
     if not brought:
         return []
-    lines = ["| run | part | seed | CRF seeds with it, less without |", "| --- | --- | --- | --- |"]
-    for (run, part), (seeds, difference) in brought.items():
-        lines.append(f"| {run} | {part} | {', '.join(map(str, seeds))} | {difference} |")
+    lines = ["| run | part or sane value | seed | CRF seeds with it, less without |", "| --- | --- | --- | --- |"]
+    for (run, what), (seeds, difference) in brought.items():
+        lines.append(f"| {run} | {what} | {', '.join(map(str, seeds))} | {difference} |")
     return ["\n".join(lines)]
 
 
@@ -276,10 +278,10 @@ def _segmentation_table(protocol: Protocol) -> list[str]:
 
 def draw(path: Path, scores: dict[str, Estimate], gains: dict[str, Estimate]) -> None:
     """A dot for each run's mean, its interval over the images as a line, the first run at the top; below, if there are
-    any, the same for what parts bring."""
+    any, the same for what parts and sane values bring."""
     panels = {"mIoU of CRF seeds, per cent\n(95 % interval over the images)": scores}
     if gains:
-        panels["what the part brings, points of mIoU\n(95 % interval over the images)"] = gains
+        panels["what the part or sane value brings, points of mIoU\n(95 % interval over the images)"] = gains
     heights = [0.8 + 0.35 * len(estimates) for estimates in panels.values()]
     figure = Figure(figsize=(8, sum(heights)), layout="constrained")
     rows = figure.subplots(len(panels), height_ratios=heights, squeeze=False)[:, 0]
@@ -295,6 +297,11 @@ def draw(path: Path, scores: dict[str, Estimate], gains: dict[str, Estimate]) ->
         rows[-1].axvline(0, color="black", linewidth=0.8)
     with atomic_file(path) as file:
         figure.savefig(file, format="png", dpi=150)
+
+
+def _put_between_marks(path: Path, text: str) -> None:
+    before, rest = path.read_text("utf-8").split(BEGIN)
+    _write(path, f"{before}{BEGIN}\n\n{text}\n\n{END}{rest.split(END)[1]}")
 
 
 def _write(path: Path, text: str) -> None:

@@ -1,8 +1,6 @@
 """A run's folder: the settings that its files are made with, and the checkpoint that a stopped run goes on from."""
 
-import fcntl
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -13,42 +11,7 @@ from torch.optim import Optimizer
 from tool.artifact import atomic_file
 from tool.checkpoint import load_checkpoint
 from tool.cli import NOTHING, UserError, brief, raise_problems, what_is_at
-
-# Open as long as the process: the locks on the folders that it writes into.
-_held: dict[str, int] = {}
-
-
-def _let_go() -> None:
-    while _held:
-        os.close(_held.popitem()[1])
-
-
-# A lock lasts until all copies of its descriptor are closed, and forked loader processes outlive a killed run a little.
-os.register_at_fork(after_in_child=_let_go)
-
-
-def hold_folder(folder: Path, flag: str) -> None:
-    """Keep other runs out of `folder`, which `flag` leads to, until this process ends, however it ends.
-
-    Does nothing where there is no such folder (yet), and once more where this process holds it. A file system that
-    knows no locks keeps nobody out. Raises `UserError` if another process holds the folder.
-    """
-    place = os.path.realpath(folder)
-    if place in _held:
-        return
-    try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError:
-        return
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise UserError(f"{flag} {folder}: another run is writing into it; wait for its end, or name another") from None
-    except OSError:
-        os.close(descriptor)
-        return
-    _held[place] = descriptor
+from tool.lock import hold_folder
 
 
 def changed_settings(then: Mapping[str, Any], now: Mapping[str, Any], *, prefix: str = "") -> list[str]:

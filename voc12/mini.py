@@ -8,14 +8,10 @@ from the real kit.
 """
 
 import argparse
-import fcntl
 import json
-import os
 import shutil
 import time
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from PIL import Image
@@ -23,6 +19,7 @@ from tqdm import tqdm
 
 from tool.artifact import save_label_map
 from tool.cli import UserError, pace, positive, raise_problems, run_script, script_parser
+from tool.lock import turn_in
 from voc12.classes import CLASSES
 from voc12.mini_scene import Scene, draw_scene
 
@@ -106,7 +103,7 @@ def generate(
     unfinished = root.with_name(".VOC2012.tmp")  # a sibling, so that renaming moves no data
     try:
         out.mkdir(parents=True, exist_ok=True)
-        with _turn(out):
+        with turn_in(out):
             if _already_made(root, settings):
                 print(f"{root} holds this data set already; it is left as it is")
                 return root
@@ -122,18 +119,6 @@ def generate(
     parts = f"{train_aug} training images ({train} in train), {val} for validation, {test} for test"
     print(f"wrote {root}: {parts}, {pace(started, train_aug + val + test)}")
     return root
-
-
-@contextmanager
-def _turn(folder: Path) -> Iterator[None]:
-    """Wait until no other run is in this block for `folder`, however it ends."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        with suppress(OSError):  # of a file system that knows no locks
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _check_settings(*, seed: int, train: int, train_aug: int, images: int, size: int) -> None:

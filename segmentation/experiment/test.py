@@ -45,8 +45,9 @@ from tool.crf import resolve_backend
 from tool.crf.process import CRFProcess, crf_devices
 from tool.device import device_names, reported_out_of_memory
 from tool.lists import read_ids
+from tool.lock import hold_folder
 from tool.pipeline import Pool, queue_of, run_stages
-from tool.run import Claim, claim_folders, hold_folder
+from tool.run import Claim, claim_folders
 from voc12.dataset import check_images, image_size, load_rgb
 from voc12.score import as_text, count_list, file_pairs, summarise
 

@@ -57,8 +57,9 @@ from tool.distributed import (
     world_size,
 )
 from tool.lists import read_ids
+from tool.lock import hold_folder
 from tool.log import RunLog, curve_name
-from tool.run import find_checkpoint, hold_folder, make_folder, restore_checkpoint
+from tool.run import find_checkpoint, make_folder, restore_checkpoint
 from voc12.dataset import EpochSampler, hash_of_sizes
 
 # Keys that may change between a run and its resumption: they do not touch the weights, or what they lead to is known.

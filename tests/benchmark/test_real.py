@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import numpy as np
@@ -21,13 +22,14 @@ from benchmark.real_table import (
     gain,
     miou,
     resampled,
-    what_parts_bring,
+    what_changes_bring,
     write_table,
 )
 from network.backbones import build_backbone
 from tool.artifact import save_cam, save_label_map
 from tool.classes import LABEL_NAMES
 from tool.cli import UserError
+from tool.lock import turn_in
 from voc12.score import count_list, file_pairs, summarise
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -174,6 +176,20 @@ def test_a_mistake_is_named_before_the_first_run(voc, tmp_path, monkeypatch, cap
     assert {path.name for path in tmp_path.iterdir()} == {"recipe.json"}
 
 
+def test_commands_that_share_a_folder_write_into_it_one_after_the_other(voc, tmp_path, monkeypatch):
+    words = ["--voc12_root", voc, "--lists", voc.parent, "--labels", voc.parent / "cls_labels.npy", "--out", tmp_path]
+    words += ["--weights", voc.parent / "weights.pth", "--runs", "hsc_after_eps", "--seeds", "3"]
+    monkeypatch.setattr(sys, "argv", ["real", *map(str, words)])
+    protocol = Protocol(tmp_path, voc.parent, voc / "SegmentationClass", ("background",), "a recipe")
+    writes = {"recipe.json": real.main, "table.md": lambda: write_table(protocol, None)}
+    with ThreadPoolExecutor(2) as pool:
+        with turn_in(tmp_path):
+            jobs = [pool.submit(job) for job in writes.values()]
+            assert not wait(jobs, timeout=1).done and not list(tmp_path.iterdir())
+        assert isinstance(jobs[0].exception(), UserError) and jobs[1].exception() is None
+    assert writes.keys() <= {path.name for path in tmp_path.iterdir()}
+
+
 def test_a_run_that_goes_on_from_eps_misses_it(voc, tmp_path, monkeypatch):
     words = ["--voc12_root", voc, "--lists", voc.parent, "--labels", voc.parent / "cls_labels.npy", "--out", tmp_path]
     words += ["--weights", voc.parent / "weights.pth", "--runs", "hsc_after_eps", "--seeds", "3"]
@@ -193,11 +209,13 @@ def test_a_damaged_record_is_named_and_folders_of_others_are_left_alone(voc, tmp
         protocol.runs()
 
 
-def test_a_part_brings_what_its_run_has_more_than_the_run_without_it(voc, tmp_path):
+def test_a_part_or_sane_value_brings_what_the_run_with_it_has_more_than_the_run_without(voc, tmp_path):
     protocol = Protocol(tmp_path, voc.parent, voc / "SegmentationClass", ("background", "person"), "a recipe")
     wrong_rows = {"hsc": 4, "hsc_after_eps": 2, "hsc_without_csc": 8, "hsc_without_csc_after_eps": 8, "eps": 30}
+    wrong_rows |= {"hsc_sane_rsc_norm": 1, "hsc_sane_all_after_eps": 5}
     there = [(0, "hsc"), (0, "hsc_after_eps"), (0, "hsc_without_csc"), (0, "eps"), (1, "hsc_without_csc")]
     there += [(2, "hsc"), (2, "hsc_without_csc"), (0, "hsc_without_csc_after_eps"), (0, "hsc_sane_all_without_psc")]
+    there += [(0, "hsc_sane_rsc_norm"), (1, "hsc_sane_rsc_norm"), (0, "hsc_sane_all_after_eps")]
     for seed, name in there:
         folder = tmp_path / f"seed_{seed}" / name
         (folder / CRF).mkdir(parents=True)
@@ -211,11 +229,13 @@ def test_a_part_brings_what_its_run_has_more_than_the_run_without_it(voc, tmp_pa
     by_name = {}
     for each in protocol.runs():
         by_name.setdefault(each.name, []).append(each)
-    brought = what_parts_bring(protocol, by_name)
+    brought = what_changes_bring(protocol, by_name)
     # Of the start from eps by itself; nothing of a run without its whole, nor of what is no ablation.
     assert {key: seeds for key, (seeds, _) in brought.items()} == {
         ("hsc", "csc"): [0, 2],
         ("hsc_after_eps", "csc"): [0],
+        ("hsc", "sane_rsc_norm"): [0],
+        ("hsc_after_eps", "sane_all"): [0],
     }
 
     def score(seed: int, name: str) -> float:
@@ -226,6 +246,9 @@ def test_a_part_brings_what_its_run_has_more_than_the_run_without_it(voc, tmp_pa
     assert min(expected) > 0 and brought["hsc", "csc"][1].mean == pytest.approx(np.mean(expected))
     expected = score(0, "hsc_after_eps") - score(0, "hsc_without_csc_after_eps")
     assert brought["hsc_after_eps", "csc"][1].mean == pytest.approx(expected)
+    expected = score(0, "hsc_sane_all_after_eps") - score(0, "hsc_after_eps")
+    assert expected < 0 and brought["hsc_after_eps", "sane_all"][1].mean == pytest.approx(expected)
+    assert brought["hsc", "sane_rsc_norm"][1].mean > 0
     write_table(protocol, None)
     table = (tmp_path / "table.md").read_text()
     assert f"| hsc | csc | 0, 2 | {brought['hsc', 'csc'][1]} |" in table

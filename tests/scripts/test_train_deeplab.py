@@ -7,7 +7,7 @@ import torch
 
 from tests.scripts.conftest import assert_refused, assert_succeeded, contents, load, run, run_all
 from tests.scripts.test_segmentation import QUICK_TRAINING, TRAIN, settings
-from tool.run import hold_folder
+from tool.lock import hold_folder
 
 TWO_STEPS = {"TRAIN_ITERATION": 2, "TRAIN_SAVE_EVERY": 1, "DATA_WORKERS": 0}
 

@@ -23,7 +23,7 @@ from tests.scripts.conftest import (
     run,
     run_all,
 )
-from tool.run import hold_folder
+from tool.lock import hold_folder
 from voc12.dataset import EpochSampler
 from voc12.labels import load_labels, save_labels
 

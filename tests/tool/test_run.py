@@ -1,9 +1,6 @@
 """A run goes on only where it is asked to, with the settings it had; its folder says what these are."""
 
 import json
-import multiprocessing
-import subprocess
-import sys
 from copy import deepcopy
 
 import pytest
@@ -13,7 +10,7 @@ from tests.scripts.conftest import assert_same
 from tool.checkpoint import save_checkpoint
 from tool.cli import UserError
 from tool.optim import polynomial_schedule
-from tool.run import Claim, claim_folders, find_checkpoint, hold_folder, make_folder, restore_checkpoint
+from tool.run import Claim, claim_folders, find_checkpoint, make_folder, restore_checkpoint
 
 SETTINGS = {"LR": 0.001, "SCALES": [0.5, 1.5], "WEIGHTS": None, "SHUFFLE": True}
 
@@ -314,48 +311,3 @@ def test_a_damaged_record_is_named(two, content):
     with pytest.raises(UserError, match=r"settings\.json: "):
         claim_folders([claim(two[0], SCALES)], advice="remove them")
     assert record.read_bytes() == content
-
-
-# -- one run a folder --------------------------------------------------------------------------------------------------
-
-HOLD = "import sys; from pathlib import Path; from tool.run import hold_folder; hold_folder(Path(sys.argv[1]), '--x')"
-
-
-def holder(folder):
-    """Another process that holds `folder` until its input ends, and has a forked child that lives longer."""
-    wait = "import os; print('held', flush=True); os.fork() or __import__('time').sleep(20); sys.stdin.read()"
-    command = [sys.executable, "-c", f"{HOLD}; {wait}", folder]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert process.stdout.readline() == "held\n"
-    return process
-
-
-def test_a_folder_is_held_by_one_process_until_that_is_killed_whatever_its_forks_do(tmp_path):
-    with holder(tmp_path) as first:
-        second = subprocess.run([sys.executable, "-c", HOLD, tmp_path], capture_output=True, text=True)
-        assert f"UserError: --x {tmp_path}: another run is writing into it" in second.stderr
-        first.kill()
-        first.wait()
-        subprocess.run([sys.executable, "-c", HOLD, tmp_path], check=True)
-
-
-def test_a_process_may_hold_a_folder_again_that_another_name_leads_to_and_one_that_is_not_there_yet(tmp_path):
-    (tmp_path / "link").symlink_to(tmp_path)
-    script = f"{HOLD}; hold_folder(Path(sys.argv[1]) / 'link', '--x'); hold_folder(Path(sys.argv[1]) / 'none', '--x')"
-    subprocess.run([sys.executable, "-c", script, tmp_path], check=True)
-    assert [path.name for path in tmp_path.iterdir()] == ["link"]
-
-
-def test_a_runs_folder_is_held_from_its_creation_on(tmp_path):
-    with holder(tmp_path) as first:
-        with pytest.raises(UserError, match=r"--x .*: another run is writing into it"):
-            make_folder(tmp_path, SETTINGS, flag="--x")
-        first.kill()
-    assert not (tmp_path / "args.json").exists()
-
-
-def test_a_lock_leaves_nothing_behind(tmp_path):
-    process = multiprocessing.get_context("spawn").Process(target=hold_folder, args=(tmp_path, "--x"))
-    process.start()
-    process.join()
-    assert process.exitcode == 0 and not list(tmp_path.iterdir())
