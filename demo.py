@@ -7,17 +7,14 @@ commands of the README and prints each; run again, it does what is missing.
 
 import argparse
 import json
-import shlex
-import sys
 import time
 from pathlib import Path
 from typing import NamedTuple
 
 from tool.artifact import atomic_file
-from tool.cli import UserError, add_switch, run_script, script_parser
-from tool.command import run_to_end
+from tool.cli import add_switch, run_script, script_parser
+from tool.command import run_python
 
-ROOT = Path(__file__).resolve().parent
 IMAGE_SIZE = 96
 
 # A ResNet-38 an eighth as wide, from random weights: unlike the released recipe it needs batch norm and momentum, and
@@ -83,22 +80,12 @@ def parse_arguments() -> argparse.Namespace:
     return args
 
 
-def run(*command: object) -> None:
-    """Run one of the project's commands and show it; the first that fails ends the demo."""
-    words = [str(word) for word in command]
-    print(f"\n$ python {shlex.join(words)}", flush=True)
-    code = run_to_end([sys.executable, *words], cwd=ROOT)
-    if code != 0:
-        name = words[1] if words[0] == "-m" else words[0]
-        raise UserError(f"demo: {name} ended with exit code {code}; what it said stands above")
-
-
 def make_data(out: Path, *, seed: int, quick: bool) -> Path:
     """Generate the data set and its lists; the VOC root."""
     data = out / "data"
     voc = data / "VOC2012"
-    run("-m", "voc12.mini", "--out", data, "--seed", seed, "--size", IMAGE_SIZE, *(QUICK_DATA if quick else []))
-    run("-m", "voc12.prepare", "--voc12_root", voc, "--saliency_root", voc / "saliency", "--out", data)
+    run_python("-m", "voc12.mini", "--out", data, "--seed", seed, "--size", IMAGE_SIZE, *(QUICK_DATA if quick else []))
+    run_python("-m", "voc12.prepare", "--voc12_root", voc, "--saliency_root", voc / "saliency", "--out", data)
     return voc
 
 
@@ -109,13 +96,13 @@ def train_and_infer(method: str, voc: Path, out: Path, *, infer: str, seed: int,
     weights = "none" if start is None else out / start / f"{start}.pth"
     data, folder = voc.parent, out / method
     inputs = ["--data_root", voc / "JPEGImages", "--labels", data / "cls_labels.npy", *NET]
-    run(
+    run_python(
         *["train_voc.py", "--method", method, "--work_dir", out, "--seed", seed, *inputs, *RECIPE],
         *["--saliency_root", voc / "saliency", "--train_list", data / "train_aug.txt"],
         *["--max_iters", steps, "--max_epoches", max(steps // STEPS_PER_EPOCH, 1)],
         *["--weights", weights],
     )
-    run(
+    run_python(
         *["inference.py", "--network", network, "--weights", folder / f"{method}.pth", *inputs],
         *["--infer_list", data / f"{infer}.txt", "--work_dir", folder],
     )
@@ -128,9 +115,9 @@ def score(method: str, voc: Path, folder: Path) -> dict[str, float]:
     common += ["--logfile", folder / "evallog.txt"]
     curve, crf = folder / "curve.json", folder / "crf.json"
     seeds = ["--predict_dir", folder / "cam_npy", "--type", "npy", "--curve", "--plot", folder / "curve.png"]
-    run("eval.py", *common, *seeds, "--json", curve, "--comment", f"{method}: seeds")
+    run_python("eval.py", *common, *seeds, "--json", curve, "--comment", f"{method}: seeds")
     labels = ["--predict_dir", folder / "crf" / "crf_8_7", "--type", "png"]
-    run("eval.py", *common, *labels, "--json", crf, "--comment", f"{method}: CRF seeds")
+    run_python("eval.py", *common, *labels, "--json", crf, "--comment", f"{method}: CRF seeds")
     seed_scores, crf_scores = json.loads(curve.read_text()), json.loads(crf.read_text())
     return {
         "seed": seed_scores["best_mIoU"],
@@ -152,7 +139,7 @@ def segment(name: str, labels: Path, voc: Path, weights: Path, *, seed: int, qui
     }
     testing = {**common, "TEST_CKPT": out / name / f"deeplabv2_resnet38d_VOCDataset_itr{steps}_all.pth"}
     for script, keys, flags in (("train", training, ["--resume"]), ("test", testing, [])):
-        run(f"segmentation/experiment/{script}.py", "--set", *(f"{key}={keys[key]}" for key in keys), *flags)
+        run_python(f"segmentation/experiment/{script}.py", "--set", *(f"{key}={keys[key]}" for key in keys), *flags)
     return json.loads((out / name / "results" / "val_score.json").read_text())["mIoU"]
 
 

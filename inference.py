@@ -30,7 +30,7 @@ from network.backbones import BACKBONES
 from network.fold import fold_norms
 from network.weights import load_weights
 from tool.artifact import load_cam, load_crf, load_label_map, save_cam, save_crf, save_label_map
-from tool.cam import multi_scale_cam, seed_labels
+from tool.cam import check_scales, multi_scale_cam, seed_labels
 from tool.cli import (
     UserError,
     add_switch,
@@ -260,8 +260,7 @@ def check_arguments(args: argparse.Namespace) -> None:
     args.network = resolve_network(args.network)
     if not 0 <= args.thr <= 1:
         raise UserError(f"--thr {args.thr}: expected a background score from 0 to 1")
-    if not all(0 < scale <= 8 for scale in args.scales):
-        raise UserError(f"--scales {' '.join(map(str, args.scales))}: expected factors above 0, at most 8")
+    check_scales(args.scales)
     if not all(0 < alpha < float("inf") for alpha in args.crf_alpha):
         raise UserError(f"--crf_alpha {' '.join(map(str, args.crf_alpha))}: expected positive exponents")
 

@@ -9,10 +9,9 @@ A run is a folder, OUT/seed_<seed>/<name>; the same command goes on after a stop
 """
 
 import argparse
+import hashlib
 import json
 import resource
-import shlex
-import sys
 from pathlib import Path
 
 from benchmark.real_table import (
@@ -30,11 +29,13 @@ from method.hsc.build import ABLATIONS
 from method.hsc.config import METHODS, SANE
 from network.backbones import BACKBONES
 from tool.artifact import atomic_file, reported_unwritable
+from tool.cam import check_scales
 from tool.classes import LABEL_NAMES
 from tool.cli import (
     FILE,
     UserError,
     add_switch,
+    brief,
     positive,
     raise_problems,
     require_file,
@@ -43,12 +44,12 @@ from tool.cli import (
     script_parser,
     what_is_at,
 )
-from tool.command import run_to_end
+from tool.command import run_python
 from tool.device import AMP_TYPES
+from tool.lists import read_ids
 from tool.lock import turn_in
 from tool.run import changed_settings
 
-ROOT = Path(__file__).resolve().parent.parent
 BASELINES = sorted(METHODS.keys() - {"hsc"})
 # The flags of train_voc.py that make each run what it is: methods and ablations; the oddities one by one, and HSC's
 # ablations without them.
@@ -78,10 +79,14 @@ EXAMPLES = """\
   python -m benchmark.real --voc12_root VOC2012 --weights mobilenet_v2.pth \\
       --classes background bus car cat person train --runs eps hsc hsc_sane_all
 """
-# What all runs of an OUT share.
+# What DeepLab is trained on the best of: a baseline, HSC with all its terms.
+COMPARED = [
+    {f"{name}{start}" for name in names for start in ("", AFTER_EPS)} for names in (BASELINES, ("hsc", *MENDED))
+]
+# What all runs of an OUT share, beside the content of the weights, labels and lists.
 RECIPE = (
-    *("backbone", "weights", "steps", "epochs", "batch_size", "crop_size", "resize_size", "view2_size", "scales"),
-    *("amp", "segmentation_steps", "voc12_root", "lists", "labels"),
+    *("backbone", "steps", "epochs", "batch_size", "crop_size", "resize_size", "view2_size", "scales", "amp"),
+    "segmentation_steps",
 )
 # DeepLab: small images, and a small rate, since norms are folded into the ImageNet weights of the small benchmark.
 SEGMENTATION = {
@@ -111,7 +116,8 @@ def parse_arguments() -> argparse.Namespace:
     runs.add_argument("--out", type=Path, default=Path("exps/real"), help="(%(default)s)")
     runs.add_argument(
         "--runs", nargs="+", choices=RUNS, default=list(CLAIM), metavar="NAME",
-        help=f"also hsc_sane_ODDITY, hsc_sane_ODDITY_without_TERM, any of them with {AFTER_EPS} ({' '.join(CLAIM)})",
+        help=f"also hsc_sane_ODDITY, ODDITY as train_voc.py --sane takes it, hsc_sane_ODDITY_without_TERM, and any but "
+        f"cls with {AFTER_EPS} ({' '.join(CLAIM)})",
     )  # fmt: skip
     runs.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="SEED", help="of training (0 1 2)")
     add_switch(runs, "--segmentation", default=False, help="DeepLab too, for the first seed (False)")
@@ -141,6 +147,8 @@ def parse_arguments() -> argparse.Namespace:
     args.labels = (args.labels or args.voc12_root / "cls_labels.npy").resolve()
     args.lists = (args.lists or args.voc12_root / "ImageSets" / "Segmentation").resolve()
     spellings = [args.lists / f"{name}.txt" for name in ("train_aug", "trainaug")]
+    args.splits = ("train", "val") if args.segmentation else ("train",)
+    args.runs = sorted(set(args.runs), key=list(RUNS).index)  # what starts from eps comes after it
     args.training = next((path for path in spellings if what_is_at(path) == FILE), spellings[0])
     return args
 
@@ -151,25 +159,50 @@ def check_arguments(args: argparse.Namespace) -> None:
         require_folder(args.voc12_root / name, "--voc12_root", f"{name} of the data")
     require_file(args.weights, "--weights", "ImageNet weights")
     require_file(args.labels, "--labels", "image labels, which voc12.prepare makes")
-    for path in (args.training, args.lists / "train.txt", *([args.lists / "val.txt"] if args.segmentation else [])):
-        require_file(path, "--lists", "a list of ids")
+    for path in (args.training, *(args.lists / f"{split}.txt" for split in args.splits)):
+        require_file(path, "--lists", "a list of ids, trainaug.txt or train_aug.txt for training")
     if min(args.seeds) < 0:
         raise UserError(f"--seeds {min(args.seeds)}: expected whole numbers of at least 0")
+    check_scales(args.scales)
     if args.table is not None:
         check_table(args.table)
 
 
+def check_runs(args: argparse.Namespace, protocol: Protocol) -> None:
+    """Raise `UserError` for runs that would miss what they start from or are compared with."""
+    for seed in args.seeds:
+        late = [name for name in args.runs if name.endswith(AFTER_EPS)]
+        if late and "eps" not in args.runs and what_is_at(eps_weights(args, seed)) != FILE:
+            raise UserError(
+                f"--runs {late[0]}: it starts from eps, which seed {seed} has not in {args.out}; name eps too"
+            )
+    if args.segmentation:
+        names = {*args.runs, *(run.name for run in protocol.runs() if run.seed == args.seeds[0])}
+        if not all(names & kind for kind in COMPARED):
+            raise UserError("--segmentation: expected hsc and a baseline, or the like from eps, in --runs")
+        num_masks = len(read_ids(args.lists / "train.txt", "--lists"))
+        if num_masks < SEGMENTATION["TRAIN_BATCHES"]:
+            raise UserError(
+                f"--segmentation: expected masks of a batch of {SEGMENTATION['TRAIN_BATCHES']} images or more in "
+                f"train.txt, found {num_masks}"
+            )
+
+
 def check_recipe(args: argparse.Namespace) -> None:
-    """Note the recipe in OUT, whose runs all share it; raise `UserError` if they had another."""
+    """Note the recipe in OUT, whose runs all share it; raise `UserError` if runs that are there had another."""
+    files = {"--weights": args.weights, "--labels": args.labels}
+    files |= {"the training list": args.training, "train.txt": args.lists / "train.txt"}
+    now = {f"--{name}": getattr(args, name) for name in RECIPE}
+    now |= {f"{name} (sha256)": hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
     record = args.out / "recipe.json"
-    now = json.loads(json.dumps({name: getattr(args, name) for name in RECIPE}, default=str))
-    if what_is_at(record) == FILE:
+    if what_is_at(record) == FILE and any(args.out.glob("seed_*/*/last.ckpt")):
         try:
-            then = dict(json.loads(record.read_text()))
-        except (OSError, ValueError, TypeError) as error:
-            raise UserError(f"{record}: expected what this benchmark writes ({error}); name another --out") from error
-        problems = changed_settings(then, now, prefix="--")
-        raise_problems(f"--out {args.out} has runs of another recipe; name another folder", problems)
+            then = json.loads(record.read_text())
+        except (OSError, ValueError) as error:
+            then = error
+        if not isinstance(then, dict):
+            raise UserError(f"{record}: expected what this benchmark writes ({brief(then)}); name another --out")
+        raise_problems(f"--out {args.out} has runs of another recipe; name another folder", changed_settings(then, now))
     with atomic_file(record) as file:
         file.write(json.dumps(now, indent=1).encode())
 
@@ -190,31 +223,23 @@ def recipe(args: argparse.Namespace) -> str:
     )
 
 
-def run(*command: object, log: Path) -> None:
-    """Run one of the project's commands, what it says going to `log`."""
-    words = [str(word) for word in command]
-    print(f"$ python {shlex.join(words)}", flush=True)
-    with open(log, "ab") as file:
-        code = run_to_end([sys.executable, *words], cwd=ROOT, stdout=file, stderr=file)
-    if code != 0:
-        said = [line for line in log.read_text(errors="replace").splitlines() if line.startswith("error: ")]
-        reason = f" ({said[-1].removeprefix('error: ')})" if said else ""
-        raise UserError(f"{words[0]} ended with exit code {code}{reason}; what it said stands in {log}")
+def eps_weights(args: argparse.Namespace, seed: int) -> Path:
+    return args.out / f"seed_{seed}" / "eps" / "eps.pth"
 
 
 def train(args: argparse.Namespace, flags: list[str], folder: Path, seed: int) -> None:
-    """Train one run; the processor time it took is added up in training.json, also of stopped attempts."""
+    """Train one run; the processor time it took is added up in training.json, also of attempts that
+    were stopped (not of killed ones)."""
     before = training_record(folder)
     if before["steps"] >= args.steps:
         return
     weights = args.weights
     if folder.name.endswith(AFTER_EPS):
-        weights = folder.parent / "eps" / "eps.pth"
-        require_file(weights, "--runs", f"{folder.name} starts from it; run eps too")
+        weights = eps_weights(args, seed)
     start = cpu_seconds_of_children()
     done = 0
     try:
-        run(
+        run_python(
             *["train_voc.py", *flags, "--work_dir", folder.parent, "--session", folder.name, "--seed", seed],
             *["--backbone", args.backbone, "--weights", weights, "--data_root", args.voc12_root / "JPEGImages"],
             *["--saliency_root", args.voc12_root / "saliency", "--labels", args.labels],
@@ -222,7 +247,6 @@ def train(args: argparse.Namespace, flags: list[str], folder: Path, seed: int) -
             *["--crop_size", args.crop_size, "--resize_size", *args.resize_size, "--view2_size", args.view2_size],
             *["--max_iters", args.steps, "--iter_size", 1, "--max_epoches", args.epochs, "--amp", args.amp],
             *["--num_workers", args.num_workers, "--save_every", SAVE_EVERY, "--resume"],
-            log=folder / "output.txt",
         )
         done = args.steps
     finally:
@@ -239,23 +263,21 @@ def cpu_seconds_of_children() -> float:
 def infer(args: argparse.Namespace, folder: Path, ids: Path) -> None:
     """The seeds and CRF seeds of the list `ids`, by the run in `folder`."""
     _, method, *_ = RUNS[folder.name]
-    run(
+    run_python(
         *["inference.py", "--network", METHODS[method].network],
         *["--backbone", args.backbone, "--weights", folder / f"{folder.name}.pth", "--amp", args.amp],
         *["--img_root", args.voc12_root / "JPEGImages", "--labels", args.labels, "--work_dir", folder],
         *["--infer_list", ids, "--crf_workers", args.num_workers, "--scales", *args.scales],
-        log=folder / "output.txt",
     )
 
 
 def score(args: argparse.Namespace, folder: Path) -> None:
     """eval.py's threshold curve of the seeds, as a file that says that the run is whole."""
-    run(
+    run_python(
         *["eval.py", "--list", args.lists / "train.txt", "--gt_dir", args.voc12_root / "SegmentationClass"],
         *["--predict_dir", folder / "cam_npy", "--type", "npy", "--curve", "--classes", *args.classes],
         *["--comment", folder.name, "--logfile", folder / "evallog.txt", "--json", folder / CURVE_FILE],
         *["--num_workers", args.num_workers],
-        log=folder / "output.txt",
     )
 
 
@@ -274,7 +296,7 @@ def segment(args: argparse.Namespace, name: str, labels: Path, seed: int) -> Non
     checkpoint = folder / f"deeplabv2_{args.backbone}_VOCDataset_itr{args.segmentation_steps}_all.pth"
     for script, keys, flags in (("train", common, ["--resume"]), ("test", {**common, "TEST_CKPT": checkpoint}, [])):
         settings = [f"{key}={value}" for key, value in keys.items()]
-        run(f"segmentation/experiment/{script}.py", "--set", *settings, *flags, log=out / f"deeplab_{name}.txt")
+        run_python(f"segmentation/experiment/{script}.py", "--set", *settings, *flags)
 
 
 def compare_segmentation(args: argparse.Namespace, protocol: Protocol) -> None:
@@ -282,11 +304,8 @@ def compare_segmentation(args: argparse.Namespace, protocol: Protocol) -> None:
     seed = args.seeds[0]
     there = {run.name: run for run in protocol.runs() if run.seed == seed}
     labels = {}
-    for names in (BASELINES, ("hsc", *MENDED)):
-        names = [*names, *(f"{name}{AFTER_EPS}" for name in names)]
-        runs = [there[name] for name in names if name in there]
-        if not runs:
-            raise UserError(f"--segmentation: expected hsc and a baseline of seed {seed} in {args.out}; run them too")
+    for names in COMPARED:
+        runs = [there[name] for name in there if name in names]
         best = max(runs, key=lambda run: protocol.figures([run]).crf.mean)
         labels[best.name] = best.folder / CRF
     for name, folder in {**labels, MASKS: args.voc12_root / "SegmentationClass"}.items():
@@ -301,23 +320,26 @@ def main() -> None:
     args = parse_arguments()
     check_arguments(args)
     protocol = Protocol(args.out, args.lists, args.voc12_root / "SegmentationClass", tuple(args.classes), recipe(args))
-    protocol.check()
-    with reported_unwritable(args.out):
+    protocol.check(args.splits)
+    check_runs(args, protocol)
+    with reported_unwritable(f"--out {args.out}"):
         args.out.mkdir(parents=True, exist_ok=True)
     with turn_in(args.out):
         check_recipe(args)
-    for seed in args.seeds:
-        for name in args.runs:
-            folder = args.out / f"seed_{seed}" / name
+    runs = [(seed, name) for seed in args.seeds for name in args.runs]
+    for number, (seed, name) in enumerate(runs, start=1):
+        folder = args.out / f"seed_{seed}" / name
+        if what_is_at(folder / CURVE_FILE) != FILE:
+            print(f"\nrun {number} of {len(runs)}: {name}, seed {seed}")
             folder.mkdir(parents=True, exist_ok=True)
-            if what_is_at(folder / CURVE_FILE) != FILE:
-                train(args, RUNS[name], folder, seed)
-                infer(args, folder, args.lists / "train.txt")
-                score(args, folder)
-            write_table(protocol, args.table)
+            train(args, RUNS[name], folder, seed)
+            infer(args, folder, args.lists / "train.txt")
+            score(args, folder)
+        write_table(protocol, args.table)
     if args.segmentation:
         compare_segmentation(args, protocol)
         write_table(protocol, args.table)
+    print(f"{len(runs)} runs are there; the table and its figure: {args.out / 'table.md'}, figure.png")
 
 
 if __name__ == "__main__":

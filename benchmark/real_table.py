@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from tool.artifact import atomic_file, load_cam, load_label_map
 from tool.classes import LABEL_NAMES
-from tool.cli import FILE, UserError, require_file, what_is_at
+from tool.cli import FILE, UserError, raise_problems, require_file, what_is_at
 from tool.lists import read_ids
 from tool.lock import turn_in
 from tool.metric import CURVE, iou, label_counts, threshold_counts
@@ -43,15 +43,15 @@ class Run(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """Per cent: mean and standard deviation over the seeds (0 for one), 95 % bootstrap interval over the images."""
+    """Per cent: mean and standard deviation over the seeds (None for one), 95 % bootstrap interval over the images."""
 
     mean: float
-    spread: float
+    spread: float | None
     low: float
     high: float
 
     def __str__(self) -> str:
-        spread = f" ± {self.spread:.1f}" if self.spread else ""
+        spread = f" ± {self.spread:.1f}" if self.spread is not None else ""
         return f"{self.mean:.1f}{spread} [{self.low:.1f}, {self.high:.1f}]"
 
 
@@ -78,10 +78,18 @@ class Protocol:
     def labels(self) -> tuple[int, ...]:
         return tuple(named_labels(self.classes))
 
-    def check(self) -> None:
-        """Raise `UserError` for a class or a mask that there is not."""
-        named_labels(self.classes)
-        self.truth("train")
+    def check(self, splits: Sequence[str]) -> None:
+        """Raise `UserError` for a class that is none or in no mask of a split, and for masks that are missing."""
+        for split in splits:
+            there = np.zeros(NUM_LABELS, bool)
+            for mask in self.truth(split).values():
+                there |= label_counts(np.zeros_like(mask), mask, num_labels=NUM_LABELS)[1] > 0
+            absent = [LABEL_NAMES[label] for label in self.labels if not there[label]]
+            if absent:
+                raise UserError(
+                    f"--classes: no mask of {self.lists / f'{split}.txt'} has {', '.join(absent)}; name those that "
+                    f"masks have: {' '.join(np.array(LABEL_NAMES)[there])}"
+                )
 
     def runs(self) -> list[Run]:
         """Every finished run, by seed."""
@@ -93,11 +101,13 @@ class Protocol:
         return sorted(found, key=lambda run: run.seed)
 
     def truth(self, split: str) -> dict[str, np.ndarray]:
-        """The masks of a list by id, uint8 (H, W)."""
-        return {
-            name: load_label_map(self.gt_dir / f"{name}.png")
-            for name in read_ids(self.lists / f"{split}.txt", "--lists")
-        }
+        """The masks of a list by id, uint8 (H, W); `UserError` if some are missing."""
+        ids = read_ids(self.lists / f"{split}.txt", "--lists")
+        raise_problems(
+            f"--lists {self.lists / f'{split}.txt'}: ids without a mask in {self.gt_dir}",
+            [name for name in ids if what_is_at(self.gt_dir / f"{name}.png") != FILE],
+        )
+        return {name: load_label_map(self.gt_dir / f"{name}.png") for name in ids}
 
     @functools.cache  # noqa: B019, one protocol a process, and each table after another run needs all counts again
     def label_map_counts(self, folder: Path, split: str) -> np.ndarray:
@@ -125,7 +135,12 @@ class Protocol:
         return np.stack([self.label_map_counts(run.folder / CRF, "train") for run in runs])
 
     def figures(self, runs: Sequence[Run]) -> Figures:
-        """Those of one method's runs."""
+        """Those of one method's runs; `UserError` with what to do if a run's files are not whole."""
+        for run in runs:
+            try:
+                self.label_map_counts(run.folder / CRF, "train"), self.seed_counts(run.folder / "cam_npy")
+            except UserError as error:
+                raise UserError(f"{error}; remove {run.folder / CURVE_FILE}, and this command makes it anew") from error
         thresholds, best, fixed = zip(*(self.seed_counts(run.folder / "cam_npy") for run in runs), strict=True)
         return Figures(
             best=estimate(np.stack(best), self.labels),
@@ -151,7 +166,12 @@ def training_record(folder: Path) -> dict:
 
 def check_table(path: Path) -> None:
     """Raise `UserError` if `path` is no file with the two marks that the table goes between."""
-    text = require_file(path, "--table", "Markdown").read_text("utf-8", "replace")
+    try:
+        text = require_file(path, "--table", "Markdown").read_text("utf-8")
+    except ValueError as error:
+        raise UserError(f"--table {path}: expected Markdown in UTF-8 ({error})") from error
+    if path.suffix == ".png":
+        raise UserError(f"--table {path}: expected another name, as the figure beside it ends in .png")
     if text.count(BEGIN) != 1 or END not in text.split(BEGIN)[1]:
         raise UserError(
             f"--table {path}: expected a line {BEGIN} and after it one {END}; put them where the table goes"
@@ -159,8 +179,9 @@ def check_table(path: Path) -> None:
 
 
 def miou(counts: np.ndarray, labels: Sequence[int]) -> np.ndarray:
-    """Mean over `labels` in per cent, float64 (...), of counts (3, ..., 21); labels that occur nowhere are left out."""
-    occurs = counts[1:].sum(0)[..., labels] > 0
+    """Mean over `labels` in per cent, float64 (...), of counts (3, ..., 21), as `eval.py` takes it where the masks have
+    all of them; those that the masks of a bootstrap draw have not are left out of its mean."""
+    occurs = counts[1][..., labels] > 0
     return 100 * (iou(counts)[..., labels] * occurs).sum(-1) / np.maximum(occurs.sum(-1), 1)
 
 
@@ -168,7 +189,7 @@ def estimate(counts: np.ndarray, labels: Sequence[int]) -> Estimate:
     """The mIoU of R seeds' counts, int64 (R, N, 3, 21), and how far it moves with which N images are there."""
     over_seeds = miou(counts.sum(1).swapaxes(0, 1), labels)
     low, high = np.percentile(resampled(counts, labels).mean(0), (2.5, 97.5))
-    return Estimate(over_seeds.mean(), over_seeds.std(ddof=1) if len(over_seeds) > 1 else 0.0, low, high)
+    return Estimate(over_seeds.mean(), over_seeds.std(ddof=1) if len(over_seeds) > 1 else None, low, high)
 
 
 def gain(counts: np.ndarray, reference: np.ndarray, labels: Sequence[int]) -> Estimate:
@@ -176,7 +197,7 @@ def gain(counts: np.ndarray, reference: np.ndarray, labels: Sequence[int]) -> Es
     over_seeds = [miou(each.sum(1).swapaxes(0, 1), labels) for each in (counts, reference)]
     difference = over_seeds[0] - over_seeds[1]
     low, high = np.percentile((resampled(counts, labels) - resampled(reference, labels)).mean(0), (2.5, 97.5))
-    return Estimate(difference.mean(), difference.std(ddof=1) if len(difference) > 1 else 0.0, low, high)
+    return Estimate(difference.mean(), difference.std(ddof=1) if len(difference) > 1 else None, low, high)
 
 
 def resampled(counts: np.ndarray, labels: Sequence[int]) -> np.ndarray:
@@ -216,11 +237,14 @@ def _runs_table(protocol: Protocol, by_name: dict[str, list[Run]], rows: dict[st
     for name, figures in rows.items():
         plain = f"{REFERENCE}{AFTER_EPS}" if name.endswith(AFTER_EPS) else REFERENCE
         paired = None if name == plain else paired_gain(protocol, by_name[name], by_name.get(plain, []))
-        against = "" if paired is None else paired[1]
+        seeds = [run.seed for run in by_name[name]]
+        against = ""
+        if paired is not None:
+            against = str(paired[1]) if paired[0] == seeds else f"{paired[1]} (seed {', '.join(map(str, paired[0]))})"
         thresholds = ", ".join(f"{value:.2f}" for value in figures.thresholds)
         minutes = np.mean([run.cpu_seconds for run in by_name[name]]) / 60
         lines.append(
-            f"| {name} | {', '.join(str(run.seed) for run in by_name[name])} | {figures.best} at {thresholds} "
+            f"| {name} | {', '.join(map(str, seeds))} | {figures.best} at {thresholds} "
             f"| {figures.fixed} | {figures.crf} | {against} | {minutes:.0f} min |"
         )
     return "\n".join(lines)
@@ -262,17 +286,19 @@ def _changes_table(brought: dict[tuple[str, str], tuple[list[int], Estimate]]) -
 
 
 def _segmentation_table(protocol: Protocol) -> list[str]:
-    scores = {}
-    for folder in sorted(protocol.out.glob(f"seed_*/deeplab_*/{PREDICTIONS}")):
-        run = folder.relative_to(protocol.out).parts[1]
-        scores[run.removeprefix("deeplab_")] = estimate(protocol.label_map_counts(folder, "val")[None], protocol.labels)
+    scores: dict[int, dict[str, Estimate]] = {}
+    for folder in protocol.out.glob(f"seed_*/deeplab_*/{PREDICTIONS}"):
+        of_seed, run = folder.relative_to(protocol.out).parts[:2]
+        score = estimate(protocol.label_map_counts(folder, "val")[None], protocol.labels)
+        scores.setdefault(int(of_seed.removeprefix("seed_")), {})[run.removeprefix("deeplab_")] = score
     if not scores:
         return []
-    full = scores[MASKS].mean if MASKS in scores else None
-    lines = ["| DeepLab trained on | val list | share of that on the masks |", "| --- | --- | --- |"]
-    for name, score in sorted(scores.items(), key=lambda item: item[1].mean):
-        what = "the masks of the train list" if name == MASKS else f"{name}'s CRF seeds"
-        lines.append(f"| {what} | {score} | {f'{100 * score.mean / full:.0f} %' if full else ''} |")
+    lines = ["| DeepLab trained on | seed | val list | share of that on the masks |", "| --- | --- | --- | --- |"]
+    for seed, of_seed in sorted(scores.items()):
+        for name, score in sorted(of_seed.items(), key=lambda item: item[1].mean):
+            what = "the masks of the train list" if name == MASKS else f"{name}'s CRF seeds"
+            share = f"{100 * score.mean / of_seed[MASKS].mean:.0f} %" if MASKS in of_seed else ""
+            lines.append(f"| {what} | {seed} | {score} | {share} |")
     return ["\n".join(lines)]
 
 
@@ -290,7 +316,7 @@ def draw(path: Path, scores: dict[str, Estimate], gains: dict[str, Estimate]) ->
             reach = [[estimate.mean - estimate.low], [estimate.high - estimate.mean]]
             axes.errorbar(estimate.mean, place, xerr=reach, fmt="o", color="#1f4e79", capsize=3)
         axes.set_yticks(range(len(estimates)), list(estimates))
-        axes.invert_yaxis()
+        axes.set_ylim(max(len(estimates), 1) - 0.5, -0.5)  # the first at the top
         axes.grid(axis="x", alpha=0.3)
         axes.set_xlabel(title)
     if gains:
@@ -300,7 +326,7 @@ def draw(path: Path, scores: dict[str, Estimate], gains: dict[str, Estimate]) ->
 
 
 def _put_between_marks(path: Path, text: str) -> None:
-    before, rest = path.read_text("utf-8").split(BEGIN)
+    before, rest = path.read_bytes().decode().split(BEGIN)  # with the line ends that it has
     _write(path, f"{before}{BEGIN}\n\n{text}\n\n{END}{rest.split(END)[1]}")
 
 

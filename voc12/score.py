@@ -131,11 +131,15 @@ def count_list(
 
 
 def named_labels(words: Sequence[str]) -> list[int]:
-    """The labels that `--classes` names, in VOC order; all of them for no name. `UserError` for an unknown one."""
-    names = {name for word in words for name in word.replace(",", " ").split() or [repr(word)]}
-    unknown = sorted(names - set(LABEL_NAMES))
+    """The labels that `--classes` names, in VOC order; all of them for no name. `UserError` for an unknown or
+    a second one."""
+    names = [name for word in words for name in word.replace(",", " ").split() or [repr(word)]]
+    unknown = sorted(set(names) - set(LABEL_NAMES))
     if unknown:
         raise UserError(f"--classes: expected names among {', '.join(LABEL_NAMES)}; found {', '.join(unknown)}")
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise UserError(f"--classes: expected each name once; found {', '.join(twice)} more than once")
     return [label for label, name in enumerate(LABEL_NAMES) if name in names or not names]
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -16,6 +17,7 @@ from benchmark.real_table import (
     BEGIN,
     CRF,
     END,
+    PREDICTIONS,
     RESAMPLES,
     Protocol,
     estimate,
@@ -50,14 +52,15 @@ def plain_miou(counts: np.ndarray) -> float:
     scores = []
     for label in LABELS:
         hit, truth, found = counts[:, label]
-        if truth or found:
+        if truth:
             scores.append(100 * hit / (truth + found - hit))
     return sum(scores) / len(scores)
 
 
-def test_miou_is_that_of_plain_loops_and_leaves_out_classes_that_are_nowhere():
+def test_miou_is_that_of_plain_loops_and_leaves_out_classes_that_no_mask_has():
     counts = random_counts(5)
     counts[2, :, 7] = 0
+    counts[3, :2, 7] = 0
     scores = miou(counts.swapaxes(0, 1), LABELS)
     assert scores == pytest.approx([plain_miou(each) for each in counts])
 
@@ -99,12 +102,14 @@ def test_a_gain_is_judged_on_the_same_draws_of_images():
 
 @pytest.fixture(scope="module")
 def voc(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Generated images in VOC's layout, their lists beside, and weights of a MobileNetV2 that has learnt nothing."""
+    """Generated images in VOC's layout, their lists beside, and weights of a MobileNetV2 that has learnt nothing; val
+    is train, so that the masks of both have the same classes."""
     root = tmp_path_factory.mktemp("real")
     voc = root / "VOC2012"
     counts = ["--train", "8", "--train_aug", "8", "--val", "2", "--test", "1"]
     run("-m", "voc12.mini", "--out", root, "--size", "64", *counts)
     run("-m", "voc12.prepare", "--voc12_root", voc, "--saliency_root", voc / "saliency", "--out", root)
+    shutil.copy(root / "train.txt", root / "val.txt")
     torch.manual_seed(0)
     torch.save(build_backbone("mobilenet_v2").state_dict(), root / "weights.pth")
     return voc
@@ -117,21 +122,37 @@ def run(*command: object) -> str:
     return done.stdout
 
 
+def ask_for(monkeypatch: pytest.MonkeyPatch, voc: Path, *flags: object) -> None:
+    """The command line of the data in `voc`, with `flags`."""
+    words = ["--voc12_root", voc, "--lists", voc.parent, "--labels", voc.parent / "cls_labels.npy"]
+    words += ["--weights", voc.parent / "weights.pth", "--classes", "background,car", *flags]
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "argv", ["real", *map(str, words)])
+
+
+def put_a_run(out: Path) -> None:
+    """What is there of a run that has begun."""
+    (out / "seed_9" / "cls").mkdir(parents=True)
+    (out / "seed_9" / "cls" / "last.ckpt").touch()
+
+
 def test_the_command_trains_infers_scores_and_writes_a_table_whose_figures_are_eval_s(voc, tmp_path):
     paper = tmp_path / "results.md"
     paper.write_text(f"before\n{BEGIN}\nearlier\n{END}\nafter\n")
     command = [
         *["-m", "benchmark.real", "--voc12_root", voc, "--lists", voc.parent],
         *["--labels", voc.parent / "cls_labels.npy", "--weights", voc.parent / "weights.pth"],
-        *["--out", tmp_path / "out", "--runs", "eps", "hsc_after_eps", "--seeds", "0", "--segmentation"],
+        *["--out", tmp_path / "out", "--runs", "hsc_after_eps", "eps", "--seeds", "0", "--segmentation"],
         *["--steps", "1", "--batch_size", "2", "--crop_size", "32", "--resize_size", "32", "48", "--view2_size", "16"],
         *["--scales", "0.5", "--segmentation_steps", "1"],
-        *["--num_workers", "1", "--classes", "background", "bus", "person", "--table", paper],
+        *["--num_workers", "1", "--classes", "background", "bicycle", "car", "--table", paper],
     ]
     said = run(*command)
-    assert said.count("train_voc.py") == 2 and said.count("experiment/test.py") == 3
+    assert said.count("$ python train_voc.py") == 2 and said.count("$ python segmentation/experiment/test.py") == 3
+    assert "run 1 of 2: eps, seed 0\n" in said and "run 2 of 2: hsc_after_eps, seed 0\n" in said
+    assert "step 0 of 1, 8 images" in said, "what the commands say is seen"
     folder = tmp_path / "out" / "seed_0" / "eps"
-    labels = [LABEL_NAMES.index(name) for name in ("background", "bus", "person")]
+    labels = [LABEL_NAMES.index(name) for name in ("background", "bicycle", "car")]
     pairs = file_pairs(voc.parent / "train.txt", folder / "crf" / "crf_8_7", voc / "SegmentationClass", "png")
     crf = summarise(count_list(pairs, "png", num_workers=1), labels=labels)["mIoU"]
     curve = json.loads((folder / "curve.json").read_text())
@@ -145,11 +166,11 @@ def test_the_command_trains_infers_scores_and_writes_a_table_whose_figures_are_e
     (row,) = (line for line in table.split("\n") if line.startswith("| hsc_after_eps "))
     assert row.split(" | ")[5] == "", "eps going on is not there to be measured against"
     for learnt_from in ("eps's CRF seeds", "hsc_after_eps's CRF seeds", "the masks of the train list"):
-        assert f"| {learnt_from} | " in table
+        assert f"| {learnt_from} | 0 | " in table
     for figure in (tmp_path / "out" / "figure.png", tmp_path / "results.png"):
         assert figure.read_bytes().startswith(b"\x89PNG")
     assert "(results.png)" in table
-    assert not run(*command), "nothing is left to do"
+    assert run(*command) == f"2 runs are there; the table and its figure: {tmp_path / 'out' / 'table.md'}, figure.png\n"
     assert paper.read_text() == table
 
 
@@ -158,6 +179,13 @@ def test_the_command_trains_infers_scores_and_writes_a_table_whose_figures_are_e
     [
         (["--table", "missing.md"], "--table missing.md: expected a file"),
         (["--table", "README.md"], f"--table README.md: expected a line {BEGIN}"),
+        (["--table", "paper/results.png"], "--table paper/results.png: expected Markdown in UTF-8"),
+        (["--classes", "cat", "cat"], "--classes: expected each name once; found cat more than once"),
+        (["--classes", "background", "boat"], "train.txt has boat; name those that masks have: background "),
+        (["--scales", "0"], "--scales 0.0: expected factors above 0"),
+        (["--runs", "cls", "hsc_after_eps"], "--runs hsc_after_eps: it starts from eps, which seed 0 has not in"),
+        (["--runs", "eps", "--segmentation"], "--segmentation: expected hsc and a baseline"),
+        (["--out", "README.md/x"], "--out"),
         (["--classes", "unicorn"], "--classes: expected names among background"),
         (["--seeds", "-1"], "--seeds -1: expected whole numbers of at least 0"),
         (["--lists", "voc12"], "--lists"),
@@ -165,37 +193,50 @@ def test_the_command_trains_infers_scores_and_writes_a_table_whose_figures_are_e
     ],
 )
 def test_a_mistake_is_named_before_the_first_run(voc, tmp_path, monkeypatch, capsys, flags, expected):
-    (tmp_path / "recipe.json").write_text('{"steps": 1}')
-    common = {"--voc12_root": voc, "--lists": voc.parent, "--labels": voc.parent / "cls_labels.npy"}
-    common |= {"--weights": voc.parent / "weights.pth", "--out": tmp_path}
-    words = [str(word) for pair in common.items() for word in pair]
-    monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(sys, "argv", ["real", *words, *flags])
+    (tmp_path / "recipe.json").write_text('{"--steps": 1}')
+    put_a_run(tmp_path)
+    ask_for(monkeypatch, voc, "--out", tmp_path, *flags)
     with pytest.raises(UserError, match=re.escape(expected)):
         real.main()
-    assert {path.name for path in tmp_path.iterdir()} == {"recipe.json"}
+    assert {path.name for path in tmp_path.iterdir()} == {"recipe.json", "seed_9"}
+
+
+def test_a_recipe_is_noted_anew_until_something_was_trained_with_it(voc, tmp_path, monkeypatch):
+    lists = tmp_path / "lists"
+    lists.mkdir()
+    for name in ("train_aug.txt", "train.txt"):
+        shutil.copy(voc.parent / name, lists)
+    ask_for(monkeypatch, voc, "--lists", lists, "--out", tmp_path)
+    args = real.parse_arguments()
+    record = tmp_path / "recipe.json"
+    record.write_text("[]")
+    real.check_recipe(args)
+    noted = record.read_text()
+    put_a_run(tmp_path)
+    real.check_recipe(args)
+    assert record.read_text() == noted
+
+    (lists / "train.txt").write_text((lists / "train.txt").read_text().split("\n", 1)[1])
+    with pytest.raises(UserError, match=r"runs of another recipe.*\n  train\.txt \(sha256\): "):
+        real.check_recipe(args)
+    record.write_text("[]")
+    with pytest.raises(UserError, match=r"recipe\.json: expected what this benchmark writes"):
+        real.check_recipe(args)
 
 
 def test_commands_that_share_a_folder_write_into_it_one_after_the_other(voc, tmp_path, monkeypatch):
-    words = ["--voc12_root", voc, "--lists", voc.parent, "--labels", voc.parent / "cls_labels.npy", "--out", tmp_path]
-    words += ["--weights", voc.parent / "weights.pth", "--runs", "hsc_after_eps", "--seeds", "3"]
-    monkeypatch.setattr(sys, "argv", ["real", *map(str, words)])
+    ask_for(monkeypatch, voc, "--out", tmp_path, "--steps", "2")
+    (tmp_path / "recipe.json").write_text('{"--steps": 1}')
+    put_a_run(tmp_path)
     protocol = Protocol(tmp_path, voc.parent, voc / "SegmentationClass", ("background",), "a recipe")
-    writes = {"recipe.json": real.main, "table.md": lambda: write_table(protocol, None)}
     with ThreadPoolExecutor(2) as pool:
         with turn_in(tmp_path):
-            jobs = [pool.submit(job) for job in writes.values()]
-            assert not wait(jobs, timeout=1).done and not list(tmp_path.iterdir())
-        assert isinstance(jobs[0].exception(), UserError) and jobs[1].exception() is None
-    assert writes.keys() <= {path.name for path in tmp_path.iterdir()}
-
-
-def test_a_run_that_goes_on_from_eps_misses_it(voc, tmp_path, monkeypatch):
-    words = ["--voc12_root", voc, "--lists", voc.parent, "--labels", voc.parent / "cls_labels.npy", "--out", tmp_path]
-    words += ["--weights", voc.parent / "weights.pth", "--runs", "hsc_after_eps", "--seeds", "3"]
-    monkeypatch.setattr(sys, "argv", ["real", *map(str, words)])
-    with pytest.raises(UserError, match=r"seed_3/eps/eps.pth: .*hsc_after_eps starts from it; run eps too"):
-        real.main()
+            jobs = [pool.submit(real.main), pool.submit(write_table, protocol, None)]
+            assert not wait(jobs, timeout=1).done and not (tmp_path / "table.md").exists()
+        with pytest.raises(UserError, match="--steps: 1 then, 2 now"):
+            jobs[0].result()
+        jobs[1].result()
+    assert (tmp_path / "table.md").exists()
 
 
 def test_a_damaged_record_is_named_and_folders_of_others_are_left_alone(voc, tmp_path):
@@ -204,13 +245,15 @@ def test_a_damaged_record_is_named_and_folders_of_others_are_left_alone(voc, tmp
         (tmp_path / name).mkdir(parents=True)
         (tmp_path / name / "curve.json").touch()
     assert [(run.name, run.seed, run.cpu_seconds) for run in protocol.runs()] == [("hsc", 0, 0.0)]
+    with pytest.raises(UserError, match=r"; remove .*seed_0/hsc/curve\.json, and this command makes it anew"):
+        write_table(protocol, None)
     (tmp_path / "seed_0" / "hsc" / "training.json").write_text("{")
     with pytest.raises(UserError, match=r"training\.json: expected what this benchmark writes"):
         protocol.runs()
 
 
 def test_a_part_or_sane_value_brings_what_the_run_with_it_has_more_than_the_run_without(voc, tmp_path):
-    protocol = Protocol(tmp_path, voc.parent, voc / "SegmentationClass", ("background", "person"), "a recipe")
+    protocol = Protocol(tmp_path, voc.parent, voc / "SegmentationClass", ("background", "car"), "a recipe")
     wrong_rows = {"hsc": 4, "hsc_after_eps": 2, "hsc_without_csc": 8, "hsc_without_csc_after_eps": 8, "eps": 30}
     wrong_rows |= {"hsc_sane_rsc_norm": 1, "hsc_sane_all_after_eps": 5}
     there = [(0, "hsc"), (0, "hsc_after_eps"), (0, "hsc_without_csc"), (0, "eps"), (1, "hsc_without_csc")]
@@ -255,17 +298,17 @@ def test_a_part_or_sane_value_brings_what_the_run_with_it_has_more_than_the_run_
 
 
 def test_deeplab_of_seeds_is_compared_with_that_of_masks(voc, tmp_path):
-    protocol = Protocol(tmp_path, voc.parent, voc / "SegmentationClass", ("background", "person"), "a recipe")
-    for name in ("hsc", "masks"):
-        folder = tmp_path / "seed_0" / f"deeplab_{name}" / "results" / "VOC2012" / "Segmentation" / "comp6_val_cls"
+    protocol = Protocol(tmp_path, voc.parent, voc / "SegmentationClass", ("background", "car"), "a recipe")
+    for seed, name in ((0, "hsc"), (0, "masks"), (1, "hsc")):
+        folder = tmp_path / f"seed_{seed}" / f"deeplab_{name}" / PREDICTIONS
         folder.mkdir(parents=True)
         for image_id, mask in protocol.truth("val").items():
             labels = mask.copy()
             labels[mask == 255] = 0
             if name == "hsc":
-                labels[: len(mask) // 2] = 0
+                labels[: len(mask) // (2 + seed)] = 0
             save_label_map(folder / f"{image_id}.png", labels)
     write_table(protocol, None)
     table = (tmp_path / "table.md").read_text()
-    assert "| the masks of the train list | 100.0 [100.0, 100.0] | 100 % |" in table
-    assert "| hsc's CRF seeds | " in table
+    assert "| the masks of the train list | 0 | 100.0 [100.0, 100.0] | 100 % |" in table
+    assert "| hsc's CRF seeds | 0 | " in table and re.search(r"\| hsc's CRF seeds \| 1 \| .* \|  \|\n", table)
