@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -55,29 +54,3 @@ def test_a_demo_that_is_terminated_ends_the_command_that_it_runs(tmp_path):
     with pytest.raises(ProcessLookupError):
         os.killpg(demo.pid, 0)
     assert not unfinished.with_name("VOC2012").exists()
-
-
-CHILD = """
-import signal, sys, time
-def save(*_):
-    time.sleep(0.5)
-    print("saved", flush=True)
-    sys.exit()
-signal.signal(signal.SIGTERM, save)
-signal.signal(signal.SIGINT, save)
-print("ready", flush=True)
-time.sleep(60)
-"""
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_demo_that_is_stopped_lets_its_command_save(number):
-    code = f"import demo\nfrom tool.cli import run_script\nrun_script(lambda: demo.run('-c', {CHILD!r}))"
-    process = subprocess.Popen(
-        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True
-    )
-    assert "ready\n" in iter(process.stdout.readline, "")
-    # A terminal tells all processes of Ctrl-C, who sends SIGTERM the demo.
-    os.killpg(process.pid, number) if number == signal.SIGINT else process.terminate()
-    assert process.communicate(timeout=60)[0] == "saved\n"
-    assert process.returncode == 128 + number

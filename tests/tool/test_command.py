@@ -1,5 +1,6 @@
-"""One command of the project runs another: it goes with it, and its failure has a name."""
+"""One command of the project runs another: it ends with it, and its failure has a name."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -11,24 +12,37 @@ from tool.cli import UserError
 from tool.command import run_python
 
 ROOT = Path(__file__).resolve().parents[2]
-# Says when it has begun and what ends it.
 INNER = """
 import signal, sys, time
-signal.signal(signal.SIGTERM, lambda *_: sys.exit(print("saved", flush=True)))
-print("begun", flush=True)
+def save(*_):
+    time.sleep(0.5)
+    print("saved", flush=True)
+    sys.exit()
+signal.signal(signal.SIGTERM, save)
+signal.signal(signal.SIGINT, save)
+print("ready", flush=True)
 time.sleep(60)
+"""
+OUTER = f"""
+from tool.cli import run_script
+from tool.command import run_python
+run_script(lambda: run_python("-c", {INNER!r}))
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_command_is_told_to_end_however_the_one_that_runs_it_ends(number):
-    outer = "from tool.cli import run_script; from tool.command import run_python"
-    outer += f"; run_script(lambda: run_python('-c', {INNER!r}))"
-    with subprocess.Popen([sys.executable, "-c", outer], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
-        while process.stdout.readline() != "begun\n":
-            assert process.poll() is None
-        process.send_signal(number)
-        assert process.stdout.read() == "saved\n"
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGTERM, 128 + signal.SIGTERM), (signal.SIGINT, 128 + signal.SIGINT), (signal.SIGKILL, -signal.SIGKILL)],
+)
+def test_a_command_saves_however_the_one_that_runs_it_ends(number, code):
+    process = subprocess.Popen(
+        [sys.executable, "-c", OUTER], cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert "ready\n" in iter(process.stdout.readline, "")
+    # A terminal tells all processes of Ctrl-C, who sends another signal only the outer one.
+    os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
+    assert process.communicate(timeout=60)[0] == "saved\n"
+    assert process.returncode == code
 
 
 def test_a_command_that_fails_is_named(capsys):
