@@ -192,15 +192,10 @@ def test_the_plain_classifier_gives_seeds_of_its_own_and_no_crf_where_none_is_as
 
 
 def test_either_crf_backend_gives_the_same_seeds(runs, data):
-    """Labels on 99.9 % of the pixels. On some machines one of these images has a few posteriors up to 0.07 apart."""
-    same_labels, near = [], []
     for image_id in data.ids:
-        one, other = (load_crf(runs[name] / "crf" / "crf_8_7" / f"{image_id}.npy") for name in ("one", "torch"))
-        assert list(one) == list(other)
-        scores, others = (np.stack(list(each.values())) for each in (one, other))
-        same_labels += (scores.argmax(0) == others.argmax(0)).flatten().tolist()
-        near += (np.abs(scores - others).max(0) < 1e-3).flatten().tolist()
-    assert np.mean(same_labels) > 0.999 and np.mean(near) > 0.995
+        one, other = (runs[name] / "crf" / "crf_8_7" / f"{image_id}.npy" for name in ("one", "torch"))
+        for label, scores in load_crf(one).items():
+            np.testing.assert_allclose(load_crf(other)[label], scores, rtol=0, atol=1e-3)
 
 
 def test_half_the_precision_gives_nearly_the_same_cams_and_is_another_setting(runs, flags, data):

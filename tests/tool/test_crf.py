@@ -153,6 +153,18 @@ def test_the_backends_agree_on_the_smallest_images(shape):
     np.testing.assert_allclose(ours, theirs, atol=1e-4)
 
 
+@pytest.mark.parametrize("shape", [(32, 50), (33, 49), (33, 50), (33, 51)])
+def test_the_backends_agree_on_dark_images_of_any_number_of_pixels(shape):
+    # pydensecrf counts pixels by fours; what it fills up the last four with lies at black, in the upper left corner.
+    image = random_image(shape) // 16 + 10
+    probability = random_probability(3, shape)
+    ours, theirs = (
+        posterior_of(image, probability, kernels=SEED_KERNELS, iterations=3, backend=backend)
+        for backend in ("torch", "pydensecrf")
+    )
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5)
+
+
 def test_the_images_of_a_batch_do_not_see_each_other():
     images = torch.from_numpy(np.stack([smooth_image((20, 30), seed) for seed in range(3)]))
     unary = torch.from_numpy(-np.log(np.stack([random_probability(4, (20, 30), s) for s in range(3)]).clip(1e-5, 1)))

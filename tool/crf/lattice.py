@@ -38,13 +38,21 @@ class GaussianFilter:
         groups: integers (P,) from 0 to `num_groups` - 1; points of different groups do not see each other.
         counted: whether the vertices are counted, which takes the fewest rows but makes the host wait for the device.
             Otherwise there are as many rows as there could be vertices.
+        with_origin: whether each group has the vertices around features of 0 too, though no point may lie there.
 
     Raises:
         ValueError: features too far apart for a key of 62 bits.
     """
 
     def __init__(
-        self, features: Tensor, *, largest: Sequence[float], groups: Tensor, num_groups: int, counted: bool
+        self,
+        features: Tensor,
+        *,
+        largest: Sequence[float],
+        groups: Tensor,
+        num_groups: int,
+        counted: bool,
+        with_origin: bool = False,
     ) -> None:
         basis = _hyperplane_basis(len(largest))
         lowest, strides, group_stride = _key_layout(basis, largest, num_groups)
@@ -52,14 +60,19 @@ class GaussianFilter:
         def on_device(values: np.ndarray) -> Tensor:
             return torch.from_numpy(values).to(features.device, non_blocking=True)
 
+        num_points = len(features)
+        if with_origin:
+            features = torch.cat([features, features.new_zeros(num_groups, len(largest))])
+            groups = torch.cat([groups, torch.arange(num_groups, device=groups.device)])
         base, rank, weights = _enclosing_simplex(features, on_device(basis))
         keys = _vertex_keys(base[:, :-1] - on_device(lowest), rank, on_device(strides))
-        self._index_vertices(keys + groups[:, None] * group_stride, weights, counted)
+        self._index_vertices(keys + groups[:, None] * group_stride, weights[:num_points], counted)
         self._find_neighbours(strides.tolist())
 
     def _index_vertices(self, keys: Tensor, weights: Tensor, counted: bool) -> None:
-        """Number the distinct `keys` (P, d + 1) of the points' simplices, and say how points and vertices exchange."""
-        corners = keys.shape[1]
+        """Number the distinct `keys` (P or more, d + 1) of simplices, and say how vertices exchange with the points, of
+        which the first P simplices are; `weights` (P, d + 1)."""
+        num_points, corners = weights.shape
         ordered, order = keys.flatten().sort(stable=True)
         is_first = torch.ones_like(ordered, dtype=torch.bool)
         torch.ne(ordered[1:], ordered[:-1], out=is_first[1:])
@@ -67,10 +80,14 @@ class GaussianFilter:
         count = int(number[-1]) + 1 if counted else len(number)
         self.vertices = ordered.new_full((count,), NO_VERTEX).scatter_(0, number, ordered)
         starts = torch.searchsorted(number, torch.arange(count, device=keys.device))
-        self.write = _Gather((order // corners).int(), starts.int(), weights.flatten()[order])
+        points = order // corners
+        is_point = points < num_points
+        points = torch.where(is_point, points, 0)
+        shares = weights.flatten()[torch.where(is_point, order, 0)] * is_point
+        self.write = _Gather(points.int(), starts.int(), shares)
         # Reading what writing and blurring left; the factor makes the kernel's value at distance 0 nearly 1.
-        starts = torch.arange(0, keys.numel(), corners, dtype=torch.int32, device=keys.device)
-        numbers = torch.empty_like(order).scatter_(0, order, number)
+        starts = torch.arange(0, weights.numel(), corners, dtype=torch.int32, device=keys.device)
+        numbers = torch.empty_like(order).scatter_(0, order, number)[: weights.numel()]
         self.read = _Gather(numbers.int(), starts.int(), weights.flatten() / (1 + 2.0 ** (1 - corners)))
 
     def _find_neighbours(self, strides: list[int]) -> None:

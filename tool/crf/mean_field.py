@@ -63,7 +63,10 @@ def _filters(images: Tensor, kernels: CRFKernels, *, counted: bool) -> list[tupl
     places = torch.stack([columns, rows], dim=-1).expand(count, -1, -1, -1)
     appearance = torch.cat([places / kernels.bilateral_sxy, images.float() / kernels.bilateral_srgb], dim=-1)
     groups = torch.arange(count, device=device).repeat_interleave(height * width)
-    options = {"groups": groups, "num_groups": count, "counted": counted}
+    # pydensecrf takes points by fours, and fills up the last four of an image with points at the origin: they have no
+    # value, but vertices, through which near-black pixels in a corner see each other.
+    has_rest = height * width % 4 != 0
+    options = {"groups": groups, "num_groups": count, "counted": counted, "with_origin": has_rest}
     filters = []
     for compat, features, sxy, colours in (
         (kernels.gaussian_compat, places / kernels.gaussian_sxy, kernels.gaussian_sxy, []),
