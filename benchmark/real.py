@@ -228,8 +228,8 @@ def eps_weights(args: argparse.Namespace, seed: int) -> Path:
 
 
 def train(args: argparse.Namespace, flags: list[str], folder: Path, seed: int) -> None:
-    """Train one run; the processor time it took is added up in training.json, also of attempts that
-    were stopped (not of killed ones)."""
+    """Train one run; the processor time it took is added up in training.json, also of stopped attempts, not of killed
+    ones."""
     before = training_record(folder)
     if before["steps"] >= args.steps:
         return
