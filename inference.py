@@ -10,50 +10,35 @@ import tool  # noqa: F401  # before torch
 
 # isort: split
 import argparse
-import functools
 import hashlib
 import re
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from multiprocessing.queues import SimpleQueue
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
-from torch import nn
 
-from network import build_network, resolve_network
+from method.inference import infer_missing, load_net
+from method.outputs import Outputs
+from network import resolve_network
 from network.backbones import BACKBONES
-from network.fold import fold_norms
-from network.weights import load_weights
-from tool.artifact import load_cam, load_crf, load_label_map, save_cam, save_crf, save_label_map
-from tool.cam import check_scales, multi_scale_cam, seed_labels
+from tool.cam import check_scales
 from tool.cli import (
     UserError,
     add_switch,
-    pace,
     positive,
     raise_problems,
     require_folder,
     run_script,
     script_parser,
 )
-from tool.crf import BACKENDS, crf_seed, resolve_backend
-from tool.crf.process import CRFProcess, crf_devices
-from tool.device import AMP_TYPES, autocast, place, process_devices, reported_out_of_memory
-from tool.distributed import join_processes, leave_processes, own_cores, rank, wait_for_all, world_size
-from tool.image import load_image
+from tool.crf import BACKENDS, resolve_backend
+from tool.device import AMP_TYPES, process_devices
+from tool.distributed import join_processes, own_cores, rank, wait_for_all, world_size
 from tool.lists import read_ids
 from tool.lock import hold_folder
-from tool.pipeline import Pool, queue_of, run_stages
-from tool.plot import save_overlay
 from tool.run import Claim, claim_folders
-from voc12.dataset import check_images, image_size, load_rgb, run_checks
+from voc12.dataset import check_images
 from voc12.labels import labels_of, load_labels
-from voc12.transforms import normalise
 
 EXAMPLES = """\
   # seeds and CRF seeds
@@ -108,140 +93,6 @@ def parse_arguments() -> argparse.Namespace:
     )  # fmt: skip
     run.add_argument("--amp", choices=AMP_TYPES, default="off", help="the network in half the precision (%(default)s)")
     return parser.parse_args()
-
-
-@dataclass(frozen=True)
-class Outputs:
-    """Where an image's files go, and what settings they have. The seeds, label map and CRF, follow from the CAMs."""
-
-    cam_npy: Path
-    cam_png: Path
-    crf: dict[tuple[int, float], Path]  # (iterations, alpha) -> folder
-    overlay: Path | None
-    threshold: float
-
-    @property
-    def folders(self) -> list[Path]:
-        pictures = [] if self.overlay is None else [self.overlay]
-        return [self.cam_npy, self.cam_png, *self.crf.values(), *pictures]
-
-    def lacks_overlay(self, image_id: str) -> bool:
-        def load(path: Path, shape: None) -> Image.Image:
-            return load_image(path, "RGB")
-
-        return self.overlay is not None and load_whole(load, self.overlay / f"{image_id}.png", None) is None
-
-    def has_cam(self, image_id: str, classes: list[int], shape: tuple[int, int]) -> bool:
-        """Whether the image's CAM dict is there, whole, of its classes and its (height, width)."""
-        cams = load_whole(load_cam, self.cam_npy / f"{image_id}.npy", shape)
-        return cams is not None and list(cams) == classes
-
-    def missing_seeds(
-        self, image_id: str, classes: list[int], shape: tuple[int, int]
-    ) -> tuple[bool, list[tuple[int, float]]]:
-        """Whether the label map is missing, damaged or of another image, and the CRF settings of which a file is."""
-        labels = [0, *(index + 1 for index in classes)]
-
-        def is_missing(folder: Path) -> bool:
-            return load_whole(load_label_map, folder / f"{image_id}.png", shape) is None
-
-        return is_missing(self.cam_png), [
-            setting
-            for setting, folder in self.crf.items()
-            if is_missing(folder) or list(load_whole(load_crf, folder / f"{image_id}.npy", shape) or ()) != labels
-        ]
-
-    def remove_seeds(self, image_id: str) -> None:
-        """Remove what was made from an older CAM, so that nobody takes it for the new one's."""
-        seeds = [self.cam_png / f"{image_id}.png"]
-        seeds += [] if self.overlay is None else [self.overlay / f"{image_id}.png"]
-        seeds += [folder / f"{image_id}.{suffix}" for folder in self.crf.values() for suffix in ("npy", "png")]
-        for path in seeds:
-            try:
-                path.unlink(missing_ok=True)
-            except OSError as error:
-                raise UserError(f"{path}: cannot be removed and made anew ({error.strerror})") from error
-
-
-def load_whole(load: Callable[..., Any], path: Path, shape: tuple[int, int]) -> Any:
-    """What `load` reads; None where no file is, or a damaged one or one of another (height, width): it is made anew."""
-    try:
-        return load(path, shape=shape) if path.exists() else None
-    except UserError:
-        return None
-
-
-class NetworkProcess:
-    """What a process of the network's pool holds from its start on."""
-
-    net: nn.Module
-    device: torch.device
-    amp: str
-
-    @classmethod
-    def start(cls, devices: SimpleQueue, args: argparse.Namespace) -> None:
-        cls.device, cls.amp = torch.device(devices.get()), args.amp
-        torch.set_num_threads(max(torch.get_num_threads() // args.processes, 1))
-        cls.net = place(fold_norms(load_net(args)), cls.device, cls.amp)
-
-    @classmethod
-    def foreground_cam(cls, image: torch.Tensor) -> torch.Tensor:
-        with autocast(cls.device, cls.amp):
-            return cls.net.foreground_cam(image)
-
-
-def load_net(args: argparse.Namespace) -> nn.Module:
-    net = build_network(args.network, backbone=args.backbone, width=args.width)
-    report = load_weights(net, args.weights)
-    missing = [name for name in report.missing if name.split(".")[0] not in net.training_only_layers]
-    raise_problems(f"{args.weights}: expected a trained {args.network}, these tensors are missing", missing)
-    return net.eval()
-
-
-def make_cam(image_id: str, classes: list[int], image_root: Path, scales: list[float], outputs: Outputs) -> None:
-    """The network's part of one image: the CAM dict."""
-    path = image_root / f"{image_id}.jpg"
-    with reported_out_of_memory(f"{path}; take fewer --n_processes_per_gpu, smaller --scales, or --amp"):
-        cams = multi_scale_cam(
-            NetworkProcess.foreground_cam,
-            load_rgb(path),
-            classes,
-            scales=scales,
-            normalise=normalise,
-            device=NetworkProcess.device,
-        )
-    outputs.remove_seeds(image_id)
-    save_cam(outputs.cam_npy / f"{image_id}.npy", cams)
-
-
-def make_seeds(
-    image_id: str, label_map: bool, settings: list[tuple[int, float]], image_root: Path, outputs: Outputs
-) -> None:
-    """What follows from the CAM dict of one image: its label map, the CRF's files for each (iterations, alpha), and a
-    picture of them all."""
-    cams = load_cam(outputs.cam_npy / f"{image_id}.npy")
-    if label_map:
-        save_label_map(outputs.cam_png / f"{image_id}.png", seed_labels(cams, threshold=outputs.threshold))
-    path = image_root / f"{image_id}.jpg"
-    image = np.asarray(load_rgb(path))
-    for iterations, alpha in settings:
-        with reported_out_of_memory(f"{path}; take fewer --n_processes_per_gpu, or --crf_backend pydensecrf"):
-            posteriors = crf_seed(
-                image,
-                cams,
-                alpha=alpha,
-                iterations=iterations,
-                backend=CRFProcess.backend,
-                device=CRFProcess.device,
-            )
-        folder = outputs.crf[iterations, alpha]
-        labels = np.array(list(posteriors), np.uint8)[np.stack(list(posteriors.values())).argmax(0)]
-        save_label_map(folder / f"{image_id}.png", labels)
-        save_crf(folder / f"{image_id}.npy", posteriors)
-    if outputs.overlay is not None:
-        maps = {"seed": outputs.cam_png, **{f"CRF {t}, {alpha:g}": path for (t, alpha), path in outputs.crf.items()}}
-        label_maps = {title: load_label_map(path / f"{image_id}.png") for title, path in maps.items()}
-        save_overlay(outputs.overlay / f"{image_id}.png", image, cams, label_maps)
 
 
 def crf_settings(args: argparse.Namespace) -> list[tuple[int, float]]:
@@ -324,35 +175,9 @@ def main() -> None:
         open_outputs(args, outputs)
     wait_for_all()
 
-    args.processes = len(devices)
-    network = Pool(
-        "cam", make_cam, len(devices), start=functools.partial(NetworkProcess.start, queue_of(devices), args)
+    infer_missing(
+        ids, classes, args=args, image_root=image_root, outputs=outputs, devices=devices, crf_backend=crf_backend
     )
-    seed_devices = crf_devices(crf_backend, devices, args.crf_workers)
-    start_seeds = functools.partial(CRFProcess.start, queue_of(seed_devices), crf_backend)
-    seeds = Pool("seed", make_seeds, len(seed_devices), start=start_seeds)
-
-    def missing(image_id: str) -> list[tuple[Pool, tuple]]:
-        shape = image_size(image_root / f"{image_id}.jpg")[::-1]
-        if not outputs.has_cam(image_id, classes[image_id], shape):
-            return [(network, (image_id, classes[image_id], image_root, args.scales, outputs))]
-        label_map, settings = outputs.missing_seeds(image_id, classes[image_id], shape)
-        if label_map or settings or outputs.lacks_overlay(image_id):
-            return [(seeds, (image_id, label_map, settings, image_root, outputs))]
-        return []
-
-    for pool, job in run_checks(missing, ids, "what is there"):
-        pool.waiting.append(job)
-
-    def all_seeds(image_id: str, _: None) -> tuple:
-        return image_id, True, list(outputs.crf), image_root, outputs
-
-    started = time.perf_counter()
-    made = len(network.waiting)
-    problems = run_stages(network, seeds, follow_up=all_seeds)
-    leave_processes()
-    raise_problems("images that gave no seeds; the others are done", problems)
-    print(f"{made} of {len(ids)} images inferred {pace(started, made)}")
     for folder in outputs.folders:
         print(f"  {folder}")
 

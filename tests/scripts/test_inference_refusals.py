@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from inference import load_net
+from method.inference import load_net
 from network import build_network
 from network.weights import released_state_dict
 from tests.scripts.conftest import WIDTH, Attack, Case, Data, assert_refused_untouched, attempt_all, truncate

@@ -1,0 +1,150 @@
+"""Stage 1's inference, of any method: what the processes of the network's and the seeds' pool do."""
+
+import argparse
+import functools
+import time
+from collections.abc import Mapping, Sequence
+from multiprocessing.queues import SimpleQueue
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from method.outputs import Outputs
+from network import build_network
+from network.fold import fold_norms
+from network.weights import load_weights
+from tool.artifact import load_cam, load_label_map, save_cam, save_crf, save_label_map
+from tool.cam import multi_scale_cam, seed_labels
+from tool.cli import pace, raise_problems
+from tool.crf import crf_seed
+from tool.crf.process import CRFProcess, crf_devices
+from tool.device import autocast, place, reported_out_of_memory
+from tool.distributed import leave_processes
+from tool.pipeline import Pool, queue_of, run_stages
+from tool.plot import save_overlay
+from voc12.dataset import image_size, load_rgb, run_checks
+from voc12.transforms import normalise
+
+
+class NetworkProcess:
+    """What a process of the network's pool holds from its start on."""
+
+    net: nn.Module
+    device: torch.device
+    amp: str
+
+    @classmethod
+    def start(cls, devices: SimpleQueue, args: argparse.Namespace) -> None:
+        cls.device, cls.amp = torch.device(devices.get()), args.amp
+        torch.set_num_threads(max(torch.get_num_threads() // args.processes, 1))
+        cls.net = place(fold_norms(load_net(args)), cls.device, cls.amp)
+
+    @classmethod
+    def foreground_cam(cls, image: torch.Tensor) -> torch.Tensor:
+        with autocast(cls.device, cls.amp):
+            return cls.net.foreground_cam(image)
+
+
+def load_net(args: argparse.Namespace) -> nn.Module:
+    net = build_network(args.network, backbone=args.backbone, width=args.width)
+    report = load_weights(net, args.weights)
+    missing = [name for name in report.missing if name.split(".")[0] not in net.training_only_layers]
+    raise_problems(f"{args.weights}: expected a trained {args.network}, these tensors are missing", missing)
+    return net.eval()
+
+
+def make_cam(image_id: str, classes: list[int], image_root: Path, scales: list[float], outputs: Outputs) -> None:
+    """The network's part of one image: the CAM dict."""
+    path = image_root / f"{image_id}.jpg"
+    with reported_out_of_memory(f"{path}; take fewer --n_processes_per_gpu, smaller --scales, or --amp"):
+        cams = multi_scale_cam(
+            NetworkProcess.foreground_cam,
+            load_rgb(path),
+            classes,
+            scales=scales,
+            normalise=normalise,
+            device=NetworkProcess.device,
+        )
+    outputs.remove_seeds(image_id)
+    save_cam(outputs.cam_npy / f"{image_id}.npy", cams)
+
+
+def make_seeds(
+    image_id: str, label_map: bool, settings: list[tuple[int, float]], image_root: Path, outputs: Outputs
+) -> None:
+    """What follows from the CAM dict of one image: its label map, the CRF's files for each (iterations, alpha), and a
+    picture of them all."""
+    cams = load_cam(outputs.cam_npy / f"{image_id}.npy")
+    if label_map:
+        save_label_map(outputs.cam_png / f"{image_id}.png", seed_labels(cams, threshold=outputs.threshold))
+    path = image_root / f"{image_id}.jpg"
+    image = np.asarray(load_rgb(path))
+    for iterations, alpha in settings:
+        with reported_out_of_memory(f"{path}; take fewer --n_processes_per_gpu, or --crf_backend pydensecrf"):
+            posteriors = crf_seed(
+                image,
+                cams,
+                alpha=alpha,
+                iterations=iterations,
+                backend=CRFProcess.backend,
+                device=CRFProcess.device,
+            )
+        folder = outputs.crf[iterations, alpha]
+        labels = np.array(list(posteriors), np.uint8)[np.stack(list(posteriors.values())).argmax(0)]
+        save_label_map(folder / f"{image_id}.png", labels)
+        save_crf(folder / f"{image_id}.npy", posteriors)
+    if outputs.overlay is not None:
+        maps = {"seed": outputs.cam_png, **{f"CRF {t}, {alpha:g}": path for (t, alpha), path in outputs.crf.items()}}
+        label_maps = {title: load_label_map(path / f"{image_id}.png") for title, path in maps.items()}
+        save_overlay(outputs.overlay / f"{image_id}.png", image, cams, label_maps)
+
+
+def infer_missing(
+    ids: Sequence[str],
+    classes: Mapping[str, list[int]],
+    *,
+    args: argparse.Namespace,
+    image_root: Path,
+    outputs: Outputs,
+    devices: Sequence[str],
+    crf_backend: str,
+) -> None:
+    """Make the files of `outputs` that are missing or damaged.
+
+    Args:
+        classes: of each image. args: inference.py's. devices: of the network's processes, a name for each.
+        crf_backend: pydensecrf or torch.
+
+    Raises `UserError` with a line for each image that could not be done, or if a process died.
+    """
+    args.processes = len(devices)
+    network = Pool(
+        "cam", make_cam, len(devices), start=functools.partial(NetworkProcess.start, queue_of(devices), args)
+    )
+    seed_devices = crf_devices(crf_backend, devices, args.crf_workers)
+    start_seeds = functools.partial(CRFProcess.start, queue_of(seed_devices), crf_backend)
+    seeds = Pool("seed", make_seeds, len(seed_devices), start=start_seeds)
+
+    def missing(image_id: str) -> list[tuple[Pool, tuple]]:
+        shape = image_size(image_root / f"{image_id}.jpg")[::-1]
+        if not outputs.has_cam(image_id, classes[image_id], shape):
+            return [(network, (image_id, classes[image_id], image_root, args.scales, outputs))]
+        label_map, settings = outputs.missing_seeds(image_id, classes[image_id], shape)
+        if label_map or settings or outputs.lacks_overlay(image_id):
+            return [(seeds, (image_id, label_map, settings, image_root, outputs))]
+        return []
+
+    for pool, job in run_checks(missing, ids, "what is there"):
+        pool.waiting.append(job)
+
+    def all_seeds(image_id: str, _: None) -> tuple:
+        return image_id, True, list(outputs.crf), image_root, outputs
+
+    started = time.perf_counter()
+    made = len(network.waiting)
+    problems = run_stages(network, seeds, follow_up=all_seeds)
+    leave_processes()
+    raise_problems("images that gave no seeds; the others are done", problems)
+    print(f"{made} of {len(ids)} images inferred {pace(started, made)}")

@@ -1,0 +1,73 @@
+"""The files that stage 1 makes of an image, of any method: where they go, and which of them are there and whole."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from tool.artifact import load_cam, load_crf, load_label_map
+from tool.cli import UserError
+from tool.image import load_image
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Where an image's files go, and what settings they have. The seeds, label map and CRF, follow from the CAMs."""
+
+    cam_npy: Path
+    cam_png: Path
+    crf: dict[tuple[int, float], Path]  # (iterations, alpha) -> folder
+    overlay: Path | None
+    threshold: float
+
+    @property
+    def folders(self) -> list[Path]:
+        pictures = [] if self.overlay is None else [self.overlay]
+        return [self.cam_npy, self.cam_png, *self.crf.values(), *pictures]
+
+    def lacks_overlay(self, image_id: str) -> bool:
+        def load(path: Path, shape: None) -> Image.Image:
+            return load_image(path, "RGB")
+
+        return self.overlay is not None and load_whole(load, self.overlay / f"{image_id}.png", None) is None
+
+    def has_cam(self, image_id: str, classes: list[int], shape: tuple[int, int]) -> bool:
+        """Whether the image's CAM dict is there, whole, of its classes and its (height, width)."""
+        cams = load_whole(load_cam, self.cam_npy / f"{image_id}.npy", shape)
+        return cams is not None and list(cams) == classes
+
+    def missing_seeds(
+        self, image_id: str, classes: list[int], shape: tuple[int, int]
+    ) -> tuple[bool, list[tuple[int, float]]]:
+        """Whether the label map is missing, damaged or of another image, and the CRF settings of which a file is."""
+        labels = [0, *(index + 1 for index in classes)]
+
+        def is_missing(folder: Path) -> bool:
+            return load_whole(load_label_map, folder / f"{image_id}.png", shape) is None
+
+        return is_missing(self.cam_png), [
+            setting
+            for setting, folder in self.crf.items()
+            if is_missing(folder) or list(load_whole(load_crf, folder / f"{image_id}.npy", shape) or ()) != labels
+        ]
+
+    def remove_seeds(self, image_id: str) -> None:
+        """Remove what was made from an older CAM, so that nobody takes it for the new one's."""
+        seeds = [self.cam_png / f"{image_id}.png"]
+        seeds += [] if self.overlay is None else [self.overlay / f"{image_id}.png"]
+        seeds += [folder / f"{image_id}.{suffix}" for folder in self.crf.values() for suffix in ("npy", "png")]
+        for path in seeds:
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise UserError(f"{path}: cannot be removed and made anew ({error.strerror})") from error
+
+
+def load_whole(load: Callable[..., Any], path: Path, shape: tuple[int, int]) -> Any:
+    """What `load` reads; None where no file is, or a damaged one or one of another (height, width): it is made anew."""
+    try:
+        return load(path, shape=shape) if path.exists() else None
+    except UserError:
+        return None
