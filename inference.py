@@ -6,38 +6,31 @@ Runs again from where it stopped: an image is done when every file asked of it i
 size. Each folder's settings.json says what its files were made with.
 """
 
-import tool  # noqa: F401  # before torch
-
-# isort: split
 import argparse
 import hashlib
 import re
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from method.inference import infer_missing, load_net
 from method.outputs import Outputs
-from network import resolve_network
-from network.backbones import BACKBONES
-from tool.cam import check_scales
+from network import BACKBONES, resolve_network
 from tool.cli import (
     UserError,
     add_switch,
     positive,
     raise_problems,
+    require_file,
     require_folder,
     run_script,
     script_parser,
 )
-from tool.crf import BACKENDS, resolve_backend
-from tool.device import AMP_TYPES, process_devices
-from tool.distributed import join_processes, own_cores, rank, wait_for_all, world_size
+from tool.flags import AMP, CRF_BACKENDS, check_scales
+from tool.folder import Claim, claim_folders
 from tool.lists import read_ids
 from tool.lock import hold_folder
-from tool.run import Claim, claim_folders
-from voc12.dataset import check_images
+from tool.torchrun import own_cores, own_share
+from voc12.images import check_images
 from voc12.labels import labels_of, load_labels
 
 EXAMPLES = """\
@@ -77,7 +70,9 @@ def parse_arguments() -> argparse.Namespace:
     seeds.add_argument("--thr", type=float, default=0.22, help="background's score in label maps, 0..1 (%(default)s)")
     seeds.add_argument("--crf_t", nargs="+", default=["8"], metavar="T", help="CRF iterations; none: no CRF (8)")
     seeds.add_argument("--crf_alpha", nargs="+", type=float, default=[7.0], metavar="A", help="background powers (7)")
-    seeds.add_argument("--crf_backend", choices=BACKENDS, default="auto", help="auto: torch on a GPU, else pydensecrf")
+    seeds.add_argument(
+        "--crf_backend", choices=CRF_BACKENDS, default="auto", help="auto: torch on a GPU, else pydensecrf"
+    )
     seeds.add_argument("--work_dir", default="./exps", help="CRF seeds go to <work_dir>/crf (%(default)s)")
     add_switch(seeds, "--overlay", default=False, help="pictures of it all in <work_dir>/overlay, to look at (False)")
     seeds.add_argument("--cam_npy", help="folder of CAM dicts (<work_dir>/cam_npy)")
@@ -91,7 +86,7 @@ def parse_arguments() -> argparse.Namespace:
         "--crf_workers", type=positive, default=own_cores(),
         help="CRF processes on a CPU (its cores: %(default)s)",
     )  # fmt: skip
-    run.add_argument("--amp", choices=AMP_TYPES, default="off", help="the network in half the precision (%(default)s)")
+    run.add_argument("--amp", choices=AMP, default="off", help="the network in half the precision (%(default)s)")
     return parser.parse_args()
 
 
@@ -162,19 +157,27 @@ def main() -> None:
     args = parse_arguments()
     check_arguments(args)
     outputs = plan_outputs(args)
-    devices = process_devices(args.device, args.n_gpus, args.n_processes_per_gpu)
-    crf_backend = resolve_backend(args.crf_backend, torch.device(devices[0]))
+    require_file(args.weights, "--weights", "a .params, .pth or .ckpt checkpoint")
     image_root = require_folder(args.img_root, "--img_root", "JPEGImages, <id>.jpg")
-    join_processes(torch.device("cpu"))  # GPUs are for the processes of the pools
-    ids = read_ids(args.infer_list, "--infer_list")[rank() :: world_size()]
+    ids = own_share(read_ids(args.infer_list, "--infer_list"))
     labels = labels_of(ids, load_labels(args.labels), source=f"--labels {args.labels}")
     classes = {image_id: np.flatnonzero(label).tolist() for image_id, label in labels.items()}
     check_images(ids, image_root)
+    # Not at the top: they import torch, which takes seconds; a mistake in a flag or a file has been named by now.
+    import torch
+
+    from method.inference import infer_missing, load_net
+    from tool.crf import resolve_backend
+    from tool.device import process_devices
+    from tool.distributed import join_processes, rank, wait_for_all
+
+    devices = process_devices(args.device, args.n_gpus, args.n_processes_per_gpu)
+    crf_backend = resolve_backend(args.crf_backend, torch.device(devices[0]))
+    join_processes(torch.device("cpu"))  # GPUs are for the processes of the pools
     load_net(args)  # a wrong checkpoint is reported here and once, not by every process
     if rank() == 0:
         open_outputs(args, outputs)
     wait_for_all()
-
     infer_missing(
         ids, classes, args=args, image_root=image_root, outputs=outputs, devices=devices, crf_backend=crf_backend
     )

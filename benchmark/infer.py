@@ -20,8 +20,8 @@ import torch
 from torch.nn import functional as F
 
 from benchmark.generated import generate, run
-from network import build_network
-from network.backbones import BACKBONES
+from network import BACKBONES
+from network.build import build_network
 from network.weights import load_weights
 from tool.artifact import load_label_map, save_cam, save_crf, save_label_map
 from tool.cam import seed_labels
@@ -29,7 +29,7 @@ from tool.cli import UserError, positive, run_script
 from tool.crf import crf_seed
 from tool.device import AMP_TYPES, resolve_device
 from tool.lists import read_ids
-from voc12.dataset import load_rgb
+from voc12.images import load_rgb
 from voc12.labels import labels_of, load_labels
 from voc12.transforms import normalise
 

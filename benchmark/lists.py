@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from benchmark.eval_curve import HEIGHT, WIDTH, make_files
-from network import build_network
+from network.build import build_network
 from network.weights import released_state_dict
 from tool.checkpoint import save_checkpoint
 from tool.cli import UserError, positive, run_script

@@ -19,7 +19,8 @@ from torch.utils.data import DataLoader
 from benchmark.generated import generate
 from tool.cli import UserError, cores, positive, run_script
 from tool.lists import read_ids
-from voc12.dataset import EpochSampler, TrainingSet, check_training_files
+from voc12.dataset import EpochSampler, TrainingSet
+from voc12.images import check_training_files
 from voc12.labels import load_labels
 from voc12.transforms import TrainingAugmentation
 

@@ -27,9 +27,8 @@ from benchmark.real_table import (
 )
 from method.hsc.build import ABLATIONS
 from method.hsc.config import METHODS, SANE
-from network.backbones import BACKBONES
+from network import BACKBONES
 from tool.artifact import atomic_file, reported_unwritable
-from tool.cam import check_scales
 from tool.classes import LABEL_NAMES
 from tool.cli import (
     FILE,
@@ -46,9 +45,10 @@ from tool.cli import (
 )
 from tool.command import run_python
 from tool.device import AMP_TYPES
+from tool.flags import check_scales
+from tool.folder import changed_settings
 from tool.lists import read_ids
 from tool.lock import turn_in
-from tool.run import changed_settings
 
 BASELINES = sorted(METHODS.keys() - {"hsc"})
 # The flags of train_voc.py that make each run what it is: methods and ablations; the oddities one by one, and HSC's

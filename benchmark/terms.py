@@ -19,7 +19,7 @@ from method.hsc.config import ContrastConfig
 from method.hsc.contrast import class_contrast, pixel_contrast, region_contrast
 from method.hsc.criterion import HSCCriterion, View, two_scales
 from method.hsc.engine import training_step
-from network import build_network
+from network.build import build_network
 from network.resnet38_hsc import HSCOutput
 from tests.method.hsc import naive
 from tool.cli import positive, run_script

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from method.outputs import Outputs
-from network import build_network
+from network.build import build_network
 from network.fold import fold_norms
 from network.weights import load_weights
 from tool.artifact import load_cam, load_label_map, save_cam, save_crf, save_label_map
@@ -24,7 +24,7 @@ from tool.device import autocast, place, reported_out_of_memory
 from tool.distributed import leave_processes
 from tool.pipeline import Pool, queue_of, run_stages
 from tool.plot import save_overlay
-from voc12.dataset import image_size, load_rgb, run_checks
+from voc12.images import image_size, load_rgb, run_checks
 from voc12.transforms import normalise
 
 

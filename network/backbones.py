@@ -11,6 +11,7 @@ from torch import nn
 from torchvision import models
 from torchvision.ops import Conv2dNormActivation
 
+from network import BACKBONES
 from network.depthwise import DilatedDepthwise
 from network.resnet38d import ResNet38d, Taps
 from tool.cli import UserError
@@ -75,7 +76,7 @@ class ResNet50(nn.Module):
         return Taps(conv4, conv5, self.layer4(conv5))
 
 
-BACKBONES: dict[str, Callable[..., nn.Module]] = {
+BUILDERS: dict[str, Callable[..., nn.Module]] = {
     "resnet38d": ResNet38d,
     "mobilenet_v2": MobileNetV2,
     "resnet50": ResNet50,
@@ -91,12 +92,12 @@ def build_backbone(name: str, *, width: float = 1.0) -> nn.Module:
     if name not in BACKBONES:
         raise UserError(f"--backbone {name}: expected one of {', '.join(BACKBONES)}")
     if name in SCALABLE:
-        return BACKBONES[name](width=width)
+        return BUILDERS[name](width=width)
     if width != 1:
         raise UserError(
             f"--width {width}: --backbone {name} has one width only: leave --width at 1, or use {', '.join(SCALABLE)}"
         )
-    return BACKBONES[name]()
+    return BUILDERS[name]()
 
 
 def batch_norms(module: nn.Module) -> Iterator[nn.Module]:

@@ -84,7 +84,7 @@ def train(
 
     Args:
         forward: the net, or what makes several processes' nets one.
-        amp: what the net's products are computed in, a key of `AMP_TYPES`; weights, statistics and the loss stay
+        amp: what the net's products are computed in, one of `tool.flags.AMP`; weights, statistics and the loss stay
             float32.
         normalise: what made the net's input; undone for pictures.
     """

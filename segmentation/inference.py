@@ -21,7 +21,7 @@ from tool.crf import resolve_backend
 from tool.crf.process import CRFProcess, crf_devices
 from tool.device import device_names, reported_out_of_memory
 from tool.pipeline import Pool, queue_of, run_stages
-from voc12.dataset import image_size, load_rgb
+from voc12.images import image_size, load_rgb
 
 
 class NetworkProcess:

@@ -292,6 +292,18 @@ def settings_record(config: Config) -> dict[str, Any]:
     return {key: plain(getattr(config, key)) for key in _FIELDS}
 
 
+def check_processes(config: Config, processes: int, *, shared: bool) -> None:
+    """Raise `UserError` where the batch does not go round `processes`, whose norms' statistics are `shared` or not."""
+    if config.TRAIN_BATCHES % processes:
+        raise UserError(f"TRAIN_BATCHES {config.TRAIN_BATCHES}: expected a multiple of the {processes} processes")
+    pooled = config.MODEL_NAME == "deeplabv2" and config.MODEL_ASPP_HASGLOBAL
+    if pooled and config.TRAIN_BATCHES == processes and not shared:
+        raise UserError(
+            f"TRAIN_BATCHES {config.TRAIN_BATCHES}: expected at least two images a process, since the norm behind the"
+            " image's mean has no statistics of one; or set MODEL_ASPP_HASGLOBAL=False"
+        )
+
+
 # -- the files that it names -------------------------------------------------------------------------------------------
 
 

@@ -23,7 +23,7 @@ from tool.artifact import NUM_CLASSES, atomic_file, load_label_map
 from tool.cli import UserError, pace, printable, raise_problems, require_folder, run_script, script_parser
 from tool.colour import voc_palette
 from tool.lists import read_ids
-from voc12.dataset import image_size, run_checks
+from voc12.images import image_size, run_checks
 
 TEST_IMAGES = 1456  # in VOC 2012's test set
 COMPETITIONS = (5, 6)  # of VOC: segmentation with its own training data only, or with any

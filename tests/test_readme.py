@@ -22,7 +22,7 @@ from PIL import Image
 from torch.distributed.run import get_args_parser
 
 import demo
-from network import build_network
+from network.build import build_network
 from network.weights import released_state_dict
 from segmentation.experiment.config import config_dict
 from tests.forked import run_forked
@@ -155,7 +155,10 @@ TO_RUN = [
 SCRIPTS = sorted({command.script for command in PYTHON})
 
 # What all scripts import, so that a command costs nearly nothing where it is refused.
-MODULES = ("train_voc", "inference", "eval", "segmentation.predict", "tensorboard", "torch.distributed.run")
+MODULES = (
+    *("train_voc", "inference", "eval", "tensorboard", "torch.distributed.run"),
+    *("method.hsc.training", "method.inference", "segmentation.training", "segmentation.inference"),
+)
 
 
 @pytest.fixture(scope="module")

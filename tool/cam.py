@@ -8,14 +8,6 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from tool.cli import UserError
-
-
-def check_scales(scales: Sequence[float]) -> None:
-    """Raise `UserError` unless all are above 0 and at most 8."""
-    if not all(0 < scale <= 8 for scale in scales):
-        raise UserError(f"--scales {' '.join(map(str, scales))}: expected factors above 0, at most 8")
-
 
 @torch.inference_mode()
 def multi_scale_cam(

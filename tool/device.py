@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from tool.cli import UserError
-from tool.distributed import local_rank, local_world_size
+from tool.torchrun import local_rank, local_world_size
 
-# --amp: what the network's convolutions and products are computed in.
+# The types of `tool.flags.AMP`.
 AMP_TYPES = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 

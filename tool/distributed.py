@@ -1,12 +1,12 @@
 """Several processes that train one net on one global batch: torchrun starts them, and here each finds its place."""
 
-import os
 from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor, distributed, nn
 
-from tool.cli import UserError, cores
+from tool.cli import UserError
+from tool.torchrun import local_rank, local_world_size, started_by_torchrun
 
 
 def join_processes(device: torch.device) -> torch.device:
@@ -36,25 +36,6 @@ def leave_processes() -> None:
     """Part from the other processes, if there are any."""
     if distributed.is_initialized():
         distributed.destroy_process_group()
-
-
-def started_by_torchrun() -> bool:
-    return distributed.is_torchelastic_launched()
-
-
-def local_rank() -> int:
-    """This process's number on its machine, from 0, as torchrun says."""
-    return int(os.environ.get("LOCAL_RANK", 0))
-
-
-def local_world_size() -> int:
-    """How many processes torchrun started on this machine; 1 without it."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-
-
-def own_cores() -> int:
-    """This process's share of its machine's cores, which those that torchrun started there divide."""
-    return max(cores() // local_world_size(), 1)
 
 
 def rank() -> int:

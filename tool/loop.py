@@ -15,10 +15,11 @@ from tqdm import tqdm
 
 from tool.cli import UserError
 from tool.device import reported_out_of_memory
-from tool.distributed import Agreement, rank, started_by_torchrun, world_size
+from tool.distributed import Agreement, rank, world_size
 from tool.log import LossHistory, RunLog, curve_name
 from tool.randomness import seed_step
 from tool.reading import none_left_behind, started
+from tool.torchrun import started_by_torchrun
 
 # What a loader meets that fetches a batch from a process which has just died.
 LOST_CONNECTION = (EOFError, ConnectionResetError, ConnectionRefusedError)

@@ -31,7 +31,7 @@ from tool.cli import (
 )
 from tool.lists import id_problem, read_ids
 from voc12.classes import CLASSES
-from voc12.dataset import image_problems, image_size, load_rgb, run_checks
+from voc12.images import image_problems, image_size, load_rgb, run_checks
 from voc12.labels import labels_from_annotations, save_labels
 from voc12.state import show_state, split_path
 

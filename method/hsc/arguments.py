@@ -4,13 +4,10 @@ import argparse
 import math
 from pathlib import Path
 
-from method.hsc.build import ABLATIONS
-from method.hsc.config import CONTRAST_TERMS, METHODS, RECIPES, SANE, mendable
-from network import resolve_network
-from network.backbones import BACKBONES
+from method.hsc.config import ABLATIONS, CONTRAST_TERMS, METHODS, RECIPES, SANE, mendable
+from network import BACKBONES, resolve_network
 from tool.cli import UserError, add_switch, positive, script_parser
-from tool.crf import BACKENDS
-from tool.device import AMP_TYPES, resolve_device
+from tool.flags import AMP, CRF_BACKENDS
 
 RELEASED_WEIGHTS = "network/ilsvrc-cls_rna-a1_cls1000_ep-0001.params"
 MAX_PIXELS, MAX_STEPS = 4096, 10**9
@@ -56,7 +53,7 @@ def parse_arguments() -> argparse.Namespace:
     run.add_argument("--work_dir", default="./exps", help="runs go to <work_dir>/<session>/ (%(default)s)")
     run.add_argument("--seed", type=int, default=0, help="of weights, order and augmentation (%(default)s)")
     run.add_argument("--device", help="cpu, cuda or cuda:N (default: a GPU where there is one)")
-    run.add_argument("--amp", choices=AMP_TYPES, default="off", help="the network in half the precision (%(default)s)")
+    run.add_argument("--amp", choices=AMP, default="off", help="the network in half the precision (%(default)s)")
     add_switch(run, "--compile", default=False, help="compile the network, on a GPU (False)")
     run.add_argument("--save_every", type=positive, default=500, metavar="STEPS", help="checkpoint (%(default)s)")
     run.add_argument("--log_every", type=positive, default=20, metavar="STEPS", help="log line (%(default)s)")
@@ -83,7 +80,9 @@ def parse_arguments() -> argparse.Namespace:
     method.add_argument("--weights", default=RELEASED_WEIGHTS, help=".params, .pth, .ckpt, or none (%(default)s)")
     method.add_argument("--tau", type=float, default=0.5, help="salient share that makes foreground (%(default)s)")
     method.add_argument("--alpha", type=float, default=0.5, help="foreground's share in saliency (%(default)s)")
-    method.add_argument("--crf_backend", choices=BACKENDS, default="auto", help="auto: torch on a GPU, else pydensecrf")
+    method.add_argument(
+        "--crf_backend", choices=CRF_BACKENDS, default="auto", help="auto: torch on a GPU, else pydensecrf"
+    )
     add_switch(method, "--from_scratch", default=False, help="train batch norm and first blocks too (False)")
 
     recipe = parser.add_argument_group("recipe")
@@ -127,8 +126,6 @@ def check_arguments(args: argparse.Namespace) -> None:
     network = METHODS[args.method].network
     if args.network is not None and resolve_network(args.network) != network:
         raise UserError(f"--network {args.network}: --method {args.method} trains {network}; leave --network out")
-    if args.compile and resolve_device(args.device).type == "cpu":
-        raise UserError("--compile: expected a GPU, found a CPU, where it gains nothing; leave it out")
     if Path(args.session).name != args.session or args.session in ("", ".", ".."):
         raise UserError(f"--session {args.session}: expected a plain name, it becomes a folder in --work_dir")
     method = METHODS[args.method]

@@ -17,8 +17,6 @@ from network.weights import load_released_state_dict, released_state_dict
 from tool.distributed import share_norms
 from tool.optim import parameter_groups, polynomial_schedule
 
-ABLATIONS = ("rsc", "csc", "psc", "bank", "cross")
-
 
 def configure(
     method: str,
@@ -33,9 +31,10 @@ def configure(
     """The config of `method` with the paper's ablation switches and the command line's numbers applied.
 
     Args:
-        method: a key of `METHODS`. without: some of `ABLATIONS`.
+        method: a key of `METHODS`. without: some of `config.ABLATIONS`.
         overlap: tau. foreground_share: alpha. second_view: side of view 2 in pixels, where the method has one.
-        crf_backend: of the pseudo labels, one of `tool.crf.BACKENDS`. sane: oddities to mend, keys of `config.SANE`.
+        crf_backend: of the pseudo labels, one of `tool.flags.CRF_BACKENDS`.
+        sane: oddities to mend, keys of `config.SANE`.
     """
     config = mend(METHODS[method], sane)
     return replace(
@@ -59,7 +58,7 @@ class Training(NamedTuple):
     schedule: LRScheduler
     scaler: GradScaler  # does nothing but with fp16, whose gradients would vanish
     max_gradient: float | None
-    amp: str  # a key of `tool.device.AMP_TYPES`
+    amp: str  # one of `tool.flags.AMP`
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds of it: tensors and plain values, the net under its released names."""
@@ -97,7 +96,7 @@ def build_training(
     Args:
         lr: of backbone weights. momentum: **Q** 5e-4 as released, 0.9 is the sane value. max_step: steps over which
             the rate decays. max_gradient: the largest norm of a step's gradient, over all weights; None: any.
-            amp: what the net's forward pass computes in, a key of `tool.device.AMP_TYPES`. compiled: compile it, once
+            amp: what the net's forward pass computes in, one of `tool.flags.AMP`. compiled: compile it, once
             for each view's shape.
     """
     device = next(net.parameters()).device

@@ -56,6 +56,7 @@ class ConsistencyConfig:
 
 TERMS = ("cls", "sal", "er", "ecr", "rsc", "csc", "psc")
 CONTRAST_TERMS = frozenset({"rsc", "csc", "psc"})
+ABLATIONS = (*("rsc", "csc", "psc"), "bank", "cross")  # what `--without` takes
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class HSCConfig:
     bank: bool = True  # momentum prototypes
     cross: bool = True  # cross-view prototypes and pseudo labels
     second_view: int | None = 128  # side of view 2 in pixels; None trains on one view
-    crf_backend: str = "auto"  # of the pseudo labels, one of `tool.crf.BACKENDS`
+    crf_backend: str = "auto"  # of the pseudo labels, one of `tool.flags.CRF_BACKENDS`
     saliency: SaliencyConfig = field(default_factory=SaliencyConfig)
     contrast: ContrastConfig = field(default_factory=ContrastConfig)
     consistency: ConsistencyConfig = field(default_factory=ConsistencyConfig)

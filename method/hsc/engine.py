@@ -18,7 +18,7 @@ from tool.log import RunLog
 from tool.loop import run_steps
 from tool.metric import mean_average_precision
 from tool.plot import blend, heat_colours, label_colours
-from voc12.dataset import load_rgb
+from voc12.images import load_rgb
 from voc12.transforms import denormalise, normalise
 
 

@@ -21,7 +21,7 @@ def pseudo_labels(cam: Tensor, label: Tensor, image: Tensor, *, crf_backend: str
         cam: (V, N, 21, h, w), normalised, channel 20 the background score.
         label: (N, 20).
         image: (N, 3, H, W), normalised as for the net; brought to the grid.
-        crf_backend: of `tool.crf.BACKENDS`.
+        crf_backend: of `tool.flags.CRF_BACKENDS`.
 
     Returns:
         (V, N, h, w), int64, 0..19 classes and 20 background, on the device of `cam`.

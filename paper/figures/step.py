@@ -17,7 +17,7 @@ from method.hsc.config import ContrastConfig
 from method.hsc.contrast import class_contrast, flatten_pixels, pixel_prototypes, region_contrast, strongest_pixels
 from method.hsc.criterion import HSCCriterion, View, two_scales
 from method.hsc.loss import saliency_loss, with_background
-from network import build_network
+from network.build import build_network
 from network.weights import load_weights
 from paper.figures.demo import Demo
 from tool.checkpoint import load_checkpoint

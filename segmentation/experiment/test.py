@@ -16,12 +16,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))  # so that `python test.py` finds the packages from any folder
-import tool  # noqa: F401  # before torch
-
-# isort: split
-from segmentation.data import check_label_maps
 from segmentation.experiment.config import config_dict
-from segmentation.inference import load_net, predict_missing
+from segmentation.label_maps import check_label_maps
 from segmentation.settings import (
     Config,
     add_config_arguments,
@@ -32,11 +28,10 @@ from segmentation.settings import (
 )
 from tool.artifact import atomic_file
 from tool.cli import UserError, cores, pace, run_script, script_parser
-from tool.device import device_names
+from tool.folder import Claim, claim_folders
 from tool.lists import read_ids
 from tool.lock import hold_folder
-from tool.run import Claim, claim_folders
-from voc12.dataset import check_images
+from voc12.images import check_images
 from voc12.score import as_text, count_list, file_pairs, summarise
 
 # What decides a label map, beside the checkpoint.
@@ -92,7 +87,6 @@ def main() -> None:
     args = parse_arguments()
     config = read_config(config_dict, args.set)
     require_test_paths(config)
-    device_names(config.GPUS, "GPUS")
     ids = read_ids(test_list(config), "DATA_LISTS")
     if config.TEST_SPLIT == "test":
         check_images(ids, config.DATA_ROOT / "JPEGImages")
@@ -103,6 +97,11 @@ def main() -> None:
             label_root=config.DATA_ROOT / "SegmentationClass",
             label_key="DATA_ROOT, ground truth",
         )
+    # Not at the top: they import torch, which takes seconds; a mistake in a key or a file has been named by now.
+    from segmentation.inference import load_net, predict_missing
+    from tool.device import device_names
+
+    device_names(config.GPUS, "GPUS")
     load_net(config)  # a wrong checkpoint is reported here and once, not by every process
     folder = open_folder(config)
     predict_missing(config, ids, folder)

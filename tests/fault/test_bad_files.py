@@ -20,7 +20,8 @@ from tool.cli import UserError, printable
 from tool.colour import voc_palette
 from tool.lists import read_ids
 from voc12 import mini
-from voc12.dataset import TrainingSet, load_rgb
+from voc12.dataset import TrainingSet
+from voc12.images import load_rgb
 from voc12.transforms import TrainingAugmentation
 
 UNREADABLE = object()

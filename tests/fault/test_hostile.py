@@ -28,7 +28,7 @@ from tests.tool.test_load_pickled import write_pickle
 from tool.artifact import load_cam, load_crf, load_label_map
 from tool.cli import UserError
 from tool.run import find_checkpoint
-from voc12.dataset import image_size, load_rgb
+from voc12.images import image_size, load_rgb
 from voc12.labels import load_labels
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # torch's, of strange files

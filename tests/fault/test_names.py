@@ -18,12 +18,12 @@ from tests.fault.conftest import COUNTS, settings
 from tests.scripts.conftest import ROOT, TINY, contents
 from tool.artifact import save_label_map
 from tool.cli import UserError, printable
+from tool.folder import Claim, claim_folders
 from tool.log import RunLog
 from tool.plot import save_curve
 from tool.report.figures import loss_charts, setting_rows
 from tool.report.run_folder import read_run
-from tool.run import Claim, claim_folders
-from voc12.dataset import image_size
+from voc12.images import image_size
 from voc12.labels import save_labels
 
 EVIL = "\x1b[2J\x1b]0;owned\x07\nerror: all is well\r\u202e"

@@ -11,7 +11,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from method.hsc.pseudo import KERNELS
-from network import build_network
+from network.build import build_network
 from network.weights import released_state_dict
 from segmentation.predict import crf_labels
 from tests.fault.commands import words_of

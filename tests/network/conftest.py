@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from network import build_network
+from network.build import build_network
 from network.weights import load_released_state_dict, released_state_dict
 from tests.golden_inputs import fill
 

@@ -5,8 +5,9 @@ import torch
 from torch import nn
 from torchvision import models
 
-from network import build_network
-from network.backbones import BACKBONES, build_backbone, fix_norms
+from network import BACKBONES
+from network.backbones import build_backbone, fix_norms
+from network.build import build_network
 from network.weights import load_released_state_dict, released_state_dict
 from tests.golden_inputs import fill, rnd
 from tool.cli import UserError

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from network import build_network
+from network.build import build_network
 from network.depthwise import DilatedDepthwise
 from network.fold import fold_norms
 from tests.segmentation.net.nets import net_of

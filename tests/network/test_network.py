@@ -3,7 +3,8 @@
 import pytest
 from torch import nn
 
-from network import NETWORKS, RELEASED_MODULES, build_network, resolve_network
+from network import NETWORKS, RELEASED_MODULES, resolve_network
+from network.build import NETS, build_network
 from tool.cli import UserError
 
 
@@ -20,7 +21,7 @@ from tool.cli import UserError
 )
 def test_names_and_released_module_paths_are_understood(name, expected):
     assert resolve_network(name) == expected
-    assert type(build_network(name, width=0.125)) is NETWORKS[expected]
+    assert type(build_network(name, width=0.125)) is NETS[expected]
 
 
 @pytest.mark.parametrize("name", ["resnet38", "network.resnet38", "", "os.path"])

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import torch
 
-from network import build_network
+from network.build import build_network
 from network.weights import released_state_dict
 from tests.golden_inputs import assert_golden, rnd
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from network import build_network
 from network.backbones import build_backbone
+from network.build import build_network
 from network.resnet38_hsc import HSCNet
 from network.weights import released_state_dict
 from tests.golden_inputs import assert_golden, rnd

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from network import build_network
+from network.build import build_network
 from network.weights import load_released_state_dict, load_weights, released_name, released_state_dict
 from tests.golden_inputs import fill
 from tests.network.mxnet_writer import mxnet_name, params_of

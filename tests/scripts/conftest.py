@@ -25,9 +25,11 @@ from voc12 import mini
 
 ROOT = Path(__file__).resolve().parents[2]
 AT_ONCE = 2  # commands; each computes on one thread
-SCRIPTS = (
+# What the commands import, the scripts and what computes.
+MODULES = (
     *("train_voc", "inference", "eval", "voc12.prepare"),
     *("segmentation.experiment.train", "segmentation.experiment.test"),
+    *("method.hsc.training", "method.inference", "segmentation.training", "segmentation.inference"),
 )
 TIME_LIMIT = 600  # seconds for one command, after which it is taken to hang
 # A net and images so small that a step takes a tenth of a second.
@@ -115,7 +117,7 @@ STARTING = threading.Lock()
 
 @functools.cache
 def the_forker() -> Forker:
-    return Forker(SCRIPTS, env=environment())
+    return Forker(MODULES, env=environment())
 
 
 def forker() -> Forker:

@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from network import build_network
+from network.build import build_network
 from network.weights import released_state_dict
 from tests.golden_inputs import fill
 from tests.processes import assert_all_end, needs_proc, workers

@@ -8,7 +8,7 @@ from tests.scripts.conftest import assert_succeeded, run, truncate
 from tests.scripts.test_inference import QUICK, SCRIPT, written
 from tool.artifact import load_cam, load_label_map
 from tool.plot import overlay
-from voc12.dataset import load_rgb
+from voc12.images import load_rgb
 
 
 @pytest.fixture(scope="module")

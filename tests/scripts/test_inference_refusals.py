@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from method.inference import load_net
-from network import build_network
+from network.build import build_network
 from network.weights import released_state_dict
 from tests.scripts.conftest import WIDTH, Attack, Case, Data, assert_refused_untouched, attempt_all, truncate
 from tool.cli import UserError

@@ -12,7 +12,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from method.hsc.config import METHODS, TERMS
-from network import build_network
+from network.build import build_network
 from network.weights import released_state_dict
 from tests.scripts.conftest import (
     STEPS,

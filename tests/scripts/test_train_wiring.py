@@ -11,11 +11,11 @@ from torch._dynamo import OptimizedModule
 from method.hsc.arguments import parse_arguments
 from method.hsc.config import METHODS, SANE, mend
 from method.hsc.criterion import two_scales
+from method.hsc.training import make_loader, make_training
 from network.resnet38_cls import ClsNet
 from network.resnet38d import ResNet38d
 from tests.scripts.conftest import words_of
 from tool.cli import cores
-from train_voc import make_loader, make_training
 from voc12.dataset import EpochSampler
 
 REQUIRED = {"--data_root": "images", "--saliency_root": "maps"}

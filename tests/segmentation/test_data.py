@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from segmentation.data import PseudoLabelSet, check_label_maps, start_loader_process
+from segmentation.data import PseudoLabelSet, start_loader_process
+from segmentation.label_maps import check_label_maps
 from tests.scripts.conftest import truncate
 from tests.segmentation.test_augmentation import NORMALISE, augmentation, naive_jitter, random_image, random_labels
 from tool.artifact import save_label_map

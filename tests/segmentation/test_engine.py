@@ -17,8 +17,8 @@ from torch.nn import functional as F
 
 from segmentation.data import InputNormalisation
 from segmentation.engine import PICTURE_EVERY, Training, build_training, pictures, segmentation_loss, train
-from segmentation.experiment.train import over_processes
 from segmentation.net import DeepLab
+from segmentation.training import over_processes
 from tests.golden_inputs import assert_golden
 from tests.scripts.conftest import assert_same
 from tests.segmentation.net.nets import net_of

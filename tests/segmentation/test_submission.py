@@ -292,7 +292,7 @@ def outcomes(sound, again, whole, faulty, unfollowed) -> dict[str, subprocess.Co
     }
     before = contents(faulty.root), contents(unfollowed.root)
     commands = [(["-m", MODULE, *words], ROOT) for words in jobs.values()]
-    done = run_forked(commands, modules=["voc12.dataset"], env=environment())
+    done = run_forked(commands, modules=["segmentation.submission"], env=environment())
     results = dict(zip(jobs, done, strict=True))
     assert (contents(faulty.root), contents(unfollowed.root)) == before
     return results

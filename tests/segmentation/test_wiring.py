@@ -15,9 +15,8 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
-from segmentation import engine
+from segmentation import engine, inference, training
 from segmentation.data import InputNormalisation, PseudoLabelSet, SegmentationAugmentation, start_loader_process
-from segmentation.experiment import test as test_script
 from segmentation.experiment import train as train_script
 from segmentation.experiment.config import config_dict
 from segmentation.net import DeepLab, net_of
@@ -89,7 +88,7 @@ def test_the_loader_gives_the_batches_that_the_keys_ask_for(places, shuffle):
         seed=11,
     )
     sampler = EpochSampler(len(IDS), 3, seed=11, shuffle=shuffle, start_step=1, num_steps=4)
-    for batch, keys in zip(train_script.make_loader(config, IDS, range(1, 5), pin_memory=False), sampler, strict=True):
+    for batch, keys in zip(training.make_loader(config, IDS, range(1, 5), pin_memory=False), sampler, strict=True):
         samples = [dataset[key] for key in keys]
         assert batch["id"] == [sample["id"] for sample in samples]
         for name in ("image", "label"):
@@ -99,7 +98,7 @@ def test_the_loader_gives_the_batches_that_the_keys_ask_for(places, shuffle):
 def test_the_loader_has_the_processes_and_the_memory_that_are_asked_for(places):
     for workers in (0, 1, cores() + 1):
         config = config_of(places, DATA, TRAINING, {"DATA_WORKERS": workers})
-        loader = train_script.make_loader(config, IDS, range(2), pin_memory=workers > 0)
+        loader = training.make_loader(config, IDS, range(2), pin_memory=workers > 0)
         assert (loader.num_workers, loader.pin_memory) == (min(workers, cores()), workers > 0)
         assert loader.worker_init_fn is start_loader_process
 
@@ -197,7 +196,7 @@ def test_the_run_starts_from_the_net_that_the_keys_and_the_seed_give_and_its_nor
 
 def test_the_runs_picture_shows_the_pixels_of_what_the_loader_gave(run, places):
     config = config_of(places, DATA, TRAINING)
-    (batch,) = train_script.make_loader(config, IDS, range(1, 2), pin_memory=False)
+    (batch,) = training.make_loader(config, IDS, range(1, 2), pin_memory=False)
     expected = 255 * (batch["image"][0].permute(1, 2, 0).numpy() * np.array(STD) + np.array(MEAN))
     events = EventAccumulator(str(run)).Reload()
     (name,) = events.Tags()["images"]
@@ -224,20 +223,20 @@ def predicting(request, places, checkpoint) -> Config:
     """The configuration of a process of test.py's network, which this process has become."""
     keys = {"TEST_CKPT": checkpoint, "TEST_MULTISCALE": SCALES, "TEST_FLIP": request.param, "TEST_CRF": True}
     config = config_of(places, NET, {"DATA_MEAN": MEAN, "DATA_STD": STD}, keys)
-    test_script.NetworkProcess.start(queue_of(["cpu"]), config)
+    inference.NetworkProcess.start(queue_of(["cpu"]), config)
     return config
 
 
 def test_the_tested_net_is_the_checkpoints_in_evaluation_mode(predicting, checkpoint):
-    net = test_script.load_net(predicting)
+    net = inference.load_net(predicting)
     assert not any(module.training for module in net.modules())
     assert_same(dict(net.state_dict()), dict(load(checkpoint)))
 
 
 def test_an_image_is_predicted_at_the_scales_mirrored_and_normalised_as_asked_for(predicting, places, tmp_path):
-    net, image = test_script.load_net(predicting), image_of(places, IDS[2])
+    net, image = inference.load_net(predicting), image_of(places, IDS[2])
     expected = plain_probability(net, image, SCALES, predicting.TEST_FLIP, mean=MEAN, std=STD)
-    probability = test_script.predict(IDS[2], tmp_path)
+    probability = inference.predict(IDS[2], tmp_path)
     np.testing.assert_allclose(probability, expected, rtol=1e-3, atol=1e-5)
     assert not list(tmp_path.iterdir())  # the CRF's part
 
@@ -245,9 +244,9 @@ def test_an_image_is_predicted_at_the_scales_mirrored_and_normalised_as_asked_fo
 def test_without_the_crf_the_likeliest_labels_are_written(places, checkpoint, tmp_path):
     keys = {"TEST_CKPT": checkpoint, "TEST_MULTISCALE": SCALES, "TEST_CRF": False}
     config = config_of(places, NET, {"DATA_MEAN": MEAN, "DATA_STD": STD}, keys)
-    test_script.NetworkProcess.start(queue_of(["cpu"]), config)
-    assert test_script.predict(IDS[2], tmp_path) is None
-    net, image = test_script.load_net(config), image_of(places, IDS[2])
+    inference.NetworkProcess.start(queue_of(["cpu"]), config)
+    assert inference.predict(IDS[2], tmp_path) is None
+    net, image = inference.load_net(config), image_of(places, IDS[2])
     expected = plain_probability(net, image, SCALES, True, mean=MEAN, std=STD).argmax(axis=0)
     labels = load_label_map(tmp_path / f"{IDS[2]}.png", shape=image.shape[:2], ignore=False)
     assert len(np.unique(expected)) > 2 and (labels == expected).mean() >= 0.999

@@ -10,14 +10,8 @@ import pytest
 import torch
 
 from tests.scripts.conftest import ROOT, assert_succeeded, environment
-from tool.distributed import (
-    join_processes,
-    leave_processes,
-    rank,
-    started_by_torchrun,
-    sum_over_processes,
-    world_size,
-)
+from tool.distributed import join_processes, leave_processes, rank, sum_over_processes, world_size
+from tool.torchrun import started_by_torchrun
 
 TIME_LIMIT = 240  # seconds, after which a process ends itself and with it the others
 

@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from tool.cli import UserError
+from tool.folder import make_folder
 from tool.lock import hold_folder, turn_in
-from tool.run import make_folder
 
 HOLD = "import sys; from pathlib import Path; from tool.lock import hold_folder; hold_folder(Path(sys.argv[1]), '--x')"
 

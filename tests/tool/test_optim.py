@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from network import build_network
 from network.backbones import build_backbone
+from network.build import build_network
 from network.resnet38_hsc import HSCNet
 from tests.golden_inputs import assert_golden, rnd
 from tool.optim import parameter_groups, polynomial_schedule

@@ -8,10 +8,16 @@ import pytest
 
 from tests.scripts.conftest import ROOT
 
-SCRIPTS = ["train_voc.py", "inference.py", "segmentation/experiment/train.py", "segmentation/experiment/test.py"]
-# Imports a script with an eye on the first import of torch.
+# What each imports once it has looked at its flags and files.
+SCRIPTS = {
+    "train_voc.py": "method.hsc.training",
+    "inference.py": "method.inference",
+    "segmentation/experiment/train.py": "segmentation.training",
+    "segmentation/experiment/test.py": "segmentation.inference",
+}
+# Imports a script and what it computes by, with an eye on the first import of torch.
 WATCH = """
-import os, runpy, sys
+import importlib, os, runpy, sys
 
 class Watcher:
     def find_spec(self, name, path=None, target=None):
@@ -21,6 +27,7 @@ class Watcher:
 
 sys.meta_path.insert(0, Watcher())
 runpy.run_path(sys.argv[1])
+importlib.import_module(sys.argv[2])
 """
 
 
@@ -29,6 +36,6 @@ runpy.run_path(sys.argv[1])
 def test_threads_do_not_spin_unless_the_user_says_so(script, users, expected):
     environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
     environment |= {} if users is None else {"OMP_WAIT_POLICY": users}
-    words = [sys.executable, "-c", WATCH, script]
+    words = [sys.executable, "-c", WATCH, script, SCRIPTS[script]]
     done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
     assert done.stdout == f"{expected}\n"

@@ -10,7 +10,8 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from tool.cli import UserError
-from voc12.dataset import EpochSampler, TrainingSet, check_images, check_training_files, image_problems, load_rgb
+from voc12.dataset import EpochSampler, TrainingSet
+from voc12.images import check_images, check_training_files, image_problems, load_rgb
 from voc12.transforms import TrainingAugmentation
 
 SIZE = (40, 30)

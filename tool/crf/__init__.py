@@ -14,7 +14,6 @@ from tool.cli import UserError
 from tool.crf.kernels import CRFKernels
 from tool.crf.mean_field import mean_field
 
-BACKENDS = ("auto", "pydensecrf", "torch")
 # Below that a probability is taken as that.
 MIN_PROBABILITY = 1e-5
 # Refining seeds at the image's full size (spec, "Seeds").

@@ -9,7 +9,7 @@ from torch import nn
 from method.hsc.build import build_training
 from method.hsc.config import METHODS
 from method.hsc.engine import training_step
-from network import build_network
+from network.build import build_network
 from tests.golden_inputs import rnd
 
 

@@ -7,7 +7,8 @@ from torch._dynamo import OptimizedModule
 from method.hsc.build import build_training
 from method.hsc.config import METHODS
 from method.hsc.engine import training_step
-from network import NETWORKS, build_network
+from network import NETWORKS
+from network.build import build_network
 from tool.device import autocast
 
 

@@ -7,7 +7,7 @@ from torch import nn
 from method.hsc.build import build_training
 from method.hsc.config import HSCConfig
 from method.hsc.engine import training_step
-from network import build_network
+from network.build import build_network
 from network.weights import released_state_dict
 from tests.golden_inputs import assert_golden, fill, uni
 from tests.method.hsc.test_golden_losses import load_golden_banks

@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_leaves
 from method.hsc.build import configure
 from method.hsc.config import METHODS
 from method.hsc.criterion import HSCCriterion, two_scales
-from network import build_network
+from network.build import build_network
 
 
 def can_pretend() -> bool:

@@ -12,7 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from method.hsc.build import build_training, configure
 from method.hsc.config import METHODS
 from method.hsc.engine import picture, train
-from network import build_network
+from network.build import build_network
 from tests.golden_inputs import rnd, uni
 from tests.scripts.conftest import assert_same
 from tool.log import RunLog

@@ -8,7 +8,7 @@ import torch
 from method.hsc.build import build_training
 from method.hsc.config import METHODS
 from method.hsc.engine import training_step
-from network import build_network
+from network.build import build_network
 from tests.golden_inputs import rnd
 
 

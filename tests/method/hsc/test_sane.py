@@ -10,7 +10,7 @@ import torch
 from method.hsc import criterion
 from method.hsc.arguments import parse_arguments
 from method.hsc.config import METHODS, SANE, mend
-from network import build_network
+from network.build import build_network
 
 DEVIATIONS = Path(__file__).resolve().parents[3] / "paper" / "deviations.md"
 HSC = METHODS["hsc"]

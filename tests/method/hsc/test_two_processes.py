@@ -9,8 +9,8 @@ import torch
 from method.hsc.build import build_training
 from method.hsc.config import METHODS
 from method.hsc.engine import training_step
-from network import build_network
 from network.backbones import drop_nothing
+from network.build import build_network
 from tests.golden_inputs import rnd
 from tests.tool.test_distributed import end_what_hangs, needs_alarm, run_processes
 from tool.distributed import join_processes, leave_processes, rank, world_size

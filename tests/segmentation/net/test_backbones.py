@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torchvision import models
 
-from network import build_network
+from network.build import build_network
 from network.weights import released_state_dict
 from segmentation import settings
 from segmentation.net.backbones import BACKBONES, build_backbone

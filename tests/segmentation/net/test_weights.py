@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torchvision import models
 
-from network import build_network
+from network.build import build_network
 from network.weights import released_state_dict
 from segmentation.net.deeplab import DeepLab
 from segmentation.net.weights import BackboneReport, load_backbone, load_trained

@@ -1,0 +1,23 @@
+"""A net by its name, on a backbone."""
+
+from torch import nn
+
+from network import resolve_network
+from network.backbones import build_backbone
+from network.resnet38_cls import ClsNet
+from network.resnet38_hsc import HSCNet
+
+NETS: dict[str, type[nn.Module]] = {"resnet38_hsc": HSCNet, "resnet38_cls": ClsNet}
+
+
+def build_network(
+    name: str, *, backbone: str = "resnet38d", width: float = 1.0, frozen: bool = True, **switches: bool
+) -> nn.Module:
+    """The net `name` with random weights, in training mode.
+
+    `backbone` is one of `network.BACKBONES`, `width` the channel multiplier of resnet38d. `frozen` keeps
+    batch norms and stem as they were loaded; a backbone trained from scratch wants False, which also switches dropout
+    off. `switches` are the net's own (`HSCNet`). Raises `UserError` for an unknown name or a width that the backbone
+    does not have.
+    """
+    return NETS[resolve_network(name)](build_backbone(backbone, width=width), frozen=frozen, **switches)

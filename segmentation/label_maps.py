@@ -1,0 +1,45 @@
+"""Images with their label maps, checked before any long work."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tool.artifact import IGNORE, load_label_map
+from tool.cli import UserError, raise_problems
+from voc12.images import image_size, run_checks
+
+
+def check_label_maps(
+    ids: Sequence[str], *, image_root: Path, label_root: Path, label_key: str, advice: str = "correct them"
+) -> None:
+    """Look at the header of every `<image_root>/<id>.jpg` and at every label of `<label_root>/<id>.png`.
+
+    Args:
+        label_key: names the folder of label maps in messages. advice: what to do about what is wrong.
+
+    Raises `UserError` with every file that is missing, damaged, of another size than its image, or of other labels, and
+    if not one pixel of all maps is labelled.
+    """
+    labelled = []
+
+    def check(identifier: str) -> list[str]:
+        problems, shape = [], None
+        try:
+            width, height = image_size(image_root / f"{identifier}.jpg")
+            shape = height, width
+        except UserError as error:
+            problems.append(str(error))
+        path = label_root / f"{identifier}.png"
+        try:
+            if not path.exists():
+                raise UserError(f"{path}: no such file")
+            labelled.append((load_label_map(path, shape=shape) != IGNORE).any())
+        except UserError as error:
+            problems.append(str(error))
+        return problems
+
+    raise_problems(
+        f"{label_key} {label_root}: images or label maps of the list that cannot be used; {advice}",
+        run_checks(check, ids, "images and label maps"),
+    )
+    if not any(labelled):
+        raise UserError(f"{label_key} {label_root}: every pixel of every map is {IGNORE}, left out; expected labels")

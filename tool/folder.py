@@ -1,0 +1,89 @@
+"""Folders of files and the settings that these are made with: noted, compared, and kept to one run."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tool.artifact import atomic_file
+from tool.cli import NOTHING, UserError, brief, raise_problems, what_is_at
+from tool.lock import hold_folder
+
+
+def changed_settings(then: Mapping[str, Any], now: Mapping[str, Any], *, prefix: str = "") -> list[str]:
+    """One line for each setting of `now` that was another in `then`."""
+    changed = (name for name in now if not _same_setting(then.get(name), now[name]))
+    return [f"{prefix}{name}: {brief(then.get(name))} then, {brief(now[name])} now" for name in changed]
+
+
+def _same_setting(then: Any, now: Any) -> bool:
+    """Whether a setting is as it was; what a file holds may be anything, and not all of that compares as a bool."""
+    if type(then) is not type(now):
+        return False
+    if isinstance(now, list | tuple):
+        return len(then) == len(now) and all(map(_same_setting, then, now))
+    return then == now
+
+
+class Claim(NamedTuple):
+    """A folder of files, the settings that they are made with, and the JSON file that notes these."""
+
+    folder: Path
+    settings: Mapping[str, Any]
+    record: Path
+
+
+def claim_folders(claims: Sequence[Claim], *, advice: str) -> None:
+    """Note what each folder's files are made with.
+
+    Raises `UserError` with `advice`, before anything is written, if a record notes other settings or cannot be read,
+    and if a folder holds .npy or .png files without a record; names all.
+    """
+    raise_problems(
+        f"folders that hold files made with other settings; {advice}",
+        [problem for claim in claims for problem in _claim_problems(claim)],
+    )
+    for claim in claims:
+        if not claim.record.exists():
+            with atomic_file(claim.record) as file:
+                file.write(json.dumps(claim.settings, indent=2).encode())
+
+
+def _claim_problems(claim: Claim) -> list[str]:
+    if not claim.record.exists():
+        strange = any(path.suffix in (".npy", ".png") for path in claim.folder.glob("*"))
+        return [f"{claim.folder}: holds files made with unknown settings, {claim.record} is missing"] if strange else []
+    try:
+        then = json.loads(claim.record.read_text())
+    except (OSError, ValueError, RecursionError) as error:
+        return [f"{claim.record}: cannot be read as the record of settings that it is ({error})"]
+    if not isinstance(then, dict):
+        return [f"{claim.record}: expected a record of settings, found {type(then).__name__}"]
+    return changed_settings(then, claim.settings, prefix=f"{claim.folder}: ")
+
+
+def checkpoint_of(folder: Path, *, resume: bool, name_flag: str) -> Path | None:
+    """`last.ckpt` in a run's `folder`, for the run to go on from, if there is one; a run is never overwritten.
+
+    Raises `UserError`, naming `name_flag`, which names the run, if there is one and `resume` is not asked for.
+    """
+    last = folder / "last.ckpt"
+    if what_is_at(last) == NOTHING and not last.is_symlink():  # to a disk that is not there now
+        return None
+    if not resume:
+        raise UserError(f"{last}: this run exists; pass --resume to go on with it, or another {name_flag}")
+    return last
+
+
+def make_folder(folder: Path, arguments: Mapping[str, Any], *, flag: str) -> None:
+    """Create the run's `folder`, which `flag` leads to, with `arguments` as args.json in it, and keep other runs out.
+
+    Raises `UserError` if it cannot be created or another run holds it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{flag} {folder}: cannot be created ({error.strerror})") from error
+    hold_folder(folder, flag)
+    with atomic_file(folder / "args.json") as file:
+        file.write(json.dumps(arguments, indent=2).encode())
