@@ -15,26 +15,12 @@ import time
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-import torch
-from torch.nn import functional as F
-
 from benchmark.generated import generate, run
 from network import BACKBONES
-from network.build import build_network
-from network.weights import load_weights
-from tool.artifact import load_label_map, save_cam, save_crf, save_label_map
-from tool.cam import seed_labels
+from tool.artifact import load_label_map
 from tool.cli import UserError, positive, run_script
-from tool.crf import crf_seed
-from tool.device import AMP_TYPES, resolve_device
+from tool.flags import AMP
 from tool.lists import read_ids
-from voc12.images import load_rgb
-from voc12.labels import labels_of, load_labels
-from voc12.transforms import normalise
-
-SCALES = (0.5, 1.0, 1.5, 2.0)
-THRESHOLD, ALPHA, ITERATIONS = 0.22, 7.0, 8
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -43,7 +29,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--device", help="cpu or cuda (default: cuda where there is a GPU)")
     parser.add_argument(
         "--amp",
-        choices=[name for name in AMP_TYPES if name != "off"],
+        choices=[name for name in AMP if name != "off"],
         default="bf16",
         help="the half precision (%(default)s)",
     )
@@ -73,38 +59,6 @@ def train_here(args: argparse.Namespace, folder: Path) -> None:
         *["--clip_grad", 1, "--num_workers", 0],
     )
     args.weights = folder / "eps" / "eps.pth"
-
-
-@torch.no_grad()
-def plain_loop(args: argparse.Namespace, ids: list[str], out: Path) -> None:
-    """The files of inference.py under `out`, by one process that does one thing after the other."""
-    device = resolve_device(args.device)
-    net = build_network("resnet38_hsc", backbone=args.backbone, width=args.width)
-    load_weights(net, args.weights)
-    net = net.to(device).eval()
-    labels = labels_of(ids, load_labels(args.labels), source=str(args.labels))
-    for folder in ("cam_npy", "cam_png", "crf"):
-        (out / folder).mkdir()
-    for image_id in ids:
-        image = load_rgb(Path(args.data_root) / f"{image_id}.jpg")
-        total = np.zeros((20, image.height, image.width), np.float32)
-        for scale in SCALES:
-            resized = image.resize((round(image.width * scale), round(image.height * scale)), 3)
-            for mirrored in (False, True):
-                pixels = normalise(resized)[None].to(device)
-                cam = net.foreground_cam(pixels.flip(-1) if mirrored else pixels)
-                cam = F.interpolate(cam, (image.height, image.width), mode="bilinear", align_corners=False)
-                cam = (cam.flip(-1) if mirrored else cam)[0].cpu().numpy()
-                total += cam
-        cams = {}
-        for index in np.flatnonzero(labels[image_id]).tolist():
-            cams[index] = total[index] / (total[index].max() + 1e-5)
-        save_cam(out / "cam_npy" / f"{image_id}.npy", cams)
-        save_label_map(out / "cam_png" / f"{image_id}.png", seed_labels(cams, threshold=THRESHOLD))
-        posteriors = crf_seed(np.asarray(image), cams, alpha=ALPHA, iterations=ITERATIONS)
-        best = np.array(list(posteriors), np.uint8)[np.stack(list(posteriors.values())).argmax(0)]
-        save_label_map(out / "crf" / f"{image_id}.png", best)
-        save_crf(out / "crf" / f"{image_id}.npy", posteriors)
 
 
 def plain_process(args: argparse.Namespace, ids: list[str], out: Path) -> None:
@@ -141,6 +95,8 @@ def equal_share(ids: list[str], folder: Path, other: Path) -> float:
 def main() -> None:
     args = parse_arguments()
     if args.plain_into is not None:
+        from benchmark.plain_loop import plain_loop  # it imports torch, which the other processes have no use for
+
         plain_loop(args, read_ids(args.infer_list, "--infer_list")[: args.images], args.plain_into)
         return
     with tempfile.TemporaryDirectory() as name:

@@ -21,9 +21,6 @@ import numpy as np
 from PIL import Image
 
 from benchmark.eval_curve import HEIGHT, WIDTH, make_files
-from network.build import build_network
-from network.weights import released_state_dict
-from tool.checkpoint import save_checkpoint
 from tool.cli import UserError, positive, run_script
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -132,6 +129,11 @@ def evaluation(scratch: Path) -> None:
 
 
 def inference(scratch: Path, count: int) -> None:
+    # Not at the top: they import torch, which takes seconds.
+    from network.build import build_network
+    from network.weights import released_state_dict
+    from tool.checkpoint import save_checkpoint
+
     ids = [f"{number:06d}" for number in range(count)]
     images, _ = make_images(scratch / "small", (40, 32))
     repeat(images, scratch / "small_images", ids)

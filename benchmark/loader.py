@@ -10,32 +10,15 @@ it; each core more gives as many more. Without flags: generated images of 500 pi
 
 import argparse
 import tempfile
-import time
 from pathlib import Path
-
-import torch
-from torch.utils.data import DataLoader
 
 from benchmark.generated import generate
 from tool.cli import UserError, cores, positive, run_script
 from tool.lists import read_ids
-from voc12.dataset import EpochSampler, TrainingSet
 from voc12.images import check_training_files
 from voc12.labels import load_labels
-from voc12.transforms import TrainingAugmentation
 
 IMAGES = 40
-
-
-def load(dataset: TrainingSet, args: argparse.Namespace, num_workers: int) -> tuple[float, list[dict]]:
-    """Images a second, and the batches; the processes' start, which a run pays once, is left out."""
-    sampler = EpochSampler(len(dataset.ids), args.batch_size, seed=0, start_step=0, num_steps=args.steps + 1)
-    loader = DataLoader(dataset, batch_sampler=sampler, num_workers=num_workers)
-    batches = iter(loader)
-    found = [next(batches)]
-    start = time.perf_counter()
-    found += batches
-    return args.steps * args.batch_size / (time.perf_counter() - start), found
 
 
 def main() -> None:
@@ -49,6 +32,13 @@ def main() -> None:
     given = [args.data_root, args.saliency_root, args.labels, args.train_list]
     if None in given and given != [None] * 4:
         raise UserError("--data_root, --saliency_root, --labels, --train_list: expected all of them or none")
+    # Not at the top: they import torch, which takes seconds.
+    import torch
+
+    from benchmark.loader_times import load
+    from voc12.dataset import TrainingSet
+    from voc12.transforms import TrainingAugmentation
+
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
         if args.data_root is None:

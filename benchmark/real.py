@@ -25,8 +25,7 @@ from benchmark.real_table import (
     training_record,
     write_table,
 )
-from method.hsc.build import ABLATIONS
-from method.hsc.config import METHODS, SANE
+from method.hsc.config import ABLATIONS, METHODS, SANE
 from network import BACKBONES
 from tool.artifact import atomic_file, reported_unwritable
 from tool.classes import LABEL_NAMES
@@ -44,8 +43,7 @@ from tool.cli import (
     what_is_at,
 )
 from tool.command import run_python
-from tool.device import AMP_TYPES
-from tool.flags import check_scales
+from tool.flags import AMP, check_scales
 from tool.folder import changed_settings
 from tool.lists import read_ids
 from tool.lock import turn_in
@@ -140,7 +138,7 @@ def parse_arguments() -> argparse.Namespace:
         help="of inference; the paper's 0.5 to 2, less as training sizes are (0.25 0.5 0.75 1)",
     )  # fmt: skip
     recipe.add_argument("--segmentation_steps", type=positive, default=1000, help="of DeepLab (%(default)s)")
-    recipe.add_argument("--amp", choices=AMP_TYPES, default="off", help="of all nets (%(default)s)")
+    recipe.add_argument("--amp", choices=AMP, default="off", help="of all nets (%(default)s)")
     recipe.add_argument("--num_workers", type=int, default=1, help="loader and CRF processes (%(default)s)")
     args = parser.parse_args()
     args.voc12_root, args.weights, args.out = (path.resolve() for path in (args.voc12_root, args.weights, args.out))

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from tool.artifact import atomic_file, load_cam, load_label_map
 from tool.classes import LABEL_NAMES
@@ -308,6 +307,8 @@ def draw(path: Path, scores: dict[str, Estimate], gains: dict[str, Estimate]) ->
     panels = {"mIoU of CRF seeds, per cent\n(95 % interval over the images)": scores}
     if gains:
         panels["what the part or sane value brings, points of mIoU\n(95 % interval over the images)"] = gains
+    from matplotlib.figure import Figure  # slow to import
+
     heights = [0.8 + 0.35 * len(estimates) for estimates in panels.values()]
     figure = Figure(figsize=(8, sum(heights)), layout="constrained")
     rows = figure.subplots(len(panels), height_ratios=heights, squeeze=False)[:, 0]

@@ -5,15 +5,10 @@
 They show one of the demo's images that went well, by the nets and files that `demo.py` left: about 10 seconds on a CPU.
 """
 
-import tool  # noqa: F401  # before torch
-
-# isort: split
 import argparse
 from pathlib import Path
 
-from paper.figures import levels, overview
 from paper.figures.demo import Demo
-from paper.figures.step import take_step
 from tool.cli import require_folder, run_script
 
 
@@ -31,6 +26,10 @@ def main() -> None:
     demo = Demo(args.demo)
     demo.require()
     require_folder(args.out, "--out", "where the PNGs go; create it first")
+    # Not at the top: they import torch and matplotlib, which takes seconds.
+    from paper.figures import levels, overview
+    from paper.figures.step import take_step
+
     [image_id] = demo.best("train", demo.crf_seeds, count=1)
     step = take_step(demo, image_id)
     sheets = {

@@ -101,8 +101,9 @@ def start_torchrun(processes: int) -> None:
 def main() -> None:
     args = parse_arguments()
     config = read_config(config_dict, args.set)
-    if not started_by_torchrun():
-        check_processes(config, max(config.GPUS, 1), shared=config.GPUS > 1)
+    alone = not started_by_torchrun()
+    if alone and config.GPUS <= 1:
+        check_processes(config, 1, shared=False)
     folder = config.EXP_ROOT / config.EXP_NAME
     if is_first():
         hold_folder(folder, "EXP_ROOT")
@@ -114,9 +115,9 @@ def main() -> None:
     from tool.device import device_names
     from tool.run import find_checkpoint
 
-    if config.GPUS > 1 and not started_by_torchrun():
+    if alone and config.GPUS > 1:  # what is wrong is reported here and once, not by every process
         device_names(config.GPUS, "GPUS")
-        # A wrong checkpoint is reported here and once, not by every process.
+        check_processes(config, config.GPUS, shared=True)
         find_checkpoint(folder, resume=args.resume, settings=settings, name_flag="EXP_NAME")
         start_torchrun(config.GPUS)
     train_run(config, ids, settings, resume=args.resume)

@@ -3,9 +3,14 @@
 import pytest
 from torch import nn
 
-from network import NETWORKS, RELEASED_MODULES, resolve_network
+from network import BACKBONES, NETWORKS, RELEASED_MODULES, resolve_network
+from network.backbones import BUILDERS
 from network.build import NETS, build_network
 from tool.cli import UserError
+
+
+def test_the_names_are_those_of_what_there_is():
+    assert (NETWORKS, BACKBONES) == (tuple(NETS), tuple(BUILDERS))
 
 
 @pytest.mark.parametrize(

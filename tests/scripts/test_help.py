@@ -105,11 +105,3 @@ def test_every_example_is_a_command_of_the_script_that_it_takes(name, help_of, m
         args = parse(name, words[len(start) :], monkeypatch)
         if hasattr(args, "set"):
             read_config(config_dict, args.set)
-
-
-@pytest.mark.parametrize("name", SCRIPTS)
-def test_a_wrong_flag_is_refused(name, monkeypatch, capsys):
-    with pytest.raises(SystemExit) as ended:
-        parse(name, ["--no_such_flag"], monkeypatch)
-    assert ended.value.code == 2
-    assert "error: " in capsys.readouterr().err

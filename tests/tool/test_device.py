@@ -6,7 +6,12 @@ import pytest
 import torch
 
 from tool.cli import UserError
-from tool.device import process_devices, reported_out_of_memory
+from tool.device import AMP_TYPES, process_devices, reported_out_of_memory
+from tool.flags import AMP
+
+
+def test_the_names_of_precisions_are_those_of_what_there_is():
+    assert tuple(AMP_TYPES) == AMP
 
 
 @pytest.fixture

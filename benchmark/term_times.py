@@ -1,0 +1,108 @@
+"""A training step, HSC's terms in it, and plain loops, timed."""
+
+import argparse
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from method.hsc.build import build_training, configure
+from method.hsc.config import ContrastConfig
+from method.hsc.contrast import class_contrast, pixel_contrast, region_contrast
+from method.hsc.criterion import HSCCriterion, View, two_scales
+from method.hsc.engine import training_step
+from network.build import build_network
+from network.resnet38_hsc import HSCOutput
+from tests.method.hsc import naive
+from tool.device import place
+
+SECOND_VIEW = 128
+PLAIN_IMAGES, PLAIN_GRID = 2, 8
+
+
+def seconds(work: Callable[[], object], device: torch.device, times: int) -> float:
+    """Seconds of `work`, the mean of `times`, after one to warm up."""
+    for number in range(times + 1):
+        if number == 1:
+            start = time.perf_counter()
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+    return (time.perf_counter() - start) / times
+
+
+def make_batch(args: argparse.Namespace, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Images, saliency maps with edges, and labels of one to three classes."""
+    count, size = args.batch_size, args.crop_size
+    image = torch.randn(count, 3, size // 8, size // 8, device=device)
+    image = torch.nn.functional.interpolate(image, size=(size, size), mode="bilinear")
+    saliency = (image.mean(dim=1, keepdim=True) > 0).float()
+    label = torch.zeros(count, 20, device=device)
+    for row in label:
+        row[torch.randperm(20)[: int(torch.randint(1, 4, ()))]] = 1
+    return image, saliency, label
+
+
+def share_of_a_step(args: argparse.Namespace, device: torch.device) -> None:
+    config = configure(
+        "hsc", without=[], overlap=0.5, foreground_share=0.5, second_view=SECOND_VIEW, crf_backend="auto"
+    )
+    net = place(build_network("resnet38_hsc", width=args.width), device, args.amp)
+    training = build_training(net, config, lr=1e-4, momentum=0.9, weight_decay=5e-4, max_step=100, amp=args.amp)
+    image, saliency, label = make_batch(args, device)
+    step = seconds(lambda: training_step(training, image=image, saliency=saliency, label=label), device, args.steps)
+
+    views = two_scales(image, saliency, SECOND_VIEW)
+    with torch.no_grad():
+        outputs = [net(view.image) for view in views]
+    outputs = [HSCOutput(*(value.requires_grad_() for value in output)) for output in outputs]
+    terms = seconds(lambda: contrast(training.criterion, outputs, views, label), device, 3 * args.steps)
+    print(f"step            {1000 * step:9.1f} ms ({args.batch_size} images of {args.crop_size}, width {args.width:g})")
+    print(f"rsc, csc, psc   {1000 * terms:9.1f} ms, {100 * terms / step:.1f} % of it")
+
+
+def contrast(criterion: HSCCriterion, outputs: list[HSCOutput], views: list[View], label: Tensor) -> None:
+    """HSC's own terms, forward and back to the net's outputs."""
+    losses = criterion.contrast(
+        [output.cam_rv for output in outputs],
+        [output.feat_pixel for output in outputs],
+        [output.feat_region for output in outputs],
+        views[1].image,
+        label,
+    )
+    sum(losses.values()).backward()
+
+
+def against_plain_loops() -> None:
+    count, grid = PLAIN_IMAGES, (PLAIN_GRID, PLAIN_GRID)
+    feat_region, feat_pixel = torch.randn(2, count, 256, *grid), torch.rand(2, count, 128, *grid)
+    cam, pseudo = torch.rand(2, count, 21, *grid), torch.randint(0, 21, (2, count, *grid))
+    label = torch.zeros(count, 20)
+    label[:, :2] = 1
+    region_bank, class_bank, pixel_bank = (torch.randn(2, *shape) for shape in ((2, 256), (21, 256), (21, 128)))
+
+    def fast() -> list[Tensor]:
+        switches = {"bank": True, "cross": True, "config": ContrastConfig()}
+        results = (
+            region_contrast(feat_region, pseudo, region_bank, **switches),
+            class_contrast(feat_region, cam, label, class_bank, **switches),
+            pixel_contrast(feat_pixel, cam, pseudo, label, pixel_bank, **switches),
+        )
+        return [result.loss for result in results]
+
+    def plain() -> list[Tensor]:
+        switches = {"use_bank": True, "cross": True}
+        return [
+            naive.region_contrast(feat_region, pseudo, region_bank, **switches)[0],
+            naive.class_contrast(feat_region, cam, label, class_bank, **switches)[0],
+            naive.pixel_contrast(feat_pixel, cam, pseudo, label, pixel_bank, **switches)[0],
+        ]
+
+    start = time.perf_counter()
+    expected = plain()
+    plain_seconds = time.perf_counter() - start
+    fast_seconds = seconds(fast, torch.device("cpu"), 20)
+    torch.testing.assert_close(torch.stack(fast()).double(), torch.stack(expected).double(), rtol=1e-4, atol=1e-5)
+    print(f"plain loops     {1000 * plain_seconds:9.1f} ms, forward alone ({count} images on a grid of {PLAIN_GRID})")
+    print(f"vectorised      {1000 * fast_seconds:9.1f} ms, {plain_seconds / fast_seconds:.0f} times faster, equal")

@@ -1,0 +1,149 @@
+"""Help and the usual mistakes are answered before anything slow is imported: here torch and the like cannot be."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.forked import Forker
+from tests.scripts.conftest import ROOT, Data, environment, words_of
+from tests.scripts.test_help import SCRIPTS
+from voc12.labels import load_labels, save_labels
+
+SLOW = ("torch", "torchvision", "tensorboard", "matplotlib")
+BENCHMARKS = [f"benchmark.{name}" for name in ("eval_curve", "infer", "lists", "loader", "real", "scale", "terms")]
+TRAIN, TEST = "segmentation/experiment/train.py", "segmentation/experiment/test.py"
+NOBODY = "2007_999999"  # an id that has no files
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory):
+    """Runs commands where the import of each of `SLOW` fails."""
+    folder = tmp_path_factory.mktemp("slow")
+    for name in SLOW:
+        (folder / name).mkdir()
+        (folder / name / "__init__.py").write_text(f"raise ImportError('{name}, which is slow to import')\n")
+    with Forker(["argparse", "numpy", "cv2", "PIL.Image", "tqdm"], env=environment(PYTHONPATH=str(folder))) as forker:
+        yield lambda name, *words: forker.run([*called(name), *words], ROOT)
+
+
+def called(name: str) -> list[str]:
+    return [name] if name.endswith(".py") else ["-m", name]
+
+
+def assert_refused(done, *expected: str) -> None:
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr and done.stderr.count("error: ") == 1, done.stderr
+    assert all(words in done.stderr for words in expected), done.stderr
+
+
+@pytest.mark.parametrize("name", [*SCRIPTS, *BENCHMARKS, "paper.figures"])
+def test_help_and_an_unknown_flag_are_answered(python, name):
+    done = python(name, "--help")
+    assert (done.returncode, done.stderr) == (0, "") and "--help" in done.stdout
+    assert_refused(python(name, "--no_such_flag"))
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "expected"),
+    [
+        ("train_voc.py", ["--data_root", ".", "--method", "hcs"], "argument --method: invalid choice: 'hcs'"),
+        ("train_voc.py", ["--data_root", ".", "--amp", "fp8"], "argument --amp: invalid choice: 'fp8'"),
+        ("train_voc.py", [], "required: --data_root"),
+        ("train_voc.py", ["--data_root", ".", "--network", "vgg"], "--network vgg: expected one of resnet38_hsc"),
+        ("train_voc.py", ["--data_root", ".", "--lr", "-1"], "--lr -1.0: expected a number from 0"),
+        ("inference.py", ["--weights", "w", "--img_root", ".", "--backbone", "vgg"], "--backbone: invalid choice"),
+        ("inference.py", ["--img_root", "."], "required: --weights"),
+        ("inference.py", ["--weights", "w", "--img_root", ".", "--scales", "9"], "--scales 9.0: expected factors"),
+        ("eval.py", ["--type", "jpg"], "argument --type: invalid choice: 'jpg'"),
+        ("eval.py", [], "required: --list, --predict_dir, --gt_dir, --comment"),
+        ("demo.py", ["--methods", "hcs"], "argument --methods: invalid choice: 'hcs'"),
+        (TRAIN, ["--set", "TRAIN_LRR=1"], "--set TRAIN_LRR: unknown key; did you mean TRAIN_LR?"),
+        (TRAIN, ["--set", "GPUS=many"], "--set GPUS: expected a whole number"),
+        (TRAIN, ["--set", "TRAIN_BATCHES=1"], "TRAIN_BATCHES 1: expected at least two images a process"),
+        (TEST, ["--set", "TEST_SPLIT=trian"], "--set TEST_SPLIT: expected text that is one of val, test, train"),
+        ("segmentation.submission", ["--img_root", ".", "--results", "nowhere"], "--results nowhere: expected a fold"),
+        ("voc12.prepare", ["--voc12_root", "nowhere"], "--voc12_root nowhere: expected a folder"),
+        ("voc12.mini", ["--out", "nowhere/mini", "--size", "7"], "--size 7: expected"),
+        ("tool.report", ["--run", "nowhere", "--data_root", "."], "--run nowhere: expected a folder"),
+        ("benchmark.real", ["--voc12_root", "nowhere", "--weights", "w"], "--voc12_root"),
+        ("benchmark.infer", ["--weights", "w"], "--weights: expected --data_root"),
+    ],
+)
+def test_a_mistake_in_a_flag_is_named(python, name, words, expected):
+    assert_refused(python(name, *words), expected)
+
+
+@pytest.fixture(scope="module")
+def files(data: Data, tmp_path_factory) -> dict[str, Path]:
+    """Files of any content, which a mistake elsewhere keeps from being read; a list that has one id too many."""
+    folder = tmp_path_factory.mktemp("files")
+    for name in ("weights.pth", "run/last.ckpt"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).touch()
+    (folder / "train.txt").write_text("\n".join([*data.ids, NOBODY]))
+    (folder / "train_aug.txt").symlink_to("train.txt")
+    labels = load_labels(data.labels)
+    save_labels(folder / "labels.npy", {**labels, NOBODY: labels[data.ids[0]]})
+    return {name: folder / name for name in ("", "weights.pth", "train.txt", "labels.npy")}
+
+
+def test_a_mistake_in_a_file_of_stage_1s_training_is_named(python, data, files):
+    flags = {**data.for_training(), "--weights": files["weights.pth"], "--work_dir": files[""]}
+    for change, expected in (
+        ({"--data_root": "nowhere"}, "--data_root nowhere: expected a folder"),
+        ({"--saliency_root": None}, "--saliency_root: --method hsc needs a folder"),
+        ({"--train_list": "nowhere"}, "--train_list nowhere: expected a file"),
+        ({"--train_list": files["train.txt"]}, f"{NOBODY}.jpg: no such file"),
+        ({"--labels": "nowhere"}, "--labels nowhere: expected a file"),
+        ({"--weights": "nowhere"}, "--weights nowhere: expected a file"),
+        ({"--session": "run"}, "run/last.ckpt: this run exists; pass --resume"),
+        ({"--batch_size": 100}, "--batch_size 100: "),
+    ):
+        assert_refused(python("train_voc.py", *words_of({**flags, **change})), expected)
+
+
+def test_a_mistake_in_a_file_of_inference_is_named(python, data, files):
+    flags = {**data.for_inference(), "--weights": files["weights.pth"], "--work_dir": files[""]}
+    for change, expected in (
+        ({"--img_root": "nowhere"}, "--img_root nowhere: expected a folder"),
+        ({"--infer_list": "nowhere"}, "--infer_list nowhere: expected a file"),
+        ({"--infer_list": files["train.txt"]}, f"{NOBODY}: no label"),
+        ({"--infer_list": files["train.txt"], "--labels": files["labels.npy"]}, f"{NOBODY}.jpg: no such file"),
+        ({"--labels": "nowhere"}, "--labels nowhere: expected a file"),
+        ({"--weights": "nowhere"}, "--weights nowhere: expected a file"),
+    ):
+        assert_refused(python("inference.py", *words_of({**flags, **change})), expected)
+
+
+def test_a_mistake_in_a_file_of_evaluation_is_named(python, data, files):
+    masks = data.root / "VOC2012" / "SegmentationClassAug"
+    flags = {"--list": data.train_list, "--predict_dir": masks, "--gt_dir": masks, "--comment": "none"}
+    flags["--logfile"] = files[""] / "log"
+    for change, expected in (
+        ({"--list": "nowhere"}, "--list nowhere: expected a file"),
+        ({"--list": files["train.txt"]}, f"{NOBODY}.png: nothing there"),
+        ({"--predict_dir": "nowhere"}, "--predict_dir nowhere: expected a folder"),
+    ):
+        assert_refused(python("eval.py", *words_of({**flags, **change})), expected)
+
+
+def test_a_mistake_in_a_file_of_stage_3_is_named(python, data, files):
+    voc = data.root / "VOC2012"
+    keys = {
+        **{"DATA_ROOT": voc, "DATA_LISTS": data.root, "DATA_PSEUDO_GT": voc / "SegmentationClassAug"},
+        **{"EXP_ROOT": files[""], "EXP_NAME": "new", "TEST_CKPT": files["weights.pth"], "TEST_SPLIT": "train"},
+    }
+    for script, change, expected in (
+        (TRAIN, {"DATA_ROOT": "nowhere"}, "nowhere/JPEGImages: expected a folder"),
+        (TRAIN, {"DATA_LISTS": "nowhere"}, "nowhere/train_aug.txt: expected a file"),
+        (TRAIN, {"DATA_LISTS": files[""]}, f"{NOBODY}.jpg: no such file"),
+        (TRAIN, {"DATA_PSEUDO_GT": "nowhere"}, "nowhere: expected a folder"),
+        (TRAIN, {"MODEL_BACKBONE_WEIGHTS": "nowhere"}, "nowhere: expected a file"),
+        (TRAIN, {"EXP_NAME": "run"}, "run/last.ckpt: this run exists; pass --resume"),
+        (TEST, {"DATA_ROOT": "nowhere"}, "nowhere/JPEGImages: expected a folder"),
+        (TEST, {"DATA_LISTS": "nowhere"}, "nowhere/train.txt: expected a file"),
+        (TEST, {"DATA_LISTS": files[""]}, f"{NOBODY}.jpg: no such file"),
+        (TEST, {"TEST_CKPT": "nowhere"}, "nowhere: expected a file"),
+    ):
+        words = [f"{key}={value}" for key, value in {**keys, **change}.items()]
+        assert_refused(python(script, "--set", *words), expected)
