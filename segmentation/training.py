@@ -21,6 +21,7 @@ from tool.distributed import join_processes, leave_processes, rank, share_norms,
 from tool.folder import make_folder
 from tool.log import RunLog, curve_name
 from tool.run import find_checkpoint, restore_checkpoint
+from tool.threads import take_threads
 from tool.torchrun import own_cores
 from voc12.dataset import EpochSampler
 
@@ -133,12 +134,14 @@ def train_run(config: Config, ids: list[str], settings: dict, *, resume: bool) -
     else:
         first_step = restore_checkpoint(training, checkpoint, folder=folder, num_steps=num_steps)
         origin = "resumed"
+    threads = take_threads(checkpoint)
     log = None
     if rank() == 0:
         make_folder(folder, settings_record(config), flag="EXP_ROOT")
         log = RunLog(folder, first_step=first_step, curves=config.TRAIN_TBLOG)
         log.line(origin)
-        log.line(f"step {first_step} of {num_steps}, {len(ids)} images, on {world_size()} x {device.type}")
+        where = f"on {world_size()} x {device.type}, {threads}"
+        log.line(f"step {first_step} of {num_steps}, {len(ids)} images, {where}")
     weights = Weights(config, folder, steps_per_epoch=steps_per_epoch)
 
     def save(step: int) -> None:
@@ -148,7 +151,8 @@ def train_run(config: Config, ids: list[str], settings: dict, *, resume: bool) -
         if path is not None:
             log.line(f"weights: {path}", console=False)
         # After the weights: a run killed between the two goes on from an earlier step, and writes them again.
-        save_checkpoint(folder / "last.ckpt", {**training.state(), "step": step, "settings": settings})
+        state = {**training.state(), "step": step, "settings": settings, "threads": torch.get_num_threads()}
+        save_checkpoint(folder / "last.ckpt", state)
 
     started, steps = time.perf_counter(), range(first_step, num_steps)
     losses = train(

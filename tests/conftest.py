@@ -1,10 +1,12 @@
 """Fixtures shared by all tests: where the golden numbers are."""
 
-import tool  # noqa: F401  # before torch, and for the commands that tests start
+import os
+
+# Before torch, and for the commands that tests start: two suites' processes on two cores, and threads that spin.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # isort: split
 import json
-import os
 import signal
 from pathlib import Path
 

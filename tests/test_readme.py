@@ -40,7 +40,7 @@ TRAIN_OR_INFER = {
 }
 # Run by other tests, which are to hold these words.
 ELSEWHERE = {"python demo.py --quick": ("tests/scripts/test_demo.py", '"demo.py"', '"--quick"')}
-OTHERS_VARIABLES = {"HSC_ENV", "PYTHON", "OMP_WAIT_POLICY", "NVIDIA_TF32_OVERRIDE"}
+OTHERS_VARIABLES = {"HSC_ENV", "PYTHON", "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "NVIDIA_TF32_OVERRIDE"}
 
 # What bash makes of the commands: each is said, with its folder, and not run.
 TRACER = """

@@ -1,14 +1,9 @@
 """What all methods share. Scripts import it before all that takes time."""
 
-import os
 import signal
 import sys
 from contextlib import suppress
 from pathlib import Path
-
-# torch learns here how OpenMP threads wait for each other. By default they spin, and take the cores from loaders, CRF
-# processes and other users: on two cores, with two loader processes and other work, training took 3.6 times as long.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def _let_interrupts_end_imports() -> None:

@@ -23,6 +23,9 @@ from tool.cli import UserError, printable
 # sizes: a network's process on a CPU would grow to gigabytes. Fewer than one image's scales have (some 160) would cost
 # time. Processes of pools inherit this.
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "256")
+# A network's threads sleep while they wait for each other: spinning, as by default, they take the cores from the CRF
+# processes beside them, and inference takes twice as long.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 _SPAWN = multiprocessing.get_context("spawn")  # a forked process could not use a GPU
 

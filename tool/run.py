@@ -61,11 +61,14 @@ def restore_checkpoint(training: Resumable, checkpoint: Mapping[str, Any], *, fo
     expected["optimizer"] = {**expected["optimizer"], "state": momenta}
 
     problems = _form_problems(
-        {name: value for name, value in checkpoint.items() if name not in ("step", "settings")}, expected, ""
+        {name: value for name, value in checkpoint.items() if name not in ("step", "settings", "threads")}, expected, ""
     )
     step = checkpoint["step"]
     if type(step) is not int or not 0 <= step <= num_steps:  # `type`, as a bool is an int too
         problems.append(f"step: expected a whole number from 0 to {num_steps}, found {brief(step)}")
+    threads = checkpoint.get("threads", 1)  # not there in older ones
+    if type(threads) is not int or threads < 1:
+        problems.append(f"threads: expected a whole number of at least 1, found {brief(threads)}")
     raise_problems(
         f"--resume: {folder / 'last.ckpt'} is not the state of such a run: damaged, or written with another version of"
         " PyTorch; train again under another name, or restore the file or the version",

@@ -20,6 +20,7 @@ from tool.folder import make_folder
 from tool.log import RunLog, curve_name
 from tool.reading import outlive_signals
 from tool.run import find_checkpoint, restore_checkpoint
+from tool.threads import take_threads
 from tool.torchrun import own_cores
 from voc12.dataset import EpochSampler, TrainingSet
 from voc12.transforms import TrainingAugmentation
@@ -109,17 +110,19 @@ def train_run(args: argparse.Namespace, ids: list[str], labels: dict, val_ids: l
         origin = "resumed"
     else:
         origin = "random weights" if args.weights == "none" else load_weights(net, args.weights)
+    threads = take_threads(checkpoint)
     log = None
     if is_first:
         make_folder(folder, vars(args), flag="--work_dir")
         log = RunLog(folder, first_step=first_step)
         log.line(str(origin))
-        where = f"{len(ids)} images, on {world_size()} x {device.type}"
+        where = f"{len(ids)} images, on {world_size()} x {device.type}, {threads}"
         log.line(f"{args.method}: step {first_step} of {num_steps}, {where}")
 
     def save(step: int) -> None:
         if is_first:
-            save_checkpoint(folder / "last.ckpt", {**training.state(), "step": step, "settings": settings})
+            state = {**training.state(), "step": step, "settings": settings, "threads": torch.get_num_threads()}
+            save_checkpoint(folder / "last.ckpt", state)
 
     started, steps = time.perf_counter(), range(first_step, num_steps)
     losses = train(

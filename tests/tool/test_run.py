@@ -198,6 +198,8 @@ DAMAGES = {
     "step: expected a whole number from 0 to 20, found 2.0": (("step",), [2.0]),
     "step: expected a whole number from 0 to 20, found True": (("step",), [True]),
     "step: expected a whole number from 0 to 20, found tensor(2)": (("step",), [torch.tensor(2)]),
+    "threads: expected a whole number of at least 1, found 0": (("threads",), [0]),
+    "threads: expected a whole number of at least 1, found 2.0": (("threads",), [2.0]),
 }  # fmt: skip
 
 
