@@ -1,9 +1,10 @@
-"""Batch norms folded into the convolutions before them: the same net, a quarter faster on a CPU with MobileNetV2."""
+"""A net made fast for inference on a CPU: batch norms folded into convolutions, 1x1 convolutions by oneDNN."""
 
 from collections.abc import Iterator
 from itertools import pairwise
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models import resnet
 
@@ -19,8 +20,24 @@ NORM_AFTER = {
 }
 
 
+class Pointwise(nn.Conv2d):
+    """A 1x1 convolution of one group that oneDNN computes on a CPU in float32; what it computes is `nn.Conv2d`'s.
+
+    With one thread and fewer than 16 images PyTorch takes a routine of its own there, about half as fast.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        usual = x.device.type != "cpu" or x.dtype != torch.float32 or torch.is_autocast_enabled("cpu")
+        if usual or torch.is_grad_enabled() or not torch.backends.mkldnn.is_available():
+            return super().forward(x)
+        return torch.ops.aten.mkldnn_convolution(
+            *(x, self.weight, self.bias, self.padding, self.stride, self.dilation, self.groups)
+        )
+
+
 def fold_norms(net: nn.Module) -> nn.Module:
-    """`net`, in place: each norm that reads a convolution alone is part of it, and an identity takes its place.
+    """`net`, in place, for inference: each norm that reads a convolution alone is part of it, an identity in its place,
+    and 1x1 convolutions are `Pointwise`.
 
     The outputs are equal but for rounding. The net can then neither be trained nor take a checkpoint.
 
@@ -33,6 +50,8 @@ def fold_norms(net: nn.Module) -> nn.Module:
             folded = fuse_conv_bn_eval(module.get_submodule(convolution), module.get_submodule(norm))
             setattr(module, convolution, folded)
             setattr(module, norm, nn.Identity())
+        if type(module) is nn.Conv2d and module.kernel_size == (1, 1) and module.groups == 1:
+            module.__class__ = Pointwise
     return net
 
 

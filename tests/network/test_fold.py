@@ -6,7 +6,7 @@ from torch import nn
 
 from network.build import build_network
 from network.depthwise import DilatedDepthwise
-from network.fold import fold_norms
+from network.fold import Pointwise, fold_norms
 from tests.segmentation.net.nets import net_of
 
 TINY = 0.0625
@@ -56,6 +56,29 @@ def test_the_scores_of_deeplab_are_equal(backbone):
         before = net(image)
         after = fold_norms(net)(image)
     torch.testing.assert_close(after, before, rtol=1e-3, atol=1e-4 * float(before.abs().max()))
+
+
+def test_every_convolution_of_single_pixels_becomes_pointwise_and_no_other():
+    layers = nn.Sequential(nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 3), nn.Conv2d(4, 4, 1, groups=2), nn.Conv2d(4, 8, 1))
+    layers.append(nn.BatchNorm2d(8))
+    assert [type(layer) is Pointwise for layer in fold_norms(layers.eval())] == [True, False, False, True, False]
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("amp", [True, False])
+def test_pointwise_computes_what_the_convolution_does_and_keeps_its_type_and_layout(stride, bias, layout, amp):
+    torch.manual_seed(0)
+    convolution = nn.Conv2d(16, 24, 1, stride=stride, bias=bias).to(memory_format=layout)
+    pointwise = Pointwise(16, 24, 1, stride=stride, bias=bias).to(memory_format=layout)
+    pointwise.load_state_dict(convolution.state_dict())
+    x = torch.randn(2, 16, 9, 7).to(memory_format=layout)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=amp):
+        actual, expected = pointwise(x), convolution(x)
+    assert actual.dtype == (torch.bfloat16 if amp else torch.float32)
+    assert actual.is_contiguous(memory_format=layout)
+    torch.testing.assert_close(actual, expected)
 
 
 def test_a_net_in_training_is_refused():
