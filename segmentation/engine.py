@@ -16,7 +16,7 @@ from tool.device import autocast
 from tool.distributed import sum_over_processes, world_size
 from tool.log import RunLog
 from tool.loop import run_steps
-from tool.optim import parameter_groups, polynomial_schedule
+from tool.optim import PortableSGD, parameter_groups, polynomial_schedule
 
 LOG_EVERY = 20  # steps
 PICTURE_EVERY = 200  # steps
@@ -49,7 +49,7 @@ def build_training(
 ) -> Training:
     """`net` with SGD at rate `lr` (heads x 10, biases x 2), times (1 - i / (num_steps + 1))^power at step i from 0."""
     groups = parameter_groups(net, head_layers=net.head_layers, lr=lr, weight_decay=weight_decay)
-    optimizer = torch.optim.SGD(groups, lr=lr, momentum=momentum)
+    optimizer = PortableSGD(groups, lr=lr, momentum=momentum)
     return Training(net, optimizer, polynomial_schedule(optimizer, max_step=num_steps + 1, power=power))
 
 

@@ -1,12 +1,10 @@
 """A run of stage 3's training, from its configuration and ids to its files; what it reads has been checked."""
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
+from torch import nn
 from torch.utils.data import DataLoader
 
 from segmentation.data import InputNormalisation, PseudoLabelSet, SegmentationAugmentation, start_loader_process
@@ -17,7 +15,7 @@ from segmentation.settings import Config, check_processes, settings_record
 from tool.checkpoint import save_checkpoint
 from tool.cli import pace
 from tool.device import device_names, place
-from tool.distributed import join_processes, leave_processes, rank, share_norms, world_size
+from tool.distributed import join_processes, leave_processes, one_over_processes, rank, world_size
 from tool.folder import make_folder
 from tool.log import RunLog, curve_name
 from tool.run import find_checkpoint, restore_checkpoint
@@ -59,14 +57,6 @@ def make_loader(config: Config, ids: list[str], steps: range, *, pin_memory: boo
         pin_memory=pin_memory,
         worker_init_fn=start_loader_process,
     )
-
-
-def over_processes(net: nn.Module) -> Callable[[Tensor], Tensor]:
-    """`net`, or one net over all processes: gradients averaged and, on GPUs, batch norms synchronised."""
-    if world_size() == 1:
-        return net
-    share_norms(net)  # in place: the head's norms are the modules that `net` itself holds
-    return DistributedDataParallel(net)
 
 
 class Weights:
@@ -158,7 +148,7 @@ def train_run(config: Config, ids: list[str], settings: dict, *, resume: bool) -
     losses = train(
         training,
         make_loader(config, ids, steps, pin_memory=device.type == "cuda"),
-        forward=over_processes(net),
+        forward=one_over_processes(net),
         device=device,
         amp=config.TRAIN_AMP,
         normalise=InputNormalisation(config.DATA_MEAN, config.DATA_STD),

@@ -1,9 +1,10 @@
 """Several processes that train one net on one global batch: torchrun starts them, and here each finds its place."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from tool.cli import UserError
 from tool.torchrun import local_rank, local_world_size, started_by_torchrun
@@ -75,35 +76,29 @@ class Agreement:
         return end
 
 
-def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Replace the gradients of `parameters` by their means over the processes, in one exchange.
+def one_over_processes(module: nn.Module) -> nn.Module:
+    """`module`, or what makes one of several processes' modules: to be called instead, once a step.
 
-    For a net that a step runs more than once, or with parameters that get no gradient: DistributedDataParallel takes
-    neither. Which parameters have one must be the same in all processes.
+    It averages gradients while backward runs, and they lie in its buckets. Weights and buffers become process 0's, and
+    on GPUs batch norms share their statistics; one that keeps its statistics does so all the same.
+
+    Which parameters get a gradient must be the same at every step and in all processes; some may get none, but every
+    output with a gradient must be part of the loss.
     """
     if world_size() == 1:
-        return
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    together = sum_over_processes(torch.cat([gradient.flatten() for gradient in gradients])) / world_size()
-    parts = together.split([gradient.numel() for gradient in gradients])
-    for gradient, part in zip(gradients, parts, strict=True):
-        gradient.copy_(part.view_as(gradient))
-
-
-def share_norms(net: nn.Module) -> None:
-    """Let the batch norms of `net`, in place, share their statistics over the processes; on GPUs only.
-
-    A norm that keeps its statistics does so all the same.
-    """
-    if world_size() > 1 and next(net.parameters()).is_cuda:
-        nn.SyncBatchNorm.convert_sync_batchnorm(net)
+        return module
+    if next(module.parameters()).is_cuda:
+        nn.SyncBatchNorm.convert_sync_batchnorm(module)  # in place: others hold the same modules
+    # A static graph: parameters without gradient are found once, where looking for them at each step makes the host
+    # wait for a GPU.
+    return DistributedDataParallel(module, static_graph=True, gradient_as_bucket_view=True)
 
 
 def gather_images(values: Tensor, dim: int) -> Tensor:
     """`values` of all processes, one after the other along `dim`, which is as long in each.
 
     Gradient passes to this process's own part, times the number of processes: the mean over them
-    (`average_gradients`) is then the gradient of a loss that each computes from all.
+    (`one_over_processes`) is then the gradient of a loss that each computes from all.
     """
     if world_size() == 1:
         return values

@@ -1,7 +1,9 @@
 """SGD's parameter groups and polynomial schedule, as this field's classifiers and segmenters train."""
 
 from collections.abc import Collection
+from typing import Any
 
+import torch
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -25,6 +27,39 @@ def parameter_groups(
             if parameter.requires_grad:
                 groups[2 * (id(module) in in_head) + (name == "bias")]["params"].append(parameter)
     return groups
+
+
+class PortableSGD(torch.optim.SGD):
+    """SGD that never makes the host wait for a GPU, with a state that goes on on any device.
+
+    On GPUs a step is one fused kernel, which looks itself whether fp16's scaler found gradients that are not finite.
+    """
+
+    def __init__(self, groups: list[dict], *, lr: float, momentum: float) -> None:
+        on_gpu = all(parameter.is_cuda for group in groups for parameter in group["params"])
+        super().__init__(groups, lr=lr, momentum=momentum, fused=on_gpu or None)
+
+    def step(self, closure: None = None) -> None:
+        for group in self.param_groups:
+            for parameter in group["params"] if group["fused"] and group["momentum"] else ():
+                # The kernel would begin one itself, and leave it undefined where the first gradient is not finite.
+                if parameter.grad is not None and self.state[parameter].get("momentum_buffer") is None:
+                    self.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        super().step(closure)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Of plain SGD, whichever computes here."""
+        state = super().state_dict()
+        return {**state, "param_groups": [{**group, "fused": None} for group in state["param_groups"]]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        fused = self.param_groups[0]["fused"]
+        groups = [{**group, "fused": fused} for group in state_dict["param_groups"]]
+        super().load_state_dict({**state_dict, "param_groups": groups})
+        for parameter, entry in self.state.items():
+            # The kernel wants momenta to lie as their weights do, which those of another device need not.
+            if entry.get("momentum_buffer") is not None:
+                entry["momentum_buffer"] = torch.empty_like(parameter).copy_(entry["momentum_buffer"])
 
 
 def polynomial_schedule(optimizer: Optimizer, *, max_step: int, power: float = 0.9) -> LambdaLR:

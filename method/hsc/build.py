@@ -1,21 +1,20 @@
 """From a command line to what the engine trains: the method's config, its net, criterion and optimiser, their state."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.amp import GradScaler
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from method.hsc.config import METHODS, HSCConfig, mend
-from method.hsc.criterion import HSCCriterion
-from network.resnet38_hsc import HSCOutput
+from method.hsc.criterion import HSCCriterion, Objective
 from network.weights import load_released_state_dict, released_state_dict
-from tool.distributed import share_norms
-from tool.optim import parameter_groups, polynomial_schedule
+from tool.distributed import one_over_processes
+from tool.optim import PortableSGD, parameter_groups, polynomial_schedule
 
 
 def configure(
@@ -49,16 +48,15 @@ def configure(
 
 
 class Training(NamedTuple):
-    """Everything that a step changes; the norm that its gradient is cut to, if to any, and the net's precision."""
+    """Everything that a step changes, what it computes, and the norm that its gradient is cut to, if to any."""
 
     net: nn.Module
-    forward: Callable[[Tensor], HSCOutput]  # the net, as it is or compiled
     criterion: HSCCriterion
+    objective: nn.Module  # an `Objective` of the two, or what makes several processes' one
     optimizer: Optimizer
     schedule: LRScheduler
     scaler: GradScaler  # does nothing but with fp16, whose gradients would vanish
     max_gradient: float | None
-    amp: str  # one of `tool.flags.AMP`
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds of it: tensors and plain values, the net under its released names."""
@@ -101,9 +99,11 @@ def build_training(
     """
     device = next(net.parameters()).device
     groups = parameter_groups(net, head_layers=net.head_layers, lr=lr, weight_decay=weight_decay)
-    optimizer = torch.optim.SGD(groups, lr=lr, momentum=momentum)
+    optimizer = PortableSGD(groups, lr=lr, momentum=momentum)
     schedule = polynomial_schedule(optimizer, max_step=max_step)
     scaler = GradScaler(device.type, enabled=amp == "fp16")
-    share_norms(net)
+    criterion = HSCCriterion(config).to(device)
+    # The net alone is compiled: it is most of the work, and the criterion's collectives would break its graph.
     forward = torch.compile(net, dynamic=False) if compiled else net
-    return Training(net, forward, HSCCriterion(config).to(device), optimizer, schedule, scaler, max_gradient, amp)
+    objective = one_over_processes(Objective(forward, criterion, amp))
+    return Training(net, criterion, objective, optimizer, schedule, scaler, max_gradient)

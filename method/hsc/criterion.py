@@ -12,6 +12,7 @@ from method.hsc.loss import consistency_losses, min_pool_loss, resize, saliency_
 from method.hsc.prototype import PrototypeBanks
 from method.hsc.pseudo import pseudo_labels
 from network.resnet38_hsc import HSCOutput
+from tool.device import autocast
 from tool.distributed import gather_images
 
 
@@ -29,6 +30,35 @@ def two_scales(image: Tensor, saliency: Tensor | None, second_view: int | None) 
         size = (second_view, second_view)
         views.append(View(resize(image, size), None if saliency is None else resize(saliency, size)))
     return views
+
+
+class Objective(nn.Module):
+    """From a batch to its losses, in one forward pass: the net on each view, and the criterion.
+
+    One module, so that several processes' gradients can be averaged while backward runs
+    (`tool.distributed.one_over_processes`): what wraps a module sees one pass a step, though the net runs twice in it,
+    and no output that a loss does not read.
+
+    Args:
+        net: as it is or compiled. amp: what its passes compute in, a key of `tool.device.AMP_TYPES`.
+    """
+
+    def __init__(self, net: nn.Module, criterion: "HSCCriterion", amp: str) -> None:
+        super().__init__()
+        self.net, self.criterion, self.amp = net, criterion, amp
+
+    def forward(self, image: Tensor, saliency: Tensor | None, label: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """
+        Args:
+            image: (N, 3, H, W), normalised. saliency: (N, 1, H, W) in 0..1, or None. label: (N, 20).
+
+        Returns:
+            The criterion's losses, and the CAMs of `image`, (N, 20 or 21, h, w), detached.
+        """
+        views = two_scales(image, saliency, self.criterion.config.second_view)
+        with autocast(image.device, self.amp):
+            outputs = [self.net(view.image) for view in views]
+        return self.criterion(outputs, views, label), outputs[0].cam.detach()
 
 
 class HSCCriterion(nn.Module):

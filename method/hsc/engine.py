@@ -11,9 +11,7 @@ from tqdm import tqdm
 
 from method.hsc.build import Training
 from method.hsc.config import BACKGROUND, NUM_LABELS
-from method.hsc.criterion import two_scales
-from tool.device import autocast
-from tool.distributed import average_gradients, sum_over_processes, world_size
+from tool.distributed import sum_over_processes, world_size
 from tool.log import RunLog
 from tool.loop import run_steps
 from tool.metric import mean_average_precision
@@ -41,18 +39,14 @@ def training_step(
         show: called with the CAMs of `image` that the step is computed from, (N, 20 or 21, h, w), and the pseudo
             labels of `image` made from them, (N, h, w), or None.
     """
-    net, forward, criterion, optimizer, schedule, scaler, max_gradient, amp = training
-    views = two_scales(image, saliency, criterion.config.second_view)
-    with autocast(image.device, amp):
-        outputs = [forward(view.image) for view in views]
-    losses = criterion(outputs, views, label)
+    net, criterion, objective, optimizer, schedule, scaler, max_gradient = training
+    losses, cam = objective(image, saliency, label)
     pseudo = criterion.pseudo
     if show is not None:
-        show(outputs[0].cam.detach(), None if pseudo is None else pseudo[0])
+        show(cam, None if pseudo is None else pseudo[0])
     total = torch.stack(list(losses.values())).sum()
     optimizer.zero_grad(set_to_none=True)
     scaler.scale(total).backward()
-    average_gradients(net.parameters())
     if max_gradient is not None:
         scaler.unscale_(optimizer)
         nn.utils.clip_grad_norm_(net.parameters(), max_gradient)

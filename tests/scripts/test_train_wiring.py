@@ -100,7 +100,7 @@ def test_the_released_momentum_is_5e_4_and_the_rate_decays_over_13215_of_20000_s
 def test_rate_decay_and_momentum_reach_the_optimiser(build):
     training = build()
     groups = training.optimizer.param_groups
-    assert type(training.optimizer) is torch.optim.SGD
+    assert isinstance(training.optimizer, torch.optim.SGD)
     assert rates(training) == pytest.approx([0.02, 0.04, 0.2, 0.4])
     assert [group["weight_decay"] for group in groups] == [3e-3, 0, 3e-3, 0]
     assert [group["momentum"] for group in groups] == [0.7] * 4
@@ -174,11 +174,11 @@ def test_width_backbone_and_from_scratch_reach_the_net(build):
 
 def test_clip_grad_amp_and_compile_reach_the_step(build):
     plain = build({"--clip_grad": None})
-    assert (plain.max_gradient, plain.amp, plain.scaler.is_enabled()) == (None, "off", False)
-    assert plain.forward is plain.net
-    assert (build().max_gradient, build({"--amp": "bf16"}).amp) == (6.5, "bf16")
+    assert (plain.max_gradient, plain.objective.amp, plain.scaler.is_enabled()) == (None, "off", False)
+    assert plain.objective.net is plain.net
+    assert (build().max_gradient, build({"--amp": "bf16"}).objective.amp) == (6.5, "bf16")
     compiled = build({"--compile": ()})
-    assert isinstance(compiled.forward, OptimizedModule)
+    assert isinstance(compiled.objective.net, OptimizedModule)
 
 
 def test_a_seed_gives_the_same_weights_and_banks_and_another_gives_others(build):

@@ -18,12 +18,11 @@ from torch.nn import functional as F
 from segmentation.data import InputNormalisation
 from segmentation.engine import PICTURE_EVERY, Training, build_training, pictures, segmentation_loss, train
 from segmentation.net import DeepLab
-from segmentation.training import over_processes
 from tests.golden_inputs import assert_golden
 from tests.scripts.conftest import assert_same
 from tests.segmentation.net.nets import net_of
 from tests.tool.test_distributed import end_what_hangs, needs_alarm, run_processes
-from tool.distributed import join_processes, leave_processes, rank, world_size
+from tool.distributed import join_processes, leave_processes, one_over_processes, rank, world_size
 from tool.log import RunLog
 from tool.randomness import seed_step
 from voc12.transforms import IMAGENET_MEAN, IMAGENET_STD
@@ -309,7 +308,7 @@ def train_share(folder: Path) -> tuple[dict, dict[str, float]]:
     training = training_of(deterministic_net(), lr=1e-4)
     log = RunLog(folder) if rank() == 0 else None
     batches = [share_of(batch, rank(), world_size()) for batch in uneven_batches()]
-    means = take_steps(training, batches, forward=over_processes(training.net), log=log)
+    means = take_steps(training, batches, forward=one_over_processes(training.net), log=log)
     if log is not None:
         log.close()
     return training.net.state_dict(), means

@@ -3,14 +3,16 @@
 import json
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
+from torch.amp import GradScaler
 
 from network.backbones import build_backbone
 from network.build import build_network
 from network.resnet38_hsc import HSCNet
 from tests.golden_inputs import assert_golden, rnd
-from tool.optim import parameter_groups, polynomial_schedule
+from tool.optim import PortableSGD, parameter_groups, polynomial_schedule
 
 
 def test_groups_of_the_hsc_net_are_the_released_ones(golden):
@@ -61,3 +63,59 @@ def test_steps_and_rates_are_the_golden_ones_also_past_max_step(golden, meta):
         optimizer.step()
         schedule.step()
         assert_golden(torch.stack(parameters).detach(), expected[step])
+
+
+# -- on a GPU ----------------------------------------------------------------------------------------------------------
+
+
+def fused_sgd(weights: list[nn.Parameter]) -> PortableSGD:
+    """As it is on a GPU, on a CPU, whose fused kernel keeps the same rules."""
+    optimizer = PortableSGD([{"params": weights, "fused": True}], lr=0.5, momentum=0.9)
+    optimizer._step_supports_amp_scaling = True  # as the constructor has it for all groups
+    return optimizer
+
+
+def scaled_steps(optimizer: torch.optim.Optimizer, weight: nn.Parameter, gradients: list[float]) -> list[float]:
+    """The weight's values after steps with these gradients and fp16's scaler."""
+    scaler, values = GradScaler("cpu", init_scale=4.0, growth_interval=1000), []
+    for gradient in gradients:
+        optimizer.zero_grad()
+        scaler.scale((weight * gradient).sum()).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        values.append(weight.detach().clone())
+    return torch.stack(values)[:, 0].tolist()
+
+
+@pytest.mark.parametrize("gradients", [[1.0, 2.0, 0.5], [float("inf"), 1.0, 2.0], [1.0, float("inf"), 2.0]])
+def test_the_fused_kernel_skips_a_step_that_is_not_finite_as_plain_sgd_does(gradients):
+    # Enough weights that momenta which nobody has written are hardly all 0.
+    weights = [nn.Parameter(torch.ones(10_000)) for _ in range(2)]
+    torch.empty(10_000).fill_(torch.nan)  # what the kernel would find there
+    plain = scaled_steps(torch.optim.SGD([weights[0]], lr=0.5, momentum=0.9), weights[0], gradients)
+    fused = scaled_steps(fused_sgd([weights[1]]), weights[1], gradients)
+    assert fused == pytest.approx(plain) and plain[-1] != 1
+
+
+@pytest.mark.parametrize("saved_on_gpu", [False, True])
+def test_a_state_goes_on_on_another_device(saved_on_gpu):
+    def weight(layout: torch.memory_format) -> nn.Parameter:
+        return nn.Parameter(torch.ones(4, 3, 2, 2).contiguous(memory_format=layout))
+
+    def step(optimizer: torch.optim.Optimizer) -> None:
+        (parameter,) = optimizer.param_groups[0]["params"]
+        parameter.grad = torch.full_like(parameter, 0.5)
+        optimizer.step()
+
+    gpu = fused_sgd([weight(torch.channels_last)])
+    cpu = PortableSGD([{"params": [weight(torch.contiguous_format)]}], lr=0.5, momentum=0.9)
+    saved, other = (gpu, cpu) if saved_on_gpu else (cpu, gpu)
+    step(saved)
+    fused = other.param_groups[0]["fused"]
+    other.load_state_dict(saved.state_dict())
+    assert saved.state_dict()["param_groups"][0]["fused"] is None
+    assert other.param_groups[0]["fused"] is fused
+    (parameter,) = other.param_groups[0]["params"]
+    assert other.state[parameter]["momentum_buffer"].stride() == parameter.stride()
+    step(other)
+    assert other.state[parameter]["momentum_buffer"].unique().tolist() == pytest.approx([0.9 * 0.5 + 0.5])

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 from torch._dynamo import OptimizedModule
 
 from method.hsc.build import build_training
@@ -22,15 +23,27 @@ def test_a_training_net_is_one_graph(name, amp):
     assert (found.graph_count, found.graph_break_count) == (1, 0), found.break_reasons
 
 
+class Noting(nn.Module):
+    """A net in place of a compiled one, which notes what it is given."""
+
+    def __init__(self, net: nn.Module, used: list) -> None:
+        super().__init__()
+        self.net, self.used = net, used
+
+    def forward(self, image: torch.Tensor):
+        self.used.append(image.shape)
+        return self.net(image)
+
+
 def test_training_runs_the_compiled_net_and_keeps_the_released_names():
     net = build_network("resnet38_cls", width=1 / 16, frozen=False)
     options = {"lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4, "max_step": 10}
     plain = build_training(net, METHODS["cls"], **options)
     training = build_training(net, METHODS["cls"], **options, compiled=True)
-    assert plain.forward is plain.net is training.net
-    assert isinstance(training.forward, OptimizedModule) and training.forward._orig_mod is net
+    assert plain.objective.net is plain.net is training.net
+    assert isinstance(training.objective.net, OptimizedModule) and training.objective.net._orig_mod is net
     assert list(training.state()["model"]) == list(plain.state()["model"])
     used = []
-    training = training._replace(forward=lambda image: used.append(image.shape) or net(image))
-    training_step(training, image=torch.randn(2, 3, 32, 32), saliency=None, label=torch.eye(20)[:2])
+    plain.objective.net = Noting(net, used)
+    training_step(plain, image=torch.randn(2, 3, 32, 32), saliency=None, label=torch.eye(20)[:2])
     assert used == [(2, 3, 32, 32)]

@@ -3,7 +3,9 @@ values. Whoever asks for a value, as for one that decides a size, gets an error 
 
 import pytest
 import torch
+from torch import nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
+from torch.amp import GradScaler
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -11,6 +13,7 @@ from method.hsc.build import configure
 from method.hsc.config import METHODS
 from method.hsc.criterion import HSCCriterion, two_scales
 from network.build import build_network
+from tool.optim import PortableSGD
 
 
 def can_pretend() -> bool:
@@ -63,6 +66,25 @@ def test_forward_passes_and_losses_ask_for_no_value(method):
     with FakeTensorMode():
         losses = compute_losses(method)
     assert {loss.device.type for loss in losses.values()} == {"cuda"}
+
+
+def test_a_step_of_the_optimiser_leaves_fp16s_question_to_the_kernel(monkeypatch):
+    # The kernel itself takes no tensors without values.
+    asked = []
+    monkeypatch.setattr(torch, "_fused_sgd_", lambda *_, found_inf, **__: asked.append(found_inf.device.type))
+    with FakeTensorMode():
+        weight = nn.Parameter(torch.empty(3, device="cuda"))
+        optimizer = PortableSGD([{"params": [weight]}], lr=0.1, momentum=0.9)
+        scaler = GradScaler("cpu")  # which is where its first loss is
+        with Copies() as copies:
+            for _ in range(2):
+                scaler.scale(torch.empty((), device="cuda"))
+                weight.grad = torch.empty_like(weight)
+                scaler.unscale_(optimizer)
+                nn.utils.clip_grad_norm_([weight], 1.0)
+                scaler.step(optimizer)
+                scaler.update()
+    assert copies.waiting == [] and asked == ["cuda", "cuda"]
 
 
 @pytest.mark.parametrize("ask", [lambda tensor: tensor.sum().item(), lambda tensor: tensor[tensor > 0] + 1])

@@ -22,7 +22,9 @@ def train(method: str) -> dict:
     """The losses of a few steps on this process's share of the batches, and the state after them."""
     torch.manual_seed(0)
     config = METHODS[method]
-    net = build_network(config.network, width=0.0625)
+    net = build_network(
+        config.network, width=0.0625
+    )  # with heads that run though no loss reads them, as ablations have
     drop_nothing(net)  # what is dropped hangs on the process
     training = build_training(net, config, lr=0.01, momentum=0.9, weight_decay=5e-4, max_step=10, max_gradient=1.0)
     label = torch.zeros(BATCH, 20)
