@@ -211,9 +211,8 @@ def test_the_filter_is_nearly_a_gaussian_one():
 
 
 def filter_of(features, counted=True):
-    one_group = torch.zeros(len(features), dtype=torch.long)
     largest = features.max(axis=0).tolist()
-    return GaussianFilter(torch.from_numpy(features), largest=largest, groups=one_group, num_groups=1, counted=counted)
+    return GaussianFilter(torch.from_numpy(features).T, largest=largest, counted=counted)
 
 
 @pytest.mark.parametrize("dims", [2, 5])
@@ -222,7 +221,7 @@ def test_rows_for_vertices_that_are_not_there_change_nothing(dims):
     features = np.random.default_rng(0).random((200, dims), dtype=np.float32) * 4
     values = torch.rand(200, 3)
     counted, all_rows = filter_of(features), filter_of(features, counted=False)
-    assert len(all_rows.vertices) == 200 * (dims + 1) > len(counted.vertices)
+    assert len(all_rows.vertices) == 200 * (dims + 1) + 1 > len(counted.vertices)
     for kernel in (counted, all_rows):
         kernel.normalise()
     assert torch.equal(counted(values), all_rows(values))

@@ -1,25 +1,30 @@
-"""The permutohedral lattice: Gaussian filters in a few dimensions (Adams, Baek and Davis, Eurographics 2010)."""
+"""The permutohedral lattice: Gaussian filters in a few dimensions (Adams, Baek and Davis, Eurographics 2010).
+
+It lies in the hyperplane of d + 1 coordinates that sum to 0. Its vertices have whole coordinates that leave the same
+remainder, 0 to d, when divided by d + 1; the quotients, rounded down, are the vertex's cells. So the remainder and the
+first d cells name a vertex. A simplex has one vertex of each remainder.
+"""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 KEY_BITS = 62
-NO_VERTEX = 2**KEY_BITS  # after every key
+NO_VERTEX = 2**63 - 1  # after every key, and so far that no neighbour of it has one
 
 
 @dataclass
 class _Gather:
-    """out[i] = the sum of weights[k] x values[sources[k]] over k from starts[i] to the next start."""
+    """out[i] = the sum of weights[k] x values[sources[k]] over k from starts[i] to the next start; weights None: 1."""
 
     sources: Tensor
     starts: Tensor
-    weights: Tensor
+    weights: Tensor | None = None
 
     def __call__(self, values: Tensor) -> Tensor:
         """`values`: (Q, C), to (number of starts, C)."""
@@ -31,14 +36,15 @@ class GaussianFilter:
 
     Points (P of them, d features each) are spread over the vertices of a simplex, vertices are blurred along the
     lattice's d + 1 directions, and points read them again. Vertices are found by sorting packed keys, so that all of it
-    runs on the features' device, and nothing depends on an order of threads.
+    runs on the features' device, and nothing depends on an order of threads. No constant is copied to the device.
 
     Args:
-        features: float32 (P, d), in standard deviations, of 0 to `largest` (d).
-        groups: integers (P,) from 0 to `num_groups` - 1; points of different groups do not see each other.
+        features: float32 (d, P), in standard deviations, of 0 to `largest` (d).
+        num_groups: that many groups of equally many points, one after the other, that do not see each other.
         counted: whether the vertices are counted, which takes the fewest rows but makes the host wait for the device.
             Otherwise there are as many rows as there could be vertices.
         with_origin: whether each group has the vertices around features of 0 too, though no point may lie there.
+        longest_sum: the most points that are spread over a vertex one after the other; more are summed in pieces.
 
     Raises:
         ValueError: features too far apart for a key of 62 bits.
@@ -49,142 +55,187 @@ class GaussianFilter:
         features: Tensor,
         *,
         largest: Sequence[float],
-        groups: Tensor,
-        num_groups: int,
+        num_groups: int = 1,
         counted: bool,
         with_origin: bool = False,
+        longest_sum: int | None = None,
     ) -> None:
-        basis = _hyperplane_basis(len(largest))
-        lowest, strides, group_stride = _key_layout(basis, largest, num_groups)
-
-        def on_device(values: np.ndarray) -> Tensor:
-            return torch.from_numpy(values).to(features.device, non_blocking=True)
-
-        num_points = len(features)
+        num_points = features.shape[1]
+        layout = _key_layout(largest, num_groups)
         if with_origin:
-            features = torch.cat([features, features.new_zeros(num_groups, len(largest))])
-            groups = torch.cat([groups, torch.arange(num_groups, device=groups.device)])
-        base, rank, weights = _enclosing_simplex(features, on_device(basis))
-        keys = _vertex_keys(base[:, :-1] - on_device(lowest), rank, on_device(strides))
-        self._index_vertices(keys + groups[:, None] * group_stride, weights[:num_points], counted)
-        self._find_neighbours(strides.tolist())
+            features = F.pad(features, (0, num_groups))
+        cells, places, weights = _enclosing_simplex(features)
+        keys = _vertex_keys(cells, places, layout)
+        groups = layout.group * torch.arange(num_groups, dtype=keys.dtype, device=keys.device)
+        keys[:, :num_points].view(len(keys), num_groups, -1).add_(groups[:, None])
+        if with_origin:
+            keys[:, num_points:].add_(groups)
+            weights[:, num_points:].zero_()
+        self._index_vertices(keys, weights, num_points, counted, longest_sum)
+        self._find_neighbours(layout)
 
-    def _index_vertices(self, keys: Tensor, weights: Tensor, counted: bool) -> None:
-        """Number the distinct `keys` (P or more, d + 1) of simplices, and say how vertices exchange with the points, of
-        which the first P simplices are; `weights` (P, d + 1)."""
-        num_points, corners = weights.shape
+    def _index_vertices(
+        self, keys: Tensor, weights: Tensor, num_points: int, counted: bool, longest_sum: int | None
+    ) -> None:
+        """Number the distinct `keys` of simplices, and say how vertices exchange with the points, of which the first
+        simplices are. `keys` and `weights`: (d + 1, P or more), a row for each remainder."""
+        corners, simplices = keys.shape
+        index = torch.int32 if keys.numel() < 2**31 else torch.int64
         ordered, order = keys.flatten().sort(stable=True)
         is_first = torch.ones_like(ordered, dtype=torch.bool)
         torch.ne(ordered[1:], ordered[:-1], out=is_first[1:])
-        number = is_first.cumsum(0) - 1
-        count = int(number[-1]) + 1 if counted else len(number)
-        self.vertices = ordered.new_full((count,), NO_VERTEX).scatter_(0, number, ordered)
-        starts = torch.searchsorted(number, torch.arange(count, device=keys.device))
-        points = order // corners
-        is_point = points < num_points
-        points = torch.where(is_point, points, 0)
-        shares = weights.flatten()[torch.where(is_point, order, 0)] * is_point
-        self.write = _Gather(points.int(), starts.int(), shares)
-        # Reading what writing and blurring left; the factor makes the kernel's value at distance 0 nearly 1.
-        starts = torch.arange(0, weights.numel(), corners, dtype=torch.int32, device=keys.device)
-        numbers = torch.empty_like(order).scatter_(0, order, number)[: weights.numel()]
-        self.read = _Gather(numbers.int(), starts.int(), weights.flatten() / (1 + 2.0 ** (1 - corners)))
+        starts = _positions(is_first, counted)
+        # The last row is no vertex: 0 throughout, it stands for neighbours that are not there.
+        ordered = ordered.long()
+        self.vertices = torch.cat([ordered, ordered.new_full((1,), NO_VERTEX)]).index_select(0, starts)
+        points = order.remainder(simplices).to(index)
+        if simplices > num_points:
+            points.clamp_(max=num_points - 1)
+        self.spread = _Gather(points, starts.to(index), weights.flatten().index_select(0, order))
+        self.gather_pieces = None
+        if longest_sum is not None:
+            is_piece = is_first.clone()
+            is_piece[::longest_sum].fill_(True)
+            self.spread.starts = _positions(is_piece, counted).to(index)
+            before = F.pad(is_piece.cumsum(0), (1, 0)).index_select(0, starts)
+            pieces = torch.arange(len(self.spread.starts), device=keys.device)
+            # Rows beyond the last vertex share those beyond the last piece, else one of them had all, one by one.
+            self.gather_pieces = _Gather(pieces.to(index), torch.maximum(before, pieces[: len(before)]).to(index))
+        # Reading what spreading and blurring left; the factor makes the kernel's value at distance 0 nearly 1.
+        number = is_first.cumsum(0, dtype=index).sub_(1)
+        number = torch.empty_like(number).scatter_(0, order, number).view(corners, -1)
+        weights = weights[:, :num_points] / (2.0**corners * (1 + 2.0 ** (1 - corners)))
+        starts = torch.arange(0, weights.numel(), corners, dtype=index, device=keys.device)
+        self.read = _Gather(number[:, :num_points].T.flatten(), starts, weights.T.flatten())
 
-    def _find_neighbours(self, strides: list[int]) -> None:
-        """For each of the d + 1 directions: a vertex gathers itself, and half of its neighbours that there are."""
-        count = len(self.vertices)
-        numbers = torch.arange(count, device=self.vertices.device)
-        starts = (3 * numbers).int()
-        # One step adds d to one coordinate and takes 1 from the others; the last coordinate is not in the key.
-        steps = [(len(strides) + 1) * stride - sum(strides) for stride in strides] + [-sum(strides)]
+    def _find_neighbours(self, layout: "_KeyLayout") -> None:
+        """For each of the d + 1 directions: a vertex gathers itself twice, and once its neighbours that there are."""
+        nothing = len(self.vertices) - 1
+        corners = len(layout.strides) + 1
+        numbers = torch.arange(nothing + 1, device=self.vertices.device)
+        starts = (4 * numbers).to(self.spread.starts)
+        # A step adds 1 to the remainder, after the last of which all cells begin anew, and takes 1 from one cell.
+        onward = self.vertices + 1
+        onward += (onward % corners == 0) * (sum(layout.strides) - corners)
         self.blurs = []
-        for step in steps:
-            wanted = self.vertices + step
-            ahead = torch.searchsorted(self.vertices, wanted).clamp_(max=count - 1)
-            ahead = torch.where(self.vertices[ahead] == wanted, ahead, count)
-            behind = ahead.new_full((count + 1,), count).scatter_(0, ahead, numbers)[:count]
-            neighbours = torch.stack([ahead, behind], dim=1)
-            is_there = neighbours < count
-            # One that is not there is the first vertex, times nothing.
-            sources = torch.cat([numbers[:, None], torch.where(is_there, neighbours, 0)], dim=1)
-            shares = torch.cat([torch.ones_like(is_there[:, :1]), is_there * 0.5], dim=1)
-            self.blurs.append(_Gather(sources.flatten().int(), starts, shares.flatten()))
+        for stride in (*layout.strides, 0):
+            wanted = onward - stride
+            ahead = torch.searchsorted(self.vertices, wanted).clamp_(max=nothing)
+            ahead = torch.where(self.vertices.index_select(0, ahead) == wanted, ahead, nothing)
+            behind = torch.full_like(ahead, nothing).scatter_(0, ahead, numbers)
+            behind[-1:].fill_(nothing)
+            sources = torch.stack([numbers, numbers, ahead, behind], dim=1)
+            self.blurs.append(_Gather(sources.flatten().to(starts), starts))
 
     def __call__(self, values: Tensor) -> Tensor:
         """`values`: float32 (P, C); returns the same shape."""
-        values = self.write(values)
+        values = self.spread(values)
+        if self.gather_pieces is not None:
+            values = self.gather_pieces(values)
         for blur in self.blurs:
             values = blur(values)
         return self.read(values)
 
     def normalise(self) -> None:
         """Divide the kernel by the square roots of its sums over either side: k(p, q) / sqrt(K_p K_q)."""
-        ones = torch.ones(len(self.read.starts), 1, device=self.vertices.device)
-        factors = (self(ones) + 1e-20).rsqrt().flatten()
-        corners = len(self.read.sources) // len(factors)
-        self.read.weights = self.read.weights * factors.repeat_interleave(corners)
-        self.write.weights = self.write.weights * factors[self.write.sources]
+        ones = self.read.weights.new_ones(len(self.read.starts), 1)
+        factors = (self(ones) + 1e-20).rsqrt()
+        self.read.weights = (self.read.weights.view(len(factors), -1) * factors).flatten()
+        self.spread.weights = self.spread.weights * factors.flatten().index_select(0, self.spread.sources)
 
 
-def _hyperplane_basis(dims: int) -> np.ndarray:
-    """What each feature adds to each of the hyperplane's coordinates, float32 (d + 1, d): scaled columns of a
-    triangular basis, in which coordinate j has -j times feature j - 1, and all features from j."""
-    index = np.arange(dims)
-    scales = np.sqrt(2 / 3) * (dims + 1) / np.sqrt((index + 1) * (index + 2))
-    basis = np.triu(np.ones((dims + 1, dims)))
-    basis[index + 1, index] = -(index + 1)
-    return (basis * scales).astype(np.float32)
+class _KeyLayout(NamedTuple):
+    """How keys are packed: the remainder, then the first d cells, each from its lowest, then the group."""
+
+    lowest: tuple[int, ...]
+    strides: tuple[int, ...]  # what a step from cell to cell adds
+    group: int  # and from group to group
+    dtype: torch.dtype
 
 
-def _enclosing_simplex(features: Tensor, basis: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The simplex of each point in the lattice's hyperplane of d + 1 coordinates.
+def _key_layout(largest: Sequence[float], num_groups: int) -> _KeyLayout:
+    """Cells reach as far as features from 0 to `largest` elevate, and 3 more on either side, so that nothing wraps
+    around: a simplex's first vertex is less than 1 away, its others and their neighbours 2 at most from there."""
+    dims = len(largest)
+    reach = [size * _scale(j, dims) / (dims + 1) for j, size in enumerate(largest, 1)]
+    lowest = [math.floor(-j * reach[j - 1] if j else 0) - 3 for j in range(dims)]
+    sizes = [math.ceil(sum(reach[j:])) + 4 - low for j, low in enumerate(lowest)]
+    strides = [(dims + 1) * math.prod(sizes[:j]) for j in range(dims + 1)]
+    bits = math.log2(num_groups * strides[-1])
+    if bits >= KEY_BITS:
+        raise ValueError(f"features too far apart, or too many groups, for keys of {KEY_BITS} bits")
+    return _KeyLayout(tuple(lowest), tuple(strides[:-1]), strides[-1], torch.int32 if bits < 31 else torch.int64)
+
+
+def _scale(j: int, dims: int) -> float:
+    """Of feature j - 1, so that a standard deviation is one of the lattice's, whose blur is part of the kernel."""
+    return math.sqrt(2 / 3) * (dims + 1) / math.sqrt(j * (j + 1))
+
+
+def _elevate(features: Tensor) -> Tensor:
+    """float32 (d, P) to (d + 1, P), the hyperplane's coordinates: j has -j times the scaled feature j - 1, and all from
+    j on once."""
+    elevated = features.new_empty(len(features) + 1, features.shape[1])
+    after = torch.zeros_like(features[0])
+    for j in range(len(features), 0, -1):
+        scaled = features[j - 1] * _scale(j, len(features))
+        torch.sub(after, scaled * j, out=elevated[j])
+        after = after + scaled
+    elevated[0] = after
+    return elevated
+
+
+def _enclosing_simplex(features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The simplex of each point.
 
     Returns:
-        Its vertex of remainder 0, int64 (P, d + 1); the ranks of the point's offsets from there, descending,
-        int64 (P, d + 1); and the point's barycentric coordinates, float32 (P, d + 1), by remainder.
+        The cells of its vertex of remainder 0, float32 (d + 1, P); for each coordinate the place, in a flat (d + 1, P),
+        of its offset from there when these are sorted descending, int64 (d + 1, P); and the point's barycentric
+        coordinates, float32 (d + 1, P), by remainder.
     """
-    dims = features.shape[1]
-    elevated = (features.double() @ basis.double().T).float()  # float32's product is a rounder one on some GPUs (TF32)
-    base = (elevated / (dims + 1)).round_()
-    excess = base.sum(dim=1, keepdim=True).long()
-    base = base.long() * (dims + 1)
-    offsets = elevated - base
-    rank = offsets.argsort(dim=1, descending=True, stable=True).argsort(dim=1) + excess
-    turn = (rank < 0).long() - (rank > dims).long()
-    rank += turn * (dims + 1)
-    base += turn * (dims + 1)
+    corners, num_points = len(features) + 1, features.shape[1]
+    elevated = _elevate(features)
+    cells = (elevated / corners).round_()
+    offsets = elevated.sub_(cells, alpha=corners)
+    # Ranks as of a stable sort, by comparing. Rounded coordinates may sum to more or less than 0: some turn back.
+    rank = cells.sum(dim=0).to(torch.int8) + torch.arange(corners, dtype=torch.int8, device=cells.device)[:, None]
+    for i in range(corners):
+        for j in range(i + 1, corners):
+            less = (offsets[i] < offsets[j]).view(torch.int8)
+            rank[i] += less
+            rank[j] -= less
+    turn = (rank < 0).view(torch.int8) - (rank >= corners).view(torch.int8)
+    rank.add_(turn, alpha=corners)
+    cells += turn
+    shares = offsets.sub_(turn, alpha=corners).div_(corners)
 
-    shares = (elevated - base) / (dims + 1)
-    weights = shares.new_zeros(len(shares), dims + 2)
-    weights.scatter_add_(1, dims - rank, shares)
-    weights.scatter_add_(1, dims + 1 - rank, -shares)
-    weights[:, 0] += 1 + weights[:, dims + 1]
-    return base, rank, weights[:, : dims + 1].contiguous()
-
-
-def _key_layout(basis: np.ndarray, largest: Sequence[float], groups: int) -> tuple[np.ndarray, np.ndarray, int]:
-    """How keys are packed: the least coordinates, what a step along each of the first d adds to a key, both int64 (d,),
-    and a step to the next group.
-
-    The coordinates sum to 0, so that the last one tells nothing. Nothing wraps around: a simplex lies within 2 (d + 1)
-    of its point, its vertices and their neighbours within d + 1 of its first.
-    """
-    margin = 4 * len(basis)
-    reach = basis[:-1] * np.asarray(largest)
-    lowest = np.floor(reach.clip(max=0).sum(axis=1)).astype(np.int64) - margin
-    sizes = (np.ceil(reach.clip(min=0).sum(axis=1)).astype(np.int64) + margin + 1 - lowest).tolist()
-    if groups * math.prod(sizes) >= NO_VERTEX:
-        raise ValueError(f"features too far apart, or too many groups, for keys of {KEY_BITS} bits")
-    return lowest, np.array([math.prod(sizes[:i]) for i in range(len(sizes))]), math.prod(sizes)
+    places = rank.long() * num_points + torch.arange(num_points, device=rank.device)
+    ascending = (
+        torch.empty_like(shares).view(-1).scatter_(0, places.view(-1), shares.view(-1)).view(corners, -1).flip(0)
+    )
+    weights = torch.empty_like(shares)
+    torch.sub(ascending[1:], ascending[:-1], out=weights[1:])
+    torch.sub(ascending[0] + 1, ascending[-1], out=weights[0])
+    return cells, places, weights
 
 
-def _vertex_keys(base: Tensor, rank: Tensor, strides: Tensor) -> Tensor:
-    """The packed keys, int64 (P, d + 1), of each simplex's vertices by remainder; `base` (P, d), from the least on."""
-    corners = rank.shape[1]
-    first = (base * strides).sum(dim=1)
-    keys = []
-    for remainder in range(corners):
-        # The coordinates of the highest ranks are those that step back.
-        step = remainder - corners * (rank[:, :-1] >= corners - remainder).long()
-        keys.append(first + (step * strides).sum(dim=1))
-    return torch.stack(keys, dim=1)
+def _vertex_keys(cells: Tensor, places: Tensor, layout: _KeyLayout) -> Tensor:
+    """The packed keys (d + 1, P) of each simplex's vertices, by remainder."""
+    keys = torch.empty_like(places, dtype=layout.dtype)
+    keys[0].zero_()
+    strides = torch.zeros_like(keys)  # sorted as the offsets are
+    for k, (low, stride) in enumerate(zip(layout.lowest, layout.strides, strict=True)):
+        keys[0].add_((cells[k] - low).to(keys), alpha=stride)
+        strides.view(-1).scatter_(0, places[k], stride)
+    # From vertex to vertex the remainder grows by 1; the coordinate of the next highest rank steps back a cell.
+    for r in range(1, len(keys)):
+        torch.sub(keys[r - 1] + 1, strides[-r], out=keys[r])
+    return keys
+
+
+def _positions(flags: Tensor, counted: bool) -> Tensor:
+    """Where `flags` (N,) are true, int64, and N behind; without waiting N + 1 of them, N as often as is needed."""
+    size = len(flags)
+    if counted:
+        return F.pad(flags.nonzero().flatten(), (0, 1), value=size)
+    return torch.searchsorted(flags.cumsum(0), torch.arange(1, size + 2, device=flags.device))
