@@ -10,7 +10,6 @@ from PIL import Image
 
 from tool.cli import UserError
 from tool.crf import SEED_KERNELS, CRFKernels, crf_from_labels, crf_from_probability, crf_seed, resolve_backend
-from tool.crf.lattice import GaussianFilter
 from tool.crf.mean_field import mean_field
 
 TRAINING_KERNELS = CRFKernels(
@@ -140,7 +139,7 @@ def test_torch_gives_pydensecrfs_posteriors_at_full_size():
         for backend in ("torch", "pydensecrf")
     )
     assert np.abs(ours - theirs).mean() < 1e-5
-    assert (ours.argmax(0) == theirs.argmax(0)).mean() >= 0.999
+    assert (ours.argmax(0) == theirs.argmax(0)).mean() >= 0.9999
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (7, 1), (2, 3)])
@@ -163,15 +162,6 @@ def test_the_backends_agree_on_dark_images_of_any_number_of_pixels(shape):
         for backend in ("torch", "pydensecrf")
     )
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5)
-
-
-def test_the_images_of_a_batch_do_not_see_each_other():
-    images = torch.from_numpy(np.stack([smooth_image((20, 30), seed) for seed in range(3)]))
-    unary = torch.from_numpy(-np.log(np.stack([random_probability(4, (20, 30), s) for s in range(3)]).clip(1e-5, 1)))
-    together = mean_field(images, unary, kernels=TRAINING_KERNELS, iterations=5)
-    for image, energy, expected in zip(images, unary, together, strict=True):
-        (alone,) = mean_field(image[None], energy[None], kernels=TRAINING_KERNELS, iterations=5)
-        torch.testing.assert_close(alone, expected, rtol=0, atol=1e-4)
 
 
 def test_labels_that_no_pixel_has_are_merged_without_a_trace():
@@ -198,38 +188,6 @@ def test_labels_without_a_score_are_merged_without_a_trace():
     )
     np.testing.assert_allclose(ours, theirs, atol=1e-4)
     np.testing.assert_allclose(ours.sum(0), 1, atol=1e-5)
-
-
-def test_the_filter_is_nearly_a_gaussian_one():
-    """Against the exact sum over all pairs: within its 10 % or so in the plane, the points themselves included."""
-    rows, columns = np.mgrid[:24, :31].astype(np.float32)
-    features = np.stack([columns, rows], -1).reshape(-1, 2) / 3
-    values = np.random.default_rng(0).random((len(features), 3), dtype=np.float32)
-    exact = np.exp(-0.5 * np.square(features[:, None] - features).sum(-1)) @ values
-    found = filter_of(features)(torch.from_numpy(values)).numpy()
-    assert np.abs(found - exact).mean() / exact.mean() < 0.15
-
-
-def filter_of(features, counted=True):
-    largest = features.max(axis=0).tolist()
-    return GaussianFilter(torch.from_numpy(features).T, largest=largest, counted=counted)
-
-
-@pytest.mark.parametrize("dims", [2, 5])
-def test_rows_for_vertices_that_are_not_there_change_nothing(dims):
-    """As on a GPU, where nobody waits to hear how many there are."""
-    features = np.random.default_rng(0).random((200, dims), dtype=np.float32) * 4
-    values = torch.rand(200, 3)
-    counted, all_rows = filter_of(features), filter_of(features, counted=False)
-    assert len(all_rows.vertices) == 200 * (dims + 1) + 1 > len(counted.vertices)
-    for kernel in (counted, all_rows):
-        kernel.normalise()
-    assert torch.equal(counted(values), all_rows(values))
-
-
-def test_features_that_no_key_holds_are_refused():
-    with pytest.raises(ValueError, match="62 bits"):
-        filter_of(np.random.default_rng(0).random((10, 5), dtype=np.float32) * 1e5)
 
 
 # -- the choice of a backend -------------------------------------------------------------------------------------------

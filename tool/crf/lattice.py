@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 KEY_BITS = 62
 NO_VERTEX = 2**63 - 1  # after every key, and so far that no neighbour of it has one
+INT32_ENTRIES = 2**31  # from there on indices take 64 bits
 
 
 @dataclass
@@ -80,7 +81,7 @@ class GaussianFilter:
         """Number the distinct `keys` of simplices, and say how vertices exchange with the points, of which the first
         simplices are. `keys` and `weights`: (d + 1, P or more), a row for each remainder."""
         corners, simplices = keys.shape
-        index = torch.int32 if keys.numel() < 2**31 else torch.int64
+        index = torch.int32 if keys.numel() < INT32_ENTRIES else torch.int64
         ordered, order = keys.flatten().sort(stable=True)
         is_first = torch.ones_like(ordered, dtype=torch.bool)
         torch.ne(ordered[1:], ordered[:-1], out=is_first[1:])

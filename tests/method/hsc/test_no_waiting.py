@@ -57,7 +57,7 @@ def compute_losses(method: str) -> dict[str, torch.Tensor]:
             views = two_scales(image, saliency, config.second_view)
             losses = criterion([net(view.image) for view in views], views, label)
     assert copies.waiting == []
-    assert (copies.number > 0) == (method == "hsc")  # the CRF's constants
+    assert (copies.number > 0) == (method == "hsc")  # the images' mean and deviation, for the CRF
     return losses
 
 
