@@ -1,6 +1,8 @@
 """What a step computes never waits for a GPU, shown without one: on tensors that have a device and a shape, but no
 values. Whoever asks for a value, as for one that decides a size, gets an error there."""
 
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -27,6 +29,13 @@ def can_pretend() -> bool:
 
 
 pytestmark = pytest.mark.skipif(not can_pretend(), reason="this torch pretends no GPU")
+
+
+@pytest.fixture(autouse=True)
+def no_kept_kernels():
+    """The CRF keeps kernels; those without values are of no use to others."""
+    yield
+    sys.modules["tool.crf.mean_field"]._build_smoothness_kernel.cache_clear()
 
 
 class Copies(TorchDispatchMode):
