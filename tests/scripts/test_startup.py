@@ -10,7 +10,9 @@ from tests.scripts.test_help import SCRIPTS
 from voc12.labels import load_labels, save_labels
 
 SLOW = ("torch", "torchvision", "tensorboard", "matplotlib")
-BENCHMARKS = [f"benchmark.{name}" for name in ("eval_curve", "infer", "lists", "loader", "real", "scale", "terms")]
+BENCHMARKS = [
+    f"benchmark.{name}" for name in ("crf", "eval_curve", "infer", "lists", "loader", "real", "scale", "terms")
+]
 TRAIN, TEST = "segmentation/experiment/train.py", "segmentation/experiment/test.py"
 NOBODY = "2007_999999"  # an id that has no files
 
