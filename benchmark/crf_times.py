@@ -1,6 +1,9 @@
 """The dense CRF by either backend, on the work of each stage, timed."""
 
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import NamedTuple
 
 import cv2
@@ -8,16 +11,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+import tool.crf
 from method.hsc import pseudo
 from segmentation.predict import TEST_KERNELS
 from tool.crf import SEED_KERNELS, CRFKernels, crf_from_labels, crf_from_probability
+from tool.image import load_image
 
 ITERATIONS = 10
 TRAINING_BATCH = 24  # two views of twelve images
 
 
 class Work(NamedTuple):
-    """A stage's CRFs: size of the images, labels, kernels, and how many run at once in the stage."""
+    """A stage's CRFs: size of generated images, labels, kernels, and whether they run at once, from label maps."""
 
     name: str
     size: tuple[int, int]
@@ -27,43 +32,69 @@ class Work(NamedTuple):
 
 
 WORKS = (
-    Work("seeds, 375 x 500, 3 labels", (375, 500), 3, SEED_KERNELS, from_labels=False),
-    Work("test, 375 x 500, 21 labels", (375, 500), 21, TEST_KERNELS, from_labels=False),
-    Work("training, 16 x 16, 21 labels", (16, 16), 21, pseudo.KERNELS, from_labels=True),
-    Work("training, 56 x 56, 21 labels", (56, 56), 21, pseudo.KERNELS, from_labels=True),
+    Work("seeds", (375, 500), 3, SEED_KERNELS, from_labels=False),
+    Work("test", (375, 500), 21, TEST_KERNELS, from_labels=False),
+    Work("training", (16, 16), 21, pseudo.KERNELS, from_labels=True),
+    Work("training", (56, 56), 21, pseudo.KERNELS, from_labels=True),
 )
 
 
-def make_images(count: int, size: tuple[int, int], labels: int) -> tuple[Tensor, Tensor]:
-    """Images uint8 (N, H, W, 3) of blurred patches with noise, and probabilities (N, C, H, W) that have edges too."""
-    generator = np.random.default_rng(0)
+def blobs(generator: np.random.Generator, size: tuple[int, int], channels: int) -> np.ndarray:
+    """float32 (channels, H, W) of 0..1."""
     height, width = size
-
-    def blobs(channels: int) -> np.ndarray:
-        coarse = generator.random((height // 12 + 2, width // 12 + 2, channels), dtype=np.float32)
-        return np.stack([cv2.resize(coarse[..., c], (width, height)) for c in range(channels)])
-
-    noise = generator.normal(0, 6, (count, height, width, 3))
-    images = np.stack([255 * blobs(3).transpose(1, 2, 0) for _ in range(count)]) + noise
-    scores = np.stack([blobs(labels) ** 8 for _ in range(count)])
-    probability = scores / scores.sum(axis=1, keepdims=True)
-    return torch.from_numpy(images.clip(0, 255).astype(np.uint8)), torch.from_numpy(probability)
+    coarse = generator.random((height // 12 + 2, width // 12 + 2, channels), dtype=np.float32)
+    return np.stack([cv2.resize(coarse[..., c], (width, height)) for c in range(channels)])
 
 
-def refine(work: Work, images: Tensor, probability: Tensor, backend: str) -> Tensor:
-    """The label maps (N, H, W) of one stage's work, all images at once where the stage has them at once."""
+def make_probability(generator: np.random.Generator, size: tuple[int, int], labels: int) -> Tensor:
+    """float32 (C, H, W), blobs of one label or none."""
+    scores = blobs(generator, size, labels) ** 8
+    return torch.from_numpy(scores / scores.sum(axis=0))
+
+
+def make_images(work: Work, count: int) -> tuple[list[Tensor], list[Tensor]]:
+    """Images uint8 (H, W, 3) of blurred patches with noise, as many as run at once or `count`; and probabilities."""
+    generator = np.random.default_rng(0)
+    images, probability = [], []
+    for _ in range(TRAINING_BATCH if work.from_labels else count):
+        noise = generator.normal(0, 6, (*work.size, 3))
+        image = 255 * blobs(generator, work.size, 3).transpose(1, 2, 0) + noise
+        images.append(torch.from_numpy(image.clip(0, 255).astype(np.uint8)))
+        probability.append(make_probability(generator, work.size, work.labels))
+    return images, probability
+
+
+def read_images(work: Work, files: Sequence[Path]) -> tuple[list[Tensor], list[Tensor]]:
+    """Photographs of any size, and probabilities that have nothing to do with them."""
+    generator = np.random.default_rng(0)
+    images = [torch.from_numpy(np.array(load_image(file, "RGB"))) for file in files]
+    return images, [make_probability(generator, tuple(image.shape[:2]), work.labels) for image in images]
+
+
+def refine(work: Work, images: list[Tensor], probability: list[Tensor], backend: str) -> Tensor:
+    """The labels of all pixels, one image after the other; computed at once where the stage has them at once."""
     options = {"kernels": work.kernels, "iterations": ITERATIONS, "backend": backend}
     if work.from_labels:
         # A few labels an image, as the image's classes leave them.
-        labels = probability[:, :4].argmax(dim=1)
-        return crf_from_labels(images, labels, num_labels=work.labels, gt_prob=pseudo.LABEL_CONFIDENCE, **options)
+        labels = torch.stack(probability)[:, :4].argmax(dim=1)
+        options |= {"num_labels": work.labels, "gt_prob": pseudo.LABEL_CONFIDENCE}
+        return crf_from_labels(torch.stack(images), labels, **options).flatten()
     pairs = zip(images, probability, strict=True)
-    return torch.stack([crf_from_probability(*pair, **options).argmax(dim=0) for pair in pairs])
+    return torch.cat([crf_from_probability(*pair, **options).argmax(dim=0).flatten() for pair in pairs])
 
 
-def timed(work: Work, images: Tensor, probability: Tensor, backend: str) -> tuple[float, Tensor]:
-    """Milliseconds an image, after one round to warm up on a GPU, and the label maps on the CPU."""
-    if images.is_cuda:
+@contextmanager
+def lattices_counted() -> Iterator[None]:
+    """In the block training's CRFs on a GPU count their lattices, however small."""
+    bound = tool.crf.UNCOUNTED_BYTES
+    tool.crf.UNCOUNTED_BYTES = 0
+    yield
+    tool.crf.UNCOUNTED_BYTES = bound
+
+
+def timed(work: Work, images: list[Tensor], probability: list[Tensor], backend: str) -> tuple[float, Tensor]:
+    """Milliseconds an image, after one round to warm up on a GPU, and the labels on the CPU."""
+    if images[0].is_cuda:
         refine(work, images, probability, backend)
         torch.cuda.synchronize()
     start = time.perf_counter()

@@ -20,10 +20,10 @@ MIN_PROBABILITY = 1e-5
 SEED_KERNELS = CRFKernels(gaussian_sxy=3, gaussian_compat=3, bilateral_sxy=80, bilateral_srgb=13, bilateral_compat=10)
 
 # A pixel's simplex in the appearance kernel has 6 vertices, of which few are its own: a photograph of 500 x 375 has 0.3
-# to 34 % as many. Rows for all are taken up to that many bytes a value of each label. Ten rounds then move about 20 GB,
-# 6 ms of an H100; beyond, waiting for the count costs less. Grids of 56 x 56, 24 images and 21 labels: 38 MB.
+# to 34 % as many. Training on a GPU takes rows for all, without a wait, up to that many bytes of them: ten rounds then
+# move about 40 GB, by estimate 13 ms of an H100. 24 images of 56 x 56 with 21 labels take 38 MB, 16 of 512 x 512 2.1 GB.
 SIMPLEX_VERTICES = 6
-UNCOUNTED_BYTES = 64 * 2**20
+UNCOUNTED_BYTES = 128 * 2**20
 
 
 def resolve_backend(name: str, device: torch.device, flag: str = "--crf_backend") -> str:
