@@ -39,7 +39,8 @@ def main() -> None:
     for work in WORKS:
         photographs = args.image is not None and not work.from_labels
         images, probability = read_images(work, args.image) if photographs else make_images(work, args.images)
-        name = f"{work.name}, {'photographs' if photographs else '{} x {}'.format(*work.size)}, {work.labels} labels"
+        shown = "photographs" if photographs else f"{work.size[0]} x {work.size[1]}"
+        name = f"{work.name}, {shown}, {work.labels} labels"
         plain_ms, plain = timed(work, images, probability, "pydensecrf")
         images, probability = ([tensor.to(device) for tensor in tensors] for tensors in (images, probability))
         runs = {name: nullcontext()}

@@ -21,7 +21,7 @@ SEED_KERNELS = CRFKernels(gaussian_sxy=3, gaussian_compat=3, bilateral_sxy=80, b
 
 # A pixel's simplex in the appearance kernel has 6 vertices, of which few are its own: a photograph of 500 x 375 has 0.3
 # to 34 % as many. Training on a GPU takes rows for all, without a wait, up to that many bytes of them: ten rounds then
-# move about 40 GB, by estimate 13 ms of an H100. 24 images of 56 x 56 with 21 labels take 38 MB, 16 of 512 x 512 2.1 GB.
+# move about 40 GB, by estimate 13 ms of an H100. 24 images of 56 x 56 and 21 labels take 38 MB, 16 of 512 x 512 2.1 GB.
 SIMPLEX_VERTICES = 6
 UNCOUNTED_BYTES = 128 * 2**20
 
