@@ -11,6 +11,7 @@ import signal
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -25,6 +26,16 @@ settings.load_profile("untimed")
 def golden() -> Path:
     """The folder of golden numbers: `GOLDEN_DIR` where it is set, else the copy beside the tests."""
     return Path(os.environ.get("GOLDEN_DIR", ROOT / "tests" / "golden")).resolve()  # tests may change the folder
+
+
+@pytest.fixture(scope="session")
+def golden_device() -> torch.device:
+    """Where the tests marked `golden` compute: `GOLDEN_DEVICE`, else the CPU. A GPU multiplies in float32 proper."""
+    device = torch.device(os.environ.get("GOLDEN_DEVICE", "cpu"))
+    if device.type == "cuda":
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+        os.environ["NVIDIA_TF32_OVERRIDE"] = "0"  # of the commands that tests start
+    return device
 
 
 @pytest.fixture(scope="session")

@@ -35,4 +35,5 @@ def assert_golden(actual, expected, *, rtol: float = 1e-3, atol: float | None = 
     expected = np.asarray(expected)
     if atol is None:
         atol = 1e-5 * float(np.abs(expected).max())
+    actual = actual.cpu() if isinstance(actual, torch.Tensor) else actual
     np.testing.assert_allclose(np.asarray(actual), expected, rtol=rtol, atol=atol)

@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pytest
 import torch
 
 from network.build import build_network
@@ -12,10 +13,11 @@ from tests.golden_inputs import assert_golden, rnd
 TINY = 0.125
 
 
-def test_forward_gives_the_golden_numbers(golden, meta, cls_net):
+@pytest.mark.golden
+def test_forward_gives_the_golden_numbers(golden, meta, golden_device, cls_net):
     expected = np.load(golden / "network.npz")
     with torch.no_grad():
-        output = cls_net(rnd(meta["seed"] + 1, 2, 3, 96, 128))
+        output = cls_net(rnd(meta["seed"] + 1, 2, 3, 96, 128).to(golden_device))
     assert_golden(output.logits, expected["cls_logit"])
     assert_golden(output.cam, expected["cls_cam"])
 

@@ -16,11 +16,12 @@ TINY = 0.125
 
 
 @pytest.fixture(scope="module")
-def golden_forward(golden, meta, hsc_net):
+def golden_forward(golden, meta, golden_device, hsc_net):
     with torch.no_grad():
-        return hsc_net(rnd(meta["seed"] + 1, 2, 3, 96, 128)), np.load(golden / "network.npz")
+        return hsc_net(rnd(meta["seed"] + 1, 2, 3, 96, 128).to(golden_device)), np.load(golden / "network.npz")
 
 
+@pytest.mark.golden
 @pytest.mark.parametrize(
     ("field", "key", "step"),
     [

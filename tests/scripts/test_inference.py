@@ -58,7 +58,7 @@ def outputs_of(ids, crf=("crf_8_7",)):
 
 
 @pytest.fixture(scope="module")
-def golden_run(golden, meta, tmp_path_factory):
+def golden_run(golden, meta, golden_device, tmp_path_factory):
     """The work_dir of a run of the full-size, filled net over the golden images, and their .npz files."""
     folder = tmp_path_factory.mktemp("golden")
     expected = sorted((golden / "inference").glob("*.npz"))
@@ -72,7 +72,7 @@ def golden_run(golden, meta, tmp_path_factory):
         "--img_root": golden / "inference" / "images",
         "--labels": golden / "inference" / "cls_labels.npy",
         "--work_dir": folder / "out",
-        "--device": "cpu",
+        "--device": golden_device,
         "--crf_workers": 1,
     }
     done = run(SCRIPT, flags, env=environment(threads=2))
@@ -82,6 +82,7 @@ def golden_run(golden, meta, tmp_path_factory):
     return folder / "out", expected
 
 
+@pytest.mark.golden
 def test_the_golden_images_give_the_golden_cams_and_labels(golden_run):
     work_dir, expected = golden_run
     assert set(written(work_dir)) == outputs_of([file.stem for file in expected])
@@ -96,6 +97,7 @@ def test_the_golden_images_give_the_golden_cams_and_labels(golden_run):
         assert (load_label_map(work_dir / "cam_png" / f"{file.stem}.png", shape=labels.shape) == labels).mean() >= 0.995
 
 
+@pytest.mark.golden
 def test_the_golden_images_give_the_golden_crf_posteriors_and_their_argmax(golden_run):
     work_dir, expected = golden_run
     folder, prefix = work_dir / "crf" / "crf_8_7", "crf_t8_a7_"

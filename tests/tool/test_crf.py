@@ -21,6 +21,8 @@ KERNELS = {"seeds": SEED_KERNELS, "training": TRAINING_KERNELS, "test": TEST_KER
 
 @pytest.fixture(params=["pydensecrf", "torch"])
 def backend(request):
+    if request.param == "pydensecrf":
+        pytest.importorskip("pydensecrf")
     return request.param
 
 
@@ -69,37 +71,40 @@ def refined(image, labels, backend, *, num_labels=3, iterations=2):
 # -- the golden numbers ------------------------------------------------------------------------------------------------
 
 
-def test_training_labels_are_refined_as_in_the_golden_numbers(golden, backend):
+@pytest.mark.golden
+def test_training_labels_are_refined_as_in_the_golden_numbers(golden, golden_device, backend):
     with np.load(golden / "pseudo_label_crf.npz") as data:
         images, labels, expected = data["image"], data["label"], data["refined"]
     found = crf_from_labels(
-        torch.from_numpy(images),
-        torch.from_numpy(labels),
+        torch.from_numpy(images).to(golden_device),
+        torch.from_numpy(labels).to(golden_device),
         num_labels=21,
         gt_prob=0.7,
         kernels=TRAINING_KERNELS,
         iterations=10,
         backend=backend,
     )
-    assert (found.numpy() == expected).mean() >= 0.995
+    assert (found.cpu().numpy() == expected).mean() >= 0.995
     assert (labels != expected).mean() > 0.05  # the CRF had something to do
 
 
-def test_test_stage_labels_are_those_of_the_golden_numbers(golden, backend):
+@pytest.mark.golden
+def test_test_stage_labels_are_those_of_the_golden_numbers(golden, golden_device, backend):
     with np.load(golden / "deeplabv2.npz") as data:
         image, probability, expected = data["crf_image"], data["crf_probability"], data["crf_out_label"]
     # As the arrays come: a view with the channels moved, which pydensecrf could not read.
     posterior = crf_from_probability(
-        torch.from_numpy(image).permute(1, 2, 0),
-        torch.from_numpy(probability),
+        torch.from_numpy(image).to(golden_device).permute(1, 2, 0),
+        torch.from_numpy(probability).to(golden_device),
         kernels=TEST_KERNELS,
         iterations=10,
         backend=backend,
     )
-    assert (posterior.argmax(0).numpy() == expected).mean() >= 0.995
+    assert (posterior.argmax(0).cpu().numpy() == expected).mean() >= 0.995
 
 
-def test_seed_posteriors_are_those_of_the_golden_numbers(golden, backend):
+@pytest.mark.golden
+def test_seed_posteriors_are_those_of_the_golden_numbers(golden, golden_device, backend):
     files = sorted((golden / "inference").glob("*.npz"))
     assert files
     for file in files:
@@ -108,7 +113,7 @@ def test_seed_posteriors_are_those_of_the_golden_numbers(golden, backend):
             prefix = "crf_t8_a7_"
             expected = {int(key.removeprefix(prefix)): data[key] for key in data.files if key.startswith(prefix)}
         image = np.array(Image.open(golden / "inference" / "images" / f"{file.stem}.jpg").convert("RGB"))
-        posterior = crf_seed(image, cams, alpha=7, iterations=8, backend=backend)
+        posterior = crf_seed(image, cams, alpha=7, iterations=8, backend=backend, device=golden_device)
         assert sorted(posterior) == sorted(expected)
         for label, scores in expected.items():
             assert posterior[label].dtype == np.float32

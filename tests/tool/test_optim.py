@@ -45,10 +45,11 @@ def test_a_trained_norm_is_in_the_backbone_groups_and_a_frozen_parameter_in_none
     assert found == [[id(parameter) for parameter in group] for group in expected]
 
 
-def test_steps_and_rates_are_the_golden_ones_also_past_max_step(golden, meta):
+@pytest.mark.golden
+def test_steps_and_rates_are_the_golden_ones_also_past_max_step(golden, meta, golden_device):
     with np.load(golden / "optimizer.npz") as file:
         expected, rates = file["params"], file["lrs"]
-    parameters = [nn.Parameter(rnd(meta["seed"] + 30 + i, 4, 3)) for i in range(expected.shape[1])]
+    parameters = [nn.Parameter(rnd(meta["seed"] + 30 + i, 4, 3).to(golden_device)) for i in range(expected.shape[1])]
     groups = [
         {"params": [parameter], "lr": lr, "weight_decay": decay}
         for parameter, lr, decay in zip(parameters, (0.01, 0.02, 0.1, 0.2), (5e-4, 0, 5e-4, 0), strict=True)

@@ -10,6 +10,7 @@ from method.hsc.loss import consistency_losses, min_pool_loss, resize, saliency_
 from tests.golden_inputs import assert_golden, rnd, uni
 
 BANKS = {"class": (20, (21, 256)), "roi": (22, (2, 256)), "pixel": (24, (21, 128))}
+pytestmark = pytest.mark.golden
 BANK_BUFFERS = {"class": "class_bank", "roi": "region_bank", "pixel": "pixel_bank"}
 
 
@@ -20,12 +21,12 @@ def expected(golden):
 
 
 @pytest.fixture(scope="module")
-def maps(meta):
+def maps(meta, golden_device):
     s, n = meta["seed"], 3
     label = torch.zeros(n, 20)
     for image, classes in enumerate(((3, 14), (7,), (0, 14))):
         label[image, list(classes)] = 1
-    return {
+    values = {
         "cam1": 2 * rnd(s + 2, n, 21, 24, 24),
         "cam2": 2 * rnd(s + 3, n, 21, 16, 16),
         "rv1": uni(s + 4, n, 21, 24, 24),
@@ -38,6 +39,7 @@ def maps(meta):
         "img2": (uni(s + 12, n, 3, 128, 128) - 0.45) / 0.225,
         "label": label,
     }
+    return {name: value.to(golden_device) for name, value in values.items()}
 
 
 def load_golden_banks(criterion: HSCCriterion, seed: int) -> None:
@@ -46,8 +48,8 @@ def load_golden_banks(criterion: HSCCriterion, seed: int) -> None:
         getattr(criterion.banks, BANK_BUFFERS[name]).copy_(rows)
 
 
-def criterion_with_golden_banks(seed: int) -> HSCCriterion:
-    criterion = HSCCriterion(HSCConfig())
+def criterion_with_golden_banks(seed: int, device: torch.device) -> HSCCriterion:
+    criterion = HSCCriterion(HSCConfig()).to(device)
     load_golden_banks(criterion, seed)
     return criterion
 
@@ -80,12 +82,12 @@ def test_consistency(maps, expected):
     assert_golden(ecr, expected["ecr"])
 
 
-def test_contrast_terms_gradients_and_banks_over_two_calls(maps, expected, meta):
-    criterion = criterion_with_golden_banks(meta["seed"])
+def test_contrast_terms_gradients_and_banks_over_two_calls(maps, expected, meta, golden_device):
+    criterion = criterion_with_golden_banks(meta["seed"], golden_device)
     cam = torch.stack([resize(maps["rv1"], (16, 16)), maps["rv2"]])
     pixel = torch.stack([resize(maps["p1"], (16, 16)), maps["p2"]]).requires_grad_()
     region = torch.stack([resize(maps["r1"], (16, 16)), maps["r2"]]).requires_grad_()
-    pseudo = torch.stack([torch.from_numpy(expected[f"pseudo{view}"]).long() for view in (1, 2)])
+    pseudo = torch.stack([torch.from_numpy(expected[f"pseudo{view}"]).long() for view in (1, 2)]).to(golden_device)
 
     for call in (1, 2):
         losses = criterion.contrast_terms(pixel, region, cam, cam, pseudo, maps["label"])
@@ -102,9 +104,9 @@ def test_contrast_terms_gradients_and_banks_over_two_calls(maps, expected, meta)
                 assert_golden(rows, expected[f"bank_{name}{view + 1}_{call}"])
 
 
-def test_whole_chain_from_refined_cams_to_terms(maps, expected, meta):
-    losses = criterion_with_golden_banks(meta["seed"]).contrast(
+def test_whole_chain_from_refined_cams_to_terms(maps, expected, meta, golden_device):
+    losses = criterion_with_golden_banks(meta["seed"], golden_device).contrast(
         [maps["rv1"], maps["rv2"]], [maps["p1"], maps["p2"]], [maps["r1"], maps["r2"]], maps["img2"], maps["label"]
     )
     for name, loss in losses.items():
-        assert_golden(loss, expected[f"hsc_{name}"].squeeze(), rtol=1e-4)
+        assert_golden(loss.detach(), expected[f"hsc_{name}"].squeeze(), rtol=1e-4)

@@ -1,6 +1,7 @@
 """Three whole optimiser steps of the full-size net against the golden losses and weight updates."""
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
@@ -33,7 +34,8 @@ def batch(seed: int, step: int) -> dict[str, torch.Tensor]:
     }
 
 
-def test_losses_and_updates_of_three_steps(golden, meta):
+@pytest.mark.golden
+def test_losses_and_updates_of_three_steps(golden, meta, golden_device):
     with np.load(golden / "training_steps.npz") as file:
         expected = dict(file)
     net = build_network("resnet38_hsc")
@@ -44,17 +46,19 @@ def test_losses_and_updates_of_three_steps(golden, meta):
     for module in net.modules():
         if isinstance(module, nn.Dropout | nn.Dropout2d):
             module.p = 0.0
-    net.train()
+    net.to(golden_device).train()
+    state = released_state_dict(net)
     before = {name: state[name][SLICES[name]].clone() for name in SLICES}
 
     training = build_training(net, HSCConfig(), lr=1e-4, momentum=5e-4, weight_decay=5e-4, max_step=20)
     load_golden_banks(training.criterion, meta["seed"])
     for step, golden_losses in enumerate(expected["losses"]):
-        losses = training_step(training, **batch(meta["seed"], step))
+        inputs = {name: value.to(golden_device) for name, value in batch(meta["seed"], step).items()}
+        losses = training_step(training, **inputs)
         actual = [float(losses[name]) for name in expected["names"]]
         assert_golden(actual, golden_losses, atol=0)
 
     for name, piece in SLICES.items():
-        update = (released_state_dict(net)[name][piece] - before[name]).numpy()
+        update = (released_state_dict(net)[name][piece] - before[name]).cpu().numpy()
         golden_update = expected[f"update {name}"]
         assert np.linalg.norm(update - golden_update) <= 2e-2 * np.linalg.norm(golden_update), name

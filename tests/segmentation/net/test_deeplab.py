@@ -34,9 +34,10 @@ def released_shapes() -> DeepLab:
 # -- the released net --------------------------------------------------------------------------------------------------
 
 
-def test_logits_and_layer4_are_the_golden_ones(golden, meta):
-    net = filled(released(), meta["salt"])
-    image = rnd(meta["seed"] + 50, 1, 3, 97, 113)
+@pytest.mark.golden
+def test_logits_and_layer4_are_the_golden_ones(golden, meta, golden_device):
+    net = filled(released(), meta["salt"]).to(golden_device)
+    image = rnd(meta["seed"] + 50, 1, 3, 97, 113).to(golden_device)
     seen = []
     net.backbone.register_forward_hook(lambda module, inputs, output: seen.append(output))
     with torch.no_grad():
