@@ -55,8 +55,9 @@ def main() -> None:
             augmentation=TrainingAugmentation(),
             seed=0,
         )
-        plain, expected = load(dataset, args, 0)
-        fast, found = load(dataset, args, args.num_workers)
+        options = {"batch_size": args.batch_size, "steps": args.steps}
+        plain, expected = load(dataset, **options, num_workers=0)
+        fast, found = load(dataset, **options, num_workers=args.num_workers)
     for one, other in zip(expected, found, strict=True):
         assert one["id"] == other["id"] and torch.equal(one["image"], other["image"]), "not the same batches"
     print(f"crop 448, {args.steps} batches of {args.batch_size}")

@@ -1,6 +1,5 @@
 """A loader of training images, timed."""
 
-import argparse
 import time
 
 from torch.utils.data import DataLoader
@@ -8,12 +7,12 @@ from torch.utils.data import DataLoader
 from voc12.dataset import EpochSampler, TrainingSet
 
 
-def load(dataset: TrainingSet, args: argparse.Namespace, num_workers: int) -> tuple[float, list[dict]]:
+def load(dataset: TrainingSet, *, batch_size: int, steps: int, num_workers: int) -> tuple[float, list[dict]]:
     """Images a second, and the batches; the processes' start, which a run pays once, is left out."""
-    sampler = EpochSampler(len(dataset.ids), args.batch_size, seed=0, start_step=0, num_steps=args.steps + 1)
+    sampler = EpochSampler(len(dataset.ids), batch_size, seed=0, start_step=0, num_steps=steps + 1)
     loader = DataLoader(dataset, batch_sampler=sampler, num_workers=num_workers)
     batches = iter(loader)
     found = [next(batches)]
     start = time.perf_counter()
     found += batches
-    return args.steps * args.batch_size / (time.perf_counter() - start), found
+    return steps * batch_size / (time.perf_counter() - start), found

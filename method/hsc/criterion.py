@@ -152,11 +152,15 @@ class HSCCriterion(nn.Module):
         cam = normalise_cam(on_grid(cam_rv).flatten(0, 1), clamp=config.clamp_normalised_cam)
         cam[:, -1] = config.background_score
         cam = cam.unflatten(0, (2, -1))
-        self.pseudo = pseudo_labels(cam, label, image, crf_backend=self.config.crf_backend)
+        self.pseudo = self.pseudo_labels(cam, label, image)
         score = torch.cat([cam[:, :, :-1], 1 - cam[:, :, :-1].amax(2, keepdim=True)], dim=2)
         # Prototypes are of the whole batch, so that each process needs the others' images; only here, on view 2's grid.
         maps = (on_grid(feat_pixel), on_grid(feat_region), cam, score, self.pseudo)
         return self.contrast_terms(*(gather_images(each, dim=1) for each in maps), gather_images(label, dim=0))
+
+    def pseudo_labels(self, cam: Tensor, label: Tensor, image: Tensor) -> Tensor:
+        """Both views' pseudo labels; arguments and result are `method.hsc.pseudo.pseudo_labels`'."""
+        return pseudo_labels(cam, label, image, crf_backend=self.config.crf_backend)
 
     def contrast_terms(
         self, feat_pixel: Tensor, feat_region: Tensor, cam: Tensor, score: Tensor, pseudo: Tensor, label: Tensor

@@ -1,0 +1,101 @@
+"""The GPU's label maps against the CPU's: the tensor CRF, and the seeds of a trained net through inference.py."""
+
+import os
+
+import torch
+
+from benchmark.generated import Generated, generate
+from benchmark.generated import run as run_command
+from benchmark.gpu_parts.record import Bench
+from benchmark.infer import equal_share
+from benchmark.photographs import photographs, scores
+from method.hsc import pseudo
+from segmentation.predict import TEST_KERNELS
+from tool.cli import cores
+from tool.crf import SEED_KERNELS, CRFKernels, crf_from_labels, crf_from_probability
+from tool.lists import read_ids
+
+SIZE, ITERATIONS = (375, 500), 10
+
+
+def run(bench: Bench) -> None:
+    for labels, kernels in ((3, SEED_KERNELS), (21, TEST_KERNELS)):
+        equal = crf_agreement(bench, labels, kernels)
+        bench.check(f"CRF, {labels} labels", equal >= 0.999, {"labels equal, %": percent(equal)}, goal="99.9 %")
+    equal = training_crf_agreement(bench)
+    bench.check("CRF of pseudo labels", equal >= 0.999, {"labels equal, %": percent(equal)}, goal="99.9 %")
+    seeds_agreement(bench)
+
+
+def percent(share: float) -> float:
+    return round(100 * share, 3)
+
+
+def crf_agreement(bench: Bench, labels: int, kernels: CRFKernels) -> float:
+    image, probability = photographs(1, SIZE)[0], scores(1, labels, SIZE)[0]
+
+    def refined(device: torch.device) -> torch.Tensor:
+        pair = torch.from_numpy(image).to(device), torch.from_numpy(probability).to(device)
+        return crf_from_probability(*pair, kernels=kernels, iterations=ITERATIONS, backend="torch").argmax(dim=0).cpu()
+
+    return float((refined(bench.device) == refined(torch.device("cpu"))).float().mean())
+
+
+def training_crf_agreement(bench: Bench) -> float:
+    """The CRF of a step's 24 views, on a grid of 16 x 16."""
+    images = torch.from_numpy(photographs(24, (16, 16)))
+    labels = torch.from_numpy(scores(24, 4, (16, 16))).argmax(dim=1)
+    options = {"num_labels": 21, "gt_prob": pseudo.LABEL_CONFIDENCE, "kernels": pseudo.KERNELS}
+
+    def refined(device: torch.device) -> torch.Tensor:
+        pair = images.to(device), labels.to(device)
+        return crf_from_labels(*pair, **options, iterations=pseudo.ITERATIONS, backend="torch").cpu()
+
+    return float((refined(bench.device) == refined(torch.device("cpu"))).float().mean())
+
+
+def train_narrow(bench: Bench, data: Generated, steps: int) -> list[object]:
+    """Train eps at an eighth of the width on the device, by the command; the flags that inference takes its net by."""
+    run_command(
+        *["train_voc.py", "--method", "eps", "--work_dir", bench.folder, "--weights", "none", "--from_scratch"],
+        *["--data_root", data.images, "--saliency_root", data.saliency, "--labels", data.labels],
+        *["--train_list", data.train_aug, "--width", 0.125, "--batch_size", 8, "--crop_size", 96],
+        *["--resize_size", 96, 128, "--max_iters", steps, "--iter_size", 1, "--max_epoches", steps, "--lr", 0.05],
+        *["--momentum", 0.9, "--clip_grad", 1, "--num_workers", 0, "--device", bench.device],
+    )
+    return ["--weights", bench.folder / "eps" / "eps.pth", "--width", 0.125]
+
+
+def seeds_agreement(bench: Bench) -> None:
+    images, side, steps = (2, 96, 2) if bench.quick else (8, 384, 200)
+    data = generate(bench.folder / "data", size=side, train=images, train_aug=max(images, 8) if bench.quick else 48)
+    net, ids = train_narrow(bench, data, steps), read_ids(data.train, "--train_list")
+    ways = {"the CPU": ("cpu", "off", "0"), "float32": (bench.device, "off", "0")}
+    if not bench.quick:
+        ways |= {name: (bench.device, amp, "1") for name, amp in (("TF32", "off"), ("bf16", "bf16"), ("fp16", "fp16"))}
+    for way, (device, amp, tf32) in ways.items():
+        run_command(
+            *["inference.py", *net, "--img_root", data.images, "--labels", data.labels, "--infer_list", data.train],
+            *[
+                "--work_dir",
+                bench.folder / way,
+                "--device",
+                device,
+                "--amp",
+                amp,
+                "--crf_workers",
+                1 if bench.quick else cores(),
+            ],
+            env={**os.environ, "NVIDIA_TF32_OVERRIDE": "0"} if tf32 == "0" else None,
+        )
+        if way == "the CPU":
+            continue
+        figures = {}
+        for name, folder in (("seeds", "cam_png"), ("CRF seeds", "crf/crf_8_7")):
+            equal = equal_share(ids, bench.folder / "the CPU" / folder, bench.folder / way / folder)
+            figures[f"{name} equal, %"] = percent(equal)
+        what = f"labels of {images} images, {way}"
+        if way == "float32":
+            bench.check(what, min(figures.values()) >= 99.5, figures, goal="99.5 %")
+        else:
+            bench.note(what, figures)

@@ -1,0 +1,172 @@
+"""A training step of HSC: the plain way against ours in each precision, what HSC's terms take, the loader's pace."""
+
+import time
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmark import plain
+from benchmark.generated import generate
+from benchmark.gpu_parts.record import Bench
+from benchmark.gpu_parts.steps import Batch, inputs_of, make_batch, make_training, method_config
+from benchmark.loader import load
+from method.hsc.build import Training
+from method.hsc.criterion import HSCCriterion, two_scales
+from method.hsc.engine import training_step
+from tool.distributed import own_cores
+from tool.lists import read_ids
+from voc12.dataset import TrainingSet
+from voc12.labels import load_labels
+from voc12.transforms import TrainingAugmentation
+
+CARD_TFLOPS = 790  # of an H100, bf16 products, measured elsewhere
+KERNELS_SHOWN = 12
+
+
+class PlainCriterion(HSCCriterion):
+    """The same losses with the contrast's terms by loops, and pseudo labels made on the CPU, as public code does."""
+
+    def pseudo_labels(self, cam, label, image):
+        return super().pseudo_labels(cam.cpu(), label.cpu(), image.cpu()).to(cam.device)
+
+    def contrast_terms(self, feat_pixel, feat_region, cam, score, pseudo, label):
+        banks = [self.banks.region_bank, self.banks.class_bank, self.banks.pixel_bank]
+        return plain.contrast_terms(feat_pixel, feat_region, cam, score, pseudo, label, banks)
+
+
+def run(bench: Bench) -> None:
+    width, crop, view, images = (1 / 16, 64, 48, 2) if bench.quick else (1.0, 448, 128, 12)
+    batch = make_batch(images, crop)
+
+    def measure(
+        what: str, *, amp: str = "off", tf32: bool = False, plainly: bool = False, compiled: bool = False
+    ) -> dict:
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+        config = method_config("hsc", second_view=view)
+        training = make_training(config, bench.device, width=width, amp=amp, compiled=compiled)
+        if plainly:
+            training = training._replace(criterion=PlainCriterion(config).to(bench.device))
+        figures = measured(bench, training, batch)
+        bench.note(what, figures)
+        return figures
+
+    slow = measure("plain way: loops over classes, CRF on the CPU, float32", plainly=True)
+    ours = measure("ours, float32")
+    measure("ours, TF32 (the default)", tf32=True)
+    measure("ours, fp16, channels last", amp="fp16", tf32=True)
+    half = measure("ours, bf16, channels last", amp="bf16", tf32=True)
+    fast = measure("ours, bf16, compiled", amp="bf16", tf32=True, compiled=True) if bench.on_gpu else half
+    best = min(half["ms a step"], fast["ms a step"])
+    times = slow["ms a step"] / best
+    bench.goal("our best against the plain way", "2.5 times", times >= 2.5, {"times faster": round(times, 2)})
+    times = slow["ms a step"] / ours["ms a step"]
+    bench.note("ours in float32 against the plain way", {"times faster": round(times, 2)})
+    share = half["HSC's terms, %"]
+    bench.goal("HSC's terms in a bf16 step", "under 10 %", share < 10, {"HSC's terms, %": share})
+    limit = count_tflop(bench, batch, width, view) / CARD_TFLOPS * 1000
+    figures = {"ms a step": best, "the card's limit, ms": round(limit, 1), "times the limit": round(best / limit, 2)}
+    bench.goal("the card's limit in bf16", "within 3 times", best <= 3 * limit, figures)
+    profile(bench, batch, width, view)
+    loader_pace(bench)
+
+
+def measured(bench: Bench, training: Training, batch: Batch) -> dict:
+    """Pace and peak memory of whole steps, and the share of HSC's terms, forward and back to the net's outputs."""
+    inputs = inputs_of(batch, training.criterion.config, bench.device)
+    bench.peak_memory()
+    step = seconds(bench, lambda: training_step(training, **inputs), steps=2 if bench.quick else 12)
+    memory = bench.peak_memory()
+    terms = seconds(bench, contrast_alone(training, inputs), steps=2 if bench.quick else 12)
+    return {
+        "images/s": round(len(batch["id"]) / step, 2),
+        "ms a step": round(1000 * step, 1),
+        "HSC's terms, ms": round(1000 * terms, 1),
+        "HSC's terms, %": round(100 * terms / step, 1),
+        **memory,
+    }
+
+
+def seconds(bench: Bench, work, *, steps: int) -> float:
+    """Seconds of `work`, the mean of `steps`, after as many as a compiled net and cuDNN need to settle."""
+    for number in range(steps + 3):
+        if number == 3:
+            bench.synchronize()
+            start = time.perf_counter()
+        work()
+    bench.synchronize()
+    return (time.perf_counter() - start) / steps
+
+
+def contrast_alone(training: Training, inputs: Batch):
+    """rsc, csc, psc and their pseudo labels, on outputs of the net that are made once."""
+    views = two_scales(inputs["image"], inputs["saliency"], training.criterion.config.second_view)
+    with torch.no_grad():
+        outputs = [training.net(view.image) for view in views]
+    maps = {
+        name: [getattr(output, name).float().requires_grad_() for output in outputs]
+        for name in ("cam_rv", "feat_pixel", "feat_region")
+    }
+
+    def work() -> None:
+        losses = training.criterion.contrast(**maps, image=views[1].image, label=inputs["label"])
+        sum(losses.values()).backward()
+
+    return work
+
+
+def count_tflop(bench: Bench, batch: Batch, width: float, view: int) -> float:
+    """The arithmetic of a step, counted as it runs."""
+    training = make_training(method_config("hsc", second_view=view), bench.device, width=width, amp="bf16")
+    inputs = inputs_of(batch, training.criterion.config, bench.device)
+    with FlopCounterMode(display=False) as counter:
+        training_step(training, **inputs)
+    tflop = counter.get_total_flops() / 1e12
+    bench.note("arithmetic of a step, counted", {"TFLOP": round(tflop, 2)})
+    return tflop
+
+
+def profile(bench: Bench, batch: Batch, width: float, view: int) -> None:
+    """What takes the time of a bf16 step on the GPU."""
+    if not bench.on_gpu:
+        return
+    training = make_training(method_config("hsc", second_view=view), bench.device, width=width, amp="bf16")
+    inputs = inputs_of(batch, training.criterion.config, bench.device)
+    note_profile(bench, lambda: training_step(training, **inputs), "bf16 step")
+
+
+def note_profile(bench: Bench, work, what: str, *, repeats: int = 3) -> None:
+    """The kernels that take the most time of `work` on the GPU, and how long the GPU is busy at all."""
+    work()
+    bench.synchronize()
+    with torch.profiler.profile(activities=list(torch.profiler.supported_activities())) as profiler:
+        start = time.perf_counter()
+        for _ in range(repeats):
+            work()
+        bench.synchronize()
+        elapsed = time.perf_counter() - start
+    kernels = [event for event in profiler.key_averages() if event.device_type == torch.autograd.DeviceType.CUDA]
+    busy = sum(event.self_device_time_total for event in kernels) / 1e6
+    bench.note(
+        f"profile of a {what}: the GPU computes",
+        {"ms": round(1000 * busy / repeats, 2), "%": round(100 * busy / elapsed, 1)},
+    )
+    for event in sorted(kernels, key=lambda event: -event.self_device_time_total)[:KERNELS_SHOWN]:
+        milliseconds = event.self_device_time_total / 1000 / repeats
+        figures = {"ms": round(milliseconds, 2), "calls": round(event.count / repeats, 1)}
+        bench.note(f"  `{event.key[:90].replace('`', ' ')}`", figures)
+
+
+def loader_pace(bench: Bench) -> None:
+    """Images a second that the loader's processes give, beside what a step takes."""
+    count, size, workers = (4, 96, 1) if bench.quick else (48, 500, min(12, own_cores()))
+    data = generate(bench.folder / "loader", size=size, train=1, train_aug=count)
+    dataset = TrainingSet(
+        read_ids(data.train_aug, "--train_list"),
+        image_root=data.images,
+        saliency_root=data.saliency,
+        labels=load_labels(data.labels),
+        augmentation=TrainingAugmentation(crop_size=64 if bench.quick else 448),
+        seed=0,
+    )
+    pace, _ = load(dataset, batch_size=4 if bench.quick else 12, steps=2 if bench.quick else 30, num_workers=workers)
+    bench.note(f"the loader alone, {workers} processes", {"images/s": round(pace, 1)})

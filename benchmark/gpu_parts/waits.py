@@ -1,0 +1,78 @@
+"""Training through the real loops with PyTorch told to raise an error wherever the host would wait for the GPU."""
+
+from collections.abc import Iterator
+
+import torch
+
+from benchmark.gpu_parts.record import Bench
+from benchmark.gpu_parts.steps import Batch, make_batch, make_training, method_config
+from method.hsc import engine
+from method.hsc.config import METHODS
+from segmentation import engine as segmentation_engine
+from segmentation.data import InputNormalisation
+from segmentation.net.deeplab import build_net
+from tool.device import place
+
+STEPS = 6
+MEAN_AND_STD = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+OPTIONS = {"steps": range(STEPS), "seed": 0, "log": None, "save": lambda step: None, "save_due": lambda step: False}
+
+
+def run(bench: Bench) -> None:
+    crop = 64 if bench.quick else 224
+    for method in ("hsc",) if bench.quick else METHODS:
+        for amp in ("bf16",) if bench.quick else ("off", "bf16", "fp16"):
+            batch = make_batch(4, crop)
+            if "sal" not in METHODS[method].terms:
+                del batch["saliency"]
+            training = make_training(
+                method_config(method, second_view=crop // 2), bench.device, width=1 / 16, amp=amp, frozen=False
+            )
+            options = {**OPTIONS, "log_every": 10**6, "picture_every": 10**6}
+            report(bench, f"{method}, {amp}", lambda t=training, b=batch, o=options: engine.train(
+                t, batches(bench, b), device=bench.device, **o
+            ))  # fmt: skip
+    for amp in ("off", "bf16"):
+        report(bench, f"segmentation, {amp}", lambda amp=amp: train_deeplab(bench, amp, crop))
+
+
+def report(bench: Bench, what: str, train) -> None:
+    try:
+        train()
+        said = "no wait"
+    except RuntimeError as error:
+        said = str(error).split("\n")[0][:200]
+    finally:
+        if bench.on_gpu:
+            torch.cuda.set_sync_debug_mode("default")
+    bench.check(what, said == "no wait", {"said": said})
+
+
+def batches(bench: Bench, batch: Batch) -> Iterator[Batch]:
+    """The batch, as a loader gives it, `STEPS` times; waiting is an error from the second step to the one before last,
+    after which the loop reads its losses."""
+    if bench.on_gpu:
+        batch = {name: value if name == "id" else value.pin_memory() for name, value in batch.items()}
+    for step in range(STEPS):
+        if bench.on_gpu:
+            torch.cuda.set_sync_debug_mode("error" if 0 < step < STEPS - 1 else "default")
+        yield batch
+
+
+def train_deeplab(bench: Bench, amp: str, crop: int) -> None:
+    backbone = "resnet18" if bench.quick else "resnet50"
+    net = place(build_net(name="deeplabv2", backbone=backbone, aspp_dim=32), bench.device, amp)
+    training = segmentation_engine.build_training(
+        net, lr=1e-3, momentum=0.9, weight_decay=5e-4, power=0.9, num_steps=STEPS
+    )
+    batch = {name: value for name, value in make_batch(4, crop).items() if name in ("image", "id")}
+    batch["label"] = torch.randint(0, 21, (4, crop, crop))
+    segmentation_engine.train(
+        training,
+        batches(bench, batch),
+        forward=net,
+        device=bench.device,
+        amp=amp,
+        normalise=InputNormalisation(*MEAN_AND_STD),
+        **OPTIONS,
+    )
