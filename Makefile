@@ -1,4 +1,4 @@
-# make demo | figures | test | fault | lint | bench: each builds the environment first, once per state of the
+# make demo | figures | test | fault | lint | bench | gpu: each builds the environment first, once per state of the
 # requirement files. It lives outside the clone, so that fresh clones share it: set HSC_ENV to put it elsewhere,
 # PYTHON to choose the interpreter (3.10 to 3.12).
 PYTHON ?= python3
@@ -9,7 +9,7 @@ RUN    := $(HSC_ENV)/bin/python
 OURS   := $(HSC_ENV)/.made-by-make
 READY  := $(HSC_ENV)/.complete
 
-.PHONY: demo figures test fault lint bench env
+.PHONY: demo figures test fault lint bench gpu env
 env: $(READY)
 	@echo "to enter it: source $(HSC_ENV)/bin/activate"
 
@@ -50,3 +50,7 @@ bench: $(READY)
 	"$(RUN)" -m benchmark.loader
 	"$(RUN)" -m benchmark.scale
 	"$(RUN)" -m benchmark.lists
+
+# Everything that a GPU has to show (docs/gpu.md).
+gpu: $(READY)
+	"$(RUN)" -m benchmark.gpu --out exps/gpu

@@ -31,6 +31,7 @@ from tool.cli import UserError, add_switch, cores, run_script, script_parser
 from tool.command import PR_SET_PDEATHSIG, ROOT
 
 CORES_PER_PART = 4
+LINES_SHOWN = 15  # of what a part said that did not end well
 QUICK_LIMIT = 300  # seconds for a part of the quick form, which takes some
 EXAMPLES = """\
   # on a machine with a GPU: under ten minutes
@@ -93,6 +94,7 @@ def start(part: Part, args: argparse.Namespace, scratch: Path, deadline: float) 
     quick = ["--quick"] if args.quick else []
     command = [sys.executable, "-m", "benchmark.gpu_parts", part.name, "--device", args.device, *quick]
     prctl = ctypes.CDLL(None).prctl
+    on_cpu = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"} if args.device == "cpu" else {}
     with open(folder / "log", "wb") as log:
         process = subprocess.Popen(
             [*command, "--folder", str(folder)],
@@ -102,15 +104,17 @@ def start(part: Part, args: argparse.Namespace, scratch: Path, deadline: float) 
             stderr=subprocess.STDOUT,
             start_new_session=True,
             preexec_fn=lambda: prctl(PR_SET_PDEATHSIG, signal.SIGKILL),
-            env=os.environ if args.device == "cuda" else {**os.environ, "CUDA_VISIBLE_DEVICES": ""},
+            env={**os.environ, **on_cpu},
         )
     now = time.monotonic()
     limit = QUICK_LIMIT if args.quick else part.limit
     return Run(part, folder, process, now, min(now + limit, deadline))
 
 
-def may_start(part: Part, running: list[Run]) -> bool:
-    """Timed parts run alone; of the others so many that each has some cores."""
+def may_start(part: Part, running: list[Run], *, quick: bool) -> bool:
+    """Timed parts run alone; of the others so many that each has some cores. Quickly, a core each will do."""
+    if quick:
+        return len(running) < cores()
     if part.timed or any(run.part.timed for run in running):
         return not running
     return len(running) < max(cores() // CORES_PER_PART, 1)
@@ -136,7 +140,7 @@ def run_parts(parts: list[Part], args: argparse.Namespace, scratch: Path) -> dic
     waiting, running = deque(parts), []
     try:
         while waiting or running:
-            while waiting and may_start(waiting[0], running) and time.monotonic() < deadline:
+            while waiting and may_start(waiting[0], running, quick=args.quick) and time.monotonic() < deadline:
                 running.append(start(waiting.popleft(), args, scratch, deadline))
             if not running:  # no time is left
                 part = waiting.popleft()
@@ -149,6 +153,8 @@ def run_parts(parts: list[Part], args: argparse.Namespace, scratch: Path) -> dic
                 report["seconds"] = round(time.monotonic() - began, 1)
                 write(args.out, report, f"\n===== {outcome['name']}\n{log}")
                 print(outcome_line(outcome), flush=True)
+                if outcome["ended"] != "well":
+                    print("\n".join(f"    {line}" for line in log.splitlines()[-LINES_SHOWN:]), flush=True)
                 if run is not None:
                     running.remove(run)
                     shutil.rmtree(run.folder)

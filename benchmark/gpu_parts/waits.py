@@ -5,23 +5,25 @@ from collections.abc import Iterator
 import torch
 
 from benchmark.gpu_parts.record import Bench
+from benchmark.gpu_parts.segment import settings_of
 from benchmark.gpu_parts.steps import Batch, make_batch, make_training, method_config
 from method.hsc import engine
 from method.hsc.config import METHODS
 from segmentation import engine as segmentation_engine
 from segmentation.data import InputNormalisation
-from segmentation.net.deeplab import build_net
+from segmentation.experiment.config import config_dict
+from segmentation.net import net_of
+from segmentation.settings import read_config
 from tool.device import place
 
 STEPS = 6
-MEAN_AND_STD = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 OPTIONS = {"steps": range(STEPS), "seed": 0, "log": None, "save": lambda step: None, "save_due": lambda step: False}
 
 
 def run(bench: Bench) -> None:
     crop = 64 if bench.quick else 224
     for method in ("hsc",) if bench.quick else METHODS:
-        for amp in ("bf16",) if bench.quick else ("off", "bf16", "fp16"):
+        for amp in ("off",) if bench.quick else ("off", "bf16", "fp16"):
             batch = make_batch(4, crop)
             if "sal" not in METHODS[method].terms:
                 del batch["saliency"]
@@ -32,7 +34,7 @@ def run(bench: Bench) -> None:
             report(bench, f"{method}, {amp}", lambda t=training, b=batch, o=options: engine.train(
                 t, batches(bench, b), device=bench.device, **o
             ))  # fmt: skip
-    for amp in ("off", "bf16"):
+    for amp in ("off",) if bench.quick else ("off", "bf16"):
         report(bench, f"segmentation, {amp}", lambda amp=amp: train_deeplab(bench, amp, crop))
 
 
@@ -60,8 +62,8 @@ def batches(bench: Bench, batch: Batch) -> Iterator[Batch]:
 
 
 def train_deeplab(bench: Bench, amp: str, crop: int) -> None:
-    backbone = "resnet18" if bench.quick else "resnet50"
-    net = place(build_net(name="deeplabv2", backbone=backbone, aspp_dim=32), bench.device, amp)
+    config = read_config(config_dict, settings_of(bench))
+    net = place(net_of(config), bench.device, amp)
     training = segmentation_engine.build_training(
         net, lr=1e-3, momentum=0.9, weight_decay=5e-4, power=0.9, num_steps=STEPS
     )
@@ -73,6 +75,6 @@ def train_deeplab(bench: Bench, amp: str, crop: int) -> None:
         forward=net,
         device=bench.device,
         amp=amp,
-        normalise=InputNormalisation(*MEAN_AND_STD),
+        normalise=InputNormalisation(config.DATA_MEAN, config.DATA_STD),
         **OPTIONS,
     )

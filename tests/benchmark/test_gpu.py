@@ -1,0 +1,54 @@
+"""`benchmark.gpu` goes through all its parts on a CPU, keeps what each found, and outlives parts that fail or hang."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmark.gpu_parts import PARTS
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run(out, *flags, **env):
+    command = [sys.executable, "-m", "benchmark.gpu", "--out", str(out), "--device", "cpu", "--quick", *flags]
+    return subprocess.run(command, cwd=ROOT, env={**os.environ, **env}, capture_output=True, text=True, timeout=600)
+
+
+def test_every_part_runs_and_its_figures_are_in_json_and_table(tmp_path):
+    done = run(tmp_path)
+    report = json.loads((tmp_path / "gpu.json").read_text())
+    assert [part["name"] for part in report["parts"]] == list(PARTS)
+    log = (tmp_path / "gpu.log").read_text()
+    assert {part["name"]: part["ended"] for part in report["parts"]} == dict.fromkeys(PARTS, "well"), log[-5000:]
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [line.split(":")[0] for line in done.stdout.splitlines()[: len(PARTS)]] == list(PARTS)
+    table = (tmp_path / "gpu.md").read_text()
+    for part in report["parts"]:
+        assert part["entries"], part["name"]
+        assert part["name"] == "machine" or f"### {PARTS[part['name']].title}\n" in table
+        for entry in part["entries"]:
+            assert all(f"| {value}" in table or f" {value}" in table for value in entry["figures"].values()), entry
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["gpu.json", "gpu.log", "gpu.md"]
+
+
+def test_a_part_that_fails_and_one_that_takes_too_long_cost_only_themselves(tmp_path):
+    (tmp_path / "empty").mkdir()
+    done = run(tmp_path / "failed", "--only", "golden", "machine", GOLDEN_DIR=str(tmp_path / "empty"))
+    golden, machine = json.loads((tmp_path / "failed" / "gpu.json").read_text())["parts"]
+    assert done.returncode == 1 and "golden: well" in done.stdout and "NOT: " in done.stdout
+    assert any(entry["holds"] is False for entry in golden["entries"])
+    assert machine["ended"] == "well"
+
+    done = run(tmp_path / "slow", "--only", "golden", "machine", "--minutes", "0.02")
+    report = json.loads((tmp_path / "slow" / "gpu.json").read_text())
+    assert done.returncode == 1
+    assert [part["ended"] for part in report["parts"]] == ["over its time", "not run, no time was left"]
+    assert "**This part did not end well: over its time.**" in (tmp_path / "slow" / "gpu.md").read_text()
+
+
+def test_a_cpu_is_refused_at_full_size(tmp_path):
+    command = [sys.executable, "-m", "benchmark.gpu", "--out", str(tmp_path), "--device", "cpu"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and done.stderr == "error: --device cpu: takes hours at full size; add --quick\n"
