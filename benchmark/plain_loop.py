@@ -11,7 +11,7 @@ from network.build import build_network
 from network.weights import load_weights
 from tool.artifact import save_cam, save_crf, save_label_map
 from tool.cam import seed_labels
-from tool.crf import crf_seed
+from tool.crf import crf_seed, resolve_backend
 from tool.device import resolve_device
 from voc12.images import load_rgb
 from voc12.labels import labels_of, load_labels
@@ -31,6 +31,7 @@ def plain_loop(args: argparse.Namespace, ids: list[str], out: Path) -> None:
     labels = labels_of(ids, load_labels(args.labels), source=str(args.labels))
     for folder in ("cam_npy", "cam_png", "crf"):
         (out / folder).mkdir()
+    backend = resolve_backend("auto", torch.device("cpu"))
     for image_id in ids:
         image = load_rgb(Path(args.data_root) / f"{image_id}.jpg")
         total = np.zeros((20, image.height, image.width), np.float32)
@@ -47,7 +48,7 @@ def plain_loop(args: argparse.Namespace, ids: list[str], out: Path) -> None:
             cams[index] = total[index] / (total[index].max() + 1e-5)
         save_cam(out / "cam_npy" / f"{image_id}.npy", cams)
         save_label_map(out / "cam_png" / f"{image_id}.png", seed_labels(cams, threshold=THRESHOLD))
-        posteriors = crf_seed(np.asarray(image), cams, alpha=ALPHA, iterations=ITERATIONS)
+        posteriors = crf_seed(np.asarray(image), cams, alpha=ALPHA, iterations=ITERATIONS, backend=backend)
         best = np.array(list(posteriors), np.uint8)[np.stack(list(posteriors.values())).argmax(0)]
         save_label_map(out / "crf" / f"{image_id}.png", best)
         save_crf(out / "crf" / f"{image_id}.npy", posteriors)

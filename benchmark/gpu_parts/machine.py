@@ -46,7 +46,7 @@ def describe(bench: Bench) -> dict[str, str]:
 
 def versions() -> dict[str, str]:
     cuda = f", CUDA {torch.version.cuda}" if torch.version.cuda else ""
-    threads = f"{torch.get_num_threads()} threads" + (" (OMP_NUM_THREADS)" if "OMP_NUM_THREADS" in os.environ else "")
+    threads = f"{torch.get_num_threads()}" + (" (OMP_NUM_THREADS)" if "OMP_NUM_THREADS" in os.environ else "")
     return {"torch": f"{torch.__version__}{cuda}", "torchvision": torchvision.__version__, "torch's threads": threads}
 
 

@@ -1,4 +1,4 @@
-"""The real training command on the device: stopped and gone on with, under torchrun, told to stop, out of memory."""
+"""The real training command on the device: told to stop, gone on with, and by one process under torchrun."""
 
 import os
 import signal
@@ -18,7 +18,6 @@ from tool.command import ROOT
 
 TOLERANCE = 1e-4
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "1"]
-LEFT_FREE = 3 * 2**30  # bytes, for the run that is to have too little
 
 
 def run(bench: Bench) -> None:
@@ -36,8 +35,6 @@ def run(bench: Bench) -> None:
     stopped_and_resumed(bench, flags)
     under_torchrun(bench, flags)
     restored_in_place(bench)
-    if bench.on_gpu:
-        out_of_memory(bench)
 
 
 def train(*flags: object, launcher: tuple[str, ...] | list[str] = ()) -> subprocess.Popen:
@@ -103,21 +100,3 @@ def restored_in_place(bench: Bench) -> None:
     torch.use_deterministic_algorithms(False)
     same = all(torch.equal(one, other) for one, other in zip(*found, strict=True))
     bench.note("the same steps twice, deterministic kernels", {"bit for bit": "equal" if same else "not equal"})
-
-
-def out_of_memory(bench: Bench) -> None:
-    """A step that does not fit ends with one line."""
-    data = generate(bench.folder / "large", size=500, train=12, train_aug=12)
-    free, _ = torch.cuda.mem_get_info(bench.device)
-    held = torch.empty(max(free - LEFT_FREE, 0), dtype=torch.uint8, device=bench.device)
-    process = train(
-        *["--data_root", data.images, "--saliency_root", data.saliency, "--labels", data.labels, "--weights", "none"],
-        *["--train_list", data.train_aug, "--work_dir", bench.folder, "--session", "full", "--max_iters", 1],
-    )
-    said = process.communicate()[0]
-    del held
-    torch.cuda.empty_cache()
-    lines = [line for line in said.split("\n") if line.startswith("error: ")]
-    holds = process.returncode == 2 and len(lines) == 1 and "Traceback" not in said
-    said = (lines or said.strip().split("\n"))[-1][:160]
-    bench.check("full memory is one line", holds, {"exit code": process.returncode, "said": said})

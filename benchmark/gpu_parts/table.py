@@ -19,7 +19,8 @@ def tables(report: dict) -> str:
     if card:
         lines += ["; ".join(f"{name} {value}" for name, value in card.items() if name != "card") + "."]
     form = "python -m benchmark.gpu" + (" --quick" if report["quick"] else "")
-    lines += [f"`{form}`, {report['seconds']:.0f} s in all.", ""]
+    size = " Tiny sizes: the figures mean nothing." if report["quick"] else ""
+    lines += [f"`{form}`, {report['seconds']:.0f} s in all.{size}", ""]
     lines += part_lines("Limits of the card", machine[1:]) if machine[1:] else []
     for part in parts:
         lines += part_lines(PARTS[part["name"]].title, part["entries"], ended=part["ended"])
