@@ -9,7 +9,7 @@ from benchmark.generated import run as run_command
 from benchmark.gpu_parts.files import Photographs, steady_pace, watched, write_photographs
 from benchmark.gpu_parts.record import Bench
 from benchmark.infer import equal_share
-from network import build_network
+from network.build import build_network
 from network.weights import released_state_dict
 from tool.cli import cores
 

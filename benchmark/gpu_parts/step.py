@@ -9,12 +9,12 @@ from benchmark import plain
 from benchmark.generated import generate
 from benchmark.gpu_parts.record import Bench
 from benchmark.gpu_parts.steps import Batch, inputs_of, make_batch, make_training, method_config
-from benchmark.loader import load
+from benchmark.loader_times import load
 from method.hsc.build import Training
 from method.hsc.criterion import HSCCriterion, two_scales
 from method.hsc.engine import training_step
-from tool.distributed import own_cores
 from tool.lists import read_ids
+from tool.torchrun import own_cores
 from voc12.dataset import TrainingSet
 from voc12.labels import load_labels
 from voc12.transforms import TrainingAugmentation

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from method.hsc.build import Training, build_training, configure
 from method.hsc.config import HSCConfig
-from network import build_network
+from network.build import build_network
 from tool.device import place
 
 Batch = dict[str, Tensor]
