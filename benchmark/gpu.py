@@ -149,7 +149,7 @@ def run_parts(parts: list[Part], args: argparse.Namespace, scratch: Path) -> dic
                 done = [(run, outcome) for run in running if (outcome := run.outcome()) is not None]
             for run, outcome in done:
                 log = "" if run is None else (run.folder / "log").read_text(errors="replace")
-                report["parts"].append(outcome)
+                report["parts"] = sorted([*report["parts"], outcome], key=lambda part: list(PARTS).index(part["name"]))
                 report["seconds"] = round(time.monotonic() - began, 1)
                 write(args.out, report, f"\n===== {outcome['name']}\n{log}")
                 print(outcome_line(outcome), flush=True)

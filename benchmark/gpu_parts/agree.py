@@ -15,7 +15,7 @@ from tool.cli import cores
 from tool.crf import SEED_KERNELS, CRFKernels, crf_from_labels, crf_from_probability
 from tool.lists import read_ids
 
-SIZE, ITERATIONS = (375, 500), 10
+ITERATIONS = 10
 
 
 def run(bench: Bench) -> None:
@@ -32,7 +32,8 @@ def percent(share: float) -> float:
 
 
 def crf_agreement(bench: Bench, labels: int, kernels: CRFKernels) -> float:
-    image, probability = photographs(1, SIZE)[0], scores(1, labels, SIZE)[0]
+    size = (48, 64) if bench.quick else (375, 500)
+    image, probability = photographs(1, size)[0], scores(1, labels, size)[0]
 
     def refined(device: torch.device) -> torch.Tensor:
         pair = torch.from_numpy(image).to(device), torch.from_numpy(probability).to(device)
@@ -67,8 +68,8 @@ def train_narrow(bench: Bench, data: Generated, steps: int) -> list[object]:
 
 
 def seeds_agreement(bench: Bench) -> None:
-    images, side, steps = (2, 96, 2) if bench.quick else (8, 384, 200)
-    data = generate(bench.folder / "data", size=side, train=images, train_aug=max(images, 8) if bench.quick else 48)
+    images, side, steps = (2, 64, 1) if bench.quick else (8, 384, 200)
+    data = generate(bench.folder / "data", size=side, train=images, train_aug=8 if bench.quick else 48)
     net, ids = train_narrow(bench, data, steps), read_ids(data.train, "--train_list")
     ways = {"the CPU": ("cpu", "off", "0"), "float32": (bench.device, "off", "0")}
     if not bench.quick:

@@ -2,16 +2,28 @@
 
 import os
 import time
+from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import Image
 
 from benchmark.generated import run as run_command
 from benchmark.gpu_parts.files import Photographs, steady_pace, watched, write_photographs
 from benchmark.gpu_parts.record import Bench
+from benchmark.gpu_parts.step import seconds
 from benchmark.infer import equal_share
+from benchmark.plain_loop import SCALES
 from network.build import build_network
-from network.weights import released_state_dict
+from network.fold import fold_norms
+from network.weights import load_weights, released_state_dict
+from tool.artifact import save_cam, save_crf
 from tool.cli import cores
+from tool.crf import crf_seed, resolve_backend
+from tool.device import autocast, place
+from voc12.images import load_rgb
+from voc12.labels import load_labels
+from voc12.transforms import normalise
 
 
 def run(bench: Bench) -> None:
@@ -52,7 +64,42 @@ def run(bench: Bench) -> None:
     best = max(paces, key=paces.get)
     times = paces[best] / plain
     bench.goal(f"best: {best}", "8 times the plain loop", times >= 8, {"times the plain loop": round(times, 1)})
+    for amp in ("off",) if bench.quick else ("off", "bf16"):
+        one_image(bench, data, weights, width, amp)
     weights.unlink()
+
+
+def one_image(bench: Bench, data: Photographs, weights: Path, width: float, amp: str) -> None:
+    """What an image costs in one process that does nothing else, step by step: what could bound inference."""
+    net = build_network("resnet38_hsc", width=width)
+    load_weights(net, weights)
+    net = place(fold_norms(net.eval()), bench.device, amp)
+    image = load_rgb(data.images / f"{data.ids[0]}.jpg")
+    classes = np.flatnonzero(load_labels(data.labels)[data.ids[0]]).tolist()
+    sizes = [(round(image.width * scale), round(image.height * scale)) for scale in SCALES]
+    inputs = [normalise(image.resize(size, Image.Resampling.BICUBIC))[None].to(bench.device) for size in sizes]
+    pairs = [torch.cat([batch, batch.flip(-1)]) for batch in inputs]
+
+    @torch.inference_mode()
+    def passes() -> None:
+        with autocast(bench.device, amp):
+            for pair in pairs:
+                net.foreground_cam(pair)
+
+    rest = {"backend": resolve_backend("auto", bench.device), "device": bench.device}
+    generator = np.random.default_rng(3)
+    cams = {c: generator.random((image.height, image.width), dtype=np.float32) ** 4 for c in classes}
+    posteriors = crf_seed(np.asarray(image), cams, alpha=7, iterations=8, **rest)
+    works = {
+        "decode": lambda: load_rgb(data.images / f"{data.ids[0]}.jpg"),
+        "resize, normalise": lambda: [normalise(image.resize(size, Image.Resampling.BICUBIC)) for size in sizes],
+        "net": passes,
+        "CRF": lambda: crf_seed(np.asarray(image), cams, alpha=7, iterations=8, **rest),
+        "files": lambda: (save_cam(bench.folder / "cam.npy", cams), save_crf(bench.folder / "crf.npy", posteriors)),
+    }
+    steps = 1 if bench.quick else 5
+    figures = {f"{name}, ms": round(1000 * seconds(bench, work, steps=steps), 1) for name, work in works.items()}
+    bench.note(f"one image of {len(classes)} classes alone, {'float32 (TF32)' if amp == 'off' else amp}", figures)
 
 
 def plain_loop(bench: Bench, data: Photographs, net: list, count: int) -> float:
