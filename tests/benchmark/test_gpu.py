@@ -44,7 +44,9 @@ def test_a_part_that_fails_and_one_that_takes_too_long_cost_only_themselves(tmp_
     done = run(tmp_path / "slow", "--only", "golden", "machine", "--minutes", "0.02")
     report = json.loads((tmp_path / "slow" / "gpu.json").read_text())
     assert done.returncode == 1
-    assert [part["ended"] for part in report["parts"]] == ["over its time", "not run, no time was left"]
+    golden, machine = report["parts"]
+    assert golden["ended"] == "over its time"
+    assert machine["ended"] in ("over its time", "not run, no time was left")  # there may be a core for each
     assert "**This part did not end well: over its time.**" in (tmp_path / "slow" / "gpu.md").read_text()
 
 
