@@ -11,7 +11,7 @@ from benchmark.gpu_parts.record import Bench
 from benchmark.gpu_parts.steps import Batch, inputs_of, make_batch, make_training, method_config
 from benchmark.loader_times import load
 from method.hsc.build import Training
-from method.hsc.criterion import HSCCriterion, two_scales
+from method.hsc.criterion import HSCCriterion, Objective, two_scales
 from method.hsc.engine import training_step
 from tool.lists import read_ids
 from tool.torchrun import own_cores
@@ -45,7 +45,8 @@ def run(bench: Bench) -> None:
         config = method_config("hsc", second_view=view)
         training = make_training(config, bench.device, width=width, amp=amp, compiled=compiled)
         if plainly:
-            training = training._replace(criterion=PlainCriterion(config).to(bench.device))
+            criterion = PlainCriterion(config).to(bench.device)
+            training = training._replace(criterion=criterion, objective=Objective(training.net, criterion, amp))
         figures = measured(bench, training, batch)
         bench.note(what, figures)
         return figures
