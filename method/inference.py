@@ -1,4 +1,8 @@
-"""Stage 1's inference, of any method: what the processes of the network's and the seeds' pool do."""
+"""Stage 1's inference, of any method: what the processes of the network's and the seeds' pool do.
+
+On CPUs the two are apart: networks want few processes with much memory, CRFs one a core. On GPUs, where both run on the
+same one, a process does an image's CAMs and its seeds, several images at a time.
+"""
 
 import argparse
 import functools
@@ -19,13 +23,13 @@ from tool.artifact import load_cam, load_label_map, save_cam, save_crf, save_lab
 from tool.cam import multi_scale_cam, seed_labels
 from tool.cli import pace, raise_problems
 from tool.crf import crf_seed
-from tool.crf.process import CRFProcess, crf_devices
-from tool.device import autocast, place, reported_out_of_memory
+from tool.crf.process import CRFProcess
+from tool.device import autocast, images_at_once, on_own_stream, place, reported_out_of_memory
 from tool.distributed import leave_processes
 from tool.pipeline import Pool, queue_of, run_stages
 from tool.plot import save_overlay
 from voc12.images import image_size, load_rgb, run_checks
-from voc12.transforms import normalise
+from voc12.transforms import normalise_pixels
 
 
 class NetworkProcess:
@@ -39,7 +43,9 @@ class NetworkProcess:
     def start(cls, devices: SimpleQueue, args: argparse.Namespace) -> None:
         cls.device, cls.amp = torch.device(devices.get()), args.amp
         torch.set_num_threads(max(torch.get_num_threads() // args.processes, 1))
-        cls.net = place(fold_norms(load_net(args)), cls.device, cls.amp)
+        # Without gradients autocast keeps no half precision weights, which other threads' streams would find half done.
+        cls.net = place(fold_norms(load_net(args)), cls.device, cls.amp).requires_grad_(False)
+        CRFProcess.share(cls.device)  # in a pool of its own it says otherwise there
 
     @classmethod
     def foreground_cam(cls, image: torch.Tensor) -> torch.Tensor:
@@ -58,13 +64,14 @@ def load_net(args: argparse.Namespace) -> nn.Module:
 def make_cam(image_id: str, classes: list[int], image_root: Path, scales: list[float], outputs: Outputs) -> None:
     """The network's part of one image: the CAM dict."""
     path = image_root / f"{image_id}.jpg"
-    with reported_out_of_memory(f"{path}; take fewer --n_processes_per_gpu, smaller --scales, or --amp"):
+    memory = reported_out_of_memory(f"{path}; take fewer --n_processes_per_gpu, smaller --scales, or --amp")
+    with memory, on_own_stream(NetworkProcess.device):
         cams = multi_scale_cam(
             NetworkProcess.foreground_cam,
             load_rgb(path),
             classes,
             scales=scales,
-            normalise=normalise,
+            normalise=normalise_pixels,
             device=NetworkProcess.device,
         )
     outputs.remove_seeds(image_id)
@@ -82,7 +89,8 @@ def make_seeds(
     path = image_root / f"{image_id}.jpg"
     image = np.asarray(load_rgb(path))
     for iterations, alpha in settings:
-        with reported_out_of_memory(f"{path}; take fewer --n_processes_per_gpu, or --crf_backend pydensecrf"):
+        memory = reported_out_of_memory(f"{path}; take fewer --n_processes_per_gpu, or --crf_backend pydensecrf")
+        with memory, on_own_stream(CRFProcess.device):
             posteriors = crf_seed(
                 image,
                 cams,
@@ -99,6 +107,13 @@ def make_seeds(
         maps = {"seed": outputs.cam_png, **{f"CRF {t}, {alpha:g}": path for (t, alpha), path in outputs.crf.items()}}
         label_maps = {title: load_label_map(path / f"{image_id}.png") for title, path in maps.items()}
         save_overlay(outputs.overlay / f"{image_id}.png", image, cams, label_maps)
+
+
+def make_all(image_id: str, for_cam: tuple | None, for_seeds: tuple) -> None:
+    """All of one image, from the arguments of `make_cam`, or None where its CAM dict is there, and `make_seeds`."""
+    if for_cam is not None:
+        make_cam(image_id, *for_cam)
+    make_seeds(image_id, *for_seeds)
 
 
 def infer_missing(
@@ -120,31 +135,42 @@ def infer_missing(
     Raises `UserError` with a line for each image that could not be done, or if a process died.
     """
     args.processes = len(devices)
+    together = devices[0] != "cpu" and crf_backend == "torch"
     network = Pool(
-        "cam", make_cam, len(devices), start=functools.partial(NetworkProcess.start, queue_of(devices), args)
+        "cam and seed" if together else "cam",
+        make_all if together else make_cam,
+        len(devices),
+        threads=images_at_once(devices[0]),
+        start=functools.partial(NetworkProcess.start, queue_of(devices), args),
     )
-    seed_devices = crf_devices(crf_backend, devices, args.crf_workers)
-    start_seeds = functools.partial(CRFProcess.start, queue_of(seed_devices), crf_backend)
-    seeds = Pool("seed", make_seeds, len(seed_devices), start=start_seeds)
+    seeds = Pool("seed", make_seeds, args.crf_workers, start=functools.partial(CRFProcess.start, crf_backend))
+    all_seeds = (True, list(outputs.crf), image_root, outputs)
 
-    def missing(image_id: str) -> list[tuple[Pool, tuple]]:
+    def missing(image_id: str) -> list[tuple[str, tuple | None, tuple]]:
+        """What `make_all` takes, if anything is missing."""
         shape = image_size(image_root / f"{image_id}.jpg")[::-1]
         if not outputs.has_cam(image_id, classes[image_id], shape):
-            return [(network, (image_id, classes[image_id], image_root, args.scales, outputs))]
+            return [(image_id, (classes[image_id], image_root, args.scales, outputs), all_seeds)]
         label_map, settings = outputs.missing_seeds(image_id, classes[image_id], shape)
         if label_map or settings or outputs.lacks_overlay(image_id):
-            return [(seeds, (image_id, label_map, settings, image_root, outputs))]
+            return [(image_id, None, (label_map, settings, image_root, outputs))]
         return []
 
-    for pool, job in run_checks(missing, ids, "what is there"):
-        pool.waiting.append(job)
-
-    def all_seeds(image_id: str, _: None) -> tuple:
-        return image_id, True, list(outputs.crf), image_root, outputs
+    made = 0
+    for image_id, for_cam, for_seeds in run_checks(missing, ids, "what is there"):
+        made += for_cam is not None
+        if together:
+            network.waiting.append((image_id, for_cam, for_seeds))
+        elif for_cam is not None:
+            network.waiting.append((image_id, *for_cam))
+        else:
+            seeds.waiting.append((image_id, *for_seeds))
 
     started = time.perf_counter()
-    made = len(network.waiting)
-    problems = run_stages(network, seeds, follow_up=all_seeds)
+    if together:
+        problems = run_stages(network)
+    else:
+        problems = run_stages(network, seeds, follow_up=lambda image_id, _: (image_id, *all_seeds))
     leave_processes()
     raise_problems("images that gave no seeds; the others are done", problems)
     print(f"{made} of {len(ids)} images inferred {pace(started, made)}")

@@ -11,10 +11,11 @@ from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional as F
 
 from tool.artifact import IGNORE, load_label_map
+from tool.device import copied_to
 from tool.randomness import mixed_seed
 from tool.reading import Reading, outlive_signals
 from voc12.images import load_rgb
-from voc12.transforms import random_integer, random_span
+from voc12.transforms import of_channels, random_integer, random_span
 
 
 class InputNormalisation:
@@ -24,13 +25,15 @@ class InputNormalisation:
         self.mean = list(mean)
         self.std = list(std)
 
-    def __call__(self, image: np.ndarray) -> Tensor:
-        pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))).to(torch.float32) / 255
-        return F.normalize(pixels, self.mean, self.std)
+    def __call__(self, image: np.ndarray, device: torch.device | None = None) -> Tensor:
+        """The input on `device`, where it is computed from the pixels; None: on the CPU."""
+        pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+        pixels = (pixels if device is None else copied_to(pixels, device)).to(torch.float32) / 255
+        return pixels.sub_(of_channels(self.mean, pixels)).div_(of_channels(self.std, pixels))
 
     def inverse(self, image: Tensor) -> Tensor:
         """The pixels of a net's input, uint8 (3, H, W), for a picture of it."""
-        mean, std = (image.new_tensor(values)[:, None, None] for values in (self.mean, self.std))
+        mean, std = of_channels(self.mean, image), of_channels(self.std, image)
         return ((image * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
 
 

@@ -1,4 +1,7 @@
-"""Stage 3's test: which label maps are missing, and what the network's and the CRF's processes do for them."""
+"""Stage 3's test: which label maps are missing, and what the network's and the CRF's processes do for them.
+
+As in stage 1's inference, a process on a GPU does an image's network and its CRF, several images at a time.
+"""
 
 import functools
 import time
@@ -7,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from network.fold import fold_norms
 from segmentation.data import InputNormalisation
@@ -18,8 +21,8 @@ from segmentation.settings import Config
 from tool.artifact import load_label_map, save_label_map
 from tool.cli import UserError, cores, pace, raise_problems
 from tool.crf import resolve_backend
-from tool.crf.process import CRFProcess, crf_devices
-from tool.device import device_names, reported_out_of_memory
+from tool.crf.process import CRFProcess
+from tool.device import autocast, device_names, images_at_once, on_own_stream, place, reported_out_of_memory
 from tool.pipeline import Pool, queue_of, run_stages
 from voc12.images import image_size, load_rgb
 
@@ -35,7 +38,14 @@ class NetworkProcess:
     def start(cls, devices: SimpleQueue, config: Config) -> None:
         cls.config = config
         cls.device = torch.device(devices.get())
-        cls.net = fold_norms(load_net(config)).to(cls.device)
+        # Without gradients autocast keeps no half precision weights, which other threads' streams would find half done.
+        cls.net = place(fold_norms(load_net(config)), cls.device, config.TEST_AMP).requires_grad_(False)
+        CRFProcess.share(cls.device)  # in a pool of its own it says otherwise there
+
+    @classmethod
+    def logits(cls, image: Tensor) -> Tensor:
+        with autocast(cls.device, cls.config.TEST_AMP):
+            return cls.net(image)
 
 
 def load_net(config: Config) -> nn.Module:
@@ -48,31 +58,43 @@ def image_path(config: Config, image_id: str) -> Path:
     return config.DATA_ROOT / "JPEGImages" / f"{image_id}.jpg"
 
 
-def predict(image_id: str, folder: Path) -> np.ndarray | None:
-    """The network's part of one image: its probabilities for the CRF, float32 (21, H, W), or its label map, written."""
+def probability_of(path: Path) -> Tensor:
+    """The network's part of the image at `path`: its probabilities, float32 (21, H, W), on the network's device."""
     config = NetworkProcess.config
-    path = image_path(config, image_id)
-    with reported_out_of_memory(f"{path}; take smaller scales, TEST_MULTISCALE"):
-        probability = multi_scale_probability(
-            NetworkProcess.net,
+    with reported_out_of_memory(f"{path}; take smaller scales, TEST_MULTISCALE, or half the precision, TEST_AMP"):
+        return multi_scale_probability(
+            NetworkProcess.logits,
             np.asarray(load_rgb(path)),
             scales=config.TEST_MULTISCALE,
             flip=config.TEST_FLIP,
             normalise=InputNormalisation(config.DATA_MEAN, config.DATA_STD),
             device=NetworkProcess.device,
         )
-    if config.TEST_CRF:
-        return probability
-    save_label_map(folder / f"{image_id}.png", probability.argmax(axis=0).astype(np.uint8))
+
+
+def predict(image_id: str, path: Path, folder: Path) -> np.ndarray | None:
+    """The network's part of one image: its probabilities for the CRF's process, or its label map, written."""
+    with on_own_stream(NetworkProcess.device):
+        probability = probability_of(path)
+        if NetworkProcess.config.TEST_CRF:
+            return probability.cpu().numpy()
+        labels = probability.argmax(dim=0).to(torch.uint8).cpu().numpy()
+    save_label_map(folder / f"{image_id}.png", labels)
     return None
 
 
-def refine(image_id: str, probability: np.ndarray, path: Path, folder: Path) -> None:
-    """The CRF's part of one image, at `path`: its label map, written."""
+def refine(image_id: str, path: Path, folder: Path, probability: Tensor | np.ndarray) -> None:
+    """The CRF's part of one image, from its probabilities where they are: its label map, written."""
     image = np.asarray(load_rgb(path))
     with reported_out_of_memory(f"{path}; the CRF needs some, too: set TEST_CRF=False"):
-        labels = crf_labels(image, probability, backend=CRFProcess.backend, device=CRFProcess.device)
+        labels = crf_labels(image, probability, backend=CRFProcess.backend)
     save_label_map(folder / f"{image_id}.png", labels)
+
+
+def predict_and_refine(image_id: str, path: Path, folder: Path) -> None:
+    """All of one image in the network's process: its probabilities never leave the GPU."""
+    with on_own_stream(NetworkProcess.device):
+        refine(image_id, path, folder, probability_of(path))
 
 
 def is_done(config: Config, image_id: str, folder: Path) -> bool:
@@ -91,17 +113,25 @@ def predict_missing(config: Config, ids: list[str], folder: Path) -> None:
     if not missing:
         return
     devices = device_names(config.GPUS, "GPUS")
-    start_network = functools.partial(NetworkProcess.start, queue_of(devices), config)
-    network = Pool("predict", predict, len(devices), start=start_network)
-    backend = resolve_backend("auto", torch.device(devices[0]))
-    places = crf_devices(backend, devices, config.TEST_CRF_WORKERS or cores())
-    crf = Pool("crf", refine, len(places), start=functools.partial(CRFProcess.start, queue_of(places), backend))
-    network.waiting.extend((image_id, folder) for image_id in missing)
-
-    def crf_job(image_id: str, probability: np.ndarray | None) -> tuple | None:
-        return None if probability is None else (image_id, probability, image_path(config, image_id), folder)
-
+    together = config.TEST_CRF and devices[0] != "cpu"
+    network = Pool(
+        "predict",
+        predict_and_refine if together else predict,
+        len(devices),
+        threads=images_at_once(devices[0]),
+        start=functools.partial(NetworkProcess.start, queue_of(devices), config),
+    )
+    network.waiting.extend((image_id, image_path(config, image_id), folder) for image_id in missing)
     started = time.perf_counter()
-    problems = run_stages(network, crf, follow_up=crf_job)
+    if together or not config.TEST_CRF:
+        problems = run_stages(network)
+    else:
+        start_crf = functools.partial(CRFProcess.start, resolve_backend("auto", torch.device("cpu")))
+        crf = Pool("crf", refine, config.TEST_CRF_WORKERS or cores(), start=start_crf)
+
+        def crf_job(image_id: str, probability: np.ndarray) -> tuple:
+            return image_id, image_path(config, image_id), folder, probability
+
+        problems = run_stages(network, crf, follow_up=crf_job)
     raise_problems("images that gave no label map; the others are done", problems)
     print(f"predicted {len(missing)} images {pace(started, len(missing))}")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from tool.cli import UserError, raise_problems, require_file, require_folder
+from tool.flags import AMP
 from tool.lists import id_problem
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -133,6 +134,7 @@ class Config:
     TEST_CRF: bool
     TEST_BATCHES: Annotated[int, only(1, "images differ in size")]
     TEST_CRF_WORKERS: Annotated[int | None, at_least(1)]
+    TEST_AMP: Annotated[str, one_of(*AMP)]
 
 
 # -- from what was given to fields -------------------------------------------------------------------------------------

@@ -7,6 +7,9 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
+from torchvision.transforms.v2.functional import pil_to_tensor
+
+from tool.device import copied_to
 
 
 @torch.inference_mode()
@@ -16,7 +19,7 @@ def multi_scale_cam(
     classes: Sequence[int],
     *,
     scales: Sequence[float],
-    normalise: Callable[[Image.Image], Tensor],
+    normalise: Callable[[Tensor], Tensor],
     device: torch.device,
 ) -> dict[int, np.ndarray]:
     """The CAMs of an image's classes, summed over scales and mirrors, each divided by its maximum + 1e-5.
@@ -26,7 +29,7 @@ def multi_scale_cam(
         image: RGB, any size (W, H).
         classes: the image's, each in 0..K-1.
         scales: of the image's sides; sizes by Python's `round` (half to even), bicubic.
-        normalise: the net's input from an image, (3, h, w).
+        normalise: the net's input, (3, h, w), from an image's pixels, uint8 of that shape, on `device`.
 
     Returns:
         {class: float32 (H, W) in 0..1}, classes ascending; spec/hsc.md, Seeds.
@@ -36,7 +39,7 @@ def multi_scale_cam(
     total = torch.zeros(len(classes), height, width, device=device)
     for scale in scales:
         size = (max(round(width * scale), 1), max(round(height * scale), 1))
-        resized = normalise(image.resize(size, Image.Resampling.BICUBIC)).to(device)
+        resized = normalise(copied_to(pil_to_tensor(image.resize(size, Image.Resampling.BICUBIC)), device))
         pair = torch.stack([resized, resized.flip(-1)])
         # A CPU's caches hold the maps of one better than those of two: a fifth of the time.
         parts = pair.split(1) if device.type == "cpu" else [pair]

@@ -1,11 +1,12 @@
 """Which device a script computes on."""
 
 import re
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tool.cli import UserError
 from tool.torchrun import local_rank, local_world_size
@@ -22,13 +23,48 @@ def autocast(device: torch.device, amp: str) -> torch.autocast:
 def place(net: nn.Module, device: torch.device, amp: str) -> nn.Module:
     """`net`, moved to `device` in place; on a GPU its weights lie as its units for `amp`'s precision want them.
 
+    A GPU becomes this thread's own: nothing that names none asks the first one, or takes memory there.
+
     Raises `UserError` for bf16 on a GPU that has no such units.
     """
     if device.type == "cpu":
         return net.to(device)
+    if device.index is not None:
+        torch.cuda.set_device(device)
     if amp == "bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
         raise UserError("bf16: this GPU has no units for it; take fp16, where there is that choice, or off")
     return net.to(device, memory_format=torch.contiguous_format if amp == "off" else torch.channels_last)
+
+
+def copied_to(value: Tensor, device: torch.device) -> Tensor:
+    """`value`, of the CPU, on `device`; the host does not wait for a GPU to take it."""
+    return value.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else value.to(device)
+
+
+_of_thread = threading.local()
+
+
+@contextmanager
+def on_own_stream(device: torch.device) -> Iterator[None]:
+    """The block's work for a GPU goes to this thread's own stream, beside that of other threads; on a CPU: nothing.
+
+    What one thread makes in such blocks is for itself, or for the CPU: no stream waits for another's.
+    """
+    if device.type == "cpu":
+        yield
+        return
+    torch.cuda.set_device(device)  # each thread has its own, the first GPU if nothing is said
+    if not hasattr(_of_thread, "stream"):
+        _of_thread.stream = torch.cuda.Stream(device)
+        # By the thread that started the process the net was put there on the default stream, which may not be through.
+        _of_thread.stream.wait_stream(torch.cuda.default_stream(device))
+    with torch.cuda.stream(_of_thread.stream):
+        yield
+
+
+def images_at_once(device: str) -> int:
+    """How many images a process that infers on `device` works at: on a GPU one is read, one computed, one written."""
+    return 1 if device == "cpu" else 3
 
 
 @contextmanager
@@ -37,7 +73,7 @@ def reported_out_of_memory(advice: str) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:  # libraries on a GPU have their own words for it
-        if not re.search("CUDA.*out of memory|_ALLOC_FAILED", str(error)):
+        if not re.search(r"CUDA.*out of memory|_ALLOC\w*_FAILED", str(error)):
             raise
         raise UserError(f"the GPU's memory is too small: {advice}") from error
 

@@ -6,8 +6,8 @@ import signal
 import threading
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from multiprocessing import connection as pipes
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
@@ -31,11 +31,11 @@ _SPAWN = multiprocessing.get_context("spawn")  # a forked process could not use 
 
 
 class ProcessDied(Exception):
-    """A process of `pool` ended by itself, killed or out of memory; `key` is that of the job it was at, or None."""
+    """A process of `pool` ended by itself, killed or out of memory; `keys` are those of the jobs it was at."""
 
-    def __init__(self, pool: "Pool", key: Any = None):
-        super().__init__(pool.name, key)
-        self.pool, self.key = pool, key
+    def __init__(self, pool: "Pool", keys: Sequence[Any] = ()):
+        super().__init__(pool.name, keys)
+        self.pool, self.keys = pool, list(keys)
 
 
 class Outcome(NamedTuple):
@@ -48,7 +48,7 @@ class Outcome(NamedTuple):
 
 
 class Pool:
-    """Processes that do one job each at a time. All end with the `with` block, at once, whatever they are at.
+    """Processes that do some jobs each at a time. All end with the `with` block, at once, whatever they are at.
 
     Each has a pipe of its own and no lock is shared, so that what a killed one leaves half said makes nobody wait: that
     is where the pool of `concurrent.futures` can hang. They also end when this process is killed, and Ctrl-C is left to
@@ -58,18 +58,28 @@ class Pool:
         name: what its processes are, in messages.
         work: a function of a module; called with a job's key and arguments, which are pickled, as its result is.
         size: the most processes; one is started when a job would have to wait for it.
-        start: called once in each process before its first job.
+        threads: how many jobs a process does at a time, each in a thread of its own. More than one pays where `work`
+            mostly waits, or computes without Python's lock.
+        start: called once in each process before its first job, in the first of its threads.
 
     Attributes:
         waiting: the jobs still to be done, (key, *arguments).
     """
 
-    def __init__(self, name: str, work: Callable[..., Any], size: int, *, start: Callable[[], Any] | None = None):
-        self.name, self.work, self.size, self.start = name, work, size, start
+    def __init__(
+        self,
+        name: str,
+        work: Callable[..., Any],
+        size: int,
+        *,
+        threads: int = 1,
+        start: Callable[[], Any] | None = None,
+    ):
+        self.name, self.work, self.size, self.threads, self.start = name, work, size, threads, start
         self.waiting: deque[tuple] = deque()
         self.processes: dict[Connection, BaseProcess] = {}
-        self.idle: list[Connection] = []
-        self.running: dict[Connection, Any] = {}  # the keys of their jobs
+        self.started: set[Connection] = set()
+        self.running: dict[Connection, list[Any]] = {}  # the keys of the jobs of each process that has some
 
     def __enter__(self) -> "Pool":
         return self
@@ -83,22 +93,27 @@ class Pool:
 
     def feed(self, jobs: deque[tuple]) -> None:
         """Hand `jobs` to the processes that are free; start more where that is not enough. Raises `ProcessDied`."""
-        while jobs and self.idle:
-            connection, job = self.idle.pop(), jobs.popleft()
-            self.running[connection] = job[0]
+        while jobs and self.started:
+            connection = min(self.started, key=lambda each: len(self.running.get(each, ())))
+            keys = self.running.get(connection, [])
+            if len(keys) == self.threads:
+                break
+            job = jobs.popleft()
+            self.running[connection] = [*keys, job[0]]
             try:
                 connection.send(job)
             except ConnectionError as error:
-                raise ProcessDied(self, job[0]) from error
+                raise ProcessDied(self, self.running[connection]) from error
         # A process takes no job before it has started: the job would wait for it, though another may be free sooner.
-        starting = len(self.processes) - len(self.running) - len(self.idle)
-        for _ in range(min(len(jobs) - starting, self.size - len(self.processes))):
+        starting = len(self.processes) - len(self.started)
+        wanted = -(-len(jobs) // self.threads) - starting
+        for _ in range(min(wanted, self.size - len(self.processes))):
             self._start_process()
 
     def _start_process(self) -> None:
         ours, theirs = _SPAWN.Pipe()
         # Daemons are ended at this process's exit where an error has passed the `with` block by.
-        process = _SPAWN.Process(target=_serve, args=(theirs, self.work, self.start), daemon=True)
+        process = _SPAWN.Process(target=_serve, args=(theirs, self.work, self.start, self.threads), daemon=True)
         with _signals_later():
             try:
                 process.start()
@@ -109,13 +124,19 @@ class Pool:
 
     def receive(self, connection: Connection) -> Outcome | None:
         """The outcome that waits in `connection`; None from a process that has started. Raises `ProcessDied`."""
-        key = self.running.pop(connection, None)
+        keys = self.running.pop(connection, [])
         try:
             message = connection.recv()
         except (EOFError, OSError) as error:  # the latter amid a message
-            raise ProcessDied(self, key) from error
-        self.idle.append(connection)
-        return message and Outcome(self, key, *message)
+            raise ProcessDied(self, keys) from error
+        if message is None:
+            self.started.add(connection)
+            return None
+        outcome = Outcome(self, *message)
+        keys.remove(outcome.key)
+        if keys:
+            self.running[connection] = keys
+        return outcome
 
 
 def queue_of(items: Iterable[Any]) -> SimpleQueue:
@@ -153,22 +174,45 @@ def _signals_later() -> Iterator[None]:
             signal.raise_signal(number)
 
 
-def _serve(connection: Connection, work: Callable[..., Any], start: Callable[[], Any] | None) -> None:
+def _serve(connection: Connection, work: Callable[..., Any], start: Callable[[], Any] | None, threads: int) -> None:
     """What a process of a pool does."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if start is not None:
         start()
-    with suppress(EOFError, OSError):  # the parent is gone
+    taking, saying = threading.Lock(), threading.Lock()  # of this process's own threads
+
+    def do_jobs() -> None:
+        try:
+            with suppress(EOFError, OSError):  # the parent is gone
+                while True:
+                    with taking:
+                        job = connection.recv()
+                    # Nothing here holds on to an error, which holds what its job had on a GPU.
+                    _say(connection, saying, _outcome(work, job))
+        except BaseException:  # a thread that ended alone would leave the parent waiting
+            traceback.print_exc()
+            os._exit(1)
+
+    with suppress(OSError):
         connection.send(None)
-        while True:
-            job = connection.recv()
-            try:
-                message = (work(*job), None)
-            except Exception as error:
-                if not isinstance(error, UserError):
-                    traceback.print_exc()  # the parent raises the error without what led to it
-                message = (None, error)
-            connection.send(message)
+    for _ in range(threads - 1):
+        threading.Thread(target=do_jobs, daemon=True).start()
+    do_jobs()
+
+
+def _outcome(work: Callable[..., Any], job: tuple) -> tuple[Any, Any, Exception | None]:
+    """The job's key, its result, or what it raised."""
+    try:
+        return job[0], work(*job), None
+    except Exception as error:
+        if not isinstance(error, UserError):
+            traceback.print_exc()  # the parent raises the error without what led to it
+        return job[0], None, error
+
+
+def _say(connection: Connection, saying: threading.Lock, outcome: tuple[Any, Any, Exception | None]) -> None:
+    with saying:
+        connection.send(outcome)
 
 
 def _end_with_parent() -> None:
@@ -176,12 +220,15 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def run_stages(first: Pool, second: Pool, *, follow_up: Callable[[str, Any], tuple | None]) -> list[str]:
-    """Do the jobs that wait for both pools, keyed by image, and end them; an image that leaves the first may go on.
+def run_stages(
+    first: Pool, second: Pool | None = None, *, follow_up: Callable[[str, Any], tuple | None] | None = None
+) -> list[str]:
+    """Do the jobs that wait for the pools, keyed by image, and end them; an image that leaves the first may go on.
 
     The first pool never runs far ahead: jobs that follow it may hold its results, and memory stays flat.
 
     Args:
+        second: None where the first does all.
         follow_up: from an image's id and what the first pool made of it to its job in the second, or None.
 
     Returns:
@@ -191,38 +238,40 @@ def run_stages(first: Pool, second: Pool, *, follow_up: Callable[[str, Any], tup
         UserError: a process died; names the image that it was at.
     """
     try:
-        with first, second:
+        with first, second or nullcontext():
             return _run_stages(first, second, follow_up)
     except ProcessDied as died:
-        held = "no image" if died.key is None else printable(died.key)
+        held = ", ".join(map(printable, died.keys)) or "no image"
         raise UserError(
             f"a {died.pool.name} process died, killed or out of memory; it was at {held}; run the command again to go"
             " on, with fewer processes if memory is short"
         ) from died
 
 
-def _run_stages(first: Pool, second: Pool, follow_up: Callable[[str, Any], tuple | None]) -> list[str]:
+def _run_stages(first: Pool, second: Pool | None, follow_up: Callable[[str, Any], tuple | None] | None) -> list[str]:
     problems = []
+    pools = [first] if second is None else [first, second]
     with ExitStack() as stack:
         bars = {
             pool: stack.enter_context(
                 tqdm(total=len(pool.waiting), desc=pool.name, unit="image", disable=None, position=row, leave=False)
             )
-            for row, pool in enumerate((first, second))
+            for row, pool in enumerate(pools)
         }
         following: deque[tuple] = deque()
-        while any((first.waiting, first.running, following, second.waiting, second.running)):
-            if len(following) < second.size:
+        while following or any(pool.waiting or pool.running for pool in pools):
+            if second is None or len(following) < second.size:
                 first.feed(first.waiting)
-            second.feed(following)
-            second.feed(second.waiting)
-            for pool, image_id, result, error in outcomes(first, second):
+            if second is not None:
+                second.feed(following)
+                second.feed(second.waiting)
+            for pool, image_id, result, error in outcomes(*pools):
                 bars[pool].update()
                 if isinstance(error, UserError):
                     problems.append(str(error))
                 elif error is not None:
                     raise error
-                elif pool is first and (job := follow_up(image_id, result)) is not None:
+                elif second is not None and pool is first and (job := follow_up(image_id, result)) is not None:
                     following.append(job)
                     bars[second].total += 1
     return problems

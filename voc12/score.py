@@ -89,7 +89,7 @@ def in_parallel(task: Callable, chunks: Sequence[Sequence[tuple[Path, Path]]], n
                         results[done.key] = done.result
                 yield results.pop(number)
     except ProcessDied as died:
-        held = [] if died.key is None else [prediction.name for prediction, _ in chunks[died.key]]
+        held = [prediction.name for number in died.keys for prediction, _ in chunks[number]]
         where = f"one of {len(held)} files, {held[0]} to {held[-1]}" if held else "no file"
         raise UserError(
             f"a worker process was killed, perhaps for memory; it was at {where}; nothing was scored; try fewer"

@@ -1,5 +1,7 @@
 """From images to the net's input and back, and the augmentation of stage 1 (spec/hsc.md, Recipe)."""
 
+from collections.abc import Sequence
+
 import torch
 from PIL import Image
 from torch import Tensor
@@ -11,9 +13,23 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
+def of_channels(values: Sequence[float], like: Tensor) -> Tensor:
+    """A number for each channel, (C, 1, 1), of the type and on the device of `like`.
+
+    Made there: a copy would make the host wait for a GPU, and one that is kept may not be ready for another stream.
+    """
+    return torch.stack([like.new_full((), value) for value in values])[:, None, None]
+
+
 def normalise(image: Image.Image) -> Tensor:
     """The net's input from an RGB image: float32 (3, H, W), each channel /255, less its mean, by its deviation."""
-    return F.normalize(F.to_dtype(F.pil_to_tensor(image), torch.float32, scale=True), IMAGENET_MEAN, IMAGENET_STD)
+    return normalise_pixels(F.pil_to_tensor(image))
+
+
+def normalise_pixels(pixels: Tensor) -> Tensor:
+    """`normalise` of an image's pixels, uint8 (..., 3, H, W), on their device."""
+    scaled = F.to_dtype(pixels, torch.float32, scale=True)
+    return scaled.sub_(of_channels(IMAGENET_MEAN, scaled)).div_(of_channels(IMAGENET_STD, scaled))
 
 
 def denormalise(image: Tensor) -> Tensor:
@@ -21,8 +37,7 @@ def denormalise(image: Tensor) -> Tensor:
 
     Truncation is the recipe's (spec/hsc.md, HSC terms), so that `denormalise(normalise(image))` may lie one below.
     """
-    channels = torch.tensor([IMAGENET_MEAN, IMAGENET_STD], dtype=image.dtype)[:, :, None, None]
-    mean, std = channels.to(image.device, non_blocking=True)  # training must not wait for a GPU
+    mean, std = of_channels(IMAGENET_MEAN, image), of_channels(IMAGENET_STD, image)
     return ((image * std + mean) * 255).clamp(0, 255).to(torch.uint8)
 
 

@@ -67,6 +67,7 @@ config_dict = {
     "TEST_MULTISCALE": [0.5, 0.75, 1.0, 1.25, 1.5, 1.75],  # factors on the image's sides, averaged
     "TEST_FLIP": True,  # average with the mirror image too
     "TEST_CRF": True,  # sharpen with the CRF
-    "TEST_CRF_WORKERS": None,  # (ours) CRF processes on a CPU; None: the cores there are; a GPU has one
+    "TEST_CRF_WORKERS": None,  # (ours) CRF processes on a CPU; None: the cores there are
+    "TEST_AMP": "off",  # (ours) bf16 or fp16: the network in half the precision
     "TEST_BATCHES": 1,  # images at once; only 1, as images differ in size
 }

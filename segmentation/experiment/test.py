@@ -35,7 +35,7 @@ from voc12.images import check_images
 from voc12.score import as_text, count_list, file_pairs, summarise
 
 # What decides a label map, beside the checkpoint.
-DECISIVE = ("TEST_MULTISCALE", "TEST_FLIP", "TEST_CRF", "DATA_MEAN", "DATA_STD")
+DECISIVE = ("TEST_MULTISCALE", "TEST_FLIP", "TEST_CRF", "TEST_AMP", "DATA_MEAN", "DATA_STD")
 EXAMPLES = """\
   # predict and score the validation list
   python segmentation/experiment/test.py \\

@@ -22,7 +22,7 @@ from tool.cam import multi_scale_cam, seed_labels
 from tool.checkpoint import _tensors
 from tool.crf import crf_from_labels, crf_from_probability, crf_seed
 from voc12.labels import load_labels, save_labels
-from voc12.transforms import normalise
+from voc12.transforms import normalise_pixels
 
 BACKENDS = ("pydensecrf", "torch")
 SHAPE = (12, 17)
@@ -156,7 +156,7 @@ def test_cams_of_any_size_from_a_net_that_sees_nothing_are_zero(size):
         Image.new("RGB", size, (0, 255, 7)),
         [2, 14],
         scales=[0.5, 2],
-        normalise=normalise,
+        normalise=normalise_pixels,
         device=torch.device("cpu"),
     )
     assert all((cam == 0).all() and cam.shape == size[::-1] for cam in cams.values())

@@ -26,7 +26,7 @@ def random_image(height: int, width: int, seed: int = 0) -> np.ndarray:
 
 
 def predict(net: Callable[[Tensor], Tensor], image: np.ndarray, *, scales=(1.0,), flip=False) -> np.ndarray:
-    return multi_scale_probability(net, image, scales=scales, flip=flip, normalise=NORMALISE, device=CPU)
+    return multi_scale_probability(net, image, scales=scales, flip=flip, normalise=NORMALISE, device=CPU).numpy()
 
 
 @pytest.fixture(scope="module")

@@ -35,7 +35,7 @@ OURS = {
     "EXP_ROOT": "exps", "DATA_NAME": "VOCDataset", "DATA_ROOT": "VOC2012", "DATA_LISTS": "voc12",
     "DATA_PSEUDO_GT": "exps/crf/crf_8_7", "MODEL_BACKBONE_WIDTH": 1.0, "MODEL_BACKBONE_WEIGHTS": None,
     "TRAIN_AMP": "off", "TRAIN_SEED": 0, "TRAIN_SAVE_EVERY": 500,
-    "TEST_CKPT": None, "TEST_SPLIT": "val", "TEST_CRF_WORKERS": None,
+    "TEST_CKPT": None, "TEST_SPLIT": "val", "TEST_CRF_WORKERS": None, "TEST_AMP": "off",
 }  # fmt: skip
 PATHS = ["EXP_ROOT", "DATA_ROOT", "DATA_LISTS", "DATA_PSEUDO_GT", "MODEL_BACKBONE_WEIGHTS", "TEST_CKPT"]
 

@@ -87,6 +87,7 @@ REFUSED = [
     ("TEST_CRF", 1, "True or False"),
     ("TEST_BATCHES", 2, "a whole number that is 1 (images differ in size)"),
     ("TEST_BATCHES", True, "a whole number that is 1 (images differ in size)"),
+    ("TEST_AMP", "half", "text that is one of off, bf16, fp16"),
     ("TEST_CRF_WORKERS", 0, "a whole number of at least 1, or None"),
 ]
 REFUSED_TEXTS = [

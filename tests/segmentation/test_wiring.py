@@ -3,6 +3,7 @@
 What these are made of has tests of its own; here every key has a value that no other key and no default has.
 """
 
+import functools
 import io
 import sys
 from pathlib import Path
@@ -22,13 +23,15 @@ from segmentation.experiment.config import config_dict
 from segmentation.net import DeepLab, net_of
 from segmentation.net.deeplab import DeepLabV1
 from segmentation.settings import Config, read_config
-from tests.scripts.conftest import assert_same, load
+from tests.scripts.conftest import assert_same, contents, load
 from tests.segmentation.net.nets import with_many_labels
 from tests.segmentation.test_augmentation import random_image, random_labels
 from tests.segmentation.test_predict import plain_probability
 from tool.artifact import load_label_map, save_label_map
 from tool.cli import cores
-from tool.pipeline import queue_of
+from tool.crf.process import CRFProcess
+from tool.device import AMP_TYPES
+from tool.pipeline import Pool, queue_of, run_stages
 from voc12.dataset import EpochSampler
 
 IDS = [f"image {number}" for number in range(7)]
@@ -59,8 +62,12 @@ def places(tmp_path_factory) -> dict[str, Path]:
     return {"DATA_ROOT": root / "VOC2012", "DATA_LISTS": root, "DATA_PSEUDO_GT": root / "labels"}
 
 
+def path_of(places: dict[str, Path], identifier: str) -> Path:
+    return places["DATA_ROOT"] / "JPEGImages" / f"{identifier}.jpg"
+
+
 def image_of(places: dict[str, Path], identifier: str) -> np.ndarray:
-    return np.asarray(Image.open(places["DATA_ROOT"] / "JPEGImages" / f"{identifier}.jpg"))
+    return np.asarray(Image.open(path_of(places, identifier)))
 
 
 def words_of(*dicts: dict) -> list[str]:
@@ -236,7 +243,7 @@ def test_the_tested_net_is_the_checkpoints_in_evaluation_mode(predicting, checkp
 def test_an_image_is_predicted_at_the_scales_mirrored_and_normalised_as_asked_for(predicting, places, tmp_path):
     net, image = inference.load_net(predicting), image_of(places, IDS[2])
     expected = plain_probability(net, image, SCALES, predicting.TEST_FLIP, mean=MEAN, std=STD)
-    probability = inference.predict(IDS[2], tmp_path)
+    probability = inference.predict(IDS[2], path_of(places, IDS[2]), tmp_path)
     np.testing.assert_allclose(probability, expected, rtol=1e-3, atol=1e-5)
     assert not list(tmp_path.iterdir())  # the CRF's part
 
@@ -245,8 +252,46 @@ def test_without_the_crf_the_likeliest_labels_are_written(places, checkpoint, tm
     keys = {"TEST_CKPT": checkpoint, "TEST_MULTISCALE": SCALES, "TEST_CRF": False}
     config = config_of(places, NET, {"DATA_MEAN": MEAN, "DATA_STD": STD}, keys)
     inference.NetworkProcess.start(queue_of(["cpu"]), config)
-    assert inference.predict(IDS[2], tmp_path) is None
+    assert inference.predict(IDS[2], path_of(places, IDS[2]), tmp_path) is None
     net, image = inference.load_net(config), image_of(places, IDS[2])
     expected = plain_probability(net, image, SCALES, True, mean=MEAN, std=STD).argmax(axis=0)
     labels = load_label_map(tmp_path / f"{IDS[2]}.png", shape=image.shape[:2], ignore=False)
     assert len(np.unique(expected)) > 2 and (labels == expected).mean() >= 0.999
+
+
+def test_the_net_predicts_in_the_precision_asked_for(places, checkpoint):
+    keys = {"TEST_CKPT": checkpoint, "TEST_MULTISCALE": SCALES}
+    probabilities = {}
+    for precision in AMP_TYPES:
+        inference.NetworkProcess.start(queue_of(["cpu"]), config_of(places, NET, keys, {"TEST_AMP": precision}))
+        probabilities[precision] = inference.probability_of(path_of(places, IDS[2]))
+    whole = probabilities.pop("off")
+    errors = {amp: (half - whole).abs().mean().item() for amp, half in probabilities.items()}
+    assert 0 < 2 * errors["fp16"] < errors["bf16"] < 0.02  # which has 3 bits less
+    assert {half.dtype for half in probabilities.values()} == {torch.float32}
+
+
+def test_threads_that_do_all_of_an_image_write_what_two_pools_write(places, checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # the number of these changes the last bits
+    keys = {"TEST_CKPT": checkpoint, "TEST_MULTISCALE": SCALES, "TEST_CRF": True}
+    start = functools.partial(inference.NetworkProcess.start, queue_of(["cpu"] * 2), config_of(places, NET, keys))
+    folders = {name: tmp_path / name for name in ("apart", "together")}
+    for folder in folders.values():
+        folder.mkdir()
+
+    def jobs(name):
+        return [(image_id, path_of(places, image_id), folders[name]) for image_id in IDS]
+
+    def crf_job(image_id, probability):
+        return image_id, path_of(places, image_id), folders["apart"], probability
+
+    network = Pool("predict", inference.predict, 1, start=start)
+    network.waiting.extend(jobs("apart"))
+    crf = Pool("crf", inference.refine, 1, start=functools.partial(CRFProcess.start, "torch"))
+    assert run_stages(network, crf, follow_up=crf_job) == []
+    both = Pool("predict", inference.predict_and_refine, 1, threads=3, start=start)
+    both.waiting.extend(jobs("together"))
+    assert run_stages(both) == []
+    files = contents(folders["apart"])
+    assert len(files) == len(set(files.values())) == len(IDS)
+    assert contents(folders["together"]) == files

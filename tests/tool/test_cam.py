@@ -30,8 +30,13 @@ class LinearNet(nn.Module):
         return self.conv(image).relu()
 
 
+def scaled(pixels: torch.Tensor) -> torch.Tensor:
+    assert pixels.dtype == torch.uint8
+    return pixels.float() / 255 - 0.5
+
+
 def to_tensor(image: Image.Image) -> torch.Tensor:
-    return torch.from_numpy(np.array(image, np.float32)).permute(2, 0, 1) / 255 - 0.5
+    return scaled(torch.from_numpy(np.array(image)).permute(2, 0, 1))
 
 
 def photograph(width: int, height: int) -> Image.Image:
@@ -39,7 +44,7 @@ def photograph(width: int, height: int) -> Image.Image:
 
 
 def cams_of(net, image, classes, scales):
-    return multi_scale_cam(net, image, classes, scales=scales, normalise=to_tensor, device=torch.device("cpu"))
+    return multi_scale_cam(net, image, classes, scales=scales, normalise=scaled, device=torch.device("cpu"))
 
 
 def cams_by_hand(net, image, classes, sizes):

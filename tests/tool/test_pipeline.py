@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections import deque
+from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 
 from tests.processes import assert_all_end, living, needs_proc
 from tool.cli import UserError
-from tool.pipeline import Pool, run_stages
+from tool.pipeline import Pool, outcomes, run_stages
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -72,6 +73,32 @@ def wait_for(path: Path) -> None:
 
 def sleep_long(image_id: str) -> None:
     time.sleep(600)
+
+
+def meet(image_id: str, folder: Path, *others: str) -> None:
+    """Ends when the jobs `others` have begun, too."""
+    (folder / image_id).touch()
+    for other in others:
+        wait_for(folder / other)
+
+
+def refuse_b_or_wait_for_it(image_id: str, folder: Path) -> None:
+    if image_id == "b":
+        (folder / "b").touch()
+        raise UserError("b: no such image")
+    wait_for(folder / "b")
+
+
+def be_killed_with_the_others(image_id: str, folder: Path, *others: str) -> None:
+    meet(image_id, folder, *others)
+    if image_id == "b":
+        os.kill(os.getpid(), signal.SIGKILL)
+    sleep_long(image_id)
+
+
+def say_what_cannot_be_said(image_id: str, folder: Path) -> Callable:
+    meet(image_id, folder, "a", "b")
+    return lambda: None
 
 
 def be_killed() -> None:
@@ -184,7 +211,7 @@ def test_a_process_killed_amid_its_result_makes_nobody_wait_for_the_rest(tmp_pat
         def kill_b_amid_its_result(image_id, result):
             (tmp_path / "a was taken").touch()
             (connection,) = first.running
-            assert first.running[connection] == "b" and connection.poll(None)
+            assert first.running[connection] == ["b"] and connection.poll(None)
             first.processes[connection].kill()
             first.processes[connection].join()
 
@@ -231,6 +258,53 @@ def test_the_second_stage_gets_what_the_first_returned_and_few_results_wait_for_
     assert (followed / "7").read_text() == "result of 7"
     # One at each process and one between them; without a bound all twenty would wait.
     assert max(waiting) <= 3
+
+
+# -- several jobs at a time --------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def one_process(work, jobs):
+    """A pool of one process that does two jobs at a time."""
+    pool = Pool("cam", work, 1, threads=2)
+    pool.waiting.extend(jobs)
+    with alarm():
+        yield pool
+    assert len(pool.processes) == 1
+
+
+def test_a_process_does_as_many_jobs_at_a_time_as_it_has_threads(tmp_path):
+    pairs = [("a", "b"), ("b", "a"), ("c", "d"), ("d", "c"), ("e",)]  # each waits for the other
+    with one_process(meet, [(name, tmp_path, *others) for name, *others in pairs]) as pool:
+        assert run_stages(pool) == []
+    assert names(tmp_path) == list("abcde")
+
+
+def test_the_refusal_of_one_thread_leaves_the_others_at_work(tmp_path):
+    with one_process(refuse_b_or_wait_for_it, [(name, tmp_path) for name in "abc"]) as pool:
+        assert run_stages(pool) == ["b: no such image"]
+
+
+def test_a_process_that_is_killed_names_all_images_that_it_was_at(tmp_path):
+    jobs = [("a", tmp_path, "b"), ("b", tmp_path, "a"), ("c", tmp_path)]
+    named = pytest.raises(UserError, match=r"it was at a, b;")
+    with one_process(be_killed_with_the_others, jobs) as pool, named:
+        run_stages(pool)
+
+
+def test_what_cannot_be_said_ends_the_process_and_leaves_nobody_waiting(tmp_path):
+    reported = pytest.raises(UserError, match="a cam process died")
+    with one_process(say_what_cannot_be_said, [("a", tmp_path), ("b", tmp_path)]) as pool, reported:
+        run_stages(pool)
+
+
+def test_jobs_go_to_the_process_that_has_the_fewest(tmp_path):
+    with alarm(), Pool("image", meet, 2, threads=2) as pool:
+        pool.feed(deque([("x", tmp_path)] * 4))  # starts both
+        while len(pool.started) < 2:
+            list(outcomes(pool))
+        pool.feed(deque([("a", tmp_path, "b"), ("b", tmp_path, "a")]))
+        assert sorted(map(len, pool.running.values())) == [1, 1]
 
 
 # -- what ends the processes -------------------------------------------------------------------------------------------

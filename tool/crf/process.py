@@ -1,7 +1,4 @@
-"""The processes of a pool that run the CRF, beside the network's."""
-
-from collections.abc import Sequence
-from multiprocessing.queues import SimpleQueue
+"""The process that an image's CRF runs in: one of a pool on the CPU, or the network's own, on its GPU."""
 
 import torch
 
@@ -13,12 +10,12 @@ class CRFProcess:
     backend: str
 
     @classmethod
-    def start(cls, devices: SimpleQueue, backend: str) -> None:
+    def start(cls, backend: str) -> None:
+        """A process of a pool, on the CPU, beside the network's."""
         torch.set_num_threads(1)
-        cls.device, cls.backend = torch.device(devices.get()), backend
+        cls.device, cls.backend = torch.device("cpu"), backend
 
-
-def crf_devices(backend: str, devices: Sequence[str], workers: int) -> list[str]:
-    """The device of each CRF process beside networks on `devices`: one a GPU, or `workers` on the CPU."""
-    gpus = [device for device in dict.fromkeys(devices) if device != "cpu"]
-    return gpus if backend == "torch" and gpus else ["cpu"] * workers
+    @classmethod
+    def share(cls, device: torch.device) -> None:
+        """The network's process: a second one on its GPU would take half a gigabyte more."""
+        cls.device, cls.backend = device, "torch"

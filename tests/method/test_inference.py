@@ -1,0 +1,79 @@
+"""Several images at once in one process, each from its decoding to its files, give the files of one after the other."""
+
+from argparse import Namespace
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from method.inference import NetworkProcess, make_all, make_cam, make_seeds
+from method.outputs import Outputs
+from network.build import build_network
+from network.weights import released_state_dict
+from tests.scripts.conftest import contents
+from tool.crf.process import CRFProcess
+from tool.pipeline import Pool, queue_of, run_stages
+
+IDS = [f"image {number}" for number in range(6)]
+SCALES = [0.5, 1.0]
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    """The images' folder, inference.py's flags about the net, and each image's classes."""
+    folder = tmp_path_factory.mktemp("inputs")
+    generator = np.random.default_rng(0)
+    for number, image_id in enumerate(IDS):
+        pixels = generator.integers(0, 256, (5, 6, 3), np.uint8)
+        Image.fromarray(pixels).resize((48 + 3 * number, 40)).save(folder / f"{image_id}.jpg")
+    torch.manual_seed(0)
+    net = build_network("resnet38_hsc", width=0.0625, frozen=False)
+    torch.save(released_state_dict(net), folder / "net.pth")
+    flags = {"network": "resnet38_hsc", "backbone": "resnet38d", "width": 0.0625, "weights": str(folder / "net.pth")}
+    return folder, Namespace(**flags, amp="off", processes=1), {i: [n, n + 5] for n, i in enumerate(IDS)}
+
+
+def outputs_in(folder):
+    outputs = Outputs(folder / "cam_npy", folder / "cam_png", {(3, 7.0): folder / "crf"}, folder / "overlay", 0.22)
+    for place in outputs.folders:
+        place.mkdir(parents=True)
+    return outputs
+
+
+def infer_together(inputs, outputs, *, threads, has_cam=()):
+    image_root, args, classes = inputs
+    start = partial(NetworkProcess.start, queue_of(["cpu"]), args)
+    pool = Pool("image", make_all, 1, threads=threads, start=start)
+    for image_id in IDS:
+        for_cam = None if image_id in has_cam else (classes[image_id], image_root, SCALES, outputs)
+        pool.waiting.append((image_id, for_cam, (True, list(outputs.crf), image_root, outputs)))
+    assert run_stages(pool) == []
+
+
+def test_threads_that_do_all_of_an_image_write_what_two_pools_write(inputs, tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # the number of these changes the last bits
+    image_root, args, classes = inputs
+    apart, together = outputs_in(tmp_path / "apart"), outputs_in(tmp_path / "together")
+    network = Pool("cam", make_cam, 1, start=partial(NetworkProcess.start, queue_of(["cpu"]), args))
+    network.waiting.extend((image_id, classes[image_id], image_root, SCALES, apart) for image_id in IDS)
+    seeds = Pool("seed", make_seeds, 1, start=partial(CRFProcess.start, "torch"))
+    for_seeds = (True, list(apart.crf), image_root, apart)
+    assert run_stages(network, seeds, follow_up=lambda image_id, _: (image_id, *for_seeds)) == []
+    infer_together(inputs, together, threads=3)
+    files = contents(tmp_path / "apart")
+    assert len([name for name in files if "image" in name]) == 5 * len(IDS)
+    assert contents(tmp_path / "together") == files
+
+
+def test_an_image_whose_cams_are_there_keeps_them_and_gets_its_seeds(inputs, tmp_path):
+    outputs = outputs_in(tmp_path)
+    infer_together(inputs, outputs, threads=2)
+    whole = contents(tmp_path)
+    kept = outputs.cam_npy / f"{IDS[2]}.npy"
+    before = kept.stat().st_mtime_ns
+    (outputs.crf[3, 7.0] / f"{IDS[2]}.png").unlink()
+    infer_together(inputs, outputs, threads=2, has_cam=IDS)
+    assert kept.stat().st_mtime_ns == before
+    assert contents(tmp_path).keys() == whole.keys()
