@@ -81,7 +81,10 @@ def parse_arguments() -> argparse.Namespace:
     run = parser.add_argument_group("run")
     run.add_argument("--device", help="cpu, cuda or cuda:N (default: cuda where there is a GPU)")
     run.add_argument("--n_gpus", type=int, help="GPUs to use; 0: the CPU (default: 1 where there is one)")
-    run.add_argument("--n_processes_per_gpu", type=positive, nargs="+", default=[1], help="one for all, or one each")
+    run.add_argument(
+        "--n_processes_per_gpu", type=positive, nargs="+", default=[1],
+        help="network processes, one number for all GPUs, or one each (1)",
+    )  # fmt: skip
     run.add_argument(
         "--crf_workers", type=positive, default=own_cores(),
         help="CRF processes on a CPU (its cores: %(default)s)",

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.transforms.v2 import functional as F
 
 from voc12.transforms import (
     IMAGENET_MEAN,
@@ -43,6 +44,12 @@ def test_normalise_is_the_formula_channel_by_channel():
     actual = normalise(image)
     assert actual.dtype == torch.float32
     np.testing.assert_allclose(actual.permute(1, 2, 0), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_normalise_gives_torchvisions_bits():
+    image = gradient(31, 17)
+    pixels = F.to_dtype(F.pil_to_tensor(image), torch.float32, scale=True)
+    assert torch.equal(normalise(image), F.normalize(pixels, IMAGENET_MEAN, IMAGENET_STD))
 
 
 def test_denormalise_clamps_and_truncates():

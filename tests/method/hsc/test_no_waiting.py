@@ -16,6 +16,7 @@ from method.hsc.config import METHODS
 from method.hsc.criterion import HSCCriterion, two_scales
 from network.build import build_network
 from tool.optim import PortableSGD
+from voc12.transforms import denormalise, normalise_pixels
 
 
 def can_pretend() -> bool:
@@ -75,6 +76,13 @@ def test_forward_passes_and_losses_ask_for_no_value(method):
     with FakeTensorMode():
         losses = compute_losses(method)
     assert {loss.device.type for loss in losses.values()} == {"cuda"}
+
+
+def test_pixels_become_the_nets_input_and_back_without_a_copy():
+    with FakeTensorMode(), Copies() as copies:
+        image = normalise_pixels(torch.empty(3, 8, 9, dtype=torch.uint8, device="cuda"))
+        assert (denormalise(image).device.type, image.dtype) == ("cuda", torch.float32)
+    assert copies.number == 0
 
 
 def test_a_step_of_the_optimiser_leaves_fp16s_question_to_the_kernel(monkeypatch):
