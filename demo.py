@@ -2,18 +2,21 @@
 
 Generates a small data set, trains HSC on image labels alone and the classifiers it is compared with, infers CAM and
 CRF seeds and scores them; then trains DeepLab on HSC's CRF seeds and, for comparison, on the true masks. It runs the
-commands of the README and prints each; run again, it does what is missing.
+commands of the README and prints each, side by side where they do not need each other; run again, it does what is
+missing.
 """
 
 import argparse
 import json
 import time
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
 from tool.artifact import atomic_file
 from tool.cli import add_switch, run_script, script_parser
-from tool.command import run_python
+from tool.command import run_python, run_side_by_side
 
 IMAGE_SIZE = 96
 
@@ -22,8 +25,8 @@ IMAGE_SIZE = 96
 NET = ["--width", "0.125"]
 RECIPE = [
     *["--from_scratch", "--momentum", "0.9", "--lr", "0.05", "--clip_grad", "1"],
-    *["--iter_size", "1", "--batch_size", "12", "--crop_size", "96", "--resize_size", "84", "132"],
-    *["--view2_size", "72", "--save_every", "100", "--resume"],
+    *["--iter_size", "1", "--batch_size", "12", "--crop_size", "64", "--resize_size", "56", "88"],
+    *["--view2_size", "48", "--save_every", "100", "--resume"],
 ]
 STEPS_PER_EPOCH = 480 // 12
 
@@ -89,47 +92,61 @@ def make_data(out: Path, *, seed: int, quick: bool) -> Path:
     return voc
 
 
-def train_and_infer(method: str, voc: Path, out: Path, *, infer: str, seed: int, quick: bool) -> Path:
-    """Train one method on trainaug and infer its CAM and CRF seeds of the list `infer`; the run's folder."""
-    network, steps, start = RUNS[method]
-    steps = QUICK_STEPS if quick else steps
-    weights = "none" if start is None else out / start / f"{start}.pth"
+def train_and_score(
+    method: str, voc: Path, out: Path, results: dict[str, dict], *, seed: int, quick: bool
+) -> Iterator[Sequence[object]]:
+    """The commands that train one method on trainaug, infer its CAM and CRF seeds of the train list and score them over
+    the background thresholds; then its row of the table is in `results`, mIoU in per cent."""
+    begin = time.perf_counter()
+    run = RUNS[method]
+    steps = QUICK_STEPS if quick else run.steps
     data, folder = voc.parent, out / method
-    inputs = ["--data_root", voc / "JPEGImages", "--labels", data / "cls_labels.npy", *NET]
-    run_python(
-        *["train_voc.py", "--method", method, "--work_dir", out, "--seed", seed, *inputs, *RECIPE],
+    yield [
+        *["train_voc.py", "--method", method, "--work_dir", out, "--seed", seed, *inputs(voc), *RECIPE],
         *["--saliency_root", voc / "saliency", "--train_list", data / "train_aug.txt"],
         *["--max_iters", steps, "--max_epoches", max(steps // STEPS_PER_EPOCH, 1)],
-        *["--weights", weights],
-    )
-    run_python(
-        *["inference.py", "--network", network, "--weights", folder / f"{method}.pth", *inputs],
-        *["--infer_list", data / f"{infer}.txt", "--work_dir", folder],
-    )
-    return folder
-
-
-def score(method: str, voc: Path, folder: Path) -> dict[str, float]:
-    """Score a run's seeds over the background thresholds, and its CRF seeds; the table's figures, mIoU in per cent."""
-    common = ["--list", voc.parent / "train.txt", "--gt_dir", voc / "SegmentationClassAug"]
+        *["--weights", "none" if run.start is None else out / run.start / f"{run.start}.pth"],
+    ]
+    yield inference(method, voc, out, "train")
+    common = ["--list", data / "train.txt", "--gt_dir", voc / "SegmentationClassAug"]
     common += ["--logfile", folder / "evallog.txt"]
     curve, crf = folder / "curve.json", folder / "crf.json"
     seeds = ["--predict_dir", folder / "cam_npy", "--type", "npy", "--curve", "--plot", folder / "curve.png"]
-    run_python("eval.py", *common, *seeds, "--json", curve, "--comment", f"{method}: seeds")
+    yield ["eval.py", *common, *seeds, "--json", curve, "--comment", f"{method}: seeds"]
     labels = ["--predict_dir", folder / "crf" / "crf_8_7", "--type", "png"]
-    run_python("eval.py", *common, *labels, "--json", crf, "--comment", f"{method}: CRF seeds")
+    yield ["eval.py", *common, *labels, "--json", crf, "--comment", f"{method}: CRF seeds"]
     seed_scores, crf_scores = json.loads(curve.read_text()), json.loads(crf.read_text())
-    return {
+    results[method] = {
+        "steps": steps,
         "seed": seed_scores["best_mIoU"],
         "threshold": seed_scores["best_threshold"],
         "crf": crf_scores["mIoU"],
+        "seconds": time.perf_counter() - begin,
     }
 
 
-def segment(name: str, labels: Path, voc: Path, weights: Path, *, seed: int, quick: bool) -> float:
-    """Train DeepLab, from a classifier's weights, on the label maps in `labels`; its mIoU on val, in per cent."""
+def inputs(voc: Path) -> list[object]:
+    """What training and inference read, and their net."""
+    return ["--data_root", voc / "JPEGImages", "--labels", voc.parent / "cls_labels.npy", *NET]
+
+
+def inference(method: str, voc: Path, out: Path, name: str) -> list[object]:
+    """The command that infers the list `name`, but for images that are done."""
+    weights = out / method / f"{method}.pth"
+    return [
+        *["inference.py", "--network", RUNS[method].network, "--weights", weights, *inputs(voc)],
+        *["--infer_list", voc.parent / f"{name}.txt", "--work_dir", out / method],
+    ]
+
+
+def segment(
+    name: str, labels: Path, voc: Path, weights: Path, results: dict[str, float], *, seed: int, quick: bool
+) -> Iterator[Sequence[object]]:
+    """The commands that train DeepLab, from a classifier's weights, on the label maps in `labels`, and test it; then
+    its mIoU on val is in `results`, in per cent."""
     out, steps = weights.parent.parent, QUICK_STEPS if quick else SEGMENTATION["TRAIN_ITERATION"]
-    common = {**SEGMENTATION, "EXP_NAME": name, "EXP_ROOT": out, "DATA_ROOT": voc, "DATA_LISTS": voc.parent}
+    run = f"deeplab_{name}"
+    common = {**SEGMENTATION, "EXP_NAME": run, "EXP_ROOT": out, "DATA_ROOT": voc, "DATA_LISTS": voc.parent}
     training = {
         **common,
         "DATA_PSEUDO_GT": labels,
@@ -137,30 +154,36 @@ def segment(name: str, labels: Path, voc: Path, weights: Path, *, seed: int, qui
         "TRAIN_ITERATION": steps,
         "TRAIN_SEED": seed,
     }
-    testing = {**common, "TEST_CKPT": out / name / f"deeplabv2_resnet38d_VOCDataset_itr{steps}_all.pth"}
+    testing = {**common, "TEST_CKPT": out / run / f"deeplabv2_resnet38d_VOCDataset_itr{steps}_all.pth"}
     for script, keys, flags in (("train", training, ["--resume"]), ("test", testing, [])):
-        run_python(f"segmentation/experiment/{script}.py", "--set", *(f"{key}={keys[key]}" for key in keys), *flags)
-    return json.loads((out / name / "results" / "val_score.json").read_text())["mIoU"]
+        yield [f"segmentation/experiment/{script}.py", "--set", *(f"{key}={keys[key]}" for key in keys), *flags]
+    results[name] = json.loads((out / run / "results" / "val_score.json").read_text())["mIoU"]
 
 
 def compare_segmentation(method: str, voc: Path, out: Path, *, seed: int, quick: bool) -> dict[str, float]:
-    """Train DeepLab on the method's CRF seeds and on the true masks: both nets' mIoU on val."""
-    labels = {"seeds": out / method / "crf" / "crf_8_7", "masks": voc / "SegmentationClassAug"}
+    """Train DeepLab on the method's CRF seeds of trainaug and on the true masks: both nets' mIoU on val."""
+    results: dict[str, float] = {}
     weights = out / method / f"{method}.pth"
-    return {
-        name: segment(f"deeplab_{name}", folder, voc, weights, seed=seed, quick=quick)
-        for name, folder in labels.items()
-    }
+
+    def on(name: str, labels: Path) -> Iterator[Sequence[object]]:
+        return segment(name, labels, voc, weights, results, seed=seed, quick=quick)
+
+    seeds = chain([inference(method, voc, out, "train_aug")], on("seeds", out / method / "crf" / "crf_8_7"))
+    run_side_by_side({"seeds": seeds, "masks": on("masks", voc / "SegmentationClassAug")})
+    return results
 
 
-def print_tables(voc: Path, results: dict[str, dict], segmentation: dict[str, float]) -> None:
+def print_seeds(voc: Path, results: dict[str, dict]) -> None:
     print(f"\nseeds of {voc.parent / 'train.txt'}, mIoU in per cent over 21 labels\n")
     print(f"{'method':<9} {'steps':>6} {'seed mIoU':>10} {'at threshold':>12} {'with CRF':>10} {'time':>11}")
     row = "{:<9} {steps:>6} {seed:>10.1f} {threshold:>12.2f} {crf:>10.1f} {seconds:>9.0f} s"
-    print("\n".join(row.format(method, **scores) for method, scores in results.items()))
-    seeds, masks = segmentation["seeds"], segmentation["masks"]
+    print("\n".join(row.format(method, **results[method]) for method in results), flush=True)
+
+
+def print_segmentation(voc: Path, method: str, results: dict[str, float]) -> None:
+    seeds, masks = results["seeds"], results["masks"]
     print(f"\nDeepLab on {voc.parent / 'val.txt'}, mIoU in per cent over 21 labels\n")
-    print(f"{'trained on ' + list(results)[-1] + ' CRF seeds':<26} {seeds:>6.1f}")
+    print(f"{'trained on ' + method + ' CRF seeds':<26} {seeds:>6.1f}")
     print(f"{'trained on the true masks':<26} {masks:>6.1f}")
     print(f"{'share of full supervision':<26} {100 * seeds / masks if masks else 0:>6.1f} %")
 
@@ -182,18 +205,21 @@ def main() -> None:
     # What a method starts from comes before it.
     methods = [name for name in RUNS if name in {*args.methods, *(RUNS[method].start for method in args.methods)}]
     best = methods[-1]
-    results = {}
-    for method in methods:
-        begin = time.perf_counter()
-        infer = "train_aug" if method == best else "train"
-        folder = train_and_infer(method, voc, out, infer=infer, seed=args.seed, quick=args.quick)
-        results[method] = score(method, voc, folder)
-        results[method]["steps"] = QUICK_STEPS if args.quick else RUNS[method].steps
-        results[method]["seconds"] = time.perf_counter() - begin
+    results: dict[str, dict] = {}
+    # What others start from comes first; cls and eps side by side, HSC with all cores.
+    for together in ([name for name in methods if (RUNS[name].start is None) is first] for first in (True, False)):
+        if together:
+            run_side_by_side(
+                {name: train_and_score(name, voc, out, results, seed=args.seed, quick=args.quick) for name in together}
+            )
+    results = {name: results[name] for name in methods}
+    print_seeds(voc, results)
+    print(f"\n{time.perf_counter() - started:.0f} s until here")
     segmentation = compare_segmentation(best, voc, out, seed=args.seed, quick=args.quick)
     with atomic_file(out / "table.json") as file:
         file.write(json.dumps({"seeds": results, "segmentation": segmentation}, indent=2).encode())
-    print_tables(voc, results, segmentation)
+    print_seeds(voc, results)
+    print_segmentation(voc, best, segmentation)
     print_files(out, methods)
     if args.quick:
         print("\nThe figures of a few steps mean nothing: python demo.py trains in earnest.")

@@ -327,7 +327,8 @@ def test_the_table_of_results_is_as_the_demo_prints_it(capsys):
     seeds, masks = (
         float(re.search(rf"trained on {name} +([\d.]+)", shown)[1]) for name in ("hsc.*?seeds", "the.*?masks")
     )
-    demo.print_tables(Path("exps/demo/data/VOC2012"), results, {"seeds": seeds, "masks": masks})
+    demo.print_seeds(Path("exps/demo/data/VOC2012"), results)
+    demo.print_segmentation(Path("exps/demo/data/VOC2012"), "hsc", {"seeds": seeds, "masks": masks})
     printed = [
         line for line in capsys.readouterr().out.splitlines() if line and not re.search("mIoU in per cent", line)
     ]
