@@ -80,7 +80,7 @@ def test_pace(bench: Bench, config: Config, settings: list[str]) -> None:
             run_command(
                 *["segmentation/experiment/test.py", "--set", *settings, f"TEST_CKPT={weights}", "TEST_SPLIT=test"],
                 *[f"DATA_ROOT={data.root}", f"DATA_LISTS={data.root}", f"EXP_ROOT={bench.folder}", f"EXP_NAME={name}"],
-                *([] if amp == "off" else [f"TEST_AMP={amp}"]),
+                f"TEST_AMP={amp}",
             )
         files = list((bench.folder / name).rglob("2007_*.png"))
         pace, *window = steady_pace(files)
