@@ -13,7 +13,7 @@ from torch import Tensor
 
 import tool.crf
 from method.hsc import pseudo
-from segmentation.predict import TEST_KERNELS
+from segmentation.crf import TEST_KERNELS
 from tool.crf import SEED_KERNELS, CRFKernels, crf_from_labels, crf_from_probability
 from tool.image import load_image
 

@@ -11,23 +11,21 @@ from collections.abc import Mapping, Sequence
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 
 from method.outputs import Outputs
+from method.seeds import make_seeds
 from network.build import build_network
 from network.fold import fold_norms
 from network.weights import load_weights
-from tool.artifact import load_cam, load_label_map, save_cam, save_crf, save_label_map
-from tool.cam import multi_scale_cam, seed_labels
+from tool.artifact import save_cam
+from tool.cam import multi_scale_cam
 from tool.cli import pace, raise_problems
-from tool.crf import crf_seed
 from tool.crf.process import CRFProcess
 from tool.device import autocast, images_at_once, on_own_stream, place, reported_out_of_memory
 from tool.distributed import leave_processes
 from tool.pipeline import Pool, queue_of, run_stages
-from tool.plot import save_overlay
 from voc12.images import image_size, load_rgb, run_checks
 from voc12.transforms import normalise_pixels
 
@@ -76,37 +74,6 @@ def make_cam(image_id: str, classes: list[int], image_root: Path, scales: list[f
         )
     outputs.remove_seeds(image_id)
     save_cam(outputs.cam_npy / f"{image_id}.npy", cams)
-
-
-def make_seeds(
-    image_id: str, label_map: bool, settings: list[tuple[int, float]], image_root: Path, outputs: Outputs
-) -> None:
-    """What follows from the CAM dict of one image: its label map, the CRF's files for each (iterations, alpha), and a
-    picture of them all."""
-    cams = load_cam(outputs.cam_npy / f"{image_id}.npy")
-    if label_map:
-        save_label_map(outputs.cam_png / f"{image_id}.png", seed_labels(cams, threshold=outputs.threshold))
-    path = image_root / f"{image_id}.jpg"
-    image = np.asarray(load_rgb(path))
-    for iterations, alpha in settings:
-        memory = reported_out_of_memory(f"{path}; take fewer --n_processes_per_gpu, or --crf_backend pydensecrf")
-        with memory, on_own_stream(CRFProcess.device):
-            posteriors = crf_seed(
-                image,
-                cams,
-                alpha=alpha,
-                iterations=iterations,
-                backend=CRFProcess.backend,
-                device=CRFProcess.device,
-            )
-        folder = outputs.crf[iterations, alpha]
-        labels = np.array(list(posteriors), np.uint8)[np.stack(list(posteriors.values())).argmax(0)]
-        save_label_map(folder / f"{image_id}.png", labels)
-        save_crf(folder / f"{image_id}.npy", posteriors)
-    if outputs.overlay is not None:
-        maps = {"seed": outputs.cam_png, **{f"CRF {t}, {alpha:g}": path for (t, alpha), path in outputs.crf.items()}}
-        label_maps = {title: load_label_map(path / f"{image_id}.png") for title, path in maps.items()}
-        save_overlay(outputs.overlay / f"{image_id}.png", image, cams, label_maps)
 
 
 def make_all(image_id: str, for_cam: tuple | None, for_seeds: tuple) -> None:

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from network.fold import fold_norms
+from segmentation.crf import refine
 from segmentation.data import InputNormalisation
 from segmentation.net import net_of
 from segmentation.net.weights import load_trained
-from segmentation.predict import crf_labels, multi_scale_probability
+from segmentation.predict import multi_scale_probability
 from segmentation.settings import Config
 from tool.artifact import load_label_map, save_label_map
 from tool.cli import UserError, cores, pace, raise_problems
@@ -81,14 +82,6 @@ def predict(image_id: str, path: Path, folder: Path) -> np.ndarray | None:
         labels = probability.argmax(dim=0).to(torch.uint8).cpu().numpy()
     save_label_map(folder / f"{image_id}.png", labels)
     return None
-
-
-def refine(image_id: str, path: Path, folder: Path, probability: Tensor | np.ndarray) -> None:
-    """The CRF's part of one image, from its probabilities where they are: its label map, written."""
-    image = np.asarray(load_rgb(path))
-    with reported_out_of_memory(f"{path}; the CRF needs some, too: set TEST_CRF=False"):
-        labels = crf_labels(image, probability, backend=CRFProcess.backend)
-    save_label_map(folder / f"{image_id}.png", labels)
 
 
 def predict_and_refine(image_id: str, path: Path, folder: Path) -> None:

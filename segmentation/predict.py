@@ -1,4 +1,4 @@
-"""From an image to its label map: probabilities over scales and mirrors, and the CRF."""
+"""From an image to the probabilities of its labels, over scales and mirrors."""
 
 from collections.abc import Callable, Sequence
 
@@ -8,11 +8,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from segmentation.data import InputNormalisation, scale_image
-from tool.crf import CRFKernels, crf_from_probability
-from tool.device import copied_to
-
-TEST_KERNELS = CRFKernels(gaussian_sxy=1, gaussian_compat=3, bilateral_sxy=67, bilateral_srgb=3, bilateral_compat=4)
-CRF_ITERATIONS = 10
 
 
 @torch.inference_mode()
@@ -39,18 +34,3 @@ def multi_scale_probability(
         scaled = F.interpolate(net(batch).float(), image.shape[:2], mode="bilinear", align_corners=True)
         logits.append((scaled[0] + scaled[1].flip(-1)) / 2 if flip else scaled[0])
     return torch.stack(logits).mean(dim=0).softmax(dim=0)
-
-
-@torch.inference_mode()
-def crf_labels(image: np.ndarray, probability: Tensor | np.ndarray, *, backend: str = "pydensecrf") -> np.ndarray:
-    """The CRF's label map, uint8 (H, W), of an RGB image, uint8 (H, W, 3), and its probabilities, float (L, H, W), on
-    whose device it runs."""
-    probability = torch.as_tensor(probability)
-    posterior = crf_from_probability(
-        copied_to(torch.tensor(image), probability.device),
-        probability,
-        kernels=TEST_KERNELS,
-        iterations=CRF_ITERATIONS,
-        backend=backend,
-    )
-    return posterior.argmax(dim=0).to(torch.uint8).cpu().numpy()

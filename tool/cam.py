@@ -7,7 +7,6 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms.v2.functional import pil_to_tensor
 
 from tool.device import copied_to
 
@@ -39,7 +38,9 @@ def multi_scale_cam(
     total = torch.zeros(len(classes), height, width, device=device)
     for scale in scales:
         size = (max(round(width * scale), 1), max(round(height * scale), 1))
-        resized = normalise(copied_to(pil_to_tensor(image.resize(size, Image.Resampling.BICUBIC)), device))
+        resized = normalise(
+            copied_to(torch.from_numpy(np.array(image.resize(size, Image.Resampling.BICUBIC))).permute(2, 0, 1), device)
+        )
         pair = torch.stack([resized, resized.flip(-1)])
         # A CPU's caches hold the maps of one better than those of two: a fifth of the time.
         parts = pair.split(1) if device.type == "cpu" else [pair]

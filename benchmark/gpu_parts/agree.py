@@ -10,7 +10,7 @@ from benchmark.gpu_parts.record import Bench
 from benchmark.infer import equal_share
 from benchmark.photographs import photographs, scores
 from method.hsc import pseudo
-from segmentation.predict import TEST_KERNELS
+from segmentation.crf import TEST_KERNELS
 from tool.cli import cores
 from tool.crf import SEED_KERNELS, CRFKernels, crf_from_labels, crf_from_probability
 from tool.lists import read_ids

@@ -8,7 +8,7 @@ import torch
 from benchmark.gpu_parts.record import Bench
 from benchmark.gpu_parts.step import note_profile, seconds
 from benchmark.photographs import photographs, scores
-from segmentation.predict import TEST_KERNELS
+from segmentation.crf import TEST_KERNELS
 from tool.crf import SEED_KERNELS, CRFKernels, crf_from_probability
 from tool.crf.mean_field import mean_field
 

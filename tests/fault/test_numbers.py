@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from method.hsc.pseudo import KERNELS
 from network.build import build_network
 from network.weights import released_state_dict
-from segmentation.predict import crf_labels
+from segmentation.crf import crf_labels
 from tests.fault.commands import words_of
 from tests.fault.conftest import COUNTS, settings
 from tests.scripts.conftest import TINY, WIDTH, load

@@ -8,8 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
-from method.inference import NetworkProcess, make_all, make_cam, make_seeds
+from method.inference import NetworkProcess, make_all, make_cam
 from method.outputs import Outputs
+from method.seeds import make_seeds
 from network.build import build_network
 from network.weights import released_state_dict
 from tests.scripts.conftest import contents

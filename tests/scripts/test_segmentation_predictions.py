@@ -12,10 +12,10 @@ import pytest
 import torch
 from PIL import Image
 
+from segmentation.crf import crf_labels
 from segmentation.data import InputNormalisation
 from segmentation.experiment.config import config_dict
 from segmentation.net import net_of
-from segmentation.predict import crf_labels
 from segmentation.settings import read_config
 from tests.scripts.conftest import (
     assert_refused,

@@ -1,5 +1,7 @@
 """Help and the usual mistakes are answered before anything slow is imported: here torch and the like cannot be."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -149,3 +151,8 @@ def test_a_mistake_in_a_file_of_stage_3_is_named(python, data, files):
     ):
         words = [f"{key}={value}" for key, value in {**keys, **change}.items()]
         assert_refused(python(script, "--set", *words), expected)
+
+
+def test_crf_processes_do_not_import_torchvision():
+    code = "import sys, method.seeds, segmentation.crf; sys.exit('torchvision' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment(), timeout=120).returncode == 0

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from segmentation.crf import crf_labels
 from segmentation.data import InputNormalisation
 from segmentation.net import DeepLab
-from segmentation.predict import crf_labels, multi_scale_probability
+from segmentation.predict import multi_scale_probability
 from tests.segmentation.net.nets import net_of, with_statistics_of_noise
 from tool.crf import CRFKernels, crf_from_probability
 from voc12.transforms import IMAGENET_MEAN, IMAGENET_STD

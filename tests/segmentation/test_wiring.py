@@ -17,6 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import nn
 
 from segmentation import engine, inference, training
+from segmentation.crf import refine
 from segmentation.data import InputNormalisation, PseudoLabelSet, SegmentationAugmentation, start_loader_process
 from segmentation.experiment import train as train_script
 from segmentation.experiment.config import config_dict
@@ -287,7 +288,7 @@ def test_threads_that_do_all_of_an_image_write_what_two_pools_write(places, chec
 
     network = Pool("predict", inference.predict, 1, start=start)
     network.waiting.extend(jobs("apart"))
-    crf = Pool("crf", inference.refine, 1, start=functools.partial(CRFProcess.start, "torch"))
+    crf = Pool("crf", refine, 1, start=functools.partial(CRFProcess.start, "torch"))
     assert run_stages(network, crf, follow_up=crf_job) == []
     both = Pool("predict", inference.predict_and_refine, 1, threads=3, start=start)
     both.waiting.extend(jobs("together"))

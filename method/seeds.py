@@ -1,0 +1,48 @@
+"""From the CAMs of an image to its seeds, of any method: what the processes of the seeds' pool do.
+
+It imports no network: torchvision, which networks need, takes as long to import as torch, in each process of the pool.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from method.outputs import Outputs
+from tool.artifact import load_cam, load_label_map, save_crf, save_label_map
+from tool.cam import seed_labels
+from tool.crf import crf_seed
+from tool.crf.process import CRFProcess
+from tool.device import on_own_stream, reported_out_of_memory
+from tool.plot import save_overlay
+from voc12.images import load_rgb
+
+
+def make_seeds(
+    image_id: str, label_map: bool, settings: list[tuple[int, float]], image_root: Path, outputs: Outputs
+) -> None:
+    """What follows from the CAM dict of one image: its label map, the CRF's files for each (iterations, alpha), and a
+    picture of them all."""
+    cams = load_cam(outputs.cam_npy / f"{image_id}.npy")
+    if label_map:
+        save_label_map(outputs.cam_png / f"{image_id}.png", seed_labels(cams, threshold=outputs.threshold))
+    path = image_root / f"{image_id}.jpg"
+    image = np.asarray(load_rgb(path))
+    for iterations, alpha in settings:
+        memory = reported_out_of_memory(f"{path}; take fewer --n_processes_per_gpu, or --crf_backend pydensecrf")
+        with memory, on_own_stream(CRFProcess.device):
+            posteriors = crf_seed(
+                image,
+                cams,
+                alpha=alpha,
+                iterations=iterations,
+                backend=CRFProcess.backend,
+                device=CRFProcess.device,
+            )
+        folder = outputs.crf[iterations, alpha]
+        labels = np.array(list(posteriors), np.uint8)[np.stack(list(posteriors.values())).argmax(0)]
+        save_label_map(folder / f"{image_id}.png", labels)
+        save_crf(folder / f"{image_id}.npy", posteriors)
+    if outputs.overlay is not None:
+        maps = {"seed": outputs.cam_png, **{f"CRF {t}, {alpha:g}": path for (t, alpha), path in outputs.crf.items()}}
+        label_maps = {title: load_label_map(path / f"{image_id}.png") for title, path in maps.items()}
+        save_overlay(outputs.overlay / f"{image_id}.png", image, cams, label_maps)

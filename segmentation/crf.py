@@ -1,0 +1,42 @@
+"""From the probabilities of an image's labels to its label map: the test's CRF, and what its processes do.
+
+It imports no network: torchvision, which networks need, takes as long to import as torch, in each process of the pool.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tool.artifact import save_label_map
+from tool.crf import CRFKernels, crf_from_probability
+from tool.crf.process import CRFProcess
+from tool.device import copied_to, reported_out_of_memory
+from voc12.images import load_rgb
+
+TEST_KERNELS = CRFKernels(gaussian_sxy=1, gaussian_compat=3, bilateral_sxy=67, bilateral_srgb=3, bilateral_compat=4)
+CRF_ITERATIONS = 10
+
+
+def refine(image_id: str, path: Path, folder: Path, probability: Tensor | np.ndarray) -> None:
+    """The CRF's part of one image, from its probabilities where they are: its label map, written."""
+    image = np.asarray(load_rgb(path))
+    with reported_out_of_memory(f"{path}; the CRF needs some, too: set TEST_CRF=False"):
+        labels = crf_labels(image, probability, backend=CRFProcess.backend)
+    save_label_map(folder / f"{image_id}.png", labels)
+
+
+@torch.inference_mode()
+def crf_labels(image: np.ndarray, probability: Tensor | np.ndarray, *, backend: str = "pydensecrf") -> np.ndarray:
+    """The CRF's label map, uint8 (H, W), of an RGB image, uint8 (H, W, 3), and its probabilities, float (L, H, W), on
+    whose device it runs."""
+    probability = torch.as_tensor(probability)
+    posterior = crf_from_probability(
+        copied_to(torch.tensor(image), probability.device),
+        probability,
+        kernels=TEST_KERNELS,
+        iterations=CRF_ITERATIONS,
+        backend=backend,
+    )
+    return posterior.argmax(dim=0).to(torch.uint8).cpu().numpy()
