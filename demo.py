@@ -25,8 +25,8 @@ IMAGE_SIZE = 96
 NET = ["--width", "0.125"]
 RECIPE = [
     *["--from_scratch", "--momentum", "0.9", "--lr", "0.05", "--clip_grad", "1"],
-    *["--iter_size", "1", "--batch_size", "12", "--crop_size", "64", "--resize_size", "56", "88"],
-    *["--view2_size", "48", "--save_every", "100", "--resume"],
+    *["--iter_size", "1", "--batch_size", "12", "--crop_size", "96", "--resize_size", "84", "132"],
+    *["--view2_size", "72", "--save_every", "100", "--resume"],
 ]
 STEPS_PER_EPOCH = 480 // 12
 
