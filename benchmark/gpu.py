@@ -30,7 +30,7 @@ from tool.artifact import atomic_file
 from tool.cli import UserError, add_switch, cores, run_script, script_parser
 from tool.command import PR_SET_PDEATHSIG, ROOT
 
-CORES_PER_PART = 4
+CORES_PER_PART = 2
 LINES_SHOWN = 15  # of what a part said that did not end well
 QUICK_LIMIT = 300  # seconds for a part of the quick form, which takes some
 EXAMPLES = """\
@@ -94,7 +94,9 @@ def start(part: Part, args: argparse.Namespace, scratch: Path, deadline: float) 
     quick = ["--quick"] if args.quick else []
     command = [sys.executable, "-m", "benchmark.gpu_parts", part.name, "--device", args.device, *quick]
     prctl = ctypes.CDLL(None).prctl
-    on_cpu = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"} if args.device == "cpu" else {}
+    settings = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"} if args.device == "cpu" else {}
+    if args.device == "cuda" and not part.timed:  # beside others
+        settings["OMP_NUM_THREADS"] = str(CORES_PER_PART)
     with open(folder / "log", "wb") as log:
         process = subprocess.Popen(
             [*command, "--folder", str(folder)],
@@ -104,7 +106,7 @@ def start(part: Part, args: argparse.Namespace, scratch: Path, deadline: float) 
             stderr=subprocess.STDOUT,
             start_new_session=True,
             preexec_fn=lambda: prctl(PR_SET_PDEATHSIG, signal.SIGKILL),
-            env={**os.environ, **on_cpu},
+            env={**os.environ, **settings},
         )
     now = time.monotonic()
     limit = QUICK_LIMIT if args.quick else part.limit

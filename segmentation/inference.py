@@ -39,6 +39,7 @@ class NetworkProcess:
     def start(cls, devices: SimpleQueue, config: Config) -> None:
         cls.config = config
         cls.device = torch.device(devices.get())
+        torch.set_num_threads(max(torch.get_num_threads() // max(config.GPUS, 1), 1))
         # Without gradients autocast keeps no half precision weights, which other threads' streams would find half done.
         cls.net = place(fold_norms(load_net(config)), cls.device, config.TEST_AMP).requires_grad_(False)
         CRFProcess.share(cls.device)  # in a pool of its own it says otherwise there

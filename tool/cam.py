@@ -36,6 +36,7 @@ def multi_scale_cam(
     width, height = image.size
     classes = sorted(classes)
     total = torch.zeros(len(classes), height, width, device=device)
+    index = copied_to(torch.tensor(classes, dtype=torch.long), device)  # a list would make the host wait for a GPU
     for scale in scales:
         size = (max(round(width * scale), 1), max(round(height * scale), 1))
         resized = normalise(
@@ -45,7 +46,7 @@ def multi_scale_cam(
         # A CPU's caches hold the maps of one better than those of two: a fifth of the time.
         parts = pair.split(1) if device.type == "cpu" else [pair]
         # One channel a class of the image: the others would be resized for nothing.
-        cam = torch.cat([foreground_cam(part)[:, classes].float() for part in parts])
+        cam = torch.cat([foreground_cam(part).index_select(1, index).float() for part in parts])
         plain, mirrored = F.interpolate(cam, (height, width), mode="bilinear", align_corners=False)
         total += plain + mirrored.flip(-1)
     total /= total.amax((1, 2), keepdim=True) + 1e-5

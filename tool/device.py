@@ -73,7 +73,7 @@ def reported_out_of_memory(advice: str) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:  # libraries on a GPU have their own words for it
-        if not re.search(r"CUDA.*out of memory|_ALLOC\w*_FAILED", str(error)):
+        if not re.search(r"(?i:cuda).*out of memory|_ALLOC\w*_FAILED|unable to find an engine", str(error)):
             raise
         raise UserError(f"the GPU's memory is too small: {advice}") from error
 

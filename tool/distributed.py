@@ -82,6 +82,8 @@ def one_over_processes(module: nn.Module) -> nn.Module:
     It averages gradients while backward runs, and they lie in its buckets. Weights and buffers become process 0's, and
     on GPUs batch norms share their statistics; one that keeps its statistics does so all the same.
 
+    Batch norms that share their statistics make the host wait for the GPU in each forward pass (PyTorch's do).
+
     Which parameters get a gradient must be the same at every step and in all processes; some may get none, but every
     output with a gradient must be part of the loss.
     """

@@ -57,9 +57,9 @@ def write_photographs(folder: Path, count: int, size: tuple[int, int]) -> Photog
 
 
 def steady_pace(files: list[Path]) -> tuple[float, float, float]:
-    """Files a second once all is under way, and from when to when: after the first quarter of them was written."""
+    """Files a second once all is under way, and from when to when: after the first half of them was written."""
     times = sorted(path.stat().st_mtime for path in files)
-    first = len(times) // 4
+    first = len(times) // 2
     return (len(times) - 1 - first) / max(times[-1] - times[first], 1e-3), times[first], times[-1]
 
 
@@ -82,7 +82,15 @@ def watched(bench: Bench):
     if not bench.on_gpu:
         yield watch
         return
-    command = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "-lms", "200"]
+    command = [
+        "stdbuf",
+        "-oL",
+        "nvidia-smi",
+        "--query-gpu=utilization.gpu",
+        "--format=csv,noheader,nounits",
+        "-lms",
+        "200",
+    ]
     try:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     except OSError:

@@ -27,7 +27,7 @@ from voc12.transforms import normalise
 
 
 def run(bench: Bench) -> None:
-    width, size, count, plain_count = (1 / 16, (48, 64), 4, 2) if bench.quick else (1.0, (375, 500), 64, 10)
+    width, size, count, plain_count = (1 / 16, (48, 64), 4, 2) if bench.quick else (1.0, (375, 500), 160, 10)
     data = write_photographs(bench.folder / "data", count, size)
     weights = bench.folder / "random.pth"
     torch.manual_seed(0)

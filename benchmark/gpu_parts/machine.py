@@ -39,7 +39,7 @@ def describe(bench: Bench) -> dict[str, str]:
     asked = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
         driver = subprocess.run(asked, capture_output=True, text=True, timeout=20).stdout.split("\n")[0].strip()
-    except OSError:
+    except (OSError, subprocess.TimeoutExpired):
         driver = "unknown"
     return {"card": properties.name, "memory": f"{properties.total_memory / 2**30:.0f} GiB", "driver": driver}
 

@@ -23,6 +23,6 @@ def run(bench: Bench) -> None:
     said = process.communicate()[0]
     del held
     lines = [line for line in said.splitlines() if line.startswith("error: ")]
-    holds = process.returncode == 2 and len(lines) == 1 and "Traceback" not in said
+    holds = process.returncode == 2 and len(lines) == 1 and "memory is too small" in lines[0]
     figures = {"exit code": process.returncode, "said": (lines or said.strip().splitlines() or [""])[-1][:160]}
     bench.check("full memory is one line", holds, figures)

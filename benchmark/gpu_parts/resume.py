@@ -31,15 +31,23 @@ def run(bench: Bench) -> None:
         *["--width", 1 / 16, "--batch_size", 4, "--crop_size", 64, "--resize_size", 48, 80, "--view2_size", 48],
         *["--max_iters", steps, "--iter_size", 1, "--save_every", 10**6, "--device", bench.device],
     ]
-    assert_ends(train(*flags, "--session", "whole"), 0)
-    stopped_and_resumed(bench, flags)
-    under_torchrun(bench, flags)
+    for session in ("whole", "again"):
+        assert_ends(train(*flags, "--session", session), 0)
+    # A GPU's kernels are not deterministic: how far two runs of the same are apart.
+    apart = largest_difference(bench.folder, "whole", "again")
+    bench.note("the same run twice", {"weights apart, at most": f"{apart:.1e}"})
+    allowed = max(TOLERANCE, 3 * apart)
+    stopped_and_resumed(bench, flags, allowed)
+    under_torchrun(bench, flags, allowed)
     restored_in_place(bench)
 
 
 def train(*flags: object, launcher: tuple[str, ...] | list[str] = ()) -> subprocess.Popen:
     words = [sys.executable, *launcher, "train_voc.py", *map(str, flags)]
-    return subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    environment = {**os.environ, "NVIDIA_TF32_OVERRIDE": "0"}
+    return subprocess.Popen(
+        words, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
 
 
 def assert_ends(process: subprocess.Popen, code: int) -> str:
@@ -58,7 +66,7 @@ def largest_difference(folder: Path, session: str, other: str) -> float:
     return max(float((states[0][key].double() - states[1][key].double()).abs().max()) for key in states[0])
 
 
-def stopped_and_resumed(bench: Bench, flags: list) -> None:
+def stopped_and_resumed(bench: Bench, flags: list, allowed: float) -> None:
     """SIGTERM amid training saves; gone on with, the weights are those of the run that was left alone."""
     process = train(*flags, "--session", "stopped")
     log, due = bench.folder / "stopped" / "log", "step 3/" if bench.quick else "step 40/"
@@ -73,14 +81,14 @@ def stopped_and_resumed(bench: Bench, flags: list) -> None:
     assert_ends(train(*flags, "--session", "stopped", "--resume"), 0)
     apart = largest_difference(bench.folder, "whole", "stopped")
     figures = {"weights apart, at most": f"{apart:.1e}"}
-    bench.check("a run stopped and gone on with", apart <= TOLERANCE, figures, goal=f"within {TOLERANCE:g}")
+    bench.check("a run stopped and gone on with", apart <= allowed, figures, goal=f"within {allowed:.1e}")
 
 
-def under_torchrun(bench: Bench, flags: list) -> None:
+def under_torchrun(bench: Bench, flags: list, allowed: float) -> None:
     assert_ends(train(*flags, "--session", "torchrun", launcher=TORCHRUN), 0)
     apart = largest_difference(bench.folder, "whole", "torchrun")
     what = f"one process under torchrun ({'NCCL' if bench.on_gpu else 'gloo'})"
-    bench.check(what, apart <= TOLERANCE, {"weights apart, at most": f"{apart:.1e}"}, goal=f"within {TOLERANCE:g}")
+    bench.check(what, apart <= allowed, {"weights apart, at most": f"{apart:.1e}"}, goal=f"within {allowed:.1e}")
 
 
 def restored_in_place(bench: Bench) -> None:

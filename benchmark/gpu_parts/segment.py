@@ -23,7 +23,6 @@ def run(bench: Bench) -> None:
     settings = settings_of(bench)
     config = read_config(config_dict, settings)
     for amp in ("off",) if bench.quick else ("off", "bf16"):
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
         training_pace(bench, config, amp)
     test_pace(bench, config, settings)
 
@@ -40,6 +39,8 @@ def training_pace(bench: Bench, config: Config, amp: str) -> None:
     training = build_training(net, lr=1e-3, momentum=0.9, weight_decay=5e-4, power=0.9, num_steps=100)
     batch = {name: value for name, value in make_batch(images, crop).items() if name in ("image", "id")}
     batch["label"] = torch.randint(0, 21, (images, crop, crop))
+    if bench.on_gpu:
+        batch = {name: value if name == "id" else value.pin_memory() for name, value in batch.items()}
     moments = []
 
     def batches() -> Iterator[Batch]:

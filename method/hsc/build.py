@@ -103,6 +103,8 @@ def build_training(
     schedule = polynomial_schedule(optimizer, max_step=max_step)
     scaler = GradScaler(device.type, enabled=amp == "fp16")
     criterion = HSCCriterion(config).to(device)
+    if compiled:  # as one graph, where the compiler would cut it at the buckets of several processes' gradients
+        torch._dynamo.config.optimize_ddp = False
     # The net alone is compiled: it is most of the work, and the criterion's collectives would break its graph.
     forward = torch.compile(net, dynamic=False) if compiled else net
     objective = one_over_processes(Objective(forward, criterion, amp))

@@ -111,7 +111,7 @@ def _smoothness_kernel(images: Tensor, sxy: float, counted: bool) -> GaussianFil
     return build(height, width, sxy, images.device, counted, stream)
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=32)
 def _build_smoothness_kernel(
     height: int, width: int, sxy: float, device: torch.device, counted: bool, stream: torch.cuda.Stream | None
 ) -> GaussianFilter:
