@@ -59,7 +59,7 @@ def write_photographs(folder: Path, count: int, size: tuple[int, int]) -> Photog
 def steady_pace(files: list[Path]) -> tuple[float, float, float]:
     """Files a second once all is under way, and from when to when: after the first half of them was written."""
     times = sorted(path.stat().st_mtime for path in files)
-    first = len(times) // 2
+    first = max(len(times) // 2 - 1, 0)
     return (len(times) - 1 - first) / max(times[-1] - times[first], 1e-3), times[first], times[-1]
 
 
