@@ -2,7 +2,7 @@
 
     python -m benchmark.gpu --out exps/gpu
     python -m benchmark.gpu --out exps/gpu --only step crf
-    python -m benchmark.gpu --out exps/gpu --device cpu --quick      the same code on a CPU, tiny, in two minutes
+    python -m benchmark.gpu --out exps/gpu --device cpu --quick      the same code on a CPU, tiny, in some minutes
 
 Parts run one after the other, those that are not timed side by side, each in a process of its own and with its own
 limit of time: one that fails, hangs or runs out of memory costs only itself. After each part DIR has gpu.json (all

@@ -3,12 +3,12 @@
 import os
 import platform
 import subprocess
-import time
 
 import torch
 import torchvision
 
 from benchmark.gpu_parts.record import Bench
+from benchmark.gpu_parts.step import seconds as seconds_of
 from tool.cli import cores
 
 
@@ -22,13 +22,13 @@ def run(bench: Bench) -> None:
     ):
         torch.backends.cuda.matmul.allow_tf32 = tf32
         a, b = (torch.randn(side, side, device=bench.device).to(dtype) for _ in range(2))
-        seconds = mean_seconds(bench, lambda a=a, b=b: a @ b)
+        seconds = seconds_of(bench, lambda a=a, b=b: a @ b, steps=10)
         bench.note(f"{name}, {side} squared", {"TFLOP/s": round(2 * side**3 / seconds / 1e12, 1)})
     values = torch.empty(side * side, device=bench.device)
-    seconds = mean_seconds(bench, lambda: torch.empty_like(values).copy_(values))
+    seconds = seconds_of(bench, lambda: torch.empty_like(values).copy_(values), steps=10)
     bench.note("copy on the card, bytes read and written", {"GB/s": round(8 * values.numel() / seconds / 1e9)})
     host = torch.empty(side * side, pin_memory=bench.on_gpu)
-    seconds = mean_seconds(bench, lambda: values.copy_(host, non_blocking=True))
+    seconds = seconds_of(bench, lambda: values.copy_(host, non_blocking=True), steps=10)
     bench.note("copy to the card, pinned", {"GB/s": round(4 * values.numel() / seconds / 1e9, 1)})
 
 
@@ -48,13 +48,3 @@ def versions() -> dict[str, str]:
     cuda = f", CUDA {torch.version.cuda}" if torch.version.cuda else ""
     threads = f"{torch.get_num_threads()}" + (" (OMP_NUM_THREADS)" if "OMP_NUM_THREADS" in os.environ else "")
     return {"torch": f"{torch.__version__}{cuda}", "torchvision": torchvision.__version__, "torch's threads": threads}
-
-
-def mean_seconds(bench: Bench, work, times: int = 10) -> float:
-    for number in range(times + 3):
-        if number == 3:
-            bench.synchronize()
-            start = time.perf_counter()
-        work()
-    bench.synchronize()
-    return (time.perf_counter() - start) / times
