@@ -34,7 +34,7 @@ CORES_PER_PART = 2
 LINES_SHOWN = 15  # of what a part said that did not end well
 QUICK_LIMIT = 300  # seconds for a part of the quick form, which takes some
 EXAMPLES = """\
-  # on a machine with a GPU: under ten minutes
+  # on a machine with a GPU: about ten minutes
   python -m benchmark.gpu --out exps/gpu
   # again, what was mended
   python -m benchmark.gpu --out exps/gpu_again --only infer segment
@@ -50,7 +50,7 @@ def parse_arguments() -> argparse.Namespace:
     run.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="(%(default)s)")
     add_switch(run, "--quick", default=False, help="tiny nets and few images, to see that all of it runs (False)")
     run.add_argument("--only", nargs="+", choices=PARTS, metavar="PART", help=f"of {', '.join(PARTS)} (all)")
-    run.add_argument("--minutes", type=float, default=9.0, help="no part runs longer than that (%(default)s)")
+    run.add_argument("--minutes", type=float, default=12.0, help="no part runs longer than that (%(default)s)")
     args = parser.parse_args()
     if args.device == "cpu" and not args.quick:
         raise UserError("--device cpu: takes hours at full size; add --quick")

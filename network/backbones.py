@@ -13,6 +13,7 @@ from torchvision.ops import Conv2dNormActivation
 
 from network import BACKBONES
 from network.depthwise import DilatedDepthwise
+from network.norm import FixedNorm
 from network.resnet38d import ResNet38d, Taps
 from tool.cli import UserError
 
@@ -109,6 +110,8 @@ def fix_norms(module: nn.Module) -> None:
     """Give the batch norms in `module` no gradient and keep their statistics, until `module.train()` is called."""
     for norm in batch_norms(module):
         norm.eval().requires_grad_(False)
+        if type(norm) is nn.BatchNorm2d:
+            norm.__class__ = FixedNorm
 
 
 def freeze_stem(backbone: nn.Module) -> None:

@@ -21,7 +21,7 @@ def autocast(device: torch.device, amp: str) -> torch.autocast:
 
 
 def place(net: nn.Module, device: torch.device, amp: str) -> nn.Module:
-    """`net`, moved to `device` in place; on a GPU its weights lie as its units for `amp`'s precision want them.
+    """`net`, moved to `device` in place; on a GPU its weights lie channels last, as its units want them.
 
     A GPU becomes this thread's own: nothing that names none asks the first one, or takes memory there.
 
@@ -33,7 +33,7 @@ def place(net: nn.Module, device: torch.device, amp: str) -> nn.Module:
         torch.cuda.set_device(device)
     if amp == "bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
         raise UserError("bf16: this GPU has no units for it; take fp16, where there is that choice, or off")
-    return net.to(device, memory_format=torch.contiguous_format if amp == "off" else torch.channels_last)
+    return net.to(device, memory_format=torch.channels_last)
 
 
 def copied_to(value: Tensor, device: torch.device) -> Tensor:

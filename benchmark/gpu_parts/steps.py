@@ -1,5 +1,7 @@
 """Stage 1's training steps as the parts take them: a net and its batch on the device, without files."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -12,9 +14,11 @@ from tool.device import place
 Batch = dict[str, Tensor]
 
 
-def method_config(method: str, *, second_view: int, crf_backend: str = "auto") -> HSCConfig:
+def method_config(
+    method: str, *, second_view: int, crf_backend: str = "auto", without: Sequence[str] = ()
+) -> HSCConfig:
     return configure(
-        method, without=[], overlap=0.5, foreground_share=0.5, second_view=second_view, crf_backend=crf_backend
+        method, without=without, overlap=0.5, foreground_share=0.5, second_view=second_view, crf_backend=crf_backend
     )
 
 

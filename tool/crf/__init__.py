@@ -5,6 +5,8 @@ Two backends that agree: pydensecrf, one image at a time on one core, and `torch
 
 import importlib.util
 import math
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,6 +15,7 @@ from torch import Tensor
 from tool.cli import UserError
 from tool.crf.kernels import CRFKernels
 from tool.crf.mean_field import mean_field
+from tool.replay import Replay
 
 # Below that a probability is taken as that.
 MIN_PROBABILITY = 1e-5
@@ -91,13 +94,37 @@ def crf_from_labels(
         return torch.stack(refined)
     # A step of training on a GPU does not wait for it, but for large images the rows would be up to 300 times too many.
     may_wait = not images.is_cuda or 4 * SIMPLEX_VERTICES * num_labels * labels.numel() > UNCOUNTED_BYTES
-    label_of, place_of, copies = _representatives(labels, num_labels, may_wait)
-    unary = torch.full((*copies.shape, *labels.shape[1:]), wrong, device=labels.device)
-    unary.masked_fill_((copies == 0)[:, :, None, None], math.inf)
-    places = place_of.gather(1, labels.flatten(1)).view_as(labels)
-    unary.scatter_(1, places[:, None], right)
-    best = mean_field(images, unary, kernels=kernels, iterations=iterations, copies=copies, may_wait=may_wait)
-    return label_of.gather(1, best.argmax(dim=1).flatten(1)).view_as(labels)
+    refinement = _Refinement(num_labels, right, wrong, kernels, iterations, may_wait)
+    if may_wait:
+        return refinement.refined(images, labels)
+    return _replay(refinement, images.shape, images.device)(images, labels)
+
+
+class _Refinement(NamedTuple):
+    """What `crf_from_labels` computes with, its energies included, in PyTorch."""
+
+    num_labels: int
+    right: float
+    wrong: float
+    kernels: CRFKernels
+    iterations: int
+    may_wait: bool
+
+    def refined(self, images: Tensor, labels: Tensor) -> Tensor:
+        label_of, place_of, copies = _representatives(labels, self.num_labels, self.may_wait)
+        unary = torch.full((*copies.shape, *labels.shape[1:]), self.wrong, device=labels.device)
+        unary.masked_fill_((copies == 0)[:, :, None, None], math.inf)
+        places = place_of.gather(1, labels.flatten(1)).view_as(labels)
+        unary.scatter_(1, places[:, None], self.right)
+        options = {"kernels": self.kernels, "iterations": self.iterations, "may_wait": self.may_wait}
+        best = mean_field(images, unary, copies=copies, **options)
+        return label_of.gather(1, best.argmax(dim=1).flatten(1)).view_as(labels)
+
+
+@lru_cache(maxsize=4)
+def _replay(refinement: _Refinement, shape: torch.Size, device: torch.device) -> Replay:
+    """For a step's images: hundreds of small kernels, that a host takes four times as long to start as a GPU to run."""
+    return Replay(refinement.refined)
 
 
 def crf_seed(

@@ -105,9 +105,11 @@ def _mean_field(
 def _smoothness_kernel(images: Tensor, sxy: float, counted: bool) -> GaussianFilter:
     """Over the pixels of one image; kept for images of the same size."""
     height, width = images.shape[1:3]
-    # What one stream of a GPU has made another may not take as made.
-    stream = torch.cuda.current_stream(images.device) if images.is_cuda and torch.cuda.is_initialized() else None
-    build = _build_smoothness_kernel if height * width <= KEPT_PIXELS else _build_smoothness_kernel.__wrapped__
+    on_gpu = images.is_cuda and torch.cuda.is_initialized()
+    # What one stream of a GPU has made another may not take as made, and what a recording reads it has to make.
+    stream = torch.cuda.current_stream(images.device) if on_gpu else None
+    kept = height * width <= KEPT_PIXELS and not (on_gpu and torch.cuda.is_current_stream_capturing())
+    build = _build_smoothness_kernel if kept else _build_smoothness_kernel.__wrapped__
     return build(height, width, sxy, images.device, counted, stream)
 
 
