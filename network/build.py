@@ -1,23 +1,30 @@
 """A net by its name, on a backbone."""
 
+from typing import Any
+
 from torch import nn
 
 from network import resolve_network
 from network.backbones import build_backbone
 from network.resnet38_cls import ClsNet
-from network.resnet38_hsc import HSCNet
+from network.resnet38_hsc import REGION_DIM, HSCNet
+from network.resnet38d import scaled
 
 NETS: dict[str, type[nn.Module]] = {"resnet38_hsc": HSCNet, "resnet38_cls": ClsNet}
 
 
 def build_network(
-    name: str, *, backbone: str = "resnet38d", width: float = 1.0, frozen: bool = True, **switches: bool
+    name: str, *, backbone: str = "resnet38d", width: float = 1.0, frozen: bool = True, **switches: Any
 ) -> nn.Module:
     """The net `name` with random weights, in training mode.
 
-    `backbone` is one of `network.BACKBONES`, `width` the channel multiplier of resnet38d. `frozen` keeps
+    `backbone` is one of `network.BACKBONES`, `width` the channel multiplier of resnet38d and, with it, of the region
+    features, else a third of a narrow net's arithmetic. `frozen` keeps
     batch norms and stem as they were loaded; a backbone trained from scratch wants False, which also switches dropout
     off. `switches` are the net's own (`HSCNet`). Raises `UserError` for an unknown name or a width that the backbone
     does not have.
     """
-    return NETS[resolve_network(name)](build_backbone(backbone, width=width), frozen=frozen, **switches)
+    net = NETS[resolve_network(name)]
+    if net is HSCNet:
+        switches["region_channels"] = scaled(REGION_DIM, width)
+    return net(build_backbone(backbone, width=width), frozen=frozen, **switches)

@@ -26,7 +26,7 @@ class HSCOutput(NamedTuple):
 
     logits, logits_rv: (N, 21), the spatial means of the two CAMs. cam: (N, 21, h, w), any value; background is
     channel 20. cam_rv: (N, 21, h, w), `cam` refined by the PCM, in [0, 1]. feat_pixel: (N, 128, h, w), not negative.
-    feat_region: (N, 256, h, w), any value. Of the last four, those that the net was built without are None.
+    feat_region: (N, 256 as released, h, w), any value. Of the last four, those that the net was built without are None.
     """
 
     logits: torch.Tensor
@@ -43,6 +43,7 @@ class HSCNet(nn.Module):
     With `frozen`, every batch norm keeps its statistics and affine also in training mode, and the stem its weights;
     `freeze_region_norm` says whether that includes the new norm in `extra_F`. Without, everything trains and
     nothing is dropped.
+    `region_channels` are those of the region features.
     `region_head_at_backbone_rate` keeps `extra_F` out of `head_layers`.
     A method that has no use for the refined maps, or for the features, need not wait for them: without `with_refined`,
     `with_features`, their layers are there but do not run.
@@ -55,6 +56,7 @@ class HSCNet(nn.Module):
         backbone: nn.Module,
         *,
         frozen: bool = True,
+        region_channels: int = REGION_DIM,
         freeze_region_norm: bool = FREEZE_REGION_NORM,
         region_head_at_backbone_rate: bool = REGION_HEAD_AT_BACKBONE_RATE,
         with_refined: bool = True,
@@ -66,10 +68,10 @@ class HSCNet(nn.Module):
         self.fc8 = nn.Conv2d(conv6, NUM_CLASSES + 1, 1, bias=False)
         self.proj_fc = nn.Conv2d(conv6, PIXEL_DIM, 1, bias=False)
         self.extra_F = nn.Sequential(
-            nn.Conv2d(conv6, REGION_DIM, 3, padding=1),
-            nn.BatchNorm2d(REGION_DIM),
+            nn.Conv2d(conv6, region_channels, 3, padding=1),
+            nn.BatchNorm2d(region_channels),
             nn.ReLU(inplace=True),
-            nn.Conv2d(REGION_DIM, REGION_DIM, 1),
+            nn.Conv2d(region_channels, region_channels, 1),
         )
         self.f8_3 = nn.Conv2d(conv4, 64, 1, bias=False)
         self.f8_4 = nn.Conv2d(conv5, 128, 1, bias=False)
@@ -80,6 +82,7 @@ class HSCNet(nn.Module):
         nn.init.kaiming_normal_(self.f8_4.weight)
         nn.init.xavier_uniform_(self.f9.weight, gain=4)
 
+        self.region_channels = region_channels
         self.frozen = frozen
         self.freeze_region_norm = freeze_region_norm
         self.region_head_at_backbone_rate = region_head_at_backbone_rate

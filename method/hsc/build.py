@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from method.hsc.config import METHODS, HSCConfig, mend
 from method.hsc.criterion import HSCCriterion, Objective
+from network.resnet38_hsc import HSCNet
 from network.weights import load_released_state_dict, released_state_dict
 from tool.distributed import one_over_processes
 from tool.optim import PortableSGD, parameter_groups, polynomial_schedule
@@ -102,7 +103,8 @@ def build_training(
     optimizer = PortableSGD(groups, lr=lr, momentum=momentum)
     schedule = polynomial_schedule(optimizer, max_step=max_step)
     scaler = GradScaler(device.type, enabled=amp == "fp16")
-    criterion = HSCCriterion(config).to(device)
+    of_net = {"region_channels": net.region_channels} if isinstance(net, HSCNet) else {}
+    criterion = HSCCriterion(config, **of_net).to(device)
     if compiled:  # as one graph, where the compiler would cut it at the buckets of several processes' gradients
         torch._dynamo.config.optimize_ddp = False
     # The net alone is compiled: it is most of the work, and the criterion's collectives would break its graph.

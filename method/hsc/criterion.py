@@ -11,7 +11,7 @@ from method.hsc.contrast import Contrast, class_contrast, normalise_cam, pixel_c
 from method.hsc.loss import consistency_losses, min_pool_loss, resize, saliency_loss
 from method.hsc.prototype import PrototypeBanks
 from method.hsc.pseudo import pseudo_labels
-from network.resnet38_hsc import HSCOutput
+from network.resnet38_hsc import REGION_DIM, HSCOutput
 from tool.device import autocast
 from tool.distributed import gather_images
 
@@ -64,14 +64,15 @@ class Objective(nn.Module):
 class HSCCriterion(nn.Module):
     """The terms that `config` names, as a dict of scalars; its banks move by one step whenever it is called.
 
+    `region_channels`: those of the net's region features, 256 as released.
     `pseudo`: the pseudo labels of the last step, (2, N, h, w) as `pseudo_labels` returns them, of this process's
     images; None for methods without contrast.
     """
 
-    def __init__(self, config: HSCConfig) -> None:
+    def __init__(self, config: HSCConfig, *, region_channels: int = REGION_DIM) -> None:
         super().__init__()
         self.config = config
-        self.banks = PrototypeBanks()
+        self.banks = PrototypeBanks(region_channels)
         self.pseudo: Tensor | None = None
 
     def forward(self, outputs: list[HSCOutput], views: list[View], label: Tensor) -> dict[str, Tensor]:
@@ -140,7 +141,7 @@ class HSCCriterion(nn.Module):
         """rsc, csc and psc on view 2's grid, with everything of view 1 resized to it.
 
         Args:
-            cam_rv: a view's refined CAMs (N, 21, h, w). feat_pixel: (N, 128, h, w). feat_region: (N, 256, h, w).
+            cam_rv: a view's refined CAMs (N, 21, h, w). feat_pixel: (N, 128, h, w). feat_region: (N, C, h, w).
             image: view 2 (N, 3, H, W), normalised, for the CRF. label: (N, 20).
         """
         config = self.config.contrast

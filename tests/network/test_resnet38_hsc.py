@@ -75,7 +75,7 @@ def test_any_image_size_gives_maps_of_an_eighth(tiny, size):
         "logits_rv": (2, 21),
         "cam_rv": (2, 21, *grid),
         "feat_pixel": (2, 128, *grid),
-        "feat_region": (2, 256, *grid),
+        "feat_region": (2, 256 // 8, *grid),
     }
     assert foreground.shape == (2, 20, *grid)
     assert all(value.isfinite().all() for value in output)
@@ -171,7 +171,7 @@ def test_channels_are_dropped_in_the_last_two_blocks_and_none_before_the_classif
 
 
 def test_the_region_norm_is_the_identity_as_published_and_trains_where_asked(tiny):
-    x = rnd(8, 2, 256, 4, 4)
+    x = rnd(8, 2, tiny.region_channels, 4, 4)
     torch.testing.assert_close(tiny.extra_F[1](x), x, rtol=1e-5, atol=0)
     sane = HSCNet(build_backbone("resnet38d", width=TINY), freeze_region_norm=False)
     changed, _ = step(sane)

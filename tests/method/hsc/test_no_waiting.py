@@ -67,7 +67,7 @@ def compute_losses(method: str) -> dict[str, torch.Tensor]:
     """Forward passes and losses on a GPU that is not there; banks from an earlier step."""
     config = configure(method, without=[], overlap=0.5, foreground_share=0.5, second_view=128, crf_backend="auto")
     with torch.device("cuda"):
-        net, criterion = build_network(config.network, width=1 / 8), HSCCriterion(config)
+        net, criterion = build_network(config.network, width=1 / 8), HSCCriterion(config, region_channels=32)
         image, saliency, label = torch.empty(4, 3, 160, 160), torch.empty(4, 1, 160, 160), torch.empty(4, 20)
     with Copies() as copies:
         for _ in range(2):
