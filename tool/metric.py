@@ -92,6 +92,27 @@ def iou(counts: np.ndarray) -> np.ndarray:
     return true_positive / np.maximum(truth + predicted - true_positive, 1)
 
 
+def occurs(counts: np.ndarray) -> np.ndarray:
+    """Whether prediction or ground truth has each label, bool (..., L), from counts (3, ..., L)."""
+    return counts[1] + counts[2] > 0
+
+
+def about_absent(absent: Sequence[str], present: Sequence[str], mean: float | None) -> str:
+    """What a reader of a mean over `absent` and `present` labels should know; "" where all of them occur.
+
+    mean: over the present ones alone, in per cent; None where there are none.
+    """
+    if not absent:
+        return ""
+    about = (
+        f"{len(absent)} of {len(absent) + len(present)} labels occur in neither prediction nor ground truth and count"
+        " as 0"
+    )
+    if mean is None:
+        return about
+    return f"{about}; mIoU over the {len(present)} that occur is {mean:.2f} (eval.py: --classes {' '.join(present)})"
+
+
 def _check_target(target: np.ndarray, shape: tuple[int, ...], num_labels: int) -> None:
     if target.shape != shape:
         raise ValueError(f"expected ground truth of the prediction's shape {shape}, got {target.shape}")

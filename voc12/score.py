@@ -13,7 +13,7 @@ from tool.artifact import load_cam, load_crf, load_label_map
 from tool.classes import LABEL_NAMES
 from tool.cli import FILE, UserError, raise_problems, require_folder, what_is_at
 from tool.lists import read_ids
-from tool.metric import CURVE, iou, label_counts, threshold_counts
+from tool.metric import CURVE, about_absent, iou, label_counts, occurs, threshold_counts
 from tool.pipeline import Pool, ProcessDied, outcomes
 
 DEFAULT_THRESHOLD = 0.22
@@ -149,14 +149,24 @@ def summarise(
     labels: Sequence[int] = range(NUM_LABELS),
     thresholds: Sequence[float] = (DEFAULT_THRESHOLD,),
 ) -> dict:
-    """Per cent for every class at the best threshold, mIoU over `labels`, and the curve where there are thresholds."""
+    """Per cent for every class at the best threshold, mIoU over `labels`, and the curve where there are thresholds.
+
+    `absent` names those of `labels` that neither prediction nor ground truth has there: mIoU counts them as 0, as
+    published. `mIoU_of_occurring` is the mean over the others, None where there are none.
+    """
     scores = 100 * iou(counts)
     means = scores[:, labels].mean(axis=1)
     best = int(means.argmax())
     summary = dict(zip(LABEL_NAMES, scores[best].tolist(), strict=True)) | {"mIoU": float(means[best])}
     if len(thresholds) > 1:
         summary |= {"curve": means.tolist(), "best_threshold": thresholds[best], "best_mIoU": float(means[best])}
-    return summary | {"classes": [LABEL_NAMES[label] for label in labels]}
+    there = occurs(counts[:, best])
+    present = [label for label in labels if there[label]]
+    return summary | {
+        "classes": [LABEL_NAMES[label] for label in labels],
+        "absent": [LABEL_NAMES[label] for label in labels if not there[label]],
+        "mIoU_of_occurring": float(scores[best, present].mean()) if present else None,
+    }
 
 
 def as_text(summary: dict) -> str:
@@ -169,4 +179,8 @@ def as_text(summary: dict) -> str:
             lines.append(f"{CURVE[start]:9.2f}" + "".join(f"{value:6.2f}" for value in row))
         lines.append(f"best threshold {summary['best_threshold']:.2f}, mIoU {summary['best_mIoU']:.2f}; there:")
     lines += [f"{name:12} {summary[name]:6.2f}" for name in summary["classes"]]
-    return "\n".join([*lines, f"{'mIoU':12} {summary['mIoU']:6.2f}"])
+    lines.append(f"{'mIoU':12} {summary['mIoU']:6.2f}")
+    present = [name for name in summary["classes"] if name not in summary["absent"]]
+    if about := about_absent(summary["absent"], present, summary["mIoU_of_occurring"]):
+        lines.append(f"note: {about}")
+    return "\n".join(lines)

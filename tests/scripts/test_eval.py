@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from tests.scripts.eval_inputs import command, make_images, many_times, run
-from tool.artifact import load_label_map
+from tool.artifact import load_label_map, save_cam, save_label_map
 from voc12.classes import CLASSES, LABEL_NAMES
 
 
@@ -100,6 +100,62 @@ def test_an_image_without_classes_scores_as_background(made):
         assert actual["mIoU"] == pytest.approx(expected / 21)
 
 
+# -- labels that occur nowhere -----------------------------------------------------------------------------------------
+
+
+def perfect(tmp_path, labels):
+    """Predictions that are the ground truth where that is not 255: an image for each of `labels`, with background."""
+    for folder, border in {"gt": 255, "png": 0}.items():
+        (tmp_path / folder).mkdir()
+        for label in labels:
+            save_label_map(tmp_path / folder / f"{label}.png", np.array([[0, label, border]], np.uint8))
+    (tmp_path / "list.txt").write_text("".join(f"{label}\n" for label in labels))
+
+
+def test_labels_that_occur_nowhere_count_as_0_and_are_said_to(tmp_path):
+    perfect(tmp_path, [5])
+    done = run(tmp_path, tmp_path, "--predict_dir", "png", "--json", "scores.json")
+    note = (
+        "19 of 21 labels occur in neither prediction nor ground truth and count as 0; mIoU over the 2 that occur is"
+        " 100.00 (eval.py: --classes background bottle)"
+    )
+    assert done.stdout.endswith(f"mIoU           9.52\nnote: {note}\n")
+    assert f"note: {note}\n" in (tmp_path / "log.txt").read_text()
+    summary = json.loads((tmp_path / "scores.json").read_text())
+    assert summary["mIoU"] == pytest.approx(200 / 21) and summary["mIoU_of_occurring"] == 100
+    assert summary["absent"] == [name for name in LABEL_NAMES if name not in ("background", "bottle")]
+    named = run(tmp_path, tmp_path, "--predict_dir", "png", "--classes", *note[:-1].split("--classes ")[1].split())
+    assert named.stdout.endswith("mIoU         100.00\n")  # and no note
+
+
+def test_a_label_of_the_prediction_or_the_ground_truth_alone_occurs(tmp_path):
+    perfect(tmp_path, [5, 7])
+    save_label_map(tmp_path / "png" / "7.png", np.array([[0, 9, 12]], np.uint8))  # 12 where the ground truth is 255
+    actual = scores(tmp_path, tmp_path, "--predict_dir", "png")
+    assert set(LABEL_NAMES) - set(actual["absent"]) == {LABEL_NAMES[label] for label in (0, 5, 7, 9)}
+    assert actual["mIoU_of_occurring"] == pytest.approx((100 + 100) / 4)
+
+
+def test_nothing_is_said_where_all_labels_occur(tmp_path):
+    perfect(tmp_path, range(1, 21))
+    done = run(tmp_path, tmp_path, "--predict_dir", "png", "--json", "scores.json")
+    assert "note" not in done.stdout and "note" not in (tmp_path / "log.txt").read_text()
+    summary = json.loads((tmp_path / "scores.json").read_text())
+    assert (summary["absent"], summary["mIoU_of_occurring"]) == ([], summary["mIoU"])
+
+
+def test_which_labels_a_curve_lacks_is_said_of_its_best_threshold(made):
+    """Below 0.3 the second CAM wins pixels, at the best threshold none."""
+    (made / "list.txt").write_text("x\n")
+    save_label_map(made / "gt" / "x.png", np.array([[1, 1, 0, 0]], np.uint8))
+    cams = {0: np.array([[0.9, 0.9, 0, 0]], np.float32), 4: np.array([[0, 0, 0.3, 0.3]], np.float32)}
+    save_cam(made / "cam" / "x.npy", cams)
+    actual = scores(made, made, "--predict_dir", "cam", "--type", "npy", "--curve")
+    assert actual["best_threshold"] >= 0.3 and len(actual["absent"]) == 19 and actual["mIoU_of_occurring"] == 100
+    early = scores(made, made, "--predict_dir", "cam", "--type", "npy", "--t", "0.1")
+    assert len(early["absent"]) == 18
+
+
 # -- what is written ---------------------------------------------------------------------------------------------------
 
 
@@ -176,7 +232,13 @@ def test_a_log_may_go_to_a_device(made):
 
 
 def test_classes_that_never_occur_are_scored_as_absent_ones_are(made):
-    assert scores(made, made, "--predict_dir", "png", "--classes", "sheep")["mIoU"] == 0
+    actual = scores(made, made, "--predict_dir", "png", "--classes", "sheep")
+    assert (actual["mIoU"], actual["mIoU_of_occurring"], actual["absent"]) == (0, None, ["sheep"])
+    assert (
+        (made / "log.txt")
+        .read_text()
+        .endswith("note: 1 of 1 labels occur in neither prediction nor ground truth and count as 0\n\n")
+    )
 
 
 def test_a_threshold_that_is_not_used_is_said_to_be(made):

@@ -33,6 +33,7 @@ from tests.segmentation.test_predict import plain_probability
 from tool.artifact import load_label_map
 from tool.lists import read_ids
 from tool.metric import iou, label_counts
+from voc12.classes import LABEL_NAMES
 
 NET = {"MODEL_BACKBONE": "resnet18", "MODEL_ASPP_OUTDIM": 8}
 SCALES, MEAN, STD = (0.5, 1.25), (0.41, 0.52, 0.63), (0.34, 0.25, 0.16)
@@ -121,6 +122,10 @@ def test_val_is_predicted_as_palette_label_maps_and_scored(data, images, tested)
     assert score["mIoU"] == pytest.approx(100 * iou(counts).mean())
     assert f"mIoU         {score['mIoU']:6.2f}" in done.stdout
     assert f"background   {100 * iou(counts)[0]:6.2f}" in done.stdout
+    there = counts[1] + counts[2] > 0
+    assert score["absent"] == [name for name, is_there in zip(LABEL_NAMES, there, strict=True) if not is_there] != []
+    assert score["mIoU_of_occurring"] == pytest.approx(100 * iou(counts)[there].mean())
+    assert f"note: {len(score['absent'])} of 21 labels occur in neither prediction nor ground truth" in done.stdout
     for phase in ("predicted", "scored"):
         assert re.search(rf"^{phase} {len(images)} images in .* images/s\)$", done.stdout, re.MULTILINE)
 

@@ -92,6 +92,16 @@ def test_images_have_the_mean_iou_of_the_labels_that_occur(made):
     assert image["labels"] == [2]
 
 
+def test_labels_that_occur_nowhere_are_said_to_count_as_0(made):
+    root, _ = made
+    assert_made(report(root))
+    page = (root / "exps" / "hsc" / "report.html").read_text()
+    about = "17 of 21 labels occur in neither prediction nor ground truth and count as 0; mIoU over the 4 that occur is"
+    classes = "(eval.py: --classes background aeroplane bicycle bird)."
+    notes = re.findall(rf"<li>hsc, (CAM|Seed|CRF seed): {re.escape(about)} ([\d.]+) {re.escape(classes)}</li>", page)
+    assert [title for title, _ in notes] == ["CAM", "Seed", "CRF seed"] and notes[2][1] == "100.00"
+
+
 def test_comparison_gains_are_the_first_run_over_the_other(made):
     root, truths = made
     make_run(root / "exps" / "eps", truths, wrong=5, method="eps")

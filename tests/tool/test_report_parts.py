@@ -90,6 +90,9 @@ def test_stage_scores_sum_pixels_over_images_and_average_all_labels(tmp_path):
     assert stage.means == [pytest.approx(label_iou(total).mean())]
     assert [row.images for row in stage.rows[:4]] == [2, 0, 0, 2]
     assert [row.occurs for row in stage.rows[:5]] == [True, False, False, True, False]
+    (note,) = stage.notes
+    occurring = label_iou(total)[[0, 3, 15, 20]].mean()
+    assert note.startswith("run, Seed: 17 of 21 labels occur") and f"the 4 that occur is {occurring:.2f} (" in note
 
 
 # -- thumbnails --------------------------------------------------------------------------------------------------------

@@ -29,16 +29,17 @@ from tool.cli import (
     what_is_at,
 )
 from tool.lists import read_ids
-from tool.metric import CURVE
+from tool.metric import CURVE, iou
 from tool.plot import ERROR_COLOURS, heat_colours
 from tool.report.figures import (
+    absence_note,
+    cam_counts,
     curve_chart,
     image_records,
     label_colours_hex,
     loss_charts,
     score_stages,
     setting_rows,
-    threshold_curves,
 )
 from tool.report.image import Findings, ImageFiles, look_at_all
 from tool.report.page import write_page
@@ -116,14 +117,17 @@ def look_at_images(files: dict[str, ImageFiles], *, num_workers: int) -> dict[st
 def describe(runs: list[Run], found: dict[str, Findings], notes: list[str]) -> dict:
     """All that the page shows but for the pictures."""
     stages = score_stages(runs, found)
-    curves = threshold_curves(runs, found)
+    counts = cam_counts(runs, found)
+    curves = {run: (100 * iou(of_run)).mean(axis=1).tolist() for run, of_run in counts.items()}
     names = [run.name for run in runs]
     missing = [f"{run.name}: not found, so left out: {', '.join(run.missing)}." for run in runs if run.missing]
     best = {run: max(range(len(values)), key=values.__getitem__) for run, values in curves.items()}
+    absences = [note for run, k in best.items() for note in absence_note(runs[run], "CAM", counts[run][:, k])]
+    absences += [note for stage in stages for note in stage.notes]
     return {
         "runs": runs,
         "written": time.strftime("%Y-%m-%d %H:%M"),
-        "notes": [*missing, *(f"{run.name}: {note}" for run in runs for note in run.notes), *notes],
+        "notes": [*missing, *(f"{run.name}: {note}" for run in runs for note in run.notes), *notes, *absences],
         "stages": stages,
         "best": {run: (curves[run][k], CURVE[k]) for run, k in best.items()},
         "curve": curve_chart(curves, names),

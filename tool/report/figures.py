@@ -9,7 +9,7 @@ from tool.artifact import IGNORE
 from tool.classes import LABEL_NAMES
 from tool.cli import brief
 from tool.colour import voc_palette
-from tool.metric import CURVE, iou
+from tool.metric import CURVE, about_absent, counts_of, iou, occurs
 from tool.report.charts import Chart, line_chart
 from tool.report.image import Findings
 from tool.report.run_folder import STAGES, Run
@@ -29,7 +29,10 @@ class ClassRow(NamedTuple):
 
 
 class StageScore(NamedTuple):
-    """A kind of label maps: mIoU over 21 labels in 0..100 for each run, and the classes' rows."""
+    """A kind of label maps: mIoU over 21 labels in 0..100 for each run, and the classes' rows.
+
+    notes: on each run that has none of some labels, which its mIoU counts as 0.
+    """
 
     key: str
     title: str
@@ -37,6 +40,17 @@ class StageScore(NamedTuple):
     means: list[float | None]
     gain: float | None
     rows: list[ClassRow]
+    notes: list[str]
+
+
+def absence_note(run: Run, title: str, counts: np.ndarray) -> list[str]:
+    """On the labels that neither a run's predictions, `title`, nor the ground truth has; counts: int64 (3, L)."""
+    there = occurs(counts)
+    present = [name for name, is_there in zip(LABEL_NAMES, there, strict=True) if is_there]
+    absent = [name for name in LABEL_NAMES if name not in present]
+    mean = float(100 * iou(counts)[there].mean()) if present else None
+    about = about_absent(absent, present, mean)
+    return [f"{run.name}, {title}: {about}."] if about else []
 
 
 def _gain(scores: Sequence[float | None]) -> float | None:
@@ -63,26 +77,31 @@ def score_stages(runs: Sequence[Run], found: Mapping[str, Findings]) -> list[Sta
         for image_id in ids:
             for label in found[image_id].labels:
                 images[label] = images.get(label, 0) + 1
-        occurs = sum(total.sum(0) + total.sum(1) for total in totals if total is not None) > 0
+        notes = [
+            note
+            for run, total in zip(runs, totals, strict=True)
+            if total is not None
+            for note in absence_note(run, title, counts_of(total))
+        ]
+        there = occurs(counts_of(sum(total for total in totals if total is not None)))
         rows = []
         for label, name in enumerate(LABEL_NAMES):
             of_label = [None if values is None else float(values[label]) for values in ious]
             confusions = [of_run[label] for of_run in worst]
-            row = (label, name, images.get(label, 0), of_label, confusions, _gain(of_label), bool(occurs[label]))
+            row = (label, name, images.get(label, 0), of_label, confusions, _gain(of_label), bool(there[label]))
             rows.append(ClassRow(*row))
         means = [None if values is None else float(values.mean()) for values in ious]
-        scores.append(StageScore(stage, title, len(ids), means, _gain(means), rows))
+        scores.append(StageScore(stage, title, len(ids), means, _gain(means), rows, notes))
     return scores
 
 
-def threshold_curves(runs: Sequence[Run], found: Mapping[str, Findings]) -> dict[int, list[float]]:
-    """mIoU, 0..100, of each run's CAMs at every one of `CURVE`; runs without CAMs are left out."""
-    totals = {
+def cam_counts(runs: Sequence[Run], found: Mapping[str, Findings]) -> dict[int, np.ndarray]:
+    """Counts, int64 (3, T, L), of each run's CAMs at every one of `CURVE`; runs without CAMs are left out."""
+    return {
         number: sum(found[image_id].counts[number] for image_id in run.cams)
         for number, run in enumerate(runs)
         if run.cams
     }
-    return {number: (100 * iou(counts)).mean(axis=1).tolist() for number, counts in totals.items()}
 
 
 def curve_chart(curves: Mapping[int, Sequence[float]], names: Sequence[str]) -> Chart | None:
