@@ -4,16 +4,13 @@
     CRF dict   <id>.npy   {label 0..20: float32 (H, W)}, posteriors that sum to 1; 0 = background, always there
     label map  <id>.png   palette PNG in VOC's colours; 0 = background, class + 1, 255 = ignored
 
-`numpy.load(path, allow_pickle=True).item()` reads the dicts too, but only files that one made oneself: a pickle can
-run anything. The readers here run nothing (`load_pickled`).
+`numpy.load(path, allow_pickle=True).item()` reads the dicts too, NumPy 1 as well as 2, but only files that one made
+oneself: a pickle can run anything. The readers here run nothing (`tool.pickled`). `numpy.array(PIL.Image.open(path))`
+reads the label maps; cv2 and imageio turn their palette into colours or greys.
 """
 
 import io
-import math
 import os
-import pickle
-import pickletools
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,8 +20,9 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from tool.classes import LABEL_NAMES
-from tool.cli import DEVICE, UserError, what_is_at
+from tool.cli import UserError
 from tool.colour import voc_palette
+from tool.pickled import load_pickled, read_file, write_pickled
 
 NUM_CLASSES = len(LABEL_NAMES) - 1
 IGNORE = 255
@@ -65,185 +63,12 @@ def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
             temporary.unlink(missing_ok=True)
 
 
-def _read_file(path: str | Path) -> bytes:
-    """The content of a file. Raises `OSError`, for a pipe or a device too, reading which may never end."""
-    if what_is_at(path) == DEVICE:
-        raise OSError(f"it is {DEVICE}")
-    return Path(path).read_bytes()
-
-
-# -- pickled .npy ------------------------------------------------------------------------------------------------------
-
-# What NumPy's pickles of arrays and scalars refer to, NumPy 2's `numpy._core` written as NumPy 1's `numpy.core`.
-_ARRAY = "numpy.core.multiarray._reconstruct"
-_SCALAR = "numpy.core.multiarray.scalar"
-_BUFFER = "numpy.core.numeric._frombuffer"
-_DTYPE = "numpy.dtype"
-_ENCODE = "_codecs.encode"  # how protocol 2 spells bytes
-_ADMITTED = {_ARRAY, _SCALAR, _BUFFER, _DTYPE, _ENCODE, "numpy.ndarray"}
-
-# Containers, numbers, strings, the memo, and a call or a state for the names above.
-_OPCODES = {
-    "PROTO", "FRAME", "STOP", "MARK", "NONE", "NEWTRUE", "NEWFALSE", "BININT", "BININT1", "BININT2",
-    "LONG1", "BINFLOAT", "BINSTRING", "SHORT_BINSTRING", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8",
-    "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8",
-    "EMPTY_DICT", "SETITEM", "SETITEMS", "EMPTY_LIST", "APPEND", "APPENDS", "EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2",
-    "TUPLE3", "BINPUT", "LONG_BINPUT", "MEMOIZE", "BINGET", "LONG_BINGET", "GLOBAL", "STACK_GLOBAL", "REDUCE", "BUILD",
-}  # fmt: skip
-_DTYPE_CODE = re.compile(r"b1|[iu][1248]|f[248]|[SU][1-9][0-9]{0,3}")
-_MAX_DEPTH = 8
-
-
-class _Name:
-    """An admitted name, or a call of it, kept as data: unpickling calls nothing, `_plain` reads these afterwards."""
-
-    __slots__ = ("arguments", "name", "state")
-
-    def __init__(self, name: str, arguments: tuple = ()):
-        self.name, self.arguments, self.state = name, arguments, None
-
-    def __call__(self, *arguments: Any) -> "_Name":
-        return _Name(self.name, arguments)
-
-    def __setstate__(self, state: Any) -> None:
-        self.state = state
-
-
-class _Unpickler(pickle.Unpickler):
-    """Reads plain containers, numbers and strings, and NumPy's values as `_Name`; refuses every other name."""
-
-    def find_class(self, module: str, name: str) -> _Name:
-        full_name = f"{module.replace('numpy._core.', 'numpy.core.', 1)}.{name}"
-        if full_name not in _ADMITTED:
-            raise pickle.UnpicklingError(f"it refers to {module}.{name}, which can run code")
-        return _Name(full_name)
-
-
-def _check_opcodes(stream: io.BytesIO) -> None:
-    """Raise before anything is built if an opcode is not admitted or a declared size goes beyond the data."""
-    start = stream.tell()
-    size = stream.seek(0, io.SEEK_END)
-    stream.seek(start)
-    for opcode, argument, _ in pickletools.genops(stream):  # raises where a length exceeds what is left
-        if opcode.name not in _OPCODES:
-            raise pickle.UnpicklingError(f"it uses the pickle opcode {opcode.name}")
-        if opcode.name == "LONG_BINPUT" and argument > size:
-            raise pickle.UnpicklingError("a memo index is larger than the file")
-    stream.seek(start)
-
-
-def _dtype(value: Any) -> np.dtype:
-    """The dtype that a pickle describes: booleans, integers, floats and fixed-length strings only."""
-    if not (isinstance(value, _Name) and value.name == _DTYPE and value.arguments):
-        raise pickle.UnpicklingError("an array without a dtype")
-    code = value.arguments[0]
-    if not (isinstance(code, str) and _DTYPE_CODE.fullmatch(code)):
-        raise pickle.UnpicklingError(f"an array of dtype {code!r}")
-    if value.state is None:
-        return np.dtype(code)
-    _, byte_order, subarray, names, fields, *_ = value.state
-    if byte_order not in ("<", ">", "|", "=") or not subarray is names is fields is None:
-        raise pickle.UnpicklingError("an array of structured dtype")
-    return np.dtype(byte_order + code)
-
-
-def _bytes(value: Any) -> bytes | bytearray:
-    """Raw data as Python 3 or 2 wrote it."""
-    if isinstance(value, _Name) and value.name == _ENCODE:
-        value, encoding = value.arguments
-        if encoding != "latin1":
-            raise pickle.UnpicklingError(f"bytes encoded as {encoding!r}")
-    if not isinstance(value, (str, bytes, bytearray)):
-        raise pickle.UnpicklingError("an array without data")
-    return value.encode("latin1") if isinstance(value, str) else value
-
-
-def _array(shape: Any, dtype: Any, data: Any, order: str) -> np.ndarray:
-    """A writable array over a copy of `data`, whose size must be what shape and dtype say."""
-    data, dtype = _bytes(data), _dtype(dtype)
-    if math.prod(shape) * dtype.itemsize != len(data):
-        raise pickle.UnpicklingError(f"{len(data)} bytes for an array of shape {shape} and dtype {dtype}")
-    return np.ndarray(shape, dtype, data, order=order).copy(order="K")
-
-
-def _numpy_value(value: _Name) -> Any:
-    """The array, scalar or bytes that a `_Name` stands for."""
-    if value.name == _ARRAY:
-        _, shape, dtype, fortran_order, data = value.state
-        return _array(shape, dtype, data, "F" if fortran_order else "C")
-    if value.name == _BUFFER:
-        data, dtype, shape, order = value.arguments
-        return _array(shape, dtype, data, order)
-    if value.name == _SCALAR:
-        dtype, data = value.arguments
-        return _array((), dtype, data, "C")[()]
-    if value.name == _ENCODE:
-        return bytes(_bytes(value))
-    raise pickle.UnpicklingError(f"a bare {value.name}")
-
-
-def _plain(value: Any, memo: dict[int, Any], depth: int = 0) -> Any:
-    """`value` with every `_Name` replaced by what it stands for; what occurs twice is made once."""
-    if value is None or isinstance(value, (bool, int, float, str, bytes)):
-        return value
-    if id(value) in memo:
-        return memo[id(value)]
-    if depth == _MAX_DEPTH:  # a container inside itself ends here too
-        raise pickle.UnpicklingError(f"more than {_MAX_DEPTH} nested containers")
-    if isinstance(value, _Name):
-        plain = _numpy_value(value)
-    elif isinstance(value, dict):
-        plain = {_plain(key, memo, depth + 1): _plain(item, memo, depth + 1) for key, item in value.items()}
-    elif isinstance(value, (list, tuple)):
-        plain = type(value)(_plain(item, memo, depth + 1) for item in value)
-    else:
-        raise pickle.UnpicklingError(f"it holds a {type(value).__name__}")
-    memo[id(value)] = plain
-    return plain
-
-
-def load_pickled(path: str | Path) -> Any:
-    """The object in a .npy file as `numpy.save(path, object)` writes it, by NumPy 1 or 2, Python 2 or 3.
-
-    Dicts, lists, tuples, numbers, strings, bytes, and NumPy arrays and scalars of booleans, integers, floats or
-    strings; arrays are writable. Nothing in the file is executed, and no memory is taken that the file's own size does
-    not warrant. Raises `UserError` naming the file if it holds anything else, is damaged, or is no such file.
-    """
-    try:
-        stream = io.BytesIO(_read_file(path))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
-    try:
-        read_header = {
-            (1, 0): np.lib.format.read_array_header_1_0,
-            (2, 0): np.lib.format.read_array_header_2_0,
-        }[np.lib.format.read_magic(stream)]
-        shape, _, dtype = read_header(stream)
-    except Exception as error:  # a damaged header can raise anything
-        raise UserError(f"{path}: expected a .npy file, found something else or a damaged one ({error})") from error
-    if not dtype.hasobject or shape != ():
-        raise UserError(f"{path}: expected a pickled dict, found an array of {dtype}, shape {shape}")
-    try:
-        _check_opcodes(stream)
-        # NumPy pickles a 0-d object array around the object. Python 2's strings, raw data among them, are latin1.
-        outer = _Unpickler(stream, encoding="latin1").load()
-        if not (isinstance(outer, _Name) and outer.name == _ARRAY):
-            raise pickle.UnpicklingError("no array around the object")
-        _, shape, _, _, items = outer.state
-        if shape != () or type(items) is not list or len(items) != 1:
-            raise pickle.UnpicklingError("more than one object")
-        return _plain(items[0], {})
-    except Exception as error:  # a damaged pickle can raise anything
-        why = str(error)[:200] or type(error).__name__
-        raise UserError(f"{path}: refused, damaged or not plain data: {why}") from error
+# -- CAM and CRF dicts -------------------------------------------------------------------------------------------------
 
 
 def _save_pickled(path: str | Path, value: dict) -> None:
     with atomic_file(path) as file:
-        np.save(file, np.array(value, dtype=object), allow_pickle=True)
-
-
-# -- CAM and CRF dicts -------------------------------------------------------------------------------------------------
+        write_pickled(file, value)
 
 
 def _size(shape: tuple[int, ...]) -> str:
@@ -376,7 +201,7 @@ def load_label_map(path: str | Path, *, shape: tuple[int, int] | None = None, ig
     contradicts its indices, holds other labels, or is not of `shape`, (height, width), where that is given.
     """
     try:
-        data = _read_file(path)
+        data = read_file(path)
         with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
             image.verify()  # decoding alone stops at the last pixel, before the last check sums
         with Image.open(io.BytesIO(data), formats=["PNG"]) as image:

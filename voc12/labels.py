@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from tool.artifact import atomic_file, load_pickled
+from tool.artifact import atomic_file
 from tool.cli import DEVICE, UserError, raise_problems, require_file, what_is_at
+from tool.pickled import load_pickled, write_pickled
 from voc12.classes import CLASSES, NUM_CLASSES
 
 
@@ -113,4 +114,4 @@ def labels_from_annotations(folder: Path, ids: Sequence[str]) -> tuple[dict[str,
 def save_labels(path: str | Path, labels: dict[str, np.ndarray]) -> None:
     """Write `labels` as VOC projects share them: `np.load(path, allow_pickle=True).item()` gives the dict."""
     with atomic_file(path) as file:
-        np.save(file, np.array(labels, dtype=object), allow_pickle=True)
+        write_pickled(file, labels)

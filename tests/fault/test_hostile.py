@@ -24,7 +24,7 @@ from network.weights import load_weights, read_state_dict
 from segmentation.net.weights import load_trained
 from tests.fault.conftest import COUNTS
 from tests.network.mxnet_writer import array_record, params_file
-from tests.tool.test_load_pickled import write_pickle
+from tests.tool.test_pickled import write_pickle
 from tool.artifact import load_cam, load_crf, load_label_map
 from tool.cli import UserError
 from tool.run import find_checkpoint

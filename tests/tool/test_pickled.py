@@ -1,8 +1,9 @@
-"""`load_pickled` reads the plain data that `numpy.save` pickles, and refuses damaged, oversized and hostile files."""
+"""Data in .npy files: `load_pickled` refuses what is damaged or hostile, `write_pickled` suits every NumPy."""
 
 import io
 import os
 import pickle
+import pickletools
 import struct
 import tracemalloc
 
@@ -11,8 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tool.artifact import load_pickled
+from tool.artifact import save_cam, save_crf
 from tool.cli import UserError
+from tool.pickled import load_pickled, write_pickled
+from voc12.labels import save_labels
 
 
 def write_pickle(path, payload: bytes):
@@ -84,6 +87,66 @@ def test_a_file_of_python_2_is_read(tmp_path):
     path = tmp_path / "python2.npy"
     write_pickle(path, b"\x80\x02" + array(b")", b"O8", True, content) + b".")
     assert_same(load_pickled(path), {"id": np.array([1.5], np.float32)})
+
+
+class Recorder(pickle.Unpickler):
+    """Notes what a file refers to as it is read."""
+
+    def __init__(self, file):
+        super().__init__(file)
+        self.names: set[str] = set()
+
+    def find_class(self, module, name):
+        self.names.add(f"{module}.{name}")
+        return super().find_class(module, name)
+
+
+def read_by_pickle(path):
+    """The pickle protocol of a .npy file, the names it refers to, and the object in it."""
+    with open(path, "rb") as file:
+        assert np.lib.format.read_magic(file) == (1, 0)
+        assert np.lib.format.read_array_header_1_0(file) == ((), False, np.dtype(object))
+        start = file.tell()
+        (protocol,) = [argument for opcode, argument, _ in pickletools.genops(file) if opcode.name == "PROTO"]
+        file.seek(start)
+        reader = Recorder(file)
+        return protocol, reader.names, reader.load().item()
+
+
+OURS = {key: value for key, value in PLAIN.items() if not isinstance(key, np.generic) and key != 6}  # no NumPy scalars
+MAPS = {0: np.full((2, 3), 0.25, np.float32), 4: np.full((2, 3), 0.75, np.float32)}
+WRITERS = {
+    "plain data": lambda path: path.write_bytes(pickled(OURS)),
+    "CAMs": lambda path: save_cam(path, {k: 2 * scores for k, scores in MAPS.items()}),
+    "no CAMs": lambda path: save_cam(path, {}),
+    "posteriors": lambda path: save_crf(path, MAPS),
+    "labels": lambda path: save_labels(path, {"2007_000032": np.eye(20, dtype=np.float32)[3]}),
+}
+
+
+def pickled(value) -> bytes:
+    stream = io.BytesIO()
+    write_pickled(stream, value)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("write", WRITERS.values(), ids=WRITERS)
+def test_what_is_written_needs_no_version_of_numpy(tmp_path, write):
+    """NumPy 2 itself writes names in numpy._core, which NumPy 1.25 and older do not have."""
+    write(tmp_path / "ours.npy")
+    protocol, names, value = read_by_pickle(tmp_path / "ours.npy")
+    assert protocol <= 4 and names == {"numpy.ndarray", "numpy.dtype"}
+    assert_same(load_pickled(tmp_path / "ours.npy"), value)
+    np.save(tmp_path / "theirs.npy", value, allow_pickle=True)
+    _, names, same = read_by_pickle(tmp_path / "theirs.npy")
+    assert any("core.multiarray" in name for name in names)
+    assert_same(same, value)
+
+
+def test_plain_data_is_written_as_it_is(tmp_path):
+    (tmp_path / "ours.npy").write_bytes(pickled(OURS))
+    assert_same(np.load(tmp_path / "ours.npy", allow_pickle=True).item(), OURS)
+    assert_same(load_pickled(tmp_path / "ours.npy"), OURS)
 
 
 def test_the_golden_dicts_are_read_as_numpy_reads_them(golden):
