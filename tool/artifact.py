@@ -1,6 +1,7 @@
 """The files that tie the stages together: CAM dicts, CRF dicts, label maps. Written whole or not at all, read warily.
 
     CAM dict   <id>.npy   {class 0..19: float32 (H, W)}, the classes of the image; {} where it has none
+                          (IRN's {"keys", "cam", "high_res"} is read, too)
     CRF dict   <id>.npy   {label 0..20: float32 (H, W)}, posteriors that sum to 1; 0 = background, always there
     label map  <id>.png   palette PNG in VOC's colours; 0 = background, class + 1, 255 = ignored
 
@@ -108,7 +109,28 @@ def _is_posterior(maps: dict[int, np.ndarray]) -> bool:
     return bool(np.all(np.abs(total - 1) <= (POSTERIOR_TOLERANCE if len(maps) > 1 else 0)))
 
 
+def _by_class(path: str | Path, cams: Any) -> Any:
+    """A CAM dict as IRN and its successors write it, {"keys": (K,), "cam", "high_res": (K, H, W)}, by class; any other
+    value as it is.
+
+    keys are classes, 0..19. Where they were padded for pseudo labels, they are labels with 0, background, before them,
+    which may have a map of its own. cam, of lower resolution, is taken where there is no high_res.
+    """
+    if not isinstance(cams, dict) or "keys" not in cams:
+        return cams
+    keys, maps = np.asarray(cams["keys"]), cams.get("high_res", cams.get("cam"))
+    if keys.ndim == 1 and isinstance(maps, np.ndarray) and maps.ndim == 3:
+        if len(keys) and keys[0] == 0 and (len(keys) == len(maps) + 1 or NUM_CLASSES in keys):
+            maps = maps[len(maps) - len(keys) + 1 :]
+            keys = keys[1:] - 1
+        if len(keys) == len(maps) == len(np.unique(keys)):
+            return dict(zip(keys.tolist(), maps, strict=True))
+    found = f"{keys.shape} and {getattr(maps, 'shape', 'none')}"
+    raise UserError(f"{path}: expected IRN's CAMs, keys (K,) and high_res (K, height, width), found {found}")
+
+
 def _checked_cam(path: str | Path, cams: Any, shape: tuple | None) -> dict[int, np.ndarray]:
+    cams = _by_class(path, cams)
     if isinstance(cams, dict) and NUM_CLASSES in cams and 0 in cams:
         raise UserError(f"{path}: holds CRF posteriors (by label, background 0), not CAMs; eval.py: --type crf")
     cams = _score_maps(path, cams, range(NUM_CLASSES), "CAMs by class", shape)
@@ -118,6 +140,8 @@ def _checked_cam(path: str | Path, cams: Any, shape: tuple | None) -> dict[int, 
 
 
 def _checked_crf(path: str | Path, posteriors: Any, shape: tuple | None) -> dict[int, np.ndarray]:
+    if isinstance(posteriors, dict) and "keys" in posteriors:
+        raise UserError(f"{path}: expected CRF posteriors, found IRN's CAMs (keys, cam, high_res); eval.py: --type npy")
     posteriors = _score_maps(path, posteriors, range(NUM_CLASSES + 1), "CRF posteriors by label", shape)
     if not _is_posterior(posteriors):
         found = "they do not sum to 1 at every pixel" if 0 in posteriors else "there is no background, key 0"
@@ -132,6 +156,8 @@ def save_cam(path: str | Path, cams: dict[int, np.ndarray]) -> None:
 
 def load_cam(path: str | Path, *, shape: tuple[int, int] | None = None) -> dict[int, np.ndarray]:
     """Read a CAM dict: {class 0..19: float32 (H, W)}, classes ascending, {} for an image without classes.
+
+    IRN's form, {"keys", "cam", "high_res"}, is read as this one.
 
     Raises `UserError` naming the file if it is damaged, holds anything but finite maps of one size (of `shape` where
     that is given), or holds CRF posteriors.

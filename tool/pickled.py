@@ -26,7 +26,15 @@ _SCALAR = "numpy.core.multiarray.scalar"
 _BUFFER = "numpy.core.numeric._frombuffer"
 _DTYPE = "numpy.dtype"
 _ENCODE = "_codecs.encode"  # how protocol 2 spells bytes
-_ADMITTED = {*_ARRAYS, _SCALAR, _BUFFER, _DTYPE, _ENCODE}
+# And what pickles of torch's tensors refer to, with the elements' types.
+_TENSOR = "torch._utils._rebuild_tensor_v2"
+_STORAGE = "torch.storage._load_from_bytes"
+_ELEMENTS = {
+    "torch.FloatStorage": "<f4", "torch.DoubleStorage": "<f8", "torch.HalfStorage": "<f2", "torch.LongStorage": "<i8",
+    "torch.IntStorage": "<i4", "torch.ByteStorage": "u1", "torch.BoolStorage": "?",
+}  # fmt: skip
+_HOOKS = "collections.OrderedDict"  # an empty one, the tensor's
+_ADMITTED = {*_ARRAYS, _SCALAR, _BUFFER, _DTYPE, _ENCODE, _TENSOR, _STORAGE, _HOOKS, *_ELEMENTS}
 
 # Containers, numbers, strings, the memo, and a call or a state for the names above.
 _OPCODES = {
@@ -56,7 +64,7 @@ class _Name:
 
 
 class _Unpickler(pickle.Unpickler):
-    """Reads plain containers, numbers and strings, and NumPy's values as `_Name`; refuses every other name."""
+    """Reads plain containers, numbers and strings, NumPy's and torch's values as `_Name`; refuses every other name."""
 
     def find_class(self, module: str, name: str) -> _Name:
         full_name = f"{module.replace('numpy._core.', 'numpy.core.', 1)}.{name}"
@@ -64,14 +72,17 @@ class _Unpickler(pickle.Unpickler):
             raise pickle.UnpicklingError(f"it refers to {module}.{name}, which can run code")
         return _Name(full_name)
 
+    def persistent_load(self, identity: Any) -> Any:  # what a torch file says of a storage; `_OPCODES` has none
+        return identity
 
-def _check_opcodes(stream: io.BytesIO) -> None:
+
+def _check_opcodes(stream: io.BytesIO, admitted: set[str] = _OPCODES) -> None:
     """Raise before anything is built if an opcode is not admitted or a declared size goes beyond the data."""
     start = stream.tell()
     size = stream.seek(0, io.SEEK_END)
     stream.seek(start)
     for opcode, argument, _ in pickletools.genops(stream):  # raises where a length exceeds what is left
-        if opcode.name not in _OPCODES:
+        if opcode.name not in admitted:
             raise pickle.UnpicklingError(f"it uses the pickle opcode {opcode.name}")
         if opcode.name == "LONG_BINPUT" and argument > size:
             raise pickle.UnpicklingError("a memo index is larger than the file")
@@ -112,8 +123,32 @@ def _array(shape: Any, dtype: Any, data: Any, order: str) -> np.ndarray:
     return np.ndarray(shape, dtype, data, order=order).copy(order="K")
 
 
+def _elements(storage: Any) -> np.ndarray:
+    """The numbers of a storage in torch's first format: five pickles, of which the fourth says their type, and the raw
+    data after its length in 8 bytes."""
+    if not (isinstance(storage, _Name) and storage.name == _STORAGE):
+        raise pickle.UnpicklingError("a tensor without a storage")
+    stream, parts = io.BytesIO(_bytes(*storage.arguments)), []
+    for _ in range(5):
+        _check_opcodes(stream, {*_OPCODES, "BINPERSID"})
+        parts.append(_Unpickler(stream).load())
+    _, kind, *_ = parts[3]
+    return np.frombuffer(stream.read()[8:], _ELEMENTS[kind.name])
+
+
+def _tensor(storage: Any, offset: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> np.ndarray:
+    """The array of a tensor's elements, none of which may lie outside its storage."""
+    elements = _elements(storage)
+    if math.prod(shape) > len(elements) or min((offset, *shape, *strides)) < 0:
+        raise pickle.UnpicklingError(f"a tensor of shape {shape} and strides {strides} in {len(elements)} elements")
+    index = np.asarray(offset)
+    for size, stride in zip(shape, strides, strict=True):
+        index = np.add.outer(index, stride * np.arange(size))
+    return np.asarray(elements[index])
+
+
 def _numpy_value(value: _Name) -> Any:
-    """The array, scalar or bytes that a `_Name` stands for."""
+    """The array, scalar or bytes that a `_Name` stands for; an array for a tensor."""
     if value.name in _ARRAYS and value.state is not None:
         _, shape, dtype, fortran_order, data = value.state
         return _array(shape, dtype, data, "F" if fortran_order else "C")
@@ -125,6 +160,8 @@ def _numpy_value(value: _Name) -> Any:
         return _array((), dtype, data, "C")[()]
     if value.name == _ENCODE:
         return bytes(_bytes(value))
+    if value.name == _TENSOR:
+        return _tensor(*value.arguments[:4])
     raise pickle.UnpicklingError(f"a bare {value.name}")
 
 
@@ -152,8 +189,9 @@ def load_pickled(path: str | Path) -> Any:
     """The object in a .npy file as `numpy.save(path, object)` writes it, by NumPy 1 or 2, Python 2 or 3.
 
     Dicts, lists, tuples, numbers, strings, bytes, and NumPy arrays and scalars of booleans, integers, floats or
-    strings; arrays are writable. Nothing in the file is executed, and no memory is taken that the file's own size does
-    not warrant. Raises `UserError` naming the file if it holds anything else, is damaged, or is no such file.
+    strings; arrays are writable. A tensor of torch comes back as an array. Nothing in the file is executed, and no
+    memory is taken that the file's own size does not warrant. Raises `UserError` naming the file if it holds anything
+    else, is damaged, or is no such file.
     """
     try:
         stream = io.BytesIO(read_file(path))

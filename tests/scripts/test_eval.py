@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from tests.scripts.eval_inputs import command, make_images, many_times, run
-from tool.artifact import load_label_map, save_cam, save_label_map
+from tool.artifact import load_cam, load_label_map, save_cam, save_label_map
 from voc12.classes import CLASSES, LABEL_NAMES
 
 
@@ -89,6 +90,18 @@ def test_crf_dicts_score_as_the_label_maps_of_their_argmax(made):
     from_crf = scores(made, made, "--predict_dir", "crf", "--type", "crf")
     assert from_crf == scores(made, made, "--predict_dir", "png", "--type", "png")
     assert from_crf["person"] > 0
+
+
+def test_irns_cam_dicts_score_as_ours(made):
+    expected = scores(made, made, "--predict_dir", "cam", "--type", "npy", "--curve")
+    for path in (made / "cam").iterdir():
+        cams = load_cam(path)
+        maps = np.stack([*cams.values()]) if cams else np.zeros((0, 4, 6), np.float32)
+        keys, low = torch.tensor([*cams], dtype=torch.int64), torch.from_numpy(maps[:, ::4, ::4].copy())
+        np.save(path, {"keys": keys, "cam": low, "high_res": maps}, allow_pickle=True)
+    assert scores(made, made, "--predict_dir", "cam", "--type", "npy", "--curve") == expected
+    wrong = run(made, made, "--predict_dir", "cam", "--type", "crf")
+    assert wrong.returncode == 2 and "cam/a.npy: expected CRF posteriors, found IRN's CAMs" in wrong.stderr
 
 
 def test_an_image_without_classes_scores_as_background(made):

@@ -4,6 +4,7 @@ import os
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from tool.artifact import (
@@ -154,6 +155,61 @@ def test_a_flat_aeroplane_cam_is_not_taken_for_background(tmp_path):
     save_cam(tmp_path / "a.npy", {0: np.full((1, 1), value, np.float32)})
     assert list(load_cam(tmp_path / "a.npy")) == [0]
     with pytest.raises(UserError, match="--type npy"):
+        load_crf(tmp_path / "a.npy")
+
+
+def irn_maps(count, shape=(5, 7)):
+    return np.random.default_rng(0).random((count, *shape), dtype=np.float32)
+
+
+@pytest.mark.parametrize(
+    ("keys", "maps", "classes"),
+    [
+        ([1, 4], 2, {1: 0, 4: 1}),
+        ([0, 4], 2, {0: 0, 4: 1}),  # aeroplane, no background
+        ([19], 1, {19: 0}),
+        ([], 0, {}),
+        ([0, 2, 5], 2, {1: 0, 4: 1}),  # labels, background in front
+        ([0, 1], 1, {0: 0}),
+        ([0, 2, 20], 3, {1: 1, 19: 2}),  # and a map for it
+        ([0, 20], 1, {19: 0}),
+    ],
+)
+@pytest.mark.parametrize("form", [np.array, list, torch.tensor])
+def test_irns_cam_dicts_are_read_by_class(tmp_path, keys, maps, classes, form):
+    maps = irn_maps(maps)
+    low = torch.ones((len(maps), 2, 2))
+    keys = form(keys) if keys else np.zeros(0, np.int64)
+    np.save(tmp_path / "a.npy", {"keys": keys, "cam": low, "high_res": maps}, allow_pickle=True)
+    expected = {index: maps[number] for index, number in classes.items()}
+    assert_same_maps(load_cam(tmp_path / "a.npy", shape=(5, 7)), expected)
+    if len(maps):
+        np.save(tmp_path / "a.npy", {"keys": keys, "cam": torch.tensor(maps)}, allow_pickle=True)
+        assert_same_maps(load_cam(tmp_path / "a.npy", shape=(5, 7)), expected)
+
+
+@pytest.mark.parametrize(
+    ("cams", "found"),
+    [
+        ({"keys": np.array([1, 2]), "high_res": irn_maps(1)}, r"expected IRN's CAMs, .* found \(2,\) and \(1, 5, 7\)"),
+        ({"keys": np.array([1, 1]), "high_res": irn_maps(2)}, r"expected IRN's CAMs, .* found \(2,\) and \(2, 5, 7\)"),
+        ({"keys": np.array([1])}, r"found \(1,\) and none"),
+        ({"keys": np.array(1), "high_res": irn_maps(1)}, r"found \(\) and \(1, 5, 7\)"),
+        ({"keys": np.array([20]), "high_res": irn_maps(1)}, "found the key 20"),
+        ({"keys": np.array([1]), "high_res": irn_maps(1) * np.nan}, "not finite"),
+        ({"keys": np.array([1]), "cam": irn_maps(1, (2, 2))}, "expected 5 x 7 .* under key 1, found 2 x 2"),
+        ({"keys": ["a"], "high_res": irn_maps(1)}, "found the key 'a'"),
+    ],
+)
+def test_what_is_not_quite_irns_cam_dict_is_refused(tmp_path, cams, found):
+    np.save(tmp_path / "a.npy", cams, allow_pickle=True)
+    with pytest.raises(UserError, match=rf"a\.npy: .*{found}"):
+        load_cam(tmp_path / "a.npy", shape=(5, 7))
+
+
+def test_irns_cams_are_never_read_as_crf_posteriors(tmp_path):
+    np.save(tmp_path / "a.npy", {"keys": np.array([1]), "high_res": irn_maps(1)}, allow_pickle=True)
+    with pytest.raises(UserError, match=r"a\.npy: .*found IRN's CAMs .*--type npy"):
         load_crf(tmp_path / "a.npy")
 
 

@@ -6,9 +6,11 @@ import pickle
 import pickletools
 import struct
 import tracemalloc
+from collections import OrderedDict
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -183,6 +185,81 @@ def test_a_hostile_file_runs_nothing(tmp_path, protocol, function):
     assert not mark.exists()
     np.load(tmp_path / "hostile.npy", allow_pickle=True)  # the file is a working attack on the plain reader
     assert mark.exists()
+
+
+TENSORS = {
+    "whole": torch.arange(6, dtype=torch.float32).reshape(2, 3),
+    "turned": torch.arange(6, dtype=torch.float64).reshape(2, 3).T,
+    "part": torch.arange(24, dtype=torch.float16).reshape(2, 3, 4)[1, :, 2],
+    "row": torch.arange(3)[None],
+    "number": torch.tensor(7, dtype=torch.int32),
+    "empty": torch.zeros((0, 3), dtype=torch.uint8),
+    "booleans": torch.tensor([True, False]),
+}
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4])
+def test_tensors_are_read_as_arrays_of_their_numbers(tmp_path, protocol):
+    write_pickle(tmp_path / "a.npy", pickle.dumps(np.array(TENSORS, dtype=object), protocol=protocol))
+    expected = {name: np.asarray(tensor.numpy(), order="C").copy() for name, tensor in TENSORS.items()}
+    assert_same(load_pickled(tmp_path / "a.npy"), expected)
+
+
+class Tensor:
+    """Pickled as a tensor's parts are."""
+
+    def __init__(self, storage, *where):
+        self.parts = storage, *where, False, OrderedDict()
+
+    def __reduce__(self):
+        return torch._utils._rebuild_tensor_v2, self.parts
+
+
+def storage_with(value):
+    """A storage whose description holds `value`."""
+    stream = io.BytesIO()
+    torch.save(value, stream, _use_new_zipfile_serialization=False)
+    return Hostile(torch.storage._load_from_bytes, stream.getvalue())
+
+
+NUMBERS = torch.arange(4.0).__reduce_ex__(4)[1][0]  # the storage, as a tensor pickles it
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        Tensor(NUMBERS, 0, (5,), (1,)),
+        Tensor(NUMBERS, 1, (4,), (1,)),
+        Tensor(NUMBERS, 0, (2, 2), (3, 1)),
+        Tensor(NUMBERS, 0, (10**6, 10**6), (0, 0)),
+        Tensor(NUMBERS, -1, (2,), (1,)),
+        Tensor(NUMBERS, 3, (2,), (-1,)),
+        Tensor(NUMBERS, 0, (-1,), (1,)),
+        Tensor(NUMBERS, 0, (2,), (1, 1)),
+        Tensor(b"", 0, (2,), (1,)),
+        Tensor(Hostile(torch.storage._load_from_bytes, b""), 0, (2,), (1,)),
+        Tensor(storage_with({"a": 1}), 0, (2,), (1,)),
+        NUMBERS,
+        OrderedDict(),
+    ],
+)
+def test_a_tensor_is_refused_if_its_storage_is_none_or_does_not_hold_it(tmp_path, tensor):
+    write_pickle(tmp_path / "a.npy", pickle.dumps(np.array({1: tensor}, dtype=object), protocol=4))
+    tracemalloc.start()
+    with pytest.raises(UserError, match=r"a\.npy: refused"):
+        load_pickled(tmp_path / "a.npy")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2**22
+
+
+def test_a_hostile_storage_runs_nothing(tmp_path):
+    mark = tmp_path / "mark"
+    tensor = Tensor(storage_with(Hostile(touch, str(mark))), 0, (2,), (1,))
+    write_pickle(tmp_path / "hostile.npy", pickle.dumps(np.array({1: tensor}, dtype=object), protocol=4))
+    with pytest.raises(UserError, match=r"hostile\.npy: refused.*which can run code"):
+        load_pickled(tmp_path / "hostile.npy")
+    assert not mark.exists()
 
 
 def object_array(items):
