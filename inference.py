@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from method.outputs import Outputs
-from network import BACKBONES, resolve_network
+from network import BACKBONES, EPS_SEAM, resolve_network
 from tool.cli import (
     UserError,
     add_switch,
@@ -106,6 +106,7 @@ def crf_settings(args: argparse.Namespace) -> list[tuple[int, float]]:
 
 def check_arguments(args: argparse.Namespace) -> None:
     """Raise `UserError` for flags that are wrong; put the network's registry name in place."""
+    args.background_last = args.network == EPS_SEAM
     args.network = resolve_network(args.network)
     if not 0 <= args.thr <= 1:
         raise UserError(f"--thr {args.thr}: expected a background score from 0 to 1")
@@ -133,8 +134,11 @@ def plan_outputs(args: argparse.Namespace) -> Outputs:
     return Outputs(cam_npy, cam_png, crf, overlay, args.thr)
 
 
-def open_outputs(args: argparse.Namespace, outputs: Outputs) -> None:
-    """Create the folders and keep others out; refuse those with another network's or other settings' files."""
+def open_outputs(args: argparse.Namespace, outputs: Outputs, background: str | None) -> None:
+    """Create the folders and keep others out; refuse those with another network's or other settings' files.
+
+    `background`: where the weights' head has it, if that is in doubt (`network.weights.LoadReport`).
+    """
     flags = {outputs.cam_npy: args.cam_npy and "--cam_npy", outputs.cam_png: args.cam_png and "--cam_png"}
     for folder in outputs.folders:
         flag = flags.get(folder) or "--work_dir"
@@ -145,6 +149,8 @@ def open_outputs(args: argparse.Namespace, outputs: Outputs) -> None:
         hold_folder(folder, flag)
     cam = {name: getattr(args, name) for name in ("network", "backbone", "width", "scales", "amp")}
     cam["weights_sha256"] = hashlib.sha256(Path(args.weights).read_bytes()).hexdigest()
+    if background is not None:
+        cam["background in fc8"] = background
     settings = {outputs.cam_npy: cam, outputs.cam_png: {**cam, "thr": args.thr}}
     for (iterations, alpha), folder in outputs.crf.items():
         settings[folder] = {**cam, "iterations": iterations, "alpha": alpha}
@@ -177,9 +183,10 @@ def main() -> None:
     devices = process_devices(args.device, args.n_gpus, args.n_processes_per_gpu)
     crf_backend = resolve_backend(args.crf_backend, torch.device(devices[0]))
     join_processes(torch.device("cpu"))  # GPUs are for the processes of the pools
-    load_net(args)  # a wrong checkpoint is reported here and once, not by every process
+    _, report = load_net(args)  # a wrong checkpoint is reported here and once, not by every process
     if rank() == 0:
-        open_outputs(args, outputs)
+        print(report)
+        open_outputs(args, outputs, report.background)
     wait_for_all()
     infer_missing(
         ids, classes, args=args, image_root=image_root, outputs=outputs, devices=devices, crf_backend=crf_backend

@@ -18,7 +18,7 @@ from method.outputs import Outputs
 from method.seeds import make_seeds
 from network.build import build_network
 from network.fold import fold_norms
-from network.weights import load_weights
+from network.weights import LoadReport, first_few, load_weights
 from tool.artifact import save_cam
 from tool.cam import multi_scale_cam
 from tool.cli import pace, raise_problems
@@ -42,7 +42,8 @@ class NetworkProcess:
         cls.device, cls.amp = torch.device(devices.get()), args.amp
         torch.set_num_threads(max(torch.get_num_threads() // args.processes, 1))
         # Without gradients autocast keeps no half precision weights, which other threads' streams would find half done.
-        cls.net = place(fold_norms(load_net(args)), cls.device, cls.amp).requires_grad_(False)
+        net, _ = load_net(args)
+        cls.net = place(fold_norms(net), cls.device, cls.amp).requires_grad_(False)
         CRFProcess.share(cls.device)  # in a pool of its own it says otherwise there
 
     @classmethod
@@ -51,12 +52,17 @@ class NetworkProcess:
             return cls.net.foreground_cam(image)
 
 
-def load_net(args: argparse.Namespace) -> nn.Module:
+def load_net(args: argparse.Namespace) -> tuple[nn.Module, LoadReport]:
+    """The trained net that `args`, inference.py's, name, and what came of loading it.
+
+    Raises `UserError` as `load_weights`, and for a file without a layer that inference needs.
+    """
     net = build_network(args.network, backbone=args.backbone, width=args.width)
-    report = load_weights(net, args.weights)
+    report = load_weights(net, args.weights, background_last=args.background_last)
     missing = [name for name in report.missing if name.split(".")[0] not in net.training_only_layers]
-    raise_problems(f"{args.weights}: expected a trained {args.network}, these tensors are missing", missing)
-    return net.eval()
+    others = f"; the network does not have the file's {first_few(report.unexpected)}" if report.unexpected else ""
+    raise_problems(f"{args.weights}: expected a trained {args.network}, these tensors are missing{others}", missing)
+    return net.eval(), report
 
 
 def make_cam(image_id: str, classes: list[int], image_root: Path, scales: list[float], outputs: Outputs) -> None:

@@ -5,10 +5,12 @@ from tool.cli import UserError
 NETWORKS = ("resnet38_hsc", "resnet38_cls")
 BACKBONES = ("resnet38d", "mobilenet_v2", "resnet50")
 
+# Whose checkpoints hold the same layers as SEAM's, but score background last.
+EPS_SEAM = "network.resnet38_eps_seam"
 # Module paths that users of the released scripts type after --network.
 RELEASED_MODULES = {
     "network.resnet38_eps_seam_hsc": "resnet38_hsc",
-    "network.resnet38_eps_seam": "resnet38_hsc",
+    EPS_SEAM: "resnet38_hsc",
     "network.resnet38_hsc": "resnet38_hsc",
     "network.resnet38_cls": "resnet38_cls",
 }

@@ -25,6 +25,7 @@ def build_network(
     does not have.
     """
     net = NETS[resolve_network(name)]
+    body = build_backbone(backbone, width=width)  # which looks at the width
     if net is HSCNet:
         switches["region_channels"] = scaled(REGION_DIM, width)
-    return net(build_backbone(backbone, width=width), frozen=frozen, **switches)
+    return net(body, frozen=frozen, **switches)

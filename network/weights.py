@@ -2,12 +2,14 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from network import EPS_SEAM
+from network.foreign import FIRST, HEAD, LAST, has_form_of_seam, head_advice, with_background_last
 from network.mxnet_params import read_params
 from tool.checkpoint import load_checkpoint
 from tool.cli import UserError, printable, raise_problems, require_file
@@ -20,15 +22,22 @@ NAMES_SHOWN = 6
 @dataclass(frozen=True)
 class LoadReport:
     """What came of loading `source`: names that were loaded, that the net has and `source` lacks (they keep their
-    values; batch counters not counted), and that `source` has and the net does not (left alone)."""
+    values; batch counters not counted), and that `source` has and the net does not (left alone). `background` says
+    where the head of a file of SEAM's form has that channel, `foreign.FIRST` or `LAST`."""
 
     source: str
     loaded: list[str]
     missing: list[str]
     unexpected: list[str]
+    background: str | None = None
 
     def __str__(self) -> str:
         lines = [f"{self.source}: {len(self.loaded)} tensors loaded"]
+        if self.background == FIRST:
+            lines.append(
+                f"  {HEAD}: background is taken to be its first channel, as in SEAM (f8_3, f8_4 and f9 are there,"
+                f" proj_fc and extra_F not); where it is the last, as in EPS with SEAM, pass --network {EPS_SEAM}"
+            )
         if self.missing:
             lines.append(f"  not in the file, left as they were ({len(self.missing)}): {first_few(self.missing)}")
         if self.unexpected:
@@ -61,9 +70,12 @@ def load_released_state_dict(net: nn.Module, state: Mapping[str, torch.Tensor], 
             f"{first_few(list(state)) or 'nothing'}; check --weights, --backbone and --network"
         )
 
+    wrong = misfits(state, own)
+    if HEAD in wrong and state[HEAD].ndim and len(state[HEAD]) != len(own[HEAD]):
+        wrong[HEAD] += f"; {head_advice(len(state[HEAD]))}"
     raise_problems(
         f"{source}: tensors that do not fit; was it made with another --network, --backbone or --width?",
-        list(misfits(state, own).values()),
+        list(wrong.values()),
     )
     common = [name for name in own if name in state]
     # Not strict: what is missing is reported, not refused, as pretrained weights have no heads.
@@ -76,8 +88,11 @@ def load_released_state_dict(net: nn.Module, state: Mapping[str, torch.Tensor], 
     )
 
 
-def load_weights(net: nn.Module, path: str | Path) -> LoadReport:
+def load_weights(net: nn.Module, path: str | Path, *, background_last: bool = False) -> LoadReport:
     """Load a checkpoint file into `net` and say what was loaded, missing and left.
+
+    A head with background first, by `foreign.has_form_of_seam` and unless the caller knows better (`background_last`),
+    is put into our order.
 
     `path`: an MXNet parameter file (`.params`), or what `torch.save` wrote: a state dict with or without a `module.`
     prefix, bare or under `state_dict` or `model` (as in our `last.ckpt`). Names are the released ones. Code in a file
@@ -85,7 +100,11 @@ def load_weights(net: nn.Module, path: str | Path) -> LoadReport:
 
     Raises `UserError` for a file that is missing, damaged or not of this form, and as `load_released_state_dict`.
     """
-    return load_released_state_dict(net, read_weights(path, "--weights"), source=str(path))
+    state = read_weights(path, "--weights")
+    background = (LAST if background_last else FIRST) if has_form_of_seam(state) else None
+    if background == FIRST:
+        state = with_background_last(state)
+    return replace(load_released_state_dict(net, state, source=str(path)), background=background)
 
 
 def read_weights(path: str | Path, flag: str) -> dict[str, torch.Tensor]:

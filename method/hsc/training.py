@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader
 
 from method.hsc.build import Training, build_training, configure
 from method.hsc.engine import classifier_precision, train
+from network import EPS_SEAM
 from network.build import build_network
 from network.weights import load_weights, released_state_dict
 from tool.checkpoint import save_checkpoint
@@ -109,7 +110,9 @@ def train_run(args: argparse.Namespace, ids: list[str], labels: dict, val_ids: l
         first_step = restore_checkpoint(training, checkpoint, folder=folder, num_steps=num_steps)
         origin = "resumed"
     else:
-        origin = "random weights" if args.weights == "none" else load_weights(net, args.weights)
+        origin = "random weights"
+        if args.weights != "none":
+            origin = load_weights(net, args.weights, background_last=args.network == EPS_SEAM)
     threads = take_threads(checkpoint)
     log = None
     if is_first:

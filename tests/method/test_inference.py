@@ -33,7 +33,8 @@ def inputs(tmp_path_factory):
     net = build_network("resnet38_hsc", width=0.0625, frozen=False)
     torch.save(released_state_dict(net), folder / "net.pth")
     flags = {"network": "resnet38_hsc", "backbone": "resnet38d", "width": 0.0625, "weights": str(folder / "net.pth")}
-    return folder, Namespace(**flags, amp="off", processes=1), {i: [n, n + 5] for n, i in enumerate(IDS)}
+    args = Namespace(**flags, background_last=False, amp="off", processes=1)
+    return folder, args, {i: [n, n + 5] for n, i in enumerate(IDS)}
 
 
 def outputs_in(folder):

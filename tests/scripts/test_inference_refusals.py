@@ -81,10 +81,17 @@ CASES = {
         save_state(lambda state: {**state, "a": Attack()}, width=WIDTH),
     ),
     "weights of another width": Case({"--width": 0.125}, ["hsc.pth", "--width"]),
-    "weights of another network": Case({"--network": "resnet38_cls"}, ["hsc.pth", "fc8.weight"]),
+    "weights of another network": Case(
+        {"--network": "resnet38_cls"}, ["hsc.pth", "fc8.weight", "20 classes and background", "--network resnet38_hsc"]
+    ),
+    "weights of a classifier": Case(
+        {"--weights": "net.pth"},
+        ["net.pth", "fc8.weight", "20 classes without background", "inference.py reads it with --network resnet38_cls"],
+        save_state(lambda state: {**state, "fc8.weight": state["fc8.weight"][:20]}, width=WIDTH),
+    ),
     "weights without heads": Case(
         {"--weights": "net.pth", "--backbone": "mobilenet_v2", "--width": None},
-        ["net.pth: expected a trained resnet38_hsc", "fc8.weight"],
+        ["net.pth: expected a trained resnet38_hsc", "does not have the file's classifier.1.weight", "\n  fc8.weight"],
         save_state(without_heads, backbone="mobilenet_v2"),
     ),
     "an unknown network": Case({"--network": "resnet99"}, ["--network resnet99", "resnet38_hsc"]),
@@ -133,10 +140,12 @@ def test_a_checkpoint_without_the_layers_that_only_training_uses_is_whole(tmp_pa
     heads = ("proj_fc.", "extra_F.", "f8_", "f9.")  # which EPS with SEAM has only in part
     state = {name: value for name, value in released_state_dict(net).items() if not name.startswith(heads)}
     torch.save(state, tmp_path / "net.pth")
-    args = Namespace(network="resnet38_hsc", backbone="resnet38d", width=WIDTH, weights=tmp_path / "net.pth")
+    args = Namespace(
+        network="resnet38_hsc", backbone="resnet38d", width=WIDTH, weights=tmp_path / "net.pth", background_last=False
+    )
     image = torch.rand(1, 3, 32, 32)
     with torch.inference_mode():
-        assert torch.equal(load_net(args).foreground_cam(image), net.foreground_cam(image))
+        assert torch.equal(load_net(args)[0].foreground_cam(image), net.foreground_cam(image))
     del state["fc8.weight"]
     torch.save(state, tmp_path / "net.pth")
     with pytest.raises(UserError, match=r"these tensors are missing.*\n  fc8\.weight"):

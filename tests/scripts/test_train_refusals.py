@@ -121,6 +121,16 @@ CASES = {
     "weights of another width": Case(
         {"--weights": "net.pth", "--width": 0.125}, ["net.pth", "--width"], save_weights(dict)
     ),
+    "weights of a classifier": Case(
+        {"--weights": "net.pth"},
+        ["fc8.weight", "20 classes without background", "train_voc.py with --method cls", "a copy without fc8.weight"],
+        save_weights(lambda state: {**state, "fc8.weight": state["fc8.weight"][:20]}),
+    ),
+    "weights of another data set": Case(
+        {"--weights": "net.pth"},
+        ["fc8.weight", "81 classes, not VOC's", "a copy without fc8.weight"],
+        save_weights(lambda state: {**state, "fc8.weight": state["fc8.weight"].repeat(4, 1, 1, 1)[:81]}),
+    ),
     "truncated weights": Case({"--weights": "net.pth"}, ["--weights net.pth", "damaged"], save_truncated_weights),
     "weights with code": Case(
         {"--weights": "net.pth"}, ["--weights net.pth"], save_weights(lambda state: {**state, "a": Attack()})

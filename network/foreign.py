@@ -1,0 +1,44 @@
+"""Checkpoints of other code whose names and shapes are ours: what the channels of their head mean."""
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from voc12.classes import NUM_CLASSES
+
+HEAD = "fc8.weight"  # (channels, features, 1, 1); in our 21 channels background is the last
+# In the file, of SEAM's form: where background is among the channels of `HEAD`.
+FIRST, LAST = "first", "last"
+# By the number of a head's channels: what it scores, and which of our nets and methods does.
+KNOWN_HEADS = {
+    NUM_CLASSES: (f"{NUM_CLASSES} classes without background, as PSA's", "resnet38_cls", "cls"),
+    NUM_CLASSES + 1: (f"{NUM_CLASSES} classes and background", "resnet38_hsc", "hsc, eps or eps_seam"),
+}
+
+
+def has_form_of_seam(state: Mapping[str, Tensor]) -> bool:
+    """Whether `state` has the layers of SEAM's net (Wang et al., CVPR 2020), and of PPC's on it, which scores
+    background in channel 0: a PCM, but neither of the projections that the nets with background last have beside it
+    (HSC's both, PPC's on EPS `proj_fc`; PPC's on SEAM calls its own `fc_proj`)."""
+    return (
+        {HEAD, "f8_3.weight", "f8_4.weight", "f9.weight"} <= state.keys()
+        and state[HEAD].shape[:1] == (NUM_CLASSES + 1,)
+        and not any(name.startswith(("proj_fc.", "extra_F.")) for name in state)
+    )
+
+
+def with_background_last(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """`state`, whose head scores background in channel 0, with the head's channels in our order."""
+    return {**state, HEAD: state[HEAD].roll(-1, dims=0)}
+
+
+def head_advice(channels: int) -> str:
+    """For a message about a head of so many channels, which the net does not have: what it is, and what to do."""
+    backbone_alone = f"start from a copy without {HEAD}, which is its backbone alone"
+    if channels not in KNOWN_HEADS:
+        return f"it scores {channels} classes, not VOC's; to train on it, {backbone_alone}"
+    scored, network, methods = KNOWN_HEADS[channels]
+    return (
+        f"it scores {scored}: inference.py reads it with --network {network}, train_voc.py with --method {methods},"
+        f" or, for another method, {backbone_alone}"
+    )

@@ -1,0 +1,91 @@
+"""Weights of other code are read for what they mean: SEAM's background is its first channel, ours the last."""
+
+import pytest
+import torch
+
+from method.hsc.config import METHODS
+from network.build import build_network
+from network.foreign import FIRST, LAST
+from network.weights import load_weights, released_state_dict
+from tool.cli import UserError
+
+WIDTH = 0.0625
+
+
+def without(state, *layers):
+    return {name: value for name, value in state.items() if name.split(".")[0] not in layers}
+
+
+def seam(state):
+    """`state`, ours, as SEAM's code would have written it."""
+    fc8 = torch.cat([state["fc8.weight"][20:], state["fc8.weight"][:20]])
+    return {**without(state, "proj_fc", "extra_F"), "fc8.weight": fc8}
+
+
+# Files of nets that users have, all with the same meaning, made of ours: whether SEAM's order is read.
+FOREIGN = {
+    "SEAM": (seam, FIRST),
+    "SEAM on several GPUs": (lambda state: {f"module.{name}": value for name, value in seam(state).items()}, FIRST),
+    "PPC on SEAM": (lambda state: {**seam(state), "fc_proj.weight": state["proj_fc.weight"]}, FIRST),
+    "PPC on EPS": (lambda state: without(state, "extra_F"), None),
+    "EPS": (lambda state: without(state, "proj_fc", "extra_F", "f8_3", "f8_4", "f9"), None),
+    "ours": (dict, None),
+}
+
+
+@pytest.fixture(scope="module")
+def state():
+    torch.manual_seed(0)
+    return released_state_dict(build_network("resnet38_hsc", width=WIDTH))
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_every_channel_of_the_head_comes_to_its_place(tmp_path, state, name):
+    change, background = FOREIGN[name]
+    torch.save(change(state), tmp_path / "net.pth")
+    net = build_network("resnet38_hsc", width=WIDTH)
+    report = load_weights(net, tmp_path / "net.pth")
+    assert torch.equal(net.fc8.weight, state["fc8.weight"])
+    assert report.background == background
+    assert ("first channel, as in SEAM" in str(report)) == (background == FIRST)
+
+
+def test_a_file_of_seams_form_is_read_as_it_is_for_a_caller_who_knows_better(tmp_path, state):
+    torch.save(without(state, "proj_fc", "extra_F"), tmp_path / "eps_seam.pth")
+    net = build_network("resnet38_hsc", width=WIDTH)
+    report = load_weights(net, tmp_path / "eps_seam.pth", background_last=True)
+    assert torch.equal(net.fc8.weight, state["fc8.weight"])
+    assert report.background == LAST and "SEAM" not in str(report)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_our_methods_write_is_never_taken_for_seams(tmp_path, method):
+    """However few of the layers a method trains."""
+    config = METHODS[method]
+    trained, read = (build_network(config.network, width=WIDTH, **config.net) for _ in range(2))
+    torch.save(released_state_dict(trained), tmp_path / "net.pth")
+    report = load_weights(read, tmp_path / "net.pth")
+    assert (report.background, report.missing, report.unexpected) == (None, [], [])
+    assert torch.equal(read.fc8.weight, trained.fc8.weight)
+
+
+@pytest.mark.parametrize(
+    ("network", "channels", "said"),
+    [
+        ("resnet38_hsc", 20, "it scores 20 classes without background, as PSA's: inference.py reads it with --network"),
+        ("resnet38_cls", 21, "it scores 20 classes and background: inference.py reads it with --network resnet38_hsc"),
+        ("resnet38_hsc", 81, "it scores 81 classes, not VOC's; to train on it, start from a copy without fc8.weight"),
+    ],
+)
+def test_a_head_of_another_number_of_channels_is_named_with_what_reads_it(tmp_path, state, network, channels, said):
+    head = state["fc8.weight"].repeat(4, 1, 1, 1)[:channels]
+    torch.save({**without(state, "proj_fc", "extra_F", "f8_3", "f8_4", "f9"), "fc8.weight": head}, tmp_path / "net.pth")
+    with pytest.raises(UserError) as error:
+        load_weights(build_network(network, width=WIDTH), tmp_path / "net.pth")
+    assert said in str(error.value) and len(str(error.value).splitlines()) == 2
+
+
+def test_a_head_without_channels_is_refused_like_any_other_misfit(tmp_path, state):
+    torch.save({**state, "fc8.weight": torch.tensor(1.0)}, tmp_path / "net.pth")
+    with pytest.raises(UserError, match=r"fc8\.weight: float32 \(\) in the file"):
+        load_weights(build_network("resnet38_hsc", width=WIDTH), tmp_path / "net.pth")
