@@ -27,7 +27,7 @@ from tool.cli import (
 )
 from tool.flags import AMP, CRF_BACKENDS, check_scales
 from tool.folder import Claim, claim_folders
-from tool.lists import read_ids
+from tool.lists import Source, expect_files, read_ids
 from tool.lock import hold_folder
 from tool.torchrun import own_cores, own_share
 from voc12.images import check_images
@@ -169,6 +169,7 @@ def main() -> None:
     require_file(args.weights, "--weights", "a .params, .pth or .ckpt checkpoint")
     image_root = require_folder(args.img_root, "--img_root", "JPEGImages, <id>.jpg")
     ids = own_share(read_ids(args.infer_list, "--infer_list"))
+    expect_files(ids, image_root, ".jpg", flag="--img_root", source=Source("--infer_list", args.infer_list))
     labels = labels_of(ids, load_labels(args.labels), source=f"--labels {args.labels}")
     classes = {image_id: np.flatnonzero(label).tolist() for image_id, label in labels.items()}
     check_images(ids, image_root)

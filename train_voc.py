@@ -13,7 +13,7 @@ from method.hsc.arguments import check_arguments, parse_arguments
 from method.hsc.config import METHODS
 from tool.cli import UserError, require_file, require_folder, run_script
 from tool.folder import checkpoint_of
-from tool.lists import read_ids
+from tool.lists import Source, expect_files, read_ids
 from tool.lock import hold_folder
 from tool.torchrun import is_first
 from voc12.images import check_training_files, hash_of_sizes
@@ -36,6 +36,10 @@ def read_data(args: argparse.Namespace) -> tuple[list[str], dict]:
     else:
         args.saliency_root = None
     ids = read_ids(args.train_list, "--train_list")
+    source = Source("--train_list", args.train_list)
+    expect_files(ids, args.data_root, ".jpg", flag="--data_root", source=source)
+    if args.saliency_root is not None:
+        expect_files(ids, args.saliency_root, ".png", flag="--saliency_root", source=source)
     labels = load_labels(args.labels)
     check_training_files(ids, image_root=args.data_root, saliency_root=args.saliency_root, labels=labels)
     if args.batch_size > len(ids):
@@ -46,6 +50,7 @@ def read_data(args: argparse.Namespace) -> tuple[list[str], dict]:
 def read_validation(args: argparse.Namespace, labels: dict) -> list[str]:
     """The ids of `--val_list`, after their images and labels have been looked at."""
     ids = read_ids(args.val_list, "--val_list")
+    expect_files(ids, args.data_root, ".jpg", flag="--data_root", source=Source("--val_list", args.val_list))
     check_training_files(ids, image_root=args.data_root, saliency_root=None, labels=labels)
     return ids
 

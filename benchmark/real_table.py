@@ -13,7 +13,7 @@ import numpy as np
 from tool.artifact import atomic_file, load_cam, load_label_map
 from tool.classes import LABEL_NAMES
 from tool.cli import FILE, UserError, raise_problems, require_file, what_is_at
-from tool.lists import read_ids
+from tool.lists import LABEL_MAP_ENDINGS, Source, expect_files, read_ids
 from tool.lock import turn_in
 from tool.metric import CURVE, iou, label_counts, threshold_counts
 from voc12.score import named_labels
@@ -101,9 +101,13 @@ class Protocol:
 
     def truth(self, split: str) -> dict[str, np.ndarray]:
         """The masks of a list by id, uint8 (H, W); `UserError` if some are missing."""
-        ids = read_ids(self.lists / f"{split}.txt", "--lists")
+        source = Source("--lists", self.lists / f"{split}.txt")
+        ids = read_ids(source.path, source.flag)
+        expect_files(
+            ids, self.gt_dir, ".png", flag="--voc12_root", source=source, endings=LABEL_MAP_ENDINGS, fixed=True
+        )
         raise_problems(
-            f"--lists {self.lists / f'{split}.txt'}: ids without a mask in {self.gt_dir}",
+            f"{source}: ids without a mask in {self.gt_dir}",
             [name for name in ids if what_is_at(self.gt_dir / f"{name}.png") != FILE],
         )
         return {name: load_label_map(self.gt_dir / f"{name}.png") for name in ids}

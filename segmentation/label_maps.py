@@ -5,6 +5,7 @@ from pathlib import Path
 
 from tool.artifact import IGNORE, load_label_map
 from tool.cli import UserError, raise_problems
+from tool.places import other_ending
 from voc12.images import image_size, run_checks
 
 
@@ -31,7 +32,7 @@ def check_label_maps(
         path = label_root / f"{identifier}.png"
         try:
             if not path.exists():
-                raise UserError(f"{path}: no such file")
+                raise UserError(f"{path}: no such file{other_ending(path, ('.PNG',))}")
             labelled.append((load_label_map(path, shape=shape) != IGNORE).any())
         except UserError as error:
             problems.append(str(error))

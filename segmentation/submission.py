@@ -22,7 +22,7 @@ from PIL import Image
 from tool.artifact import NUM_CLASSES, atomic_file, load_label_map
 from tool.cli import UserError, pace, printable, raise_problems, require_folder, run_script, script_parser
 from tool.colour import voc_palette
-from tool.lists import read_ids
+from tool.lists import LABEL_MAP_ENDINGS, Source, expect_files, read_ids
 from voc12.images import image_size, run_checks
 
 TEST_IMAGES = 1456  # in VOC 2012's test set
@@ -168,6 +168,9 @@ def main() -> None:
     check_out(args.out, results)
     image_root = require_folder(args.img_root, "--img_root", "JPEGImages, <id>.jpg")
     ids = read_ids(args.list, "--list")
+    source = Source("--list", args.list)
+    expect_files(ids, image_root, ".jpg", flag="--img_root", source=source)
+    expect_files(ids, results, ".png", flag="--results", endings=LABEL_MAP_ENDINGS, source=source)
     check_predictions(results, ids, image_root=image_root)
     pack(results, ids, args.out, competition=args.comp)
     size, time_taken = f"{args.out.stat().st_size:,} bytes", pace(started, len(ids))

@@ -12,6 +12,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from tool.places import elsewhere, is_file, is_folder
+
 MAX_PROBLEMS_SHOWN = 50
 # What `what_is_at` finds.
 FILE, FOLDER, DEVICE, NOTHING = "a file", "a folder", "a pipe or a device", "nothing there"
@@ -198,7 +200,9 @@ def require_file(path: str | Path, flag: str, what: str) -> Path:
 def _require(kind: str, path: str | Path, flag: str, what: str, access: int) -> Path:
     found = what_is_at(path)
     if found != kind:
-        raise UserError(f"{flag} {path}: expected {kind} ({what}), found {found}")
+        other = elsewhere(Path(path), is_folder if kind == FOLDER else is_file) if found == NOTHING else None
+        advice = "" if other is None else f"; did you mean {other}?"
+        raise UserError(f"{flag} {path}: expected {kind} ({what}), found {found}{advice}")
     if not os.access(path, access):
         raise UserError(f"{flag} {path}: the {kind.split()[-1]} cannot be read; check its permissions")
     return Path(path)

@@ -1,14 +1,25 @@
 """Lists of images: text files with one entry a line, read as ids."""
 
 import re
+import shlex
 import unicodedata
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
+from tool import places
 from tool.cli import UserError, raise_problems, require_file
 
 # An id becomes part of file names, some with a suffix of ours; file systems allow 255 bytes a name.
 MAX_ID_BYTES = 200
 IMAGE_ENTRY = re.compile(r"(?P<image>.+?\.(?:jpg|jpeg|png))(?:\s+\S.*\.png)?", re.IGNORECASE)
+
+# An entry with numbers behind its first word: classes (OAA, L2G), or VOC's -1, 0 and 1 in ImageSets/Main.
+NUMBERED_ENTRY = re.compile(r"[^\s,;]+([\s,;]+[-+]?\d+(\.\d+)?)+[\s,;]*")
+SEPARATORS = re.compile(r"[\s,;]")
+# Images and saliency maps are read by what they hold, so that one of these under another's name is read, too.
+IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+LABEL_MAP_ENDINGS = (".png",)
 
 
 def id_problem(identifier: str) -> str | None:
@@ -80,4 +91,84 @@ def read_ids(path: str | Path, flag: str = "--list") -> list[str]:
         raise UserError(f"{flag} {path}: expected text in UTF-8, found other bytes (at {error.start})") from error
     if "\0" in text:
         raise UserError(f"{flag} {path}: expected text in UTF-8, found binary data")
+    entries = [line.strip() for line in text.removeprefix("\ufeff").split("\n") if line.strip()]
+    if any(id_problem(entry_id(entry)) for entry in entries) and all(map(NUMBERED_ENTRY.fullmatch, entries)):
+        raise _more_than_ids(Source(flag, path), entries[0])
     return parse_ids(text, f"{flag} {path}")
+
+
+class Source(NamedTuple):
+    """Where a list comes from, for messages: the flag or key that leads to it, and its file."""
+
+    flag: str
+    path: str | Path
+
+    def __str__(self) -> str:
+        return f"{self.flag} {self.path}"
+
+
+def _more_than_ids(source: Source, entry: str) -> UserError:
+    """What to say of a list whose lines are like `entry`."""
+    separator = SEPARATORS.search(entry)[0]
+    delimiter = "" if separator == "\t" else f" -d{shlex.quote(separator)}"
+    return UserError(
+        f"{source}: expected one id a line, found more, as {entry!r}: are these classes or marks behind"
+        f" the ids? Make a list of the ids alone: cut{delimiter} -f1 {shlex.quote(str(source.path))} > ids.txt"
+    )
+
+
+def check_lines(ids: Sequence[str], is_known: Callable[[str], bool], *, source: Source) -> None:
+    """Raise `UserError` if the lines of a list, of whose `ids` none is known, hold more than ids.
+
+    They do if what is known is their first words, or if numbers follow these in all lines.
+    """
+    long = [identifier for identifier in ids if SEPARATORS.search(identifier)]
+    first_words = (entry_id(SEPARATORS.split(identifier, maxsplit=1)[0]) for identifier in places.sample(long))
+    if long and (any(map(is_known, first_words)) or all(map(NUMBERED_ENTRY.fullmatch, ids))):
+        raise _more_than_ids(source, long[0])
+
+
+def expect_files(
+    ids: Sequence[str],
+    folder: str | Path,
+    ending: str,
+    *,
+    flag: str,
+    source: Source,
+    endings: Sequence[str] = IMAGE_ENDINGS,
+    fixed: bool = False,
+) -> None:
+    """Raise `UserError` if not one of `ids` has its `<folder>/<id><ending>` and it shows why.
+
+    The list's lines may hold more than ids; the files may have another ending, or lie deeper or a level higher. Where
+    none of it shows, and where only some files are missing, what looks at each of them names these.
+
+    Args:
+        flag: leads to `folder`; `fixed` if the user names only the beginning of its path.
+        source: of the list that has the ids.
+        endings: that may be renamed to `ending`.
+    """
+    folder = Path(folder)
+
+    def has_file(identifier: str) -> bool:
+        return places.is_there(folder / f"{identifier}{ending}")
+
+    if not ids or any(map(has_file, ids)):
+        return
+    check_lines(ids, has_file, source=source)
+    expected = f"{flag} {folder}: expected <id>{ending} of {source}, as {ids[0]}{ending}"
+    there = places.folders_with([f"{identifier}{ending}" for identifier in places.sample(ids)], folder)
+    tail = places.spread_tail(ids, folder, ending)
+    may_be_renamed = tail is not None and Path(f"a{tail}").suffix.lower() in endings
+    if tail is not None and (may_be_renamed or not there):
+        advice = f"name the folder that has <id>{ending}"
+        if may_be_renamed:
+            advice += f", or, if these are meant: {places.renaming(folder, tail, ending)}"
+        raise UserError(f"{expected}, found <id>{tail}; {advice}")
+    if there and fixed:
+        raise UserError(
+            f"{expected}, found none; they are in {places.listed(there)}; move them:"
+            f" {places.moving(there[0], folder, ending)}"
+        )
+    if there:
+        raise UserError(f"{expected}, found none; there are such in {places.listed(there)}; name the right one")

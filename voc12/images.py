@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from tool.cli import FILE, NOTHING, UserError, raise_problems, what_is_at
 from tool.image import FORMATS, UNREADABLE, load_image
+from tool.places import other_ending
 from voc12.labels import label_problems
 
 # What starts the last part of a file's pixel data, and what must come after it.
@@ -52,7 +53,8 @@ def image_size(path: Path) -> tuple[int, int]:
     """
     found = what_is_at(path)
     if found != FILE:
-        raise UserError(f"{path}: " + ("no such file" if found == NOTHING else f"expected an image, found {found}"))
+        why = f"no such file{other_ending(path)}" if found == NOTHING else f"expected an image, found {found}"
+        raise UserError(f"{path}: {why}")
     try:
         with Image.open(path, formats=FORMATS) as image:
             size, mode, image_format = image.size, image.mode, image.format

@@ -29,13 +29,12 @@ from tool.cli import (
     script_parser,
     what_is_at,
 )
-from tool.lists import id_problem, read_ids
+from tool.lists import IMAGE_ENDINGS, LABEL_MAP_ENDINGS, Source, expect_files, id_problem, read_ids
 from voc12.classes import CLASSES
 from voc12.images import image_problems, image_size, load_rgb, run_checks
 from voc12.labels import labels_from_annotations, save_labels
-from voc12.state import show_state, split_path
+from voc12.state import AUG_FOLDER, kit_elsewhere, masks_elsewhere, show_state, split_path
 
-AUG_FOLDER = "SegmentationClassAug"
 SALIENCY_SAMPLE = 100  # maps that are looked at for their values' range
 AUG_ADVICE = (
     f"for the usual 10,582 training images get {AUG_FOLDER} (VOC's masks with those of the Semantic Boundaries "
@@ -71,6 +70,8 @@ def parse_arguments() -> argparse.Namespace:
 
 def check_layout(root: Path) -> None:
     """Raise `UserError` with every part of the kit that is not where it should be, or if one cannot be read."""
+    if problem := kit_elsewhere(root):
+        raise UserError(f"--voc12_root {problem}; nothing written")
     folders = {
         "JPEGImages": "the images",
         "SegmentationClass": "the masks of train and val",
@@ -94,7 +95,12 @@ def check_layout(root: Path) -> None:
 
 
 def augmented_ids(root: Path) -> list[str]:
-    """The ids of the masks in SegmentationClassAug, sorted; none where there is no such folder."""
+    """The ids of the masks in SegmentationClassAug, sorted; none where there is no such folder.
+
+    Raises `UserError` if the masks are elsewhere near: with those of train.txt alone a seventh of the data would do.
+    """
+    if problem := masks_elsewhere(root):
+        raise UserError(f"--voc12_root: {problem}; nothing written")
     ids = sorted(path.stem for path in (root / AUG_FOLDER).glob("*.png") if not path.name.startswith("."))
     problems = [f"{identifier!r}: the id {problem}" for identifier in ids if (problem := id_problem(identifier))]
     raise_problems(f"{root / AUG_FOLDER}: file names that are no ids; rename them", problems)
@@ -135,6 +141,22 @@ def find_lists(root: Path) -> tuple[dict[str, list[str]], list[str]]:
         else:
             notes.append(f"no test image is in {root / 'JPEGImages'}: no test list; {advice}")
     return lists, notes
+
+
+def expect_kit_files(root: Path, lists: dict[str, list[str]], saliency_root: Path | None) -> None:
+    """Raise `UserError` if all files of a kind lie elsewhere or have another ending."""
+    source = Source("--voc12_root", split_path(root, "train"))
+    for folder, ending, endings in (
+        ("JPEGImages", ".jpg", IMAGE_ENDINGS),
+        ("SegmentationClass", ".png", LABEL_MAP_ENDINGS),
+        ("Annotations", ".xml", ()),
+    ):
+        expect_files(
+            lists["train"], root / folder, ending, flag="--voc12_root", source=source, endings=endings, fixed=True
+        )
+    if saliency_root is not None:
+        source = Source("train_aug of --voc12_root", root)
+        expect_files(lists["train_aug"], saliency_root, ".png", flag="--saliency_root", source=source)
 
 
 def unique(*lists: Sequence[str]) -> list[str]:
@@ -220,6 +242,7 @@ def main() -> None:
     for note in notes:
         print(f"note: {note}")
 
+    expect_kit_files(root, lists, saliency_root)
     started, num_images = time.perf_counter(), len(unique(*lists.values()))
     problems = find_problems(root, lists, saliency_root)
     if saliency_root is not None and not problems:

@@ -11,10 +11,11 @@ from tqdm import tqdm
 
 from tool.artifact import load_cam, load_crf, load_label_map
 from tool.classes import LABEL_NAMES
-from tool.cli import FILE, UserError, raise_problems, require_folder, what_is_at
-from tool.lists import read_ids
+from tool.cli import FILE, NOTHING, UserError, raise_problems, require_folder, what_is_at
+from tool.lists import LABEL_MAP_ENDINGS, Source, expect_files, read_ids
 from tool.metric import CURVE, about_absent, iou, label_counts, occurs, threshold_counts
 from tool.pipeline import Pool, ProcessDied, outcomes
+from tool.places import other_ending
 
 DEFAULT_THRESHOLD = 0.22
 FILES_PER_TASK = 64
@@ -44,8 +45,14 @@ def file_pairs(
     problems = []
     for flag, folder, ending in (("--predict_dir", predict_dir, suffix), ("--gt_dir", gt_dir, ".png")):
         folder = require_folder(folder, flag, f"<id>{ending}")
+        endings = LABEL_MAP_ENDINGS if ending == ".png" else ()
+        expect_files(ids, folder, ending, flag=flag, source=Source("--list", list_path), endings=endings)
         found = {path: what_is_at(path) for path in (folder / f"{i}{ending}" for i in ids)}
-        problems += [f"{flag}: {path}: {what}" for path, what in found.items() if what != FILE]
+        problems += [
+            f"{flag}: {path}: {what}{other_ending(path, (ending.upper(),)) if what == NOTHING else ''}"
+            for path, what in found.items()
+            if what != FILE
+        ]
     raise_problems(f"files missing for ids of --list {list_path}; nothing was scored", problems)
     return [(Path(predict_dir, i + suffix), Path(gt_dir, i + ".png")) for i in ids]
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from tool.cli import FILE, NOTHING, UserError, printable, what_is_at
 from tool.lists import read_ids
+from tool.places import elsewhere, is_folder, misplaced, moving_folder
 from voc12.labels import load_labels
 
 # Images of VOC 2012: in its archive of training and validation images, and in its lists for segmentation.
@@ -18,6 +19,7 @@ TRAIN_AUG = 10_582  # images with masks of VOC or of the Semantic Boundaries Dat
 OUT = Path("voc12")
 WEIGHTS = Path("network/ilsvrc-cls_rna-a1_cls1000_ep-0001.params")
 WIDTH = 100  # columns
+AUG_FOLDER = "SegmentationClassAug"
 
 
 class Part(NamedTuple):
@@ -64,7 +66,10 @@ class Finder:
     def files(self, folder: Path, suffix: str) -> set[str]:
         """The ids of the files `<id><suffix>` in `folder`, hidden ones left out."""
         names = self._found(os.listdir, folder)
-        return {name.removesuffix(suffix) for name in names if name.endswith(suffix) and not name.startswith(".")}
+        ids = {name.removesuffix(suffix) for name in names if name.endswith(suffix) and not name.startswith(".")}
+        if not ids and (problem := misplaced(folder, suffix)):
+            self.faults[problem] = None
+        return ids
 
     def ids(self, path: Path) -> set[str]:
         """The ids of the list at `path`."""
@@ -84,6 +89,25 @@ def split_path(root: Path, name: str) -> Path:
     return root / "ImageSets" / "Segmentation" / f"{name}.txt"
 
 
+def kit_elsewhere(root: Path) -> str | None:
+    """Why the folder `root` is not VOC2012, where that is near: deeper, as it is unpacked, or a level higher."""
+    if not is_folder(root) or is_folder(root / "JPEGImages"):
+        return None
+    images = elsewhere(root / "JPEGImages", is_folder)
+    if images is None:
+        return None
+    return f"{root}: expected VOC2012 of VOC's development kit, which seems to be {images.parent}; name that"
+
+
+def masks_elsewhere(root: Path) -> str | None:
+    """Why there are no masks in SegmentationClassAug, where they are near."""
+    folder = root / AUG_FOLDER
+    if is_folder(folder):
+        return misplaced(folder, ".png")
+    other = elsewhere(folder, is_folder)
+    return None if other is None else f"{folder}: nothing there; is it {other}? Then: {moving_folder(other, folder)}"
+
+
 def kit(root: Path, finder: Finder) -> Section:
     annotations = finder.files(root / "Annotations", ".xml")
     # Images of the test archive may lie in the same folder; they have no annotations.
@@ -100,7 +124,9 @@ def kit(root: Path, finder: Finder) -> Section:
 
 
 def augmented_masks(root: Path, finder: Finder) -> Section:
-    folder, origin = root / "SegmentationClassAug", "VOC's masks with those of the Semantic Boundaries Dataset"
+    folder, origin = root / AUG_FOLDER, "VOC's masks with those of the Semantic Boundaries Dataset"
+    if problem := masks_elsewhere(root):
+        finder.faults[problem] = None
     parts = {folder.name: Part(len(finder.files(folder, ".png")), TRAIN_AUG + VAL)}
     return Section(f"{root}: {origin}", parts, f"get SegmentationClassAug, {origin}, and put it beside JPEGImages")
 
@@ -162,6 +188,8 @@ def show_state(root: Path, saliency: Path, out: Path) -> bool:
     Opens lists and labels; of all else it looks at the names alone. Writes nothing.
     """
     finder = Finder()
+    if problem := kit_elsewhere(root):
+        finder.faults[problem] = None
     sections = [
         kit(root, finder),
         augmented_masks(root, finder),

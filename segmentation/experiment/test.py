@@ -29,7 +29,7 @@ from segmentation.settings import (
 from tool.artifact import atomic_file
 from tool.cli import UserError, cores, pace, run_script, script_parser
 from tool.folder import Claim, claim_folders
-from tool.lists import read_ids
+from tool.lists import LABEL_MAP_ENDINGS, Source, expect_files, read_ids
 from tool.lock import hold_folder
 from voc12.images import check_images
 from voc12.score import as_text, count_list, file_pairs, summarise
@@ -72,6 +72,18 @@ def open_folder(config: Config) -> Path:
     return folder
 
 
+def check_data(config: Config, ids: list[str]) -> None:
+    """Raise `UserError` if an image of the list, or its ground truth unless it is the test set's, cannot be used."""
+    images, truth = config.DATA_ROOT / "JPEGImages", config.DATA_ROOT / "SegmentationClass"
+    source = Source("DATA_LISTS", test_list(config))
+    expect_files(ids, images, ".jpg", flag="DATA_ROOT", source=source, fixed=True)
+    if config.TEST_SPLIT == "test":
+        check_images(ids, images)
+        return
+    expect_files(ids, truth, ".png", flag="DATA_ROOT", source=source, endings=LABEL_MAP_ENDINGS, fixed=True)
+    check_label_maps(ids, image_root=images, label_root=truth, label_key="DATA_ROOT, ground truth")
+
+
 def score(config: Config, folder: Path) -> None:
     """Print and keep IoU of every label and mIoU, in per cent, on the split's list."""
     pairs = file_pairs(test_list(config), folder, config.DATA_ROOT / "SegmentationClass", "png")
@@ -88,15 +100,7 @@ def main() -> None:
     config = read_config(config_dict, args.set)
     require_test_paths(config)
     ids = read_ids(test_list(config), "DATA_LISTS")
-    if config.TEST_SPLIT == "test":
-        check_images(ids, config.DATA_ROOT / "JPEGImages")
-    else:
-        check_label_maps(
-            ids,
-            image_root=config.DATA_ROOT / "JPEGImages",
-            label_root=config.DATA_ROOT / "SegmentationClass",
-            label_key="DATA_ROOT, ground truth",
-        )
+    check_data(config, ids)
     # Not at the top: they import torch, which takes seconds; a mistake in a key or a file has been named by now.
     from segmentation.inference import load_net, predict_missing
     from tool.device import device_names

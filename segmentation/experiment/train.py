@@ -28,7 +28,7 @@ from segmentation.settings import (
 )
 from tool.cli import UserError, add_switch, run_script, script_parser
 from tool.folder import checkpoint_of
-from tool.lists import read_ids
+from tool.lists import LABEL_MAP_ENDINGS, Source, expect_files, read_ids
 from tool.lock import hold_folder
 from tool.torchrun import is_first, started_by_torchrun
 from voc12.images import hash_of_sizes
@@ -82,9 +82,12 @@ def check_data(config: Config) -> list[str]:
     ids = read_ids(train_list(config), "DATA_LISTS")
     if config.TRAIN_BATCHES > len(ids):
         raise UserError(f"TRAIN_BATCHES {config.TRAIN_BATCHES}: {train_list(config)} has {len(ids)} images")
+    source, image_root = Source("DATA_LISTS", train_list(config)), config.DATA_ROOT / "JPEGImages"
+    expect_files(ids, image_root, ".jpg", flag="DATA_ROOT", source=source, fixed=True)
+    expect_files(ids, config.DATA_PSEUDO_GT, ".png", flag="DATA_PSEUDO_GT", source=source, endings=LABEL_MAP_ENDINGS)
     check_label_maps(
         ids,
-        image_root=config.DATA_ROOT / "JPEGImages",
+        image_root=image_root,
         label_root=config.DATA_PSEUDO_GT,
         label_key="DATA_PSEUDO_GT",
         advice="run inference.py on this list to make what is missing",

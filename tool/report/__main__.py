@@ -28,7 +28,6 @@ from tool.cli import (
     script_parser,
     what_is_at,
 )
-from tool.lists import read_ids
 from tool.metric import CURVE, iou
 from tool.plot import ERROR_COLOURS, heat_colours
 from tool.report.figures import (
@@ -147,8 +146,7 @@ def main() -> None:
     runs = read_runs(args)
     data = find_data(args.data_root, args.gt_dir, args.saliency_root)
     path = output_path(args)
-    wanted = None if args.list is None else set(read_ids(args.list))
-    files, notes = plan_images(runs, data, wanted)
+    files, notes = plan_images(runs, data, args.list)
     found = look_at_images(files, num_workers=args.num_workers)
     size = write_page(path, describe(runs, found, notes), [findings.pictures for findings in found.values()])
     print(f"wrote {printable(path)}: {len(found)} images, {size / 1e6:.1f} MB {pace(started, len(found))}")

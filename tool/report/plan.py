@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tool.cli import FILE, FOLDER, UserError, printable, raise_problems, require_folder, what_is_at
+from tool.lists import LABEL_MAP_ENDINGS, Source, check_lines, expect_files, read_ids
+from tool.places import misplaced, other_ending
 from tool.report.image import ImageFiles, RunFiles
 from tool.report.run_folder import STAGES, Run, files_by_id
 
@@ -21,6 +23,8 @@ def find_data(data_root: str, gt_dir: str | None, saliency_root: str | None) -> 
     """The data's folders: those that flags name, else those beside the images in VOC's layout. Raises `UserError`."""
     root = require_folder(data_root, "--data_root", "JPEGImages, <id>.jpg")
     images = root / "JPEGImages" if what_is_at(root / "JPEGImages") == FOLDER else root
+    if problem := misplaced(images, ".jpg", fixed=False):
+        raise UserError(f"--data_root {problem}")
     voc = images.resolve().parent
     if gt_dir is None:
         usual = [voc / "SegmentationClass", voc / "SegmentationClassAug"]
@@ -34,20 +38,31 @@ def find_data(data_root: str, gt_dir: str | None, saliency_root: str | None) -> 
     return Data(images, truth, voc / "saliency" if what_is_at(voc / "saliency") == FOLDER else None)
 
 
-def plan_images(runs: Sequence[Run], data: Data, wanted: set[str] | None) -> tuple[dict[str, ImageFiles], list[str]]:
+def plan_images(runs: Sequence[Run], data: Data, list_path: str | None) -> tuple[dict[str, ImageFiles], list[str]]:
     """The files of every image to show, by id, and what a reader should know of what is left out.
 
     A kind of files that both runs have counts where both have it, so that their scores are of the same images. Changes
     `runs` to these. Raises `UserError` for images or ground truths that are missing.
+
+    Args:
+        list_path: of the list of images to show, or None for all with ground truth.
     """
     truths, notes = files_by_id([data.truth], ".png"), []
     kinds: dict[str, Callable[[Run], dict[str, Path]]] = {"CAMs": lambda run: run.cams}
     kinds |= {title: lambda run, stage=stage: run.labels[stage] for stage, title in STAGES.items()}
     made = {image_id for run in runs for files_of in kinds.values() for image_id in files_of(run)}
-    if wanted is not None:
+    ids, source = sorted(made), Source("--run", runs[0].folder)
+    if list_path is not None:
+        source = Source("--list", list_path)
+        ids = read_ids(list_path)
+        if not made.intersection(ids):
+            check_lines(ids, made.__contains__, source=source)
+    wanted = set(ids)
+    expect_files(ids, data.truth, ".png", flag="--gt_dir", source=source, endings=LABEL_MAP_ENDINGS)
+    if list_path is not None:
         raise_problems("--list: ids of which the runs hold nothing", sorted(wanted - made))
         raise_problems(f"--list: ids without ground truth in {data.truth}", sorted(wanted - set(truths)))
-    shown = (made if wanted is None else wanted) & set(truths)
+    shown = wanted & set(truths)
     if made and not shown:
         raise UserError(
             f"--gt_dir {data.truth}: expected ground truth, <id>.png, for the runs' {len(made)} images (as"
@@ -56,13 +71,14 @@ def plan_images(runs: Sequence[Run], data: Data, wanted: set[str] | None) -> tup
     for title, files_of in kinds.items():
         _keep_common(title, [files_of(run) for run in runs], shown, notes)
     shown = {image_id for run in runs for files_of in kinds.values() for image_id in files_of(run)}
+    expect_files(sorted(shown), data.images, ".jpg", flag="--data_root", source=source)
     _check_images(shown, data.images)
     saliency = {} if data.saliency is None else files_by_id([data.saliency], ".png")
     missing = len(shown - set(saliency))
     if missing:
-        notes.append(
-            "No saliency maps were found." if missing == len(shown) else f"{missing} images have no saliency map."
-        )
+        why = None if data.saliency is None or missing < len(shown) else misplaced(data.saliency, ".png", fixed=False)
+        none = f"No saliency maps were found: {why}." if why else "No saliency maps were found."
+        notes.append(none if missing == len(shown) else f"{missing} images have no saliency map.")
     return {image_id: _image_files(image_id, runs, data, truths, saliency) for image_id in sorted(shown)}, notes
 
 
@@ -83,7 +99,7 @@ def _check_images(ids: set[str], folder: Path) -> None:
     found = {path: what_is_at(path) for path in (folder / f"{image_id}.jpg" for image_id in sorted(ids))}
     raise_problems(
         f"--data_root {folder}: images of the runs that are not there",
-        [f"{path}: {what}" for path, what in found.items() if what != FILE],
+        [f"{path}: {what}{other_ending(path)}" for path, what in found.items() if what != FILE],
     )
 
 

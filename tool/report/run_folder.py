@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tool.cli import FILE, UserError, require_folder, what_is_at
+from tool.places import folders_with, listed
 
 # The kinds of label maps, in the order in which they are made.
 STAGES = {"seed": "Seed", "crf": "CRF seed", "segmentation": "Segmentation"}
@@ -42,9 +43,11 @@ def read_run(folder: str | Path, flag: str) -> Run:
     _read_predictions(run)
     _read_segmentation(run)
     if not (run.losses or run.cams or any(run.labels.values())):
+        others = folders_with(["args.json", "cam_npy", "cam_png"], folder)
+        meant = f", as {listed(others)}" if others else ""
         raise UserError(
             f"{flag} {folder}: expected a run (log, cam_npy, cam_png, crf/crf_T_A or results), found none of it; run"
-            " train_voc.py or inference.py with that --work_dir first, or name another folder"
+            f" train_voc.py or inference.py with that --work_dir first, or name another folder{meant}"
         )
     return run
 
