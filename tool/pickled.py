@@ -1,10 +1,15 @@
-"""Plain data pickled in .npy files, as `numpy.save(path, {...})` makes them: read warily, written for all of NumPy."""
+"""Plain data pickled in .npy files, as `numpy.save(path, {...})` makes them: read warily, written for all of NumPy.
+
+What others share in a pickle, an .npz or JSON instead is read as warily.
+"""
 
 import io
+import json
 import math
 import pickle
 import pickletools
 import re
+import zipfile
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -46,6 +51,7 @@ _OPCODES = {
 }  # fmt: skip
 _DTYPE_CODE = re.compile(r"b1|[iu][1248]|f[248]|[SU][1-9][0-9]{0,3}")
 _MAX_DEPTH = 8
+_MAX_UNPACKED = 2**28  # bytes of an .npz's arrays; labels of 12,031 images take 2.5 MB
 
 
 class _Name:
@@ -193,24 +199,75 @@ def load_pickled(path: str | Path) -> Any:
     memory is taken that the file's own size does not warrant. Raises `UserError` naming the file if it holds anything
     else, is damaged, or is no such file.
     """
+    return _load_npy(_read(path), path)
+
+
+def load_plain(path: str | Path) -> Any:
+    """What a file of plain data holds: .npy as `load_pickled` reads it, a bare pickle of protocol 2 or later, JSON, or
+    an .npz, as a dict of its arrays by name, told apart by their content. Raises as `load_pickled`."""
+    content = _read(path)
+    if content.startswith(b"\x80"):
+        return _unpickled(io.BytesIO(content), path)
+    if content.startswith(b"PK\x03\x04"):
+        return _load_npz(content, path)
+    if content.lstrip()[:1] in (b"{", b"["):
+        try:
+            return json.loads(content)
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{path}: cannot be read as JSON ({error})") from error
+    return _load_npy(content, path)
+
+
+def _read(path: str | Path) -> bytes:
     try:
-        stream = io.BytesIO(read_file(path))
+        return read_file(path)
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def _load_npz(content: bytes, path: str | Path) -> dict[str, Any]:
+    """The arrays of an .npz by name; one that holds another object, as `numpy.savez(path, labels={...})` puts it, gives
+    that object."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            if sum(member.file_size for member in archive.infolist()) > _MAX_UNPACKED:
+                raise UserError(f"{path}: more than {_MAX_UNPACKED >> 20} MB unpacked; expected fewer in an .npz")
+            members = {name.removesuffix(".npy"): archive.read(name) for name in archive.namelist()}
+    except UserError:
+        raise
+    except Exception as error:  # a damaged archive can raise anything
+        raise UserError(f"{path}: cannot be read as an .npz ({error})") from error
+    return {name: _load_npy(member, path, numbers=True) for name, member in members.items()}
+
+
+def _load_npy(content: bytes, path: str | Path, *, numbers: bool = False) -> Any:
+    """The object in the bytes of a .npy file; with `numbers` also a plain array. `path` is for messages."""
+    stream = io.BytesIO(content)
     try:
         read_header = {
             (1, 0): np.lib.format.read_array_header_1_0,
             (2, 0): np.lib.format.read_array_header_2_0,
         }[np.lib.format.read_magic(stream)]
-        shape, _, dtype = read_header(stream)
+        shape, fortran_order, dtype = read_header(stream)
     except Exception as error:  # a damaged header can raise anything
         raise UserError(f"{path}: expected a .npy file, found something else or a damaged one ({error})") from error
+    if numbers and dtype.kind in "buif":
+        if math.prod(shape) * dtype.itemsize != len(content) - stream.tell():
+            raise UserError(f"{path}: an array of {dtype}, shape {shape}, is cut off or damaged")
+        return np.ndarray(shape, dtype, stream.read(), order="F" if fortran_order else "C").copy()
     if not dtype.hasobject or shape != ():
         raise UserError(f"{path}: expected a pickled dict, found an array of {dtype}, shape {shape}")
+    return _unpickled(stream, path, in_array=True)
+
+
+def _unpickled(stream: io.BytesIO, path: str | Path, *, in_array: bool = False) -> Any:
+    """The object of a pickle, or of the 0-d object array that NumPy pickles around it."""
     try:
         _check_opcodes(stream)
-        # NumPy pickles a 0-d object array around the object. Python 2's strings, raw data among them, are latin1.
+        # Python 2's strings, raw data among them, are latin1.
         outer = _Unpickler(stream, encoding="latin1").load()
+        if not in_array:
+            return _plain(outer, {})
         if not (isinstance(outer, _Name) and outer.name in _ARRAYS and outer.state is not None):
             raise pickle.UnpicklingError("no array around the object")
         _, shape, _, _, items = outer.state

@@ -1,39 +1,109 @@
 """Image-level labels: read, checked, made from VOC's annotations, written."""
 
 import xml.etree.ElementTree as ElementTree
+from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 from tool.artifact import atomic_file
-from tool.cli import DEVICE, UserError, raise_problems, require_file, what_is_at
-from tool.pickled import load_pickled, write_pickled
+from tool.cli import DEVICE, UserError, brief, raise_problems, require_file, what_is_at
+from tool.lists import entry_id
+from tool.pickled import load_plain, write_pickled
 from voc12.classes import CLASSES, NUM_CLASSES
+
+WAY_OUT = "python -m voc12.prepare makes such a file from VOC's annotations"
 
 
 def load_labels(path: str | Path, flag: str = "--labels") -> dict[str, np.ndarray]:
-    """The labels at `path`: a pickled dict of id -> vector of 20 zeros and ones in VOC order.
+    """The labels at `path`, by id: vectors of 20 zeros and ones in VOC order.
 
-    Every vector comes back as float32; their length and values are left to `labels_of`, since a run may need a few of
-    them only. Raises `UserError` naming `flag` and `path` for a file that is missing, unreadable or no such dict.
+    The file is a dict as .npy, .npz, a pickle or JSON. Keys are ids, names of image files, or numbers as IRN writes
+    them, 2007000032 for 2007_000032; values are arrays or lists of numbers. Every vector comes back as float32; their
+    length and values are left to `labels_of`, since a run may need a few of them only.
+
+    Raises `UserError` naming `flag` and `path` for a file that is missing, unreadable or no such dict, and if not one
+    value is of 20 numbers.
     """
-    path = require_file(path, flag, "image labels, a pickled dict of id -> 20 numbers")
+    path = require_file(path, flag, "image labels, a dict of id -> 20 numbers")
     try:
-        labels = load_pickled(path)
+        found = load_plain(path)
     except UserError as error:
-        raise UserError(f"{flag}: {error}") from error
-    if not isinstance(labels, dict) or not all(isinstance(identifier, str) for identifier in labels):
-        raise UserError(f"{flag} {path}: expected a dict of id (a string) -> {NUM_CLASSES} numbers, found other data")
-    problems = [
-        f"{identifier}: expected an array of {NUM_CLASSES} numbers, found {type(value).__name__}"
-        for identifier, value in labels.items()
-        if not isinstance(value, np.ndarray) or value.dtype.kind not in "buif"
-    ]
-    raise_problems(f"{flag} {path}: expected a dict of id -> {NUM_CLASSES} numbers", problems)
+        raise UserError(f"{flag}: {error}; {WAY_OUT}") from error
+    expected = f"{flag} {path}: expected a dict of id -> {NUM_CLASSES} numbers"
+    if isinstance(found, dict) and len(found) == 1 and isinstance(only := next(iter(found.values())), dict):
+        found = only  # numpy.savez(path, labels={...}), and the like
+    if not isinstance(found, dict):
+        raise UserError(f"{expected}, found {_described(found)}; {WAY_OUT}")
+    ids = {key: _id_of_key(key) for key in found}
+    if strange := [key for key, identifier in ids.items() if identifier is None]:
+        raise UserError(
+            f"{expected}, with keys as 2007_000032, or IRN's numbers, as 2007000032; found {len(strange)} others, as"
+            f" {brief(strange[0])}; {WAY_OUT}"
+        )
+    counts = Counter(ids.values())
+    raise_problems(
+        f"{expected}, each id once", [f"{name}: {counts[name]} labels" for name in counts if counts[name] > 1]
+    )
+    vectors = {ids[key]: _vector(value) for key, value in found.items()}
+    if vectors and not any(vector is not None and vector.shape == (NUM_CLASSES,) for vector in vectors.values()):
+        raise UserError(f"{expected}, found {_described(found)}; {WAY_OUT}")
+    raise_problems(
+        expected,
+        [
+            f"{ids[key]}: expected {NUM_CLASSES} numbers, found {_described(value)}"
+            for key, value in found.items()
+            if vectors[ids[key]] is None
+        ],
+    )
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and `labels_of` refuses that
-        return {identifier: vector.astype(np.float32) for identifier, vector in labels.items()}
+        return {identifier: vector.astype(np.float32) for identifier, vector in vectors.items()}
+
+
+def _id_of_key(key: Any) -> str | None:
+    """The id that the key of a label means; None if it means none."""
+    if isinstance(key, str):
+        return entry_id(str(key))
+    if isinstance(key, int | np.integer) and not isinstance(key, bool) and 10**9 <= key < 10**10:
+        return f"{key // 10**6}_{key % 10**6:06}"
+    return None
+
+
+def _vector(value: Any) -> np.ndarray | None:
+    """A label as an array of numbers of any shape; None for anything else."""
+    if isinstance(value, list | tuple) and all(isinstance(item, bool | int | float | np.number) for item in value):
+        with suppress(OverflowError):  # of whole numbers that no float holds
+            value = np.array(value)
+    return value if isinstance(value, np.ndarray) and value.dtype.kind in "buif" else None
+
+
+def _is_list_of_classes(vector: np.ndarray) -> bool:
+    """Whether a vector that is no label has the numbers of an image's classes, each once."""
+    numbers = set(vector.ravel().tolist())
+    return vector.ndim == 1 and len(numbers) == len(vector) < NUM_CLASSES and numbers <= set(range(NUM_CLASSES + 1))
+
+
+def _described(found: Any) -> str:
+    """What was found in place of labels, or of one label, for a message."""
+    if not isinstance(found, dict):
+        return brief(found) if isinstance(found, str | list | tuple) else type(found).__name__
+    vectors = [_vector(value) for value in found.values()]
+    if any(vector is None for vector in vectors):
+        return f"values as {brief(next(iter(found.values())))}"
+    if all(vector.shape == (NUM_CLASSES + 1,) for vector in vectors):
+        first, last = (all(vector[place] for vector in vectors) for place in (0, -1))
+        where = f" (the {'first' if first else 'last'} is 1 everywhere)" if first != last else ""
+        return f"{NUM_CLASSES + 1} numbers an image: leave out the background{where}"
+    if all(_is_list_of_classes(vector) for vector in vectors):
+        return (
+            f"lists of classes' numbers, as {vectors[0].tolist()}: make of each {NUM_CLASSES} zeros and ones, in the"
+            " order of voc12/classes.py"
+        )
+    return f"arrays of shape {vectors[0].shape}"
 
 
 def label_problem(vector: np.ndarray | None) -> str | None:
@@ -52,7 +122,10 @@ def label_problem(vector: np.ndarray | None) -> str | None:
 
 
 def label_problems(ids: Sequence[str], labels: dict[str, np.ndarray]) -> list[str]:
-    """One line for each of `ids` whose label is missing or none (see `label_problem`)."""
+    """One line for each of `ids` whose label is missing or none (see `label_problem`); one if no id has any."""
+    if ids and not any(identifier in labels for identifier in ids):
+        others = f"the labels are of other images, as {next(iter(labels))}" if labels else "there are no labels at all"
+        return [f"{ids[0]}: no label, nor of any other image of the list: {others}"]
     problems = {identifier: label_problem(labels.get(identifier)) for identifier in ids}
     return [f"{identifier}: {problem}" for identifier, problem in problems.items() if problem is not None]
 

@@ -1,6 +1,8 @@
 """Files of every kind that the scripts read, sound ones, and what can be wrong with them."""
 
 import io
+import json
+import pickle
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -68,6 +70,10 @@ def labels() -> dict[str, np.ndarray]:
     return {f"2007_{number:06d}": np.eye(20, dtype=np.float32)[number % 20] for number in range(6)}
 
 
+def plain_labels() -> dict[str, list[float]]:
+    return {name: vector.tolist() for name, vector in labels().items()}
+
+
 def state() -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(3)
     return {name: torch.randn(4, 3, generator=generator) for name in ("conv1a.weight", "fc8.weight", "bias")}
@@ -89,6 +95,9 @@ KINDS = [
     Kind("cam.npy", lambda path: save_cam(path, {k: m / 2 for k, m in maps(2, 14).items()}), load_cam),
     Kind("crf.npy", lambda path: save_crf(path, maps(0, 3, 15)), load_crf),
     Kind("cls_labels.npy", lambda path: save_labels(path, labels()), load_labels),
+    Kind("labels.npz", lambda path: np.savez(path, **labels()), load_labels, summed=True),
+    Kind("labels.pkl", lambda path: path.write_bytes(pickle.dumps(labels())), load_labels),
+    Kind("labels.json", lambda path: path.write_text(json.dumps(plain_labels())), load_labels),
     Kind("list.txt", lambda path: path.write_text("".join(f"{name}\n" for name in labels())), read_ids),
     Kind("weights.pth", save_state, lambda path: read_state_dict(path, "--weights")),
     Kind(

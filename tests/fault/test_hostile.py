@@ -104,6 +104,8 @@ FILES = {
     "cam.npy": (numpy_file, load_cam),
     "crf.npy": (functools.partial(numpy_file, protocol=2), load_crf),
     "cls_labels.npy": (functools.partial(numpy_file, protocol=0), load_labels),
+    "labels.pkl": (bare_pickle, load_labels),
+    "labels.npz": (lambda path, value: np.savez(path, labels=np.array({1: value}, dtype=object)), load_labels),
     "weights.pth": (lambda path, value: torch.save(value, path), lambda path: read_state_dict(path, "--weights")),
     "old.pth": (
         lambda path, value: torch.save(value, path, _use_new_zipfile_serialization=False),
