@@ -66,6 +66,7 @@ def parse_arguments() -> argparse.Namespace:
     scores = parser.add_argument_group("scores")
     scores.add_argument("--t", type=threshold, help=f"background score of --type npy, 0 to 1 ({DEFAULT_THRESHOLD})")
     add_switch(scores, "--curve", default=False, help="score --type npy at 0.00 to 0.59 (False)")
+    add_switch(scores, "--wrong_255", default=False, help="--type png: 255 is wrong, as some count it (False: refused)")
     scores.add_argument("--classes", nargs="+", default=[], metavar="NAME", help="average over these (all 21)")
 
     output = parser.add_argument_group("output")
@@ -96,6 +97,8 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise UserError(f"--curve needs CAM dicts (--type npy): --type {args.type} has its background already")
     if args.t is not None and (args.curve or args.type != "npy"):
         print("note: --t is not used: it is the one background score of --type npy without --curve", file=sys.stderr)
+    if args.wrong_255 and args.type != "png":
+        raise UserError(f"--wrong_255 is for label maps (--type png): --type {args.type} has no 255")
     if args.plot is not None and not args.curve:
         raise UserError("--plot draws the curve: add --curve")
     if args.plot is not None and args.plot.suffix not in (".png", ".pdf", ".svg"):
@@ -146,7 +149,7 @@ def main() -> None:
     pairs = file_pairs(args.list, args.predict_dir, args.gt_dir, args.type)
     thresholds = CURVE if args.curve else (DEFAULT_THRESHOLD if args.t is None else args.t,)
     started = time.perf_counter()
-    counts = count_list(pairs, args.type, thresholds=thresholds, num_workers=args.num_workers)
+    counts = count_list(pairs, args.type, thresholds=thresholds, num_workers=args.num_workers, wrong_255=args.wrong_255)
     time_taken = pace(started, len(pairs))
     summary = summarise(counts, labels=labels, thresholds=thresholds)
     text = as_text(summary)

@@ -182,18 +182,27 @@ def load_crf(path: str | Path, *, shape: tuple[int, int] | None = None) -> dict[
 # -- label maps --------------------------------------------------------------------------------------------------------
 
 
-def _check_labels(path: str | Path, labels: np.ndarray, ignore: bool) -> None:
+RELABEL = "python -m voc12.relabel"  # mends masks of other projects
+
+
+def check_labels(path: str | Path, labels: np.ndarray, ignore: bool) -> None:
+    """Raise `UserError`, naming `path`, unless all `labels` are 0 to 20, or 255 where `ignore` allows it."""
     if labels.max() <= NUM_CLASSES:
         return
     above = np.unique(labels[labels > NUM_CLASSES])
     wrong = [str(label) for label in above if not (ignore and label == IGNORE)]
     if wrong:
         expected = f"0 to {NUM_CLASSES}" + (f" or {IGNORE}" if ignore else "")
-        raise UserError(f"{path}: expected labels {expected}, found {', '.join(wrong[:10])}")
+        advice = ""
+        if wrong == [str(NUM_CLASSES + 1)]:
+            advice = f"; if it is the border, {RELABEL} --border {NUM_CLASSES + 1} makes it {IGNORE}"
+        elif wrong == [str(IGNORE)]:
+            advice = "; eval.py: --wrong_255 counts it as wrong"
+        raise UserError(f"{path}: expected labels {expected}, found {', '.join(wrong[:10])}{advice}")
 
 
-def _check_colours(path: str | Path, labels: np.ndarray, palette: bytes) -> None:
-    """Raise if an index in use has VOC's colour of another label, as where an image of colours was quantised.
+def _contradiction(labels: np.ndarray, palette: bytes) -> str | None:
+    """Which index in use has VOC's colour of another label, as where an image of colours was quantised, if any has.
 
     Other palettes say nothing about the indices. Neither does a grey ramp where it meets VOC's grey, nor black where
     index 0 is black too: unset entries are.
@@ -203,21 +212,53 @@ def _check_colours(path: str | Path, labels: np.ndarray, palette: bytes) -> None
         is_filler = colour == bytes([index] * 3) or colour == palette[:3] == _BLACK
         label = _LABEL_OF_COLOUR.get(colour, index)
         if label != index and not is_filler and np.any(labels == index):
-            raise UserError(
-                f"{path}: index {index} has the colour of label {label} in VOC's palette: these are colours, not label"
-                " indices; save the indices"
-            )
+            return f"index {index} has the colour of label {label} in VOC's palette"
+    return None
 
 
 def save_label_map(path: str | Path, labels: np.ndarray) -> None:
     """Write labels, uint8 (H, W) with 0 to 20 or 255, as a palette PNG in VOC's colours. Raises `UserError`."""
     if labels.dtype != np.uint8 or labels.ndim != 2 or not labels.size:
         raise UserError(f"{path}: expected labels as uint8 (H, W), found {labels.dtype} {labels.shape}")
-    _check_labels(path, labels, ignore=True)
+    check_labels(path, labels, ignore=True)
     image = Image.fromarray(np.ascontiguousarray(labels))
     image.putpalette(_PALETTE)
     with atomic_file(path) as file:
         image.save(file, format="PNG")
+
+
+def _read_png(path: str | Path) -> Image.Image:
+    """The PNG at `path`, decoded whole. Raises `UserError`."""
+    try:
+        data = read_file(path)
+        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+            image.verify()  # decoding alone stops at the last pixel, before the last check sums
+        image = Image.open(io.BytesIO(data), formats=["PNG"])
+        image.load()
+    except UnidentifiedImageError as error:
+        raise UserError(f"{path}: cannot be read as a PNG, another kind of file or a damaged one") from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(f"{path}: cannot be read as a PNG, missing or damaged ({error})") from error
+    return image
+
+
+def read_mask(path: str | Path) -> tuple[np.ndarray, str | None]:
+    """What the PNG at `path` holds: label indices, uint8 (H, W), and None; or colours, uint8 (H, W, 3), and what tells.
+
+    Indices may be any. Raises `UserError` for a file that is damaged, no PNG, or of another depth than 8 bits.
+    """
+    image = _read_png(path)
+    pixels, palette = np.array(image), bytes(image.getpalette() or ())
+    if image.mode in ("RGB", "RGBA"):
+        return pixels[..., :3], f"{image.mode} colours"
+    if image.mode not in ("P", "L"):
+        found = (
+            "16-bit values" if image.mode.startswith("I") else {"1": "1-bit grey"}.get(image.mode, f"mode {image.mode}")
+        )
+        raise UserError(f"{path}: expected a palette or 8-bit grey PNG of label indices, found {found}")
+    if image.mode == "P" and palette != _PALETTE and (what := _contradiction(pixels, palette)):
+        return np.array(image.convert("RGB")), f"colours ({what})"
+    return pixels, None
 
 
 def load_label_map(path: str | Path, *, shape: tuple[int, int] | None = None, ignore: bool = True) -> np.ndarray:
@@ -226,25 +267,10 @@ def load_label_map(path: str | Path, *, shape: tuple[int, int] | None = None, ig
     Raises `UserError` naming the file if it is damaged, holds colours or 16 bits instead of indices, has a palette that
     contradicts its indices, holds other labels, or is not of `shape`, (height, width), where that is given.
     """
-    try:
-        data = read_file(path)
-        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
-            image.verify()  # decoding alone stops at the last pixel, before the last check sums
-        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
-            mode = image.mode
-            labels = np.array(image)
-            palette = bytes(image.getpalette() or ())
-    except UnidentifiedImageError as error:
-        raise UserError(f"{path}: cannot be read as a PNG, another kind of file or a damaged one") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path}: cannot be read as a PNG, missing or damaged ({error})") from error
-    if mode not in ("P", "L"):
-        found = {"RGB": "RGB colours", "RGBA": "RGBA colours", "1": "1-bit grey"}.get(mode, f"mode {mode}")
-        found = "16-bit values" if mode.startswith("I") else found
-        raise UserError(f"{path}: expected a palette or 8-bit grey PNG of label indices, found {found}")
+    labels, colours = read_mask(path)
+    if colours:
+        raise UserError(f"{path}: expected label indices, found {colours}; {RELABEL} makes label maps of them")
     if shape is not None and labels.shape != tuple(shape):
         raise UserError(f"{path}: expected {_size(shape)}, found {_size(labels.shape)}")
-    if mode == "P" and palette != _PALETTE:
-        _check_colours(path, labels, palette)
-    _check_labels(path, labels, ignore)
+    check_labels(path, labels, ignore)
     return labels

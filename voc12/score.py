@@ -58,9 +58,10 @@ def file_pairs(
 
 
 def count_files(
-    pairs: Sequence[tuple[Path, Path]], kind: str, thresholds: Sequence[float]
+    pairs: Sequence[tuple[Path, Path]], kind: str, thresholds: Sequence[float], *, wrong_255: bool = False
 ) -> tuple[np.ndarray, list[str]]:
     """Counts, int64 (3, T, 21), summed over the files, and what is wrong with those that cannot be read."""
+    read = load_label_map if wrong_255 else READERS[kind][1]
     total = np.zeros((3, len(thresholds), NUM_LABELS), np.int64)
     problems = []
     for prediction_path, target_path in pairs:
@@ -70,7 +71,7 @@ def count_files(
         except UserError as error:
             problems.append(str(error))
         try:
-            prediction = READERS[kind][1](prediction_path, shape=None if target is None else target.shape)
+            prediction = read(prediction_path, shape=None if target is None else target.shape)
         except UserError as error:
             problems.append(str(error))
         if target is None or prediction is None:
@@ -78,7 +79,9 @@ def count_files(
         if kind == "npy":
             total += threshold_counts(prediction, target, thresholds=thresholds, num_labels=NUM_LABELS)
         else:
-            total += label_counts(prediction, target, num_labels=NUM_LABELS)[:, None]
+            # 255 becomes one more label, which no ground truth has: missed there, and no label's false alarm.
+            prediction = np.minimum(prediction, NUM_LABELS)
+            total += label_counts(prediction, target, num_labels=NUM_LABELS + 1)[:, None, :NUM_LABELS]
     return total, problems
 
 
@@ -114,14 +117,15 @@ def count_list(
     *,
     thresholds: Sequence[float] = (DEFAULT_THRESHOLD,),
     num_workers: int,
+    wrong_255: bool = False,
 ) -> np.ndarray:
     """Counts, int64 (3, T, 21), of all `pairs` of files; `UserError` names every file that is faulty.
 
     kind: a key of `READERS`. thresholds: background scores of CAMs, ascending; label maps are scored as they are, and
-    T is 1.
+    T is 1. wrong_255: 255 in the label maps of kind "png", else refused, is a wrong prediction.
     """
     chunks = [pairs[start : start + FILES_PER_TASK] for start in range(0, len(pairs), FILES_PER_TASK)]
-    task = functools.partial(count_files, kind=kind, thresholds=thresholds)
+    task = functools.partial(count_files, kind=kind, thresholds=thresholds, wrong_255=wrong_255)
     num_workers = min(num_workers, len(chunks))
     results = map(task, chunks) if num_workers == 1 else in_parallel(task, chunks, num_workers)
     total = np.zeros((3, len(thresholds), NUM_LABELS), np.int64)

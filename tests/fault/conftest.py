@@ -232,6 +232,12 @@ def preparation(undisturbed, data) -> Activity:
 
 
 @pytest.fixture(scope="session")
+def relabelling(undisturbed, data) -> Activity:
+    masks = data.root / "VOC2012" / "SegmentationClassAug"
+    return undisturbed(["-m", "voc12.relabel", "--masks", masks, "--out", "labels"])
+
+
+@pytest.fixture(scope="session")
 def generation(undisturbed) -> Activity:
     few = {"--train": 2, "--train_aug": 3, "--val": 1, "--test": 1, "--size": 32}
     words = [word for flag, number in few.items() for word in (flag, number)]

@@ -16,7 +16,7 @@ from tool.reading import Reading
 
 ALL = [
     *("training", "inference", "evaluation", "segmentation", "prediction"),
-    *("submission", "preparation", "generation"),
+    *("submission", "preparation", "relabelling", "generation"),
 ]
 
 
@@ -45,7 +45,17 @@ def assert_named(done, folder):
     assert "Traceback" not in done.stderr, done.stderr
     assert done.stderr.count("error: ") == 1, done.stderr
     first = done.stderr.partition("error: ")[2]
-    outputs = ("exps", "shared memory", "scores.json", "evallog.txt", "results.tgz", "lists", "mini", str(folder))
+    outputs = (
+        "exps",
+        "shared memory",
+        "scores.json",
+        "evallog.txt",
+        "results.tgz",
+        "lists",
+        "labels",
+        "mini",
+        str(folder),
+    )
     assert any(name in first for name in outputs), done.stderr
 
 

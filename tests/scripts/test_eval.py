@@ -92,6 +92,23 @@ def test_crf_dicts_score_as_the_label_maps_of_their_argmax(made):
     assert from_crf["person"] > 0
 
 
+def test_255_in_a_prediction_is_wrong_where_that_is_asked_for(made):
+    before = scores(made, made, "--predict_dir", "png")
+    assert scores(made, made, "--predict_dir", "png", "--wrong_255") == before
+    hits = union = 0
+    for path in (made / "png").iterdir():
+        labels, truth = load_label_map(path), load_label_map(made / "gt" / path.name)
+        labels[0] = 255
+        save_label_map(path, labels)
+        valid = truth != 255
+        hits += np.sum((labels == 15) & (truth == 15) & valid)
+        union += np.sum(((labels == 15) | (truth == 15)) & valid)
+    actual = scores(made, made, "--predict_dir", "png", "--wrong_255")
+    assert actual["person"] == pytest.approx(100 * hits / union) and 0 < actual["person"] < before["person"]
+    refused = run(made, made, "--predict_dir", "png")
+    assert refused.returncode == 2 and "found 255; eval.py: --wrong_255 counts it as wrong" in refused.stderr
+
+
 def test_irns_cam_dicts_score_as_ours(made):
     expected = scores(made, made, "--predict_dir", "cam", "--type", "npy", "--curve")
     for path in (made / "cam").iterdir():

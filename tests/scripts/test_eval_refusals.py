@@ -4,6 +4,7 @@ import os
 import pickle
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -11,8 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.scripts.eval_inputs import assert_refused, command, make_images, many_times, run
-from tool.artifact import save_cam, save_crf, save_label_map
+from tests.scripts.eval_inputs import ROOT, assert_refused, command, make_images, many_times, run
+from tool.artifact import load_label_map, save_cam, save_crf, save_label_map
+from tool.colour import voc_palette
 
 
 @pytest.fixture
@@ -135,6 +137,18 @@ def test_a_border_label_in_a_prediction_is_refused(made):
     assert_refused(run(made, made, "--predict_dir", "png"), made, "png/b.png: expected labels 0 to 20, found 255")
 
 
+def test_masks_of_colours_and_with_another_border_are_refused_with_the_command_that_mends_them(made):
+    palette, truth = voc_palette(), load_label_map(made / "gt" / "a.png")
+    Image.fromarray(palette[truth]).save(made / "gt" / "a.png")
+    Image.fromarray(np.full((4, 6), 21, np.uint8)).save(made / "gt" / "b.png")
+    done = run(made, made, "--predict_dir", "png")
+    advice = ("found RGB colours; python -m voc12.relabel makes", "python -m voc12.relabel --border 21 makes it 255")
+    assert_refused(done, made, "gt/a.png", "gt/b.png", *advice)
+    mend = [sys.executable, "-m", "voc12.relabel", "--masks", made / "gt", "--border", "21", "--out", made / "mended"]
+    subprocess.run(mend, cwd=ROOT, check=True, capture_output=True)
+    assert run(made, made, "--predict_dir", "png", "--gt_dir", made / "mended").returncode == 0
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -147,6 +161,7 @@ def test_a_border_label_in_a_prediction_is_refused(made):
         (("--predict_dir", "png", "--curve", "True"), "--curve needs CAM dicts (--type npy)"),
         (("--predict_dir", "crf", "--curve", "--type", "crf"), "--curve needs CAM dicts (--type npy)"),
         (("--predict_dir", "png", "--plot", "a.png"), "add --curve"),
+        (("--predict_dir", "cam", "--type", "npy", "--wrong_255"), "--wrong_255 is for label maps (--type png)"),
         (("--predict_dir", "cam", "--type", "npy", "--curve", "--plot", "a.txt"), "ends in .png"),
         (("--predict_dir", "cam", "--type", "npy", "--t", "1.5"), "expected a number of 0 to 1, got '1.5'"),
         (("--predict_dir", "cam", "--type", "npy", "--t", "nan"), "expected a number of 0 to 1, got 'nan'"),

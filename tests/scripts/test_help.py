@@ -22,6 +22,7 @@ SCRIPTS = {
     "segmentation.submission": "segmentation.submission",
     "voc12.prepare": "voc12.prepare",
     "voc12.mini": "voc12.mini",
+    "voc12.relabel": "voc12.relabel",
     "tool.report": "tool.report.__main__",
 }
 COLUMNS = 100

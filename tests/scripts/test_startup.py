@@ -67,6 +67,7 @@ def test_help_and_an_unknown_flag_are_answered(python, name):
         (TEST, ["--set", "TEST_SPLIT=trian"], "--set TEST_SPLIT: expected text that is one of val, test, train"),
         ("segmentation.submission", ["--img_root", ".", "--results", "nowhere"], "--results nowhere: expected a fold"),
         ("voc12.prepare", ["--voc12_root", "nowhere"], "--voc12_root nowhere: expected a folder"),
+        ("voc12.relabel", ["--masks", "nowhere", "--out", "nowhere"], "--masks nowhere: expected a folder"),
         ("voc12.mini", ["--out", "nowhere/mini", "--size", "7"], "--size 7: expected"),
         ("tool.report", ["--run", "nowhere", "--data_root", "."], "--run nowhere: expected a folder"),
         ("benchmark.real", ["--voc12_root", "nowhere", "--weights", "w"], "--voc12_root"),

@@ -289,7 +289,8 @@ def test_an_index_in_the_colour_of_another_label_is_refused(tmp_path, index, lab
     save_with_palette(tmp_path / "unused.png", [[4, 5, 6]], palette)
     np.testing.assert_array_equal(load_label_map(tmp_path / "unused.png"), [[4, 5, 6]])
     save_with_palette(tmp_path / "a.png", [[4, 5, 6], [6, index, 4]], palette)
-    message = rf"a\.png: index {index} has the colour of label {label} in VOC's palette: .*; save the indices"
+    why = f"index {index} has the colour of label {label} in VOC's palette"
+    message = rf"a\.png: expected label indices, found colours \({why}\); python -m voc12.relabel makes"
     with pytest.raises(UserError, match=message):
         load_label_map(tmp_path / "a.png")
 
@@ -301,7 +302,7 @@ def test_colours_that_were_quantised_are_no_indices(tmp_path, labels):
     with Image.open(tmp_path / "a.png") as image:
         quantised = image.mode == "P" and not np.array_equal(np.array(image)[0], labels)
         assert quantised and np.array_equal(np.array(image.convert("RGB")), colours)
-    with pytest.raises(UserError, match=r"a\.png: index \d+ has the colour of label \d+ .*: these are colours"):
+    with pytest.raises(UserError, match=r"a\.png: .*colours \(index \d+ has the colour of label \d+ .*\); python -m"):
         load_label_map(tmp_path / "a.png")
 
 
@@ -330,11 +331,14 @@ def test_a_saliency_map_with_a_grey_palette_is_refused_for_its_values(tmp_path):
 def test_labels_above_20_are_refused_and_255_only_where_it_may_not_be(tmp_path):
     save_label_map(tmp_path / "border.png", np.array([[0, 255]], np.uint8))
     load_label_map(tmp_path / "border.png")
-    with pytest.raises(UserError, match=r"border\.png: expected labels 0 to 20, found 255"):
+    with pytest.raises(UserError, match=r"border\.png: expected labels 0 to 20, found 255; eval.py: --wrong_255"):
         load_label_map(tmp_path / "border.png", ignore=False)
     Image.fromarray(np.array([[0, 21, 254, 255]], np.uint8)).save(tmp_path / "high.png")
     with pytest.raises(UserError, match=r"high\.png: expected labels 0 to 20 or 255, found 21, 254"):
         load_label_map(tmp_path / "high.png")
+    Image.fromarray(np.array([[0, 21]], np.uint8)).save(tmp_path / "voids.png")
+    with pytest.raises(UserError, match=r"found 21; if it is the border, python -m voc12.relabel --border 21 makes"):
+        load_label_map(tmp_path / "voids.png")
     with pytest.raises(UserError, match=r"a\.png: expected labels .* found 21"):
         save_label_map(tmp_path / "a.png", np.array([[21]], np.uint8))
 
@@ -342,8 +346,8 @@ def test_labels_above_20_are_refused_and_255_only_where_it_may_not_be(tmp_path):
 @pytest.mark.parametrize(
     ("array", "found"),
     [
-        (np.zeros((4, 5, 3), np.uint8), "RGB colours"),
-        (np.zeros((4, 5, 4), np.uint8), "RGBA colours"),
+        (np.zeros((4, 5, 3), np.uint8), "RGB colours; python -m voc12.relabel makes label maps of them"),
+        (np.zeros((4, 5, 4), np.uint8), "RGBA colours; python -m voc12.relabel makes label maps of them"),
         (np.zeros((4, 5), np.uint16), "16-bit"),
         (np.zeros((4, 5), bool), "1-bit"),
     ],
