@@ -31,7 +31,9 @@ POSTERIOR_TOLERANCE = 1e-2  # CRF posteriors sum to 1 within this, also after a 
 
 _PALETTE = voc_palette().tobytes()
 _BLACK = b"\0\0\0"
-_LABEL_OF_COLOUR = {_PALETTE[3 * label :][:3]: label for label in (*range(NUM_CLASSES + 1), IGNORE)}
+_LABELS = (*range(NUM_CLASSES + 1), IGNORE)
+_LABEL_OF_COLOUR = {_PALETTE[3 * label :][:3]: label for label in _LABELS}
+_GREYS = {*np.asarray(Image.fromarray(voc_palette()[None]).convert("L"))[0, _LABELS].tolist()}
 
 
 @contextmanager
@@ -193,11 +195,14 @@ def check_labels(path: str | Path, labels: np.ndarray, ignore: bool) -> None:
     wrong = [str(label) for label in above if not (ignore and label == IGNORE)]
     if wrong:
         expected = f"0 to {NUM_CLASSES}" + (f" or {IGNORE}" if ignore else "")
-        advice = ""
         if wrong == [str(NUM_CLASSES + 1)]:
             advice = f"; if it is the border, {RELABEL} --border {NUM_CLASSES + 1} makes it {IGNORE}"
         elif wrong == [str(IGNORE)]:
             advice = "; eval.py: --wrong_255 counts it as wrong"
+        elif {*np.unique(labels).tolist()} <= _GREYS:  # which differ less than the labels
+            advice = "; all are greys of VOC's colours, as cv2.imread(path, 0) makes them: start from the masks it read"
+        else:
+            advice = ""
         raise UserError(f"{path}: expected labels {expected}, found {', '.join(wrong[:10])}{advice}")
 
 

@@ -45,18 +45,8 @@ def assert_named(done, folder):
     assert "Traceback" not in done.stderr, done.stderr
     assert done.stderr.count("error: ") == 1, done.stderr
     first = done.stderr.partition("error: ")[2]
-    outputs = (
-        "exps",
-        "shared memory",
-        "scores.json",
-        "evallog.txt",
-        "results.tgz",
-        "lists",
-        "labels",
-        "mini",
-        str(folder),
-    )
-    assert any(name in first for name in outputs), done.stderr
+    outputs = ("exps", "shared memory", "scores.json", "evallog.txt", "results.tgz", "lists", "labels", "mini")
+    assert any(name in first for name in (*outputs, str(folder))), done.stderr
 
 
 def assert_goes_on(activity, commands, folder):

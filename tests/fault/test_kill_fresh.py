@@ -52,14 +52,8 @@ def children(process: int) -> list[int]:
 # -- before the work has begun -----------------------------------------------------------------------------------------
 
 COMMANDS = [
-    "training",
-    "inference",
-    "evaluation",
-    "segmentation",
-    "prediction",
-    "submission",
-    "preparation",
-    "relabelling",
+    *("training", "inference", "evaluation", "segmentation", "prediction"),
+    *("submission", "preparation", "relabelling"),
 ]
 # A signal's own end of a process, or that of a script which has heard it.
 CODES = {SIGKILL: {-SIGKILL}, SIGTERM: {-SIGTERM, 128 + SIGTERM}, SIGINT: {-SIGINT, 128 + SIGINT}}

@@ -2,6 +2,7 @@
 
 import os
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -341,6 +342,16 @@ def test_labels_above_20_are_refused_and_255_only_where_it_may_not_be(tmp_path):
         load_label_map(tmp_path / "voids.png")
     with pytest.raises(UserError, match=r"a\.png: expected labels .* found 21"):
         save_label_map(tmp_path / "a.png", np.array([[21]], np.uint8))
+
+
+def test_greys_of_colours_are_told_from_other_labels(tmp_path):
+    save_label_map(tmp_path / "mask.png", np.array([[0, 3, 15, 255]], np.uint8))
+    cv2.imwrite(str(tmp_path / "grey.png"), cv2.imread(str(tmp_path / "mask.png"), cv2.IMREAD_GRAYSCALE))
+    with pytest.raises(UserError, match=r"found 113, 147, 220; all are greys of VOC's colours, as cv2"):
+        load_label_map(tmp_path / "grey.png")
+    Image.fromarray(np.array([[1, 113, 147]], np.uint8)).save(tmp_path / "other.png")
+    with pytest.raises(UserError, match=r"found 113, 147$"):
+        load_label_map(tmp_path / "other.png")
 
 
 @pytest.mark.parametrize(
