@@ -41,10 +41,10 @@ class Run(NamedTuple):
 
 # HSC starts from what EPS learnt, for want of ImageNet weights: from random ones its first pseudo labels are noise.
 RUNS = {
-    "cls": Run("resnet38_cls", 400, None),
-    "eps": Run("resnet38_hsc", 500, None),
-    "eps_seam": Run("resnet38_hsc", 500, "eps"),
-    "hsc": Run("resnet38_hsc", 500, "eps"),
+    "cls": Run("resnet38_cls", 300, None),
+    "eps": Run("resnet38_hsc", 300, None),
+    "eps_seam": Run("resnet38_hsc", 400, "eps"),
+    "hsc": Run("resnet38_hsc", 400, "eps"),
 }
 # DeepLab on the classifier's backbone, from its weights, for want of ImageNet's.
 SEGMENTATION = {
