@@ -7,6 +7,7 @@ Released recipe (the defaults): ResNet-38 from the ImageNet `.params`, 20,000 st
 
 import argparse
 import hashlib
+import sys
 from pathlib import Path
 
 from method.hsc.arguments import check_arguments, parse_arguments
@@ -18,6 +19,7 @@ from tool.lock import hold_folder
 from tool.torchrun import is_first
 from voc12.images import check_training_files, hash_of_sizes
 from voc12.labels import load_labels
+from voc12.saliency import check_saliency
 
 # Flags that may change between a run and its resumption: they do not touch the weights, or what they lead to is known.
 FREE_TO_CHANGE = {
@@ -42,6 +44,10 @@ def read_data(args: argparse.Namespace) -> tuple[list[str], dict]:
         expect_files(ids, args.saliency_root, ".png", flag="--saliency_root", source=source)
     labels = load_labels(args.labels)
     check_training_files(ids, image_root=args.data_root, saliency_root=args.saliency_root, labels=labels)
+    if args.saliency_root is not None:
+        for note in check_saliency(args.saliency_root, ids):
+            if is_first():
+                print(f"note: {note}", file=sys.stderr)
     if args.batch_size > len(ids):
         raise UserError(f"--batch_size {args.batch_size}: {args.train_list} has {len(ids)} images; take at most that")
     return ids, labels

@@ -31,11 +31,11 @@ from tool.cli import (
 )
 from tool.lists import IMAGE_ENDINGS, LABEL_MAP_ENDINGS, Source, expect_files, id_problem, read_ids
 from voc12.classes import CLASSES
-from voc12.images import image_problems, image_size, load_rgb, run_checks
+from voc12.images import image_problems, image_size, run_checks
 from voc12.labels import labels_from_annotations, save_labels
+from voc12.saliency import check_saliency
 from voc12.state import AUG_FOLDER, kit_elsewhere, masks_elsewhere, show_state, split_path
 
-SALIENCY_SAMPLE = 100  # maps that are looked at for their values' range
 AUG_ADVICE = (
     f"for the usual 10,582 training images get {AUG_FOLDER} (VOC's masks with those of the Semantic Boundaries "
     "Dataset), put it beside JPEGImages and run this again"
@@ -196,14 +196,6 @@ def find_problems(root: Path, lists: dict[str, list[str]], saliency_root: Path |
     return run_checks(check, unique(*lists.values()), "images and masks")
 
 
-def saliency_problems(saliency_root: Path, ids: Sequence[str]) -> list[str]:
-    """A line if the maps of `ids`, as far as a few of them tell, have only 0 and 1 where 0 to 255 are meant."""
-    few = ids[:: max(len(ids) // SALIENCY_SAMPLE, 1)]
-    largest = max(max(high for _, high in load_rgb(saliency_root / f"{i}.png").getextrema()) for i in few)
-    expected = "expected grey values from 0 to 255 (white is salient)"
-    return [f"{saliency_root}: {expected}, found at most {largest} in {len(few)} maps"] if largest <= 1 else []
-
-
 def make_folder(out: Path) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -246,7 +238,11 @@ def main() -> None:
     started, num_images = time.perf_counter(), len(unique(*lists.values()))
     problems = find_problems(root, lists, saliency_root)
     if saliency_root is not None and not problems:
-        problems += saliency_problems(saliency_root, lists["train_aug"])
+        try:
+            for note in check_saliency(saliency_root, lists["train_aug"]):
+                print(f"note: {note}")
+        except UserError as error:
+            problems.append(str(error))
     # The images of the test set come without annotations.
     annotated = [i for i in lists.get("test", ()) if (root / "Annotations" / f"{i}.xml").exists()]
     labelled = unique(lists["train"], lists["val"], lists["train_aug"], annotated)

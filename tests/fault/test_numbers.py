@@ -63,11 +63,15 @@ def of_one_colour(data):
 
 
 def saliency_of(value):
+    """One value in all maps, but for a white pixel: maps that are all black are refused."""
+
     def fill(data):
         for name in data.ids:
             path = data.saliency / f"{name}.png"
             with Image.open(path) as image:
-                Image.new("L", image.size, value).save(path)
+                filled = Image.new("L", image.size, value)
+            filled.putpixel((0, 0), 255)
+            filled.save(path)
 
     return fill
 
@@ -80,12 +84,12 @@ def labels_of(change):
 
 
 STRANGE_DATA = {
-    "no saliency": saliency_of(0),
+    "hardly any saliency": saliency_of(0),
     "nothing but saliency": saliency_of(255),
     "images of one colour": of_one_colour,
     "one class for all": labels_of(lambda label: np.eye(20, dtype=np.float32)[7]),
     "every class in every image": labels_of(lambda label: np.ones(20, np.float32)),
-    "no saliency, one colour, one class": lambda data: [
+    "hardly any saliency, one colour, one class": lambda data: [
         saliency_of(0)(data), of_one_colour(data), STRANGE_DATA["one class for all"](data)
     ],
 }  # fmt: skip
