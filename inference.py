@@ -20,7 +20,6 @@ from tool.cli import (
     add_switch,
     positive,
     raise_problems,
-    require_file,
     require_folder,
     run_script,
     script_parser,
@@ -30,6 +29,7 @@ from tool.folder import Claim, claim_folders
 from tool.lists import Source, expect_files, read_ids
 from tool.lock import hold_folder
 from tool.torchrun import own_cores, own_share
+from tool.weights_file import require_weights
 from voc12.images import check_images
 from voc12.labels import labels_of, load_labels
 
@@ -166,7 +166,7 @@ def main() -> None:
     args = parse_arguments()
     check_arguments(args)
     outputs = plan_outputs(args)
-    require_file(args.weights, "--weights", "a .params, .pth or .ckpt checkpoint")
+    require_weights(args.weights, "--weights")
     image_root = require_folder(args.img_root, "--img_root", "JPEGImages, <id>.jpg")
     ids = own_share(read_ids(args.infer_list, "--infer_list"))
     expect_files(ids, image_root, ".jpg", flag="--img_root", source=Source("--infer_list", args.infer_list))

@@ -12,11 +12,12 @@ from pathlib import Path
 
 from method.hsc.arguments import check_arguments, parse_arguments
 from method.hsc.config import METHODS
-from tool.cli import UserError, require_file, require_folder, run_script
+from tool.cli import UserError, require_folder, run_script
 from tool.folder import checkpoint_of
 from tool.lists import Source, expect_files, read_ids
 from tool.lock import hold_folder
 from tool.torchrun import is_first
+from tool.weights_file import require_weights
 from voc12.images import check_training_files, hash_of_sizes
 from voc12.labels import load_labels
 from voc12.saliency import check_saliency
@@ -84,7 +85,7 @@ def main() -> None:
         hold_folder(folder, "--work_dir")
     checkpoint_of(folder, resume=args.resume, name_flag="--session")
     if args.weights != "none" and not args.resume:  # a run that goes on has its own
-        require_file(args.weights, "--weights", "the .params, .pth or .ckpt to start from, or none")
+        require_weights(args.weights, "--weights", "the .params, .pth, .ckpt or .safetensors to start from, or none")
     ids, labels = read_data(args)
     val_ids = read_validation(args, labels) if args.eval else []
     settings = settings_of(args, ids, labels)

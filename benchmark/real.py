@@ -47,6 +47,7 @@ from tool.flags import AMP, check_scales
 from tool.folder import changed_settings
 from tool.lists import read_ids
 from tool.lock import turn_in
+from tool.weights_file import require_weights
 
 BASELINES = sorted(METHODS.keys() - {"hsc"})
 # The flags of train_voc.py that make each run what it is: methods and ablations; the oddities one by one, and HSC's
@@ -155,7 +156,7 @@ def check_arguments(args: argparse.Namespace) -> None:
     """Raise `UserError` for what is missing or wrong, before the first run."""
     for name in ("JPEGImages", "SegmentationClass", "saliency"):
         require_folder(args.voc12_root / name, "--voc12_root", f"{name} of the data")
-    require_file(args.weights, "--weights", "ImageNet weights")
+    require_weights(args.weights, "--weights", "ImageNet weights")
     require_file(args.labels, "--labels", "image labels, which voc12.prepare makes")
     for path in (args.training, *(args.lists / f"{split}.txt" for split in args.splits)):
         require_file(path, "--lists", "a list of ids, trainaug.txt or train_aug.txt for training")

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -11,11 +12,13 @@ from torch import nn
 from network import EPS_SEAM
 from network.foreign import FIRST, HEAD, LAST, has_form_of_seam, head_advice, with_background_last
 from network.mxnet_params import read_params
+from network.names import under_own_names
 from tool.checkpoint import load_checkpoint
-from tool.cli import UserError, printable, raise_problems, require_file
+from tool.cli import UserError, printable, raise_problems
+from tool.weights_file import MXNET, SAFETENSORS, kind_of_weights, require_weights
 
 BACKBONE = "backbone."
-WRAPPERS = ("state_dict", "model")  # keys under which other code, and our last.ckpt, keep the state dict
+WRAPPERS = ("state_dict", "model")  # keys under which most code, and our last.ckpt, keep the state dict
 NAMES_SHOWN = 6
 
 
@@ -94,13 +97,12 @@ def load_weights(net: nn.Module, path: str | Path, *, background_last: bool = Fa
     A head with background first, by `foreign.has_form_of_seam` and unless the caller knows better (`background_last`),
     is put into our order.
 
-    `path`: an MXNet parameter file (`.params`), or what `torch.save` wrote: a state dict with or without a `module.`
-    prefix, bare or under `state_dict` or `model` (as in our `last.ckpt`). Names are the released ones. Code in a file
-    is never run.
+    `path`: as `read_weights` takes it. Names are the released ones, or those of `net`, with any prefix
+    (`names.under_own_names`).
 
     Raises `UserError` for a file that is missing, damaged or not of this form, and as `load_released_state_dict`.
     """
-    state = read_weights(path, "--weights")
+    state = under_own_names(read_weights(path, "--weights"), released_state_dict(net).keys(), source=str(path))
     background = (LAST if background_last else FIRST) if has_form_of_seam(state) else None
     if background == FIRST:
         state = with_background_last(state)
@@ -108,11 +110,28 @@ def load_weights(net: nn.Module, path: str | Path, *, background_last: bool = Fa
 
 
 def read_weights(path: str | Path, flag: str) -> dict[str, torch.Tensor]:
-    """The tensors under the released names in a file that `load_weights` takes; `flag` names it in messages."""
-    path = require_file(path, flag, "a .params, .pth or .ckpt checkpoint")
-    if path.suffix != ".params":
-        return read_state_dict(path, flag)
-    return {released_name(name): torch.from_numpy(array) for name, array in read_params(path, flag).items()}
+    """The tensors by name in a file of weights; MXNet's have their released names. `flag` names it in messages.
+
+    `path`: an MXNet parameter file (`.params`), a safetensors file, or what `torch.save` wrote: a state dict, bare or
+    in a dict. Code in a file is never run.
+
+    Raises `UserError` for a file that is missing, damaged, not of these forms, or holds values that are not finite.
+    """
+    path = require_weights(path, flag)
+    kind = kind_of_weights(path, flag)
+    if kind == MXNET:
+        state = {released_name(name): torch.from_numpy(array) for name, array in read_params(path, flag).items()}
+    else:
+        state = read_safetensors(path, flag) if kind == SAFETENSORS else read_state_dict(path, flag)
+    raise_problems(
+        f"{flag} {path}: weights that are not finite (NaN or infinite); take an earlier checkpoint, or train again",
+        [name for name, value in state.items() if value.is_floating_point() and not _is_finite(value)],
+    )
+    return state
+
+
+def _is_finite(value: torch.Tensor) -> bool:
+    return bool((value.float() if value.element_size() == 1 else value).isfinite().all())  # torch has none for 8 bits
 
 
 # arg:res4b5_branch2a_weight, aux:bn2a_branch2a_moving_mean, arg:conv1a_weight, arg:bn7_gamma
@@ -138,14 +157,13 @@ def released_name(mxnet_name: str) -> str:
 
 
 def read_state_dict(path: str | Path, flag: str) -> dict[str, torch.Tensor]:
-    """The tensors by name in a file of `torch.save`, bare or under `WRAPPERS`, without the prefix `module.`.
+    """The tensors by name in a file of `torch.save`, bare, under `WRAPPERS` or under the one key that has such.
 
     Raises `UserError` naming `flag` for a file that is missing, damaged or not of this form. Runs nothing in it.
     """
     content = load_checkpoint(Path(path), flag)
-    for wrapper in WRAPPERS:
-        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
-            content = content[wrapper]
+    while isinstance(content, dict) and (key := _key_of_state_dict(content, path, flag)) is not None:
+        content = content[key]
     if not isinstance(content, dict) or not content:
         found = "an empty dict" if content == {} else type(content).__name__
         raise UserError(f"{flag} {path}: expected a state dict (tensors by name), found {found}")
@@ -157,11 +175,39 @@ def read_state_dict(path: str | Path, flag: str) -> dict[str, torch.Tensor]:
             if not (isinstance(name, str) and isinstance(value, torch.Tensor))
         ],
     )
-    raise_problems(
-        f"{flag} {path}: weights that are not finite (NaN or infinite); take an earlier checkpoint, or train again",
-        [name for name, value in content.items() if value.is_floating_point() and not value.isfinite().all()],
-    )
-    return {name.removeprefix("module."): value for name, value in content.items()}
+    return dict(content)
+
+
+def _key_of_state_dict(content: Mapping[Any, Any], path: str | Path, flag: str) -> Any:
+    """The key under which a dict keeps a state dict, or None; `UserError` where several do."""
+    if (known := next((key for key in WRAPPERS if isinstance(content.get(key), dict)), None)) is not None:
+        return known
+    keys = [key for key, value in content.items() if isinstance(value, dict) and value and _all_tensors(value)]
+    if len(keys) > 1:
+        raise UserError(
+            f"{flag} {path}: expected a state dict, found {len(keys)}, {first_few(list(map(repr, keys)))}; save one by"
+            f" itself: torch.save(torch.load({str(path)!r})[{keys[0]!r}], path)"
+        )
+    return keys[0] if keys else None
+
+
+def _all_tensors(state: Mapping[Any, Any]) -> bool:
+    return all(isinstance(value, torch.Tensor) for value in state.values())
+
+
+def read_safetensors(path: Path, flag: str) -> dict[str, torch.Tensor]:
+    """The tensors by name in a safetensors file; `UserError` naming `flag` where it is damaged, or nothing reads it."""
+    try:
+        from safetensors import SafetensorError  # of all that is needed the one part that most users never need
+        from safetensors.torch import load_file
+    except ImportError as error:
+        raise UserError(f"{flag} {path}: reading safetensors takes a library: pip install safetensors") from error
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError, RuntimeError, KeyError) as error:
+        raise UserError(
+            f"{flag} {path}: expected a safetensors file, found a damaged one ({error}); download or copy it again"
+        ) from error
 
 
 def misfits(state: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor]) -> dict[str, str]:

@@ -16,13 +16,14 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 from tool.cli import UserError, raise_problems, require_file, require_folder
 from tool.flags import AMP
 from tool.lists import id_problem
+from tool.weights_file import require_weights
 
 ROOT = Path(__file__).resolve().parent.parent
 BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnet38d", "mobilenet_v2")
 MAX_FOUND_SHOWN = 80
 MAX_RATE, MAX_STEPS = 1e30, 10**9  # what float32 holds, ten and twenty times too; what anybody could want
 # What messages say of files.
-NOT_THERE = "the configuration names what is not there; set these keys in config.py or with --set"
+NOT_THERE = "the configuration names what is not there, or is something else; set these keys in config.py or with --set"
 LIST = "one id a line; python -m voc12.prepare makes it"
 CHECKPOINT = "a checkpoint that train.py wrote"
 
@@ -323,7 +324,7 @@ def test_list(config: Config) -> Path:
     return config.DATA_LISTS / f"{config.TEST_SPLIT}.txt"
 
 
-# How a path is looked at (require_folder or require_file), the path, its key, and what should be there.
+# How a path is looked at (require_folder, ...), the path, its key, and what should be there.
 _Requirement = tuple[Callable[[Path, str, str], Path], Path, str, str]
 
 
@@ -351,7 +352,12 @@ def require_training_paths(config: Config) -> None:
     ]
     if config.MODEL_BACKBONE_PRETRAIN and config.MODEL_BACKBONE_WEIGHTS is not None:
         requirements.append(
-            (require_file, config.MODEL_BACKBONE_WEIGHTS, "MODEL_BACKBONE_WEIGHTS", "ImageNet weights of the backbone")
+            (
+                require_weights,
+                config.MODEL_BACKBONE_WEIGHTS,
+                "MODEL_BACKBONE_WEIGHTS",
+                "ImageNet weights of the backbone",
+            )
         )
     raise_problems(NOT_THERE, _problems(requirements))
 
@@ -373,5 +379,5 @@ def require_test_paths(config: Config) -> None:
     if config.TEST_CKPT is None:
         problems = [f"TEST_CKPT: expected a file ({CHECKPOINT}), found None"]
     else:
-        problems = _problems([(require_file, config.TEST_CKPT, "TEST_CKPT", CHECKPOINT)])
+        problems = _problems([(require_weights, config.TEST_CKPT, "TEST_CKPT", CHECKPOINT)])
     raise_problems(NOT_THERE, problems + _problems(requirements))

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from tool.artifact import atomic_file
-from tool.cli import UserError, require_file
+from tool.cli import UserError
+from tool.weights_file import require_weights
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
@@ -62,19 +63,26 @@ def load_checkpoint(path: Path, flag: str) -> Any:
         UserError: no file, not a checkpoint, truncated, holding anything but dense tensors and plain values, or
             something that unfolds to far more than the file's size.
     """
-    path = require_file(path, flag, "a checkpoint written by torch.save")
+    path = require_weights(path, flag, "a checkpoint written by torch.save")
     try:
         found = _archive_problem(path)
         content = None if found else torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged archive or pickle raises nearly anything
         # PyTorch names what it would not load: "... GLOBAL torch.nn.modules.linear.Linear was not an allowed ..."
         refused = re.search(r"GLOBAL ([\w.]+)", str(error))
-        found = f"{refused[1]}, which could run code" if refused else f"a damaged file ({type(error).__name__})"
+        if refused:
+            raise UserError(
+                f"{flag} {path}: expected a checkpoint of tensors and plain values, found {refused[1]}, which could run"
+                " code; if you trust it, save the state dict alone, where the code is that wrote it:"
+                f" net = torch.load({str(path)!r}, weights_only=False); torch.save(net.state_dict(), path), or, if it"
+                " holds a dict, torch.save(net['state_dict'], path)"
+            ) from error
+        found = f"a damaged file ({type(error).__name__})"
     found = found or _content_problem(content)
     if found:
         raise UserError(
             f"{flag} {path}: expected a checkpoint of tensors and plain values, found {found}; download or train it"
-            " again, or save the state dict alone: torch.save(net.state_dict(), path)"
+            " again"
         )
     return content
 

@@ -77,7 +77,9 @@ def parse_arguments() -> argparse.Namespace:
     method.add_argument("--network", help="resnet38_hsc, resnet38_cls or a released module path (the method's)")
     method.add_argument("--backbone", choices=BACKBONES, default="resnet38d", help="(%(default)s)")
     method.add_argument("--width", type=float, default=1.0, help="channel multiplier of resnet38d (%(default)s)")
-    method.add_argument("--weights", default=RELEASED_WEIGHTS, help=".params, .pth, .ckpt, or none (%(default)s)")
+    method.add_argument(
+        "--weights", default=RELEASED_WEIGHTS, help=".params, .pth, .ckpt, .safetensors, or none (%(default)s)"
+    )
     method.add_argument("--tau", type=float, default=0.5, help="salient share that makes foreground (%(default)s)")
     method.add_argument("--alpha", type=float, default=0.5, help="foreground's share in saliency (%(default)s)")
     method.add_argument(

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torchvision import models
 
-from network.weights import first_few, misfits, read_state_dict, read_weights
+from network.names import under_own_names
+from network.weights import first_few, misfits, read_weights
 from tool.cli import UserError, printable
 
 WEIGHTS_KEY = "MODEL_BACKBONE_WEIGHTS"
@@ -61,6 +62,7 @@ def load_backbone(net: nn.Module, backbone_name: str, path: str | Path | None) -
     else:
         source, state = f"{WEIGHTS_KEY} {path}", read_weights(path, WEIGHTS_KEY)
     own = net.backbone.state_dict()
+    state = under_own_names(state, own, source=source)
     at_random: set[str] = set()
     if _deep_stem(own) and _deep_stem(state) is False:
         wrong = misfits(state, own)
@@ -97,14 +99,13 @@ def load_backbone(net: nn.Module, backbone_name: str, path: str | Path | None) -
 def load_trained(net: nn.Module, path: str | Path, key: str = "TEST_CKPT") -> None:
     """Copy a segmentation checkpoint into `net`, which it must fit wholly; batch counters may be missing.
 
-    `path`: what `torch.save` wrote: a state dict under the released names, with or without a `module.` prefix, bare
-    or under `state_dict` or `model` (as in our `last.ckpt`). `key` is the setting that names it.
+    `path`: as `read_weights` takes it, under the released names with any prefix. `key` is the setting that names it.
 
     Raises:
         UserError: no such file, damaged, or of another net; that is then as it was.
     """
-    state, own = read_state_dict(path, key), net.state_dict()
-    source = f"{key} {path}"
+    own, source = net.state_dict(), f"{key} {path}"
+    state = under_own_names(read_weights(path, key), own, source=source)
     _check_stem(state, own, source=source, prefix="backbone.")
     _check_whole(
         state,

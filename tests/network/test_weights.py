@@ -3,10 +3,13 @@
 import os
 import pickle
 import re
+import sys
+from argparse import Namespace
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from network.build import build_network
@@ -25,6 +28,11 @@ def state() -> dict:
     return {key: fill(key, tuple(value.shape), "x") for key, value in released_state_dict(tiny()).items()}
 
 
+def advised(error, code: str) -> str:
+    """The part of a message that says what to run."""
+    return re.search(code, str(error.value))[0]
+
+
 def assert_holds(net: nn.Module, state: dict) -> None:
     own = released_state_dict(net)
     for key, value in state.items():
@@ -37,6 +45,9 @@ WRAPPED = {
     "state_dict": lambda state: {"state_dict": state, "epoch": 3},
     "state_dict, data parallel": lambda state: {"state_dict": {f"module.{key}": v for key, v in state.items()}},
     "our last.ckpt": lambda state: {"model": state, "optimizer": {"lr": 0.1}, "position": (1, 2)},
+    "in two dicts": lambda state: {"model": {"state_dict": state, "epoch": 3}},
+    "under another key": lambda state: {"net_weights": state, "optimizer": {"state": {}, "param_groups": [1]}},
+    "compiled, in a trainer": lambda state: {"state_dict": {f"_orig_mod.net.{key}": v for key, v in state.items()}},
 }
 
 
@@ -48,6 +59,62 @@ def test_every_form_of_checkpoint_loads_whole(tmp_path, state, form):
     report = load_weights(net, path)
     assert_holds(net, state)
     assert (set(report.loaded), report.missing, report.unexpected) == (set(state), [], [])
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.module.model."])
+def test_a_nets_own_state_dict_loads_whole(tmp_path, state, prefix):
+    """As messages advise to save it; its backbone's names begin with `backbone.`"""
+    first, second = tiny(), tiny()
+    load_released_state_dict(first, state, source="here")
+    torch.save({f"{prefix}{name}": value for name, value in first.state_dict().items()}, tmp_path / "net.pth")
+    report = load_weights(second, tmp_path / "net.pth")
+    assert_holds(second, state)
+    assert (set(report.loaded), report.missing, report.unexpected) == (set(state), [], [])
+
+
+def test_safetensors_load_whole_whatever_the_file_is_called(tmp_path, state):
+    for name in ("net.safetensors", "net.pth"):
+        save_file({f"model.{key}": value.contiguous() for key, value in state.items()}, tmp_path / name)
+        net = tiny()
+        report = load_weights(net, tmp_path / name)
+        assert_holds(net, state)
+        assert (set(report.loaded), report.missing, report.unexpected) == (set(state), [], [])
+
+
+def test_a_damaged_safetensors_file_is_named(tmp_path, state):
+    path = tmp_path / "net.safetensors"
+    save_file({key: value.contiguous() for key, value in state.items()}, path)
+    content = path.read_bytes()
+    for damaged in (content[:-100], content[:9] + b"#" + content[10:], content[:500], content[:7]):
+        path.write_bytes(damaged)
+        with pytest.raises(UserError, match=rf"--weights {re.escape(str(path))}: expected .*again"):
+            load_weights(tiny(), path)
+
+
+def test_without_the_library_a_safetensors_file_is_refused_with_the_way_to_get_it(tmp_path, state, monkeypatch):
+    save_file({"conv1a.weight": state["conv1a.weight"]}, tmp_path / "net.safetensors")
+    monkeypatch.setitem(sys.modules, "safetensors", None)  # as Python has it of a module that cannot be imported
+    with pytest.raises(UserError, match=r"--weights .*net\.safetensors: .*: pip install safetensors$"):
+        load_weights(tiny(), tmp_path / "net.safetensors")
+
+
+def test_weights_of_eight_bits_are_read(tmp_path, state):
+    eight = state["fc8.weight"].to(torch.float8_e4m3fn)
+    torch.save({**state, "fc8.weight": eight}, tmp_path / "net.pth")
+    net = tiny()
+    load_weights(net, tmp_path / "net.pth")
+    assert torch.equal(net.fc8.weight, eight.float())
+
+
+def test_several_state_dicts_are_refused_and_one_alone_is_read_as_advised(tmp_path, state, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"student": state, "teacher": state, "epoch": 3}, "net.pth")
+    with pytest.raises(UserError, match=r"expected a state dict, found 2, 'student', 'teacher'; save one") as error:
+        load_weights(tiny(), "net.pth")
+    exec(advised(error, r"torch\.save\(.*\)$"), {"torch": torch, "path": "one.pth"})
+    net = tiny()
+    load_weights(net, "one.pth")
+    assert_holds(net, state)
 
 
 def test_what_is_saved_under_released_names_loads_again(tmp_path, state):
@@ -167,10 +234,26 @@ def test_code_in_a_checkpoint_is_refused_and_never_runs(tmp_path):
     assert not trace.exists()
 
 
-def test_a_whole_pickled_module_is_refused_with_the_way_out(tmp_path):
-    torch.save(nn.Linear(2, 2), tmp_path / "net.pth")
-    with pytest.raises(UserError, match=r"Linear.*torch\.save\(net\.state_dict\(\), path\)"):
-        load_weights(tiny(), tmp_path / "net.pth")
+def test_a_whole_pickled_net_is_refused_and_read_as_advised(tmp_path):
+    saved, read = tiny(), tiny()
+    torch.save(saved, tmp_path / "net.pth")
+    with pytest.raises(UserError, match=r"HSCNet, which could run code") as error:
+        load_weights(read, tmp_path / "net.pth")
+    advice = advised(error, r"net = torch\.load.*?; torch\.save\(net\.state_dict\(\), path\)")
+    exec(advice, {"torch": torch, "path": tmp_path / "state.pth"})
+    load_weights(read, tmp_path / "state.pth")
+    assert_holds(read, released_state_dict(saved))
+
+
+def test_a_dict_with_more_than_tensors_is_refused_and_read_as_advised(tmp_path, state):
+    torch.save({"state_dict": state, "args": Namespace(lr=0.1)}, tmp_path / "net.pth")
+    net = tiny()
+    with pytest.raises(UserError, match=r"argparse\.Namespace, which could run code") as error:
+        load_weights(net, tmp_path / "net.pth")
+    advice = advised(error, r"net = torch\.load.*?;") + advised(error, r"torch\.save\(net\['state_dict'\], path\)$")
+    exec(advice, {"torch": torch, "path": tmp_path / "state.pth"})
+    load_weights(net, tmp_path / "state.pth")
+    assert_holds(net, state)
 
 
 BROKEN = {

@@ -74,7 +74,7 @@ CASES = {
         lambda data, folder: np.save(data.labels, {"a": Attack()}, allow_pickle=True),
     ),
     "no weights": Case({"--weights": "nowhere.pth"}, ["--weights nowhere.pth: expected a file"]),
-    "truncated weights": Case({"--weights": "net.pth"}, ["--weights net.pth", "damaged"], save_truncated_state),
+    "truncated weights": Case({"--weights": "net.pth"}, ["--weights net.pth", "without its end"], save_truncated_state),
     "weights with code": Case(
         {"--weights": "net.pth"},
         ["--weights net.pth"],

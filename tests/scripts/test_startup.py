@@ -48,6 +48,20 @@ def test_help_and_an_unknown_flag_are_answered(python, name):
 
 
 @pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("train_voc.py", ["--data_root", ".", "--work_dir", "{folder}", "--weights", "{folder}/net.pth"]),
+        ("inference.py", ["--img_root", ".", "--work_dir", "{folder}", "--weights", "{folder}/net.pth"]),
+        (TRAIN, ["--set", "EXP_NAME=startup", "MODEL_BACKBONE_WEIGHTS={folder}/net.pth"]),
+        (TEST, ["--set", "EXP_NAME=startup", "TEST_CKPT={folder}/net.pth"]),
+    ],
+)
+def test_what_is_no_weights_is_named(python, tmp_path, name, words):
+    (tmp_path / "net.pth").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 4\n")
+    assert_refused(python(name, *(word.format(folder=tmp_path) for word in words)), "net.pth", "a pointer of Git LFS")
+
+
+@pytest.mark.parametrize(
     ("name", "words", "expected"),
     [
         ("train_voc.py", ["--data_root", ".", "--method", "hcs"], "argument --method: invalid choice: 'hcs'"),
@@ -84,7 +98,7 @@ def files(data: Data, tmp_path_factory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("files")
     for name in ("weights.pth", "run/last.ckpt"):
         (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).touch()
+        (folder / name).write_bytes(b"\x80\x02")  # as files of torch.save begin
     (folder / "train.txt").write_text("\n".join([*data.ids, NOBODY]))
     (folder / "train_aug.txt").symlink_to("train.txt")
     labels = load_labels(data.labels)

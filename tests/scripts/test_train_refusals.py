@@ -116,7 +116,7 @@ CASES = {
     "weights of another net": Case(
         {"--weights": "net.pth"},
         ["net.pth: fits nowhere"],
-        save_weights(lambda state: {f"resnet.{name}": value for name, value in state.items()}),
+        save_weights(lambda state: {f"resnet_{name}": value for name, value in state.items()}),
     ),
     "weights of another width": Case(
         {"--weights": "net.pth", "--width": 0.125}, ["net.pth", "--width"], save_weights(dict)
@@ -131,7 +131,9 @@ CASES = {
         ["fc8.weight", "81 classes, not VOC's", "a copy without fc8.weight"],
         save_weights(lambda state: {**state, "fc8.weight": state["fc8.weight"].repeat(4, 1, 1, 1)[:81]}),
     ),
-    "truncated weights": Case({"--weights": "net.pth"}, ["--weights net.pth", "damaged"], save_truncated_weights),
+    "truncated weights": Case(
+        {"--weights": "net.pth"}, ["--weights net.pth", "without its end"], save_truncated_weights
+    ),
     "weights with code": Case(
         {"--weights": "net.pth"}, ["--weights net.pth"], save_weights(lambda state: {**state, "a": Attack()})
     ),

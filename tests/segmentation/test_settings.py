@@ -185,7 +185,7 @@ def data(tmp_path, monkeypatch):
     for folder in ("voc/JPEGImages", "voc/SegmentationClass", "lists", "pseudo"):
         (tmp_path / folder).mkdir(parents=True)
     for file in ("lists/train_aug.txt", "lists/train.txt", "lists/val.txt", "lists/test.txt", "resnet.pth", "net.pth"):
-        (tmp_path / file).touch()
+        (tmp_path / file).write_bytes(b"\x80\x02")  # as files of torch.save begin, and no text
     return [
         "DATA_ROOT=voc", "DATA_LISTS=lists", "DATA_PSEUDO_GT=pseudo", "MODEL_BACKBONE_WEIGHTS=resnet.pth",
         "TEST_CKPT=net.pth",
@@ -268,7 +268,7 @@ def test_paths_that_are_not_read_are_not_missed(data, tmp_path):
 
     (tmp_path / "net.pth").unlink()
     settings.require_training_paths(read_config(config_dict, without_weights))
-    (tmp_path / "net.pth").touch()
+    (tmp_path / "net.pth").write_bytes(b"\x80\x02")
     (tmp_path / "pseudo").rmdir()
     (tmp_path / "voc/SegmentationClass").rmdir()
     settings.require_test_paths(read_config(config_dict, [*data, "TEST_SPLIT=test"]))

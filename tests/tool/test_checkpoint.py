@@ -140,7 +140,9 @@ def test_a_truncated_file_is_refused(tmp_path, state, kept):
     save_checkpoint(path, state)
     content = path.read_bytes()
     path.write_bytes(content[: int(kept * len(content))])
-    with pytest.raises(UserError, match=r"--resume .*last\.ckpt: expected .*, found a damaged file"):
+    with pytest.raises(
+        UserError, match=r"--resume .*last\.ckpt: expected .*, found (an empty file|a file without its end)"
+    ):
         load_checkpoint(path, "--resume")
 
 

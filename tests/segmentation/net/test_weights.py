@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 from torchvision import models
 
@@ -146,6 +147,21 @@ def test_weights_of_the_deep_stem_load_whole(tmp_path):
     assert (report.at_random, report.unused) == ([], [])
 
 
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "resnet50.", "model.module.encoder."])
+def test_weights_under_any_prefix_load_whole(tmp_path, prefix):
+    net = net_of(deep_base=False)
+    state, before = imagenet_state("resnet18"), snapshot(net)
+    report = load_backbone(net, "resnet18", saved(tmp_path / "net.pth", {f"{prefix}{k}": v for k, v in state.items()}))
+    assert_report_is_true(report, net, state, before)
+    assert not report.at_random and report.unused == ["fc.weight", "fc.bias"]
+
+
+def test_a_trained_nets_backbone_loads_whole(tmp_path):
+    net, other = net_of(deep_base=False), net_of(deep_base=False)
+    load_backbone(other, "resnet18", saved(tmp_path / "net.pth", net.state_dict()))
+    assert_untouched(other.backbone, snapshot(net.backbone))
+
+
 def test_files_from_before_the_batch_counters_load(tmp_path):
     net = net_of(deep_base=False)
     state = {key: value for key, value in imagenet_state("resnet18").items() if not key.endswith(COUNTER)}
@@ -257,6 +273,8 @@ def test_a_damaged_file_in_the_cache_is_named(cache):
 WRAPPED = {
     "bare": lambda state: state,
     "data parallel": lambda state: {f"module.{key}": value for key, value in state.items()},
+    "compiled, data parallel": lambda state: {f"module._orig_mod.{key}": value for key, value in state.items()},
+    "in a trainer": lambda state: {"state_dict": {f"model.net.{key}": value for key, value in state.items()}},
     "our last.ckpt": lambda state: {"model": state, "optimizer": {"lr": 0.1}, "position": (1, 2)},
     "without counters": lambda state: {key: value for key, value in state.items() if not key.endswith(COUNTER)},
 }
@@ -275,6 +293,13 @@ def test_a_trained_net_comes_back_from_every_form_of_checkpoint(tmp_path, form):
     load_trained(net, saved(tmp_path / "net.pth", WRAPPED[form](state)))
     for key, value in net.state_dict().items():
         assert key.endswith(COUNTER) or torch.equal(value, state[key]), key
+
+
+def test_a_trained_net_comes_back_from_safetensors(tmp_path):
+    net, other = net_of(), net_of()
+    save_file(net.state_dict(), tmp_path / "net.safetensors")
+    load_trained(other, tmp_path / "net.safetensors")
+    assert_untouched(other, snapshot(net))
 
 
 @pytest.mark.parametrize(

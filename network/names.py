@@ -1,0 +1,50 @@
+"""The names of a checkpoint under which a net knows its tensors, whatever wrapped the net that was saved."""
+
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+
+from torch import Tensor
+
+from tool.cli import UserError, raise_problems
+
+# What torch's own wrappers (data parallel, compiled, sharded, checkpointed) put before a module's names, which may be
+# amid a net's. No layer of ours is called so.
+TORCH_WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
+
+
+def under_own_names(state: Mapping[str, Tensor], own: Collection[str], *, source: str) -> dict[str, Tensor]:
+    """`state` without what wrappers put before the names `own` of a net; names that are none of `own` may stay longer.
+
+    A prefix is what stands before at least half of `own`, as `model.backbone.`; what is under its beginnings (`model.`,
+    and nothing) belongs to the net too: in a net's plain state dict only the backbone has a prefix.
+
+    Raises `UserError` if the net is there more than once, or a name of `own` from two names in the file.
+    """
+    bare = {name: ".".join(part for part in name.split(".") if part not in TORCH_WRAPPERS) for name in state}
+    counts = Counter(prefix for name in bare.values() for prefix, rest in _splits(name) if rest in own)
+    half = sum(not name.endswith("num_batches_tracked") for name in own) / 2
+    prefixes = [prefix for prefix, count in counts.items() if count >= half] or [""]
+    if len(prefixes) > 1:
+        named = ", ".join(map(repr, prefixes))
+        raise UserError(
+            f"{source}: the network is in it {len(prefixes)} times, under {named}; save one alone:"
+            f" torch.save({{name: value for name, value in state.items() if {max(prefixes, key=len)!r} in name}}, path)"
+        )
+    beginnings = sorted((p for p in {*counts, prefixes[0]} if prefixes[0].startswith(p)), key=len, reverse=True)
+    found: dict[str, str] = {}  # names in the file by the net's
+    twice = []
+    for name, short in bare.items():
+        prefix = next((p for p in beginnings if short.startswith(p)), "")
+        short = short.removeprefix(prefix)
+        if short in found and short in own:
+            twice.append(f"{short}: {found[short]} and {name}")
+        found[name if short in found else short] = name
+    raise_problems(f"{source}: two tensors for one of the network's; save the file without one of them", twice)
+    return {short: state[name] for short, name in found.items()}
+
+
+def _splits(name: str) -> Iterator[tuple[str, str]]:
+    """Every beginning of a dotted name, the empty one first, with what comes after it."""
+    parts = name.split(".")
+    for number in range(len(parts)):
+        yield "".join(f"{part}." for part in parts[:number]), ".".join(parts[number:])
