@@ -12,7 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from tool.places import elsewhere, is_file, is_folder
+from tool.places import hint, is_file, is_folder
 
 MAX_PROBLEMS_SHOWN = 50
 # What `what_is_at` finds.
@@ -200,8 +200,7 @@ def require_file(path: str | Path, flag: str, what: str) -> Path:
 def _require(kind: str, path: str | Path, flag: str, what: str, access: int) -> Path:
     found = what_is_at(path)
     if found != kind:
-        other = elsewhere(Path(path), is_folder if kind == FOLDER else is_file) if found == NOTHING else None
-        advice = "" if other is None else f"; did you mean {other}?"
+        advice = hint(Path(path), is_folder if kind == FOLDER else is_file) if found == NOTHING else ""
         raise UserError(f"{flag} {path}: expected {kind} ({what}), found {found}{advice}")
     if not os.access(path, access):
         raise UserError(f"{flag} {path}: the {kind.split()[-1]} cannot be read; check its permissions")

@@ -1,4 +1,8 @@
-"""Lists of images: text files with one entry a line, read as ids."""
+"""Lists of images: text files with one entry a line, read as ids.
+
+An id may have spaces. A line that holds more than an id (classes, VOC's -1, 0 and 1) is refused, never cut: it is for
+the user to say which of these images belong to the list.
+"""
 
 import re
 import shlex
@@ -118,13 +122,15 @@ def _more_than_ids(source: Source, entry: str) -> UserError:
 
 
 def check_lines(ids: Sequence[str], is_known: Callable[[str], bool], *, source: Source) -> None:
-    """Raise `UserError` if the lines of a list, of whose `ids` none is known, hold more than ids.
+    """Raise `UserError` if the lines of a list hold more than ids.
 
-    They do if what is known is their first words, or if numbers follow these in all lines.
+    They do where none of several words is known but their first words are, or numbers follow these in all lines.
     """
     long = [identifier for identifier in ids if SEPARATORS.search(identifier)]
+    if not long or any(map(is_known, long)):
+        return
     first_words = (entry_id(SEPARATORS.split(identifier, maxsplit=1)[0]) for identifier in places.sample(long))
-    if long and (any(map(is_known, first_words)) or all(map(NUMBERED_ENTRY.fullmatch, ids))):
+    if any(map(is_known, first_words)) or all(map(NUMBERED_ENTRY.fullmatch, ids)):
         raise _more_than_ids(source, long[0])
 
 
@@ -153,9 +159,9 @@ def expect_files(
     def has_file(identifier: str) -> bool:
         return places.is_there(folder / f"{identifier}{ending}")
 
+    check_lines(ids, has_file, source=source)
     if not ids or any(map(has_file, ids)):
         return
-    check_lines(ids, has_file, source=source)
     expected = f"{flag} {folder}: expected <id>{ending} of {source}, as {ids[0]}{ending}"
     there = places.folders_with([f"{identifier}{ending}" for identifier in places.sample(ids)], folder)
     tail = places.spread_tail(ids, folder, ending)

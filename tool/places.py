@@ -66,6 +66,12 @@ def elsewhere(path: Path, is_wanted: Callable[[Path], bool]) -> Path | None:
     return next((folder / path.name for folder in folders_with([path.name], above, is_wanted)), None)
 
 
+def hint(path: Path, is_wanted: Callable[[Path], bool]) -> str:
+    """For the message that nothing is at `path`: what has its name near, if anything does."""
+    other = elsewhere(path, is_wanted)
+    return "" if other is None else f"; did you mean {other}?"
+
+
 def other_ending(path: Path, endings: Sequence[str] = ENDINGS) -> str:
     """For the message that no file is at `path`: what is there under another of `endings`, if anything is."""
     others = (path.with_suffix(ending) for ending in endings if ending != path.suffix)
@@ -94,23 +100,21 @@ def listed(folders: Sequence[Path]) -> str:
 
 
 def misplaced(folder: Path, ending: str, *, fixed: bool = True) -> str | None:
-    """Why `folder`, which is there, has no file that ends in `ending`: it has another ending, or the files lie deeper.
+    """Why `folder`, which is there, has no or few files that end in `ending`: they end otherwise, or lie deeper.
 
-    None where such files are there or nothing tells why not. `fixed`: the folder's name is not the user's to choose.
+    None where nothing tells. `fixed`: the folder's name is not the user's to choose.
     """
-    names = names_in(folder)
-    if any(name.endswith(ending) for name in names):
-        return None
     expected = f"{folder}: expected <id>{ending}"
-    tails = Counter(Path(name).suffix for name in names)
-    if found := [other for other in ENDINGS if tails[other]]:
+    tails = Counter(Path(name).suffix for name in names_in(folder))
+    here = tails[ending]
+    if not here and (found := [other for other in ENDINGS if tails[other]]):
         tail = max(found, key=lambda other: tails[other])
         return f"{expected}, found <id>{tail}; if these are meant: {renaming(folder, tail, ending)}"
     _, *below = folders_near(folder)
     for deeper in below:
-        if any(name.endswith(ending) for name in names_in(deeper)):
+        if (there := sum(name.endswith(ending) for name in names_in(deeper))) > here:
             advice = f"move them up: {moving(deeper, folder, ending)}" if fixed else "name that folder"
-            return f"{expected}, found none; they are in {deeper}; {advice}"
+            return f"{expected}, found {here or 'none'}; {there} are in {deeper}; {advice}"
     return None
 
 

@@ -30,6 +30,7 @@ from tool.cli import (
     what_is_at,
 )
 from tool.lists import IMAGE_ENDINGS, LABEL_MAP_ENDINGS, Source, expect_files, id_problem, read_ids
+from tool.places import hint, is_file, is_folder
 from voc12.classes import CLASSES
 from voc12.images import image_problems, image_size, run_checks
 from voc12.labels import labels_from_annotations, save_labels
@@ -78,11 +79,11 @@ def check_layout(root: Path) -> None:
         "Annotations": "what the labels are made from",
     }
     missing = [name for name in folders if not (root / name).is_dir()]
-    problems = [f"{root / name}: no such folder ({folders[name]})" for name in missing]
+    problems = [f"{root / name}: no such folder ({folders[name]}){hint(root / name, is_folder)}" for name in missing]
     for name in ("train", "val"):
         path = split_path(root, name)
         if not path.is_file():
-            problems.append(f"{path}: no such file (the {name} list)")
+            problems.append(f"{path}: no such file (the {name} list){hint(path, is_file)}")
     if "Annotations" in missing and (root / "cls_labels.npy").is_file():
         problems.append(
             f"{root / 'cls_labels.npy'}: this data set brings its labels along; it needs no preparing, give the "

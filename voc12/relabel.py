@@ -15,6 +15,7 @@ from tqdm import tqdm
 from tool.artifact import IGNORE, NUM_CLASSES, check_labels, read_mask, save_label_map
 from tool.cli import UserError, pace, printable, raise_problems, require_folder, run_script, script_parser
 from tool.colour import voc_palette
+from tool.places import misplaced
 from voc12.prepare import make_folder
 
 EXAMPLES = """\
@@ -79,7 +80,7 @@ def main() -> None:
     masks, out = require_folder(args.masks, "--masks", "masks, <id>.png"), Path(args.out)
     paths = sorted(path for path in masks.glob("*.png") if not path.name.startswith("."))
     if not paths:
-        raise UserError(f"--masks {masks}: expected masks, <id>.png, found none")
+        raise UserError(f"--masks {misplaced(masks, '.png', fixed=False) or f'{masks}: expected <id>.png, found none'}")
     if out.resolve() == masks.resolve():
         raise UserError(f"--out {out}: expected another folder than --masks; name a new one")
     make_folder(out)

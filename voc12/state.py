@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from tool.cli import FILE, NOTHING, UserError, printable, what_is_at
 from tool.lists import read_ids
-from tool.places import elsewhere, is_folder, misplaced, moving_folder
+from tool.places import elsewhere, is_folder, misplaced, moving_folder, names_in
 from voc12.labels import load_labels
 
 # Images of VOC 2012: in its archive of training and validation images, and in its lists for segmentation.
@@ -104,7 +104,8 @@ def masks_elsewhere(root: Path) -> str | None:
     folder = root / AUG_FOLDER
     if is_folder(folder):
         return misplaced(folder, ".png")
-    other = elsewhere(folder, is_folder)
+    alike = [name for name in names_in(root) if "aug" in name.lower() and is_folder(root / name)]
+    other = root / alike[0] if alike else elsewhere(folder, is_folder)
     return None if other is None else f"{folder}: nothing there; is it {other}? Then: {moving_folder(other, folder)}"
 
 

@@ -147,13 +147,30 @@ def test_voc_in_its_archives_folders_is_named(mine, place, check):
     assert done.returncode == (2 if check is None else 1)
 
 
-def test_augmented_masks_beside_voc_are_named(mine):
+@pytest.mark.parametrize("place", ["SegmentationClassAug", "VOC2012/SegmentationClass_aug"])
+def test_augmented_masks_beside_voc_or_under_another_name_are_named(mine, place):
     voc = mine.root / "VOC2012"
-    (voc / "SegmentationClassAug").rename(mine.root / "SegmentationClassAug")
-    said = assert_one_line(run("voc12.prepare", flags_of("voc12.prepare", mine)), mine.root / "SegmentationClassAug")
+    (voc / "SegmentationClassAug").rename(mine.root / place)
+    said = assert_one_line(run("voc12.prepare", flags_of("voc12.prepare", mine)), mine.root / place)
     assert not (mine.root / "out" / "train_aug.txt").exists()
     subprocess.run(["bash", "-c", re.search("mv .*(?=;)", said)[0]], check=True)
     assert_succeeded(run("voc12.prepare", flags_of("voc12.prepare", mine)))
+
+
+def test_the_rest_of_the_augmented_masks_a_level_deeper_is_missed(mine):
+    place = mine.root / "VOC2012" / "SegmentationClassAug"
+    nest(place)
+    for name in mine.ids[:4]:
+        (place / place.name / f"{name}.png").rename(place / f"{name}.png")
+    done = run("voc12.prepare", flags_of("voc12.prepare", mine))
+    assert_one_line(done, f"found 4; 16 are in {place / place.name}; move them up")
+
+
+def test_lists_in_a_folder_of_their_own_name_are_named(mine):
+    place = mine.root / "VOC2012" / "ImageSets"
+    nest(place)
+    expected = f"did you mean {place / 'ImageSets' / 'Segmentation' / 'train.txt'}?"
+    assert_refused(run("voc12.prepare", flags_of("voc12.prepare", mine)), "train.txt: no such file", expected)
 
 
 def test_check_names_masks_one_level_deeper(mine):
@@ -161,6 +178,11 @@ def test_check_names_masks_one_level_deeper(mine):
     done = run("voc12.prepare", {"--voc12_root": mine.root / "VOC2012", "--check": ()})
     said = " ".join(done.stdout.split())
     assert done.returncode == 1 and "SegmentationClassAug/SegmentationClassAug; move them up: mv" in said
+
+
+def test_masks_to_convert_are_found_a_level_deeper(mine):
+    flags = {"--masks": mine.root / "VOC2012", "--out": mine.root / "converted"}
+    assert_one_line(run("voc12.relabel", flags), mine.root / "VOC2012" / "SegmentationClass", "name that folder")
 
 
 def test_a_report_names_folders_that_are_a_level_off(mine):
@@ -253,6 +275,7 @@ LINES = {
     "a tab": "{id}\t3",
     "commas": "{id},0,1",
     "names of classes": "{id} person dog",
+    "classes in some lines only": "{id}{rest}",
     "numbers of file names": "{id}.jpg 7",
     "classes behind paths": "/JPEGImages/{id}.jpg 0 14",
 }
@@ -267,7 +290,9 @@ LISTED = [
 
 
 def write_lines(path, ids: list[str], line: str) -> None:
-    path.write_text("".join(line.format(id=name, some="2 " * (i % 2 + 1)) + "\n" for i, name in enumerate(ids)))
+    path.write_text(
+        "".join(line.format(id=name, some="2 " * (i % 2 + 1), rest=" 3" * (i % 2)) + "\n" for i, name in enumerate(ids))
+    )
 
 
 @pytest.mark.parametrize("line", LINES)
