@@ -80,7 +80,8 @@ def main() -> None:
     masks, out = require_folder(args.masks, "--masks", "masks, <id>.png"), Path(args.out)
     paths = sorted(path for path in masks.glob("*.png") if not path.name.startswith("."))
     if not paths:
-        raise UserError(f"--masks {misplaced(masks, '.png', fixed=False) or f'{masks}: expected <id>.png, found none'}")
+        why = misplaced(masks, ".png", fixed=False) or f"{masks}: expected masks, <id>.png, found none"
+        raise UserError(f"--masks {why}")
     if out.resolve() == masks.resolve():
         raise UserError(f"--out {out}: expected another folder than --masks; name a new one")
     make_folder(out)
