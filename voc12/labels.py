@@ -125,6 +125,8 @@ def label_problems(ids: Sequence[str], labels: dict[str, np.ndarray]) -> list[st
     """One line for each of `ids` whose label is missing or none (see `label_problem`); one if no id has any."""
     if ids and not any(identifier in labels for identifier in ids):
         others = f"the labels are of other images, as {next(iter(labels))}" if labels else "there are no labels at all"
+        if any(identifier.replace("_", "") in labels for identifier in ids):
+            others = f"the labels' ids lack the underscore; make {ids[0].replace('_', '')} {ids[0]}, and so on"
         return [f"{ids[0]}: no label, nor of any other image of the list: {others}"]
     problems = {identifier: label_problem(labels.get(identifier)) for identifier in ids}
     return [f"{identifier}: {problem}" for identifier, problem in problems.items() if problem is not None]

@@ -104,7 +104,8 @@ def masks_elsewhere(root: Path) -> str | None:
     folder = root / AUG_FOLDER
     if is_folder(folder):
         return misplaced(folder, ".png")
-    alike = [name for name in names_in(root) if "aug" in name.lower() and is_folder(root / name)]
+    spellings = ("segmentationclassaug", "segmentationaug")
+    alike = [name for name in names_in(root) if name.lower().replace("_", "").replace("-", "") in spellings]
     other = root / alike[0] if alike else elsewhere(folder, is_folder)
     return None if other is None else f"{folder}: nothing there; is it {other}? Then: {moving_folder(other, folder)}"
 

@@ -121,7 +121,7 @@ def test_what_is_not_plain_is_named_with_the_way_out(tmp_path, name):
 @pytest.fixture
 def flags(data: Data, tmp_path) -> dict[str, dict]:
     weights = tmp_path / "weights.pth"
-    weights.touch()
+    weights.write_bytes(b"\x80\x02")  # as files of torch.save begin
     common = {"--weights": weights, "--work_dir": tmp_path / "exps"}
     return {
         "train_voc.py": {**data.for_training(), **common},
@@ -134,6 +134,15 @@ def test_labels_of_other_images_are_refused_in_one_line(data, flags, tmp_path, s
     save_labels(tmp_path / "labels.npy", FLOATS)
     done = forker().run([script, *words_of({**flags[script], "--labels": tmp_path / "labels.npy"})], ROOT)
     assert_refused(done, f"{data.ids[0]}: no label, nor of any other image of the list", "as 2007_000032", "(1)")
+
+
+def test_numbers_that_became_strings_are_named_as_what_they_are(data, flags, tmp_path):
+    labels = {name.replace("_", ""): vector.tolist() for name, vector in load_labels(data.labels).items()}
+    (tmp_path / "labels.json").write_text(json.dumps(labels))
+    done = forker().run(
+        ["train_voc.py", *words_of({**flags["train_voc.py"], "--labels": tmp_path / "labels.json"})], ROOT
+    )
+    assert_refused(done, f"ids lack the underscore; make {data.ids[0].replace('_', '')} {data.ids[0]}", "(1)")
 
 
 def test_training_and_inference_take_irns_labels(data, undisturbed, tmp_path):
