@@ -12,7 +12,7 @@ from segmentation.engine import build_training, train
 from segmentation.net import net_of
 from segmentation.net.weights import load_backbone
 from segmentation.settings import Config, check_processes, settings_record
-from tool.checkpoint import save_checkpoint
+from tool.checkpoint import save_checkpoint, save_weights
 from tool.cli import pace
 from tool.device import device_names, place
 from tool.distributed import join_processes, leave_processes, one_over_processes, rank, world_size
@@ -81,7 +81,7 @@ class Weights:
             path = Path(f"{self.stem}_epoch{step // self.steps_per_epoch}.pth")
         else:
             return None
-        save_checkpoint(path, net.state_dict())
+        save_weights(path, net.state_dict())
         for other in earlier:
             if other != path:
                 other.unlink()

@@ -35,6 +35,12 @@ def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
         os.fsync(file.fileno())
 
 
+def save_weights(path: Path, state: Mapping[str, torch.Tensor]) -> None:
+    """`save_checkpoint` of a net's tensors, by name, moved to the CPU: a plain `torch.load` reads them on any machine,
+    in any PyTorch from 1.6 on."""
+    save_checkpoint(path, {name: value.cpu() for name, value in state.items()})
+
+
 def _first_not_finite(state: Any) -> str | None:
     """The name of the first tensor in `state` with values that are not finite. Waits for the device, once."""
     tensors = {name: value for name, value in _tensors(state, "") if value.is_floating_point()}

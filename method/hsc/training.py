@@ -12,7 +12,7 @@ from method.hsc.engine import classifier_precision, train
 from network import EPS_SEAM
 from network.build import build_network
 from network.weights import load_weights, released_state_dict
-from tool.checkpoint import save_checkpoint
+from tool.checkpoint import save_checkpoint, save_weights
 from tool.cli import UserError, pace
 from tool.crf import resolve_backend
 from tool.device import place, resolve_device
@@ -144,7 +144,7 @@ def train_run(args: argparse.Namespace, ids: list[str], labels: dict, val_ids: l
     if log is None:
         return
     weights = folder / f"{args.session}.pth"
-    save_checkpoint(weights, released_state_dict(net))
+    save_weights(weights, released_state_dict(net))
     log.line(f"trained {len(steps)} steps {pace(started, len(steps) * args.batch_size)}: {weights}")
     figures = [curve_name(name) for name in losses]
     if args.eval:

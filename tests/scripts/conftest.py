@@ -3,12 +3,14 @@
 import functools
 import hashlib
 import os
+import pickletools
 import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -194,6 +196,16 @@ def assert_refused(done: subprocess.CompletedProcess, *messages: str) -> None:
 def load(path: Path) -> dict:
     """The state in a file that `torch.save` wrote."""
     return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def assert_old_torch_reads(path: Path) -> None:
+    """What the file calls is in every PyTorch that reads archives, 1.6 and later; it needs no NumPy either."""
+    with zipfile.ZipFile(path) as archive:
+        codes = list(pickletools.genops(archive.read(f"{archive.namelist()[0].split('/')[0]}/data.pkl")))
+    assert ("PROTO", 2) in [(code.name, value) for code, value, _ in codes]
+    called = {value for code, value, _ in codes if code.name in ("GLOBAL", "STACK_GLOBAL")}
+    storages = {f"torch {kind}Storage" for kind in ("Float", "Long")}
+    assert called <= {"collections OrderedDict", "torch._utils _rebuild_tensor_v2", *storages}
 
 
 def assert_same(actual: object, expected: object, where: str = "state") -> None:

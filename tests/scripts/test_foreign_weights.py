@@ -8,7 +8,15 @@ from network import EPS_SEAM
 from network.build import build_network
 from network.weights import released_state_dict
 from tests.network.test_foreign import seam, without
-from tests.scripts.conftest import TINY, WIDTH, assert_refused, assert_succeeded, load, run
+from tests.scripts.conftest import (
+    TINY,
+    WIDTH,
+    assert_old_torch_reads,
+    assert_refused,
+    assert_succeeded,
+    load,
+    run,
+)
 from tool.artifact import load_cam
 
 SAID = "background is taken to be its first channel, as in SEAM"
@@ -86,3 +94,8 @@ def test_a_classifier_without_background_is_taken_as_the_message_advises(infer, 
     flags = {**TINY, **data.for_training(), "--max_iters": 1, "--work_dir": tmp_path}
     assert_succeeded(run("train_voc.py", {**flags, "--weights": tmp_path / "psa.pth", "--method": "cls"}))
     assert_succeeded(run("train_voc.py", {**flags, "--weights": tmp_path / "backbone.pth"}))
+
+
+def test_old_versions_of_pytorch_read_what_training_writes(undisturbed):
+    assert_old_torch_reads(undisturbed / "hsc.pth")
+    assert_old_torch_reads(undisturbed / "last.ckpt")

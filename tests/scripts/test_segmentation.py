@@ -20,6 +20,7 @@ from segmentation.net.deeplab import build_net
 from tests.scripts.conftest import (
     ROOT,
     Attack,
+    assert_old_torch_reads,
     assert_refused,
     assert_same,
     assert_succeeded,
@@ -112,6 +113,11 @@ def test_the_weights_are_those_of_the_net_under_the_released_names(trained):
     assert_same(dict(load(trained / "last.ckpt")["model"]), state)
     norm = "backbone.layer4.1.bn1"
     assert torch.equal(state[f"{norm}.weight"], torch.ones(512)) and state[f"{norm}.running_mean"].abs().max() > 0
+
+
+def test_old_versions_of_pytorch_read_what_training_writes(trained):
+    assert_old_torch_reads(trained / FINAL)
+    assert_old_torch_reads(trained / "last.ckpt")
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import resource
 import pytest
 import torch
 
-from tool.checkpoint import load_checkpoint, save_checkpoint
+from tool.checkpoint import load_checkpoint, save_checkpoint, save_weights
 from tool.cli import UserError
 
 
@@ -57,6 +57,15 @@ def test_what_is_saved_comes_back(tmp_path, state):
     assert loaded.pop("settings") == state.pop("settings")
     torch.testing.assert_close(loaded, state, rtol=0, atol=0)  # dtypes too
     assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+@pytest.mark.golden
+def test_weights_of_any_device_are_saved_for_any_machine(tmp_path, state, golden_device):
+    weights = {name: value.to(golden_device) for name, value in state["model"].items()}
+    save_weights(tmp_path / "net.pth", weights)
+    loaded = torch.load(tmp_path / "net.pth")  # plain
+    assert {value.device.type for value in loaded.values()} == {"cpu"}
+    torch.testing.assert_close(loaded, state["model"], rtol=0, atol=0)
 
 
 def test_a_save_that_fails_leaves_the_checkpoint_before_it_and_nothing_else(tmp_path, state):
