@@ -14,9 +14,10 @@ from method.hsc.arguments import check_arguments, parse_arguments
 from method.hsc.config import METHODS
 from tool.cli import UserError, require_folder, run_script
 from tool.folder import checkpoint_of
+from tool.limits import check_loaders
 from tool.lists import Source, expect_files, read_ids
 from tool.lock import hold_folder
-from tool.torchrun import is_first
+from tool.torchrun import is_first, loader_processes, own_share
 from tool.weights_file import require_weights
 from voc12.images import check_training_files, hash_of_sizes
 from voc12.labels import load_labels
@@ -62,6 +63,12 @@ def read_validation(args: argparse.Namespace, labels: dict) -> list[str]:
     return ids
 
 
+def batch_bytes(args: argparse.Namespace) -> int:
+    """The size of this process's share of a batch: float32 images, and saliency where it is used."""
+    channels = 3 if args.saliency_root is None else 4
+    return 4 * channels * args.crop_size**2 * len(own_share(range(args.batch_size)))
+
+
 def settings_of(args: argparse.Namespace, ids: list[str], labels: dict) -> dict:
     """What decides what a run's weights become; ids, labels and saliency maps by themselves, wherever they lie.
 
@@ -89,6 +96,12 @@ def main() -> None:
     ids, labels = read_data(args)
     val_ids = read_validation(args, labels) if args.eval else []
     settings = settings_of(args, ids, labels)
+    check_loaders(
+        workers=loader_processes(args.num_workers),
+        batch_bytes=batch_bytes(args),
+        num_batches=args.max_iters * args.iter_size,
+        flag="--num_workers",
+    )
     # Not at the top: it imports torch, which takes seconds; a mistake in a flag or a file has been named by now.
     from method.hsc.training import train_run
 

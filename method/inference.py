@@ -23,10 +23,11 @@ from tool.artifact import save_cam
 from tool.cam import multi_scale_cam
 from tool.cli import pace, raise_problems
 from tool.crf.process import CRFProcess
-from tool.device import autocast, images_at_once, on_own_stream, place, reported_out_of_memory
+from tool.device import autocast, images_at_once, on_own_stream, place
 from tool.distributed import leave_processes
+from tool.limits import reported_limits
 from tool.pipeline import Pool, queue_of, run_stages
-from voc12.images import image_size, load_rgb, run_checks
+from voc12.images import image_size, load_rgb, run_checks, with_size
 from voc12.transforms import normalise_pixels
 
 
@@ -68,8 +69,10 @@ def load_net(args: argparse.Namespace) -> tuple[nn.Module, LoadReport]:
 def make_cam(image_id: str, classes: list[int], image_root: Path, scales: list[float], outputs: Outputs) -> None:
     """The network's part of one image: the CAM dict."""
     path = image_root / f"{image_id}.jpg"
-    memory = reported_out_of_memory(f"{path}; take fewer --n_processes_per_gpu, smaller --scales, or --amp")
-    with memory, on_own_stream(NetworkProcess.device):
+    limits = reported_limits(
+        "take smaller --scales, fewer --n_processes_per_gpu or --crf_workers, or --amp bf16", at=with_size(path)
+    )
+    with limits, on_own_stream(NetworkProcess.device):
         cams = multi_scale_cam(
             NetworkProcess.foreground_cam,
             load_rgb(path),

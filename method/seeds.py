@@ -12,9 +12,10 @@ from tool.artifact import load_cam, load_label_map, save_crf, save_label_map
 from tool.cam import seed_labels
 from tool.crf import crf_seed
 from tool.crf.process import CRFProcess
-from tool.device import on_own_stream, reported_out_of_memory
+from tool.device import on_own_stream
+from tool.limits import reported_limits
 from tool.plot import save_overlay
-from voc12.images import load_rgb
+from voc12.images import load_rgb, with_size
 
 
 def make_seeds(
@@ -28,8 +29,11 @@ def make_seeds(
     path = image_root / f"{image_id}.jpg"
     image = np.asarray(load_rgb(path))
     for iterations, alpha in settings:
-        memory = reported_out_of_memory(f"{path}; take fewer --n_processes_per_gpu, or --crf_backend pydensecrf")
-        with memory, on_own_stream(CRFProcess.device):
+        limits = reported_limits(
+            "take fewer --crf_workers, or, on a GPU, fewer --n_processes_per_gpu or --crf_backend pydensecrf",
+            at=with_size(path),
+        )
+        with limits, on_own_stream(CRFProcess.device):
             posteriors = crf_seed(
                 image,
                 cams,

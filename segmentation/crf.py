@@ -12,8 +12,9 @@ from torch import Tensor
 from tool.artifact import save_label_map
 from tool.crf import CRFKernels, crf_from_probability
 from tool.crf.process import CRFProcess
-from tool.device import copied_to, reported_out_of_memory
-from voc12.images import load_rgb
+from tool.device import copied_to
+from tool.limits import reported_limits
+from voc12.images import load_rgb, with_size
 
 TEST_KERNELS = CRFKernels(gaussian_sxy=1, gaussian_compat=3, bilateral_sxy=67, bilateral_srgb=3, bilateral_compat=4)
 CRF_ITERATIONS = 10
@@ -22,7 +23,7 @@ CRF_ITERATIONS = 10
 def refine(image_id: str, path: Path, folder: Path, probability: Tensor | np.ndarray) -> None:
     """The CRF's part of one image, from its probabilities where they are: its label map, written."""
     image = np.asarray(load_rgb(path))
-    with reported_out_of_memory(f"{path}; the CRF needs some, too: set TEST_CRF=False"):
+    with reported_limits("the CRF needs some, too: take fewer TEST_CRF_WORKERS, or TEST_CRF=False", at=with_size(path)):
         labels = crf_labels(image, probability, backend=CRFProcess.backend)
     save_label_map(folder / f"{image_id}.png", labels)
 

@@ -23,9 +23,10 @@ from tool.artifact import load_label_map, save_label_map
 from tool.cli import UserError, cores, pace, raise_problems
 from tool.crf import resolve_backend
 from tool.crf.process import CRFProcess
-from tool.device import autocast, device_names, images_at_once, on_own_stream, place, reported_out_of_memory
+from tool.device import autocast, device_names, images_at_once, on_own_stream, place
+from tool.limits import reported_limits
 from tool.pipeline import Pool, queue_of, run_stages
-from voc12.images import image_size, load_rgb
+from voc12.images import image_size, load_rgb, with_size
 
 
 class NetworkProcess:
@@ -63,7 +64,8 @@ def image_path(config: Config, image_id: str) -> Path:
 def probability_of(path: Path) -> Tensor:
     """The network's part of the image at `path`: its probabilities, float32 (21, H, W), on the network's device."""
     config = NetworkProcess.config
-    with reported_out_of_memory(f"{path}; take smaller scales, TEST_MULTISCALE, or half the precision, TEST_AMP"):
+    advice = "take smaller scales (TEST_MULTISCALE), fewer TEST_CRF_WORKERS, or half the precision (TEST_AMP)"
+    with reported_limits(advice, at=with_size(path)):
         return multi_scale_probability(
             NetworkProcess.logits,
             np.asarray(load_rgb(path)),

@@ -20,7 +20,7 @@ from tool.folder import make_folder
 from tool.log import RunLog, curve_name
 from tool.run import find_checkpoint, restore_checkpoint
 from tool.threads import take_threads
-from tool.torchrun import own_cores
+from tool.torchrun import loader_processes
 from voc12.dataset import EpochSampler
 
 
@@ -53,7 +53,7 @@ def make_loader(config: Config, ids: list[str], steps: range, *, pin_memory: boo
     return DataLoader(
         dataset,
         batch_sampler=sampler,
-        num_workers=min(config.DATA_WORKERS, own_cores()),
+        num_workers=loader_processes(config.DATA_WORKERS),
         pin_memory=pin_memory,
         worker_init_fn=start_loader_process,
     )

@@ -23,6 +23,8 @@ from PIL import Image, UnidentifiedImageError
 from tool.classes import LABEL_NAMES
 from tool.cli import UserError
 from tool.colour import voc_palette
+from tool.image import UNREADABLE
+from tool.limits import limit_met
 from tool.pickled import load_pickled, read_file, write_pickled
 
 NUM_CLASSES = len(LABEL_NAMES) - 1
@@ -242,7 +244,9 @@ def _read_png(path: str | Path) -> Image.Image:
         image.load()
     except UnidentifiedImageError as error:
         raise UserError(f"{path}: cannot be read as a PNG, another kind of file or a damaged one") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except UNREADABLE as error:
+        if limit_met(error) is not None:
+            raise
         raise UserError(f"{path}: cannot be read as a PNG, missing or damaged ({error})") from error
     return image
 

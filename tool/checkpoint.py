@@ -11,6 +11,7 @@ import torch
 
 from tool.artifact import atomic_file
 from tool.cli import UserError
+from tool.limits import limit_met
 from tool.weights_file import require_weights
 
 
@@ -74,6 +75,8 @@ def load_checkpoint(path: Path, flag: str) -> Any:
         found = _archive_problem(path)
         content = None if found else torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged archive or pickle raises nearly anything
+        if limit_met(error) is not None:
+            raise
         # PyTorch names what it would not load: "... GLOBAL torch.nn.modules.linear.Linear was not an allowed ..."
         refused = re.search(r"GLOBAL ([\w.]+)", str(error))
         if refused:

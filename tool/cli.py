@@ -55,9 +55,10 @@ def raise_problems(summary: str, problems: Sequence[str]) -> None:
 def run_script(main: Callable[[], None]) -> None:
     """Run a script's `main`; what ends it early gives the exit code.
 
-    A `UserError` gives one message and 2, Ctrl-C 130. SIGTERM unwinds the script as Ctrl-C does, so that it ends its
-    child processes and removes its temporary files, and gives 143. A reader of the output (head, less) that leaves
-    before the work is done gives 141, as of any command that SIGPIPE ends; one that leaves at the end is no error.
+    A `UserError`, or a limit of the machine that is met, gives one message and 2, Ctrl-C 130. SIGTERM unwinds the
+    script as Ctrl-C does, so that it ends its child processes and removes its temporary files, and gives 143. A reader
+    of the output (head, less) that leaves before the work is done gives 141, as of any command that SIGPIPE ends; one
+    that leaves at the end is no error.
     """
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     signal.signal(signal.SIGTERM, _terminate)
@@ -76,6 +77,9 @@ def run_script(main: Callable[[], None]) -> None:
             sys.exit(2)
         except BrokenPipeError:
             sys.exit(141)
+        except Exception as error:
+            _print_error(_limit_of(error))
+            sys.exit(2)
         finally:
             for (
                 number,
@@ -86,6 +90,17 @@ def run_script(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:  # also amid what comes last
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+
+
+def _limit_of(error: Exception) -> str:
+    """What to say of a limit of the machine that `error` tells of; any other error goes on as it was."""
+    from tool.limits import reported_limits  # which uses this file
+
+    try:
+        with reported_limits():
+            raise error
+    except UserError as limit:
+        return str(limit)
 
 
 def _open_standard_streams() -> None:

@@ -1,6 +1,5 @@
 """Which device a script computes on."""
 
-import re
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -65,17 +64,6 @@ def on_own_stream(device: torch.device) -> Iterator[None]:
 def images_at_once(device: str) -> int:
     """How many images a process that infers on `device` works at: on a GPU one is read, one computed, one written."""
     return 1 if device == "cpu" else 3
-
-
-@contextmanager
-def reported_out_of_memory(advice: str) -> Iterator[None]:
-    """Make of a GPU whose memory does not suffice for the block a `UserError` with `advice`."""
-    try:
-        yield
-    except RuntimeError as error:  # libraries on a GPU have their own words for it
-        if not re.search(r"(?i:cuda).*out of memory|_ALLOC\w*_FAILED|unable to find an engine", str(error)):
-            raise
-        raise UserError(f"the GPU's memory is too small: {advice}") from error
 
 
 def device_names(count: int, flag: str) -> list[str]:

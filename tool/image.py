@@ -5,6 +5,7 @@ from pathlib import Path
 from PIL import Image
 
 from tool.cli import UserError
+from tool.limits import limit_met
 
 # What may be behind an image's name. Pillow knows others: it hands PostScript to a program that runs it, and turns a
 # TIFF as a camera's rotation flag says.
@@ -16,10 +17,13 @@ UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 def load_image(path: str | Path, mode: str) -> Image.Image:
     """The image at `path` in Pillow's `mode`; a camera's rotation flag is ignored, as VOC's masks and tools do.
 
-    Raises `UserError` naming the file if it is missing, truncated, empty or no image.
+    Raises `UserError` naming the file if it is missing, truncated, empty or no image. What a limit of the
+    machine raises is left as it is.
     """
     try:
         with Image.open(path, formats=FORMATS) as image:
             return image.convert(mode)
     except UNREADABLE as error:
+        if limit_met(error) is not None:  # of the machine; the file may be sound
+            raise
         raise UserError(f"{path}: cannot be read as an image, missing or damaged ({error})") from error

@@ -14,8 +14,8 @@ from torch.optim import Optimizer
 from tqdm import tqdm
 
 from tool.cli import UserError
-from tool.device import reported_out_of_memory
 from tool.distributed import Agreement, rank, world_size
+from tool.limits import limit_met, reported_limits
 from tool.log import LossHistory, RunLog, curve_name
 from tool.randomness import seed_step
 from tool.reading import none_left_behind, started
@@ -52,10 +52,14 @@ def reported_loader_death(loader: Iterable[dict]) -> Iterator[None]:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would raise anew, as the others end
         reading = getattr(getattr(loader, "dataset", None), "reading", None)
         held = [] if reading is None else reading.left_by({process.pid for process in active_children()})
+        limit = limit_met(error)  # shared memory, where the signal was SIGBUS
+        cause, advice = limit or (
+            "if memory is short",
+            "take fewer of them (--num_workers, or DATA_WORKERS in stage 3)",
+        )
         raise UserError(
-            f"a loader process {death[1] if death else 'died'}; it was at {', '.join(held) or 'no image'}; if memory is"
-            " short, take fewer of them (--num_workers, or DATA_WORKERS in stage 3); --resume goes on from the last"
-            " checkpoint"
+            f"a loader process {death[1] if death else 'died'}; it was at {', '.join(held) or 'no image'}; {cause},"
+            f" {advice}; --resume goes on from the last checkpoint"
         ) from None
 
 
@@ -123,7 +127,8 @@ def run_steps(
         Mean losses since the last log line.
 
     Raises:
-        UserError: a loss is not finite, names the term and the images; a loader process died; a GPU's memory is full.
+        UserError: a loss is not finite, names the term and the images; a loader process died; a limit of the
+            machine is met.
     """
     history, means = LossHistory(), {}
     images_seen, since = 0, time.perf_counter()
@@ -137,11 +142,11 @@ def run_steps(
         leave=False,
     )
     agreement = Agreement()
-    memory = reported_out_of_memory(
+    limits = reported_limits(
         "take a smaller batch or crop, or half the precision (--batch_size, --crop_size, --amp; TRAIN_BATCHES,"
         " DATA_RANDOMCROP, TRAIN_AMP in stage 3)"
     )
-    with bar, memory, none_left_behind(), reported_loader_death(loader), stopped_between_steps() as stops:
+    with bar, limits, none_left_behind(), reported_loader_death(loader), stopped_between_steps() as stops:
         for step, batch in zip(range(steps.start + 1, steps.stop + 1), started(loader), strict=True):
             agreed = agreement.begin(stops)
             seed_step(seed, step, rank())

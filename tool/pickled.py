@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from tool.cli import DEVICE, UserError, what_is_at
+from tool.limits import limit_met
 
 
 def read_file(path: str | Path) -> bytes:
@@ -222,6 +223,8 @@ def _read(path: str | Path) -> bytes:
     try:
         return read_file(path)
     except OSError as error:
+        if limit_met(error) is not None:
+            raise
         raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
@@ -274,6 +277,8 @@ def _unpickled(stream: io.BytesIO, path: str | Path, *, in_array: bool = False) 
         if shape != () or type(items) is not list or len(items) != 1:
             raise pickle.UnpicklingError("more than one object")
         return _plain(items[0], {})
+    except MemoryError:  # no size in a file asks for more than the file holds
+        raise
     except Exception as error:  # a damaged pickle can raise anything
         why = str(error)[:200] or type(error).__name__
         raise UserError(f"{path}: refused, damaged or not plain data: {why}") from error

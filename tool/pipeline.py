@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from tqdm import tqdm
 
 from tool.cli import UserError, printable
+from tool.limits import reported_limits
 
 # oneDNN keeps what it prepared for the last 1024 shapes of an input, some megabytes each, and images come in ever new
 # sizes: a network's process on a CPU would grow to gigabytes. Fewer than one image's scales have (some 160) would cost
@@ -123,12 +124,17 @@ class Pool:
             self.processes[ours] = process
 
     def receive(self, connection: Connection) -> Outcome | None:
-        """The outcome that waits in `connection`; None from a process that has started. Raises `ProcessDied`."""
+        """The outcome that waits in `connection`; None from a process that has started.
+
+        Raises `ProcessDied`, and the `UserError` that kept a process from starting.
+        """
         keys = self.running.pop(connection, [])
         try:
             message = connection.recv()
         except (EOFError, OSError) as error:  # the latter amid a message
             raise ProcessDied(self, keys) from error
+        if isinstance(message, UserError):
+            raise message
         if message is None:
             self.started.add(connection)
             return None
@@ -178,7 +184,12 @@ def _serve(connection: Connection, work: Callable[..., Any], start: Callable[[],
     """What a process of a pool does."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if start is not None:
-        start()
+        try:
+            with reported_limits():
+                start()
+        except UserError as error:
+            connection.send(error)
+            return
     taking, saying = threading.Lock(), threading.Lock()  # of this process's own threads
 
     def do_jobs() -> None:
@@ -203,16 +214,26 @@ def _serve(connection: Connection, work: Callable[..., Any], start: Callable[[],
 def _outcome(work: Callable[..., Any], job: tuple) -> tuple[Any, Any, Exception | None]:
     """The job's key, its result, or what it raised."""
     try:
-        return job[0], work(*job), None
+        with reported_limits(at=_named(job[0])):
+            return job[0], work(*job), None
     except Exception as error:
         if not isinstance(error, UserError):
             traceback.print_exc()  # the parent raises the error without what led to it
         return job[0], None, error
 
 
+def _named(key: Any) -> str:
+    """What a job is called in a message: its image; a number says nothing."""
+    return printable(key) if isinstance(key, str) else ""
+
+
 def _say(connection: Connection, saying: threading.Lock, outcome: tuple[Any, Any, Exception | None]) -> None:
     with saying:
-        connection.send(outcome)
+        try:
+            with reported_limits(at=_named(outcome[0])):
+                connection.send(outcome)  # which needs the memory of a large result once more, before it says anything
+        except UserError as error:
+            connection.send((outcome[0], None, error))
 
 
 def _end_with_parent() -> None:

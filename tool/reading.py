@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.utils.data import get_worker_info
 
-from tool.cli import UserError
+from tool.limits import reported_limits
 
 MAX_PROCESSES = 4096
 ENDING = (signal.SIGINT, signal.SIGTERM)
@@ -21,26 +21,28 @@ class Reading:
 
     Args:
         ids: of the images, by their index.
-
-    Raises `UserError` where the system has no shared memory left.
     """
 
     def __init__(self, ids: Sequence[str]):
         self.ids = ids
         # The process (0: none) and the index of its image, of each loader process.
         self._table = torch.zeros((MAX_PROCESSES, 2), dtype=torch.int64)
-        try:
-            self._table.share_memory_()
-        except RuntimeError as error:
-            raise UserError(f"shared memory (/dev/shm) cannot be had, which loaders need: {error}") from error
+
+    def share(self) -> None:
+        """Let loader processes that are started from now on write into the table."""
+        self._table.share_memory_()
 
     @contextmanager
     def of(self, index: int) -> Iterator[None]:
-        """In the block this process, if it is a loader's, is at the image `index`."""
+        """In the block this process, if it is a loader's, is at the image `index`.
+
+        Raises `UserError`, naming the image, for a limit of the machine that is met there.
+        """
         worker = get_worker_info()
         if worker is not None:
             self._table[worker.id] = torch.tensor([os.getpid(), index])
-        yield  # not left by an error either: that one is reported by itself
+        with reported_limits(at=self.ids[index]):
+            yield  # not left by an error either: that one is reported by itself
         if worker is not None:
             self._table[worker.id] = 0
 
@@ -50,7 +52,13 @@ class Reading:
 
 
 def started(loader: Iterable[Any]) -> Iterator[Any]:
-    """`iter(loader)`, whose processes hear of no signal until they are ready to outlive it (`outlive_signals`)."""
+    """`iter(loader)`, whose processes hear of no signal until they are ready to outlive it (`outlive_signals`).
+
+    They share the `reading` that its data set has.
+    """
+    reading = getattr(getattr(loader, "dataset", None), "reading", None)
+    if reading is not None and loader.num_workers > 0:  # without processes no shared memory is asked for
+        reading.share()
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     try:
         return iter(loader)

@@ -28,6 +28,11 @@ def own_cores() -> int:
     return max(cores() // local_world_size(), 1)
 
 
+def loader_processes(asked: int) -> int:
+    """How many loader processes this process starts where `asked` of them are: no more than it has cores."""
+    return min(asked, own_cores())
+
+
 def own_share(items: Sequence[Item]) -> Sequence[Item]:
     """This process's share of what the processes on all machines divide; all of it without torchrun."""
     return items[int(os.environ["RANK"]) :: int(os.environ["WORLD_SIZE"])] if started_by_torchrun() else items

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from tool.cli import FILE, NOTHING, UserError, raise_problems, what_is_at
 from tool.image import FORMATS, UNREADABLE, load_image
+from tool.limits import limit_met
 from tool.places import other_ending
 from voc12.labels import label_problems
 
@@ -60,6 +61,8 @@ def image_size(path: Path) -> tuple[int, int]:
             size, mode, image_format = image.size, image.mode, image.format
         complete = is_complete(path, image_format)
     except UNREADABLE as error:
+        if limit_met(error) is not None:
+            raise
         empty = isinstance(error, UnidentifiedImageError) and path.stat().st_size == 0
         reason = "the file is empty" if empty else getattr(error, "strerror", None) or error
         raise UserError(f"{path}: cannot be read as an image ({reason})") from error
@@ -68,6 +71,12 @@ def image_size(path: Path) -> tuple[int, int]:
     if mode.startswith(("I", "F")):
         raise UserError(f"{path}: expected an image of 8 bits a channel, found mode {mode}")
     return size
+
+
+def with_size(path: Path) -> str:
+    """The path of an image and its size, for a message. Raises as `image_size`."""
+    width, height = image_size(path)
+    return f"{path}, {width} x {height} pixels"
 
 
 def image_problems(image: Path, saliency: Path | None = None, *, decode: bool = False) -> list[str]:

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from tool.artifact import load_cam, load_crf, load_label_map
 from tool.classes import LABEL_NAMES
 from tool.cli import FILE, NOTHING, UserError, raise_problems, require_folder, what_is_at
+from tool.limits import reported_limits
 from tool.lists import LABEL_MAP_ENDINGS, Source, expect_files, read_ids
 from tool.metric import CURVE, about_absent, iou, label_counts, occurs, threshold_counts
 from tool.pipeline import Pool, ProcessDied, outcomes
@@ -65,24 +66,34 @@ def count_files(
     total = np.zeros((3, len(thresholds), NUM_LABELS), np.int64)
     problems = []
     for prediction_path, target_path in pairs:
-        target = prediction = None
-        try:
-            target = load_label_map(target_path)
-        except UserError as error:
-            problems.append(str(error))
-        try:
-            prediction = read(prediction_path, shape=None if target is None else target.shape)
-        except UserError as error:
-            problems.append(str(error))
-        if target is None or prediction is None:
-            continue
-        if kind == "npy":
-            total += threshold_counts(prediction, target, thresholds=thresholds, num_labels=NUM_LABELS)
-        else:
-            # 255 becomes one more label, which no ground truth has: missed there, and no label's false alarm.
-            prediction = np.minimum(prediction, NUM_LABELS)
-            total += label_counts(prediction, target, num_labels=NUM_LABELS + 1)[:, None, :NUM_LABELS]
+        with reported_limits("take fewer --num_workers", at=str(prediction_path)):
+            counts, found = _count_pair(prediction_path, target_path, read, thresholds)
+        total += counts
+        problems += found
     return total, problems
+
+
+def _count_pair(
+    prediction_path: Path, target_path: Path, read: Callable, thresholds: Sequence[float]
+) -> tuple[np.ndarray | int, list[str]]:
+    """What `count_files` gives, of one pair; 0 where one of its files cannot be read."""
+    target = prediction = None
+    problems = []
+    try:
+        target = load_label_map(target_path)
+    except UserError as error:
+        problems.append(str(error))
+    try:
+        prediction = read(prediction_path, shape=None if target is None else target.shape)
+    except UserError as error:
+        problems.append(str(error))
+    if target is None or prediction is None:
+        return 0, problems
+    if isinstance(prediction, dict):
+        return threshold_counts(prediction, target, thresholds=thresholds, num_labels=NUM_LABELS), problems
+    # 255 becomes one more label, which no ground truth has: missed there, and no label's false alarm.
+    prediction = np.minimum(prediction, NUM_LABELS)
+    return label_counts(prediction, target, num_labels=NUM_LABELS + 1)[:, None, :NUM_LABELS], problems
 
 
 def in_parallel(task: Callable, chunks: Sequence[Sequence[tuple[Path, Path]]], num_workers: int) -> Iterator:

@@ -22,7 +22,7 @@ from tool.log import RunLog, curve_name
 from tool.reading import outlive_signals
 from tool.run import find_checkpoint, restore_checkpoint
 from tool.threads import take_threads
-from tool.torchrun import own_cores
+from tool.torchrun import loader_processes
 from voc12.dataset import EpochSampler, TrainingSet
 from voc12.transforms import TrainingAugmentation
 
@@ -48,11 +48,10 @@ def make_loader(
         rank=rank(),
         world_size=world_size(),
     )
-    workers = min(args.num_workers, own_cores())
     return DataLoader(
         dataset,
         batch_sampler=sampler,
-        num_workers=workers,
+        num_workers=loader_processes(args.num_workers),
         pin_memory=pin_memory,
         worker_init_fn=outlive_signals,
     )

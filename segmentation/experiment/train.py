@@ -28,9 +28,10 @@ from segmentation.settings import (
 )
 from tool.cli import UserError, add_switch, run_script, script_parser
 from tool.folder import checkpoint_of
+from tool.limits import check_loaders
 from tool.lists import LABEL_MAP_ENDINGS, Source, expect_files, read_ids
 from tool.lock import hold_folder
-from tool.torchrun import is_first, started_by_torchrun
+from tool.torchrun import is_first, loader_processes, own_share, started_by_torchrun
 from voc12.images import hash_of_sizes
 
 # Keys that may change between a run and its resumption: they do not touch the weights, or what they lead to is known.
@@ -95,6 +96,11 @@ def check_data(config: Config) -> list[str]:
     return ids
 
 
+def batch_bytes(config: Config) -> int:
+    """The size of this process's share of a batch: float32 images and int64 labels."""
+    return (3 * 4 + 8) * config.DATA_RANDOMCROP**2 * len(own_share(range(config.TRAIN_BATCHES)))
+
+
 def start_torchrun(processes: int) -> None:
     """Become torchrun, which starts this script once a GPU."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
@@ -113,6 +119,13 @@ def main() -> None:
     checkpoint_of(folder, resume=args.resume, name_flag="EXP_NAME")
     ids = check_data(config)
     settings = settings_of(config, ids)
+    if not alone or config.GPUS <= 1:  # else each of torchrun's processes sees to its own
+        check_loaders(
+            workers=loader_processes(config.DATA_WORKERS),
+            batch_bytes=batch_bytes(config),
+            num_batches=max(config.TRAIN_ITERATION, config.TRAIN_MINEPOCH * (len(ids) // config.TRAIN_BATCHES)),
+            flag="DATA_WORKERS",
+        )
     # Not at the top: they import torch, which takes seconds; a mistake in a key or a file has been named by now.
     from segmentation.training import train_run
     from tool.device import device_names

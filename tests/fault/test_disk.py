@@ -1,7 +1,6 @@
 """Whatever cannot be written: it is named, what was there before stays whole, and the command goes on afterwards."""
 
 import os
-import resource
 import shutil
 import signal
 import time
@@ -11,8 +10,6 @@ import pytest
 
 from tests.fault.conftest import COUNTS, assert_as_undisturbed, assert_whole, files_in
 from tests.scripts.conftest import contents
-from tool.cli import UserError
-from tool.reading import Reading
 
 ALL = [
     *("training", "inference", "evaluation", "segmentation", "prediction"),
@@ -128,16 +125,6 @@ def test_a_full_disk_is_named_and_the_command_goes_on_when_there_is_space(
             assert_goes_on(activity, commands, work)
         finally:
             commands.mount("umount", "-l", work)
-
-
-def test_shared_memory_that_cannot_be_had_is_named():
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))  # a full /dev/shm, for this process alone
-    try:
-        with pytest.raises(UserError, match=r"shared memory .*cannot be had"):
-            Reading(["a"])
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @contextmanager
