@@ -6,18 +6,37 @@ from contextlib import suppress
 from pathlib import Path
 
 
-def _let_interrupts_end_imports() -> None:
-    """Let Ctrl-C end a script quietly while it imports, which takes seconds, until `tool.cli.run_script` sees to it.
+def require_system() -> None:
+    """End a script on a system that it cannot run on, such as Windows, with one line and exit code 2."""
+    try:
+        import fcntl  # noqa: F401, what locks folders; forks, signals and the like come with it
+    except ImportError:
+        print(
+            f"error: this system ({sys.platform}) has no fcntl: the project needs Linux; on Windows, run it in WSL"
+            " (wsl --install)",
+            file=sys.stderr,
+        )
+        sys.exit(2)
 
-    Only where the file that Python was started with has `run_script`: whoever else imports this package keeps
-    `KeyboardInterrupt`.
-    """
-    path = getattr(sys.modules["__main__"], "__file__", None)
-    if path is None or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        return
-    with suppress(OSError, ValueError):  # not a file; not in the main thread
-        if b"run_script" in Path(path).read_bytes():
+
+def _let_interrupts_end_imports() -> None:
+    """Let Ctrl-C end a script quietly while it imports, which takes seconds, until `tool.cli.run_script` sees to it."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        with suppress(ValueError):  # not in the main thread
             signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-_let_interrupts_end_imports()
+def _runs_script() -> bool:
+    """Whether the file that Python was started with has `run_script`: whoever else imports this package keeps
+    `KeyboardInterrupt`, and an `ImportError` where a module is missing."""
+    path = getattr(sys.modules["__main__"], "__file__", None)
+    if path is None:
+        return sys.argv[:1] == ["-m"]  # a module of this package, which is still looked for
+    with suppress(OSError):  # not a file
+        return b"run_script" in Path(path).read_bytes()
+    return False
+
+
+if _runs_script():
+    require_system()
+    _let_interrupts_end_imports()

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from tool import require_system
 from tool.places import hint, is_file, is_folder
 
 MAX_PROBLEMS_SHOWN = 50
@@ -60,6 +61,7 @@ def run_script(main: Callable[[], None]) -> None:
     of the output (head, less) that leaves before the work is done gives 141, as of any command that SIGPIPE ends; one
     that leaves at the end is no error.
     """
+    require_system()
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     signal.signal(signal.SIGTERM, _terminate)
     if before[signal.SIGINT] is signal.SIG_DFL:  # so that it ends the imports (`tool`)

@@ -1,0 +1,39 @@
+"""On a system that the project does not run on, every command says so in one line."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.scripts.conftest import ROOT, assert_refused, environment
+from tests.scripts.test_help import SCRIPTS
+from tests.scripts.test_startup import called
+
+MODULES = ["paper.figures", "benchmark.real", "benchmark.gpu"]
+
+
+@pytest.fixture(scope="module")
+def without(tmp_path_factory):
+    """Runs Python as on a system without fcntl, as Windows is."""
+    folder = tmp_path_factory.mktemp("system")
+    (folder / "sitecustomize.py").write_text("import sys\nsys.modules['fcntl'] = None\n")
+    env = environment(PYTHONPATH=f"{folder}:{ROOT}")
+    return lambda words: subprocess.run([sys.executable, *words], cwd=ROOT, env=env, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("name", [*SCRIPTS, *MODULES])
+@pytest.mark.parametrize("flag", ["--help", "--no_such_flag"])
+def test_every_command_says_in_one_line_what_it_needs(without, name, flag):
+    done = without([*called(name), flag])
+    assert_refused(done, "has no fcntl: the project needs Linux; on Windows, run it in WSL")
+    assert len(done.stderr.splitlines()) == 1 and not done.stdout
+
+
+def test_who_imports_the_package_gets_an_import_error(without):
+    done = without(
+        [
+            "-c",
+            "import tool.cli, tool.metric\ntry:\n    import tool.lock\nexcept ImportError as error: print(error.name)",
+        ]
+    )
+    assert (done.returncode, done.stdout) == (0, "fcntl\n"), done.stderr
