@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tool.artifact import atomic_file
-from tool.cli import add_switch, run_script, script_parser
+from tool.cli import add_switch, path_value, run_script, script_parser
 from tool.command import run_python, run_side_by_side
 
 IMAGE_SIZE = 96
@@ -72,7 +72,7 @@ QUICK_DATA = ["--train", "8", "--train_aug", "24", "--val", "4", "--test", "2"]
 def parse_arguments() -> argparse.Namespace:
     parser = script_parser("Generate, train, infer and score, in minutes on a CPU.", examples=EXAMPLES)
     run = parser.add_argument_group("run")
-    run.add_argument("--out", type=Path, help="everything goes there (exps/demo; with --quick exps/demo_quick)")
+    run.add_argument("--out", type=path_value, help="everything goes there (exps/demo; with --quick exps/demo_quick)")
     run.add_argument("--seed", type=int, default=0, help="of the data and of training (%(default)s)")
     add_switch(run, "--quick", default=False, help="few images and steps, to see that all of it runs (False)")
     run.add_argument(

@@ -24,6 +24,8 @@ from tool.cli import (
     add_switch,
     cores,
     pace,
+    path_text,
+    path_value,
     positive,
     printable,
     run_script,
@@ -58,9 +60,13 @@ EXAMPLES = """\
 def parse_arguments() -> argparse.Namespace:
     parser = script_parser("IoU per class and mIoU of predictions, in per cent.", examples=EXAMPLES)
     data = parser.add_argument_group("data")
-    data.add_argument("--list", required=True, metavar="FILE", help="ids to score, one a line")
-    data.add_argument("--predict_dir", required=True, metavar="DIR", help="predictions, <id>.png or <id>.npy")
-    data.add_argument("--gt_dir", required=True, metavar="DIR", help="ground truth, <id>.png; 255 is left out")
+    data.add_argument("--list", type=path_text, required=True, metavar="FILE", help="ids to score, one a line")
+    data.add_argument(
+        "--predict_dir", type=path_text, required=True, metavar="DIR", help="predictions, <id>.png or <id>.npy"
+    )
+    data.add_argument(
+        "--gt_dir", type=path_text, required=True, metavar="DIR", help="ground truth, <id>.png; 255 is left out"
+    )
     data.add_argument("--type", choices=READERS, default="png", help="label maps, CAM or CRF dicts (%(default)s)")
 
     scores = parser.add_argument_group("scores")
@@ -71,9 +77,9 @@ def parse_arguments() -> argparse.Namespace:
 
     output = parser.add_argument_group("output")
     output.add_argument("--comment", required=True, help="what is scored, for the log file")
-    output.add_argument("--logfile", type=Path, default=Path("evallog.txt"), help="appended to (%(default)s)")
-    output.add_argument("--json", type=Path, metavar="FILE", help="write the scores there too")
-    output.add_argument("--plot", type=Path, metavar="FILE", help="draw the curve, .png, .pdf or .svg")
+    output.add_argument("--logfile", type=path_value, default=Path("evallog.txt"), help="appended to (%(default)s)")
+    output.add_argument("--json", type=path_value, metavar="FILE", help="write the scores there too")
+    output.add_argument("--plot", type=path_value, metavar="FILE", help="draw the curve, .png, .pdf or .svg")
 
     run = parser.add_argument_group("run")
     run.add_argument("--num_workers", type=positive, default=cores(), help="processes (the cores, %(default)s)")

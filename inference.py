@@ -18,6 +18,7 @@ from network import BACKBONES, EPS_SEAM, resolve_network
 from tool.cli import (
     UserError,
     add_switch,
+    path_text,
     positive,
     raise_problems,
     require_folder,
@@ -55,12 +56,19 @@ MAX_CRF_ITERATIONS = 1000
 def parse_arguments() -> argparse.Namespace:
     parser = script_parser("Stage 1: CAMs, seeds and CRF seeds.", examples=EXAMPLES)
     data = parser.add_argument_group("data")
-    data.add_argument("--infer_list", default="voc12/train.txt", help="ids to infer (%(default)s)")
-    data.add_argument("--img_root", "--data_root", required=True, help="folder of <id>.jpg (VOC2012/JPEGImages)")
-    data.add_argument("--labels", default="voc12/cls_labels.npy", help="image labels (%(default)s)")
+    data.add_argument("--infer_list", type=path_text, default="voc12/train.txt", help="ids to infer (%(default)s)")
+    data.add_argument(
+        "--img_root", "--data_root", type=path_text, required=True, help="folder of <id>.jpg (VOC2012/JPEGImages)"
+    )
+    data.add_argument("--labels", type=path_text, default="voc12/cls_labels.npy", help="image labels (%(default)s)")
 
     net = parser.add_argument_group("network")
-    net.add_argument("--weights", required=True, help=".pth or last.ckpt that train_voc.py wrote, or the released one")
+    net.add_argument(
+        "--weights",
+        type=path_text,
+        required=True,
+        help=".pth or last.ckpt that train_voc.py wrote, or the released one",
+    )
     net.add_argument("--network", default="resnet38_hsc", help="or resnet38_cls, or a released path (%(default)s)")
     net.add_argument("--backbone", choices=BACKBONES, default="resnet38d", help="(%(default)s)")
     net.add_argument("--width", type=float, default=1.0, help="channel multiplier of resnet38d (%(default)s)")
@@ -73,10 +81,12 @@ def parse_arguments() -> argparse.Namespace:
     seeds.add_argument(
         "--crf_backend", choices=CRF_BACKENDS, default="auto", help="auto: torch on a GPU, else pydensecrf"
     )
-    seeds.add_argument("--work_dir", default="./exps", help="CRF seeds go to <work_dir>/crf (%(default)s)")
+    seeds.add_argument(
+        "--work_dir", type=path_text, default="./exps", help="CRF seeds go to <work_dir>/crf (%(default)s)"
+    )
     add_switch(seeds, "--overlay", default=False, help="pictures of it all in <work_dir>/overlay, to look at (False)")
-    seeds.add_argument("--cam_npy", help="folder of CAM dicts (<work_dir>/cam_npy)")
-    seeds.add_argument("--cam_png", help="folder of label maps (<work_dir>/cam_png)")
+    seeds.add_argument("--cam_npy", type=path_text, help="folder of CAM dicts (<work_dir>/cam_npy)")
+    seeds.add_argument("--cam_png", type=path_text, help="folder of label maps (<work_dir>/cam_png)")
 
     run = parser.add_argument_group("run")
     run.add_argument("--device", help="cpu, cuda or cuda:N (default: cuda where there is a GPU)")

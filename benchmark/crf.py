@@ -10,9 +10,8 @@ images have noise that no photograph has, and a vertex of the lattice for nearly
 
 import argparse
 from contextlib import nullcontext
-from pathlib import Path
 
-from tool.cli import positive, run_script
+from tool.cli import path_value, positive, run_script
 from tool.image import load_image
 
 LABELS_EQUAL = 0.9999
@@ -23,7 +22,7 @@ def main() -> None:
     parser.add_argument("--device", help="of the tensor CRF (default: a GPU where there is one)")
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--images", type=positive, default=2, help="generated ones of full size (default %(default)s)")
-    size.add_argument("--image", type=Path, nargs="+", metavar="FILE", help="photographs in their place")
+    size.add_argument("--image", type=path_value, nargs="+", metavar="FILE", help="photographs in their place")
     args = parser.parse_args()
     for file in args.image or ():
         load_image(file, "RGB")

@@ -27,7 +27,7 @@ from pathlib import Path
 from benchmark.gpu_parts import PARTS, Part
 from benchmark.gpu_parts.table import outcome_line, tables
 from tool.artifact import atomic_file
-from tool.cli import UserError, add_switch, cores, run_script, script_parser
+from tool.cli import UserError, add_switch, cores, path_value, run_script, script_parser
 from tool.command import PR_SET_PDEATHSIG, ROOT
 
 CORES_PER_PART = 2
@@ -46,7 +46,7 @@ EXAMPLES = """\
 def parse_arguments() -> argparse.Namespace:
     parser = script_parser("Prove and measure everything on a GPU.", examples=EXAMPLES, prog="python -m benchmark.gpu")
     run = parser.add_argument_group("run")
-    run.add_argument("--out", type=Path, required=True, help="folder for gpu.json, gpu.md and gpu.log")
+    run.add_argument("--out", type=path_value, required=True, help="folder for gpu.json, gpu.md and gpu.log")
     run.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="(%(default)s)")
     add_switch(run, "--quick", default=False, help="tiny nets and few images, to see that all of it runs (False)")
     run.add_argument("--only", nargs="+", choices=PARTS, metavar="PART", help=f"of {', '.join(PARTS)} (all)")

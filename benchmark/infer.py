@@ -18,7 +18,7 @@ from pathlib import Path
 from benchmark.generated import generate, run
 from network import BACKBONES
 from tool.artifact import load_label_map
-from tool.cli import UserError, positive, run_script
+from tool.cli import UserError, path_text, path_value, positive, run_script
 from tool.flags import AMP
 from tool.lists import read_ids
 
@@ -34,12 +34,12 @@ def parse_arguments() -> argparse.Namespace:
         help="the half precision (%(default)s)",
     )
     parser.add_argument("--processes", type=positive, default=1, help="network processes (%(default)s)")
-    parser.add_argument("--weights", help="of a trained resnet38_hsc (default: trained here)")
+    parser.add_argument("--weights", type=path_text, help="of a trained resnet38_hsc (default: trained here)")
     parser.add_argument("--backbone", choices=BACKBONES, default="resnet38d", help="(%(default)s)")
     parser.add_argument("--width", type=float, default=1.0, help="channel multiplier of resnet38d (%(default)s)")
     for flag in ("--data_root", "--labels", "--infer_list"):
-        parser.add_argument(flag, help="as of inference.py, with --weights")
-    parser.add_argument("--plain_into", type=Path, help="run the plain loop alone, into this folder")
+        parser.add_argument(flag, type=path_text, help="as of inference.py, with --weights")
+    parser.add_argument("--plain_into", type=path_value, help="run the plain loop alone, into this folder")
     args = parser.parse_args()
     if (args.weights or args.plain_into) and None in (args.data_root, args.labels, args.infer_list):
         raise UserError("--weights: expected --data_root, --labels and --infer_list too, as inference.py takes them")

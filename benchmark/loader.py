@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 from benchmark.generated import generate
-from tool.cli import UserError, cores, positive, run_script
+from tool.cli import UserError, cores, path_text, positive, run_script
 from tool.lists import read_ids
 from voc12.images import check_training_files
 from voc12.labels import load_labels
@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("--steps", type=positive, default=20, help="batches to time (%(default)s)")
     parser.add_argument("--batch_size", type=positive, default=12, help="(%(default)s)")
     for flag in ("--data_root", "--saliency_root", "--labels", "--train_list"):
-        parser.add_argument(flag, help="as of train_voc.py; all or none")
+        parser.add_argument(flag, type=path_text, help="as of train_voc.py; all or none")
     args = parser.parse_args()
     given = [args.data_root, args.saliency_root, args.labels, args.train_list]
     if None in given and given != [None] * 4:

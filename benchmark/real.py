@@ -11,7 +11,6 @@ A run is a folder, OUT/seed_<seed>/<name>; the same command goes on after a stop
 import argparse
 import hashlib
 import json
-import resource
 from pathlib import Path
 
 from benchmark.real_table import (
@@ -34,6 +33,7 @@ from tool.cli import (
     UserError,
     add_switch,
     brief,
+    path_value,
     positive,
     raise_problems,
     require_file,
@@ -102,17 +102,17 @@ def parse_arguments() -> argparse.Namespace:
         prog="python -m benchmark.real",
     )
     data = parser.add_argument_group("data")
-    data.add_argument("--voc12_root", type=Path, required=True, help="folder in VOC's layout, saliency/ in it")
-    data.add_argument("--labels", type=Path, help="image labels (<voc12_root>/cls_labels.npy)")
+    data.add_argument("--voc12_root", type=path_value, required=True, help="folder in VOC's layout, saliency/ in it")
+    data.add_argument("--labels", type=path_value, help="image labels (<voc12_root>/cls_labels.npy)")
     data.add_argument(
-        "--lists", type=Path,
+        "--lists", type=path_value,
         help="folder of train_aug.txt or trainaug.txt, train.txt, val.txt (<voc12_root>/ImageSets/Segmentation)",
     )  # fmt: skip
-    data.add_argument("--weights", type=Path, required=True, help="the backbone's ImageNet weights")
+    data.add_argument("--weights", type=path_value, required=True, help="the backbone's ImageNet weights")
     data.add_argument("--classes", nargs="+", default=LABEL_NAMES, metavar="NAME", help="that mIoU is over (all 21)")
 
     runs = parser.add_argument_group("runs")
-    runs.add_argument("--out", type=Path, default=Path("exps/real"), help="(%(default)s)")
+    runs.add_argument("--out", type=path_value, default=Path("exps/real"), help="(%(default)s)")
     runs.add_argument(
         "--runs", nargs="+", choices=RUNS, default=list(CLAIM), metavar="NAME",
         help=f"also hsc_sane_ODDITY, ODDITY as train_voc.py --sane takes it, hsc_sane_ODDITY_without_TERM, and any but "
@@ -121,7 +121,9 @@ def parse_arguments() -> argparse.Namespace:
     runs.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="SEED", help="of training (0 1 2)")
     add_switch(runs, "--segmentation", default=False, help="DeepLab too, for the first seed (False)")
     runs.add_argument(
-        "--table", type=Path, help="Markdown file whose table of this benchmark is replaced; a figure is put beside it"
+        "--table",
+        type=path_value,
+        help="Markdown file whose table of this benchmark is replaced; a figure is put beside it",
     )
 
     recipe = parser.add_argument_group("recipe, the same for all runs")
@@ -255,6 +257,8 @@ def train(args: argparse.Namespace, flags: list[str], folder: Path, seed: int) -
 
 
 def cpu_seconds_of_children() -> float:
+    import resource  # which Windows lacks: there `tool` has said so by now
+
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
 

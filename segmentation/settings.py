@@ -13,7 +13,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
-from tool.cli import UserError, raise_problems, require_file, require_folder
+from tool.cli import UserError, path_value, raise_problems, require_file, require_folder
 from tool.flags import AMP
 from tool.lists import id_problem
 from tool.weights_file import require_weights
@@ -150,6 +150,14 @@ def _are_finite(values: Any) -> bool:
     return isinstance(values, list | tuple) and all(map(_is_finite, values))
 
 
+def _path_from(value: str | Path, folder: Path) -> Path:
+    """A path with its home folder in place of `~`, from `folder` where it is relative. Raises `ValueError`."""
+    try:
+        return folder / path_value(str(value))
+    except argparse.ArgumentTypeError as error:
+        raise ValueError(str(error)) from error
+
+
 @dataclass(frozen=True)
 class _Kind:
     """A type of field: its name in messages, which values it takes, and what it makes of one, given the folder that
@@ -166,9 +174,7 @@ _KINDS = {
     float: _Kind("a finite number", _is_finite, lambda value, folder: float(value)),
     tuple[float, ...]: _Kind("a list of finite numbers", _are_finite, lambda value, folder: tuple(map(float, value))),
     str: _Kind("text", lambda value: type(value) is str),
-    Path: _Kind(
-        "a path", lambda value: isinstance(value, str | Path) and value != "", lambda value, folder: folder / value
-    ),
+    Path: _Kind("a path", lambda value: isinstance(value, str | Path) and value != "", _path_from),
 }
 
 

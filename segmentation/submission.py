@@ -20,7 +20,17 @@ from pathlib import Path
 from PIL import Image
 
 from tool.artifact import NUM_CLASSES, atomic_file, load_label_map
-from tool.cli import UserError, pace, printable, raise_problems, require_folder, run_script, script_parser
+from tool.cli import (
+    UserError,
+    pace,
+    path_text,
+    path_value,
+    printable,
+    raise_problems,
+    require_folder,
+    run_script,
+    script_parser,
+)
 from tool.colour import voc_palette
 from tool.lists import LABEL_MAP_ENDINGS, Source, expect_files, read_ids
 from voc12.images import image_size, run_checks
@@ -47,12 +57,14 @@ def parse_arguments() -> argparse.Namespace:
         prog="python -m segmentation.submission",
     )
     data = parser.add_argument_group("data")
-    data.add_argument("--results", required=True, help="folder of the predictions, <id>.png and nothing else")
-    data.add_argument("--list", default="voc12/test.txt", help="ids of the test set (%(default)s)")
-    data.add_argument("--img_root", required=True, help="folder of <id>.jpg (VOC2012/JPEGImages)")
+    data.add_argument(
+        "--results", type=path_text, required=True, help="folder of the predictions, <id>.png and nothing else"
+    )
+    data.add_argument("--list", type=path_text, default="voc12/test.txt", help="ids of the test set (%(default)s)")
+    data.add_argument("--img_root", type=path_text, required=True, help="folder of <id>.jpg (VOC2012/JPEGImages)")
 
     archive = parser.add_argument_group("archive")
-    archive.add_argument("--out", type=Path, default="results.tgz", help="archive to write (%(default)s)")
+    archive.add_argument("--out", type=path_value, default="results.tgz", help="archive to write (%(default)s)")
     archive.add_argument(
         "--comp",
         type=int,

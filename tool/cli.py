@@ -190,6 +190,23 @@ def positive(text: str) -> int:
     return value
 
 
+def path_text(text: str) -> str:
+    """An argparse type: a path, left as text, with `~` or `~user` at its start replaced by that home folder.
+
+    A shell does so only where it begins a word, not after `--flag=`.
+    """
+    expanded = os.path.expanduser(text)  # noqa: PTH111, to Path "" is the current folder
+    if expanded.startswith("~"):
+        home = text.split("/")[0]
+        raise argparse.ArgumentTypeError(f"{text}: there is no home folder {home}; ./{home} is a folder of that name")
+    return expanded
+
+
+def path_value(text: str) -> Path:
+    """An argparse type: `path_text` as a `Path`."""
+    return Path(path_text(text))
+
+
 def what_is_at(path: str | Path) -> str:
     """`FILE`, `FOLDER`, `DEVICE` or `NOTHING`, links followed; or why the path cannot be followed, for a message.
 

@@ -18,7 +18,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from tool.artifact import save_label_map
-from tool.cli import UserError, pace, positive, raise_problems, run_script, script_parser
+from tool.cli import UserError, pace, path_text, positive, raise_problems, run_script, script_parser
 from tool.lock import turn_in
 from voc12.classes import CLASSES
 from voc12.mini_scene import Scene, draw_scene
@@ -46,7 +46,7 @@ def parse_arguments() -> argparse.Namespace:
         prog="python -m voc12.mini",
     )
     output = parser.add_argument_group("output")
-    output.add_argument("--out", required=True, help="folder that VOC2012 is written into")
+    output.add_argument("--out", type=path_text, required=True, help="folder that VOC2012 is written into")
 
     scenes = parser.add_argument_group("scenes")
     scenes.add_argument("--seed", type=int, default=0, help="of all that is drawn (%(default)s)")

@@ -22,6 +22,7 @@ from tool.cli import (
     UserError,
     add_switch,
     pace,
+    path_text,
     printable,
     raise_problems,
     require_folder,
@@ -57,14 +58,21 @@ def parse_arguments() -> argparse.Namespace:
     )
     data = parser.add_argument_group("data")
     data.add_argument(
-        "--voc12_root", required=True, help="the kit's VOC2012, with JPEGImages, Annotations and ImageSets in it"
+        "--voc12_root",
+        type=path_text,
+        required=True,
+        help="the kit's VOC2012, with JPEGImages, Annotations and ImageSets in it",
     )
     data.add_argument(
-        "--saliency_root", help="folder of saliency maps, <id>.png, to look at (none; --check: <voc12_root>/saliency)"
+        "--saliency_root",
+        type=path_text,
+        help="folder of saliency maps, <id>.png, to look at (none; --check: <voc12_root>/saliency)",
     )
 
     output = parser.add_argument_group("output")
-    output.add_argument("--out", default="voc12", help="folder to write labels and lists to (%(default)s)")
+    output.add_argument(
+        "--out", type=path_text, default="voc12", help="folder to write labels and lists to (%(default)s)"
+    )
     add_switch(output, "--check", default=False, help="only show what is there of VOC 2012, in seconds (False)")
     return parser.parse_args()
 

@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from tool.artifact import IGNORE, NUM_CLASSES, check_labels, read_mask, save_label_map
-from tool.cli import UserError, pace, printable, raise_problems, require_folder, run_script, script_parser
+from tool.cli import UserError, pace, path_text, printable, raise_problems, require_folder, run_script, script_parser
 from tool.colour import voc_palette
 from tool.places import misplaced
 from voc12.prepare import make_folder
@@ -33,11 +33,13 @@ def parse_arguments() -> argparse.Namespace:
         prog="python -m voc12.relabel",
     )
     data = parser.add_argument_group("data")
-    data.add_argument("--masks", required=True, metavar="DIR", help="masks, <id>.png")
+    data.add_argument("--masks", type=path_text, required=True, metavar="DIR", help="masks, <id>.png")
     data.add_argument("--border", type=border, metavar="LABEL", help="of the border, 21 to 254, made 255 (none)")
 
     output = parser.add_argument_group("output")
-    output.add_argument("--out", required=True, metavar="DIR", help="folder for the label maps, <id>.png")
+    output.add_argument(
+        "--out", type=path_text, required=True, metavar="DIR", help="folder for the label maps, <id>.png"
+    )
     return parser.parse_args()
 
 

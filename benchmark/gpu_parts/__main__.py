@@ -5,13 +5,12 @@ import tool  # noqa: F401  # before torch
 # isort: split
 import argparse
 import importlib
-from pathlib import Path
 
 import torch
 
 from benchmark.gpu_parts import PARTS
 from benchmark.gpu_parts.record import Bench
-from tool.cli import run_script
+from tool.cli import path_value, run_script
 from tool.device import resolve_device
 
 
@@ -19,7 +18,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Run one part of benchmark.gpu.")
     parser.add_argument("part", choices=PARTS)
     parser.add_argument("--device", required=True)
-    parser.add_argument("--folder", type=Path, required=True, help="for its record.json and its scratch files")
+    parser.add_argument("--folder", type=path_value, required=True, help="for its record.json and its scratch files")
     parser.add_argument("--quick", action="store_true")
     args = parser.parse_args()
     torch.manual_seed(0)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from method.hsc.config import ABLATIONS, CONTRAST_TERMS, METHODS, RECIPES, SANE, mendable
 from network import BACKBONES, resolve_network
-from tool.cli import UserError, add_switch, positive, script_parser
+from tool.cli import UserError, add_switch, path_text, positive, script_parser
 from tool.flags import AMP, CRF_BACKENDS
 
 RELEASED_WEIGHTS = "network/ilsvrc-cls_rna-a1_cls1000_ep-0001.params"
@@ -41,16 +41,24 @@ EXAMPLES = """\
 def parse_arguments() -> argparse.Namespace:
     parser = script_parser("Stage 1: train a CAM classifier from image labels.", examples=EXAMPLES)
     data = parser.add_argument_group("data")
-    data.add_argument("--data_root", required=True, help="folder of <id>.jpg (VOC2012/JPEGImages)")
-    data.add_argument("--saliency_root", help="folder of <id>.png saliency maps; all methods but cls need it")
-    data.add_argument("--train_list", default="voc12/train_aug.txt", help="ids to train on (%(default)s)")
-    data.add_argument("--val_list", default="voc12/val.txt", help="ids that --eval scores (%(default)s)")
-    data.add_argument("--labels", default="voc12/cls_labels.npy", help="image labels (%(default)s)")
+    data.add_argument("--data_root", type=path_text, required=True, help="folder of <id>.jpg (VOC2012/JPEGImages)")
+    data.add_argument(
+        "--saliency_root", type=path_text, help="folder of <id>.png saliency maps; all methods but cls need it"
+    )
+    data.add_argument(
+        "--train_list", type=path_text, default="voc12/train_aug.txt", help="ids to train on (%(default)s)"
+    )
+    data.add_argument(
+        "--val_list", type=path_text, default="voc12/val.txt", help="ids that --eval scores (%(default)s)"
+    )
+    data.add_argument("--labels", type=path_text, default="voc12/cls_labels.npy", help="image labels (%(default)s)")
     data.add_argument("--num_workers", type=int, default=12, help="loader processes (%(default)s)")
 
     run = parser.add_argument_group("run")
     run.add_argument("--session_name", "--session", dest="session", help="the run's name (default: the method's)")
-    run.add_argument("--work_dir", default="./exps", help="runs go to <work_dir>/<session>/ (%(default)s)")
+    run.add_argument(
+        "--work_dir", type=path_text, default="./exps", help="runs go to <work_dir>/<session>/ (%(default)s)"
+    )
     run.add_argument("--seed", type=int, default=0, help="of weights, order and augmentation (%(default)s)")
     run.add_argument("--device", help="cpu, cuda or cuda:N (default: a GPU where there is one)")
     run.add_argument("--amp", choices=AMP, default="off", help="the network in half the precision (%(default)s)")
@@ -78,7 +86,10 @@ def parse_arguments() -> argparse.Namespace:
     method.add_argument("--backbone", choices=BACKBONES, default="resnet38d", help="(%(default)s)")
     method.add_argument("--width", type=float, default=1.0, help="channel multiplier of resnet38d (%(default)s)")
     method.add_argument(
-        "--weights", default=RELEASED_WEIGHTS, help=".params, .pth, .ckpt, .safetensors, or none (%(default)s)"
+        "--weights",
+        type=path_text,
+        default=RELEASED_WEIGHTS,
+        help=".params, .pth, .ckpt, .safetensors, or none (%(default)s)",
     )
     method.add_argument("--tau", type=float, default=0.5, help="salient share that makes foreground (%(default)s)")
     method.add_argument("--alpha", type=float, default=0.5, help="foreground's share in saliency (%(default)s)")

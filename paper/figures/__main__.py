@@ -9,15 +9,19 @@ import argparse
 from pathlib import Path
 
 from paper.figures.demo import Demo
-from tool.cli import require_folder, run_script
+from tool.cli import path_value, require_folder, run_script
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m paper.figures", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--demo", type=Path, default=Path("exps/demo"), help="where demo.py wrote to (%(default)s)")
-    parser.add_argument("--out", type=Path, default=Path("paper/figures"), help="folder of the PNGs (%(default)s)")
+    parser.add_argument(
+        "--demo", type=path_value, default=Path("exps/demo"), help="where demo.py wrote to (%(default)s)"
+    )
+    parser.add_argument(
+        "--out", type=path_value, default=Path("paper/figures"), help="folder of the PNGs (%(default)s)"
+    )
     return parser.parse_args()
 
 

@@ -5,6 +5,7 @@ import importlib
 import re
 import shlex
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -26,6 +27,8 @@ SCRIPTS = {
     "tool.report": "tool.report.__main__",
 }
 COLUMNS = 100
+# Flags that take text which is no path; --set reads its values by their keys.
+NO_PATHS = {"--session_name", "--device", "--network", "--crf_t", "--comment", "--classes", "--set"}
 
 
 def parse(name, words, monkeypatch):
@@ -77,12 +80,33 @@ def test_every_flag_is_in_a_group_and_explained(name, help_of):
     assert max(map(len, text.splitlines())) <= COLUMNS
 
 
+@pytest.fixture
+def parser_of(help_of, monkeypatch):
+    """From a script to its parser."""
+
+    def find(name):
+        parsers = []
+        monkeypatch.setattr(argparse.ArgumentParser, "print_help", lambda parser: parsers.append(parser))
+        help_of(name)
+        (parser,) = parsers
+        return parser
+
+    return find
+
+
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_every_plain_default_is_in_its_flags_help(name, help_of, monkeypatch):
-    parsers = []
-    monkeypatch.setattr(argparse.ArgumentParser, "print_help", lambda parser: parsers.append(parser))
-    help_of(name)
-    (parser,) = parsers
+def test_every_flag_that_takes_text_takes_a_path_whose_home_folder_is_found_or_no_path(name, parser_of):
+    taking_text = [
+        action.option_strings[0]
+        for action in parser_of(name)._actions
+        if action.nargs != 0 and action.choices is None and action.type in (None, str, Path)
+    ]
+    assert set(taking_text) <= NO_PATHS
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_every_plain_default_is_in_its_flags_help(name, parser_of):
+    parser = parser_of(name)
     unsaid = []
     for action in parser._actions:
         default = action.default

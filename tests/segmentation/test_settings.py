@@ -158,6 +158,15 @@ def test_an_absolute_path_stays(key, tmp_path, monkeypatch):
     assert getattr(read_config(config_dict, [f"{key}={path}"]), key) == path
 
 
+@pytest.mark.parametrize("key", PATHS)
+def test_the_home_folder_stands_for_a_tilde_wherever_the_path_is_set(key, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert getattr(read_config(config_dict, [f"{key}=~/x"]), key) == tmp_path / "x"
+    assert getattr(read_config({**config_dict, key: "~/x"}, []), key) == tmp_path / "x"
+    assert getattr(read_config({**config_dict, key: Path("~")}, []), key) == tmp_path
+    assert getattr(read_config(config_dict, [f"{key}=x~"]), key) == Path.cwd() / "x~"
+
+
 def test_a_path_is_text_even_where_it_looks_like_a_literal(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for text in ("2012", "True", "[1, 2]", "'quoted'"):

@@ -20,6 +20,8 @@ from tool.cli import (
     UserError,
     cores,
     pace,
+    path_text,
+    path_value,
     positive,
     printable,
     raise_problems,
@@ -60,17 +62,27 @@ def parse_arguments() -> argparse.Namespace:
         prog="python -m tool.report",
     )
     runs = parser.add_argument_group("runs")
-    runs.add_argument("--run", required=True, metavar="DIR", help="the run's folder, as train_voc.py makes it")
-    runs.add_argument("--compare", metavar="DIR", help="a run to compare with; gains are --run's over this one")
+    runs.add_argument(
+        "--run", type=path_text, required=True, metavar="DIR", help="the run's folder, as train_voc.py makes it"
+    )
+    runs.add_argument(
+        "--compare", type=path_text, metavar="DIR", help="a run to compare with; gains are --run's over this one"
+    )
 
     data = parser.add_argument_group("data")
-    data.add_argument("--data_root", required=True, metavar="DIR", help="folder of <id>.jpg (VOC2012/JPEGImages)")
-    data.add_argument("--list", metavar="FILE", help="images to show and score (all with ground truth)")
-    data.add_argument("--gt_dir", metavar="DIR", help="ground truth, <id>.png (SegmentationClass beside the images)")
-    data.add_argument("--saliency_root", metavar="DIR", help="saliency, <id>.png (saliency beside the images)")
+    data.add_argument(
+        "--data_root", type=path_text, required=True, metavar="DIR", help="folder of <id>.jpg (VOC2012/JPEGImages)"
+    )
+    data.add_argument("--list", type=path_text, metavar="FILE", help="images to show and score (all with ground truth)")
+    data.add_argument(
+        "--gt_dir", type=path_text, metavar="DIR", help="ground truth, <id>.png (SegmentationClass beside the images)"
+    )
+    data.add_argument(
+        "--saliency_root", type=path_text, metavar="DIR", help="saliency, <id>.png (saliency beside the images)"
+    )
 
     output = parser.add_argument_group("output")
-    output.add_argument("--out", type=Path, metavar="FILE", help="(<run>/report.html or report_vs_<other>.html)")
+    output.add_argument("--out", type=path_value, metavar="FILE", help="(<run>/report.html or report_vs_<other>.html)")
     output.add_argument("--num_workers", type=positive, default=cores(), help="processes (the cores, %(default)s)")
     return parser.parse_args()
 
