@@ -84,7 +84,7 @@ def load_checkpoint(path: Path, flag: str) -> Any:
                 f"{flag} {path}: expected a checkpoint of tensors and plain values, found {refused[1]}, which could run"
                 " code; if you trust it, save the state dict alone, where the code is that wrote it:"
                 f" net = torch.load({str(path)!r}, weights_only=False); torch.save(net.state_dict(), path), or, if it"
-                " holds a dict, torch.save(net['state_dict'], path)"
+                " is a dict, under the key that list(net) shows: torch.save(net['state_dict'], path)"
             ) from error
         found = f"a damaged file ({type(error).__name__})"
     found = found or _content_problem(content)
