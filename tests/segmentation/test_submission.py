@@ -202,7 +202,7 @@ FAULTS = {
         lambda path: save_with_palette(path, LABELS, voc_palette() ^ (np.arange(256) == 20)[:, None]),
         "found another palette",
     ),
-    "quantised": (lambda path: save_quantised(path, LABELS), "these are colours, not label indices"),
+    "quantised": (lambda path: save_quantised(path, LABELS), "found colours (index "),
     "label 21": (lambda path: save_with_palette(path, LABELS + 1, voc_palette()), "expected labels 0 to 20, found 21"),
     "border": (lambda path: save_label_map(path, np.where(LABELS, LABELS, 255).astype(np.uint8)), "found 255"),
     "turned": (lambda path: save_label_map(path, LABELS.T), "expected 3 x 7 (height x width), found 7 x 3"),
