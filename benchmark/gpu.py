@@ -32,7 +32,7 @@ from tool.command import PR_SET_PDEATHSIG, ROOT
 
 CORES_PER_PART = 2
 LINES_SHOWN = 15  # of what a part said that did not end well
-QUICK_LIMIT = 300  # seconds for a part of the quick form, which takes some
+QUICK_LIMIT = 600  # seconds for a part of the quick form, on a machine that others use too
 EXAMPLES = """\
   # on a machine with a GPU: about ten minutes
   python -m benchmark.gpu --out exps/gpu
@@ -174,6 +174,10 @@ def main() -> None:
         (args.out / "gpu.log").write_text("")
     except OSError as error:
         raise UserError(f"--out {args.out}: cannot be written ({error.strerror})") from error
+    # Not at the top: it imports torch, which takes seconds.
+    from tool.device import resolve_device
+
+    resolve_device(args.device)
     parts = [PARTS[name] for name in PARTS if name in (args.only or PARTS)]
     with tempfile.TemporaryDirectory() as scratch:
         report = run_parts(parts, args, Path(scratch))

@@ -20,6 +20,8 @@ from tool.weights_file import MXNET, SAFETENSORS, kind_of_weights, require_weigh
 BACKBONE = "backbone."
 WRAPPERS = ("state_dict", "model")  # keys under which most code, and our last.ckpt, keep the state dict
 NAMES_SHOWN = 6
+# ResNet-38d's last norm, which tells how wide a net is; with --width 1 it has so many channels.
+WIDEST, WIDEST_CHANNELS = "bn7.weight", 4096
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,11 @@ def load_released_state_dict(net: nn.Module, state: Mapping[str, torch.Tensor], 
         )
 
     wrong = misfits(state, own)
+    if WIDEST in wrong and state[WIDEST].shape != own[WIDEST].shape:
+        made, asked = (f"{state[WIDEST].numel() / WIDEST_CHANNELS:g}", f"{own[WIDEST].numel() / WIDEST_CHANNELS:g}")
+        raise UserError(
+            f"{source}: made with --width {made}, the network here has --width {asked}; pass --width {made}"
+        )
     if HEAD in wrong and state[HEAD].ndim and len(state[HEAD]) != len(own[HEAD]):
         wrong[HEAD] += f"; {head_advice(len(state[HEAD]))}"
     raise_problems(

@@ -100,8 +100,10 @@ def kit_elsewhere(root: Path) -> str | None:
 
 
 def masks_elsewhere(root: Path) -> str | None:
-    """Why there are no masks in SegmentationClassAug, where they are near."""
+    """Why there are no masks in SegmentationClassAug, where they are near; None where the whole kit is elsewhere."""
     folder = root / AUG_FOLDER
+    if kit_elsewhere(root):
+        return None
     if is_folder(folder):
         return misplaced(folder, ".png")
     spellings = ("segmentationclassaug", "segmentationaug")

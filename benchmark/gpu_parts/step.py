@@ -52,7 +52,7 @@ def run(bench: Bench) -> None:
         config = method_config("hsc", second_view=view, without=without)
         training = make_training(config, bench.device, width=width, amp=amp, compiled=compiled)
         if plainly:
-            criterion = PlainCriterion(config).to(bench.device)
+            criterion = PlainCriterion(config, region_channels=training.net.region_channels).to(bench.device)
             training = training._replace(criterion=criterion, objective=Objective(training.net, criterion, amp))
         figures = measured(bench, training, batch)
         bench.note(what, figures)

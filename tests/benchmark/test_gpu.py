@@ -54,3 +54,11 @@ def test_a_cpu_is_refused_at_full_size(tmp_path):
     command = [sys.executable, "-m", "benchmark.gpu", "--out", str(tmp_path), "--device", "cpu"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2 and done.stderr == "error: --device cpu: takes hours at full size; add --quick\n"
+
+
+def test_a_machine_without_a_gpu_is_told_so_at_once(tmp_path):
+    command = [sys.executable, "-m", "benchmark.gpu", "--out", str(tmp_path)]
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr == "error: --device cuda: this machine has 0 GPUs; use --device cpu\n"

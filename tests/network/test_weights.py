@@ -300,3 +300,13 @@ def test_a_file_without_a_state_dict_is_refused(tmp_path, content):
 def test_a_path_without_a_file_is_named(tmp_path, name):
     with pytest.raises(UserError, match=r"--weights .*expected a file"):
         load_weights(tiny(), tmp_path / name)
+
+
+def test_weights_of_another_width_are_one_line_that_names_it(tmp_path):
+    made, asked = (build_network("resnet38_cls", width=width) for width in (0.0625, 0.125))
+    torch.save(released_state_dict(made), tmp_path / "narrow.pth")
+    with pytest.raises(UserError) as refusal:
+        load_weights(asked, tmp_path / "narrow.pth")
+    said = "made with --width 0.0625, the network here has --width 0.125; pass --width 0.0625"
+    assert str(refusal.value) == f"{tmp_path / 'narrow.pth'}: {said}"
+    load_weights(build_network("resnet38_cls", width=0.0625), tmp_path / "narrow.pth")
