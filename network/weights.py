@@ -213,7 +213,8 @@ def read_safetensors(path: Path, flag: str) -> dict[str, torch.Tensor]:
         return load_file(path)
     except (SafetensorError, OSError, ValueError, RuntimeError, KeyError) as error:
         raise UserError(
-            f"{flag} {path}: expected a safetensors file, found a damaged one ({error}); download or copy it again"
+            f"{flag} {path}: expected a safetensors file, found a damaged one ({error});"
+            " download, copy or train it again"
         ) from error
 
 

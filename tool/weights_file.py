@@ -11,7 +11,7 @@ from tool.cli import UserError, brief, require_file
 MXNET, SAFETENSORS, TORCH = "an MXNet parameter file", "a safetensors file", "a file of torch.save"
 
 HEAD = 512  # bytes that are looked at
-AGAIN = "download or copy it again"
+AGAIN = "download, copy or train it again"
 ARCHIVES = {
     b"\x1f\x8b": "gzip",
     b"BZh": "bzip2",

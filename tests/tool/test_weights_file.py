@@ -50,14 +50,14 @@ def written(write, *what, **how) -> bytes:
 
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 549063192\n"
 IN_ITS_PLACE = {
-    "nothing": (b"", "an empty file: download or copy it again"),
-    "zeros": (bytes(9000), "zeros: download or copy it again"),
+    "nothing": (b"", "an empty file: download, copy or train it again"),
+    "zeros": (bytes(9000), "zeros: download, copy or train it again"),
     "a pointer of Git LFS": (LFS, "a pointer of Git LFS, .*: run git lfs pull"),
     "a page": (b"\n<!DOCTYPE html>\n<title>Google Drive - Quota exceeded</title>", "a page of HTML, .* open the link"),
     "a page without a head": (b"<HTML><body>404 Not Found</body></HTML>", "a page of HTML"),
     "a notice of a store": (b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>', "a page of HTML"),
     "an error": ("Datei nicht gefunden, Größe unbekannt\n".encode() * 40, "text, which begins 'Datei nicht"),
-    "a torch file without its end": (saved()[:-40], "a file without its end, of [0-9,]+ bytes: download or copy it"),
+    "a torch file without its end": (saved()[:-40], "a file without its end, of [0-9,]+ bytes: download, copy or train it"),
     "safetensors without their end": ((5000).to_bytes(8, "little") + b'{"a":', "a file without its end"),
     "a zip archive": (zipped("net.pth", "readme.txt"), r"a zip archive of net\.pth, readme\.txt: unpack it"),
     "an empty zip archive": (written(lambda file: zipfile.ZipFile(file, "w").close()), "expected a checkpoint"),
