@@ -57,7 +57,10 @@ IN_ITS_PLACE = {
     "a page without a head": (b"<HTML><body>404 Not Found</body></HTML>", "a page of HTML"),
     "a notice of a store": (b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>', "a page of HTML"),
     "an error": ("Datei nicht gefunden, Größe unbekannt\n".encode() * 40, "text, which begins 'Datei nicht"),
-    "a torch file without its end": (saved()[:-40], "a file without its end, of [0-9,]+ bytes: download, copy or train it"),
+    "a torch file without its end": (
+        saved()[:-40],
+        "a file without its end, of [0-9,]+ bytes: download, copy or train it",
+    ),
     "safetensors without their end": ((5000).to_bytes(8, "little") + b'{"a":', "a file without its end"),
     "a zip archive": (zipped("net.pth", "readme.txt"), r"a zip archive of net\.pth, readme\.txt: unpack it"),
     "an empty zip archive": (written(lambda file: zipfile.ZipFile(file, "w").close()), "expected a checkpoint"),
