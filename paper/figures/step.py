@@ -99,7 +99,7 @@ def take_step(demo: Demo, first: str) -> Step:
     )
     net = build_network(config.network, backbone=settings["backbone"], width=settings["width"])
     load_weights(net, demo.weights)
-    criterion = WatchedCriterion(config)
+    criterion = WatchedCriterion(config, region_channels=net.region_channels)
     criterion.load_state_dict(load_checkpoint(demo.run / "last.ckpt", "--demo")["criterion"])
     banks = dict(criterion.banks.named_buffers())
     views = two_scales(image, saliency, config.second_view)

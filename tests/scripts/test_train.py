@@ -369,7 +369,7 @@ def continued(data, undisturbed, tmp_path_factory):
         ("again", ["hsc/last.ckpt: this run exists", "--resume"]),
         ("another rate", ["--lr: 0.01 then, 0.02 now", "(1)"]),
         ("an ablation", ["--without: [] then, ['psc'] now", "(1)"]),
-        ("truncated", ["hsc/last.ckpt", "damaged"]),
+        ("truncated", ["hsc/last.ckpt", "without its end"]),
         ("foreign", ["hsc/last.ckpt"]),
     ],
 )

@@ -171,7 +171,7 @@ def test_every_faulty_file_is_named_in_one_message(folders):
         (f"{ids[3]}.png", "expected 10 x 16 (height x width), found 16 x 10"),
         (f"{ids[4]}.png", "expected labels 0 to 20 or 255, found 21"),
         (f"{ids[5]}.png", "found RGB colours"),
-        (f"{ids[6]}.png", "colours, not label indices"),
+        (f"{ids[6]}.png", "found colours"),
         (f"{ids[7]}.jpg", "no such file"),
         (f"{ids[8]}.jpg", "truncated"),
         (f"{ids[9]}.jpg", "no such file"),
