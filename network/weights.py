@@ -228,11 +228,14 @@ def misfits(state: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor]) 
 
 
 def _fits(value: torch.Tensor, own: torch.Tensor) -> bool:
-    """Whether copying `value` keeps its meaning: shape, dense layout, floating point or not."""
+    """Whether copying `value` keeps its meaning: shape, dense layout, floating point or not.
+
+    A batch counter, the only number alone, may have been cast with all the rest.
+    """
     return (
         value.shape == own.shape
         and value.layout == torch.strided
-        and value.is_floating_point() == own.is_floating_point()
+        and (value.is_floating_point() == own.is_floating_point() or own.ndim == 0)
     )
 
 

@@ -79,6 +79,12 @@ def load_checkpoint(path: Path, flag: str) -> Any:
             raise
         # PyTorch names what it would not load: "... GLOBAL torch.nn.modules.linear.Linear was not an allowed ..."
         refused = re.search(r"GLOBAL ([\w.]+)", str(error))
+        if refused and refused[1].startswith("numpy."):
+            raise UserError(
+                f"{flag} {path}: expected a checkpoint of tensors, found arrays of NumPy; if you trust it, make tensors"
+                f" of them: state = torch.load({str(path)!r}, weights_only=False); torch.save({{name:"
+                " torch.as_tensor(value) for name, value in state.items()}, path)"
+            ) from error
         if refused:
             raise UserError(
                 f"{flag} {path}: expected a checkpoint of tensors and plain values, found {refused[1]}, which could run"

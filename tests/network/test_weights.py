@@ -310,3 +310,21 @@ def test_weights_of_another_width_are_one_line_that_names_it(tmp_path):
     said = "made with --width 0.0625, the network here has --width 0.125; pass --width 0.0625"
     assert str(refusal.value) == f"{tmp_path / 'narrow.pth'}: {said}"
     load_weights(build_network("resnet38_cls", width=0.0625), tmp_path / "narrow.pth")
+
+
+def test_arrays_of_numpy_are_named_and_the_advice_makes_tensors_of_them(tmp_path, state):
+    path, net = tmp_path / "arrays.pth", tiny()
+    torch.save({name: value.numpy() for name, value in state.items()}, path)
+    with pytest.raises(UserError, match="found arrays of NumPy") as error:
+        load_weights(net, path)
+    exec(advised(error, r"state = torch\.load.*$"), {"torch": torch, "path": tmp_path / "state.pth"})
+    load_weights(net, tmp_path / "state.pth")
+    assert_holds(net, state)
+
+
+def test_weights_cast_to_half_with_their_counters_are_read(tmp_path, state):
+    halves = {name: value.half() for name, value in state.items()}
+    torch.save(halves, tmp_path / "half.pth")
+    net = tiny()
+    load_weights(net, tmp_path / "half.pth")
+    assert_holds(net, {name: halves[name].to(value.dtype) for name, value in state.items()})
