@@ -14,6 +14,16 @@ import sys
 import time
 from pathlib import Path
 
+from data.score import (
+    CURVE,
+    DEFAULT_THRESHOLD,
+    READERS,
+    as_text,
+    count_list,
+    file_pairs,
+    named_labels,
+    summarise,
+)
 from tool.artifact import atomic_file
 from tool.cli import (
     DEVICE,
@@ -33,16 +43,6 @@ from tool.cli import (
     what_is_at,
 )
 from tool.plot import save_curve
-from voc12.score import (
-    CURVE,
-    DEFAULT_THRESHOLD,
-    READERS,
-    as_text,
-    count_list,
-    file_pairs,
-    named_labels,
-    summarise,
-)
 
 EXAMPLES = """\
   # seeds at 60 background thresholds, and their curve as a picture

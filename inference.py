@@ -13,6 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
+from data.images import check_images
+from data.labels import labels_of, load_labels
 from method.outputs import Outputs
 from network import BACKBONES, EPS_SEAM, resolve_network
 from tool.cli import (
@@ -31,8 +33,6 @@ from tool.lists import Source, expect_files, read_ids
 from tool.lock import hold_folder
 from tool.torchrun import own_cores, own_share
 from tool.weights_file import require_weights
-from voc12.images import check_images
-from voc12.labels import labels_of, load_labels
 
 EXAMPLES = """\
   # seeds and CRF seeds

@@ -10,6 +10,9 @@ import hashlib
 import sys
 from pathlib import Path
 
+from data.images import check_training_files, hash_of_sizes
+from data.labels import load_labels
+from data.saliency import check_saliency
 from method.hsc.arguments import check_arguments, parse_arguments
 from method.hsc.config import METHODS
 from tool.cli import UserError, require_folder, run_script
@@ -19,9 +22,6 @@ from tool.lists import Source, expect_files, read_ids
 from tool.lock import hold_folder
 from tool.torchrun import is_first, loader_processes, own_share
 from tool.weights_file import require_weights
-from voc12.images import check_training_files, hash_of_sizes
-from voc12.labels import load_labels
-from voc12.saliency import check_saliency
 
 # Flags that may change between a run and its resumption: they do not touch the weights, or what they lead to is known.
 FREE_TO_CHANGE = {

@@ -15,10 +15,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from data.score import CURVE, NUM_LABELS, count_list
 from tool.artifact import load_label_map, save_cam, save_label_map
 from tool.cli import cores, positive, run_script
 from tool.metric import iou
-from voc12.score import CURVE, NUM_LABELS, count_list
 
 HEIGHT, WIDTH = 375, 500
 PLAIN_IMAGES = 3

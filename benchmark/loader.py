@@ -13,10 +13,10 @@ import tempfile
 from pathlib import Path
 
 from benchmark.generated import generate
+from data.images import check_training_files
+from data.labels import load_labels
 from tool.cli import UserError, cores, path_text, positive, run_script
 from tool.lists import read_ids
-from voc12.images import check_training_files
-from voc12.labels import load_labels
 
 IMAGES = 40
 
@@ -36,8 +36,8 @@ def main() -> None:
     import torch
 
     from benchmark.loader_times import load
-    from voc12.dataset import TrainingSet
-    from voc12.transforms import TrainingAugmentation
+    from data.augmentation import TrainingAugmentation
+    from data.training import TrainingSet
 
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:

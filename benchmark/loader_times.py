@@ -4,7 +4,7 @@ import time
 
 from torch.utils.data import DataLoader
 
-from voc12.dataset import EpochSampler, TrainingSet
+from data.training import EpochSampler, TrainingSet
 
 
 def load(dataset: TrainingSet, *, batch_size: int, steps: int, num_workers: int) -> tuple[float, list[dict]]:

@@ -7,15 +7,15 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from data.images import load_rgb
+from data.labels import labels_of, load_labels
+from data.normalisation import normalise
 from network.build import build_network
 from network.weights import load_weights
 from tool.artifact import save_cam, save_crf, save_label_map
 from tool.cam import seed_labels
 from tool.crf import crf_seed, resolve_backend
 from tool.device import resolve_device
-from voc12.images import load_rgb
-from voc12.labels import labels_of, load_labels
-from voc12.transforms import normalise
 
 SCALES = (0.5, 1.0, 1.5, 2.0)
 THRESHOLD, ALPHA, ITERATIONS = 0.22, 7.0, 8

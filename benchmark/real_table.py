@@ -10,13 +10,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from data.score import named_labels
 from tool.artifact import atomic_file, load_cam, load_label_map
 from tool.classes import LABEL_NAMES
 from tool.cli import FILE, UserError, raise_problems, require_file, what_is_at
 from tool.lists import LABEL_MAP_ENDINGS, Source, expect_files, read_ids
 from tool.lock import turn_in
 from tool.metric import CURVE, iou, label_counts, threshold_counts
-from voc12.score import named_labels
 
 CURVE_FILE = "curve.json"  # of a run, written last
 TRAINING_FILE = "training.json"  # of a run: what its training took

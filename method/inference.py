@@ -14,6 +14,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from data.images import image_size, load_rgb, run_checks, with_size
+from data.normalisation import normalise_pixels
 from method.outputs import Outputs
 from method.seeds import make_seeds
 from network.build import build_network
@@ -27,8 +29,6 @@ from tool.device import autocast, images_at_once, on_own_stream, place
 from tool.distributed import leave_processes
 from tool.limits import reported_limits
 from tool.pipeline import Pool, queue_of, run_stages
-from voc12.images import image_size, load_rgb, run_checks, with_size
-from voc12.transforms import normalise_pixels
 
 
 class NetworkProcess:

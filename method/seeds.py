@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from data.images import load_rgb, with_size
 from method.outputs import Outputs
 from tool.artifact import load_cam, load_label_map, save_crf, save_label_map
 from tool.cam import seed_labels
@@ -15,7 +16,6 @@ from tool.crf.process import CRFProcess
 from tool.device import on_own_stream
 from tool.limits import reported_limits
 from tool.plot import save_overlay
-from voc12.images import load_rgb, with_size
 
 
 def make_seeds(

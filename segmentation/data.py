@@ -10,31 +10,12 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional as F
 
+from data.augmentation import random_integer, random_span
+from data.images import load_rgb
+from data.normalisation import InputNormalisation
 from tool.artifact import IGNORE, load_label_map
-from tool.device import copied_to
 from tool.randomness import mixed_seed
 from tool.reading import Reading, outlive_signals
-from voc12.images import load_rgb
-from voc12.transforms import of_channels, random_integer, random_span
-
-
-class InputNormalisation:
-    """The net's input from an RGB image: uint8 (H, W, 3) -> float32 (3, H, W), by /255, less `mean`, over `std`."""
-
-    def __init__(self, mean: Sequence[float], std: Sequence[float]):
-        self.mean = list(mean)
-        self.std = list(std)
-
-    def __call__(self, image: np.ndarray, device: torch.device | None = None) -> Tensor:
-        """The input on `device`, where it is computed from the pixels; None: on the CPU."""
-        pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
-        pixels = (pixels if device is None else copied_to(pixels, device)).to(torch.float32) / 255
-        return pixels.sub_(of_channels(self.mean, pixels)).div_(of_channels(self.std, pixels))
-
-    def inverse(self, image: Tensor) -> Tensor:
-        """The pixels of a net's input, uint8 (3, H, W), for a picture of it."""
-        mean, std = of_channels(self.mean, image), of_channels(self.std, image)
-        return ((image * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
 
 
 class SegmentationAugmentation:

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from segmentation.data import InputNormalisation
+from data.normalisation import InputNormalisation
 from tool.artifact import IGNORE
 from tool.colour import voc_palette
 from tool.device import autocast

@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from data.images import image_size, load_rgb, with_size
+from data.normalisation import InputNormalisation
 from network.fold import fold_norms
 from segmentation.crf import refine
-from segmentation.data import InputNormalisation
 from segmentation.net import net_of
 from segmentation.net.weights import load_trained
 from segmentation.predict import multi_scale_probability
@@ -26,7 +27,6 @@ from tool.crf.process import CRFProcess
 from tool.device import autocast, device_names, images_at_once, on_own_stream, place
 from tool.limits import reported_limits
 from tool.pipeline import Pool, queue_of, run_stages
-from voc12.images import image_size, load_rgb, with_size
 
 
 class NetworkProcess:

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from segmentation.data import InputNormalisation, scale_image
+from data.normalisation import InputNormalisation
+from segmentation.data import scale_image
 
 
 @torch.inference_mode()

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from data.images import image_size, run_checks
 from tool.artifact import NUM_CLASSES, atomic_file, load_label_map
 from tool.cli import (
     UserError,
@@ -33,7 +34,6 @@ from tool.cli import (
 )
 from tool.colour import voc_palette
 from tool.lists import LABEL_MAP_ENDINGS, Source, expect_files, read_ids
-from voc12.images import image_size, run_checks
 
 TEST_IMAGES = 1456  # in VOC 2012's test set
 COMPETITIONS = (5, 6)  # of VOC: segmentation with its own training data only, or with any

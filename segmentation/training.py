@@ -7,7 +7,9 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from segmentation.data import InputNormalisation, PseudoLabelSet, SegmentationAugmentation, start_loader_process
+from data.normalisation import InputNormalisation
+from data.training import EpochSampler
+from segmentation.data import PseudoLabelSet, SegmentationAugmentation, start_loader_process
 from segmentation.engine import build_training, train
 from segmentation.net import net_of
 from segmentation.net.weights import load_backbone
@@ -21,7 +23,6 @@ from tool.log import RunLog, curve_name
 from tool.run import find_checkpoint, restore_checkpoint
 from tool.threads import take_threads
 from tool.torchrun import loader_processes
-from voc12.dataset import EpochSampler
 
 
 def make_loader(config: Config, ids: list[str], steps: range, *, pin_memory: bool) -> DataLoader:

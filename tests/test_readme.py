@@ -22,6 +22,7 @@ from PIL import Image
 from torch.distributed.run import get_args_parser
 
 import demo
+from data.labels import load_labels
 from network.build import build_network
 from network.weights import released_state_dict
 from segmentation.experiment.config import config_dict
@@ -30,7 +31,6 @@ from tests.scripts.conftest import ROOT, assert_refused, assert_succeeded, envir
 from tool.artifact import load_label_map, save_cam, save_crf, save_label_map
 from tool.lists import read_ids
 from voc12 import mini, prepare
-from voc12.labels import load_labels
 
 README = ROOT / "README.md"
 STARTERS = ("python", "make", "torchrun", "pip", "srun")

@@ -235,12 +235,22 @@ def _load_npz(content: bytes, path: str | Path) -> dict[str, Any]:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             if sum(member.file_size for member in archive.infolist()) > _MAX_UNPACKED:
                 raise UserError(f"{path}: more than {_MAX_UNPACKED >> 20} MB unpacked; expected fewer in an .npz")
+            _check_number_of_members(content, archive)
             members = {name.removesuffix(".npy"): archive.read(name) for name in archive.namelist()}
     except UserError:
         raise
     except Exception as error:  # a damaged archive can raise anything
         raise UserError(f"{path}: cannot be read as an .npz ({error})") from error
     return {name: _load_npy(member, path, numbers=True) for name, member in members.items()}
+
+
+def _check_number_of_members(content: bytes, archive: zipfile.ZipFile) -> None:
+    """Raise `BadZipFile` if the archive's last record counts other members than its directory, whose damaged entry may
+    swallow those after it; zipfile does not look."""
+    record = len(content) - len(archive.comment) - 22
+    counted = int.from_bytes(content[record + 10 : record + 12], "little")
+    if counted not in (len(archive.infolist()), 0xFFFF):  # the latter where there are more than it can hold
+        raise zipfile.BadZipFile(f"{counted} arrays counted, {len(archive.infolist())} listed")
 
 
 def _load_npy(content: bytes, path: str | Path, *, numbers: bool = False) -> Any:

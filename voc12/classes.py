@@ -1,7 +1,15 @@
-"""The twenty classes of PASCAL VOC, in VOC order. In label maps class c is label c + 1 and 0 is background."""
+"""PASCAL VOC 2012: twenty classes, in VOC's order, and a background."""
 
-from tool.classes import LABEL_NAMES
+from tool.dataset import DataSet
 
-CLASSES = LABEL_NAMES[1:]
-NUM_CLASSES = len(CLASSES)
-IGNORE = 255
+VOC12 = DataSet(
+    name="voc12",
+    classes=(
+        "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
+        "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
+    ),
+)  # fmt: skip
+CLASSES = VOC12.classes
+NUM_CLASSES = VOC12.num_classes
+IGNORE = VOC12.ignore
+LABEL_NAMES = VOC12.label_names

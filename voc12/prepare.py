@@ -16,6 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
+from data.images import image_problems, image_size, run_checks
+from data.labels import save_labels
+from data.saliency import check_saliency
 from tool.artifact import atomic_file, load_label_map
 from tool.cli import (
     NOTHING,
@@ -32,10 +35,8 @@ from tool.cli import (
 )
 from tool.lists import IMAGE_ENDINGS, LABEL_MAP_ENDINGS, Source, expect_files, id_problem, read_ids
 from tool.places import hint, is_file, is_folder
+from voc12.annotations import labels_from_annotations
 from voc12.classes import CLASSES
-from voc12.images import image_problems, image_size, run_checks
-from voc12.labels import labels_from_annotations, save_labels
-from voc12.saliency import check_saliency
 from voc12.state import AUG_FOLDER, kit_elsewhere, masks_elsewhere, show_state, split_path
 
 AUG_ADVICE = (

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from data.labels import load_labels
 from tool.cli import FILE, NOTHING, UserError, printable, what_is_at
 from tool.lists import read_ids
 from tool.places import elsewhere, is_folder, misplaced, moving_folder, names_in
-from voc12.labels import load_labels
 
 # Images of VOC 2012: in its archive of training and validation images, and in its lists for segmentation.
 TRAINVAL, TRAIN, VAL, TEST = 17_125, 1_464, 1_449, 1_456

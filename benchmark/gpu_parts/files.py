@@ -12,7 +12,7 @@ from PIL import Image
 
 from benchmark.gpu_parts.record import Bench
 from benchmark.photographs import photographs
-from voc12.labels import save_labels
+from data.labels import save_labels
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,9 @@ from benchmark.gpu_parts.record import Bench
 from benchmark.gpu_parts.step import seconds
 from benchmark.infer import equal_share
 from benchmark.plain_loop import SCALES
+from data.images import load_rgb
+from data.labels import load_labels
+from data.normalisation import normalise
 from network.build import build_network
 from network.fold import fold_norms
 from network.weights import load_weights, released_state_dict
@@ -21,9 +24,6 @@ from tool.artifact import save_cam, save_crf
 from tool.cli import cores
 from tool.crf import crf_seed, resolve_backend
 from tool.device import autocast, place
-from voc12.images import load_rgb
-from voc12.labels import load_labels
-from voc12.transforms import normalise
 
 
 def run(bench: Bench) -> None:

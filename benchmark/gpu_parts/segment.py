@@ -9,7 +9,7 @@ from benchmark.generated import run as run_command
 from benchmark.gpu_parts.files import steady_pace, watched, write_photographs
 from benchmark.gpu_parts.record import Bench
 from benchmark.gpu_parts.steps import Batch, make_batch
-from segmentation.data import InputNormalisation
+from data.normalisation import InputNormalisation
 from segmentation.engine import build_training, train
 from segmentation.experiment.config import config_dict
 from segmentation.net import net_of

@@ -11,14 +11,14 @@ from benchmark.generated import generate
 from benchmark.gpu_parts.record import Bench
 from benchmark.gpu_parts.steps import Batch, inputs_of, make_batch, make_training, method_config
 from benchmark.loader_times import load
+from data.augmentation import TrainingAugmentation
+from data.labels import load_labels
+from data.training import TrainingSet
 from method.hsc.build import Training
 from method.hsc.criterion import HSCCriterion, Objective
 from method.hsc.engine import training_step
 from tool.lists import read_ids
 from tool.torchrun import own_cores
-from voc12.dataset import TrainingSet
-from voc12.labels import load_labels
-from voc12.transforms import TrainingAugmentation
 
 CARD_TFLOPS = 790  # of an H100, bf16 products, measured elsewhere
 KERNELS_SHOWN = 12

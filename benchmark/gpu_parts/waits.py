@@ -7,10 +7,10 @@ import torch
 from benchmark.gpu_parts.record import Bench
 from benchmark.gpu_parts.segment import settings_of
 from benchmark.gpu_parts.steps import Batch, make_batch, make_training, method_config
+from data.normalisation import InputNormalisation
 from method.hsc import engine
 from method.hsc.config import METHODS
 from segmentation import engine as segmentation_engine
-from segmentation.data import InputNormalisation
 from segmentation.experiment.config import config_dict
 from segmentation.net import net_of
 from segmentation.settings import read_config

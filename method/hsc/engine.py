@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from data.images import load_rgb
+from data.normalisation import denormalise, normalise
 from method.hsc.build import Training
 from method.hsc.config import BACKGROUND, NUM_LABELS
 from tool.distributed import sum_over_processes, world_size
@@ -16,8 +18,6 @@ from tool.log import RunLog
 from tool.loop import run_steps
 from tool.metric import mean_average_precision
 from tool.plot import blend, heat_colours, label_colours
-from voc12.images import load_rgb
-from voc12.transforms import denormalise, normalise
 
 
 def training_step(

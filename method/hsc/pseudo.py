@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
+from data.normalisation import denormalise
 from method.hsc.config import NUM_LABELS
 from method.hsc.loss import resize, with_background
 from tool.crf import CRFKernels, crf_from_labels, resolve_backend
-from voc12.transforms import denormalise
 
 KERNELS = CRFKernels(gaussian_sxy=3, gaussian_compat=3, bilateral_sxy=50, bilateral_srgb=5, bilateral_compat=10)
 ITERATIONS = 10

@@ -7,6 +7,8 @@ from pathlib import Path
 import torch
 from torch.utils.data import DataLoader
 
+from data.augmentation import TrainingAugmentation
+from data.training import EpochSampler, TrainingSet
 from method.hsc.build import Training, build_training, configure
 from method.hsc.engine import classifier_precision, train
 from network import EPS_SEAM
@@ -23,8 +25,6 @@ from tool.reading import outlive_signals
 from tool.run import find_checkpoint, restore_checkpoint
 from tool.threads import take_threads
 from tool.torchrun import loader_processes
-from voc12.dataset import EpochSampler, TrainingSet
-from voc12.transforms import TrainingAugmentation
 
 
 def make_loader(

@@ -4,10 +4,10 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from data.labels import load_labels
 from tool.artifact import IGNORE, load_label_map
 from tool.cli import NOTHING, UserError, what_is_at
 from tool.lists import read_ids
-from voc12.labels import load_labels
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,11 @@
 
 import numpy as np
 
+from data.images import load_rgb
 from paper.figures.demo import Demo
 from paper.figures.draw import FAINT, Sheet, enlarge, file_labelled, heat, name_of, pseudo_labelled
 from paper.figures.step import Step
 from tool.artifact import load_cam
-from voc12.images import load_rgb
 
 SIZE, GAP = 1.25, 0.42
 LEFT = 0.25

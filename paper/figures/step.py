@@ -12,6 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from data.augmentation import TrainingAugmentation
+from data.labels import load_labels
+from data.normalisation import denormalise
+from data.training import TrainingSet
 from method.hsc.build import configure
 from method.hsc.config import ContrastConfig
 from method.hsc.contrast import class_contrast, flatten_pixels, pixel_prototypes, region_contrast, strongest_pixels
@@ -21,9 +25,6 @@ from network.build import build_network
 from network.weights import load_weights
 from paper.figures.demo import Demo
 from tool.checkpoint import load_checkpoint
-from voc12.dataset import TrainingSet
-from voc12.labels import load_labels
-from voc12.transforms import TrainingAugmentation, denormalise
 
 EPOCH = 0  # whose augmentation is shown
 

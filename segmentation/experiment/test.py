@@ -16,8 +16,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))  # so that `python test.py` finds the packages from any folder
+from data.images import check_images
+from data.label_maps import check_label_maps
+from data.score import as_text, count_list, file_pairs, summarise
 from segmentation.experiment.config import config_dict
-from segmentation.label_maps import check_label_maps
 from segmentation.settings import (
     Config,
     add_config_arguments,
@@ -31,8 +33,6 @@ from tool.cli import UserError, cores, pace, run_script, script_parser
 from tool.folder import Claim, claim_folders
 from tool.lists import LABEL_MAP_ENDINGS, Source, expect_files, read_ids
 from tool.lock import hold_folder
-from voc12.images import check_images
-from voc12.score import as_text, count_list, file_pairs, summarise
 
 # What decides a label map, beside the checkpoint.
 DECISIVE = ("TEST_MULTISCALE", "TEST_FLIP", "TEST_CRF", "TEST_AMP", "DATA_MEAN", "DATA_STD")

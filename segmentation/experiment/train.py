@@ -15,8 +15,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))  # so that `python train.py` finds the packages from any folder
+from data.images import hash_of_sizes
+from data.label_maps import check_label_maps
 from segmentation.experiment.config import config_dict
-from segmentation.label_maps import check_label_maps
 from segmentation.settings import (
     Config,
     add_config_arguments,
@@ -32,7 +33,6 @@ from tool.limits import check_loaders
 from tool.lists import LABEL_MAP_ENDINGS, Source, expect_files, read_ids
 from tool.lock import hold_folder
 from tool.torchrun import is_first, loader_processes, own_share, started_by_torchrun
-from voc12.images import hash_of_sizes
 
 # Keys that may change between a run and its resumption: they do not touch the weights, or what they lead to is known.
 FREE_TO_CHANGE = {

@@ -27,12 +27,12 @@ from benchmark.real_table import (
     what_changes_bring,
     write_table,
 )
+from data.score import count_list, file_pairs, summarise
 from network.backbones import build_backbone
 from tool.artifact import save_cam, save_label_map
 from tool.classes import LABEL_NAMES
 from tool.cli import UserError
 from tool.lock import turn_in
-from voc12.score import count_list, file_pairs, summarise
 
 ROOT = Path(__file__).resolve().parents[2]
 LABELS = [0, 3, 7]

@@ -12,14 +12,14 @@ import numpy as np
 import torch
 from PIL import Image
 
+from data.images import image_size, load_rgb
+from data.labels import load_labels, save_labels
 from network.mxnet_params import read_params
 from network.weights import read_state_dict
 from tests.network.mxnet_writer import params_of
 from tool.artifact import load_cam, load_crf, load_label_map, save_cam, save_crf, save_label_map
 from tool.lists import read_ids
 from tool.run import find_checkpoint
-from voc12.images import image_size, load_rgb
-from voc12.labels import load_labels, save_labels
 
 SHAPE = (9, 14)
 

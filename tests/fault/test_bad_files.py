@@ -11,7 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from segmentation.data import InputNormalisation, PseudoLabelSet, SegmentationAugmentation
+from data.augmentation import TrainingAugmentation
+from data.images import load_rgb
+from data.normalisation import InputNormalisation
+from data.training import TrainingSet
+from segmentation.data import PseudoLabelSet, SegmentationAugmentation
 from segmentation.submission import pack
 from tests.fault.conftest import COUNTS
 from tests.fault.damaged import KINDS, SHAPE, cuts, label_map, mutated, read_image, same, strange
@@ -20,9 +24,6 @@ from tool.cli import UserError, printable
 from tool.colour import voc_palette
 from tool.lists import read_ids
 from voc12 import mini
-from voc12.dataset import TrainingSet
-from voc12.images import load_rgb
-from voc12.transforms import TrainingAugmentation
 
 UNREADABLE = object()
 

@@ -19,6 +19,8 @@ import pytest
 import torch
 from PIL import Image
 
+from data.images import image_size, load_rgb
+from data.labels import load_labels
 from network.mxnet_params import read_params
 from network.weights import load_weights, read_state_dict
 from segmentation.net.weights import load_trained
@@ -28,8 +30,6 @@ from tests.tool.test_pickled import write_pickle
 from tool.artifact import load_cam, load_crf, load_label_map
 from tool.cli import UserError
 from tool.run import find_checkpoint
-from voc12.images import image_size, load_rgb
-from voc12.labels import load_labels
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # torch's, of strange files
 

@@ -11,6 +11,8 @@ import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from data.images import image_size
+from data.labels import save_labels
 from network.weights import LoadReport
 from segmentation.net.weights import BackboneReport, load_trained
 from tests.fault.commands import words_of
@@ -23,8 +25,6 @@ from tool.log import RunLog
 from tool.plot import save_curve
 from tool.report.figures import loss_charts, setting_rows
 from tool.report.run_folder import read_run
-from voc12.images import image_size
-from voc12.labels import save_labels
 
 EVIL = "\x1b[2J\x1b]0;owned\x07\nerror: all is well\r\u202e"
 OUTSIDE = ["../evil", "../../evil", "/var/evil", "a/../../evil", "..", "\x1b[31mred", "..\\evil"]

@@ -10,6 +10,8 @@ import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from data.labels import load_labels, save_labels
+from data.normalisation import normalise_pixels
 from method.hsc.pseudo import KERNELS
 from network.build import build_network
 from network.weights import released_state_dict
@@ -21,8 +23,6 @@ from tool.artifact import load_cam, load_crf, load_label_map
 from tool.cam import multi_scale_cam, seed_labels
 from tool.checkpoint import _tensors
 from tool.crf import crf_from_labels, crf_from_probability, crf_seed
-from voc12.labels import load_labels, save_labels
-from voc12.transforms import normalise_pixels
 
 BACKENDS = ("pydensecrf", "torch")
 SHAPE = (12, 17)

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
+from data.labels import load_labels
 from method.hsc.contrast import class_contrast
 from paper.figures.demo import Demo
 from paper.figures.step import class_anchors, pixel_losses, region_means, take_step
@@ -19,7 +20,6 @@ from tests.scripts.conftest import ROOT, TINY, Data, assert_refused, assert_succ
 from tool.artifact import load_label_map, save_cam, save_label_map
 from tool.cli import UserError
 from voc12 import mini
-from voc12.labels import load_labels
 
 NAMES = ["class", "cross", "overview", "pixel", "region"]
 MOST_BYTES = 200_000

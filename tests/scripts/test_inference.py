@@ -15,6 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
+from data.labels import load_labels, save_labels
 from network.build import build_network
 from network.weights import released_state_dict
 from tests.golden_inputs import fill
@@ -35,7 +36,6 @@ from tests.scripts.conftest import (
 )
 from tool.artifact import load_cam, load_crf, load_label_map, save_crf, save_label_map
 from tool.cam import seed_labels
-from voc12.labels import load_labels, save_labels
 
 SCRIPT = "inference.py"
 QUICK = {"--width": WIDTH, "--device": "cpu", "--crf_workers": 1}

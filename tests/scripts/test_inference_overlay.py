@@ -4,11 +4,11 @@ import cv2
 import numpy as np
 import pytest
 
+from data.images import load_rgb
 from tests.scripts.conftest import assert_succeeded, run, truncate
 from tests.scripts.test_inference import QUICK, SCRIPT, written
 from tool.artifact import load_cam, load_label_map
 from tool.plot import overlay
-from voc12.images import load_rgb
 
 
 @pytest.fixture(scope="module")

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from data.labels import load_labels, save_labels
 from method.inference import load_net
 from network.build import build_network
 from network.weights import released_state_dict
 from tests.scripts.conftest import WIDTH, Attack, Case, Data, assert_refused_untouched, attempt_all, truncate
 from tool.cli import UserError
-from voc12.labels import load_labels, save_labels
 
 
 def damage_images(data, folder):

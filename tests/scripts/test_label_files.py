@@ -8,10 +8,10 @@ import zipfile
 import numpy as np
 import pytest
 
+from data.labels import labels_of, load_labels, save_labels
 from tests.scripts.conftest import ROOT, TINY, WIDTH, Data, assert_refused, assert_succeeded, forker, words_of
 from tool.cli import UserError
 from voc12.classes import CLASSES
-from voc12.labels import labels_of, load_labels, save_labels
 
 LABELS = {"2007_000032": [0, 14], "2011_003276": [19]}
 
@@ -80,6 +80,20 @@ def bomb() -> bytes:
 
 def with_background(first: int) -> dict[str, np.ndarray]:
     return {name: np.insert(vector, 0 if first else 20, 1) for name, vector in FLOATS.items()}
+
+
+def test_an_archive_whose_directory_loses_arrays_is_refused(tmp_path):
+    """The third entry's comment, by its length, holds those after it: zipfile reads three arrays and says nothing."""
+    path = tmp_path / "labels.npz"
+    savez(path, **{f"2007_00000{number}": np.eye(20)[number] for number in range(6)})
+    content = bytearray(path.read_bytes())
+    entries = [place for place in range(len(content)) if content[place : place + 4] == b"PK\x01\x02"]
+    rest = content.rindex(b"PK\x05\x06") - entries[3]
+    content[entries[2] + 32 : entries[2] + 34] = rest.to_bytes(2, "little")
+    path.write_bytes(content)
+    assert len(np.load(path)) == 3
+    with pytest.raises(UserError, match="6 arrays counted, 3 listed"):
+        load_labels(path)
 
 
 # How a file is written that is refused, and what is said.

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data.labels import save_labels
 from tests.scripts.conftest import (
     ROOT,
     STEPS_OF_RUN,
@@ -19,7 +20,6 @@ from tests.scripts.conftest import (
     environment,
 )
 from tool.artifact import save_label_map
-from voc12.labels import save_labels
 
 SEGMENTATION = {
     "MODEL_BACKBONE": "resnet38d",

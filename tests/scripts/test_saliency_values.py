@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data.saliency import NUM_MAPS, check_saliency
 from tests.scripts.conftest import ROOT, TINY, Data, assert_refused, assert_succeeded, forker, words_of
 from tool.cli import UserError
 from tool.colour import voc_palette
-from voc12.saliency import NUM_MAPS, check_saliency
 
 
 def with_palette(grey: np.ndarray) -> Image.Image:

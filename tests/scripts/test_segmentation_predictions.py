@@ -12,8 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
+from data.normalisation import InputNormalisation
 from segmentation.crf import crf_labels
-from segmentation.data import InputNormalisation
 from segmentation.experiment.config import config_dict
 from segmentation.net import net_of
 from segmentation.settings import read_config

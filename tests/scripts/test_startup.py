@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from data.labels import load_labels, save_labels
 from tests.forked import Forker
 from tests.scripts.conftest import ROOT, Data, environment, words_of
 from tests.scripts.test_help import SCRIPTS
-from voc12.labels import load_labels, save_labels
 
 SLOW = ("torch", "torchvision", "tensorboard", "matplotlib")
 BENCHMARKS = [

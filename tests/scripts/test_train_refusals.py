@@ -5,10 +5,10 @@ import pytest
 import torch
 from PIL import Image
 
+from data.labels import load_labels, save_labels
 from network.build import build_network
 from network.weights import released_state_dict
 from tests.scripts.conftest import TINY, WIDTH, Attack, Case, Data, assert_refused_untouched, attempt_all, truncate
-from voc12.labels import load_labels, save_labels
 
 
 def damage_images(data, folder):

@@ -8,6 +8,8 @@ from copy import deepcopy
 import pytest
 import torch
 
+from data.labels import load_labels, save_labels
+from data.training import EpochSampler
 from tests.scripts.conftest import (
     ROOT,
     STEPS,
@@ -24,8 +26,6 @@ from tests.scripts.conftest import (
     run_all,
 )
 from tool.lock import hold_folder
-from voc12.dataset import EpochSampler
-from voc12.labels import load_labels, save_labels
 
 RESUME = {"--resume": ()}
 

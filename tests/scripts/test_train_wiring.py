@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch._dynamo import OptimizedModule
 
+from data.training import EpochSampler
 from method.hsc.arguments import parse_arguments
 from method.hsc.config import METHODS, SANE, mend
 from method.hsc.criterion import two_scales
@@ -16,7 +17,6 @@ from network.resnet38_cls import ClsNet
 from network.resnet38d import ResNet38d
 from tests.scripts.conftest import words_of
 from tool.cli import cores
-from voc12.dataset import EpochSampler
 
 REQUIRED = {"--data_root": "images", "--saliency_root": "maps"}
 # The method, its files and its recipe (spec/hsc.md, spec/cli.md), then what came later and is off, then the run.

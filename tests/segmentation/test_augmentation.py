@@ -8,14 +8,13 @@ import numpy as np
 import pytest
 import torch
 
+from data.normalisation import IMAGENET_MEAN, IMAGENET_STD, InputNormalisation
 from segmentation.data import (
-    InputNormalisation,
     SegmentationAugmentation,
     jitter_colours,
     scale_image,
     scale_labels,
 )
-from voc12.transforms import IMAGENET_MEAN, IMAGENET_STD
 
 NORMALISE = InputNormalisation(IMAGENET_MEAN, IMAGENET_STD)
 SHAPES = [(1, 1), (4, 1), (1, 4), (4, 4), (3, 1), (13, 22)]

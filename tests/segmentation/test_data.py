@@ -10,14 +10,14 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
+from data.label_maps import check_label_maps
+from data.training import EpochSampler
 from segmentation.data import PseudoLabelSet, start_loader_process
-from segmentation.label_maps import check_label_maps
 from tests.scripts.conftest import truncate
 from tests.segmentation.test_augmentation import NORMALISE, augmentation, naive_jitter, random_image, random_labels
 from tool.artifact import save_label_map
 from tool.cli import UserError
 from tool.colour import voc_palette
-from voc12.dataset import EpochSampler
 
 IDS = [f"image {number}" for number in range(7)]
 

@@ -15,7 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import nn
 from torch.nn import functional as F
 
-from segmentation.data import InputNormalisation
+from data.normalisation import IMAGENET_MEAN, IMAGENET_STD, InputNormalisation
 from segmentation.engine import PICTURE_EVERY, Training, build_training, pictures, segmentation_loss, train
 from segmentation.net import DeepLab
 from tests.golden_inputs import assert_golden
@@ -25,7 +25,6 @@ from tests.tool.test_distributed import end_what_hangs, needs_alarm, run_process
 from tool.distributed import join_processes, leave_processes, one_over_processes, rank, world_size
 from tool.log import RunLog
 from tool.randomness import seed_step
-from voc12.transforms import IMAGENET_MEAN, IMAGENET_STD
 
 CPU = torch.device("cpu")
 NORMALISE = InputNormalisation(IMAGENET_MEAN, IMAGENET_STD)

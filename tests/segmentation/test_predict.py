@@ -9,13 +9,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from data.normalisation import IMAGENET_MEAN, IMAGENET_STD, InputNormalisation
 from segmentation.crf import crf_labels
-from segmentation.data import InputNormalisation
 from segmentation.net import DeepLab
 from segmentation.predict import multi_scale_probability
 from tests.segmentation.net.nets import net_of, with_statistics_of_noise
 from tool.crf import CRFKernels, crf_from_probability
-from voc12.transforms import IMAGENET_MEAN, IMAGENET_STD
 
 CPU = torch.device("cpu")
 NORMALISE = InputNormalisation(IMAGENET_MEAN, IMAGENET_STD)

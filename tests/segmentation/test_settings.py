@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from data.normalisation import IMAGENET_MEAN, IMAGENET_STD
 from segmentation import settings  # not its names: pytest would take `test_list` for a test
 from segmentation.experiment.config import config_dict
 from segmentation.settings import Config, add_config_arguments, read_config, settings_record
 from tool.cli import UserError
-from voc12.transforms import IMAGENET_MEAN, IMAGENET_STD
 
 ROOT = Path(__file__).resolve().parents[2]
 

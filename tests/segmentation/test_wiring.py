@@ -16,9 +16,11 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
+from data.normalisation import InputNormalisation
+from data.training import EpochSampler
 from segmentation import engine, inference, training
 from segmentation.crf import refine
-from segmentation.data import InputNormalisation, PseudoLabelSet, SegmentationAugmentation, start_loader_process
+from segmentation.data import PseudoLabelSet, SegmentationAugmentation, start_loader_process
 from segmentation.experiment import train as train_script
 from segmentation.experiment.config import config_dict
 from segmentation.net import DeepLab, net_of
@@ -33,7 +35,6 @@ from tool.cli import cores
 from tool.crf.process import CRFProcess
 from tool.device import AMP_TYPES
 from tool.pipeline import Pool, queue_of, run_stages
-from voc12.dataset import EpochSampler
 
 IDS = [f"image {number}" for number in range(7)]
 MEAN, STD = (0.41, 0.52, 0.63), (0.34, 0.25, 0.16)

@@ -14,10 +14,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from data.labels import save_labels
 from tool.artifact import save_cam, save_crf
 from tool.cli import UserError
 from tool.pickled import load_pickled, write_pickled
-from voc12.labels import save_labels
 
 
 def write_pickle(path, payload: bytes):

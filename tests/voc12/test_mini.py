@@ -15,8 +15,8 @@ from tool.artifact import load_label_map
 from tool.cli import UserError
 from tool.colour import voc_palette
 from tool.lists import read_ids
+from voc12.annotations import labels_from_annotations
 from voc12.classes import CLASSES, IGNORE, NUM_CLASSES
-from voc12.labels import labels_from_annotations
 from voc12.mini import generate, image_id
 from voc12.mini_look import LOOKS, SILHOUETTES
 from voc12.mini_scene import _Pose, _resolve_occlusion, _Thing, draw_scene, main_class

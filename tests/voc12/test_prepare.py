@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data.labels import load_labels
 from tests.scripts.conftest import ROOT, forker
 from tool.artifact import save_label_map
 from tool.lists import read_ids
 from voc12.classes import NUM_CLASSES
-from voc12.labels import load_labels
 
 SIZE = (12, 9)
 TRAIN, VAL, EXTRA, TEST = ["a", "b c"], ["v"], ["x1", "é"], ["t1", "t2"]

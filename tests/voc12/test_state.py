@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from data.labels import save_labels
 from method.hsc.arguments import RELEASED_WEIGHTS
 from tests.scripts.conftest import ROOT, forker
-from voc12.labels import save_labels
 from voc12.state import WEIGHTS, WIDTH, show_state
 
 COMMAND = ["-m", "voc12.prepare"]

@@ -12,12 +12,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import tool.crf
+from data.normalisation import denormalise, normalise_pixels
 from method.hsc.build import configure
 from method.hsc.config import METHODS
 from method.hsc.criterion import HSCCriterion, two_scales
 from network.build import build_network
 from tool.optim import PortableSGD
-from voc12.transforms import denormalise, normalise_pixels
 
 
 def can_pretend() -> bool:

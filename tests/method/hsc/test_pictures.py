@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from data.normalisation import denormalise
 from method.hsc.build import build_training, configure
 from method.hsc.config import METHODS
 from method.hsc.engine import picture, train
@@ -17,7 +18,6 @@ from tests.golden_inputs import rnd, uni
 from tests.scripts.conftest import assert_same
 from tool.log import RunLog
 from tool.plot import blend, heat_colours
-from voc12.transforms import denormalise
 
 SIDE, STEPS = 48, 5
 LABEL = torch.eye(20)[[3, 7]]

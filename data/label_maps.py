@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from data.images import image_size, run_checks
 from tool.artifact import IGNORE, load_label_map
 from tool.cli import UserError, raise_problems
 from tool.places import other_ending
-from voc12.images import image_size, run_checks
 
 
 def check_label_maps(

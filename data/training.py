@@ -7,12 +7,12 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
 
+from data.augmentation import TrainingAugmentation
+from data.images import load_rgb
+from data.labels import labels_of
 from tool.cli import UserError
 from tool.randomness import mixed_seed
 from tool.reading import Reading
-from voc12.images import load_rgb
-from voc12.labels import labels_of
-from voc12.transforms import TrainingAugmentation
 
 
 class TrainingSet(Dataset):

@@ -5,9 +5,10 @@ import os
 import numpy as np
 import pytest
 
+from data.labels import labels_of, load_labels, save_labels
 from tool.cli import UserError
+from voc12.annotations import labels_from_annotations
 from voc12.classes import CLASSES, NUM_CLASSES
-from voc12.labels import labels_from_annotations, labels_of, load_labels, save_labels
 
 
 def one_hot(*classes: int) -> np.ndarray:

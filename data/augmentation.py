@@ -1,6 +1,4 @@
-"""From images to the net's input and back, and the augmentation of stage 1 (spec/hsc.md, Recipe)."""
-
-from collections.abc import Sequence
+"""The augmentation of stage 1 (spec/hsc.md, Recipe)."""
 
 import torch
 from PIL import Image
@@ -8,37 +6,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
-# Of ImageNet's training images in 0..1, red, green, blue: what the published weights were trained with.
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-
-
-def of_channels(values: Sequence[float], like: Tensor) -> Tensor:
-    """A number for each channel, (C, 1, 1), of the type and on the device of `like`.
-
-    Made there: a copy would make the host wait for a GPU, and one that is kept may not be ready for another stream.
-    """
-    return torch.stack([like.new_full((), value) for value in values])[:, None, None]
-
-
-def normalise(image: Image.Image) -> Tensor:
-    """The net's input from an RGB image: float32 (3, H, W), each channel /255, less its mean, by its deviation."""
-    return normalise_pixels(F.pil_to_tensor(image))
-
-
-def normalise_pixels(pixels: Tensor) -> Tensor:
-    """`normalise` of an image's pixels, uint8 (..., 3, H, W), on their device."""
-    scaled = F.to_dtype(pixels, torch.float32, scale=True)
-    return scaled.sub_(of_channels(IMAGENET_MEAN, scaled)).div_(of_channels(IMAGENET_STD, scaled))
-
-
-def denormalise(image: Tensor) -> Tensor:
-    """Pixels from the net's input: float (..., 3, H, W) -> uint8 of that shape, clamped to 0..255 and truncated.
-
-    Truncation is the recipe's (spec/hsc.md, HSC terms), so that `denormalise(normalise(image))` may lie one below.
-    """
-    mean, std = of_channels(IMAGENET_MEAN, image), of_channels(IMAGENET_STD, image)
-    return ((image * std + mean) * 255).clamp(0, 255).to(torch.uint8)
+from data.normalisation import normalise
 
 
 def saliency_to_tensor(saliency: Image.Image) -> Tensor:

@@ -11,9 +11,8 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from tool.cli import UserError
-from voc12.dataset import EpochSampler, TrainingSet
-from voc12.images import (
+from data.augmentation import TrainingAugmentation
+from data.images import (
     CHECKS_BETWEEN_LOOKS,
     check_images,
     check_training_files,
@@ -21,7 +20,8 @@ from voc12.images import (
     load_rgb,
     run_checks,
 )
-from voc12.transforms import TrainingAugmentation
+from data.training import EpochSampler, TrainingSet
+from tool.cli import UserError
 
 SIZE = (40, 30)
 IDS = [f"image {number}" for number in range(7)]

@@ -6,14 +6,8 @@ import torch
 from PIL import Image
 from torchvision.transforms.v2 import functional as F
 
-from voc12.transforms import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    TrainingAugmentation,
-    denormalise,
-    normalise,
-    saliency_to_tensor,
-)
+from data.augmentation import TrainingAugmentation, saliency_to_tensor
+from data.normalisation import IMAGENET_MEAN, IMAGENET_STD, denormalise, normalise
 
 
 def gradient(width: int, height: int) -> Image.Image:

@@ -13,11 +13,11 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
+from data.labels import label_problems
 from tool.cli import FILE, NOTHING, UserError, raise_problems, what_is_at
 from tool.image import FORMATS, UNREADABLE, load_image
 from tool.limits import limit_met
 from tool.places import other_ending
-from voc12.labels import label_problems
 
 # What starts the last part of a file's pixel data, and what must come after it.
 _JPEG_MARKS = (b"\xff\xda", b"\xff\xd9")

@@ -1,0 +1,6 @@
+"""Reading any data set; `DATASETS` names those that come with the project."""
+
+from tool.dataset import DataSet
+from voc12.classes import VOC12
+
+DATASETS: dict[str, DataSet] = {data_set.name: data_set for data_set in (VOC12,)}
