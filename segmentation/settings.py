@@ -6,12 +6,14 @@ A relative path of `config_dict` is taken from the repository's root, so that th
 
 import argparse
 import ast
-import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+from pydantic import AfterValidator, ConfigDict, Field, ValidationError
+from pydantic.dataclasses import dataclass
 
 from tool.cli import UserError, path_value, raise_problems, require_file, require_folder
 from tool.flags import AMP
@@ -31,197 +33,149 @@ CHECKPOINT = "a checkpoint that train.py wrote"
 # -- what a value may be -----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Rule:
-    """What a field asks beyond its type: in words that follow the type's in a message, and as a test."""
-
-    words: str
-    holds: Callable[[Any], bool]
+def at_least(low: int) -> Any:
+    """A field's lower bound, with the words that follow its type's in a message; so are those below."""
+    return Field(ge=low, description=f"of at least {low}")
 
 
-def at_least(low: float) -> Rule:
-    return Rule(f"of at least {low}", lambda value: value >= low)
+def above(low: float, *, at_most: float) -> Any:
+    return Field(gt=low, le=at_most, description=f"above {low}, at most {at_most:g}")
 
 
-def above(low: float, at_most: float) -> Rule:
-    return Rule(f"above {low}, at most {at_most:g}", lambda value: low < value <= at_most)
-
-
-def between(low: float, high: float) -> Rule:
+def between(low: float, high: float) -> Any:
     """Both bounds included."""
-    return Rule(f"from {low} to {high}", lambda value: low <= value <= high)
+    return Field(ge=low, le=high, description=f"from {low} to {high}")
 
 
-def only(value: int, reason: str) -> Rule:
-    return Rule(f"that is {value} ({reason})", lambda found: found == value)
+def only(value: int, reason: str) -> Any:
+    return Field(ge=value, le=value, description=f"that is {value} ({reason})")
 
 
-def one_of(*names: str) -> Rule:
-    return Rule(f"that is one of {', '.join(names)}", lambda name: name in names)
+def _file_name(text: str) -> str:
+    if id_problem(text) is not None:
+        raise ValueError(text)
+    return text
 
 
-SHARE = between(0, 1)
-FILE_NAME = Rule("that is a plain name, as it becomes part of a path", lambda text: id_problem(text) is None)
-CHANNEL_MEANS = Rule(
-    "in 0..1, one each for red, green, blue", lambda means: len(means) == 3 and all(0 <= mean <= 1 for mean in means)
-)
-CHANNEL_DEVIATIONS = Rule(
-    "above 0, one each for red, green, blue", lambda stds: len(stds) == 3 and all(std > 0 for std in stds)
-)
-BOUNDS = Rule(
-    "[low, high] with 0 < low <= high <= 8", lambda bounds: len(bounds) == 2 and 0 < bounds[0] <= bounds[1] <= 8
-)
-SCALES = Rule(
-    "(at least one) above 0, at most 8", lambda scales: len(scales) > 0 and all(0 < scale <= 8 for scale in scales)
-)
+def _ascending(bounds: tuple[float, float]) -> tuple[float, float]:
+    if bounds[0] > bounds[1]:
+        raise ValueError(bounds)
+    return bounds
 
 
-@dataclass(frozen=True)
+FileName = Annotated[
+    str, AfterValidator(_file_name), Field(description="that is a plain name, as it becomes part of a path")
+]
+Share = Annotated[float, between(0, 1)]
+Deviation = Annotated[float, Field(gt=0)]
+Scale = Annotated[float, Field(gt=0, le=8)]
+Bounds = Annotated[tuple[Scale, Scale], AfterValidator(_ascending)]
+
+
+# Strict: True is no number, 1.0 no whole one, and no text is either.
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(strict=True, allow_inf_nan=False))
 class Config:
     """Every setting of stage 3, checked; `segmentation/experiment/config.py` says what each means. Paths are absolute,
     whole numbers are floats where the field is a float, and lists are tuples."""
 
-    EXP_NAME: Annotated[str, FILE_NAME]
+    EXP_NAME: FileName
     EXP_ROOT: Path
-    GPUS: Annotated[int, at_least(0)]
+    GPUS: int = at_least(0)
 
-    DATA_NAME: Annotated[str, FILE_NAME]
-    DATA_YEAR: Annotated[int, between(2007, 2012)]  # of the VOC challenges with segmentation
+    DATA_NAME: FileName
+    DATA_YEAR: int = between(2007, 2012)  # of the VOC challenges with segmentation
     DATA_ROOT: Path
     DATA_LISTS: Path
     DATA_AUG: bool
     DATA_PSEUDO_GT: Path
-    DATA_WORKERS: Annotated[int, at_least(0)]
-    DATA_MEAN: Annotated[tuple[float, ...], CHANNEL_MEANS]
-    DATA_STD: Annotated[tuple[float, ...], CHANNEL_DEVIATIONS]
-    DATA_RANDOMCROP: Annotated[int, between(1, 4096)]
-    DATA_RANDOMSCALE: Annotated[tuple[float, ...], BOUNDS]
-    DATA_RANDOM_H: Annotated[int, between(0, 90)]  # half of OpenCV's circle of 180 hues, so every hue
-    DATA_RANDOM_S: Annotated[int, between(0, 255)]
-    DATA_RANDOM_V: Annotated[int, between(0, 255)]
-    DATA_RANDOMFLIP: Annotated[float, SHARE]
+    DATA_WORKERS: int = at_least(0)
+    DATA_MEAN: tuple[Share, Share, Share] = Field(description="in 0..1, one each for red, green, blue")
+    DATA_STD: tuple[Deviation, Deviation, Deviation] = Field(description="above 0, one each for red, green, blue")
+    DATA_RANDOMCROP: int = between(1, 4096)
+    DATA_RANDOMSCALE: Bounds = Field(description="[low, high] with 0 < low <= high <= 8")
+    DATA_RANDOM_H: int = between(0, 90)  # half of OpenCV's circle of 180 hues, so every hue
+    DATA_RANDOM_S: int = between(0, 255)
+    DATA_RANDOM_V: int = between(0, 255)
+    DATA_RANDOMFLIP: Share
 
-    MODEL_NAME: Annotated[str, one_of("deeplabv2", "deeplabv1")]
-    MODEL_BACKBONE: Annotated[str, one_of(*BACKBONES)]
-    MODEL_BACKBONE_WIDTH: Annotated[float, above(0, at_most=8)]
+    MODEL_NAME: Literal["deeplabv2", "deeplabv1"]
+    MODEL_BACKBONE: Literal[BACKBONES]
+    MODEL_BACKBONE_WIDTH: float = above(0, at_most=8)
     MODEL_BACKBONE_PRETRAIN: bool
     MODEL_BACKBONE_WEIGHTS: Path | None
-    MODEL_NUM_CLASSES: Annotated[int, only(21, "VOC's label maps hold 21 labels: background and 20 classes")]
+    MODEL_NUM_CLASSES: int = only(21, "VOC's label maps hold 21 labels: background and 20 classes")
     MODEL_BACKBONE_DILATED: bool
     MODEL_BACKBONE_MULTIGRID: bool
     MODEL_BACKBONE_DEEPBASE: bool
-    MODEL_ASPP_OUTDIM: Annotated[int, between(1, 4096)]
+    MODEL_ASPP_OUTDIM: int = between(1, 4096)
     MODEL_ASPP_HASGLOBAL: bool
     MODEL_FREEZEBN: bool
 
-    TRAIN_LR: Annotated[float, above(0, at_most=MAX_RATE)]
-    TRAIN_MOMENTUM: Annotated[float, SHARE]
-    TRAIN_WEIGHT_DECAY: Annotated[float, between(0, MAX_RATE)]
-    TRAIN_BN_MOM: Annotated[float, SHARE]
-    TRAIN_POWER: Annotated[float, between(0, 1000)]
-    TRAIN_BATCHES: Annotated[int, at_least(1)]
+    TRAIN_LR: float = above(0, at_most=MAX_RATE)
+    TRAIN_MOMENTUM: Share
+    TRAIN_WEIGHT_DECAY: float = between(0, MAX_RATE)
+    TRAIN_BN_MOM: Share
+    TRAIN_POWER: float = between(0, 1000)
+    TRAIN_BATCHES: int = at_least(1)
     TRAIN_SHUFFLE: bool
-    TRAIN_ITERATION: Annotated[int, between(1, MAX_STEPS)]
-    TRAIN_MINEPOCH: Annotated[int, between(0, MAX_STEPS)]
+    TRAIN_ITERATION: int = between(1, MAX_STEPS)
+    TRAIN_MINEPOCH: int = between(0, MAX_STEPS)
     TRAIN_TBLOG: bool
-    TRAIN_AMP: Annotated[str, one_of("off", "bf16")]
-    TRAIN_SEED: Annotated[int, between(0, 2**32 - 1)]
-    TRAIN_SAVE_EVERY: Annotated[int, at_least(1)]
+    TRAIN_AMP: Literal["off", "bf16"]
+    TRAIN_SEED: int = between(0, 2**32 - 1)
+    TRAIN_SAVE_EVERY: int = at_least(1)
 
     TEST_CKPT: Path | None
-    TEST_SPLIT: Annotated[str, one_of("val", "test", "train")]
-    TEST_MULTISCALE: Annotated[tuple[float, ...], SCALES]
+    TEST_SPLIT: Literal["val", "test", "train"]
+    TEST_MULTISCALE: tuple[Scale, ...] = Field(min_length=1, description="(at least one) above 0, at most 8")
     TEST_FLIP: bool
     TEST_CRF: bool
-    TEST_BATCHES: Annotated[int, only(1, "images differ in size")]
-    TEST_CRF_WORKERS: Annotated[int | None, at_least(1)]
-    TEST_AMP: Annotated[str, one_of(*AMP)]
+    TEST_BATCHES: int = only(1, "images differ in size")
+    TEST_CRF_WORKERS: int | None = at_least(1)
+    TEST_AMP: Literal[AMP]
 
 
 # -- from what was given to fields -------------------------------------------------------------------------------------
 
-
-def _is_finite(value: Any) -> bool:
-    """Whether `value` is a number, bool is none, that a float can hold."""
-    return type(value) in (int, float) and abs(value) <= sys.float_info.max
-
-
-def _are_finite(values: Any) -> bool:
-    return isinstance(values, list | tuple) and all(map(_is_finite, values))
+_FIELDS = Config.__pydantic_fields__
+_WORDS = {
+    bool: "True or False", int: "a whole number", float: "a finite number", tuple: "a list of finite numbers",
+    str: "text", Path: "a path",
+}  # fmt: skip
 
 
-def _path_from(value: str | Path, folder: Path) -> Path:
-    """A path with its home folder in place of `~`, from `folder` where it is relative. Raises `ValueError`."""
+def _kinds(key: str) -> tuple[Any, ...]:
+    """The type of a field, and None's where it may be that."""
+    hint = _FIELDS[key].annotation
+    return get_args(hint) if type(None) in get_args(hint) else (get_origin(hint) or hint,)
+
+
+def _expected(key: str) -> str:
+    """What a field takes, in words."""
+    kind, *optional = _kinds(key)
+    names = f"text that is one of {', '.join(get_args(_FIELDS[key].annotation))}" if kind is Literal else _WORDS[kind]
+    return " ".join(filter(None, [names, _FIELDS[key].description])) + (", or None" if optional else "")
+
+
+def _parsed(key: str, text: str) -> Any:
+    """The value that `text` means on the command line; `text` itself where it is no literal of Python."""
+    kind, *optional = _kinds(key)
+    if kind in (str, Path, Literal):
+        return None if optional and text == "None" else text
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
     try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return text
+
+
+def _in_form(key: str, value: Any, folder: Path) -> Any:
+    """`value` in the form that its field checks: a list as a tuple, a path from `folder` where it is relative, with its
+    home folder in place of `~`. Raises `argparse.ArgumentTypeError` for a path that cannot be."""
+    if _kinds(key)[0] is Path and isinstance(value, str | Path) and value != "":
         return folder / path_value(str(value))
-    except argparse.ArgumentTypeError as error:
-        raise ValueError(str(error)) from error
-
-
-@dataclass(frozen=True)
-class _Kind:
-    """A type of field: its name in messages, which values it takes, and what it makes of one, given the folder that
-    relative paths start from."""
-
-    words: str
-    takes: Callable[[Any], bool]
-    make: Callable[[Any, Path], Any] = lambda value, folder: value
-
-
-_KINDS = {
-    bool: _Kind("True or False", lambda value: type(value) is bool),
-    int: _Kind("a whole number", lambda value: type(value) is int),  # `type`, as a bool is an int too
-    float: _Kind("a finite number", _is_finite, lambda value, folder: float(value)),
-    tuple[float, ...]: _Kind("a list of finite numbers", _are_finite, lambda value, folder: tuple(map(float, value))),
-    str: _Kind("text", lambda value: type(value) is str),
-    Path: _Kind("a path", lambda value: isinstance(value, str | Path) and value != "", _path_from),
-}
-
-
-@dataclass(frozen=True)
-class _Field:
-    """How one field of `Config` is read."""
-
-    python_type: Any
-    optional: bool
-    rule: Rule | None
-
-    @classmethod
-    def of(cls, hint: Any) -> "_Field":
-        """From the field's annotation."""
-        kind, rule = get_args(hint) if get_origin(hint) is Annotated else (hint, None)
-        optional = type(None) in get_args(kind)
-        return cls(get_args(kind)[0] if optional else kind, optional, rule)
-
-    @property
-    def expected(self) -> str:
-        rule = "" if self.rule is None else f" {self.rule.words}"
-        return _KINDS[self.python_type].words + rule + (", or None" if self.optional else "")
-
-    def parse(self, text: str) -> Any:
-        """The value that `text` means on the command line; `text` itself where it is no literal of Python."""
-        if self.python_type in (str, Path):
-            return None if self.optional and text == "None" else text
-        if text.lower() in ("true", "false"):
-            return text.lower() == "true"
-        try:
-            return ast.literal_eval(text)
-        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-            return text
-
-    def convert(self, value: Any, folder: Path) -> Any:
-        """`value` as the field holds it; relative paths start from `folder`. Raises `ValueError` if it may not be."""
-        if value is None and self.optional:
-            return None
-        kind = _KINDS[self.python_type]
-        if kind.takes(value):
-            made = kind.make(value, folder)
-            if self.rule is None or self.rule.holds(made):
-                return made
-        raise ValueError(f"expected {self.expected}, found {repr(value)[:MAX_FOUND_SHOWN]}")
-
-
-_FIELDS = {key: _Field.of(hint) for key, hint in get_type_hints(Config, include_extras=True).items()}
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _unknown(key: object) -> str:
@@ -245,7 +199,7 @@ def _read_assignments(assignments: Sequence[str]) -> tuple[dict[str, Any], list[
             problems.append(f"--set {key}: expected one value, found {texts[key]} and {text}; leave one out")
         else:
             texts[key] = text
-    return {key: _FIELDS[key].parse(text) for key, text in texts.items()}, problems
+    return {key: _parsed(key, text) for key, text in texts.items()}, problems
 
 
 def read_config(config_dict: Mapping[str, Any], assignments: Sequence[str]) -> Config:
@@ -262,19 +216,23 @@ def read_config(config_dict: Mapping[str, Any], assignments: Sequence[str]) -> C
     """
     changes, problems = _read_assignments(assignments)
     problems += [_unknown(key) for key in config_dict if key not in _FIELDS]
-    values = {}
-    for key, field in _FIELDS.items():
+    given = {key: value for key, value in {**config_dict, **changes}.items() if key in _FIELDS}
+    wrong: dict[str, str] = {}
+    values = dict(given)
+    for key, value in given.items():
         try:
-            if key in changes:
-                values[key] = field.convert(changes[key], Path.cwd())
-            elif key in config_dict:
-                values[key] = field.convert(config_dict[key], ROOT)
-            else:
-                problems.append(f"{key}: expected {field.expected}, found no such key; add it to config_dict")
-        except ValueError as error:
-            problems.append(f"{'--set ' if key in changes else ''}{key}: {error}")
+            values[key] = _in_form(key, value, Path.cwd() if key in changes else ROOT)
+        except argparse.ArgumentTypeError as error:
+            wrong[key] = str(error)
+    try:
+        config = Config(**values)
+    except ValidationError as error:
+        for key in {str(fault["loc"][0]) for fault in error.errors(include_url=False)}:
+            found = repr(given[key])[:MAX_FOUND_SHOWN] if key in given else "no such key; add it to config_dict"
+            wrong.setdefault(key, f"expected {_expected(key)}, found {found}")
+    problems += [f"{'--set ' if key in changes else ''}{key}: {wrong[key]}" for key in _FIELDS if key in wrong]
     raise_problems("the configuration cannot be used as it is", problems)
-    return Config(**values)
+    return config
 
 
 def add_config_arguments(parser: argparse._ActionsContainer) -> None:
@@ -298,7 +256,7 @@ def settings_record(config: Config) -> dict[str, Any]:
             return str(value)
         return list(value) if isinstance(value, tuple) else value
 
-    return {key: plain(getattr(config, key)) for key in _FIELDS}
+    return {key: plain(value) for key, value in asdict(config).items()}
 
 
 def check_processes(config: Config, processes: int, *, shared: bool) -> None:
