@@ -1,17 +1,18 @@
 """The augmentation of stage 1 (spec/hsc.md, Recipe)."""
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms import v2
-from torchvision.transforms.v2 import functional as F
+from torch.nn import functional as F
 
 from data.normalisation import normalise
 
 
 def saliency_to_tensor(saliency: Image.Image) -> Tensor:
     """A saliency map's values, float32 (1, H, W) in 0..1: the mean of the channels of an RGB image, by 255."""
-    return F.pil_to_tensor(saliency).to(torch.float32).mean(dim=0, keepdim=True) / 255
+    pixels = torch.from_numpy(np.atleast_3d(np.array(saliency))).permute(2, 0, 1)
+    return pixels.to(torch.float32).mean(dim=0, keepdim=True) / 255
 
 
 def random_integer(low: int, high: int) -> int:
@@ -37,6 +38,8 @@ class TrainingAugmentation:
     """
 
     def __init__(self, *, crop_size: int = 448, resize: tuple[int, int] = (448, 768)):
+        from torchvision.transforms import v2  # not at the top: stage 3's test, which has no use for it, would wait
+
         self.crop_size = crop_size
         self.resize = resize
         self.jitter = v2.ColorJitter(brightness=0.3, contrast=0.3, saturation=0.3, hue=0.1)
@@ -60,7 +63,7 @@ class TrainingAugmentation:
         # Cropped before it is normalised, to spare the pixels that are cut off; each pixel is normalised by itself.
         (left, x, width), (top, y, height) = (random_span(side, self.crop_size) for side in size)
         box = (left, top, left + width, top + height)
-        padding = [x, y, self.crop_size - width - x, self.crop_size - height - y]
+        padding = (x, self.crop_size - width - x, y, self.crop_size - height - y)
         image_crop = F.pad(normalise(pictures[0].crop(box)), padding)
         if saliency is None:
             return image_crop, None

@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms.v2 import functional as F
 
 from tool.device import copied_to
 
@@ -25,12 +24,12 @@ def of_channels(values: Sequence[float], like: Tensor) -> Tensor:
 
 def normalise(image: Image.Image) -> Tensor:
     """The net's input from an RGB image: float32 (3, H, W), each channel /255, less its mean, by its deviation."""
-    return normalise_pixels(F.pil_to_tensor(image))
+    return normalise_pixels(torch.from_numpy(np.array(image)).permute(2, 0, 1))
 
 
 def normalise_pixels(pixels: Tensor) -> Tensor:
     """`normalise` of an image's pixels, uint8 (..., 3, H, W), on their device."""
-    scaled = F.to_dtype(pixels, torch.float32, scale=True)
+    scaled = pixels.to(torch.float32).mul_(1 / 255)
     return scaled.sub_(of_channels(IMAGENET_MEAN, scaled)).div_(of_channels(IMAGENET_STD, scaled))
 
 

@@ -1,6 +1,6 @@
 """From the CAMs of an image to its seeds, of any method: what the processes of the seeds' pool do.
 
-It imports no network: torchvision, which networks need, takes as long to import as torch, in each process of the pool.
+It imports no network, which the processes of the pool have no use for.
 """
 
 from pathlib import Path

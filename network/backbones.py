@@ -1,15 +1,14 @@
 """The backbones by name, torchvision's nets as backbones of output stride 8, and what freezing a backbone means.
 
 A backbone maps an image (N, 3, H, W) to `Taps`, knows its `channels` and its `stem`. Adapters name their submodules as
-torchvision does, so that torchvision's checkpoints fit.
+torchvision does, so that torchvision's checkpoints fit. It is imported by the nets that have its layers, not at the
+top: that takes as long as torch, in each process.
 """
 
 from collections.abc import Callable, Iterator
 
 import torch
 from torch import nn
-from torchvision import models
-from torchvision.ops import Conv2dNormActivation
 
 from network import BACKBONES
 from network.depthwise import DilatedDepthwise
@@ -28,6 +27,9 @@ class MobileNetV2(nn.Module):
     channels = Taps(32, 96, 1280)
 
     def __init__(self) -> None:
+        from torchvision import models
+        from torchvision.ops import Conv2dNormActivation
+
         super().__init__()
         self.features = models.mobilenet_v2(weights=None).features
         # A layer that strided keeps the dilation of those before it; those after it see a grid twice as fine.
@@ -59,6 +61,8 @@ class ResNet50(nn.Module):
     channels = Taps(512, 1024, 2048)
 
     def __init__(self) -> None:
+        from torchvision import models
+
         super().__init__()
         net = models.resnet50(weights=None, replace_stride_with_dilation=[False, True, True])
         self.conv1, self.bn1, self.relu, self.maxpool = net.conv1, net.bn1, net.relu, net.maxpool

@@ -1,12 +1,12 @@
 """A net made fast for inference on a CPU: batch norms folded into convolutions, 1x1 convolutions by oneDNN."""
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
-from torchvision.models import resnet
 
 from network import backbones, resnet38d
 
@@ -14,9 +14,12 @@ from network import backbones, resnet38d
 NORM_AFTER = {
     resnet38d.ResidualBlock: {"conv_branch2a": "bn_branch2b1"},
     resnet38d.Bottleneck: {"conv_branch2a": "bn_branch2b1", "conv_branch2b1": "bn_branch2b2"},
-    resnet.BasicBlock: {"conv1": "bn1", "conv2": "bn2"},
-    resnet.Bottleneck: {"conv1": "bn1", "conv2": "bn2", "conv3": "bn3"},
     backbones.ResNet50: {"conv1": "bn1"},
+}
+# The same of torchvision's blocks, by their names in `torchvision.models.resnet`.
+NORM_AFTER_OF_TORCHVISION = {
+    "BasicBlock": {"conv1": "bn1", "conv2": "bn2"},
+    "Bottleneck": {"conv1": "bn1", "conv2": "bn2", "conv3": "bn3"},
 }
 
 
@@ -45,8 +48,9 @@ def fold_norms(net: nn.Module) -> nn.Module:
     """
     if net.training:
         raise ValueError("fold_norms: expected a net in evaluation mode")
+    norm_after = _norm_after()
     for module in net.modules():
-        for convolution, norm in _pairs(module):
+        for convolution, norm in _pairs(module, norm_after):
             folded = fuse_conv_bn_eval(module.get_submodule(convolution), module.get_submodule(norm))
             setattr(module, convolution, folded)
             setattr(module, norm, nn.Identity())
@@ -55,9 +59,16 @@ def fold_norms(net: nn.Module) -> nn.Module:
     return net
 
 
-def _pairs(module: nn.Module) -> Iterator[tuple[str, str]]:
+def _norm_after() -> dict[type[nn.Module], Mapping[str, str]]:
+    """All of them by the modules' types. torchvision takes as long to import as torch: a net of its blocks did it."""
+    resnet = sys.modules.get("torchvision.models.resnet")
+    blocks = {} if resnet is None else NORM_AFTER_OF_TORCHVISION
+    return {**NORM_AFTER, **{getattr(resnet, name): pairs for name, pairs in blocks.items()}}
+
+
+def _pairs(module: nn.Module, norm_after: Mapping[type[nn.Module], Mapping[str, str]]) -> Iterator[tuple[str, str]]:
     """The names of a module's convolutions, each with its norm's."""
-    yield from NORM_AFTER.get(type(module), {}).items()
+    yield from norm_after.get(type(module), {}).items()
     if isinstance(module, nn.Sequential):
         layers = list(module.named_children())
         for (first, convolution), (second, norm) in pairwise(layers):

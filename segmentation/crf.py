@@ -1,6 +1,6 @@
 """From the probabilities of an image's labels to its label map: the test's CRF, and what its processes do.
 
-It imports no network: torchvision, which networks need, takes as long to import as torch, in each process of the pool.
+It imports no network, which the processes of the pool have no use for.
 """
 
 from pathlib import Path

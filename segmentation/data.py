@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torch.utils.data import Dataset
-from torchvision.transforms.v2 import functional as F
 
 from data.augmentation import random_integer, random_span
 from data.images import load_rgb
@@ -63,9 +63,9 @@ class SegmentationAugmentation:
         height, width = labels.shape
         (top, y, rows), (left, x, columns) = (random_span(side, self.crop_size) for side in (height, width))
         part = np.s_[top : top + rows, left : left + columns]
-        padding = [x, y, self.crop_size - columns - x, self.crop_size - rows - y]
+        padding = (x, self.crop_size - columns - x, y, self.crop_size - rows - y)
         label_crop = torch.from_numpy(labels[part].astype(np.int64))
-        return F.pad(self.normalise(image[part]), padding), F.pad(label_crop[None], padding, fill=IGNORE)[0]
+        return F.pad(self.normalise(image[part]), padding), F.pad(label_crop, padding, value=IGNORE)
 
 
 def jitter_colours(image: np.ndarray, shifts: Sequence[int]) -> np.ndarray:

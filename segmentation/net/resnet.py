@@ -1,19 +1,12 @@
 """torchvision's ResNets as backbones: stride turned into dilation, and the stem of three 3x3 convolutions."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from itertools import repeat
 
 import torch
 from torch import nn
-from torchvision import models
 
-RESNETS: dict[str, Callable[..., models.ResNet]] = {
-    "resnet18": models.resnet18,
-    "resnet34": models.resnet34,
-    "resnet50": models.resnet50,
-    "resnet101": models.resnet101,
-    "resnet152": models.resnet152,
-}
+RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 STEM_CHANNELS = 128  # that three convolutions end in; a 7x7 one ends in 64
 MULTIGRID = (4, 8, 16)  # dilation of layer4's blocks
 
@@ -28,8 +21,10 @@ class ResNet(nn.Module):
     """
 
     def __init__(self, name: str, *, dilated: bool, multigrid: bool, deep_base: bool) -> None:
+        from torchvision import models  # not at the top: it takes as long as torch, in each process
+
         super().__init__()
-        net = RESNETS[name](weights=None)
+        net = models.get_model(name, weights=None)
         if deep_base:
             _deepen_stem(net)
         if dilated:
@@ -62,7 +57,7 @@ def _dilate(layer: nn.Sequential, dilations: Iterable[int], *, strided: int) -> 
             conv.stride = (1, 1)
 
 
-def _deepen_stem(net: models.ResNet) -> None:
+def _deepen_stem(net: nn.Module) -> None:
     """Replace the 7x7 convolution by three, and what reads its channels."""
     net.conv1 = nn.Sequential(
         _convolution(3, 64, 3, stride=2),

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torchvision import models
 
 from network.names import under_own_names
 from network.weights import first_few, misfits, read_weights
@@ -123,6 +122,8 @@ def _download(backbone_name: str) -> tuple[str, Mapping[str, Tensor]]:
             f"{WEIGHTS_KEY} None: resnet38d has no weights for download: set {WEIGHTS_KEY} to ImageNet's"
             " .params or a classifier of train_voc.py, or MODEL_BACKBONE_PRETRAIN to False"
         )
+    from torchvision import models  # not at the top: it takes as long as torch
+
     weights = models.get_model_weights(backbone_name).IMAGENET1K_V1
     try:
         return weights.url, weights.get_state_dict(progress=True, check_hash=True, weights_only=True)

@@ -168,6 +168,12 @@ def test_a_mistake_in_a_file_of_stage_3_is_named(python, data, files):
         assert_refused(python(script, "--set", *words), expected)
 
 
-def test_crf_processes_do_not_import_torchvision():
-    code = "import sys, method.seeds, segmentation.crf; sys.exit('torchvision' in sys.modules)"
+def test_processes_of_inference_and_test_import_torchvision_only_for_its_nets():
+    code = """
+import sys, method.inference, segmentation.inference
+from network.build import build_network
+from network.fold import fold_norms
+fold_norms(build_network("resnet38_hsc", width=0.0625).eval())
+sys.exit(any(name in sys.modules for name in ("torchvision", "timm", "torch._dynamo")))
+"""
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment(), timeout=120).returncode == 0

@@ -89,7 +89,7 @@ def test_without_dilation_the_stride_is_32(name):
 def test_the_dilated_net_holds_the_strided_one_at_every_fourth_pixel(name):
     # What dilation in the place of stride means. It fails for a rate forgotten, doubled, or given to the convolution
     # that had the stride.
-    original = RESNETS[name](weights=None)
+    original = models.get_model(name, weights=None)
     state = {key: fill(key, tuple(value.shape), "t") for key, value in original.state_dict().items()}
     maps = []
     for dilated in (True, False):
@@ -108,7 +108,7 @@ def test_names_and_shapes_are_torchvisions_where_the_stem_does_not_matter(name):
         for deep_base in (False, True)
     )
     with torch.device("meta"):
-        original = {key: value.shape for key, value in RESNETS[name](weights=None).state_dict().items()}
+        original = {key: value.shape for key, value in models.get_model(name, weights=None).state_dict().items()}
     del original["fc.weight"], original["fc.bias"]
     assert plain == original
     differ = {key for key in plain.keys() | deep.keys() if plain.get(key) != deep.get(key)}
