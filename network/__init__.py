@@ -3,7 +3,7 @@
 from tool.cli import UserError
 
 NETWORKS = ("resnet38_hsc", "resnet38_cls")
-BACKBONES = ("resnet38d", "mobilenet_v2", "resnet50")
+BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnet38d", "mobilenet_v2")
 
 # Whose checkpoints hold the same layers as SEAM's, but score background last.
 EPS_SEAM = "network.resnet38_eps_seam"

@@ -1,11 +1,12 @@
-"""The backbones by name, torchvision's nets as backbones of output stride 8, and what freezing a backbone means.
+"""The backbones by name, for stages 1 and 3, and what freezing a backbone means.
 
-A backbone maps an image (N, 3, H, W) to `Taps`, knows its `channels` and its `stem`. Adapters name their submodules as
-torchvision does, so that torchvision's checkpoints fit. It is imported by the nets that have its layers, not at the
-top: that takes as long as torch, in each process.
+A backbone maps an image (N, 3, H, W) to `Taps`, knows its `channels` and its `stem`. torchvision's nets keep its names
+for their submodules, so that its checkpoints fit. They import it, not this file: that takes as long as torch, in each
+process.
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 from torch import nn
@@ -13,6 +14,7 @@ from torch import nn
 from network import BACKBONES
 from network.depthwise import DilatedDepthwise
 from network.norm import FixedNorm
+from network.resnet import RESNETS, ResNet
 from network.resnet38d import ResNet38d, Taps
 from tool.cli import UserError
 
@@ -55,42 +57,16 @@ class MobileNetV2(nn.Module):
         return Taps(conv4, conv5, self.features[14:](conv5))
 
 
-class ResNet50(nn.Module):
-    """torchvision's ResNet-50 with layer3 and layer4 dilated; the taps are layer2 to layer4 (512, 1024, 2048)."""
-
-    channels = Taps(512, 1024, 2048)
-
-    def __init__(self) -> None:
-        from torchvision import models
-
-        super().__init__()
-        net = models.resnet50(weights=None, replace_stride_with_dilation=[False, True, True])
-        self.conv1, self.bn1, self.relu, self.maxpool = net.conv1, net.bn1, net.relu, net.maxpool
-        self.layer1, self.layer2, self.layer3, self.layer4 = net.layer1, net.layer2, net.layer3, net.layer4
-
-    @property
-    def stem(self) -> tuple[nn.Module, ...]:
-        """The layers up to stride 4."""
-        return (self.conv1, self.bn1, self.layer1)
-
-    def forward(self, image: torch.Tensor) -> Taps:
-        """`image` (N, 3, H, W), ImageNet-normalised, to its three taps, all not negative."""
-        x = self.maxpool(self.relu(self.bn1(self.conv1(image))))
-        conv4 = self.layer2(self.layer1(x))
-        conv5 = self.layer3(conv4)
-        return Taps(conv4, conv5, self.layer4(conv5))
-
-
 BUILDERS: dict[str, Callable[..., nn.Module]] = {
+    **{name: partial(ResNet, name) for name in RESNETS},
     "resnet38d": ResNet38d,
     "mobilenet_v2": MobileNetV2,
-    "resnet50": ResNet50,
 }
 SCALABLE = ("resnet38d",)
 
 
 def build_backbone(name: str, *, width: float = 1.0) -> nn.Module:
-    """The backbone `name` with random weights; `width` multiplies the channels of resnet38d.
+    """The backbone `name` with random weights, of output stride 8; `width` multiplies the channels of resnet38d.
 
     Raises `UserError` for an unknown name, a width that makes no net, and a width other than 1 elsewhere.
     """

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from network import backbones, resnet38d
+from network import resnet, resnet38d
 
 # The convolutions of a module and the norms that alone read their outputs, where the module is no `nn.Sequential`.
 NORM_AFTER = {
     resnet38d.ResidualBlock: {"conv_branch2a": "bn_branch2b1"},
     resnet38d.Bottleneck: {"conv_branch2a": "bn_branch2b1", "conv_branch2b1": "bn_branch2b2"},
-    backbones.ResNet50: {"conv1": "bn1"},
+    resnet.ResNet: {"conv1": "bn1"},
 }
 # The same of torchvision's blocks, by their names in `torchvision.models.resnet`.
 NORM_AFTER_OF_TORCHVISION = {
@@ -61,14 +61,16 @@ def fold_norms(net: nn.Module) -> nn.Module:
 
 def _norm_after() -> dict[type[nn.Module], Mapping[str, str]]:
     """All of them by the modules' types. torchvision takes as long to import as torch: a net of its blocks did it."""
-    resnet = sys.modules.get("torchvision.models.resnet")
-    blocks = {} if resnet is None else NORM_AFTER_OF_TORCHVISION
-    return {**NORM_AFTER, **{getattr(resnet, name): pairs for name, pairs in blocks.items()}}
+    torchvisions = sys.modules.get("torchvision.models.resnet")
+    blocks = {} if torchvisions is None else NORM_AFTER_OF_TORCHVISION
+    return {**NORM_AFTER, **{getattr(torchvisions, name): pairs for name, pairs in blocks.items()}}
 
 
 def _pairs(module: nn.Module, norm_after: Mapping[type[nn.Module], Mapping[str, str]]) -> Iterator[tuple[str, str]]:
     """The names of a module's convolutions, each with its norm's."""
-    yield from norm_after.get(type(module), {}).items()
+    for convolution, norm in norm_after.get(type(module), {}).items():
+        if isinstance(module.get_submodule(convolution), nn.Conv2d):  # a ResNet's stem may be three
+            yield convolution, norm
     if isinstance(module, nn.Sequential):
         layers = list(module.named_children())
         for (first, convolution), (second, norm) in pairwise(layers):

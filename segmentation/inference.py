@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from data.images import image_size, load_rgb, with_size
 from data.normalisation import InputNormalisation
+from network.backbone_weights import load_trained
 from network.fold import fold_norms
 from segmentation.crf import refine
 from segmentation.net import net_of
-from segmentation.net.weights import load_trained
 from segmentation.predict import multi_scale_probability
 from segmentation.settings import Config
 from tool.artifact import load_label_map, save_label_map

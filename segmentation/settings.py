@@ -15,13 +15,13 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from pydantic import AfterValidator, ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass
 
+from network import BACKBONES
 from tool.cli import UserError, path_value, raise_problems, require_file, require_folder
 from tool.flags import AMP
 from tool.lists import id_problem
 from tool.weights_file import require_weights
 
 ROOT = Path(__file__).resolve().parent.parent
-BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnet38d", "mobilenet_v2")
 MAX_FOUND_SHOWN = 80
 MAX_RATE, MAX_STEPS = 1e30, 10**9  # what float32 holds, ten and twenty times too; what anybody could want
 # What messages say of files.

@@ -9,10 +9,10 @@ from torch.utils.data import DataLoader
 
 from data.normalisation import InputNormalisation
 from data.training import EpochSampler
+from network.backbone_weights import load_backbone
 from segmentation.data import PseudoLabelSet, SegmentationAugmentation, start_loader_process
 from segmentation.engine import build_training, train
 from segmentation.net import net_of
-from segmentation.net.weights import load_backbone
 from segmentation.settings import Config, check_processes, settings_record
 from tool.checkpoint import save_checkpoint, save_weights
 from tool.cli import pace

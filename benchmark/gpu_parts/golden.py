@@ -14,7 +14,7 @@ FILES = (
     "tests/method/hsc/test_golden_training.py",
     "tests/network/test_resnet38_hsc.py",
     "tests/network/test_resnet38_cls.py",
-    "tests/segmentation/net/test_deeplab.py",
+    "tests/network/test_deeplab.py",
     "tests/scripts/test_inference.py",
 )
 

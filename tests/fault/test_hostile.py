@@ -21,9 +21,9 @@ from PIL import Image
 
 from data.images import image_size, load_rgb
 from data.labels import load_labels
+from network.backbone_weights import load_trained
 from network.mxnet_params import read_params
 from network.weights import load_weights, read_state_dict
-from segmentation.net.weights import load_trained
 from tests.fault.conftest import COUNTS
 from tests.network.mxnet_writer import array_record, params_file
 from tests.tool.test_pickled import write_pickle

@@ -13,8 +13,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from data.images import image_size
 from data.labels import save_labels
+from network.backbone_weights import BackboneReport, load_trained
 from network.weights import LoadReport
-from segmentation.net.weights import BackboneReport, load_trained
 from tests.fault.commands import words_of
 from tests.fault.conftest import COUNTS, settings
 from tests.scripts.conftest import ROOT, TINY, contents

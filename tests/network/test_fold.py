@@ -7,7 +7,7 @@ from torch import nn
 from network.build import build_network
 from network.depthwise import DilatedDepthwise
 from network.fold import Pointwise, fold_norms
-from tests.segmentation.net.nets import net_of
+from tests.network.nets import net_of
 
 TINY = 0.0625
 

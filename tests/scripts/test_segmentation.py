@@ -16,7 +16,7 @@ from tensorboard.plugins.hparams.metadata import EXPERIMENT_TAG, SESSION_START_I
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torchvision.models import mobilenet_v2
 
-from segmentation.net.deeplab import build_net
+from tests.network.nets import net_of
 from tests.scripts.conftest import (
     ROOT,
     Attack,
@@ -104,10 +104,7 @@ def test_the_settings_and_the_loss_are_in_tensorboards_hparams_tab(trained):
 
 
 def test_the_weights_are_those_of_the_net_under_the_released_names(trained):
-    net = build_net(
-        name="deeplabv2", backbone="resnet18", dilated=True, multigrid=False, deep_base=True, aspp_dim=8,
-        aspp_global=True, bn_momentum=3e-4, frozen_norms=False,
-    )  # fmt: skip
+    net = net_of()
     state = load(trained / FINAL)
     assert {name: value.shape for name, value in state.items()} == {n: v.shape for n, v in net.state_dict().items()}
     assert_same(dict(load(trained / "last.ckpt")["model"]), state)

@@ -17,6 +17,7 @@ from segmentation.crf import crf_labels
 from segmentation.experiment.config import config_dict
 from segmentation.net import net_of
 from segmentation.settings import read_config
+from tests.network.nets import with_many_labels
 from tests.scripts.conftest import (
     assert_refused,
     assert_succeeded,
@@ -28,7 +29,6 @@ from tests.scripts.conftest import (
     truncate,
 )
 from tests.scripts.test_segmentation import TEST, settings
-from tests.segmentation.net.nets import with_many_labels
 from tests.segmentation.test_predict import plain_probability
 from tool.artifact import load_label_map
 from tool.lists import read_ids

@@ -16,11 +16,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from data.normalisation import IMAGENET_MEAN, IMAGENET_STD, InputNormalisation
+from network.deeplab import DeepLab
 from segmentation.engine import PICTURE_EVERY, Training, build_training, pictures, segmentation_loss, train
-from segmentation.net import DeepLab
 from tests.golden_inputs import assert_golden
+from tests.network.nets import net_of
 from tests.scripts.conftest import assert_same
-from tests.segmentation.net.nets import net_of
 from tests.tool.test_distributed import end_what_hangs, needs_alarm, run_processes
 from tool.distributed import join_processes, leave_processes, one_over_processes, rank, world_size
 from tool.log import RunLog

@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from data.normalisation import IMAGENET_MEAN, IMAGENET_STD, InputNormalisation
+from network.deeplab import DeepLab
 from segmentation.crf import crf_labels
-from segmentation.net import DeepLab
 from segmentation.predict import multi_scale_probability
-from tests.segmentation.net.nets import net_of, with_statistics_of_noise
+from tests.network.nets import net_of, with_statistics_of_noise
 from tool.crf import CRFKernels, crf_from_probability
 
 CPU = torch.device("cpu")

@@ -18,16 +18,16 @@ from torch import nn
 
 from data.normalisation import InputNormalisation
 from data.training import EpochSampler
+from network.deeplab import DeepLab, DeepLabV1
 from segmentation import engine, inference, training
 from segmentation.crf import refine
 from segmentation.data import PseudoLabelSet, SegmentationAugmentation, start_loader_process
 from segmentation.experiment import train as train_script
 from segmentation.experiment.config import config_dict
-from segmentation.net import DeepLab, net_of
-from segmentation.net.deeplab import DeepLabV1
+from segmentation.net import net_of
 from segmentation.settings import Config, read_config
+from tests.network.nets import with_many_labels
 from tests.scripts.conftest import assert_same, contents, load
-from tests.segmentation.net.nets import with_many_labels
 from tests.segmentation.test_augmentation import random_image, random_labels
 from tests.segmentation.test_predict import plain_probability
 from tool.artifact import load_label_map, save_label_map
@@ -161,9 +161,9 @@ def test_each_key_of_the_net_changes_what_it_names_and_nothing_else(change):
 def test_the_nets_version_backbone_and_width_are_those_asked_for():
     with torch.device("meta"):
         assert type(net_of(config_of({"MODEL_BACKBONE": "resnet18", "MODEL_NAME": "deeplabv1"}))) is DeepLabV1
-        assert net_of(config_of({"MODEL_BACKBONE": "resnet34"})).backbone.channels == 512
-        assert net_of(config_of({"MODEL_BACKBONE": "resnet50"})).backbone.channels == 2048
-        assert net_of(config_of(NET)).backbone.channels == 4096 * NET["MODEL_BACKBONE_WIDTH"]
+        assert net_of(config_of({"MODEL_BACKBONE": "resnet34"})).backbone.channels.conv6 == 512
+        assert net_of(config_of({"MODEL_BACKBONE": "resnet50"})).backbone.channels.conv6 == 2048
+        assert net_of(config_of(NET)).backbone.channels.conv6 == 4096 * NET["MODEL_BACKBONE_WIDTH"]
 
 
 # -- the training ------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The segmentation backbones: torchvision's nets with stride turned to dilation, and the stem of three convolutions."""
+"""The ResNets and stage 3's backbones: torchvision's with dilation for stride, and the deep stem."""
 
 import math
 
@@ -7,12 +7,12 @@ import torch
 from torch import nn
 from torchvision import models
 
+from network import BACKBONES
 from network.build import build_network
+from network.resnet import RESNETS, ResNet
 from network.weights import released_state_dict
-from segmentation import settings
-from segmentation.net.backbones import BACKBONES, build_backbone
-from segmentation.net.resnet import RESNETS
 from tests.golden_inputs import fill, rnd
+from tests.network.nets import backbone_of
 from tool.cli import UserError
 
 # Blocks of layer3 and layer4, 3x3 convolutions a block, channels out.
@@ -25,22 +25,14 @@ SHAPES = {
 }
 
 
-def test_the_configuration_knows_every_backbone():
-    assert set(settings.BACKBONES) == set(BACKBONES)
-
-
-def backbone_of(name: str, **options: float) -> nn.Module:
-    return build_backbone(name, **{"dilated": True, "multigrid": False, "deep_base": True, **options})
-
-
 def shapes_only(name: str, **options: float) -> nn.Module:
     """A backbone without memory for its weights."""
     with torch.device("meta"):
-        return backbone_of(name, **options).eval()
+        return backbone_of(backbone=name, **options).eval()
 
 
 def output_shape(backbone: nn.Module, height: int, width: int) -> tuple[int, ...]:
-    return tuple(backbone(torch.empty(1, 3, height, width, device="meta")).shape)
+    return tuple(backbone(torch.empty(1, 3, height, width, device="meta")).conv6.shape)
 
 
 def convolutions(module: nn.Module, kernel: int) -> list[nn.Conv2d]:
@@ -64,7 +56,7 @@ def test_every_resnet_has_stride_8_and_dilations_2_and_4_half_where_the_stride_w
     for layer in (backbone.layer3, backbone.layer4):
         assert all(conv.stride == (1, 1) for conv in convolutions(layer, 3) + convolutions(layer, 1))
         assert all(conv.dilation == (1, 1) and conv.padding == (0, 0) for conv in convolutions(layer, 1))
-    assert backbone.channels == channels
+    assert backbone.channels == (channels // 4, channels // 2, channels)
     assert output_shape(backbone, 97, 113) == (1, channels, 13, 15)
     assert output_shape(backbone, 96, 64) == (1, channels, 12, 8)
 
@@ -93,10 +85,10 @@ def test_the_dilated_net_holds_the_strided_one_at_every_fourth_pixel(name):
     state = {key: fill(key, tuple(value.shape), "t") for key, value in original.state_dict().items()}
     maps = []
     for dilated in (True, False):
-        backbone = backbone_of(name, dilated=dilated, deep_base=False).eval()
+        backbone = backbone_of(backbone=name, dilated=dilated, deep_base=False).eval()
         assert set(backbone.load_state_dict(state, strict=False).unexpected_keys) == {"fc.weight", "fc.bias"}
         with torch.no_grad():
-            maps.append(backbone(rnd(1, 1, 3, 97, 75)))
+            maps.append(backbone(rnd(1, 1, 3, 97, 75)).conv6)
     assert maps[1].std() > 0
     torch.testing.assert_close(maps[0][:, :, ::4, ::4], maps[1], rtol=1e-4, atol=1e-5 * float(maps[1].abs().max()))
 
@@ -119,7 +111,7 @@ def test_names_and_shapes_are_torchvisions_where_the_stem_does_not_matter(name):
 
 
 def test_the_deep_stem_is_three_convolutions_the_first_two_with_norm_and_relu_then_bn1_relu_and_pooling():
-    backbone = backbone_of("resnet18").eval()
+    backbone = backbone_of().eval()
     state = {key: fill(key, tuple(value.shape), "t") for key, value in backbone.state_dict().items()}
     backbone.load_state_dict(state)
     seen = []
@@ -142,10 +134,10 @@ def test_the_deep_stem_is_three_convolutions_the_first_two_with_norm_and_relu_th
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])
 def test_an_untrained_stem_is_normal_with_variance_2_over_kernel_area_and_channels_out(name):
     torch.manual_seed(0)
-    backbone = backbone_of(name)
+    backbone = backbone_of(backbone=name)
     first = backbone.layer1[0]
     stem = [backbone.conv1[0], backbone.conv1[3], backbone.conv1[6], first.conv1, first.downsample[0]]
-    for conv in [*stem, backbone_of(name, deep_base=False).conv1]:
+    for conv in [*stem, backbone_of(backbone=name, deep_base=False).conv1]:
         expected = math.sqrt(2 / (conv.kernel_size[0] ** 2 * conv.out_channels))
         assert float(conv.weight.detach().std()) == pytest.approx(expected, rel=0.1)
         assert conv.bias is None
@@ -154,7 +146,7 @@ def test_an_untrained_stem_is_normal_with_variance_2_over_kernel_area_and_channe
 @pytest.mark.parametrize("deep_base", [True, False])
 def test_mobilenet_has_stride_8_and_torchvisions_names_whatever_the_stem(deep_base):
     backbone = shapes_only("mobilenet_v2", deep_base=deep_base)
-    assert output_shape(backbone, 97, 113) == (1, backbone.channels, 13, 15) == (1, 1280, 13, 15)
+    assert output_shape(backbone, 97, 113) == (1, backbone.channels.conv6, 13, 15) == (1, 1280, 13, 15)
     with torch.device("meta"):
         features = models.mobilenet_v2(weights=None).features
     assert list(backbone.state_dict()) == [f"features.{key}" for key in features.state_dict()]
@@ -162,7 +154,7 @@ def test_mobilenet_has_stride_8_and_torchvisions_names_whatever_the_stem(deep_ba
 
 def test_resnet38d_is_the_classifiers_backbone_of_stride_8_and_its_width():
     backbone = shapes_only("resnet38d", width=0.125)
-    assert output_shape(backbone, 97, 113) == (1, backbone.channels, 13, 15) == (1, 512, 13, 15)
+    assert output_shape(backbone, 97, 113) == (1, backbone.channels.conv6, 13, 15) == (1, 512, 13, 15)
     with torch.device("meta"):
         classifier = build_network("resnet38_cls", backbone="resnet38d", width=0.125)
     assert list(backbone.state_dict()) == [name for name in released_state_dict(classifier) if name != "fc8.weight"]
@@ -170,13 +162,24 @@ def test_resnet38d_is_the_classifiers_backbone_of_stride_8_and_its_width():
 
 def test_all_backbones_of_the_configuration_build():
     for name in BACKBONES:
-        assert isinstance(shapes_only(name).channels, int)
+        assert len(shapes_only(name).channels) == 3
+
+
+def test_strides_and_dilations_are_those_asked_for():
+    """As other systems have them: layer4 alone at stride 1, undilated; or dilated 2 and 4 but for each first block."""
+    with torch.device("meta"):
+        fine = ResNet("resnet50", strides=(2, 2, 1), dilations=((1,), (1,), (1,)))
+        first = ResNet("resnet50", dilations=((1,), (1, 2), (1, 4)))
+    taps = fine(torch.empty(1, 3, 65, 33, device="meta"))
+    assert [tuple(tap.shape[2:]) for tap in taps] == [(9, 5), (5, 3), (5, 3)]
+    assert [fine.layer4[0].conv2.stride, fine.layer4[0].downsample[0].stride] == [(1, 1), (1, 1)]
+    assert set(dilations(fine)) == {1}
+    assert (dilations(first.layer3), dilations(first.layer4)) == ([1, 2, 2, 2, 2, 2], [1, 4, 4])
 
 
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("vgg16", {}, r"MODEL_BACKBONE 'vgg16'.*resnet101.*mobilenet_v2"),
         ("resnet18", {"multigrid": True, "dilated": False}, r"MODEL_BACKBONE_MULTIGRID True.*MODEL_BACKBONE_DILATED"),
         ("mobilenet_v2", {"multigrid": True}, r"MODEL_BACKBONE_MULTIGRID True.*mobilenet_v2"),
         ("mobilenet_v2", {"dilated": False}, r"MODEL_BACKBONE_DILATED False.*mobilenet_v2"),

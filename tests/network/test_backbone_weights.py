@@ -12,12 +12,12 @@ from safetensors.torch import save_file
 from torch import nn
 from torchvision import models
 
+from network.backbone_weights import BackboneReport, load_backbone, load_trained
 from network.build import build_network
+from network.deeplab import DeepLab
 from network.weights import released_state_dict
-from segmentation.net.deeplab import DeepLab
-from segmentation.net.weights import BackboneReport, load_backbone, load_trained
 from tests.network.mxnet_writer import mxnet_name, params_of
-from tests.segmentation.net.nets import net_of, numbered
+from tests.network.nets import net_of, numbered
 from tool.cli import UserError
 
 COUNTER = "num_batches_tracked"

@@ -7,8 +7,6 @@ from torch import nn
 from torch.nn import functional as F
 
 from network.backbones import batch_norms
-from segmentation.net.backbones import build_backbone
-from tool.cli import UserError
 
 ASPP_DILATIONS = (6, 12, 18, 24)
 FOV_DILATION = 12
@@ -34,7 +32,7 @@ class DeepLab(nn.Module):
         raise NotImplementedError
 
     def head(self, feat: torch.Tensor) -> torch.Tensor:
-        """The backbone's map (N, C, h, w) to scores (N, classes, h, w)."""
+        """The backbone's last map (N, C, h, w) to scores (N, classes, h, w)."""
         raise NotImplementedError
 
     def finish(self) -> None:
@@ -58,7 +56,7 @@ class DeepLab(nn.Module):
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """`image` (N, 3, H, W), ImageNet-normalised, any size, to logits (N, classes, H, W), float32 also under
         autocast. In training mode N must be at least 2 for the norm behind v2's image mean."""
-        scores = self.head(self.backbone(image)).float()
+        scores = self.head(self.backbone(image).conv6).float()
         return F.interpolate(scores, size=image.shape[2:], mode="bilinear", align_corners=True)
 
 
@@ -112,7 +110,7 @@ class DeepLabV2(DeepLab):
         aspp_global: bool,
     ) -> None:
         super().__init__(backbone, frozen_norms=frozen_norms)
-        self.aspp = ASPP(backbone.channels, aspp_dim, image_mean=aspp_global, bn_momentum=bn_momentum)
+        self.aspp = ASPP(backbone.channels.conv6, aspp_dim, image_mean=aspp_global, bn_momentum=bn_momentum)
         self.dropout = nn.Dropout(DROPOUT)
         self.cls_conv = nn.Conv2d(aspp_dim, num_classes, 1)
         self.finish()
@@ -131,7 +129,7 @@ class DeepLabV1(DeepLab):
     def __init__(self, backbone: nn.Module, *, num_classes: int, bn_momentum: float, frozen_norms: bool) -> None:
         super().__init__(backbone, frozen_norms=frozen_norms)
         self.conv_fov = nn.Conv2d(
-            backbone.channels, FOV_CHANNELS, 3, padding=FOV_DILATION, dilation=FOV_DILATION, bias=False
+            backbone.channels.conv6, FOV_CHANNELS, 3, padding=FOV_DILATION, dilation=FOV_DILATION, bias=False
         )
         self.bn_fov = nn.BatchNorm2d(FOV_CHANNELS, momentum=bn_momentum)
         self.conv_fov2 = nn.Conv2d(FOV_CHANNELS, FOV_CHANNELS, 1, bias=False)
@@ -151,40 +149,3 @@ class DeepLabV1(DeepLab):
 
 
 NETS: dict[str, type[DeepLab]] = {"deeplabv2": DeepLabV2, "deeplabv1": DeepLabV1}
-
-
-def build_net(
-    *,
-    name: str,
-    backbone: str,
-    width: float = 1.0,
-    num_classes: int = 21,
-    dilated: bool,
-    multigrid: bool,
-    deep_base: bool,
-    aspp_dim: int,
-    aspp_global: bool,
-    bn_momentum: float,
-    frozen_norms: bool,
-) -> DeepLab:
-    """The net `name` on the backbone named so, with random weights, in training mode.
-
-    Args:
-        width, dilated, multigrid, deep_base: of the backbone, see `segmentation.net.backbones.build_backbone`.
-        aspp_dim, aspp_global: channels of v2's ASPP and whether it has the image's mean; v1 has no ASPP.
-        bn_momentum: of the head's norms.
-        frozen_norms: keep the backbone's norms in evaluation mode.
-
-    Raises:
-        UserError: an unknown name, or options that the backbone does not have.
-    """
-    if name not in NETS:
-        raise UserError(f"MODEL_NAME {name!r}: expected one of {', '.join(NETS)}")
-    aspp = {"aspp_dim": aspp_dim, "aspp_global": aspp_global} if name == "deeplabv2" else {}
-    return NETS[name](
-        build_backbone(backbone, dilated=dilated, multigrid=multigrid, deep_base=deep_base, width=width),
-        num_classes=num_classes,
-        bn_momentum=bn_momentum,
-        frozen_norms=frozen_norms,
-        **aspp,
-    )

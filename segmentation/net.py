@@ -1,0 +1,48 @@
+"""Stage 3's net, from its settings."""
+
+from torch import nn
+
+from network.backbones import BUILDERS, SCALABLE
+from network.deeplab import NETS, DeepLab
+from network.resnet import RESNETS, STRIDE_8, STRIDE_32, ResNet, multigrid
+from segmentation.settings import Config
+from tool.cli import UserError
+
+
+def net_of(config: Config) -> DeepLab:
+    """The net that `config` describes, with random weights, in training mode. Raises `UserError` as `backbone_of`."""
+    v2 = {"aspp_dim": config.MODEL_ASPP_OUTDIM, "aspp_global": config.MODEL_ASPP_HASGLOBAL}
+    return NETS[config.MODEL_NAME](
+        backbone_of(config),
+        num_classes=config.MODEL_NUM_CLASSES,
+        bn_momentum=config.TRAIN_BN_MOM,
+        frozen_norms=config.MODEL_FREEZEBN,
+        **(v2 if config.MODEL_NAME == "deeplabv2" else {}),
+    )
+
+
+def backbone_of(config: Config) -> nn.Module:
+    """The backbone that `config` describes, with random weights.
+
+    resnet38d and mobilenet_v2 have stride 8 and one stem: MODEL_BACKBONE_DEEPBASE, which is on by default, is ignored.
+
+    Raises `UserError` for options that the backbone does not have.
+    """
+    name, width = config.MODEL_BACKBONE, config.MODEL_BACKBONE_WIDTH
+    if config.MODEL_BACKBONE_MULTIGRID and not config.MODEL_BACKBONE_DILATED:
+        raise UserError(
+            "MODEL_BACKBONE_MULTIGRID True: changes dilations, and MODEL_BACKBONE_DILATED is False: set that to True,"
+            " or this to False"
+        )
+    if width != 1 and name not in SCALABLE:
+        raise UserError(f"MODEL_BACKBONE_WIDTH {width}: MODEL_BACKBONE {name} has one width only: set it to 1")
+    if name in RESNETS:
+        grid = dict(STRIDE_8 if config.MODEL_BACKBONE_DILATED else STRIDE_32)
+        if config.MODEL_BACKBONE_MULTIGRID:
+            grid["dilations"] = (*grid["dilations"][:2], multigrid(name))
+        return ResNet(name, **grid, deep_stem=config.MODEL_BACKBONE_DEEPBASE)
+    if config.MODEL_BACKBONE_MULTIGRID:
+        raise UserError(f"MODEL_BACKBONE_MULTIGRID True: MODEL_BACKBONE {name} has no layer4: set it to False")
+    if not config.MODEL_BACKBONE_DILATED:
+        raise UserError(f"MODEL_BACKBONE_DILATED False: MODEL_BACKBONE {name} comes dilated only: set it to True")
+    return BUILDERS[name](width=width) if name in SCALABLE else BUILDERS[name]()
