@@ -43,6 +43,7 @@ from tool.cli import (
     what_is_at,
 )
 from tool.plot import save_curve
+from voc12.classes import VOC12
 
 EXAMPLES = """\
   # seeds at 60 background thresholds, and their curve as a picture
@@ -151,13 +152,15 @@ def append_to_log(path: Path, text: str) -> None:
 def main() -> None:
     args = parse_arguments()
     check_arguments(args)
-    labels = named_labels(args.classes)
+    labels = named_labels(args.classes, VOC12)
     pairs = file_pairs(args.list, args.predict_dir, args.gt_dir, args.type)
     thresholds = CURVE if args.curve else (DEFAULT_THRESHOLD if args.t is None else args.t,)
     started = time.perf_counter()
-    counts = count_list(pairs, args.type, thresholds=thresholds, num_workers=args.num_workers, wrong_255=args.wrong_255)
+    counts = count_list(
+        pairs, args.type, VOC12, thresholds=thresholds, num_workers=args.num_workers, wrong_255=args.wrong_255
+    )
     time_taken = pace(started, len(pairs))
-    summary = summarise(counts, labels=labels, thresholds=thresholds)
+    summary = summarise(counts, VOC12, labels=labels, thresholds=thresholds)
     text = as_text(summary)
     try:
         if args.json is not None:

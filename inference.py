@@ -33,6 +33,7 @@ from tool.lists import Source, expect_files, read_ids
 from tool.lock import hold_folder
 from tool.torchrun import own_cores, own_share
 from tool.weights_file import require_weights
+from voc12.classes import VOC12
 
 EXAMPLES = """\
   # seeds and CRF seeds
@@ -141,7 +142,7 @@ def plan_outputs(args: argparse.Namespace) -> Outputs:
         "--cam_npy, --cam_png, --crf_alpha: expected a folder for each kind of files, found several in one",
         [f"{folder}: {'; '.join(names)}" for folder, names in by_folder.items() if len(names) > 1],
     )
-    return Outputs(cam_npy, cam_png, crf, overlay, args.thr)
+    return Outputs(cam_npy, cam_png, crf, overlay, args.thr, VOC12)
 
 
 def open_outputs(args: argparse.Namespace, outputs: Outputs, background: str | None) -> None:
@@ -180,7 +181,7 @@ def main() -> None:
     image_root = require_folder(args.img_root, "--img_root", "JPEGImages, <id>.jpg")
     ids = own_share(read_ids(args.infer_list, "--infer_list"))
     expect_files(ids, image_root, ".jpg", flag="--img_root", source=Source("--infer_list", args.infer_list))
-    labels = labels_of(ids, load_labels(args.labels), source=f"--labels {args.labels}")
+    labels = labels_of(ids, load_labels(args.labels, VOC12), VOC12, source=f"--labels {args.labels}")
     classes = {image_id: np.flatnonzero(label).tolist() for image_id, label in labels.items()}
     check_images(ids, image_root)
     # Not at the top: they import torch, which takes seconds; a mistake in a flag or a file has been named by now.

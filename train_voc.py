@@ -22,6 +22,7 @@ from tool.lists import Source, expect_files, read_ids
 from tool.lock import hold_folder
 from tool.torchrun import is_first, loader_processes, own_share
 from tool.weights_file import require_weights
+from voc12.classes import VOC12
 
 # Flags that may change between a run and its resumption: they do not touch the weights, or what they lead to is known.
 FREE_TO_CHANGE = {
@@ -44,8 +45,10 @@ def read_data(args: argparse.Namespace) -> tuple[list[str], dict]:
     expect_files(ids, args.data_root, ".jpg", flag="--data_root", source=source)
     if args.saliency_root is not None:
         expect_files(ids, args.saliency_root, ".png", flag="--saliency_root", source=source)
-    labels = load_labels(args.labels)
-    check_training_files(ids, image_root=args.data_root, saliency_root=args.saliency_root, labels=labels)
+    labels = load_labels(args.labels, VOC12)
+    check_training_files(
+        ids, image_root=args.data_root, saliency_root=args.saliency_root, labels=labels, data_set=VOC12
+    )
     if args.saliency_root is not None:
         for note in check_saliency(args.saliency_root, ids):
             if is_first():
@@ -59,7 +62,7 @@ def read_validation(args: argparse.Namespace, labels: dict) -> list[str]:
     """The ids of `--val_list`, after their images and labels have been looked at."""
     ids = read_ids(args.val_list, "--val_list")
     expect_files(ids, args.data_root, ".jpg", flag="--data_root", source=Source("--val_list", args.val_list))
-    check_training_files(ids, image_root=args.data_root, saliency_root=None, labels=labels)
+    check_training_files(ids, image_root=args.data_root, saliency_root=None, labels=labels, data_set=VOC12)
     return ids
 
 

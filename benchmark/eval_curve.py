@@ -15,12 +15,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from data.score import CURVE, NUM_LABELS, count_list
+from data.score import CURVE, count_list
 from tool.artifact import load_label_map, save_cam, save_label_map
 from tool.cli import cores, positive, run_script
 from tool.metric import iou
+from voc12.classes import VOC12
 
 HEIGHT, WIDTH = 375, 500
+NUM_LABELS = VOC12.num_labels
 PLAIN_IMAGES = 3
 
 
@@ -40,8 +42,8 @@ def make_files(folder: Path, count: int) -> list[tuple[Path, Path]]:
         target = cv2.resize(target, (WIDTH, HEIGHT), interpolation=cv2.INTER_NEAREST)
         target[generator.random(target.shape) < 0.05] = 255
         pairs.append((folder / f"{index}.npy", folder / f"{index}.png"))
-        save_cam(pairs[-1][0], cams)
-        save_label_map(pairs[-1][1], target)
+        save_cam(pairs[-1][0], cams, VOC12)
+        save_label_map(pairs[-1][1], target, VOC12)
     return pairs
 
 
@@ -51,7 +53,7 @@ def plain_curve(pairs: Sequence[tuple[Path, Path]]) -> np.ndarray:
     for threshold in CURVE:
         intersection, union = np.zeros(NUM_LABELS), np.zeros(NUM_LABELS)
         for cam_path, target_path in pairs:
-            target = load_label_map(target_path)
+            target = load_label_map(target_path, VOC12)
             stack = np.zeros((NUM_LABELS, *target.shape), np.float32)
             stack[0] = threshold
             # Our own files: the plain reader may unpickle them.
@@ -68,7 +70,7 @@ def plain_curve(pairs: Sequence[tuple[Path, Path]]) -> np.ndarray:
 
 def fast_curve(pairs: Sequence[tuple[Path, Path]], num_workers: int) -> np.ndarray:
     """The same by eval.py."""
-    return iou(count_list(pairs, "npy", thresholds=CURVE, num_workers=num_workers)).mean(axis=1)
+    return iou(count_list(pairs, "npy", VOC12, thresholds=CURVE, num_workers=num_workers)).mean(axis=1)
 
 
 def main() -> None:

@@ -21,6 +21,7 @@ from tool.artifact import load_label_map
 from tool.cli import UserError, path_text, path_value, positive, run_script
 from tool.flags import AMP
 from tool.lists import read_ids
+from voc12.classes import VOC12
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -87,7 +88,7 @@ def equal_share(ids: list[str], folder: Path, other: Path) -> float:
     """The share of all pixels whose labels are equal, 0..1."""
     same = total = 0
     for image_id in ids:
-        labels, others = (load_label_map(path / f"{image_id}.png") for path in (folder, other))
+        labels, others = (load_label_map(path / f"{image_id}.png", VOC12) for path in (folder, other))
         same, total = same + int((labels == others).sum()), total + labels.size
     return same / total
 

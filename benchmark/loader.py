@@ -17,6 +17,7 @@ from data.images import check_training_files
 from data.labels import load_labels
 from tool.cli import UserError, cores, path_text, positive, run_script
 from tool.lists import read_ids
+from voc12.classes import VOC12
 
 IMAGES = 40
 
@@ -45,7 +46,7 @@ def main() -> None:
             data = generate(Path(name), size=500, train=1, train_aug=IMAGES)
             args.data_root, args.saliency_root, args.labels = data.images, data.saliency, data.labels
             args.train_list = data.train_aug
-        ids, labels = read_ids(args.train_list, "--train_list"), load_labels(args.labels)
+        ids, labels = read_ids(args.train_list, "--train_list"), load_labels(args.labels, VOC12)
         check_training_files(ids, image_root=args.data_root, saliency_root=args.saliency_root, labels=labels)
         dataset = TrainingSet(
             ids,

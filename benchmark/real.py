@@ -27,7 +27,6 @@ from benchmark.real_table import (
 from method.hsc.config import ABLATIONS, METHODS, SANE
 from network import BACKBONES
 from tool.artifact import atomic_file, reported_unwritable
-from tool.classes import LABEL_NAMES
 from tool.cli import (
     FILE,
     UserError,
@@ -48,6 +47,7 @@ from tool.folder import changed_settings
 from tool.lists import read_ids
 from tool.lock import turn_in
 from tool.weights_file import require_weights
+from voc12.classes import VOC12
 
 BASELINES = sorted(METHODS.keys() - {"hsc"})
 # The flags of train_voc.py that make each run what it is: methods and ablations; the oddities one by one, and HSC's
@@ -109,7 +109,9 @@ def parse_arguments() -> argparse.Namespace:
         help="folder of train_aug.txt or trainaug.txt, train.txt, val.txt (<voc12_root>/ImageSets/Segmentation)",
     )  # fmt: skip
     data.add_argument("--weights", type=path_value, required=True, help="the backbone's ImageNet weights")
-    data.add_argument("--classes", nargs="+", default=LABEL_NAMES, metavar="NAME", help="that mIoU is over (all 21)")
+    data.add_argument(
+        "--classes", nargs="+", default=VOC12.label_names, metavar="NAME", help="that mIoU is over (all 21)"
+    )
 
     runs = parser.add_argument_group("runs")
     runs.add_argument("--out", type=path_value, default=Path("exps/real"), help="(%(default)s)")

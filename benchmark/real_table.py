@@ -12,18 +12,18 @@ import numpy as np
 
 from data.score import named_labels
 from tool.artifact import atomic_file, load_cam, load_label_map
-from tool.classes import LABEL_NAMES
 from tool.cli import FILE, UserError, raise_problems, require_file, what_is_at
 from tool.lists import LABEL_MAP_ENDINGS, Source, expect_files, read_ids
 from tool.lock import turn_in
 from tool.metric import CURVE, iou, label_counts, threshold_counts
+from voc12.classes import VOC12
 
 CURVE_FILE = "curve.json"  # of a run, written last
 TRAINING_FILE = "training.json"  # of a run: what its training took
 CRF, PREDICTIONS = "crf/crf_8_7", "results/VOC2012/Segmentation/comp6_val_cls"
 FIXED_THRESHOLD = CURVE.index(0.22)
 RESAMPLES = 2000
-NUM_LABELS = len(LABEL_NAMES)
+LABEL_NAMES, NUM_LABELS = VOC12.label_names, VOC12.num_labels
 BEGIN, END = "<!-- benchmark.real: from here -->", "<!-- benchmark.real: to here -->"
 MASKS = "masks"  # the run whose DeepLab learns from them
 REFERENCE = "eps"  # what gains are measured against
@@ -75,7 +75,7 @@ class Protocol:
 
     @property
     def labels(self) -> tuple[int, ...]:
-        return tuple(named_labels(self.classes))
+        return tuple(named_labels(self.classes, VOC12))
 
     def check(self, splits: Sequence[str]) -> None:
         """Raise `UserError` for a class that is none or in no mask of a split, and for masks that are missing."""
@@ -110,23 +110,26 @@ class Protocol:
             f"{source}: ids without a mask in {self.gt_dir}",
             [name for name in ids if what_is_at(self.gt_dir / f"{name}.png") != FILE],
         )
-        return {name: load_label_map(self.gt_dir / f"{name}.png") for name in ids}
+        return {name: load_label_map(self.gt_dir / f"{name}.png", VOC12) for name in ids}
 
     @functools.cache  # noqa: B019, one protocol a process, and each table after another run needs all counts again
     def label_map_counts(self, folder: Path, split: str) -> np.ndarray:
-        """Counts of every image's label map in `folder`, int64 (N, 3, 21)."""
+        """Counts of every image's label map in `folder`, int64 (N, 3, L)."""
         return np.stack([
-            label_counts(load_label_map(folder / f"{name}.png", shape=mask.shape), mask, num_labels=NUM_LABELS)
+            label_counts(load_label_map(folder / f"{name}.png", VOC12, shape=mask.shape), mask, num_labels=NUM_LABELS)
             for name, mask in self.truth(split).items()
         ])  # fmt: skip
 
     @functools.cache  # noqa: B019, as above
     def seed_counts(self, folder: Path) -> tuple[float, np.ndarray, np.ndarray]:
-        """The best threshold of the CAMs of the train list, and every image's counts, int64 (N, 3, 21), at it and at
+        """The best threshold of the CAMs of the train list, and every image's counts, int64 (N, 3, L), at it and at
         the fixed one."""
         counts = np.stack([
             threshold_counts(
-                load_cam(folder / f"{name}.npy", shape=mask.shape), mask, thresholds=CURVE, num_labels=NUM_LABELS
+                load_cam(folder / f"{name}.npy", VOC12, shape=mask.shape),
+                mask,
+                thresholds=CURVE,
+                num_labels=NUM_LABELS,
             )
             for name, mask in self.truth("train").items()
         ])  # fmt: skip
@@ -134,7 +137,7 @@ class Protocol:
         return CURVE[best], counts[:, :, best], counts[:, :, FIXED_THRESHOLD]
 
     def crf_counts(self, runs: Iterable[Run]) -> np.ndarray:
-        """Counts of the runs' CRF seeds, int64 (R, N, 3, 21)."""
+        """Counts of the runs' CRF seeds, int64 (R, N, 3, L)."""
         return np.stack([self.label_map_counts(run.folder / CRF, "train") for run in runs])
 
     def figures(self, runs: Sequence[Run]) -> Figures:
@@ -182,14 +185,14 @@ def check_table(path: Path) -> None:
 
 
 def miou(counts: np.ndarray, labels: Sequence[int]) -> np.ndarray:
-    """Mean over `labels` in per cent, float64 (...), of counts (3, ..., 21), as `eval.py` takes it where the masks have
+    """Mean over `labels` in per cent, float64 (...), of counts (3, ..., L), as `eval.py` takes it where the masks have
     all of them; those that the masks of a bootstrap draw have not are left out of its mean."""
     occurs = counts[1][..., labels] > 0
     return 100 * (iou(counts)[..., labels] * occurs).sum(-1) / np.maximum(occurs.sum(-1), 1)
 
 
 def estimate(counts: np.ndarray, labels: Sequence[int]) -> Estimate:
-    """The mIoU of R seeds' counts, int64 (R, N, 3, 21), and how far it moves with which N images are there."""
+    """The mIoU of R seeds' counts, int64 (R, N, 3, L), and how far it moves with which N images are there."""
     over_seeds = miou(counts.sum(1).swapaxes(0, 1), labels)
     low, high = np.percentile(resampled(counts, labels).mean(0), (2.5, 97.5))
     return Estimate(over_seeds.mean(), over_seeds.std(ddof=1) if len(over_seeds) > 1 else None, low, high)

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from data.labels import label_problems
 from tool.cli import FILE, NOTHING, UserError, raise_problems, what_is_at
+from tool.dataset import DataSet
 from tool.image import FORMATS, UNREADABLE, load_image
 from tool.limits import limit_met
 from tool.places import other_ending
@@ -134,6 +135,7 @@ def check_training_files(
     image_root: str | Path,
     saliency_root: str | Path | None,
     labels: dict[str, np.ndarray],
+    data_set: DataSet,
 ) -> None:
     """Look at everything that training on `ids` will read, before it starts: headers and ends of files, and labels.
 
@@ -152,7 +154,7 @@ def check_training_files(
         return image_problems(image_root / f"{identifier}.jpg", saliency)
 
     problems = run_checks(check, ids, "images")
-    problems += [f"label of {problem}" for problem in label_problems(ids, labels)]
+    problems += [f"label of {problem}" for problem in label_problems(ids, labels, data_set)]
     raise_problems("the training data cannot be used as it is", problems)
 
 

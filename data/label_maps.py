@@ -4,13 +4,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data.images import image_size, run_checks
-from tool.artifact import IGNORE, load_label_map
+from tool.artifact import load_label_map
 from tool.cli import UserError, raise_problems
+from tool.dataset import IGNORE, DataSet
 from tool.places import other_ending
 
 
 def check_label_maps(
-    ids: Sequence[str], *, image_root: Path, label_root: Path, label_key: str, advice: str = "correct them"
+    ids: Sequence[str],
+    data_set: DataSet,
+    *,
+    image_root: Path,
+    label_root: Path,
+    label_key: str,
+    advice: str = "correct them",
 ) -> None:
     """Look at the header of every `<image_root>/<id>.jpg` and at every label of `<label_root>/<id>.png`.
 
@@ -33,7 +40,7 @@ def check_label_maps(
         try:
             if not path.exists():
                 raise UserError(f"{path}: no such file{other_ending(path, ('.PNG',))}")
-            labelled.append((load_label_map(path, shape=shape) != IGNORE).any())
+            labelled.append((load_label_map(path, data_set, shape=shape) != IGNORE).any())
         except UserError as error:
             problems.append(str(error))
         return problems

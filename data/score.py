@@ -10,8 +10,8 @@ import numpy as np
 from tqdm import tqdm
 
 from tool.artifact import load_cam, load_crf, load_label_map
-from tool.classes import LABEL_NAMES
 from tool.cli import FILE, NOTHING, UserError, raise_problems, require_folder, what_is_at
+from tool.dataset import DataSet
 from tool.limits import reported_limits
 from tool.lists import LABEL_MAP_ENDINGS, Source, expect_files, read_ids
 from tool.metric import CURVE, about_absent, iou, label_counts, occurs, threshold_counts
@@ -20,12 +20,11 @@ from tool.places import other_ending
 
 DEFAULT_THRESHOLD = 0.22
 FILES_PER_TASK = 64
-NUM_LABELS = len(LABEL_NAMES)
 
 
-def load_crf_labels(path: Path, *, shape: tuple[int, int] | None) -> np.ndarray:
+def load_crf_labels(path: Path, data_set: DataSet, *, shape: tuple[int, int] | None) -> np.ndarray:
     """The most likely label of every pixel, (H, W), of a CRF dict. Raises as `load_crf`."""
-    posteriors = load_crf(path, shape=shape)
+    posteriors = load_crf(path, data_set, shape=shape)
     return np.array(list(posteriors))[np.stack(list(posteriors.values())).argmax(axis=0)]
 
 
@@ -59,41 +58,47 @@ def file_pairs(
 
 
 def count_files(
-    pairs: Sequence[tuple[Path, Path]], kind: str, thresholds: Sequence[float], *, wrong_255: bool = False
+    pairs: Sequence[tuple[Path, Path]],
+    kind: str,
+    data_set: DataSet,
+    *,
+    thresholds: Sequence[float],
+    wrong_255: bool = False,
 ) -> tuple[np.ndarray, list[str]]:
-    """Counts, int64 (3, T, 21), summed over the files, and what is wrong with those that cannot be read."""
+    """Counts, int64 (3, T, L), summed over the files, and what is wrong with those that cannot be read."""
     read = load_label_map if wrong_255 else READERS[kind][1]
-    total = np.zeros((3, len(thresholds), NUM_LABELS), np.int64)
+    total = np.zeros((3, len(thresholds), data_set.num_labels), np.int64)
     problems = []
     for prediction_path, target_path in pairs:
         with reported_limits("take fewer --num_workers", at=str(prediction_path)):
-            counts, found = _count_pair(prediction_path, target_path, read, thresholds)
+            counts, found = _count_pair(prediction_path, target_path, read, data_set, thresholds)
         total += counts
         problems += found
     return total, problems
 
 
 def _count_pair(
-    prediction_path: Path, target_path: Path, read: Callable, thresholds: Sequence[float]
+    prediction_path: Path, target_path: Path, read: Callable, data_set: DataSet, thresholds: Sequence[float]
 ) -> tuple[np.ndarray | int, list[str]]:
     """What `count_files` gives, of one pair; 0 where one of its files cannot be read."""
     target = prediction = None
     problems = []
     try:
-        target = load_label_map(target_path)
+        target = load_label_map(target_path, data_set)
     except UserError as error:
         problems.append(str(error))
     try:
-        prediction = read(prediction_path, shape=None if target is None else target.shape)
+        prediction = read(prediction_path, data_set, shape=None if target is None else target.shape)
     except UserError as error:
         problems.append(str(error))
     if target is None or prediction is None:
         return 0, problems
+    num_labels = data_set.num_labels
     if isinstance(prediction, dict):
-        return threshold_counts(prediction, target, thresholds=thresholds, num_labels=NUM_LABELS), problems
+        return threshold_counts(prediction, target, thresholds=thresholds, num_labels=num_labels), problems
     # 255 becomes one more label, which no ground truth has: missed there, and no label's false alarm.
-    prediction = np.minimum(prediction, NUM_LABELS)
-    return label_counts(prediction, target, num_labels=NUM_LABELS + 1)[:, None, :NUM_LABELS], problems
+    prediction = np.minimum(prediction, num_labels)
+    return label_counts(prediction, target, num_labels=num_labels + 1)[:, None, :num_labels], problems
 
 
 def in_parallel(task: Callable, chunks: Sequence[Sequence[tuple[Path, Path]]], num_workers: int) -> Iterator:
@@ -125,21 +130,22 @@ def _of_numbered(task: Callable, number: int, chunk: Any) -> Any:
 def count_list(
     pairs: Sequence[tuple[Path, Path]],
     kind: str,
+    data_set: DataSet,
     *,
     thresholds: Sequence[float] = (DEFAULT_THRESHOLD,),
     num_workers: int,
     wrong_255: bool = False,
 ) -> np.ndarray:
-    """Counts, int64 (3, T, 21), of all `pairs` of files; `UserError` names every file that is faulty.
+    """Counts, int64 (3, T, L), of all `pairs` of files; `UserError` names every file that is faulty.
 
     kind: a key of `READERS`. thresholds: background scores of CAMs, ascending; label maps are scored as they are, and
     T is 1. wrong_255: 255 in the label maps of kind "png", else refused, is a wrong prediction.
     """
     chunks = [pairs[start : start + FILES_PER_TASK] for start in range(0, len(pairs), FILES_PER_TASK)]
-    task = functools.partial(count_files, kind=kind, thresholds=thresholds, wrong_255=wrong_255)
+    task = functools.partial(count_files, kind=kind, data_set=data_set, thresholds=thresholds, wrong_255=wrong_255)
     num_workers = min(num_workers, len(chunks))
     results = map(task, chunks) if num_workers == 1 else in_parallel(task, chunks, num_workers)
-    total = np.zeros((3, len(thresholds), NUM_LABELS), np.int64)
+    total = np.zeros((3, len(thresholds), data_set.num_labels), np.int64)
     problems = []
     with tqdm(total=len(pairs), unit="image", disable=None, leave=False) as progress:
         for chunk, (counts, found) in zip(chunks, results, strict=True):
@@ -152,41 +158,50 @@ def count_list(
     return total
 
 
-def named_labels(words: Sequence[str]) -> list[int]:
-    """The labels that `--classes` names, in VOC order; all of them for no name. `UserError` for an unknown or
-    a second one."""
-    names = [name for word in words for name in word.replace(",", " ").split() or [repr(word)]]
-    unknown = sorted(set(names) - set(LABEL_NAMES))
+def named_labels(words: Sequence[str], data_set: DataSet) -> list[int]:
+    """The labels that `--classes` names, in the data set's order; all of them for no name. `UserError` for an unknown
+    or a second one."""
+    names = []
+    for word in words:  # a name may have spaces
+        whole = [part.strip() for part in word.split(",") if part.strip()]
+        known = all(name in data_set.label_names for name in whole)
+        names += (whole if known else word.replace(",", " ").split()) or [repr(word)]
+    unknown = sorted(set(names) - set(data_set.label_names))
     if unknown:
-        raise UserError(f"--classes: expected names among {', '.join(LABEL_NAMES)}; found {', '.join(unknown)}")
+        raise UserError(
+            f"--classes: expected names among {', '.join(data_set.label_names)}; found {', '.join(unknown)}"
+        )
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise UserError(f"--classes: expected each name once; found {', '.join(twice)} more than once")
-    return [label for label, name in enumerate(LABEL_NAMES) if name in names or not names]
+    return [label for label, name in enumerate(data_set.label_names) if name in names or not names]
 
 
 def summarise(
     counts: np.ndarray,
+    data_set: DataSet,
     *,
-    labels: Sequence[int] = range(NUM_LABELS),
+    labels: Sequence[int] | None = None,
     thresholds: Sequence[float] = (DEFAULT_THRESHOLD,),
 ) -> dict:
-    """Per cent for every class at the best threshold, mIoU over `labels`, and the curve where there are thresholds.
+    """Per cent for every class at the best threshold, mIoU over `labels` (all), and the curve, if of many thresholds.
 
     `absent` names those of `labels` that neither prediction nor ground truth has there: mIoU counts them as 0, as
     published. `mIoU_of_occurring` is the mean over the others, None where there are none.
     """
+    names = data_set.label_names
+    labels = range(len(names)) if labels is None else labels
     scores = 100 * iou(counts)
     means = scores[:, labels].mean(axis=1)
     best = int(means.argmax())
-    summary = dict(zip(LABEL_NAMES, scores[best].tolist(), strict=True)) | {"mIoU": float(means[best])}
+    summary = dict(zip(names, scores[best].tolist(), strict=True)) | {"mIoU": float(means[best])}
     if len(thresholds) > 1:
         summary |= {"curve": means.tolist(), "best_threshold": thresholds[best], "best_mIoU": float(means[best])}
     there = occurs(counts[:, best])
     present = [label for label in labels if there[label]]
     return summary | {
-        "classes": [LABEL_NAMES[label] for label in labels],
-        "absent": [LABEL_NAMES[label] for label in labels if not there[label]],
+        "classes": [names[label] for label in labels],
+        "absent": [names[label] for label in labels if not there[label]],
         "mIoU_of_occurring": float(scores[best, present].mean()) if present else None,
     }
 
@@ -200,8 +215,9 @@ def as_text(summary: dict) -> str:
             row = summary["curve"][start : start + 10]
             lines.append(f"{CURVE[start]:9.2f}" + "".join(f"{value:6.2f}" for value in row))
         lines.append(f"best threshold {summary['best_threshold']:.2f}, mIoU {summary['best_mIoU']:.2f}; there:")
-    lines += [f"{name:12} {summary[name]:6.2f}" for name in summary["classes"]]
-    lines.append(f"{'mIoU':12} {summary['mIoU']:6.2f}")
+    width = max(12, *map(len, summary["classes"]))
+    lines += [f"{name:{width}} {summary[name]:6.2f}" for name in summary["classes"]]
+    lines.append(f"{'mIoU':{width}} {summary['mIoU']:6.2f}")
     present = [name for name in summary["classes"] if name not in summary["absent"]]
     if about := about_absent(summary["absent"], present, summary["mIoU_of_occurring"]):
         lines.append(f"note: {about}")

@@ -9,7 +9,6 @@ from torch.utils.data import Dataset, Sampler
 
 from data.augmentation import TrainingAugmentation
 from data.images import load_rgb
-from data.labels import labels_of
 from tool.cli import UserError
 from tool.randomness import mixed_seed
 from tool.reading import Reading
@@ -24,7 +23,7 @@ class TrainingSet(Dataset):
         ids: of the images.
         image_root: folder of `<id>.jpg`.
         saliency_root: folder of `<id>.png`, or None where no saliency is used.
-        labels: of `load_labels`; `UserError` if one of `ids` has no proper one.
+        labels: of `load_labels`, proper ones of all `ids` (`labels_of`).
         augmentation: draws its randomness from torch's global CPU generator.
         seed: not negative.
     """
@@ -43,7 +42,7 @@ class TrainingSet(Dataset):
         self.reading = Reading(self.ids)
         self.image_root = Path(image_root)
         self.saliency_root = None if saliency_root is None else Path(saliency_root)
-        self.labels = torch.from_numpy(np.stack(list(labels_of(self.ids, labels, source="--labels").values())))
+        self.labels = torch.from_numpy(np.stack([labels[identifier] for identifier in self.ids]))
         self.augmentation = augmentation
         self.seed = seed
 
@@ -56,7 +55,7 @@ class TrainingSet(Dataset):
         Returns:
             image: normalised, float32 (3, c, c).
             saliency: float32 (1, c, c) in 0..1; not there without `saliency_root`.
-            label: float32 (20,), zeros and ones.
+            label: float32 (K,), zeros and ones.
             id: str.
 
         Raises `UserError` naming the file if it cannot be read.

@@ -82,7 +82,7 @@ def make_cam(image_id: str, classes: list[int], image_root: Path, scales: list[f
             device=NetworkProcess.device,
         )
     outputs.remove_seeds(image_id)
-    save_cam(outputs.cam_npy / f"{image_id}.npy", cams)
+    save_cam(outputs.cam_npy / f"{image_id}.npy", cams, outputs.data_set)
 
 
 def make_all(image_id: str, for_cam: tuple | None, for_seeds: tuple) -> None:

@@ -9,6 +9,7 @@ from PIL import Image
 
 from tool.artifact import load_cam, load_crf, load_label_map
 from tool.cli import UserError
+from tool.dataset import DataSet
 from tool.image import load_image
 
 
@@ -21,6 +22,7 @@ class Outputs:
     crf: dict[tuple[int, float], Path]  # (iterations, alpha) -> folder
     overlay: Path | None
     threshold: float
+    data_set: DataSet
 
     @property
     def folders(self) -> list[Path]:
@@ -28,29 +30,30 @@ class Outputs:
         return [self.cam_npy, self.cam_png, *self.crf.values(), *pictures]
 
     def lacks_overlay(self, image_id: str) -> bool:
-        def load(path: Path, shape: None) -> Image.Image:
+        def load(path: Path) -> Image.Image:
             return load_image(path, "RGB")
 
-        return self.overlay is not None and load_whole(load, self.overlay / f"{image_id}.png", None) is None
+        return self.overlay is not None and load_whole(load, self.overlay / f"{image_id}.png") is None
 
     def has_cam(self, image_id: str, classes: list[int], shape: tuple[int, int]) -> bool:
         """Whether the image's CAM dict is there, whole, of its classes and its (height, width)."""
-        cams = load_whole(load_cam, self.cam_npy / f"{image_id}.npy", shape)
+        cams = load_whole(load_cam, self.cam_npy / f"{image_id}.npy", self.data_set, shape=shape)
         return cams is not None and list(cams) == classes
 
     def missing_seeds(
         self, image_id: str, classes: list[int], shape: tuple[int, int]
     ) -> tuple[bool, list[tuple[int, float]]]:
         """Whether the label map is missing, damaged or of another image, and the CRF settings of which a file is."""
-        labels = [0, *(index + 1 for index in classes)]
+        labels = [0, *map(self.data_set.label_of, classes)]
 
         def is_missing(folder: Path) -> bool:
-            return load_whole(load_label_map, folder / f"{image_id}.png", shape) is None
+            return load_whole(load_label_map, folder / f"{image_id}.png", self.data_set, shape=shape) is None
+
+        def crf_labels(folder: Path) -> list[int]:
+            return list(load_whole(load_crf, folder / f"{image_id}.npy", self.data_set, shape=shape) or ())
 
         return is_missing(self.cam_png), [
-            setting
-            for setting, folder in self.crf.items()
-            if is_missing(folder) or list(load_whole(load_crf, folder / f"{image_id}.npy", shape) or ()) != labels
+            setting for setting, folder in self.crf.items() if is_missing(folder) or crf_labels(folder) != labels
         ]
 
     def remove_seeds(self, image_id: str) -> None:
@@ -65,9 +68,10 @@ class Outputs:
                 raise UserError(f"{path}: cannot be removed and made anew ({error.strerror})") from error
 
 
-def load_whole(load: Callable[..., Any], path: Path, shape: tuple[int, int]) -> Any:
-    """What `load` reads; None where no file is, or a damaged one or one of another (height, width): it is made anew."""
+def load_whole(load: Callable[..., Any], path: Path, *arguments: Any, **options: Any) -> Any:
+    """What `load` reads at `path`; None where no file is, or a damaged one or another than `load` is asked for: it is
+    made anew."""
     try:
-        return load(path, shape=shape) if path.exists() else None
+        return load(path, *arguments, **options) if path.exists() else None
     except UserError:
         return None

@@ -23,9 +23,10 @@ def make_seeds(
 ) -> None:
     """What follows from the CAM dict of one image: its label map, the CRF's files for each (iterations, alpha), and a
     picture of them all."""
-    cams = load_cam(outputs.cam_npy / f"{image_id}.npy")
+    cams = load_cam(outputs.cam_npy / f"{image_id}.npy", outputs.data_set)
     if label_map:
-        save_label_map(outputs.cam_png / f"{image_id}.png", seed_labels(cams, threshold=outputs.threshold))
+        seed = seed_labels(cams, threshold=outputs.threshold)
+        save_label_map(outputs.cam_png / f"{image_id}.png", seed, outputs.data_set)
     path = image_root / f"{image_id}.jpg"
     image = np.asarray(load_rgb(path))
     for iterations, alpha in settings:
@@ -44,9 +45,9 @@ def make_seeds(
             )
         folder = outputs.crf[iterations, alpha]
         labels = np.array(list(posteriors), np.uint8)[np.stack(list(posteriors.values())).argmax(0)]
-        save_label_map(folder / f"{image_id}.png", labels)
-        save_crf(folder / f"{image_id}.npy", posteriors)
+        save_label_map(folder / f"{image_id}.png", labels, outputs.data_set)
+        save_crf(folder / f"{image_id}.npy", posteriors, outputs.data_set)
     if outputs.overlay is not None:
         maps = {"seed": outputs.cam_png, **{f"CRF {t}, {alpha:g}": path for (t, alpha), path in outputs.crf.items()}}
-        label_maps = {title: load_label_map(path / f"{image_id}.png") for title, path in maps.items()}
-        save_overlay(outputs.overlay / f"{image_id}.png", image, cams, label_maps)
+        label_maps = {title: load_label_map(path / f"{image_id}.png", outputs.data_set) for title, path in maps.items()}
+        save_overlay(outputs.overlay / f"{image_id}.png", image, cams, label_maps, outputs.data_set)

@@ -13,6 +13,7 @@ from data.images import load_rgb, with_size
 from tool.artifact import save_label_map
 from tool.crf import CRFKernels, crf_from_probability
 from tool.crf.process import CRFProcess
+from tool.dataset import DataSet
 from tool.device import copied_to
 from tool.limits import reported_limits
 
@@ -20,12 +21,12 @@ TEST_KERNELS = CRFKernels(gaussian_sxy=1, gaussian_compat=3, bilateral_sxy=67, b
 CRF_ITERATIONS = 10
 
 
-def refine(image_id: str, path: Path, folder: Path, probability: Tensor | np.ndarray) -> None:
+def refine(image_id: str, path: Path, folder: Path, data_set: DataSet, probability: Tensor | np.ndarray) -> None:
     """The CRF's part of one image, from its probabilities where they are: its label map, written."""
     image = np.asarray(load_rgb(path))
     with reported_limits("the CRF needs some, too: take fewer TEST_CRF_WORKERS, or TEST_CRF=False", at=with_size(path)):
         labels = crf_labels(image, probability, backend=CRFProcess.backend)
-    save_label_map(folder / f"{image_id}.png", labels)
+    save_label_map(folder / f"{image_id}.png", labels, data_set)
 
 
 @torch.inference_mode()

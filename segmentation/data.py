@@ -13,7 +13,8 @@ from torch.utils.data import Dataset
 from data.augmentation import random_integer, random_span
 from data.images import load_rgb
 from data.normalisation import InputNormalisation
-from tool.artifact import IGNORE, load_label_map
+from tool.artifact import load_label_map
+from tool.dataset import IGNORE, DataSet
 from tool.randomness import mixed_seed
 from tool.reading import Reading, outlive_signals
 
@@ -102,6 +103,7 @@ class PseudoLabelSet(Dataset):
     Args:
         ids: of the images.
         image_root: folder of `<id>.jpg`. label_root: folder of `<id>.png`.
+        data_set: that the labels are of.
         augmentation: draws its randomness from torch's global CPU generator.
         seed: not negative.
     """
@@ -112,6 +114,7 @@ class PseudoLabelSet(Dataset):
         *,
         image_root: Path,
         label_root: Path,
+        data_set: DataSet,
         augmentation: SegmentationAugmentation,
         seed: int,
     ):
@@ -119,6 +122,7 @@ class PseudoLabelSet(Dataset):
         self.reading = Reading(self.ids)
         self.image_root = image_root
         self.label_root = label_root
+        self.data_set = data_set
         self.augmentation = augmentation
         self.seed = seed
 
@@ -126,7 +130,7 @@ class PseudoLabelSet(Dataset):
         return len(self.ids)
 
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor | str]:
-        """The sample of (epoch, index): `image` float32 (3, c, c), `label` int64 (c, c) of 0..20 or 255, `id`.
+        """The sample of (epoch, index): `image` float32 (3, c, c), `label` int64 (c, c), `id`.
 
         Raises `UserError` naming the file if one cannot be read or the label map has another size.
         """
@@ -134,7 +138,7 @@ class PseudoLabelSet(Dataset):
         identifier = self.ids[index]
         with self.reading.of(index), torch.random.fork_rng(devices=[]):
             image = np.asarray(load_rgb(self.image_root / f"{identifier}.jpg"))
-            labels = load_label_map(self.label_root / f"{identifier}.png", shape=image.shape[:2])
+            labels = load_label_map(self.label_root / f"{identifier}.png", self.data_set, shape=image.shape[:2])
             torch.default_generator.manual_seed(mixed_seed(self.seed, epoch, index))
             image, label = self.augmentation(image, labels)
         return {"image": image, "label": label, "id": identifier}

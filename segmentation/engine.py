@@ -10,8 +10,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from data.normalisation import InputNormalisation
-from tool.artifact import IGNORE
-from tool.colour import voc_palette
+from tool.dataset import IGNORE, DataSet
 from tool.device import autocast
 from tool.distributed import sum_over_processes, world_size
 from tool.log import RunLog
@@ -74,6 +73,7 @@ def train(
     device: torch.device,
     amp: str,
     normalise: InputNormalisation,
+    data_set: DataSet,
     steps: range,
     seed: int,
     log: RunLog | None,
@@ -86,7 +86,7 @@ def train(
         forward: the net, or what makes several processes' nets one.
         amp: what the net's products are computed in, one of `tool.flags.AMP`; weights, statistics and the loss stay
             float32.
-        normalise: what made the net's input; undone for pictures.
+        normalise: what made the net's input; undone for pictures. data_set: that the labels are of.
     """
     _, optimizer, schedule = training
 
@@ -100,9 +100,8 @@ def train(
         optimizer.step()
         schedule.step()
         if log is not None and (step + 1) % PICTURE_EVERY == 0:
-            log.picture(
-                step + 1, "image, label, prediction", pictures(normalise.inverse(image[0]), label[0], logits[0])
-            )
+            parts = pictures(normalise.inverse(image[0]), label[0], logits[0], data_set)
+            log.picture(step + 1, "image, label, prediction", parts)
         return {"total": sum_over_processes(loss) / world_size()}
 
     training.net.train()
@@ -119,11 +118,11 @@ def train(
     )
 
 
-def pictures(image: Tensor, label: Tensor, logits: Tensor) -> Tensor:
-    """An image, its labels and its prediction side by side, uint8 (3, H, 3 W), in VOC's colours.
+def pictures(image: Tensor, label: Tensor, logits: Tensor, data_set: DataSet) -> Tensor:
+    """An image, its labels and its prediction side by side, uint8 (3, H, 3 W), in the data set's colours.
 
     image: uint8 (3, H, W). label: int64 (H, W). logits: (L, H, W).
     """
-    palette = torch.from_numpy(voc_palette()).to(image.device)
+    palette = torch.from_numpy(data_set.palette).to(image.device)
     maps = [palette[labels].permute(2, 0, 1) for labels in (label, logits.argmax(0))]
     return torch.cat([image, *maps], dim=2)

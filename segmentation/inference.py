@@ -27,6 +27,7 @@ from tool.crf.process import CRFProcess
 from tool.device import autocast, device_names, images_at_once, on_own_stream, place
 from tool.limits import reported_limits
 from tool.pipeline import Pool, queue_of, run_stages
+from voc12.classes import VOC12
 
 
 class NetworkProcess:
@@ -62,7 +63,7 @@ def image_path(config: Config, image_id: str) -> Path:
 
 
 def probability_of(path: Path) -> Tensor:
-    """The network's part of the image at `path`: its probabilities, float32 (21, H, W), on the network's device."""
+    """The network's part of the image at `path`: its probabilities, float32 (L, H, W), on the network's device."""
     config = NetworkProcess.config
     advice = "take smaller scales (TEST_MULTISCALE), fewer TEST_CRF_WORKERS, or half the precision (TEST_AMP)"
     with reported_limits(advice, at=with_size(path)):
@@ -83,21 +84,21 @@ def predict(image_id: str, path: Path, folder: Path) -> np.ndarray | None:
         if NetworkProcess.config.TEST_CRF:
             return probability.cpu().numpy()
         labels = probability.argmax(dim=0).to(torch.uint8).cpu().numpy()
-    save_label_map(folder / f"{image_id}.png", labels)
+    save_label_map(folder / f"{image_id}.png", labels, VOC12)
     return None
 
 
 def predict_and_refine(image_id: str, path: Path, folder: Path) -> None:
     """All of one image in the network's process: its probabilities never leave the GPU."""
     with on_own_stream(NetworkProcess.device):
-        refine(image_id, path, folder, probability_of(path))
+        refine(image_id, path, folder, VOC12, probability_of(path))
 
 
 def is_done(config: Config, image_id: str, folder: Path) -> bool:
     """Whether an image's label map is there, undamaged and of the image's size."""
     path, shape = folder / f"{image_id}.png", image_size(image_path(config, image_id))[::-1]
     try:
-        return path.exists() and load_label_map(path, shape=shape, ignore=False) is not None
+        return path.exists() and load_label_map(path, VOC12, shape=shape, ignore=False) is not None
     except UserError:
         return False
 
@@ -126,7 +127,7 @@ def predict_missing(config: Config, ids: list[str], folder: Path) -> None:
         crf = Pool("crf", refine, config.TEST_CRF_WORKERS or cores(), start=start_crf)
 
         def crf_job(image_id: str, probability: np.ndarray) -> tuple:
-            return image_id, image_path(config, image_id), folder, probability
+            return image_id, image_path(config, image_id), folder, VOC12, probability
 
         problems = run_stages(network, crf, follow_up=crf_job)
     raise_problems("images that gave no label map; the others are done", problems)

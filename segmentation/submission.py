@@ -2,7 +2,7 @@
 
     python -m segmentation.submission --results DIR --img_root VOC2012/JPEGImages --out results.tgz
 
-The archive holds results/VOC2012/Segmentation/comp6_test_cls/<id>.png: palette PNGs of labels 0 to 20, one for each
+The archive holds results/VOC2012/Segmentation/comp6_test_cls/<id>.png: palette PNGs of VOC's labels, one for each
 image of the test set and of its size. Nothing is packed before every file has been looked at; the same files give the
 same archive, byte for byte.
 """
@@ -20,7 +20,7 @@ from pathlib import Path
 from PIL import Image
 
 from data.images import image_size, run_checks
-from tool.artifact import NUM_CLASSES, atomic_file, load_label_map
+from tool.artifact import atomic_file, load_label_map
 from tool.cli import (
     UserError,
     pace,
@@ -32,14 +32,14 @@ from tool.cli import (
     run_script,
     script_parser,
 )
-from tool.colour import voc_palette
 from tool.lists import LABEL_MAP_ENDINGS, Source, expect_files, read_ids
+from voc12.classes import VOC12
 
 TEST_IMAGES = 1456  # in VOC 2012's test set
 COMPETITIONS = (5, 6)  # of VOC: segmentation with its own training data only, or with any
 SUFFIXES = (".tgz", ".tar.gz")
 MODIFIED = 1325376000  # the members' time: the beginning of 2012, UTC
-_COLOURS = voc_palette()[: NUM_CLASSES + 1].tobytes()
+_COLOURS = VOC12.palette[: VOC12.num_labels].tobytes()
 EXAMPLES = """\
   # what test.py left with TEST_SPLIT=test, for the competition with outside data
   python -m segmentation.submission --img_root VOC2012/JPEGImages --out results.tgz \\
@@ -101,8 +101,8 @@ def entry_problem(path: Path, names: set[str], folder: Path) -> str | None:
 
 
 def check_prediction(path: Path, shape: tuple[int, int] | None) -> None:
-    """Raise `UserError` unless `path` is a palette PNG of labels 0 to 20 in VOC's colours, of `shape` if given."""
-    load_label_map(path, shape=shape, ignore=False)
+    """Raise `UserError` unless `path` is a palette PNG of VOC's labels in its colours, of `shape` if given."""
+    load_label_map(path, VOC12, shape=shape, ignore=False)
     with Image.open(path) as image:
         palette = bytes(image.getpalette() or ())  # None where the image is grey
     if not palette.startswith(_COLOURS):
@@ -121,7 +121,7 @@ def check_predictions(results: Path, ids: Sequence[str], *, image_root: Path) ->
 
     Raises:
         UserError: nothing is there; or names each entry that is no prediction of `ids`, each prediction that is
-            missing, damaged, no palette PNG of labels 0 to 20 in VOC's colours or not of its image's size, and each
+            missing, damaged, no palette PNG of VOC's labels in its colours or not of its image's size, and each
             image that is missing or damaged.
     """
     entries = sorted(results.iterdir())

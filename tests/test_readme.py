@@ -31,6 +31,7 @@ from tests.scripts.conftest import ROOT, assert_refused, assert_succeeded, envir
 from tool.artifact import load_label_map, save_cam, save_crf, save_label_map
 from tool.lists import read_ids
 from voc12 import mini, prepare
+from voc12.classes import VOC12
 
 README = ROOT / "README.md"
 STARTERS = ("python", "make", "torchrun", "pip", "srun")
@@ -198,7 +199,7 @@ def furnished(clone, answers) -> Path:
         patch.setattr(sys, "argv", ["prepare", "--voc12_root", "VOC2012"])
         prepare.main()
     lists = {name: read_ids(clone / "voc12" / f"{name}.txt") for name in ("train", "train_aug", "test")}
-    labels = load_labels(clone / "voc12" / "cls_labels.npy")
+    labels = load_labels(clone / "voc12" / "cls_labels.npy", VOC12)
 
     exps = clone / "exps"
     quick = exps / "demo_quick"
@@ -212,18 +213,18 @@ def furnished(clone, answers) -> Path:
     for folder in (exps / "cam_npy", seeds):
         (folder / "settings.json").write_text(json.dumps(made_with))
     for image_id in lists["train_aug"]:
-        mask = load_label_map(made / "SegmentationClassAug" / f"{image_id}.png")
+        mask = load_label_map(made / "SegmentationClassAug" / f"{image_id}.png", VOC12)
         mask[mask == 255] = 0
-        save_label_map(quick_seeds / f"{image_id}.png", mask)
+        save_label_map(quick_seeds / f"{image_id}.png", mask, VOC12)
         if image_id in lists["train"]:
             classes = np.flatnonzero(labels[image_id]).tolist()
-            save_cam(exps / "cam_npy" / f"{image_id}.npy", {c: np.float32(mask == c + 1) for c in classes})
+            save_cam(exps / "cam_npy" / f"{image_id}.npy", {c: np.float32(mask == c + 1) for c in classes}, VOC12)
             present = [0, *(c + 1 for c in classes)]
-            save_crf(seeds / f"{image_id}.npy", {label: np.float32(mask == label) for label in present})
-            save_label_map(seeds / f"{image_id}.png", mask)
+            save_crf(seeds / f"{image_id}.npy", {label: np.float32(mask == label) for label in present}, VOC12)
+            save_label_map(seeds / f"{image_id}.png", mask, VOC12)
     for image_id in lists["test"]:
         width, height = Image.open(made / "JPEGImages" / f"{image_id}.jpg").size
-        save_label_map(results / f"{image_id}.png", np.zeros((height, width), np.uint8))
+        save_label_map(results / f"{image_id}.png", np.zeros((height, width), np.uint8), VOC12)
 
     (quick / "data" / "VOC2012").symlink_to(made, target_is_directory=True)
     shutil.copy(clone / "voc12" / "train_aug.txt", quick / "data")

@@ -1,4 +1,4 @@
-"""What a data set is: the names of its classes, whether its masks have a background, their colours."""
+"""What a data set is: the names of its classes, whether its masks have a background, their colours, where files lie."""
 
 from dataclasses import dataclass, field
 
@@ -6,21 +6,44 @@ import numpy as np
 
 from tool.colour import voc_palette
 
+IGNORE = 255  # in every label map: a pixel that is left out
+MAX_LABELS = 255  # 0 to 254
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".JPG", ".png")
+
 
 @dataclass(frozen=True)
 class DataSet:
     """A data set's own, apart from where a user keeps its files.
 
-    name: in flags and messages. classes: the names of its foreground classes, in its order. background: whether label
-    0 of its masks is background, so that class c is label c + 1; without one class c is label c. ignore: the label of
-    pixels that are left out. palette: the colours of its masks, uint8 (256, 3), RGB.
+    Attributes:
+        name: in flags: the one it comes with the project under, or the file that describes it.
+        title: in sentences.
+        classes: the names of its foreground classes, in its order.
+        background: whether label 0 of its masks is background, so that class c is label c + 1; without one class c is
+            label c. Pixels of no label are 255, `IGNORE`, either way.
+        palette: the colours of its masks, uint8 (256, 3), RGB.
+        images: the folders of images below the data set's folder, tried in this order.
+        masks: the folder of true masks, <id>.png, below the data set's folder.
+        suffixes: what the images' names may end in, tried in this order.
+        prepare, relabel: the commands, if there are, that make its lists and labels, and label maps of masks that hold
+            its colours or another border.
     """
 
     name: str
+    title: str
     classes: tuple[str, ...]
     background: bool = True
-    ignore: int = 255
     palette: np.ndarray = field(default_factory=voc_palette, compare=False, repr=False)
+    images: tuple[str, ...] = ("JPEGImages",)
+    masks: str = "SegmentationClass"
+    suffixes: tuple[str, ...] = IMAGE_SUFFIXES
+    prepare: str | None = None
+    relabel: str | None = None
+
+    @property
+    def described_in(self) -> str:
+        """The file that has the order of its classes."""
+        return self.name if self.name.endswith(".json") else f"{self.name}/classes.py"
 
     @property
     def num_classes(self) -> int:
@@ -30,7 +53,7 @@ class DataSet:
     @property
     def num_labels(self) -> int:
         """With the background, where there is one."""
-        return len(self.label_names)
+        return len(self.classes) + self.background
 
     @property
     def label_names(self) -> tuple[str, ...]:

@@ -1,16 +1,17 @@
 """Intersection over union from exact integer counts, at one threshold or at many in one pass over the pixels.
 
 Counts are int64 (3, ..., L): true positives, ground-truth pixels, predicted pixels of each of L labels. Those of many
-images are summed before `iou` is taken, since the score is that of the whole list. Label 0 is background.
+images are summed before `iou` is taken, since the score is that of the whole list.
 
 Shape suffixes: L labels, C classes present in an image, T thresholds, N pixels that are not left out.
 """
 
+import shlex
 from collections.abc import Sequence
 
 import numpy as np
 
-from tool.artifact import IGNORE
+from tool.dataset import IGNORE
 
 CURVE = tuple(k / 100 for k in range(60))  # the background scores of a threshold curve
 
@@ -45,6 +46,8 @@ def threshold_counts(
     cams: dict[int, np.ndarray], target: np.ndarray, *, thresholds: Sequence[float], num_labels: int
 ) -> np.ndarray:
     """Counts, int64 (3, T, L), of one image's CAMs against a constant background score, for T background scores.
+
+    For labels with a background, which is label 0.
 
     cams: {class: float32 (H, W), finite}, class c being label c + 1; may be empty.
     target: uint8 (H, W), 0 to L - 1, or 255 where the pixel is left out.
@@ -110,7 +113,7 @@ def about_absent(absent: Sequence[str], present: Sequence[str], mean: float | No
     )
     if mean is None:
         return about
-    return f"{about}; mIoU over the {len(present)} that occur is {mean:.2f} (eval.py: --classes {' '.join(present)})"
+    return f"{about}; mIoU over the {len(present)} that occur is {mean:.2f} (eval.py: --classes {shlex.join(present)})"
 
 
 def _check_target(target: np.ndarray, shape: tuple[int, ...], num_labels: int) -> None:

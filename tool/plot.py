@@ -1,4 +1,4 @@
-"""Pictures of results: label maps in VOC's colours, heat maps, errors, overlays with a legend, and threshold curves."""
+"""Pictures of results: label maps in their colours, heat maps, errors, overlays with a legend, and threshold curves."""
 
 import functools
 from collections.abc import Mapping, Sequence
@@ -7,17 +7,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from tool.artifact import IGNORE, atomic_file
-from tool.classes import LABEL_NAMES
+from tool.artifact import atomic_file
 from tool.cli import printable
-from tool.colour import voc_palette
+from tool.dataset import IGNORE, DataSet
 
 # Perceptually uniform: equal steps of score look like equal steps of colour, also in grey and to the colour-blind.
 HEAT_MAP = "magma"
 # Told apart by the colour-blind, too (Okabe and Ito, Color Universal Design, 2008).
 ERROR_COLOURS = {"missed": (213, 94, 0), "false": (86, 180, 233), "confused": (204, 121, 167)}
 
-_PALETTE = voc_palette()
 _GAP, _LINE = 8, 18  # pixels between pictures; of a line of text
 _INK, _PAPER = (30, 30, 30), (255, 255, 255)
 
@@ -34,19 +32,27 @@ def heat_colours(scores: np.ndarray) -> np.ndarray:
     return _heat_palette()[(np.clip(scores, 0, 1) * 255).round().astype(np.uint8)]
 
 
-def label_colours(labels: np.ndarray) -> np.ndarray:
-    """VOC's colours of a label map, uint8 (H, W): uint8 (H, W, 4), RGBA; background is transparent, all else opaque."""
-    return np.dstack([_PALETTE[labels], np.where(labels > 0, 255, 0).astype(np.uint8)])
+def label_colours(labels: np.ndarray, data_set: DataSet) -> np.ndarray:
+    """The data set's colours of a label map, uint8 (H, W): uint8 (H, W, 4), RGBA; background is transparent, all else
+    opaque."""
+    alpha = np.where(is_background(labels, data_set), 0, 255).astype(np.uint8)
+    return np.dstack([data_set.palette[labels], alpha])
 
 
-def error_colours(prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:
+def is_background(labels: np.ndarray, data_set: DataSet) -> np.ndarray:
+    """Which of `labels` are background, bool of their shape; none where the data set has none."""
+    return (labels == 0) & data_set.background
+
+
+def error_colours(prediction: np.ndarray, truth: np.ndarray, data_set: DataSet) -> np.ndarray:
     """Where a label map is wrong, in `ERROR_COLOURS`; transparent where it is right or the truth is 255.
 
     prediction, truth: uint8 (H, W). Missed: an object called background; false: background called an object; confused:
     an object called another. Returns uint8 (H, W, 4), RGBA.
     """
     wrong = (prediction != truth) & (truth != IGNORE)
-    kinds = {"missed": prediction == 0, "false": truth == 0, "confused": (prediction > 0) & (truth > 0)}
+    missed, false = is_background(prediction, data_set), is_background(truth, data_set)
+    kinds = {"missed": missed, "false": false, "confused": ~missed & ~false}
     colours = np.zeros((*truth.shape, 4), np.uint8)
     for kind, there in kinds.items():
         colours[wrong & there] = (*ERROR_COLOURS[kind], 255)
@@ -68,11 +74,11 @@ def _text_width(text: str) -> int:
     return cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.42, 1)[0][0]
 
 
-def _legend(labels: Sequence[int], width: int) -> np.ndarray:
+def _legend(labels: Sequence[int], width: int, data_set: DataSet) -> np.ndarray:
     """Swatches and names of `labels`, in as many lines as they need: uint8 (h, width, 3)."""
     places, left, top = [], 0, 0
     for label in labels:
-        name = "ignored" if label == IGNORE else LABEL_NAMES[label]
+        name = "ignored" if label == IGNORE else data_set.label_names[label]
         step = _LINE + _text_width(name) + 2 * _GAP
         if left and left + step > width:
             left, top = 0, top + _LINE
@@ -80,20 +86,25 @@ def _legend(labels: Sequence[int], width: int) -> np.ndarray:
         left += step
     legend = np.full((top + _LINE, width, 3), _PAPER, np.uint8)
     for label, name, x, y in places:
-        cv2.rectangle(legend, (x + 2, y + 3), (x + 13, y + 14), _PALETTE[label].tolist(), cv2.FILLED)
+        cv2.rectangle(legend, (x + 2, y + 3), (x + 13, y + 14), data_set.palette[label].tolist(), cv2.FILLED)
         cv2.rectangle(legend, (x + 2, y + 3), (x + 13, y + 14), _INK, 1)
         _write(legend, name, x + _LINE, y)
     return legend
 
 
 def overlay(
-    image: np.ndarray, cams: Mapping[int, np.ndarray], label_maps: Mapping[str, np.ndarray], *, opacity: float = 0.6
+    image: np.ndarray,
+    cams: Mapping[int, np.ndarray],
+    label_maps: Mapping[str, np.ndarray],
+    data_set: DataSet,
+    *,
+    opacity: float = 0.6,
 ) -> np.ndarray:
-    """An image, its CAMs as heat and its label maps in VOC's colours, side by side, with their names and a legend.
+    """An image, its CAMs as heat and its label maps in their colours, side by side, with their names and a legend.
 
     Args:
         image: uint8 (H, W, 3), RGB.
-        cams: {class 0..19: (H, W) in 0..1}. label_maps: {title: uint8 (H, W), 0..20 or 255}.
+        cams: {class: (H, W) in 0..1}. label_maps: {title: uint8 (H, W), labels of the data set or 255}.
         opacity: of what lies on the image, 0..1.
 
     Returns:
@@ -101,24 +112,29 @@ def overlay(
     """
     pictures = {"image": image}
     for index, scores in sorted(cams.items()):
-        pictures[f"CAM {LABEL_NAMES[index + 1]}"] = blend(image, heat_colours(scores), opacity=opacity)
+        pictures[f"CAM {data_set.classes[index]}"] = blend(image, heat_colours(scores), opacity=opacity)
     for title, labels in label_maps.items():
-        pictures[title] = blend(image, label_colours(labels), opacity=opacity)
+        pictures[title] = blend(image, label_colours(labels, data_set), opacity=opacity)
     height, width = image.shape[:2]
     step = max(width, *map(_text_width, pictures)) + _GAP
     canvas = np.full((_LINE + height, step * len(pictures) - _GAP, 3), _PAPER, np.uint8)
     for place, (title, picture) in enumerate(pictures.items()):
         _write(canvas, title, place * step, 0)
         canvas[_LINE:, place * step :][:, :width] = picture
-    shown = sorted({int(label) for labels in label_maps.values() for label in np.unique(labels)} - {0})
-    return np.vstack([canvas, _legend(shown, canvas.shape[1])]) if shown else canvas
+    shown = {int(label) for labels in label_maps.values() for label in np.unique(labels)}
+    shown = sorted(shown - ({0} if data_set.background else set()))
+    return np.vstack([canvas, _legend(shown, canvas.shape[1], data_set)]) if shown else canvas
 
 
 def save_overlay(
-    path: str | Path, image: np.ndarray, cams: Mapping[int, np.ndarray], label_maps: Mapping[str, np.ndarray]
+    path: str | Path,
+    image: np.ndarray,
+    cams: Mapping[int, np.ndarray],
+    label_maps: Mapping[str, np.ndarray],
+    data_set: DataSet,
 ) -> None:
     """Write `overlay`'s picture as a PNG. Raises `UserError` where the file system refuses."""
-    picture = overlay(image, cams, label_maps)
+    picture = overlay(image, cams, label_maps, data_set)
     with atomic_file(path) as file:
         file.write(cv2.imencode(".png", picture[..., ::-1])[1].tobytes())
 

@@ -4,12 +4,14 @@ from tool.dataset import DataSet
 
 VOC12 = DataSet(
     name="voc12",
+    title="VOC",
     classes=(
         "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
         "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
     ),
+    suffixes=(".jpg",),
+    prepare="python -m voc12.prepare",
+    relabel="python -m voc12.relabel",
 )  # fmt: skip
 CLASSES = VOC12.classes
 NUM_CLASSES = VOC12.num_classes
-IGNORE = VOC12.ignore
-LABEL_NAMES = VOC12.label_names

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from tool.artifact import save_label_map
 from tool.cli import UserError, pace, path_text, positive, raise_problems, run_script, script_parser
 from tool.lock import turn_in
-from voc12.classes import CLASSES
+from voc12.classes import CLASSES, VOC12
 from voc12.mini_scene import Scene, draw_scene
 
 # Counts changes of what is drawn, so that data of another generation is not taken for the same.
@@ -182,9 +182,9 @@ def _write_all(root: Path, settings: dict[str, int]) -> None:
         Image.fromarray(scene.saliency).save(root / "saliency" / f"{name}.png")
         if index in lists["test"]:
             continue
-        save_label_map(root / "SegmentationClassAug" / f"{name}.png", scene.mask)
+        save_label_map(root / "SegmentationClassAug" / f"{name}.png", scene.mask, VOC12)
         if index in lists["train"] or index in lists["val"]:
-            save_label_map(root / "SegmentationClass" / f"{name}.png", scene.mask)
+            save_label_map(root / "SegmentationClass" / f"{name}.png", scene.mask, VOC12)
         (root / "Annotations" / f"{name}.xml").write_bytes(annotation(name, scene))
     (root / RECORD_FILE).write_text(json.dumps({"settings": settings, "bytes": _sizes(root)}, indent=0) + "\n")
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from voc12.classes import CLASSES, IGNORE, NUM_CLASSES
+from tool.dataset import IGNORE
+from voc12.classes import CLASSES, NUM_CLASSES
 from voc12.mini_look import LOOKS, SILHOUETTES, TOYS
 from voc12.mini_texture import BACKGROUNDS, draw_background, smooth_noise, two_coloured
 

@@ -36,7 +36,7 @@ from tool.cli import (
 from tool.lists import IMAGE_ENDINGS, LABEL_MAP_ENDINGS, Source, expect_files, id_problem, read_ids
 from tool.places import hint, is_file, is_folder
 from voc12.annotations import labels_from_annotations
-from voc12.classes import CLASSES
+from voc12.classes import CLASSES, VOC12
 from voc12.state import AUG_FOLDER, kit_elsewhere, masks_elsewhere, show_state, split_path
 
 AUG_ADVICE = (
@@ -183,7 +183,7 @@ def mask_problems(masks: Sequence[Path], image: Path) -> list[str]:
     problems = []
     for mask in masks:
         try:
-            load_label_map(mask, shape=shape)
+            load_label_map(mask, VOC12, shape=shape)
         except UserError as error:
             problems.append(str(error))
     return problems

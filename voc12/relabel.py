@@ -12,10 +12,12 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from tool.artifact import IGNORE, NUM_CLASSES, check_labels, read_mask, save_label_map
+from tool.artifact import check_labels, read_mask, save_label_map
 from tool.cli import UserError, pace, path_text, printable, raise_problems, require_folder, run_script, script_parser
 from tool.colour import voc_palette
+from tool.dataset import IGNORE
 from tool.places import misplaced
+from voc12.classes import NUM_CLASSES, VOC12
 from voc12.prepare import make_folder
 
 EXAMPLES = """\
@@ -52,10 +54,10 @@ def border(text: str) -> int:
 
 def label_map(path: Path, border: int | None) -> np.ndarray:
     """The labels, uint8 (H, W), 0 to 20 or 255, of the mask at `path`; `UserError` for one that is neither."""
-    pixels, colours = read_mask(path)
+    pixels, colours = read_mask(path, VOC12)
     labels = labels_of_colours(path, pixels, border) if colours else pixels
     labels[labels == border] = IGNORE
-    check_labels(path, labels, ignore=True)
+    check_labels(path, labels, VOC12, ignore=True)
     return labels
 
 
@@ -94,7 +96,7 @@ def main() -> None:
         except UserError as error:
             problems.append(str(error))
         else:
-            save_label_map(out / path.name, labels)
+            save_label_map(out / path.name, labels, VOC12)
     print(f"wrote {len(paths) - len(problems)} label maps to {printable(out)} {pace(started, len(paths))}")
     raise_problems(f"--masks {masks}: masks that were not converted", problems)
 

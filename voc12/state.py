@@ -11,6 +11,7 @@ from data.labels import load_labels
 from tool.cli import FILE, NOTHING, UserError, printable, what_is_at
 from tool.lists import read_ids
 from tool.places import elsewhere, is_folder, misplaced, moving_folder, names_in
+from voc12.classes import VOC12
 
 # Images of VOC 2012: in its archive of training and validation images, and in its lists for segmentation.
 TRAINVAL, TRAIN, VAL, TEST = 17_125, 1_464, 1_449, 1_456
@@ -77,7 +78,7 @@ class Finder:
 
     def labelled(self, path: Path) -> set[str]:
         """The ids that the labels at `path` have."""
-        return self._found(lambda path: load_labels(path, "the labels"), path)
+        return self._found(lambda path: load_labels(path, VOC12, flag="the labels"), path)
 
 
 def count(found: set[str], *, among: set[str]) -> int:

@@ -24,6 +24,7 @@ from tool.artifact import save_cam, save_crf
 from tool.cli import cores
 from tool.crf import crf_seed, resolve_backend
 from tool.device import autocast, place
+from voc12.classes import VOC12
 
 
 def run(bench: Bench) -> None:
@@ -75,7 +76,7 @@ def one_image(bench: Bench, data: Photographs, weights: Path, width: float, amp:
     load_weights(net, weights)
     net = place(fold_norms(net.eval()), bench.device, amp)
     image = load_rgb(data.images / f"{data.ids[0]}.jpg")
-    classes = np.flatnonzero(load_labels(data.labels)[data.ids[0]]).tolist()
+    classes = np.flatnonzero(load_labels(data.labels, VOC12)[data.ids[0]]).tolist()
     sizes = [(round(image.width * scale), round(image.height * scale)) for scale in SCALES]
     inputs = [normalise(image.resize(size, Image.Resampling.BICUBIC))[None].to(bench.device) for size in sizes]
     pairs = [torch.cat([batch, batch.flip(-1)]) for batch in inputs]
@@ -95,7 +96,10 @@ def one_image(bench: Bench, data: Photographs, weights: Path, width: float, amp:
         "resize, normalise": lambda: [normalise(image.resize(size, Image.Resampling.BICUBIC)) for size in sizes],
         "net": passes,
         "CRF": lambda: crf_seed(np.asarray(image), cams, alpha=7, iterations=8, **rest),
-        "files": lambda: (save_cam(bench.folder / "cam.npy", cams), save_crf(bench.folder / "crf.npy", posteriors)),
+        "files": lambda: (
+            save_cam(bench.folder / "cam.npy", cams, VOC12),
+            save_crf(bench.folder / "crf.npy", posteriors, VOC12),
+        ),
     }
     steps = 1 if bench.quick else 5
     figures = {f"{name}, ms": round(1000 * seconds(bench, work, steps=steps), 1) for name, work in works.items()}

@@ -19,6 +19,7 @@ from method.hsc.criterion import HSCCriterion, Objective
 from method.hsc.engine import training_step
 from tool.lists import read_ids
 from tool.torchrun import own_cores
+from voc12.classes import VOC12
 
 CARD_TFLOPS = 790  # of an H100, bf16 products, measured elsewhere
 KERNELS_SHOWN = 12
@@ -159,7 +160,7 @@ def loader_pace(bench: Bench) -> None:
         read_ids(data.train_aug, "--train_list"),
         image_root=data.images,
         saliency_root=data.saliency,
-        labels=load_labels(data.labels),
+        labels=load_labels(data.labels, VOC12),
         augmentation=TrainingAugmentation(crop_size=64 if bench.quick else 448),
         seed=0,
     )

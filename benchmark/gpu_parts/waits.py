@@ -15,6 +15,7 @@ from segmentation.experiment.config import config_dict
 from segmentation.net import net_of
 from segmentation.settings import read_config
 from tool.device import place
+from voc12.classes import VOC12
 
 STEPS = 6
 OPTIONS = {"steps": range(STEPS), "seed": 0, "log": None, "save": lambda step: None, "save_due": lambda step: False}
@@ -76,5 +77,6 @@ def train_deeplab(bench: Bench, amp: str, crop: int) -> None:
         device=bench.device,
         amp=amp,
         normalise=InputNormalisation(config.DATA_MEAN, config.DATA_STD),
+        data_set=VOC12,
         **OPTIONS,
     )

@@ -18,6 +18,7 @@ from tool.log import RunLog
 from tool.loop import run_steps
 from tool.metric import mean_average_precision
 from tool.plot import blend, heat_colours, label_colours
+from voc12.classes import VOC12
 
 
 def training_step(
@@ -130,7 +131,7 @@ def picture(
         parts["saliency"] = (saliency * 255).to(torch.uint8).expand(3, -1, -1).permute(1, 2, 0).cpu().numpy()
     if pseudo is not None:
         labels = F.interpolate(((pseudo + 1) % NUM_LABELS)[None, None].float(), size)[0, 0]  # VOC's: background is 0
-        parts["pseudo label"] = blend(pixels, label_colours(labels.byte().cpu().numpy()), opacity=0.6)
+        parts["pseudo label"] = blend(pixels, label_colours(labels.byte().cpu().numpy(), VOC12), opacity=0.6)
     return {name: torch.from_numpy(part).permute(2, 0, 1) for name, part in parts.items()}
 
 

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data.labels import load_labels
-from tool.artifact import IGNORE, load_label_map
+from tool.artifact import load_label_map
 from tool.cli import NOTHING, UserError, what_is_at
+from tool.dataset import IGNORE
 from tool.lists import read_ids
+from voc12.classes import VOC12
 
 
 @dataclass(frozen=True)
@@ -74,10 +76,10 @@ class Demo:
     def best(self, name: str, folder: Path, *, count: int) -> list[str]:
         """Of the list `name` the `count` images of two classes, where there are such, whose label maps in `folder`
         agree best with the truth: the figures show what went well, and say so."""
-        labels, ids = load_labels(self.data / "cls_labels.npy"), self.ids(name)
+        labels, ids = load_labels(self.data / "cls_labels.npy", VOC12), self.ids(name)
 
         def merit(image_id: str) -> tuple[bool, float]:
-            found, truth = load_label_map(folder / f"{image_id}.png"), load_label_map(self.truth(image_id))
+            found, truth = (load_label_map(path, VOC12) for path in (folder / f"{image_id}.png", self.truth(image_id)))
             return labels[image_id].sum() == 2, float((found == truth)[truth != IGNORE].mean())
 
         return sorted(ids, key=merit, reverse=True)[:count]

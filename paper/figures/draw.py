@@ -12,9 +12,8 @@ from PIL import Image
 from torch import Tensor
 
 from tool.artifact import atomic_file, load_label_map
-from tool.classes import LABEL_NAMES
-from tool.colour import voc_palette
 from tool.plot import blend, heat_colours, label_colours
+from voc12.classes import VOC12
 
 DPI = 130
 ENLARGED = 4  # pictures, so that their pixels stay squares when the sheet is drawn
@@ -76,12 +75,12 @@ class Sheet:
 
 def name_of(label: int) -> str:
     """Of a label as the method counts: 0..19 classes, 20 background."""
-    return LABEL_NAMES[(label + 1) % len(LABEL_NAMES)]
+    return VOC12.label_names[(label + 1) % VOC12.num_labels]
 
 
 def colour_of(label: int) -> tuple[float, ...]:
     """VOC's, for matplotlib; a grey for background, whose black is for outlines."""
-    return (0.6, 0.6, 0.6) if label == 20 else tuple(voc_palette()[label + 1] / 255)
+    return (0.6, 0.6, 0.6) if label == VOC12.num_classes else tuple(VOC12.palette[label + 1] / 255)
 
 
 def enlarge(pixels: np.ndarray) -> np.ndarray:
@@ -114,14 +113,14 @@ def heat(photograph: np.ndarray, scores: Tensor | np.ndarray, *, opacity: float 
 def labelled(photograph: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """A label map of VOC's, uint8 (h, w), in its colours on a photograph."""
     image = greyed(photograph)
-    return blend(image, label_colours(_spread(labels, image.shape[:2])), opacity=0.7)
+    return blend(image, label_colours(_spread(labels, image.shape[:2]), VOC12), opacity=0.7)
 
 
 def pseudo_labelled(photograph: np.ndarray, pseudo: Tensor) -> np.ndarray:
     """As `labelled`, of labels as the method counts them."""
-    return labelled(photograph, ((pseudo.numpy() + 1) % len(LABEL_NAMES)).astype(np.uint8))
+    return labelled(photograph, ((pseudo.numpy() + 1) % VOC12.num_labels).astype(np.uint8))
 
 
 def file_labelled(photograph: np.ndarray, path: Path) -> np.ndarray:
     """As `labelled`, of a label map's file."""
-    return labelled(photograph, load_label_map(path))
+    return labelled(photograph, load_label_map(path, VOC12))

@@ -7,6 +7,7 @@ from paper.figures.demo import Demo
 from paper.figures.draw import FAINT, Sheet, enlarge, file_labelled, heat, name_of, pseudo_labelled
 from paper.figures.step import Step
 from tool.artifact import load_cam
+from voc12.classes import VOC12
 
 SIZE, GAP = 1.25, 0.42
 LEFT = 0.25
@@ -76,7 +77,7 @@ def losses(sheet: Sheet, step: Step, top: float) -> None:
 
 
 def seeds(sheet: Sheet, demo: Demo, step: Step, image_id: str, photograph: np.ndarray, top: float) -> None:
-    cams = load_cam(demo.run / "cam_npy" / f"{image_id}.npy")
+    cams = load_cam(demo.run / "cam_npy" / f"{image_id}.npy", VOC12)
     sheet.picture(column(0), top, SIZE, enlarge(photograph), "image")
     strongest = np.max(list(cams.values()), axis=0)
     sheet.picture(column(1), top, SIZE, heat(photograph, strongest), "CAMs of 4 scales")

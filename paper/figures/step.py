@@ -25,6 +25,7 @@ from network.build import build_network
 from network.weights import load_weights
 from paper.figures.demo import Demo
 from tool.checkpoint import load_checkpoint
+from voc12.classes import VOC12
 
 EPOCH = 0  # whose augmentation is shown
 
@@ -80,7 +81,7 @@ def take_step(demo: Demo, first: str) -> Step:
         batch,
         image_root=demo.voc / "JPEGImages",
         saliency_root=demo.voc / "saliency",
-        labels=load_labels(demo.data / "cls_labels.npy"),
+        labels=load_labels(demo.data / "cls_labels.npy", VOC12),
         augmentation=TrainingAugmentation(crop_size=settings["crop_size"], resize=tuple(settings["resize_size"])),
         seed=settings["seed"],
     )

@@ -33,6 +33,7 @@ from tool.cli import UserError, cores, pace, run_script, script_parser
 from tool.folder import Claim, claim_folders
 from tool.lists import LABEL_MAP_ENDINGS, Source, expect_files, read_ids
 from tool.lock import hold_folder
+from voc12.classes import VOC12
 
 # What decides a label map, beside the checkpoint.
 DECISIVE = ("TEST_MULTISCALE", "TEST_FLIP", "TEST_CRF", "TEST_AMP", "DATA_MEAN", "DATA_STD")
@@ -81,14 +82,14 @@ def check_data(config: Config, ids: list[str]) -> None:
         check_images(ids, images)
         return
     expect_files(ids, truth, ".png", flag="DATA_ROOT", source=source, endings=LABEL_MAP_ENDINGS, fixed=True)
-    check_label_maps(ids, image_root=images, label_root=truth, label_key="DATA_ROOT, ground truth")
+    check_label_maps(ids, VOC12, image_root=images, label_root=truth, label_key="DATA_ROOT, ground truth")
 
 
 def score(config: Config, folder: Path) -> None:
     """Print and keep IoU of every label and mIoU, in per cent, on the split's list."""
     pairs = file_pairs(test_list(config), folder, config.DATA_ROOT / "SegmentationClass", "png")
     started = time.perf_counter()
-    summary = summarise(count_list(pairs, "png", num_workers=cores()))
+    summary = summarise(count_list(pairs, "png", VOC12, num_workers=cores()), VOC12)
     print(f"scored {len(pairs)} images {pace(started, len(pairs))}")
     print(as_text(summary))
     with atomic_file(config.EXP_ROOT / config.EXP_NAME / "results" / f"{config.TEST_SPLIT}_score.json") as file:

@@ -30,9 +30,9 @@ from benchmark.real_table import (
 from data.score import count_list, file_pairs, summarise
 from network.backbones import build_backbone
 from tool.artifact import save_cam, save_label_map
-from tool.classes import LABEL_NAMES
 from tool.cli import UserError
 from tool.lock import turn_in
+from voc12.classes import VOC12
 
 ROOT = Path(__file__).resolve().parents[2]
 LABELS = [0, 3, 7]
@@ -152,9 +152,9 @@ def test_the_command_trains_infers_scores_and_writes_a_table_whose_figures_are_e
     assert "run 1 of 2: eps, seed 0\n" in said and "run 2 of 2: hsc_after_eps, seed 0\n" in said
     assert "step 0 of 1, 8 images" in said, "what the commands say is seen"
     folder = tmp_path / "out" / "seed_0" / "eps"
-    labels = [LABEL_NAMES.index(name) for name in ("background", "bicycle", "car")]
+    labels = [VOC12.label_names.index(name) for name in ("background", "bicycle", "car")]
     pairs = file_pairs(voc.parent / "train.txt", folder / "crf" / "crf_8_7", voc / "SegmentationClass", "png")
-    crf = summarise(count_list(pairs, "png", num_workers=1), labels=labels)["mIoU"]
+    crf = summarise(count_list(pairs, "png", VOC12, num_workers=1), VOC12, labels=labels)["mIoU"]
     curve = json.loads((folder / "curve.json").read_text())
 
     table = paper.read_text()
@@ -267,8 +267,8 @@ def test_a_part_or_sane_value_brings_what_the_run_with_it_has_more_than_the_run_
         for image_id, mask in protocol.truth("train").items():
             labels = np.where(mask == 255, 0, mask)
             labels[: wrong_rows.get(name, 1) + seed] = 0
-            save_label_map(folder / CRF / f"{image_id}.png", labels)
-            save_cam(folder / "cam_npy" / f"{image_id}.npy", {14: np.zeros(mask.shape, np.float32)})
+            save_label_map(folder / CRF / f"{image_id}.png", labels, VOC12)
+            save_cam(folder / "cam_npy" / f"{image_id}.npy", {14: np.zeros(mask.shape, np.float32)}, VOC12)
     by_name = {}
     for each in protocol.runs():
         by_name.setdefault(each.name, []).append(each)
@@ -307,7 +307,7 @@ def test_deeplab_of_seeds_is_compared_with_that_of_masks(voc, tmp_path):
             labels[mask == 255] = 0
             if name == "hsc":
                 labels[: len(mask) // (2 + seed)] = 0
-            save_label_map(folder / f"{image_id}.png", labels)
+            save_label_map(folder / f"{image_id}.png", labels, VOC12)
     write_table(protocol, None)
     table = (tmp_path / "table.md").read_text()
     assert "| the masks of the train list | 0 | 100.0 [100.0, 100.0] | 100 % |" in table

@@ -8,7 +8,7 @@ import pytest
 from data.labels import labels_of, load_labels, save_labels
 from tool.cli import UserError
 from voc12.annotations import labels_from_annotations
-from voc12.classes import CLASSES, NUM_CLASSES
+from voc12.classes import CLASSES, NUM_CLASSES, VOC12
 
 
 def one_hot(*classes: int) -> np.ndarray:
@@ -21,7 +21,7 @@ def test_saved_labels_are_read_by_numpy_and_by_us(tmp_path):
     labels = {"2007_000032": one_hot(0, 14), "it's é": one_hot(19)}
     save_labels(tmp_path / "cls_labels.npy", labels)
     shared = np.load(tmp_path / "cls_labels.npy", allow_pickle=True).item()
-    for read in (shared, load_labels(tmp_path / "cls_labels.npy")):
+    for read in (shared, load_labels(tmp_path / "cls_labels.npy", VOC12)):
         assert list(read) == list(labels)
         for identifier, vector in labels.items():
             assert read[identifier].dtype == np.float32
@@ -32,7 +32,7 @@ def test_saved_labels_are_read_by_numpy_and_by_us(tmp_path):
 @pytest.mark.parametrize("dtype", [np.float64, np.int64, np.uint8, bool])
 def test_labels_of_any_number_type_come_as_float32(tmp_path, dtype):
     save_labels(tmp_path / "cls_labels.npy", {"a": one_hot(3).astype(dtype)})
-    labels = labels_of(["a"], load_labels(tmp_path / "cls_labels.npy"), source="--labels")
+    labels = labels_of(["a"], load_labels(tmp_path / "cls_labels.npy", VOC12), VOC12, source="--labels")
     assert labels["a"].dtype == np.float32
     np.testing.assert_array_equal(labels["a"], one_hot(3))
 
@@ -51,7 +51,9 @@ def test_every_id_at_fault_is_named_with_its_fault(tmp_path):
     labels = {identifier: vector for identifier, (vector, _) in faults.items() if vector is not None}
     save_labels(tmp_path / "cls_labels.npy", {"fine": one_hot(2), "unused": np.ones(3), **labels})
     with pytest.raises(UserError) as error:
-        labels_of(["fine", *faults], load_labels(tmp_path / "cls_labels.npy"), source="--labels cls_labels.npy")
+        labels_of(
+            ["fine", *faults], load_labels(tmp_path / "cls_labels.npy", VOC12), VOC12, source="--labels cls_labels.npy"
+        )
     summary, *lines = str(error.value).split("\n")
     assert summary.startswith("--labels cls_labels.npy")
     assert len(lines) == len(faults)
@@ -62,7 +64,7 @@ def test_every_id_at_fault_is_named_with_its_fault(tmp_path):
 
 def test_only_the_labels_asked_for_are_given_in_the_order_of_the_list():
     labels = {"a": one_hot(1), "b": one_hot(2), "c": np.zeros(20, np.float32)}
-    assert list(labels_of(["b", "a"], labels, source="--labels")) == ["b", "a"]
+    assert list(labels_of(["b", "a"], labels, VOC12, source="--labels")) == ["b", "a"]
 
 
 class Opener:
@@ -78,7 +80,7 @@ class Opener:
 def test_a_labels_file_runs_nothing(tmp_path):
     save_labels(tmp_path / "cls_labels.npy", {"a": Opener(tmp_path / "opened")})
     with pytest.raises(UserError, match=r"--labels.*cls_labels\.npy"):
-        load_labels(tmp_path / "cls_labels.npy")
+        load_labels(tmp_path / "cls_labels.npy", VOC12)
     assert not (tmp_path / "opened").exists()
 
 
@@ -86,7 +88,7 @@ def test_a_labels_file_runs_nothing(tmp_path):
 def test_a_file_that_is_no_dict_of_vectors_is_refused(tmp_path, content):
     save_labels(tmp_path / "cls_labels.npy", content)
     with pytest.raises(UserError, match=r"--labels.*cls_labels\.npy"):
-        load_labels(tmp_path / "cls_labels.npy")
+        load_labels(tmp_path / "cls_labels.npy", VOC12)
 
 
 @pytest.mark.parametrize("content", [b"", b"id person", b"\x93NUMPY\x01\x00"])
@@ -94,7 +96,7 @@ def test_a_damaged_or_missing_file_is_refused_with_flag_and_file(tmp_path, conte
     (tmp_path / "cls_labels.npy").write_bytes(content)
     for path in (tmp_path / "cls_labels.npy", tmp_path / "none.npy", tmp_path):
         with pytest.raises(UserError) as error:
-            load_labels(path, "--some_labels")
+            load_labels(path, VOC12, flag="--some_labels")
         assert "--some_labels" in str(error.value)
         assert str(path) in str(error.value)
 

@@ -1,5 +1,6 @@
 """Files of every kind that the scripts read, sound ones, and what can be wrong with them."""
 
+import functools
 import io
 import json
 import pickle
@@ -20,6 +21,7 @@ from tests.network.mxnet_writer import params_of
 from tool.artifact import load_cam, load_crf, load_label_map, save_cam, save_crf, save_label_map
 from tool.lists import read_ids
 from tool.run import find_checkpoint
+from voc12.classes import VOC12
 
 SHAPE = (9, 14)
 
@@ -83,6 +85,11 @@ def save_state(path: Path, **options: object) -> None:
     torch.save(state(), path, **options)
 
 
+def of_voc(load: Callable) -> Callable:
+    """`load` of a file of VOC's."""
+    return functools.partial(load, data_set=VOC12)
+
+
 KINDS = [
     Kind("image.jpg", image_writer("JPEG"), read_image),
     Kind("progressive.jpg", image_writer("JPEG", progressive=True), read_image),
@@ -91,13 +98,13 @@ KINDS = [
     Kind("bmp.jpg", image_writer("BMP"), read_image),
     Kind("webp.jpg", image_writer("WEBP", lossless=True), read_image),
     Kind("saliency.png", lambda path: Image.fromarray(pixels()[..., 0]).save(path), read_image),
-    Kind("labels.png", lambda path: save_label_map(path, label_map()), load_label_map, summed=True),
-    Kind("cam.npy", lambda path: save_cam(path, {k: m / 2 for k, m in maps(2, 14).items()}), load_cam),
-    Kind("crf.npy", lambda path: save_crf(path, maps(0, 3, 15)), load_crf),
-    Kind("cls_labels.npy", lambda path: save_labels(path, labels()), load_labels),
-    Kind("labels.npz", lambda path: np.savez(path, **labels()), load_labels, summed=True),
-    Kind("labels.pkl", lambda path: path.write_bytes(pickle.dumps(labels())), load_labels),
-    Kind("labels.json", lambda path: path.write_text(json.dumps(plain_labels())), load_labels),
+    Kind("labels.png", lambda path: save_label_map(path, label_map(), VOC12), of_voc(load_label_map), summed=True),
+    Kind("cam.npy", lambda path: save_cam(path, {k: m / 2 for k, m in maps(2, 14).items()}, VOC12), of_voc(load_cam)),
+    Kind("crf.npy", lambda path: save_crf(path, maps(0, 3, 15), VOC12), of_voc(load_crf)),
+    Kind("cls_labels.npy", lambda path: save_labels(path, labels()), of_voc(load_labels)),
+    Kind("labels.npz", lambda path: np.savez(path, **labels()), of_voc(load_labels), summed=True),
+    Kind("labels.pkl", lambda path: path.write_bytes(pickle.dumps(labels())), of_voc(load_labels)),
+    Kind("labels.json", lambda path: path.write_text(json.dumps(plain_labels())), of_voc(load_labels)),
     Kind("list.txt", lambda path: path.write_text("".join(f"{name}\n" for name in labels())), read_ids),
     Kind("weights.pth", save_state, lambda path: read_state_dict(path, "--weights")),
     Kind(

@@ -24,6 +24,7 @@ from tool.cli import UserError, printable
 from tool.colour import voc_palette
 from tool.lists import read_ids
 from voc12 import mini
+from voc12.classes import VOC12
 
 UNREADABLE = object()
 
@@ -173,7 +174,7 @@ def test_an_image_of_any_size_makes_samples_of_finite_numbers(tmp_path, size):
     PICTURE.resize(size).save(tmp_path / "a.jpg")
     GREY.resize(size).save(tmp_path / "a.png")
     (tmp_path / "labels").mkdir()
-    save_label_map(tmp_path / "labels" / "a.png", np.zeros(size[::-1], np.uint8))
+    save_label_map(tmp_path / "labels" / "a.png", np.zeros(size[::-1], np.uint8), VOC12)
     COUNTS["bad inputs tried"] += 2
     first = TrainingSet(
         ["a"],
@@ -188,7 +189,7 @@ def test_an_image_of_any_size_makes_samples_of_finite_numbers(tmp_path, size):
         normalise=InputNormalisation([0.5] * 3, [0.2] * 3),
     )  # fmt: skip
     third = PseudoLabelSet(
-        ["a"], image_root=tmp_path, label_root=tmp_path / "labels", augmentation=augmentation, seed=0
+        ["a"], image_root=tmp_path, label_root=tmp_path / "labels", augmentation=augmentation, seed=0, data_set=VOC12
     )
     for sample in (first[0, 0], third[0, 0]):
         assert sample["image"].shape == (3, 32, 32)
@@ -220,10 +221,10 @@ def test_an_odd_label_map_gives_its_own_labels_or_is_refused(tmp_path, name):
     image.save(path, **options)
     COUNTS["bad inputs tried"] += 1
     if is_right:
-        np.testing.assert_array_equal(load_label_map(path), np.asarray(image))
+        np.testing.assert_array_equal(load_label_map(path, VOC12), np.asarray(image))
     else:
         with pytest.raises(UserError, match=r"odd\.png"):
-            load_label_map(path)
+            load_label_map(path, VOC12)
 
 
 # -- names -------------------------------------------------------------------------------------------------------------
@@ -260,11 +261,11 @@ def test_an_id_of_any_form_names_files_in_its_folder(tmp_path):
     for name in GOOD_IDS:
         COUNTS["bad inputs tried"] += 1
         PICTURE.save(folder / f"{name}.jpg", format="JPEG")
-        save_label_map(folder / f"{name}.png", label_map())
-        save_cam(folder / f"{name}.npy", {3: np.full((2, 2), 0.5, np.float32)})
+        save_label_map(folder / f"{name}.png", label_map(), VOC12)
+        save_cam(folder / f"{name}.npy", {3: np.full((2, 2), 0.5, np.float32)}, VOC12)
         assert load_rgb(folder / f"{name}.jpg").size == PICTURE.size
-        assert same(load_label_map(folder / f"{name}.png"), label_map())
-        assert list(load_cam(folder / f"{name}.npy")) == [3]
+        assert same(load_label_map(folder / f"{name}.png", VOC12), label_map())
+        assert list(load_cam(folder / f"{name}.npy", VOC12)) == [3]
     assert {path.name[:-4] for path in folder.iterdir()} == set(GOOD_IDS)
     assert {path.name for path in tmp_path.iterdir()} == {"files", "list.txt"}
 
@@ -281,7 +282,7 @@ def test_an_id_that_is_no_file_name_is_refused_with_its_line(tmp_path, name):
 
 def test_a_prediction_that_goes_while_the_others_are_packed_is_named_and_no_archive_left(tmp_path):
     (tmp_path / "results").mkdir()
-    save_label_map(tmp_path / "results" / "a.png", np.zeros(SHAPE, np.uint8))
+    save_label_map(tmp_path / "results" / "a.png", np.zeros(SHAPE, np.uint8), VOC12)
     with pytest.raises(UserError, match=re.escape(f"{tmp_path / 'results' / 'b.png'}: ")):
         pack(tmp_path / "results", ["a", "b"], tmp_path / "results.tgz", competition=6)
     assert [path.name for path in tmp_path.iterdir()] == ["results"]

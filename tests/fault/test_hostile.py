@@ -30,6 +30,7 @@ from tests.tool.test_pickled import write_pickle
 from tool.artifact import load_cam, load_crf, load_label_map
 from tool.cli import UserError
 from tool.run import find_checkpoint
+from voc12.classes import VOC12
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # torch's, of strange files
 
@@ -99,13 +100,18 @@ def tar_of_torch(path, value):
             archive.addfile(member, io.BytesIO(content))
 
 
+def of_voc(load):
+    """`load` of a file of VOC's."""
+    return functools.partial(load, data_set=VOC12)
+
+
 # The file, how the hostile object gets into it, and what reads it.
 FILES = {
-    "cam.npy": (numpy_file, load_cam),
-    "crf.npy": (functools.partial(numpy_file, protocol=2), load_crf),
-    "cls_labels.npy": (functools.partial(numpy_file, protocol=0), load_labels),
-    "labels.pkl": (bare_pickle, load_labels),
-    "labels.npz": (lambda path, value: np.savez(path, labels=np.array({1: value}, dtype=object)), load_labels),
+    "cam.npy": (numpy_file, of_voc(load_cam)),
+    "crf.npy": (functools.partial(numpy_file, protocol=2), of_voc(load_crf)),
+    "cls_labels.npy": (functools.partial(numpy_file, protocol=0), of_voc(load_labels)),
+    "labels.pkl": (bare_pickle, of_voc(load_labels)),
+    "labels.npz": (lambda path, value: np.savez(path, labels=np.array({1: value}, dtype=object)), of_voc(load_labels)),
     "weights.pth": (lambda path, value: torch.save(value, path), lambda path: read_state_dict(path, "--weights")),
     "old.pth": (
         lambda path, value: torch.save(value, path, _use_new_zipfile_serialization=False),
@@ -264,12 +270,12 @@ BOMBS = {
     "a storage of the old layout": (declared_storage, "a.pth", FILES["weights.pth"][1]),
     "lists of lists": (lists_of_lists, "last.ckpt", resumed),
     "a PNG as image": (giant_png, "a.jpg", rgb),
-    "a PNG as label map": (giant_png, "a.png", load_label_map),
-    "a PNG's text": (text_bomb, "a.png", load_label_map),
+    "a PNG as label map": (giant_png, "a.png", of_voc(load_label_map)),
+    "a PNG's text": (text_bomb, "a.png", of_voc(load_label_map)),
     "a JPEG": (giant_jpeg, "a.jpg", rgb),
     "a GIF": (giant_gif, "a.jpg", rgb),
     "a .params": (giant_params, "a.params", read_params),
-    "a CAM": (giant_array, "a.npy", load_cam),
+    "a CAM": (giant_array, "a.npy", of_voc(load_cam)),
 }
 
 

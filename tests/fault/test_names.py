@@ -25,6 +25,7 @@ from tool.log import RunLog
 from tool.plot import save_curve
 from tool.report.figures import loss_charts, setting_rows
 from tool.report.run_folder import read_run
+from voc12.classes import VOC12
 
 EVIL = "\x1b[2J\x1b]0;owned\x07\nerror: all is well\r\u202e"
 OUTSIDE = ["../evil", "../../evil", "/var/evil", "a/../../evil", "..", "\x1b[31mred", "..\\evil"]
@@ -163,7 +164,7 @@ def test_a_strange_file_among_the_predictions_is_named_on_one_line(commands, dat
     (tmp_path / "results").mkdir()
     (tmp_path / "list.txt").write_text(f"{data.ids[0]}\n")
     width, height = image_size(data.images / f"{data.ids[0]}.jpg")
-    save_label_map(tmp_path / "results" / f"{data.ids[0]}.png", np.zeros((height, width), np.uint8))
+    save_label_map(tmp_path / "results" / f"{data.ids[0]}.png", np.zeros((height, width), np.uint8), VOC12)
     (tmp_path / "results" / EVIL).touch()
     COUNTS["payloads tried"] += 1
     words = ["--results", "results", "--img_root", data.images, "--list", "list.txt"]

@@ -23,6 +23,7 @@ from tool.artifact import load_cam, load_crf, load_label_map
 from tool.cam import multi_scale_cam, seed_labels
 from tool.checkpoint import _tensors
 from tool.crf import crf_from_labels, crf_from_probability, crf_seed
+from voc12.classes import VOC12
 
 BACKENDS = ("pydensecrf", "torch")
 SHAPE = (12, 17)
@@ -47,11 +48,11 @@ def assert_all_finite(folder):
             for name in events.Tags()["scalars"]:
                 assert all(math.isfinite(event.value) for event in events.Scalars(name)), name
         elif path.parent.name == "cam_npy" and path.suffix == ".npy":
-            load_cam(path)  # refuses what is not finite
+            load_cam(path, VOC12)  # refuses what is not finite
         elif path.suffix == ".npy":
-            load_crf(path)
+            load_crf(path, VOC12)
         elif path.suffix == ".png":
-            load_label_map(path)
+            load_label_map(path, VOC12)
 
 
 def of_one_colour(data):
@@ -78,7 +79,7 @@ def saliency_of(value):
 
 def labels_of(change):
     def write(data):
-        save_labels(data.labels, {name: change(label) for name, label in load_labels(data.labels).items()})
+        save_labels(data.labels, {name: change(label) for name, label in load_labels(data.labels, VOC12).items()})
 
     return write
 
@@ -142,8 +143,8 @@ def test_images_of_one_colour_and_a_net_that_sees_nothing_give_seeds_of_backgrou
     done = commands.run(words_of("inference.py", flags), folder=tmp_path)
     assert done.returncode == 0, done.stderr
     for name in copy.ids[:3]:
-        assert all((cam == 0).all() for cam in load_cam(tmp_path / "exps" / "cam_npy" / f"{name}.npy").values())
-        assert (load_label_map(tmp_path / "exps" / "cam_png" / f"{name}.png") == 0).all()
+        assert all((cam == 0).all() for cam in load_cam(tmp_path / "exps" / "cam_npy" / f"{name}.npy", VOC12).values())
+        assert (load_label_map(tmp_path / "exps" / "cam_png" / f"{name}.png", VOC12) == 0).all()
     places = {"--list": "short.txt", "--predict_dir": "exps/cam_npy", "--type": "npy", "--curve": ()}
     truth = copy.root / "VOC2012" / "SegmentationClassAug"
     flags = {**places, "--gt_dir": truth, "--comment": "none", "--json": "exps/scores.json", "--num_workers": 1}

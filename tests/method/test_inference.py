@@ -16,6 +16,7 @@ from network.weights import released_state_dict
 from tests.scripts.conftest import contents
 from tool.crf.process import CRFProcess
 from tool.pipeline import Pool, queue_of, run_stages
+from voc12.classes import VOC12
 
 IDS = [f"image {number}" for number in range(6)]
 SCALES = [0.5, 1.0]
@@ -38,7 +39,9 @@ def inputs(tmp_path_factory):
 
 
 def outputs_in(folder):
-    outputs = Outputs(folder / "cam_npy", folder / "cam_png", {(3, 7.0): folder / "crf"}, folder / "overlay", 0.22)
+    outputs = Outputs(
+        folder / "cam_npy", folder / "cam_png", {(3, 7.0): folder / "crf"}, folder / "overlay", 0.22, VOC12
+    )
     for place in outputs.folders:
         place.mkdir(parents=True)
     return outputs

@@ -20,6 +20,7 @@ from tests.scripts.conftest import ROOT, TINY, Data, assert_refused, assert_succ
 from tool.artifact import load_label_map, save_cam, save_label_map
 from tool.cli import UserError
 from voc12 import mini
+from voc12.classes import VOC12
 
 NAMES = ["class", "cross", "overview", "pixel", "region"]
 MOST_BYTES = 200_000
@@ -41,18 +42,18 @@ def demo(tmp_path_factory) -> Demo:
     flags = {**TINY, **Data(demo.data).for_training(), "--batch_size": 12, "--max_iters": 1, "--work_dir": demo.root}
     assert_succeeded(run("train_voc.py", flags))
     random = np.random.default_rng(0)
-    labels = load_labels(demo.data / "cls_labels.npy")
+    labels = load_labels(demo.data / "cls_labels.npy", VOC12)
     for folder in (demo.run / "cam_npy", demo.run / "cam_png", demo.crf_seeds, demo.predictions):
         folder.mkdir(parents=True)
     for number, image_id in enumerate(demo.ids("train")):
-        truth = load_label_map(demo.truth(image_id))
+        truth = load_label_map(demo.truth(image_id), VOC12)
         cams = {c: random.random(truth.shape, np.float32) for c in np.flatnonzero(labels[image_id]).tolist()}
-        save_cam(demo.run / "cam_npy" / f"{image_id}.npy", cams)
+        save_cam(demo.run / "cam_npy" / f"{image_id}.npy", cams, VOC12)
         truth[:number] = 0  # the later in the list, the worse
         for folder in (demo.run / "cam_png", demo.crf_seeds):
-            save_label_map(folder / f"{image_id}.png", truth)
+            save_label_map(folder / f"{image_id}.png", truth, VOC12)
     for image_id in demo.ids("val"):
-        save_label_map(demo.predictions / f"{image_id}.png", load_label_map(demo.truth(image_id)))
+        save_label_map(demo.predictions / f"{image_id}.png", load_label_map(demo.truth(image_id), VOC12), VOC12)
     demo.score.write_text(json.dumps({"mIoU": 100.0}))
     return demo
 
@@ -102,16 +103,17 @@ def test_the_command_names_the_demo_that_is_missing(tmp_path):
 
 
 def test_the_images_shown_are_those_of_two_classes_with_the_best_seeds(demo):
-    labels = load_labels(demo.data / "cls_labels.npy")
+    labels = load_labels(demo.data / "cls_labels.npy", VOC12)
     pairs = [image_id for image_id in demo.ids("train") if labels[image_id].sum() == 2]
     others = [image_id for image_id in demo.ids("train") if labels[image_id].sum() != 2]
     assert pairs and others
     ranked = demo.best("train", demo.crf_seeds, count=8)
     assert set(ranked[: len(pairs)]) == set(pairs)
     wrong = {
-        name: (load_label_map(demo.crf_seeds / f"{name}.png") != load_label_map(demo.truth(name))) for name in ranked
+        name: (load_label_map(demo.crf_seeds / f"{name}.png", VOC12) != load_label_map(demo.truth(name), VOC12))
+        for name in ranked
     }
-    inside = {name: wrong[name][load_label_map(demo.truth(name)) != 255].mean() for name in ranked}
+    inside = {name: wrong[name][load_label_map(demo.truth(name), VOC12) != 255].mean() for name in ranked}
     for group in (ranked[: len(pairs)], ranked[len(pairs) :]):
         assert [inside[name] for name in group] == sorted(inside[name] for name in group)
 

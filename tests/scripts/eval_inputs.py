@@ -8,6 +8,7 @@ import numpy as np
 
 from tool.artifact import save_cam, save_crf, save_label_map
 from tool.lists import read_ids
+from voc12.classes import VOC12
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -55,12 +56,12 @@ def make_images(tmp_path):
         (tmp_path / name).mkdir()
     for image_id, classes in {"a": (0,), "b": (3, 14), "c": ()}.items():
         target = generator.choice([0, *(c + 1 for c in classes), 255], (4, 6)).astype(np.uint8)
-        save_label_map(tmp_path / "gt" / f"{image_id}.png", target)
+        save_label_map(tmp_path / "gt" / f"{image_id}.png", target, VOC12)
         cams = {c: generator.random((4, 6), dtype=np.float32) for c in classes}
-        save_cam(tmp_path / "cam" / f"{image_id}.npy", cams)
+        save_cam(tmp_path / "cam" / f"{image_id}.npy", cams, VOC12)
         posterior = generator.dirichlet(np.ones(len(classes) + 1), (4, 6)).astype(np.float32)
         labels = [0, *(c + 1 for c in classes)]
-        save_crf(tmp_path / "crf" / f"{image_id}.npy", {k: posterior[..., i] for i, k in enumerate(labels)})
-        save_label_map(tmp_path / "png" / f"{image_id}.png", np.array(labels, np.uint8)[posterior.argmax(-1)])
+        save_crf(tmp_path / "crf" / f"{image_id}.npy", {k: posterior[..., i] for i, k in enumerate(labels)}, VOC12)
+        save_label_map(tmp_path / "png" / f"{image_id}.png", np.array(labels, np.uint8)[posterior.argmax(-1)], VOC12)
     (tmp_path / "list.txt").write_text("a\nb\nc\n")
     return tmp_path

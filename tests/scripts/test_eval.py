@@ -15,7 +15,7 @@ from PIL import Image
 
 from tests.scripts.eval_inputs import command, make_images, many_times, run
 from tool.artifact import load_cam, load_label_map, save_cam, save_label_map
-from voc12.classes import CLASSES, LABEL_NAMES
+from voc12.classes import CLASSES, VOC12
 
 
 def scores(cwd, folder, *arguments):
@@ -61,7 +61,7 @@ def test_cam_dicts_get_the_golden_curve(tmp_path, folder, expected, flags):
     assert actual["best_threshold"] == best / 100
     assert actual["best_mIoU"] == actual["mIoU"] == pytest.approx(expected["curve"][best], rel=0, abs=1e-6)
     at_best = scores(tmp_path, folder, "--predict_dir", folder / "npy", "--type", "npy", "--t", best / 100)
-    assert_scores(actual, {name: at_best[name] for name in (*LABEL_NAMES, "mIoU")})
+    assert_scores(actual, {name: at_best[name] for name in (*VOC12.label_names, "mIoU")})
 
 
 def test_many_processes_give_the_curve_of_one(tmp_path, folder, expected):
@@ -97,9 +97,9 @@ def test_255_in_a_prediction_is_wrong_where_that_is_asked_for(made):
     assert scores(made, made, "--predict_dir", "png", "--wrong_255") == before
     hits = union = 0
     for path in (made / "png").iterdir():
-        labels, truth = load_label_map(path), load_label_map(made / "gt" / path.name)
+        labels, truth = load_label_map(path, VOC12), load_label_map(made / "gt" / path.name, VOC12)
         labels[0] = 255
-        save_label_map(path, labels)
+        save_label_map(path, labels, VOC12)
         valid = truth != 255
         hits += np.sum((labels == 15) & (truth == 15) & valid)
         union += np.sum(((labels == 15) | (truth == 15)) & valid)
@@ -112,7 +112,7 @@ def test_255_in_a_prediction_is_wrong_where_that_is_asked_for(made):
 def test_irns_cam_dicts_score_as_ours(made):
     expected = scores(made, made, "--predict_dir", "cam", "--type", "npy", "--curve")
     for path in (made / "cam").iterdir():
-        cams = load_cam(path)
+        cams = load_cam(path, VOC12)
         maps = np.stack([*cams.values()]) if cams else np.zeros((0, 4, 6), np.float32)
         keys, low = torch.tensor([*cams], dtype=torch.int64), torch.from_numpy(maps[:, ::4, ::4].copy())
         np.save(path, {"keys": keys, "cam": low, "high_res": maps}, allow_pickle=True)
@@ -123,7 +123,7 @@ def test_irns_cam_dicts_score_as_ours(made):
 
 def test_an_image_without_classes_scores_as_background(made):
     (made / "list.txt").write_text("c\n")
-    expected = 100.0 if (load_label_map(made / "gt" / "c.png") == 0).any() else 0.0
+    expected = 100.0 if (load_label_map(made / "gt" / "c.png", VOC12) == 0).any() else 0.0
     for flags in (("--curve",), ("--t", "0")):
         actual = scores(made, made, "--predict_dir", "cam", "--type", "npy", *flags)
         assert actual["background"] == expected
@@ -138,7 +138,7 @@ def perfect(tmp_path, labels):
     for folder, border in {"gt": 255, "png": 0}.items():
         (tmp_path / folder).mkdir()
         for label in labels:
-            save_label_map(tmp_path / folder / f"{label}.png", np.array([[0, label, border]], np.uint8))
+            save_label_map(tmp_path / folder / f"{label}.png", np.array([[0, label, border]], np.uint8), VOC12)
     (tmp_path / "list.txt").write_text("".join(f"{label}\n" for label in labels))
 
 
@@ -153,16 +153,18 @@ def test_labels_that_occur_nowhere_count_as_0_and_are_said_to(tmp_path):
     assert f"note: {note}\n" in (tmp_path / "log.txt").read_text()
     summary = json.loads((tmp_path / "scores.json").read_text())
     assert summary["mIoU"] == pytest.approx(200 / 21) and summary["mIoU_of_occurring"] == 100
-    assert summary["absent"] == [name for name in LABEL_NAMES if name not in ("background", "bottle")]
+    assert summary["absent"] == [name for name in VOC12.label_names if name not in ("background", "bottle")]
     named = run(tmp_path, tmp_path, "--predict_dir", "png", "--classes", *note[:-1].split("--classes ")[1].split())
     assert named.stdout.endswith("mIoU         100.00\n")  # and no note
 
 
 def test_a_label_of_the_prediction_or_the_ground_truth_alone_occurs(tmp_path):
     perfect(tmp_path, [5, 7])
-    save_label_map(tmp_path / "png" / "7.png", np.array([[0, 9, 12]], np.uint8))  # 12 where the ground truth is 255
+    save_label_map(
+        tmp_path / "png" / "7.png", np.array([[0, 9, 12]], np.uint8), VOC12
+    )  # 12 where the ground truth is 255
     actual = scores(tmp_path, tmp_path, "--predict_dir", "png")
-    assert set(LABEL_NAMES) - set(actual["absent"]) == {LABEL_NAMES[label] for label in (0, 5, 7, 9)}
+    assert set(VOC12.label_names) - set(actual["absent"]) == {VOC12.label_names[label] for label in (0, 5, 7, 9)}
     assert actual["mIoU_of_occurring"] == pytest.approx((100 + 100) / 4)
 
 
@@ -177,9 +179,9 @@ def test_nothing_is_said_where_all_labels_occur(tmp_path):
 def test_which_labels_a_curve_lacks_is_said_of_its_best_threshold(made):
     """Below 0.3 the second CAM wins pixels, at the best threshold none."""
     (made / "list.txt").write_text("x\n")
-    save_label_map(made / "gt" / "x.png", np.array([[1, 1, 0, 0]], np.uint8))
+    save_label_map(made / "gt" / "x.png", np.array([[1, 1, 0, 0]], np.uint8), VOC12)
     cams = {0: np.array([[0.9, 0.9, 0, 0]], np.float32), 4: np.array([[0, 0, 0.3, 0.3]], np.float32)}
-    save_cam(made / "cam" / "x.npy", cams)
+    save_cam(made / "cam" / "x.npy", cams, VOC12)
     actual = scores(made, made, "--predict_dir", "cam", "--type", "npy", "--curve")
     assert actual["best_threshold"] >= 0.3 and len(actual["absent"]) == 19 and actual["mIoU_of_occurring"] == 100
     early = scores(made, made, "--predict_dir", "cam", "--type", "npy", "--t", "0.1")
@@ -198,7 +200,7 @@ def test_the_log_file_is_appended_to_with_comment_and_scores(made):
     assert log.index(r"first\nrun \x1b[31m") < log.index(tables[0]) < log.index("  the curve\n")
     assert re.match(r"scored 3 images in [\d.]+ s \([\d.]+ images/s\)\n", first.stdout)
     assert log.startswith(time.strftime("%Y-"))
-    assert all(name in first.stdout for name in (*LABEL_NAMES, "mIoU"))
+    assert all(name in first.stdout for name in (*VOC12.label_names, "mIoU"))
     assert "best threshold" in second.stdout
     assert sum(len(line.split()) == 11 for line in second.stdout.splitlines()) == 7  # six rows of ten, and their head
     assert first.stderr == ""  # no progress bar where nobody watches

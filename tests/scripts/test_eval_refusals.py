@@ -15,6 +15,7 @@ from PIL import Image
 from tests.scripts.eval_inputs import ROOT, assert_refused, command, make_images, many_times, run
 from tool.artifact import load_label_map, save_cam, save_crf, save_label_map
 from tool.colour import voc_palette
+from voc12.classes import VOC12
 
 
 @pytest.fixture
@@ -40,8 +41,8 @@ def test_faulty_files_are_all_named_in_one_go(made):
     (made / "list.txt").write_text("\n".join(["a", *ids]))
     target = np.zeros((4, 6), np.uint8)
     for image_id in ids:
-        save_label_map(made / "gt" / f"{image_id}.png", target)
-        save_cam(made / "cam" / f"{image_id}.npy", {1: np.ones((4, 6), np.float32)})
+        save_label_map(made / "gt" / f"{image_id}.png", target, VOC12)
+        save_cam(made / "cam" / f"{image_id}.npy", {1: np.ones((4, 6), np.float32)}, VOC12)
 
     def cam(number):
         return made / "cam" / f"image {number}.npy"
@@ -49,8 +50,8 @@ def test_faulty_files_are_all_named_in_one_go(made):
     def truth(number):
         return made / "gt" / f"image {number}.png"
 
-    save_cam(cam(0), {1: np.ones((6, 4), np.float32)})
-    save_crf(cam(1), {0: np.full((4, 6), 0.5, np.float32), 5: np.full((4, 6), 0.5, np.float32)})
+    save_cam(cam(0), {1: np.ones((6, 4), np.float32)}, VOC12)
+    save_crf(cam(1), {0: np.full((4, 6), 0.5, np.float32), 5: np.full((4, 6), 0.5, np.float32)}, VOC12)
     cam(2).write_bytes(cam(3).read_bytes()[:200])
     Image.fromarray(target + 21).save(truth(3))
     Image.fromarray(np.zeros((4, 6, 3), np.uint8)).save(truth(4))
@@ -128,17 +129,17 @@ def test_what_is_no_file_is_named_and_not_waited_for(made):
 
 def test_ground_truth_without_any_labelled_pixel_is_refused(made):
     for path in (made / "gt").iterdir():
-        save_label_map(path, np.full((4, 6), 255, np.uint8))
+        save_label_map(path, np.full((4, 6), 255, np.uint8), VOC12)
     assert_refused(run(made, made, "--predict_dir", "png"), made, f"{made / 'gt'}: ", "all are 255")
 
 
 def test_a_border_label_in_a_prediction_is_refused(made):
-    save_label_map(made / "png" / "b.png", np.full((4, 6), 255, np.uint8))
+    save_label_map(made / "png" / "b.png", np.full((4, 6), 255, np.uint8), VOC12)
     assert_refused(run(made, made, "--predict_dir", "png"), made, "png/b.png: expected labels 0 to 20, found 255")
 
 
 def test_masks_of_colours_and_with_another_border_are_refused_with_the_command_that_mends_them(made):
-    palette, truth = voc_palette(), load_label_map(made / "gt" / "a.png")
+    palette, truth = voc_palette(), load_label_map(made / "gt" / "a.png", VOC12)
     Image.fromarray(palette[truth]).save(made / "gt" / "a.png")
     Image.fromarray(np.full((4, 6), 21, np.uint8)).save(made / "gt" / "b.png")
     done = run(made, made, "--predict_dir", "png")

@@ -18,6 +18,7 @@ from tests.scripts.conftest import (
     run,
 )
 from tool.artifact import load_cam
+from voc12.classes import VOC12
 
 SAID = "background is taken to be its first channel, as in SEAM"
 
@@ -38,7 +39,7 @@ def infer(data, tmp_path_factory):
     def infer(weights, work_dir, **changes):
         flags = {**quick, **data.for_inference(), "--infer_list": listed, "--weights": weights, "--work_dir": work_dir}
         done = run("inference.py", {**flags, **changes})
-        return done, [load_cam(path) for path in sorted((work_dir / "cam_npy").glob("*.npy"))]
+        return done, [load_cam(path, VOC12) for path in sorted((work_dir / "cam_npy").glob("*.npy"))]
 
     return infer
 

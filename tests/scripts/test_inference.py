@@ -36,6 +36,7 @@ from tests.scripts.conftest import (
 )
 from tool.artifact import load_cam, load_crf, load_label_map, save_crf, save_label_map
 from tool.cam import seed_labels
+from voc12.classes import VOC12
 
 SCRIPT = "inference.py"
 QUICK = {"--width": WIDTH, "--device": "cpu", "--crf_workers": 1}
@@ -90,11 +91,13 @@ def test_the_golden_images_give_the_golden_cams_and_labels(golden_run):
         with np.load(file) as data:
             cams = {int(key.removeprefix("cam_")): data[key] for key in data.files if key.startswith("cam_")}
             labels = data["png"]
-        actual = load_cam(work_dir / "cam_npy" / f"{file.stem}.npy")
+        actual = load_cam(work_dir / "cam_npy" / f"{file.stem}.npy", VOC12)
         assert sorted(actual) == sorted(cams)
         for index, cam in cams.items():
             np.testing.assert_allclose(actual[index], cam, rtol=0, atol=2e-3)
-        assert (load_label_map(work_dir / "cam_png" / f"{file.stem}.png", shape=labels.shape) == labels).mean() >= 0.995
+        assert (
+            load_label_map(work_dir / "cam_png" / f"{file.stem}.png", VOC12, shape=labels.shape) == labels
+        ).mean() >= 0.995
 
 
 @pytest.mark.golden
@@ -104,14 +107,14 @@ def test_the_golden_images_give_the_golden_crf_posteriors_and_their_argmax(golde
     for file in expected:
         with np.load(file) as data:
             posteriors = {int(key.removeprefix(prefix)): data[key] for key in data.files if key.startswith(prefix)}
-        actual = load_crf(folder / f"{file.stem}.npy")
+        actual = load_crf(folder / f"{file.stem}.npy", VOC12)
         assert sorted(actual) == sorted(posteriors)
         for label, scores in posteriors.items():
             np.testing.assert_allclose(actual[label], scores.astype(np.float32), rtol=0, atol=2e-3)
         stack = np.zeros((21, *actual[0].shape), np.float32)
         for label, scores in actual.items():
             stack[label] = scores
-        np.testing.assert_array_equal(load_label_map(folder / f"{file.stem}.png"), stack.argmax(0))
+        np.testing.assert_array_equal(load_label_map(folder / f"{file.stem}.png", VOC12), stack.argmax(0))
 
 
 # -- what a run writes, on a tiny net ----------------------------------------------------------------------------------
@@ -157,14 +160,14 @@ def runs(flags, plain_weights, tmp_path_factory):
 
 
 def test_a_run_writes_every_images_files_and_no_others(runs, data):
-    work_dir, labels = runs["one"], load_labels(data.labels)
+    work_dir, labels = runs["one"], load_labels(data.labels, VOC12)
     assert set(written(work_dir)) == outputs_of(data.ids)
     for image_id in data.ids:
-        cams = load_cam(work_dir / "cam_npy" / f"{image_id}.npy")
+        cams = load_cam(work_dir / "cam_npy" / f"{image_id}.npy", VOC12)
         assert list(cams) == np.flatnonzero(labels[image_id]).tolist()
-        seeds = load_label_map(work_dir / "cam_png" / f"{image_id}.png")
+        seeds = load_label_map(work_dir / "cam_png" / f"{image_id}.png", VOC12)
         np.testing.assert_array_equal(seeds, seed_labels(cams, threshold=0.22))
-        posteriors = load_crf(work_dir / "crf" / "crf_8_7" / f"{image_id}.npy", shape=seeds.shape)
+        posteriors = load_crf(work_dir / "crf" / "crf_8_7" / f"{image_id}.npy", VOC12, shape=seeds.shape)
         assert list(posteriors) == [0, *(index + 1 for index in cams)]
 
 
@@ -188,7 +191,7 @@ def test_several_machines_share_a_list_and_write_the_same_files(runs, flags, tmp
 def test_the_plain_classifier_gives_seeds_of_its_own_and_no_crf_where_none_is_asked_for(runs, data):
     assert set(written(runs["cls"])) == outputs_of(data.ids, [])
     assert not (runs["cls"] / "crf").exists()
-    one, other = (load_cam(runs[name] / "cam_npy" / f"{data.ids[0]}.npy") for name in ("one", "cls"))
+    one, other = (load_cam(runs[name] / "cam_npy" / f"{data.ids[0]}.npy", VOC12) for name in ("one", "cls"))
     assert list(one) == list(other)
     assert any(not np.allclose(one[index], other[index]) for index in one)
 
@@ -196,14 +199,14 @@ def test_the_plain_classifier_gives_seeds_of_its_own_and_no_crf_where_none_is_as
 def test_either_crf_backend_gives_the_same_seeds(runs, data):
     for image_id in data.ids:
         one, other = (runs[name] / "crf" / "crf_8_7" / f"{image_id}.npy" for name in ("one", "torch"))
-        for label, scores in load_crf(one).items():
-            np.testing.assert_allclose(load_crf(other)[label], scores, rtol=0, atol=1e-3)
+        for label, scores in load_crf(one, VOC12).items():
+            np.testing.assert_allclose(load_crf(other, VOC12)[label], scores, rtol=0, atol=1e-3)
 
 
 def test_half_the_precision_gives_nearly_the_same_cams_and_is_another_setting(runs, flags, data):
     differences = []
     for image_id in data.ids:
-        one, other = (load_cam(runs[name] / "cam_npy" / f"{image_id}.npy") for name in ("one", "bf16"))
+        one, other = (load_cam(runs[name] / "cam_npy" / f"{image_id}.npy", VOC12) for name in ("one", "bf16"))
         differences += [np.abs(one[index] - other[index]).mean() for index in one]
     assert 0 < np.mean(differences) < 0.05
     done = run(SCRIPT, {**flags, "--work_dir": runs["one"], "--amp": "bf16"})
@@ -264,15 +267,15 @@ def test_damaged_and_missing_files_alone_are_made_again(flags, runs, data, copie
 
 def test_changed_labels_and_images_behind_the_same_paths_are_noticed(flags, runs, data, copied, tmp_path):
     changed, ids, crf = data.copy(tmp_path / "data"), data.ids, copied / "crf" / "crf_8_7"
-    labels = load_labels(data.labels)
+    labels = load_labels(data.labels, VOC12)
     labels[ids[0]] = np.roll(labels[ids[0]], 1)
     save_labels(changed.labels, labels)
     Image.open(data.images / f"{ids[1]}.jpg").resize((40, 32)).save(changed.images / f"{ids[1]}.jpg")
     # A CRF dict that is older than the labels, and a label map that is older than the image.
-    shape = load_label_map(copied / "cam_png" / f"{ids[2]}.png").shape
-    save_crf(crf / f"{ids[2]}.npy", {0: np.ones(shape, np.float32)})
-    save_label_map(crf / f"{ids[3]}.png", np.zeros((3, 3), np.uint8))
-    save_label_map(copied / "cam_png" / f"{ids[4]}.png", np.zeros((3, 3), np.uint8))
+    shape = load_label_map(copied / "cam_png" / f"{ids[2]}.png", VOC12).shape
+    save_crf(crf / f"{ids[2]}.npy", {0: np.ones(shape, np.float32)}, VOC12)
+    save_label_map(crf / f"{ids[3]}.png", np.zeros((3, 3), np.uint8), VOC12)
+    save_label_map(copied / "cam_png" / f"{ids[4]}.png", np.zeros((3, 3), np.uint8), VOC12)
     assert_succeeded(run(SCRIPT, {**flags, **changed.for_inference(), "--work_dir": copied}))
     actual, expected = written(copied), written(runs["one"])
     assert set(actual) == set(expected)
@@ -280,12 +283,12 @@ def test_changed_labels_and_images_behind_the_same_paths_are_noticed(flags, runs
     for image_id in ids[:2]:
         with Image.open(changed.images / f"{image_id}.jpg") as image:
             shape = image.size[::-1]
-        cams = load_cam(copied / "cam_npy" / f"{image_id}.npy", shape=shape)
+        cams = load_cam(copied / "cam_npy" / f"{image_id}.npy", VOC12, shape=shape)
         assert list(cams) == np.flatnonzero(labels[image_id]).tolist()
-        seeds = load_label_map(copied / "cam_png" / f"{image_id}.png", shape=shape)
+        seeds = load_label_map(copied / "cam_png" / f"{image_id}.png", VOC12, shape=shape)
         np.testing.assert_array_equal(seeds, seed_labels(cams, threshold=0.22))
-        assert list(load_crf(crf / f"{image_id}.npy", shape=shape)) == [0, *(index + 1 for index in cams)]
-        load_label_map(crf / f"{image_id}.png", shape=shape)
+        assert list(load_crf(crf / f"{image_id}.npy", VOC12, shape=shape)) == [0, *(index + 1 for index in cams)]
+        load_label_map(crf / f"{image_id}.png", VOC12, shape=shape)
 
 
 def with_other_head(undisturbed, path, change):

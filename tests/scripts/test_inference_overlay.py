@@ -9,6 +9,7 @@ from tests.scripts.conftest import assert_succeeded, run, truncate
 from tests.scripts.test_inference import QUICK, SCRIPT, written
 from tool.artifact import load_cam, load_label_map
 from tool.plot import overlay
+from voc12.classes import VOC12
 
 
 @pytest.fixture(scope="module")
@@ -30,11 +31,11 @@ def test_pictures_show_cams_and_seeds_and_lost_and_damaged_ones_are_drawn_again(
     image_id = data.ids[0]
     path = folder / "overlay" / f"{image_id}.png"
     label_maps = {
-        title: load_label_map(folder / place / f"{image_id}.png")
+        title: load_label_map(folder / place / f"{image_id}.png", VOC12)
         for title, place in {"seed": "cam_png", "CRF 8, 7": "crf/crf_8_7"}.items()
     }
     image = np.asarray(load_rgb(data.images / f"{image_id}.jpg"))
-    expected = overlay(image, load_cam(folder / "cam_npy" / f"{image_id}.npy"), label_maps)
+    expected = overlay(image, load_cam(folder / "cam_npy" / f"{image_id}.npy", VOC12), label_maps, VOC12)
     np.testing.assert_array_equal(cv2.imread(str(path))[..., ::-1], expected)
 
     path.unlink()

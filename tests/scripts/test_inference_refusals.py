@@ -12,6 +12,7 @@ from network.build import build_network
 from network.weights import released_state_dict
 from tests.scripts.conftest import WIDTH, Attack, Case, Data, assert_refused_untouched, attempt_all, truncate
 from tool.cli import UserError
+from voc12.classes import VOC12
 
 
 def damage_images(data, folder):
@@ -23,7 +24,7 @@ def damage_images(data, folder):
 
 
 def damage_labels(data, folder):
-    labels = load_labels(data.labels)
+    labels = load_labels(data.labels, VOC12)
     del labels[data.ids[0]], labels[data.ids[1]]
     labels[data.ids[2]] = np.zeros(20, np.float32)
     save_labels(data.labels, labels)

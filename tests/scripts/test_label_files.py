@@ -11,7 +11,7 @@ import pytest
 from data.labels import labels_of, load_labels, save_labels
 from tests.scripts.conftest import ROOT, TINY, WIDTH, Data, assert_refused, assert_succeeded, forker, words_of
 from tool.cli import UserError
-from voc12.classes import CLASSES
+from voc12.classes import CLASSES, VOC12
 
 LABELS = {"2007_000032": [0, 14], "2011_003276": [19]}
 
@@ -63,7 +63,7 @@ DRESSES = {
 def test_labels_in_another_dress_are_read_as_what_they_mean(tmp_path, dress):
     path = tmp_path / "labels.npy"
     DRESSES[dress](path)
-    found = labels_of(list(LABELS), load_labels(path), source="--labels")
+    found = labels_of(list(LABELS), load_labels(path, VOC12), VOC12, source="--labels")
     for name, classes in LABELS.items():
         assert found[name].dtype == np.float32
         assert np.flatnonzero(found[name]).tolist() == classes and set(found[name]) == {0, 1}
@@ -93,7 +93,7 @@ def test_an_archive_whose_directory_loses_arrays_is_refused(tmp_path):
     path.write_bytes(content)
     assert len(np.load(path)) == 3
     with pytest.raises(UserError, match="6 arrays counted, 3 listed"):
-        load_labels(path)
+        load_labels(path, VOC12)
 
 
 # How a file is written that is refused, and what is said.
@@ -125,7 +125,7 @@ def test_what_is_not_plain_is_named_with_the_way_out(tmp_path, name):
     write, message = REFUSED[name]
     write(path)
     with pytest.raises(UserError) as error:
-        load_labels(path)
+        load_labels(path, VOC12)
     assert str(error.value).startswith("--labels") and str(path) in str(error.value)
     assert message in str(error.value)
     if name != "an id twice":
@@ -151,7 +151,7 @@ def test_labels_of_other_images_are_refused_in_one_line(data, flags, tmp_path, s
 
 
 def test_numbers_that_became_strings_are_named_as_what_they_are(data, flags, tmp_path):
-    labels = {name.replace("_", ""): vector.tolist() for name, vector in load_labels(data.labels).items()}
+    labels = {name.replace("_", ""): vector.tolist() for name, vector in load_labels(data.labels, VOC12).items()}
     (tmp_path / "labels.json").write_text(json.dumps(labels))
     done = forker().run(
         ["train_voc.py", *words_of({**flags["train_voc.py"], "--labels": tmp_path / "labels.json"})], ROOT
@@ -160,7 +160,7 @@ def test_numbers_that_became_strings_are_named_as_what_they_are(data, flags, tmp
 
 
 def test_training_and_inference_take_irns_labels(data, undisturbed, tmp_path):
-    save(tmp_path / "irn.npy", {int(name.replace("_", "")): v for name, v in load_labels(data.labels).items()})
+    save(tmp_path / "irn.npy", {int(name.replace("_", "")): v for name, v in load_labels(data.labels, VOC12).items()})
     flags = {**TINY, **data.for_training(), "--labels": tmp_path / "irn.npy", "--max_iters": 1}
     assert_succeeded(forker().run(["train_voc.py", *words_of({**flags, "--work_dir": tmp_path})], ROOT))
     (tmp_path / "list.txt").write_text(data.ids[0])
@@ -169,4 +169,4 @@ def test_training_and_inference_take_irns_labels(data, undisturbed, tmp_path):
     flags |= {"--device": "cpu", "--work_dir": tmp_path}
     assert_succeeded(forker().run(["inference.py", *words_of(flags)], ROOT))
     cams = np.load(tmp_path / "cam_npy" / f"{data.ids[0]}.npy", allow_pickle=True).item()
-    assert list(cams) == np.flatnonzero(load_labels(data.labels)[data.ids[0]]).tolist()
+    assert list(cams) == np.flatnonzero(load_labels(data.labels, VOC12)[data.ids[0]]).tolist()

@@ -20,6 +20,7 @@ from tests.scripts.conftest import (
     environment,
 )
 from tool.artifact import save_label_map
+from voc12.classes import VOC12
 
 SEGMENTATION = {
     "MODEL_BACKBONE": "resnet38d",
@@ -129,7 +130,7 @@ def test_memory_too_small_for_an_image_names_the_image_and_its_size(undisturbed,
 def test_memory_too_small_for_a_score_names_the_file(tmp_path):
     for folder in ("predicted", "truth"):
         (tmp_path / folder).mkdir()
-        save_label_map(tmp_path / folder / "big.png", np.zeros((9000, 9000), np.uint8))
+        save_label_map(tmp_path / folder / "big.png", np.zeros((9000, 9000), np.uint8), VOC12)
     (tmp_path / "list.txt").write_text("big\n")
     flags = {
         "--list": "list.txt",

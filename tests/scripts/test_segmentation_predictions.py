@@ -33,7 +33,7 @@ from tests.segmentation.test_predict import plain_probability
 from tool.artifact import load_label_map
 from tool.lists import read_ids
 from tool.metric import iou, label_counts
-from voc12.classes import LABEL_NAMES
+from voc12.classes import VOC12
 
 NET = {"MODEL_BACKBONE": "resnet18", "MODEL_ASPP_OUTDIM": 8}
 SCALES, MEAN, STD = (0.5, 1.25), (0.41, 0.52, 0.63), (0.34, 0.25, 0.16)
@@ -88,7 +88,7 @@ def labels_of(net, image, *, scales=SCALES, flip=True, mean=MEAN, std=STD):
 
 def test_the_label_maps_are_those_of_a_plain_loop_over_scales_and_mirrors_and_its_crf(net, images, tested):
     for image_id, image in images.items():
-        labels = load_label_map(tested[1] / FOLDER / f"{image_id}.png")
+        labels = load_label_map(tested[1] / FOLDER / f"{image_id}.png", VOC12)
         assert (labels == labels_of(net, image)).mean() >= 0.999
 
 
@@ -114,16 +114,18 @@ def test_val_is_predicted_as_palette_label_maps_and_scored(data, images, tested)
     counts = 0
     assert {path.name for path in (results / FOLDER).iterdir()} == {f"{image_id}.png" for image_id in images}
     for image_id in images:
-        truth = load_label_map(data.root / "VOC2012" / "SegmentationClass" / f"{image_id}.png")
+        truth = load_label_map(data.root / "VOC2012" / "SegmentationClass" / f"{image_id}.png", VOC12)
         path = results / FOLDER / f"{image_id}.png"
         assert Image.open(path).mode == "P"
-        counts += label_counts(load_label_map(path, shape=truth.shape, ignore=False), truth, num_labels=21)
+        counts += label_counts(load_label_map(path, VOC12, shape=truth.shape, ignore=False), truth, num_labels=21)
     score = json.loads((results / "val_score.json").read_text())
     assert score["mIoU"] == pytest.approx(100 * iou(counts).mean())
     assert f"mIoU         {score['mIoU']:6.2f}" in done.stdout
     assert f"background   {100 * iou(counts)[0]:6.2f}" in done.stdout
     there = counts[1] + counts[2] > 0
-    assert score["absent"] == [name for name, is_there in zip(LABEL_NAMES, there, strict=True) if not is_there] != []
+    assert (
+        score["absent"] == [name for name, is_there in zip(VOC12.label_names, there, strict=True) if not is_there] != []
+    )
     assert score["mIoU_of_occurring"] == pytest.approx(100 * iou(counts)[there].mean())
     assert f"note: {len(score['absent'])} of 21 labels occur in neither prediction nor ground truth" in done.stdout
     for phase in ("predicted", "scored"):

@@ -10,6 +10,7 @@ from data.labels import load_labels, save_labels
 from tests.forked import Forker
 from tests.scripts.conftest import ROOT, Data, environment, words_of
 from tests.scripts.test_help import SCRIPTS
+from voc12.classes import VOC12
 
 SLOW = ("torch", "torchvision", "tensorboard", "matplotlib")
 BENCHMARKS = [
@@ -101,7 +102,7 @@ def files(data: Data, tmp_path_factory) -> dict[str, Path]:
         (folder / name).write_bytes(b"\x80\x02")  # as files of torch.save begin
     (folder / "train.txt").write_text("\n".join([*data.ids, NOBODY]))
     (folder / "train_aug.txt").symlink_to("train.txt")
-    labels = load_labels(data.labels)
+    labels = load_labels(data.labels, VOC12)
     save_labels(folder / "labels.npy", {**labels, NOBODY: labels[data.ids[0]]})
     return {name: folder / name for name in ("", "weights.pth", "train.txt", "labels.npy")}
 

@@ -9,6 +9,7 @@ from data.labels import load_labels, save_labels
 from network.build import build_network
 from network.weights import released_state_dict
 from tests.scripts.conftest import TINY, WIDTH, Attack, Case, Data, assert_refused_untouched, attempt_all, truncate
+from voc12.classes import VOC12
 
 
 def damage_images(data, folder):
@@ -23,7 +24,7 @@ def damage_images(data, folder):
 
 
 def damage_labels(data, folder):
-    labels, ids = load_labels(data.labels), data.ids
+    labels, ids = load_labels(data.labels, VOC12), data.ids
     del labels[ids[0]]
     labels[ids[1]] = np.zeros(20, np.float32)
     labels[ids[2]] = np.ones(19, np.float32)
@@ -35,7 +36,7 @@ def damage_labels(data, folder):
 def damage_one_of_each(data, folder):
     (data.images / f"{data.ids[0]}.jpg").unlink()
     (data.saliency / f"{data.ids[1]}.png").unlink()
-    labels = load_labels(data.labels)
+    labels = load_labels(data.labels, VOC12)
     del labels[data.ids[2]]
     save_labels(data.labels, labels)
 

@@ -26,6 +26,7 @@ from tests.scripts.conftest import (
     run_all,
 )
 from tool.lock import hold_folder
+from voc12.classes import VOC12
 
 RESUME = {"--resume": ()}
 
@@ -52,7 +53,7 @@ def continued(data, undisturbed, tmp_path_factory):
     lists = tmp_path_factory.mktemp("lists")
     (lists / "same.txt").write_text("\n".join(data.ids))
     (lists / "turned.txt").write_text("\n".join(reversed(data.ids)))
-    labels = load_labels(data.labels)
+    labels = load_labels(data.labels, VOC12)
     save_labels(lists / "same.npy", {**labels, "of no image": labels[data.ids[0]]})
     save_labels(lists / "changed.npy", {**labels, data.ids[3]: 1 - labels[data.ids[3]]})
     moved, changed = data.copy(lists / "moved"), data.copy(lists / "changed")

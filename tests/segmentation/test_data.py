@@ -18,6 +18,7 @@ from tests.segmentation.test_augmentation import NORMALISE, augmentation, naive_
 from tool.artifact import save_label_map
 from tool.cli import UserError
 from tool.colour import voc_palette
+from voc12.classes import VOC12
 
 IDS = [f"image {number}" for number in range(7)]
 
@@ -31,13 +32,13 @@ def folders(tmp_path) -> dict[str, Path]:
     for number, identifier in enumerate(IDS):
         shape = 20 + number, 31
         Image.fromarray(random_image(shape, number)).save(roots["image_root"] / f"{identifier}.jpg")
-        save_label_map(roots["label_root"] / f"{identifier}.png", random_labels(shape, number))
+        save_label_map(roots["label_root"] / f"{identifier}.png", random_labels(shape, number), VOC12)
     return roots
 
 
 def pseudo_labels(folders: dict[str, Path], seed: int = 5) -> PseudoLabelSet:
     augment = augmentation(24, scale=(0.5, 1.5), jitter=(10, 10, 10), mirrored=0.5)
-    return PseudoLabelSet(IDS, **folders, augmentation=augment, seed=seed)
+    return PseudoLabelSet(IDS, **folders, augmentation=augment, seed=seed, data_set=VOC12)
 
 
 def assert_same_samples(sample: dict, other: dict) -> None:
@@ -50,7 +51,7 @@ def assert_same_samples(sample: dict, other: dict) -> None:
 
 
 def test_a_sample_is_the_augmented_image_with_its_own_labels(folders):
-    whole = PseudoLabelSet(IDS, **folders, augmentation=augmentation(40), seed=0)
+    whole = PseudoLabelSet(IDS, **folders, augmentation=augmentation(40), seed=0, data_set=VOC12)
     assert len(whole) == len(IDS)
     for index, identifier in enumerate(IDS):
         sample = whole[0, index]
@@ -116,7 +117,7 @@ def test_without_shuffling_every_epoch_has_the_images_in_their_order():
 
 def test_a_file_that_changes_after_the_check_is_named_when_it_is_read(folders):
     samples = pseudo_labels(folders)
-    save_label_map(folders["label_root"] / f"{IDS[0]}.png", random_labels((5, 5)))
+    save_label_map(folders["label_root"] / f"{IDS[0]}.png", random_labels((5, 5)), VOC12)
     (folders["image_root"] / f"{IDS[1]}.jpg").unlink()
     with pytest.raises(UserError, match=rf"{IDS[0]}\.png.* 20 x 31 .*5 x 5"):
         samples[0, 0]
@@ -130,13 +131,13 @@ def test_a_file_that_changes_after_the_check_is_named_when_it_is_read(folders):
 def refusal(folders: dict[str, Path], ids: list[str], **arguments) -> list[str]:
     """The lines of the one message that refuses `ids`."""
     with pytest.raises(UserError) as raised:
-        check_label_maps(ids, **folders, label_key="DATA_PSEUDO_GT", **arguments)
+        check_label_maps(ids, VOC12, **folders, label_key="DATA_PSEUDO_GT", **arguments)
     return str(raised.value).split("\n")
 
 
 def test_sound_files_pass_also_as_grey_pngs(folders):
     Image.fromarray(random_labels((20, 31))).save(folders["label_root"] / f"{IDS[0]}.png")
-    check_label_maps(IDS, **folders, label_key="DATA_PSEUDO_GT")
+    check_label_maps(IDS, VOC12, **folders, label_key="DATA_PSEUDO_GT")
 
 
 def test_every_faulty_file_is_named_in_one_message(folders):
@@ -144,7 +145,7 @@ def test_every_faulty_file_is_named_in_one_message(folders):
     images, labels = folders["image_root"], folders["label_root"]
     for number, identifier in enumerate(ids):
         Image.fromarray(random_image((10, 16), number)).save(images / f"{identifier}.jpg")
-        save_label_map(labels / f"{identifier}.png", random_labels((10, 16), number))
+        save_label_map(labels / f"{identifier}.png", random_labels((10, 16), number), VOC12)
 
     def labels_of(number: int) -> Path:
         return labels / f"{ids[number]}.png"
@@ -152,7 +153,7 @@ def test_every_faulty_file_is_named_in_one_message(folders):
     labels_of(0).unlink()
     truncate(labels_of(1), 20)
     labels_of(2).write_bytes(b"")
-    save_label_map(labels_of(3), random_labels((16, 10)))
+    save_label_map(labels_of(3), random_labels((16, 10)), VOC12)
     Image.fromarray(np.full((10, 16), 21, np.uint8)).save(labels_of(4))
     Image.fromarray(voc_palette()[random_labels((10, 16))]).save(labels_of(5))
     Image.fromarray(voc_palette()[random_labels((10, 16))]).quantize(22).save(labels_of(6))
@@ -195,6 +196,6 @@ def test_a_label_map_that_is_a_folder_or_a_link_to_nothing_is_named_too(folders)
 
 def test_maps_without_a_labelled_pixel_are_refused(folders, tmp_path):
     for index, identifier in enumerate(IDS):
-        save_label_map(tmp_path / f"{identifier}.png", np.full((20 + index, 31), 255, np.uint8))
+        save_label_map(tmp_path / f"{identifier}.png", np.full((20 + index, 31), 255, np.uint8), VOC12)
     with pytest.raises(UserError, match=f"DATA_PSEUDO_GT {tmp_path}: every pixel of every map is 255"):
-        check_label_maps(IDS, **{**folders, "label_root": tmp_path}, label_key="DATA_PSEUDO_GT")
+        check_label_maps(IDS, VOC12, **{**folders, "label_root": tmp_path}, label_key="DATA_PSEUDO_GT")

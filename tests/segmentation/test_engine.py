@@ -25,6 +25,7 @@ from tests.tool.test_distributed import end_what_hangs, needs_alarm, run_process
 from tool.distributed import join_processes, leave_processes, one_over_processes, rank, world_size
 from tool.log import RunLog
 from tool.randomness import seed_step
+from voc12.classes import VOC12
 
 CPU = torch.device("cpu")
 NORMALISE = InputNormalisation(IMAGENET_MEAN, IMAGENET_STD)
@@ -58,6 +59,7 @@ def take_steps(training: Training, batches: list[dict], *, first: int = 0, **cha
         "device": CPU,
         "amp": "off",
         "normalise": NORMALISE,
+        "data_set": VOC12,
         "steps": range(first, first + len(batches)),
         "seed": SEED,
         "log": None,
@@ -244,7 +246,7 @@ def test_pictures_are_the_image_its_labels_and_the_prediction_in_vocs_colours():
     image = torch.arange(24, dtype=torch.uint8).reshape(3, 2, 4)
     label = torch.tensor([[0, 1, 15, 20], [255, 20, 0, 1]])
     prediction = torch.tensor([[15, 0, 1, 20], [20, 1, 15, 0]])
-    picture = pictures(image, label, F.one_hot(prediction, 21).permute(2, 0, 1).bfloat16())
+    picture = pictures(image, label, F.one_hot(prediction, 21).permute(2, 0, 1).bfloat16(), VOC12)
     assert picture.dtype == torch.uint8 and picture.shape == (3, 2, 12)
     assert torch.equal(picture[..., :4], image)
     for labels, part in ((label, picture[..., 4:8]), (prediction, picture[..., 8:])):

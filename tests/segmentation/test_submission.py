@@ -16,6 +16,7 @@ from tests.forked import run_forked
 from tests.scripts.conftest import ROOT, TIME_LIMIT, assert_refused, assert_succeeded, contents, environment, truncate
 from tool.artifact import save_label_map
 from tool.colour import voc_palette
+from voc12.classes import VOC12
 
 MODULE = "segmentation.submission"
 TEST_IMAGES = 1456
@@ -34,7 +35,7 @@ class Folder:
         for number, identifier in enumerate(ids):
             height, width = 6 + number % 5, 9 + number % 7
             Image.fromarray(generator.integers(0, 256, (height, width, 3), np.uint8)).save(self.image(identifier))
-            save_label_map(self.prediction(identifier), generator.integers(0, 21, (height, width), np.uint8))
+            save_label_map(self.prediction(identifier), generator.integers(0, 21, (height, width), np.uint8), VOC12)
 
     def image(self, identifier: str) -> Path:
         return self.images / f"{identifier}.jpg"
@@ -204,9 +205,9 @@ FAULTS = {
     ),
     "quantised": (lambda path: save_quantised(path, LABELS), "found colours (index "),
     "label 21": (lambda path: save_with_palette(path, LABELS + 1, voc_palette()), "expected labels 0 to 20, found 21"),
-    "border": (lambda path: save_label_map(path, np.where(LABELS, LABELS, 255).astype(np.uint8)), "found 255"),
-    "turned": (lambda path: save_label_map(path, LABELS.T), "expected 3 x 7 (height x width), found 7 x 3"),
-    "one column short": (lambda path: save_label_map(path, LABELS[:, 1:]), "found 3 x 6"),
+    "border": (lambda path: save_label_map(path, np.where(LABELS, LABELS, 255).astype(np.uint8), VOC12), "found 255"),
+    "turned": (lambda path: save_label_map(path, LABELS.T, VOC12), "expected 3 x 7 (height x width), found 7 x 3"),
+    "one column short": (lambda path: save_label_map(path, LABELS[:, 1:], VOC12), "found 3 x 6"),
     "a folder": (lambda path: replace(path, Path.mkdir), "expected a file"),
     "a pipe": (lambda path: replace(path, os.mkfifo), "expected a file"),
     "a broken link": (lambda path: replace(path, lambda path: path.symlink_to("nowhere")), "expected a file"),
@@ -215,9 +216,9 @@ FAULTS = {
 }
 # Beside the predictions lies what is none.
 STRAYS = {
-    "unlisted.png": lambda path: save_label_map(path, LABELS),
-    "sound.PNG": lambda path: save_label_map(path, LABELS),
-    "sound": lambda path: save_label_map(path.with_suffix(".png"), LABELS) or path.write_text(""),
+    "unlisted.png": lambda path: save_label_map(path, LABELS, VOC12),
+    "sound.PNG": lambda path: save_label_map(path, LABELS, VOC12),
+    "sound": lambda path: save_label_map(path.with_suffix(".png"), LABELS, VOC12) or path.write_text(""),
     ".sound.png.tmp": lambda path: path.write_text(""),
     "comp6_test_cls": Path.mkdir,
     "test.txt": lambda path: path.write_text("sound\n"),
@@ -236,7 +237,7 @@ def faulty(tmp_path_factory) -> Folder:
     folder = Folder(tmp_path_factory.mktemp("faulty"), [*dict.fromkeys([*FAULTS, *IMAGE_FAULTS]), "sound", "sound too"])
     for identifier in folder.ids:
         Image.fromarray(voc_palette()[LABELS]).save(folder.image(identifier))
-        save_label_map(folder.prediction(identifier), LABELS)
+        save_label_map(folder.prediction(identifier), LABELS, VOC12)
     for identifier, (spoil, _) in FAULTS.items():
         spoil(folder.prediction(identifier))
     for identifier, (spoil, _) in IMAGE_FAULTS.items():

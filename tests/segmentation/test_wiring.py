@@ -35,6 +35,7 @@ from tool.cli import cores
 from tool.crf.process import CRFProcess
 from tool.device import AMP_TYPES
 from tool.pipeline import Pool, queue_of, run_stages
+from voc12.classes import VOC12
 
 IDS = [f"image {number}" for number in range(7)]
 MEAN, STD = (0.41, 0.52, 0.63), (0.34, 0.25, 0.16)
@@ -59,7 +60,7 @@ def places(tmp_path_factory) -> dict[str, Path]:
         shape = 40 + number, 45
         pixels = cv2.resize(random_image((6, 7), number), shape[::-1])
         Image.fromarray(pixels).save(root / "VOC2012" / "JPEGImages" / f"{identifier}.jpg")
-        save_label_map(root / "labels" / f"{identifier}.png", random_labels(shape, number))
+        save_label_map(root / "labels" / f"{identifier}.png", random_labels(shape, number), VOC12)
     (root / "train_aug.txt").write_text("".join(f"{identifier}\n" for identifier in IDS))
     return {"DATA_ROOT": root / "VOC2012", "DATA_LISTS": root, "DATA_PSEUDO_GT": root / "labels"}
 
@@ -95,6 +96,7 @@ def test_the_loader_gives_the_batches_that_the_keys_ask_for(places, shuffle):
         label_root=places["DATA_PSEUDO_GT"],
         augmentation=augmentation,
         seed=11,
+        data_set=VOC12,
     )
     sampler = EpochSampler(len(IDS), 3, seed=11, shuffle=shuffle, start_step=1, num_steps=4)
     for batch, keys in zip(training.make_loader(config, IDS, range(1, 5), pin_memory=False), sampler, strict=True):
@@ -257,7 +259,7 @@ def test_without_the_crf_the_likeliest_labels_are_written(places, checkpoint, tm
     assert inference.predict(IDS[2], path_of(places, IDS[2]), tmp_path) is None
     net, image = inference.load_net(config), image_of(places, IDS[2])
     expected = plain_probability(net, image, SCALES, True, mean=MEAN, std=STD).argmax(axis=0)
-    labels = load_label_map(tmp_path / f"{IDS[2]}.png", shape=image.shape[:2], ignore=False)
+    labels = load_label_map(tmp_path / f"{IDS[2]}.png", VOC12, shape=image.shape[:2], ignore=False)
     assert len(np.unique(expected)) > 2 and (labels == expected).mean() >= 0.999
 
 
@@ -285,7 +287,7 @@ def test_threads_that_do_all_of_an_image_write_what_two_pools_write(places, chec
         return [(image_id, path_of(places, image_id), folders[name]) for image_id in IDS]
 
     def crf_job(image_id, probability):
-        return image_id, path_of(places, image_id), folders["apart"], probability
+        return image_id, path_of(places, image_id), folders["apart"], VOC12, probability
 
     network = Pool("predict", inference.predict, 1, start=start)
     network.waiting.extend(jobs("apart"))

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from tool.artifact import save_cam, save_label_map
+from voc12.classes import VOC12
 
 ROOT = Path(__file__).resolve().parents[2]
 SHAPE = (18, 24)
@@ -45,7 +46,7 @@ def make_data(root: Path, ids: list[str], *, saliency: bool = True) -> dict[str,
         truths[image_id] = truth
         pixels = generator.integers(0, 255, (*SHAPE, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(voc / "JPEGImages" / f"{image_id}.jpg")
-        save_label_map(voc / "SegmentationClass" / f"{image_id}.png", truth)
+        save_label_map(voc / "SegmentationClass" / f"{image_id}.png", truth, VOC12)
         if saliency:
             Image.fromarray((truth > 0).astype(np.uint8) * 255).save(voc / "saliency" / f"{image_id}.png")
     return truths
@@ -63,11 +64,11 @@ def make_run(folder: Path, truths: dict[str, np.ndarray], *, wrong: int, method:
     for number, (image_id, truth) in enumerate(truths.items()):
         labels = np.where(truth == 255, 0, truth)
         scores = np.where(truth > 0, 0.8, 0.1) + 0.1 * generator.random(SHAPE)
-        save_cam(folder / "cam_npy" / f"{image_id}.npy", {int(labels.max()) - 1: scores.astype(np.float32)})
-        save_label_map(folder / "crf" / "crf_8_7" / f"{image_id}.png", labels)
+        save_cam(folder / "cam_npy" / f"{image_id}.npy", {int(labels.max()) - 1: scores.astype(np.float32)}, VOC12)
+        save_label_map(folder / "crf" / "crf_8_7" / f"{image_id}.png", labels, VOC12)
         labels = labels.copy()
         labels[: min(number % 12 + wrong, SHAPE[0])] = 0
-        save_label_map(folder / "cam_png" / f"{image_id}.png", labels)
+        save_label_map(folder / "cam_png" / f"{image_id}.png", labels, VOC12)
 
 
 def make_results(folder: Path, truths: dict[str, np.ndarray], *, pseudo: Path) -> None:
@@ -76,7 +77,7 @@ def make_results(folder: Path, truths: dict[str, np.ndarray], *, pseudo: Path) -
     results.mkdir(parents=True)
     (folder / "args.json").write_text(json.dumps({"EXP_NAME": folder.name, "DATA_PSEUDO_GT": str(pseudo)}))
     for image_id, truth in truths.items():
-        save_label_map(results / f"{image_id}.png", np.where(truth == 255, 0, truth))
+        save_label_map(results / f"{image_id}.png", np.where(truth == 255, 0, truth), VOC12)
 
 
 def page_data(path: Path) -> dict:

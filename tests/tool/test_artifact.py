@@ -19,6 +19,7 @@ from tool.artifact import (
 )
 from tool.cli import UserError
 from tool.colour import voc_palette
+from voc12.classes import VOC12
 
 
 def random_cams(*classes, shape=(5, 7)):
@@ -97,7 +98,7 @@ def test_what_is_no_file_is_refused_and_stays(tmp_path, make):
 
 def test_a_folder_that_is_not_there_is_a_user_error(tmp_path):
     with pytest.raises(UserError, match=r"missing/x\.npy: cannot be written"):
-        save_cam(tmp_path / "missing" / "x.npy", random_cams(1))
+        save_cam(tmp_path / "missing" / "x.npy", random_cams(1), VOC12)
 
 
 # -- CAM and CRF dicts -------------------------------------------------------------------------------------------------
@@ -106,16 +107,16 @@ def test_a_folder_that_is_not_there_is_a_user_error(tmp_path):
 @pytest.mark.parametrize("classes", [(), (0,), (19,), (14, 0, 3)])
 def test_a_cam_dict_survives_the_trip_and_numpy_alone_reads_it(tmp_path, classes):
     cams = random_cams(*classes)
-    save_cam(tmp_path / "a.npy", cams)
-    assert_same_maps(load_cam(tmp_path / "a.npy"), dict(sorted(cams.items())))
+    save_cam(tmp_path / "a.npy", cams, VOC12)
+    assert_same_maps(load_cam(tmp_path / "a.npy", VOC12), dict(sorted(cams.items())))
     assert_same_maps(np.load(tmp_path / "a.npy", allow_pickle=True).item(), dict(sorted(cams.items())))
 
 
 @pytest.mark.parametrize("labels", [(0,), (0, 20), (0, 1, 15)])
 def test_a_crf_dict_survives_the_trip_and_numpy_alone_reads_it(tmp_path, labels):
     posteriors = random_posteriors(*labels)
-    save_crf(tmp_path / "a.npy", posteriors)
-    assert_same_maps(load_crf(tmp_path / "a.npy"), posteriors)
+    save_crf(tmp_path / "a.npy", posteriors, VOC12)
+    assert_same_maps(load_crf(tmp_path / "a.npy", VOC12), posteriors)
     assert_same_maps(np.load(tmp_path / "a.npy", allow_pickle=True).item(), posteriors)
 
 
@@ -123,13 +124,13 @@ def test_the_golden_cam_dicts_are_read_as_numpy_reads_them(golden):
     paths = sorted((golden / "eval" / "npy").glob("*.npy"))
     assert paths
     for path in paths:
-        assert_same_maps(load_cam(path), dict(sorted(np.load(path, allow_pickle=True).item().items())))
+        assert_same_maps(load_cam(path, VOC12), dict(sorted(np.load(path, allow_pickle=True).item().items())))
 
 
 def test_float16_and_float64_maps_are_read_as_float32(tmp_path):
     for dtype in (np.float16, np.float64, ">f4"):
         np.save(tmp_path / "a.npy", {np.int64(2): random_cams(2)[2].astype(dtype)}, allow_pickle=True)
-        cams = load_cam(tmp_path / "a.npy")
+        cams = load_cam(tmp_path / "a.npy", VOC12)
         assert type(next(iter(cams))) is int
         assert cams[2].dtype == np.float32
         np.testing.assert_allclose(cams[2], random_cams(2)[2], atol=1e-3)
@@ -141,22 +142,22 @@ def test_crf_posteriors_are_never_read_as_cams(tmp_path, labels):
         posteriors = {label: maps.astype(dtype) for label, maps in random_posteriors(*labels).items()}
         np.save(tmp_path / "a.npy", posteriors, allow_pickle=True)
         with pytest.raises(UserError, match=r"a\.npy: .*--type crf"):
-            load_cam(tmp_path / "a.npy")
+            load_cam(tmp_path / "a.npy", VOC12)
 
 
 @pytest.mark.parametrize("classes", [(), (0,), (5,), (0, 1), (0, 3, 14)])
 def test_cams_are_never_read_as_crf_posteriors(tmp_path, classes):
-    save_cam(tmp_path / "a.npy", random_cams(*classes))
+    save_cam(tmp_path / "a.npy", random_cams(*classes), VOC12)
     with pytest.raises(UserError, match=r"a\.npy: .*--type npy"):
-        load_crf(tmp_path / "a.npy")
+        load_crf(tmp_path / "a.npy", VOC12)
 
 
 def test_a_flat_aeroplane_cam_is_not_taken_for_background(tmp_path):
     value = np.float32(3) / (np.float32(3) + np.float32(1e-5))
-    save_cam(tmp_path / "a.npy", {0: np.full((1, 1), value, np.float32)})
-    assert list(load_cam(tmp_path / "a.npy")) == [0]
+    save_cam(tmp_path / "a.npy", {0: np.full((1, 1), value, np.float32)}, VOC12)
+    assert list(load_cam(tmp_path / "a.npy", VOC12)) == [0]
     with pytest.raises(UserError, match="--type npy"):
-        load_crf(tmp_path / "a.npy")
+        load_crf(tmp_path / "a.npy", VOC12)
 
 
 def irn_maps(count, shape=(5, 7)):
@@ -183,10 +184,10 @@ def test_irns_cam_dicts_are_read_by_class(tmp_path, keys, maps, classes, form):
     keys = form(keys) if keys else np.zeros(0, np.int64)
     np.save(tmp_path / "a.npy", {"keys": keys, "cam": low, "high_res": maps}, allow_pickle=True)
     expected = {index: maps[number] for index, number in classes.items()}
-    assert_same_maps(load_cam(tmp_path / "a.npy", shape=(5, 7)), expected)
+    assert_same_maps(load_cam(tmp_path / "a.npy", VOC12, shape=(5, 7)), expected)
     if len(maps):
         np.save(tmp_path / "a.npy", {"keys": keys, "cam": torch.tensor(maps)}, allow_pickle=True)
-        assert_same_maps(load_cam(tmp_path / "a.npy", shape=(5, 7)), expected)
+        assert_same_maps(load_cam(tmp_path / "a.npy", VOC12, shape=(5, 7)), expected)
 
 
 @pytest.mark.parametrize(
@@ -205,13 +206,13 @@ def test_irns_cam_dicts_are_read_by_class(tmp_path, keys, maps, classes, form):
 def test_what_is_not_quite_irns_cam_dict_is_refused(tmp_path, cams, found):
     np.save(tmp_path / "a.npy", cams, allow_pickle=True)
     with pytest.raises(UserError, match=rf"a\.npy: .*{found}"):
-        load_cam(tmp_path / "a.npy", shape=(5, 7))
+        load_cam(tmp_path / "a.npy", VOC12, shape=(5, 7))
 
 
 def test_irns_cams_are_never_read_as_crf_posteriors(tmp_path):
     np.save(tmp_path / "a.npy", {"keys": np.array([1]), "high_res": irn_maps(1)}, allow_pickle=True)
     with pytest.raises(UserError, match=r"a\.npy: .*found IRN's CAMs .*--type npy"):
-        load_crf(tmp_path / "a.npy")
+        load_crf(tmp_path / "a.npy", VOC12)
 
 
 @pytest.mark.parametrize(
@@ -239,22 +240,22 @@ def test_a_dict_that_is_no_cam_dict_is_refused(tmp_path, maps, found):
         wrapped[()] = maps
         np.save(tmp_path / "a.npy", wrapped, allow_pickle=True)
     with pytest.raises(UserError, match=rf"a\.npy: .*{found}"):
-        load_cam(tmp_path / "a.npy")
+        load_cam(tmp_path / "a.npy", VOC12)
 
 
 def test_the_size_is_checked_where_it_is_given(tmp_path):
-    save_cam(tmp_path / "cam.npy", random_cams(1, 2))
-    save_crf(tmp_path / "crf.npy", random_posteriors(0, 2))
-    save_label_map(tmp_path / "map.png", np.zeros((5, 7), np.uint8))
+    save_cam(tmp_path / "cam.npy", random_cams(1, 2), VOC12)
+    save_crf(tmp_path / "crf.npy", random_posteriors(0, 2), VOC12)
+    save_label_map(tmp_path / "map.png", np.zeros((5, 7), np.uint8), VOC12)
     for load, name in ((load_cam, "cam.npy"), (load_crf, "crf.npy"), (load_label_map, "map.png")):
-        load(tmp_path / name, shape=(5, 7))
+        load(tmp_path / name, VOC12, shape=(5, 7))
         with pytest.raises(UserError, match=rf"{name}: expected 7 x 5 .*found 5 x 7"):
-            load(tmp_path / name, shape=(7, 5))
+            load(tmp_path / name, VOC12, shape=(7, 5))
 
 
 def test_a_cam_that_is_not_finite_is_not_written(tmp_path):
     with pytest.raises(UserError, match="not finite"):
-        save_cam(tmp_path / "a.npy", {1: np.array([[np.nan]], np.float32)})
+        save_cam(tmp_path / "a.npy", {1: np.array([[np.nan]], np.float32)}, VOC12)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -263,8 +264,8 @@ def test_a_cam_that_is_not_finite_is_not_written(tmp_path):
 
 def test_a_label_map_survives_the_trip_in_voc_colours(tmp_path):
     labels = np.array([[*range(21), 255]] * 2, np.uint8)
-    save_label_map(tmp_path / "a.png", labels)
-    np.testing.assert_array_equal(load_label_map(tmp_path / "a.png"), labels)
+    save_label_map(tmp_path / "a.png", labels, VOC12)
+    np.testing.assert_array_equal(load_label_map(tmp_path / "a.png", VOC12), labels)
     with Image.open(tmp_path / "a.png") as image:
         assert image.mode == "P"
         np.testing.assert_array_equal(np.array(image.convert("RGB")), voc_palette()[labels])
@@ -273,7 +274,7 @@ def test_a_label_map_survives_the_trip_in_voc_colours(tmp_path):
 def test_a_grey_label_map_is_read(tmp_path):
     labels = np.arange(21, dtype=np.uint8).reshape(3, 7)
     Image.fromarray(labels).save(tmp_path / "a.png")
-    np.testing.assert_array_equal(load_label_map(tmp_path / "a.png"), labels)
+    np.testing.assert_array_equal(load_label_map(tmp_path / "a.png", VOC12), labels)
 
 
 def save_with_palette(path, labels, palette):
@@ -288,12 +289,12 @@ def test_an_index_in_the_colour_of_another_label_is_refused(tmp_path, index, lab
     palette[index] = palette[label]
     palette[0] = palette[0] if label else (1, 2, 3)
     save_with_palette(tmp_path / "unused.png", [[4, 5, 6]], palette)
-    np.testing.assert_array_equal(load_label_map(tmp_path / "unused.png"), [[4, 5, 6]])
+    np.testing.assert_array_equal(load_label_map(tmp_path / "unused.png", VOC12), [[4, 5, 6]])
     save_with_palette(tmp_path / "a.png", [[4, 5, 6], [6, index, 4]], palette)
     why = f"index {index} has the colour of label {label} in VOC's palette"
     message = rf"a\.png: expected label indices, found colours \({why}\); python -m voc12.relabel makes"
     with pytest.raises(UserError, match=message):
-        load_label_map(tmp_path / "a.png")
+        load_label_map(tmp_path / "a.png", VOC12)
 
 
 @pytest.mark.parametrize("labels", [[0, 15], [0, 8, 255], [3], [*range(21), 255]])
@@ -304,7 +305,7 @@ def test_colours_that_were_quantised_are_no_indices(tmp_path, labels):
         quantised = image.mode == "P" and not np.array_equal(np.array(image)[0], labels)
         assert quantised and np.array_equal(np.array(image.convert("RGB")), colours)
     with pytest.raises(UserError, match=r"a\.png: .*colours \(index \d+ has the colour of label \d+ .*\); python -m"):
-        load_label_map(tmp_path / "a.png")
+        load_label_map(tmp_path / "a.png", VOC12)
 
 
 OTHER_PALETTES = {
@@ -320,38 +321,38 @@ OTHER_PALETTES = {
 def test_a_palette_that_does_not_contradict_its_indices_is_no_matter(tmp_path, palette):
     labels = [[*range(21), 255]]
     save_with_palette(tmp_path / "a.png", labels, palette)
-    np.testing.assert_array_equal(load_label_map(tmp_path / "a.png"), labels)
+    np.testing.assert_array_equal(load_label_map(tmp_path / "a.png", VOC12), labels)
 
 
 def test_a_saliency_map_with_a_grey_palette_is_refused_for_its_values(tmp_path):
     save_with_palette(tmp_path / "a.png", [[0, 64, 128, 255]], OTHER_PALETTES["a grey ramp"])
     with pytest.raises(UserError, match=r"a\.png: expected labels 0 to 20 or 255, found 64, 128"):
-        load_label_map(tmp_path / "a.png")
+        load_label_map(tmp_path / "a.png", VOC12)
 
 
 def test_labels_above_20_are_refused_and_255_only_where_it_may_not_be(tmp_path):
-    save_label_map(tmp_path / "border.png", np.array([[0, 255]], np.uint8))
-    load_label_map(tmp_path / "border.png")
+    save_label_map(tmp_path / "border.png", np.array([[0, 255]], np.uint8), VOC12)
+    load_label_map(tmp_path / "border.png", VOC12)
     with pytest.raises(UserError, match=r"border\.png: expected labels 0 to 20, found 255; eval.py: --wrong_255"):
-        load_label_map(tmp_path / "border.png", ignore=False)
+        load_label_map(tmp_path / "border.png", VOC12, ignore=False)
     Image.fromarray(np.array([[0, 21, 254, 255]], np.uint8)).save(tmp_path / "high.png")
     with pytest.raises(UserError, match=r"high\.png: expected labels 0 to 20 or 255, found 21, 254"):
-        load_label_map(tmp_path / "high.png")
+        load_label_map(tmp_path / "high.png", VOC12)
     Image.fromarray(np.array([[0, 21]], np.uint8)).save(tmp_path / "voids.png")
     with pytest.raises(UserError, match=r"found 21; if it is the border, python -m voc12.relabel --border 21 makes"):
-        load_label_map(tmp_path / "voids.png")
+        load_label_map(tmp_path / "voids.png", VOC12)
     with pytest.raises(UserError, match=r"a\.png: expected labels .* found 21"):
-        save_label_map(tmp_path / "a.png", np.array([[21]], np.uint8))
+        save_label_map(tmp_path / "a.png", np.array([[21]], np.uint8), VOC12)
 
 
 def test_greys_of_colours_are_told_from_other_labels(tmp_path):
-    save_label_map(tmp_path / "mask.png", np.array([[0, 3, 15, 255]], np.uint8))
+    save_label_map(tmp_path / "mask.png", np.array([[0, 3, 15, 255]], np.uint8), VOC12)
     cv2.imwrite(str(tmp_path / "grey.png"), cv2.imread(str(tmp_path / "mask.png"), cv2.IMREAD_GRAYSCALE))
     with pytest.raises(UserError, match=r"found 113, 147, 220; all are greys of VOC's colours, as cv2"):
-        load_label_map(tmp_path / "grey.png")
+        load_label_map(tmp_path / "grey.png", VOC12)
     Image.fromarray(np.array([[1, 113, 147]], np.uint8)).save(tmp_path / "other.png")
     with pytest.raises(UserError, match=r"found 113, 147$"):
-        load_label_map(tmp_path / "other.png")
+        load_label_map(tmp_path / "other.png", VOC12)
 
 
 @pytest.mark.parametrize(
@@ -366,12 +367,12 @@ def test_greys_of_colours_are_told_from_other_labels(tmp_path):
 def test_a_png_without_indices_is_refused(tmp_path, array, found):
     Image.fromarray(array).save(tmp_path / "a.png")
     with pytest.raises(UserError, match=rf"a\.png: .*found {found}"):
-        load_label_map(tmp_path / "a.png")
+        load_label_map(tmp_path / "a.png", VOC12)
 
 
 def test_a_damaged_or_other_image_is_refused(tmp_path):
     labels = np.random.default_rng(0).integers(0, 21, (60, 60), dtype=np.uint8)
-    save_label_map(tmp_path / "whole.png", labels)
+    save_label_map(tmp_path / "whole.png", labels, VOC12)
     whole = (tmp_path / "whole.png").read_bytes()
     for position in (*range(0, len(whole) - 12, 97), *range(len(whole) - 40, len(whole) - 12)):  # 12 end it
         changed = bytearray(whole)
@@ -379,20 +380,20 @@ def test_a_damaged_or_other_image_is_refused(tmp_path):
         for data in (whole[:position], changed):
             (tmp_path / "broken.png").write_bytes(data)
             with pytest.raises(UserError, match=r"broken\.png: cannot be read as a PNG"):
-                load_label_map(tmp_path / "broken.png")
+                load_label_map(tmp_path / "broken.png", VOC12)
     Image.fromarray(labels).save(tmp_path / "lossy.png", format="JPEG")
     with pytest.raises(UserError, match=r"lossy\.png: cannot be read as a PNG"):
-        load_label_map(tmp_path / "lossy.png")
+        load_label_map(tmp_path / "lossy.png", VOC12)
 
 
 @pytest.mark.parametrize("labels", [np.zeros((2, 2), np.int64), np.zeros((2, 2, 1), np.uint8)])
 def test_only_uint8_label_maps_are_written(tmp_path, labels):
     with pytest.raises(UserError, match="expected labels as uint8"):
-        save_label_map(tmp_path / "a.png", labels)
+        save_label_map(tmp_path / "a.png", labels, VOC12)
 
 
 @pytest.mark.parametrize("load", [load_cam, load_crf, load_label_map])
 def test_a_pipe_is_refused_and_not_waited_for(tmp_path, load):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(UserError, match=r"pipe: cannot be read.* a pipe or a device"):
-        load(tmp_path / "pipe")
+        load(tmp_path / "pipe", VOC12)

@@ -8,6 +8,7 @@ import pytest
 from tool.artifact import load_cam, load_label_map
 from tool.lists import read_ids
 from tool.metric import iou, label_counts, mean_average_precision, threshold_counts
+from voc12.classes import VOC12
 
 LABELS = 21
 THRESHOLDS = [k / 100 for k in range(60)]
@@ -128,9 +129,9 @@ def test_the_golden_scores_are_reproduced(golden):
     expected = json.loads((folder / "expected.json").read_text())
     counts = {"png": 0, "npy_0.22": 0, "curve": 0}
     for image_id in read_ids(folder / "list.txt"):
-        target = load_label_map(folder / "gt" / f"{image_id}.png")
-        cams = load_cam(folder / "npy" / f"{image_id}.npy", shape=target.shape)
-        prediction = load_label_map(folder / "png" / f"{image_id}.png", shape=target.shape)
+        target = load_label_map(folder / "gt" / f"{image_id}.png", VOC12)
+        cams = load_cam(folder / "npy" / f"{image_id}.npy", VOC12, shape=target.shape)
+        prediction = load_label_map(folder / "png" / f"{image_id}.png", VOC12, shape=target.shape)
         counts["png"] += label_counts(prediction, target, num_labels=LABELS)
         counts["npy_0.22"] += threshold_counts(cams, target, thresholds=[0.22], num_labels=LABELS)[:, 0]
         counts["curve"] += threshold_counts(cams, target, thresholds=THRESHOLDS, num_labels=LABELS)

@@ -16,6 +16,7 @@ from tool.plot import (
     save_curve,
     save_overlay,
 )
+from voc12.classes import VOC12
 
 IMAGE = np.full((40, 60, 3), 100, np.uint8)
 LABELS = np.zeros((40, 60), np.uint8)
@@ -23,7 +24,7 @@ LABELS[10:20, 10:20], LABELS[30:, :] = 15, 255
 
 
 def test_labels_have_vocs_colours_and_background_is_transparent():
-    colours = label_colours(np.array([[0, 1, 15, 20, 255]], np.uint8))
+    colours = label_colours(np.array([[0, 1, 15, 20, 255]], np.uint8), VOC12)
     assert colours[0, :, 3].tolist() == [0, 255, 255, 255, 255]
     assert colours[0, 1:, :3].tolist() == [[128, 0, 0], [192, 128, 128], [0, 64, 128], [224, 224, 192]]
 
@@ -51,12 +52,12 @@ def test_errors_are_missed_false_or_confused_and_nothing_where_the_truth_is_igno
     truth = np.array([[0, 0, 3, 3, 3, 255]], np.uint8)
     prediction = np.array([[0, 3, 0, 3, 5, 5]], np.uint8)
     expected = [None, "false", "missed", None, "confused", None]
-    for colour, kind in zip(error_colours(prediction, truth)[0].tolist(), expected, strict=True):
+    for colour, kind in zip(error_colours(prediction, truth, VOC12)[0].tolist(), expected, strict=True):
         assert colour == ([0, 0, 0, 0] if kind is None else [*ERROR_COLOURS[kind], 255])
 
 
 def test_blending_keeps_the_image_where_nothing_lies_on_it():
-    mixed = blend(IMAGE, label_colours(LABELS), opacity=0.5)
+    mixed = blend(IMAGE, label_colours(LABELS, VOC12), opacity=0.5)
     assert mixed[0, 0].tolist() == [100, 100, 100]
     assert mixed[15, 15].tolist() == [146, 114, 114]
     assert blend(IMAGE, np.full((40, 60, 3), 200, np.uint8), opacity=0.25)[0, 0].tolist() == [125, 125, 125]
@@ -64,7 +65,7 @@ def test_blending_keeps_the_image_where_nothing_lies_on_it():
 
 def test_overlay_shows_image_cams_and_labels_side_by_side_with_a_legend_of_what_is_there():
     cams = {14: np.ones((40, 60), np.float32), 3: np.zeros((40, 60), np.float32)}
-    picture = overlay(IMAGE, cams, {"seeds": LABELS}, opacity=1.0)
+    picture = overlay(IMAGE, cams, {"seeds": LABELS}, VOC12, opacity=1.0)
     flat = {tuple(colour) for colour in picture.reshape(-1, 3).tolist()}
     assert {tuple(voc_palette()[label]) for label in (15, 255)} < flat
     assert tuple(voc_palette()[1]) not in flat
@@ -73,24 +74,24 @@ def test_overlay_shows_image_cams_and_labels_side_by_side_with_a_legend_of_what_
 
 
 def test_overlay_without_objects_needs_no_legend():
-    assert overlay(IMAGE, {}, {"seeds": np.zeros_like(LABELS)}).shape[0] < 40 + 30
+    assert overlay(IMAGE, {}, {"seeds": np.zeros_like(LABELS)}, VOC12).shape[0] < 40 + 30
 
 
 def test_long_legends_have_several_lines_in_the_pictures_width():
     labels = np.zeros((40, 60), np.uint8)
     labels.flat[:21] = range(21)
-    picture = overlay(IMAGE, {}, {"seeds": labels})
+    picture = overlay(IMAGE, {}, {"seeds": labels}, VOC12)
     flat = {tuple(colour) for colour in picture[60:].reshape(-1, 3).tolist()}
     assert {tuple(colour) for colour in voc_palette()[1:21]} < flat
 
 
 def test_overlays_are_png_files_of_that_picture(tmp_path):
-    save_overlay(tmp_path / "a.png", IMAGE, {}, {"seeds": LABELS})
+    save_overlay(tmp_path / "a.png", IMAGE, {}, {"seeds": LABELS}, VOC12)
     with Image.open(tmp_path / "a.png") as image:
         assert image.format == "PNG"
-        np.testing.assert_array_equal(np.asarray(image), overlay(IMAGE, {}, {"seeds": LABELS}))
+        np.testing.assert_array_equal(np.asarray(image), overlay(IMAGE, {}, {"seeds": LABELS}, VOC12))
     with pytest.raises(UserError, match="cannot be written"):
-        save_overlay(tmp_path / "no" / "a.png", IMAGE, {}, {})
+        save_overlay(tmp_path / "no" / "a.png", IMAGE, {}, {}, VOC12)
 
 
 @pytest.mark.parametrize(("suffix", "start"), [(".png", b"\x89PNG"), (".pdf", b"%PDF"), (".svg", b"<?xml")])

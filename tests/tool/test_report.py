@@ -11,6 +11,7 @@ from PIL import Image
 
 from tests.tool.report_runs import HOSTILE, command, make_data, make_results, make_run, page_data
 from tool.artifact import load_label_map, save_label_map
+from voc12.classes import VOC12
 
 IDS = [f"2007_00000{k}" for k in range(5)]
 
@@ -53,7 +54,7 @@ def test_figures_are_those_of_the_golden_evaluation(golden, tmp_path):
     shutil.copytree(source / "png", run / "cam_png")
     images.mkdir(parents=True)
     for path in (source / "gt").glob("*.png"):
-        height, width = load_label_map(path).shape
+        height, width = load_label_map(path, VOC12).shape
         Image.new("RGB", (width, height)).save(images / f"{path.stem}.jpg")
     assert_made(report(tmp_path, "--gt_dir", source / "gt", run="run"))
     page = run / "report.html"
@@ -81,7 +82,7 @@ def test_images_have_the_mean_iou_of_the_labels_that_occur(made):
     root, truths = made
     assert_made(report(root))
     image = page_data(root / "exps" / "hsc" / "report.html")["images"][4]
-    truth, seed = truths[IDS[4]], load_label_map(root / "exps" / "hsc" / "cam_png" / f"{IDS[4]}.png")
+    truth, seed = truths[IDS[4]], load_label_map(root / "exps" / "hsc" / "cam_png" / f"{IDS[4]}.png", VOC12)
     valid = truth != 255
     ious = [
         np.sum(valid & (truth == k) & (seed == k)) / np.sum(valid & ((truth == k) | (seed == k)))
@@ -221,7 +222,7 @@ def remove(path):
 
 def write_small_truths(root):
     for image_id in IDS[:2]:
-        save_label_map(root / "VOC2012" / "SegmentationClass" / f"{image_id}.png", np.ones((4, 5), np.uint8))
+        save_label_map(root / "VOC2012" / "SegmentationClass" / f"{image_id}.png", np.ones((4, 5), np.uint8), VOC12)
 
 
 REFUSALS = {

@@ -23,6 +23,7 @@ from tool.report import __main__ as script
 from tool.report.page import write_page
 from tool.report.plan import find_data, plan_images
 from tool.report.run_folder import read_run
+from voc12.classes import VOC12
 
 DESKTOP, PHONE = (1280, 900), (390, 800)
 IMAGES = 90
@@ -159,9 +160,11 @@ def test_pictures_in_a_folder_beside_the_page_are_shown_too(driver, tmp_path):
     make_run(tmp_path / "hsc", make_data(tmp_path, [HOSTILE, "a"]), wrong=1)
     runs = [read_run(tmp_path / "hsc", "--run")]
     files, notes = plan_images(runs, find_data(str(tmp_path / "VOC2012"), None, None), None)
-    found = script.look_at_images(files, num_workers=1)
+    found = script.look_at_images(files, VOC12, num_workers=1)
     path = tmp_path / "a page.html"
-    write_page(path, script.describe(runs, found, notes), [item.pictures for item in found.values()], max_bytes=1)
+    write_page(
+        path, script.describe(runs, found, notes, VOC12), [item.pictures for item in found.values()], max_bytes=1
+    )
     assert (tmp_path / "a page_pictures").is_dir()
     assert_quiet(Page(driver, path))
 
@@ -206,7 +209,7 @@ def test_images_are_found_by_id_and_by_class(page, pages):
 
 
 def test_a_class_of_the_table_shows_its_images(page, pages):
-    page.one("tr[data-voc='3'] button").click()
+    page.one("tr[data-number='3'] button").click()
     expected = {image["id"] for image in page_data(pages["one"])["images"] if image["labels"] == [3]}
     assert set(page.ids()) == expected
     assert Select(page.one("#class")).first_selected_option.text == f"bird ({len(expected)})"
@@ -250,7 +253,7 @@ def test_classes_are_sorted_by_iou_or_cost(page):
     page.choose("#class-order", "worst")
     order = page.run("return [...document.querySelectorAll('[data-stage=seed] tbody tr')].map((r) => +r.dataset.worst)")
     assert order == sorted(order) and order[-1] > 0
-    page.choose("#class-order", "voc")
+    page.choose("#class-order", "number")
     assert page.run("return document.querySelector('[data-stage=seed] tbody tr').innerText").startswith("background")
 
 

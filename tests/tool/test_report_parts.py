@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tool.artifact import IGNORE
-from tool.classes import LABEL_NAMES
+from tool.dataset import IGNORE
 from tool.metric import confusion_matrix
 from tool.plot import heat_colours
 from tool.report.charts import MAX_POINTS, line_chart
@@ -15,16 +14,17 @@ from tool.report.figures import score_stages
 from tool.report.image import THUMBNAIL, Findings, draw
 from tool.report.page import write_page
 from tool.report.run_folder import Run, read_losses
-from tool.report.score import NUM_LABELS, Confusion, costliest_confusions, image_iou, label_iou
+from tool.report.score import Confusion, costliest_confusions, image_iou, label_iou
 from voc12 import classes
+from voc12.classes import VOC12
 
 
 def test_names_are_those_of_the_data_set():
-    assert LABEL_NAMES == classes.LABEL_NAMES
+    assert VOC12.label_names == classes.VOC12.label_names
 
 
 def naive_confusion(prediction, truth):
-    matrix = np.zeros((NUM_LABELS, NUM_LABELS), int)
+    matrix = np.zeros((VOC12.num_labels, VOC12.num_labels), int)
     for called, true in zip(prediction.flat, truth.flat, strict=True):
         if true != IGNORE:
             matrix[true, called] += 1
@@ -39,22 +39,22 @@ def random_maps(seed=0):
 
 def test_confusion_counts_truth_by_prediction_without_ignored_pixels():
     np.testing.assert_array_equal(
-        confusion_matrix(*random_maps(), num_labels=NUM_LABELS), naive_confusion(*random_maps())
+        confusion_matrix(*random_maps(), num_labels=VOC12.num_labels), naive_confusion(*random_maps())
     )
 
 
 def test_iou_of_a_label_that_does_not_occur_is_0_but_does_not_lower_an_images_mean():
-    matrix = confusion_matrix(*random_maps(), num_labels=NUM_LABELS)
+    matrix = confusion_matrix(*random_maps(), num_labels=VOC12.num_labels)
     assert label_iou(matrix)[7] == 0
     assert image_iou(matrix) == pytest.approx(label_iou(matrix)[[0, 3, 15, 20]].mean())
-    assert image_iou(np.zeros((NUM_LABELS, NUM_LABELS), int)) is None
+    assert image_iou(np.zeros((VOC12.num_labels, VOC12.num_labels), int)) is None
 
 
 def test_costliest_confusion_is_the_one_whose_mending_raises_iou_most():
     """Every single confusion is mended, and the score taken anew."""
-    matrix = confusion_matrix(*random_maps(1), num_labels=NUM_LABELS)
+    matrix = confusion_matrix(*random_maps(1), num_labels=VOC12.num_labels)
     costliest = costliest_confusions(matrix)
-    for label in range(NUM_LABELS):
+    for label in range(VOC12.num_labels):
         gains = {}
         for true, called in np.argwhere(matrix > 0).tolist():
             if true != called and label in (true, called):
@@ -70,22 +70,22 @@ def test_costliest_confusion_is_the_one_whose_mending_raises_iou_most():
 
 
 def test_a_label_loses_by_what_is_called_by_its_name_and_a_perfect_one_by_nothing():
-    matrix = np.zeros((NUM_LABELS, NUM_LABELS), int)
+    matrix = np.zeros((VOC12.num_labels, VOC12.num_labels), int)
     matrix[0, 0], matrix[5, 5], matrix[5, 0] = 8, 2, 2
     assert costliest_confusions(matrix)[5] == Confusion(5, 0, 50.0)
     assert costliest_confusions(matrix)[0] == Confusion(5, 0, pytest.approx(20))
-    assert costliest_confusions(np.diag(np.arange(NUM_LABELS)))[5] is None
+    assert costliest_confusions(np.diag(np.arange(VOC12.num_labels)))[5] is None
 
 
 def test_stage_scores_sum_pixels_over_images_and_average_all_labels(tmp_path):
     """Not a mean of the images' scores, and labels that never occur count as 0, as in eval.py."""
     maps = {"a": random_maps(0), "b": random_maps(1)}
     found = {
-        image_id: Findings([3, 15], {}, {(0, "seed"): confusion_matrix(*pair, num_labels=NUM_LABELS)}, {}, [])
+        image_id: Findings([3, 15], {}, {(0, "seed"): confusion_matrix(*pair, num_labels=VOC12.num_labels)}, {}, [])
         for image_id, pair in maps.items()
     }
     run = Run("run", tmp_path, labels={"seed": dict.fromkeys(maps, tmp_path), "crf": {}, "segmentation": {}})
-    (stage,) = score_stages([run], found)
+    (stage,) = score_stages([run], found, VOC12)
     total = sum(naive_confusion(*pair) for pair in maps.values())
     assert stage.means == [pytest.approx(label_iou(total).mean())]
     assert [row.images for row in stage.rows[:4]] == [2, 0, 0, 2]
@@ -108,7 +108,7 @@ def test_thumbnails_keep_the_form_and_labels_keep_their_colours():
     truth = labels.copy()
     truth[:150, :300] = 3
     truth[:, 590:] = IGNORE
-    pictures = draw(Image.new("RGB", (600, 300)), truth, None, {}, {(0, "seed"): labels})
+    pictures = draw(Image.new("RGB", (600, 300)), truth, None, {}, {(0, "seed"): labels}, VOC12)
     assert set(pictures) == {"image", "truth", "0 seed", "0 seed errors"}
     seed, errors = decoded(pictures["0 seed"]), decoded(pictures["0 seed errors"])
     assert seed.shape == (THUMBNAIL // 2, THUMBNAIL, 4)
@@ -121,7 +121,7 @@ def test_thumbnails_keep_the_form_and_labels_keep_their_colours():
 
 def test_small_images_are_not_enlarged_and_cams_are_heat():
     scores = np.tile(np.linspace(0, 1, 64, dtype=np.float32), (48, 1))
-    pictures = draw(Image.new("RGB", (64, 48)), np.zeros((48, 64), np.uint8), None, {1: {14: scores}}, {})
+    pictures = draw(Image.new("RGB", (64, 48)), np.zeros((48, 64), np.uint8), None, {1: {14: scores}}, {}, VOC12)
     heat = decoded(pictures["1 cam 15"])[..., :3].astype(int)
     assert heat.shape == (48, 64, 3)
     assert np.abs(heat - heat_colours(scores)).mean() < 8
@@ -175,7 +175,7 @@ def empty_context():
         **{name: {} for name in ("best", "losses", "settings", "colours", "error_colours")},
         "curve": None,
         "heat": [],
-        "names": LABEL_NAMES,
+        "names": VOC12.label_names,
     }
 
 

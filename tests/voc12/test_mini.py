@@ -14,9 +14,10 @@ from PIL import Image
 from tool.artifact import load_label_map
 from tool.cli import UserError
 from tool.colour import voc_palette
+from tool.dataset import IGNORE
 from tool.lists import read_ids
 from voc12.annotations import labels_from_annotations
-from voc12.classes import CLASSES, IGNORE, NUM_CLASSES
+from voc12.classes import CLASSES, NUM_CLASSES, VOC12
 from voc12.mini import generate, image_id
 from voc12.mini_look import LOOKS, SILHOUETTES
 from voc12.mini_scene import _Pose, _resolve_occlusion, _Thing, draw_scene, main_class
@@ -53,7 +54,7 @@ def annotated(voc: Path) -> list[str]:
 
 
 def mask_of(voc: Path, name: str) -> np.ndarray:
-    return load_label_map(voc / "SegmentationClassAug" / f"{name}.png")
+    return load_label_map(voc / "SegmentationClassAug" / f"{name}.png", VOC12)
 
 
 def saliency_of(voc: Path, name: str) -> np.ndarray:

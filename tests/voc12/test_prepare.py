@@ -12,7 +12,7 @@ from data.labels import load_labels
 from tests.scripts.conftest import ROOT, forker
 from tool.artifact import save_label_map
 from tool.lists import read_ids
-from voc12.classes import NUM_CLASSES
+from voc12.classes import NUM_CLASSES, VOC12
 
 SIZE = (12, 9)
 TRAIN, VAL, EXTRA, TEST = ["a", "b c"], ["v"], ["x1", "é"], ["t1", "t2"]
@@ -25,7 +25,7 @@ def write_image(root: Path, identifier: str) -> None:
 def write_mask(root: Path, folder: str, identifier: str) -> None:
     labels = np.zeros(SIZE[::-1], np.uint8)
     labels[2:5, 3:6], labels[5:] = 15, 255
-    save_label_map(root / folder / f"{identifier}.png", labels)
+    save_label_map(root / folder / f"{identifier}.png", labels, VOC12)
 
 
 def write_list(root: Path, name: str, ids: list[str]) -> None:
@@ -69,7 +69,7 @@ def test_a_sound_kit_gives_labels_and_lists_and_the_augmented_one_is_without_val
     assert read_ids(out / "train.txt") == TRAIN
     assert read_ids(out / "val.txt") == VAL
     assert read_ids(out / "train_aug.txt") == sorted(TRAIN + EXTRA)
-    labels = load_labels(out / "cls_labels.npy")
+    labels = load_labels(out / "cls_labels.npy", VOC12)
     assert set(labels) == set(TRAIN + VAL + EXTRA)
     person = np.eye(NUM_CLASSES, dtype=np.float32)[14]
     assert all(np.array_equal(vector, person) for vector in labels.values())
@@ -87,7 +87,7 @@ def test_the_test_list_is_written_where_its_images_are_and_needs_no_annotations(
     write_image(kit, TEST[1])
     assert prepare(kit, tmp_path / "out").returncode == 0
     assert read_ids(tmp_path / "out" / "test.txt") == TEST
-    assert not set(TEST) & set(load_labels(tmp_path / "out" / "cls_labels.npy"))
+    assert not set(TEST) & set(load_labels(tmp_path / "out" / "cls_labels.npy", VOC12))
 
 
 @pytest.mark.parametrize(("trainaug", "expected"), [(["x1", "v", "a"], ["x1", "a"]), (None, TRAIN)])

@@ -11,6 +11,7 @@ from PIL import Image
 
 from tool.artifact import load_label_map, save_label_map
 from tool.colour import voc_palette
+from voc12.classes import VOC12
 
 ROOT = Path(__file__).resolve().parents[2]
 LABELS = np.array([[*range(21), 255]] * 3, np.uint8)
@@ -40,7 +41,7 @@ def test_masks_of_colours_become_label_maps_and_label_maps_stay(tmp_path, masks)
     Image.fromarray(np.dstack([COLOURS, np.full_like(LABELS, 255)])).save(masks / "rgba.png")
     Image.fromarray(COLOURS).quantize(256).save(masks / "quantised.png")
     Image.fromarray(LABELS).save(masks / "grey.png")
-    save_label_map(masks / "palette.png", LABELS)
+    save_label_map(masks / "palette.png", LABELS, VOC12)
     black = Image.fromarray(LABELS)
     black.putpalette(bytes(768))
     black.save(masks / "black.png")
@@ -50,7 +51,7 @@ def test_masks_of_colours_become_label_maps_and_label_maps_stay(tmp_path, masks)
     names = {path.name for path in masks.iterdir()}
     assert {path.name for path in (tmp_path / "out").iterdir()} == names
     for name in names:
-        np.testing.assert_array_equal(load_label_map(tmp_path / "out" / name), LABELS, err_msg=name)
+        np.testing.assert_array_equal(load_label_map(tmp_path / "out" / name, VOC12), LABELS, err_msg=name)
 
 
 def test_the_borders_label_becomes_255_only_where_it_is_named(tmp_path, masks):
@@ -66,7 +67,7 @@ def test_the_borders_label_becomes_255_only_where_it_is_named(tmp_path, masks):
     assert not list((tmp_path / "out").iterdir())
     assert relabel(tmp_path, "--border", "21").returncode == 0
     for path in masks.iterdir():
-        np.testing.assert_array_equal(load_label_map(tmp_path / "out" / path.name), LABELS)
+        np.testing.assert_array_equal(load_label_map(tmp_path / "out" / path.name, VOC12), LABELS)
 
 
 def colour(label):

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 
-from tool.classes import LABEL_NAMES
 from tool.cli import (
     FILE,
     NOTHING,
@@ -30,6 +29,7 @@ from tool.cli import (
     script_parser,
     what_is_at,
 )
+from tool.dataset import DataSet
 from tool.metric import CURVE, iou
 from tool.plot import ERROR_COLOURS, heat_colours
 from tool.report.figures import (
@@ -46,6 +46,7 @@ from tool.report.image import Findings, ImageFiles, look_at_all
 from tool.report.page import write_page
 from tool.report.plan import find_data, plan_images
 from tool.report.run_folder import Run, read_run
+from voc12.classes import VOC12
 
 EXAMPLES = """\
   # a run
@@ -114,9 +115,9 @@ def output_path(args: argparse.Namespace) -> Path:
     return path
 
 
-def look_at_images(files: dict[str, ImageFiles], *, num_workers: int) -> dict[str, Findings]:
+def look_at_images(files: dict[str, ImageFiles], data_set: DataSet, *, num_workers: int) -> dict[str, Findings]:
     """What is on each image, in their order. Raises `UserError` with every file that cannot be used."""
-    found = dict(look_at_all(files, num_workers=num_workers))
+    found = dict(look_at_all(files, data_set, num_workers=num_workers))
     found = {image_id: found[image_id] for image_id in files}
     raise_problems(
         "faulty files (all of an image have its ground truth's size); no report was written",
@@ -125,15 +126,15 @@ def look_at_images(files: dict[str, ImageFiles], *, num_workers: int) -> dict[st
     return found
 
 
-def describe(runs: list[Run], found: dict[str, Findings], notes: list[str]) -> dict:
+def describe(runs: list[Run], found: dict[str, Findings], notes: list[str], data_set: DataSet) -> dict:
     """All that the page shows but for the pictures."""
-    stages = score_stages(runs, found)
+    stages = score_stages(runs, found, data_set)
     counts = cam_counts(runs, found)
     curves = {run: (100 * iou(of_run)).mean(axis=1).tolist() for run, of_run in counts.items()}
     names = [run.name for run in runs]
     missing = [f"{run.name}: not found, so left out: {', '.join(run.missing)}." for run in runs if run.missing]
     best = {run: max(range(len(values)), key=values.__getitem__) for run, values in curves.items()}
-    absences = [note for run, k in best.items() for note in absence_note(runs[run], "CAM", counts[run][:, k])]
+    absences = [note for run, k in best.items() for note in absence_note(runs[run], "CAM", counts[run][:, k], data_set)]
     absences += [note for stage in stages for note in stage.notes]
     return {
         "runs": runs,
@@ -144,10 +145,11 @@ def describe(runs: list[Run], found: dict[str, Findings], notes: list[str]) -> d
         "curve": curve_chart(curves, names),
         "losses": loss_charts(runs),
         "settings": setting_rows(runs),
-        "colours": label_colours_hex(),
+        "colours": label_colours_hex(data_set),
         "error_colours": {kind: "#" + bytes(colour).hex() for kind, colour in ERROR_COLOURS.items()},
         "heat": ["#" + bytes(colour).hex() for colour in heat_colours(np.linspace(0, 1, 9)[None])[0]],
-        "names": LABEL_NAMES,
+        "data_set": data_set.title,
+        "names": data_set.label_names,
         "images": image_records(runs, found, stages),
     }
 
@@ -156,11 +158,12 @@ def main() -> None:
     args = parse_arguments()
     started = time.perf_counter()
     runs = read_runs(args)
+    data_set = VOC12
     data = find_data(args.data_root, args.gt_dir, args.saliency_root)
     path = output_path(args)
     files, notes = plan_images(runs, data, args.list)
-    found = look_at_images(files, num_workers=args.num_workers)
-    size = write_page(path, describe(runs, found, notes), [findings.pictures for findings in found.values()])
+    found = look_at_images(files, data_set, num_workers=args.num_workers)
+    size = write_page(path, describe(runs, found, notes, data_set), [findings.pictures for findings in found.values()])
     print(f"wrote {printable(path)}: {len(found)} images, {size / 1e6:.1f} MB {pace(started, len(found))}")
 
 

@@ -5,15 +5,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tool.artifact import IGNORE
-from tool.classes import LABEL_NAMES
 from tool.cli import brief
-from tool.colour import voc_palette
+from tool.dataset import IGNORE, DataSet
 from tool.metric import CURVE, about_absent, counts_of, iou, occurs
 from tool.report.charts import Chart, line_chart
 from tool.report.image import Findings
 from tool.report.run_folder import STAGES, Run
-from tool.report.score import NUM_LABELS, Confusion, costliest_confusions, image_iou, label_iou
+from tool.report.score import Confusion, costliest_confusions, image_iou, label_iou
 
 
 class ClassRow(NamedTuple):
@@ -29,7 +27,7 @@ class ClassRow(NamedTuple):
 
 
 class StageScore(NamedTuple):
-    """A kind of label maps: mIoU over 21 labels in 0..100 for each run, and the classes' rows.
+    """A kind of label maps: mIoU over all labels in 0..100 for each run, and the classes' rows.
 
     notes: on each run that has none of some labels, which its mIoU counts as 0.
     """
@@ -43,11 +41,11 @@ class StageScore(NamedTuple):
     notes: list[str]
 
 
-def absence_note(run: Run, title: str, counts: np.ndarray) -> list[str]:
+def absence_note(run: Run, title: str, counts: np.ndarray, data_set: DataSet) -> list[str]:
     """On the labels that neither a run's predictions, `title`, nor the ground truth has; counts: int64 (3, L)."""
     there = occurs(counts)
-    present = [name for name, is_there in zip(LABEL_NAMES, there, strict=True) if is_there]
-    absent = [name for name in LABEL_NAMES if name not in present]
+    present = [name for name, is_there in zip(data_set.label_names, there, strict=True) if is_there]
+    absent = [name for name in data_set.label_names if name not in present]
     mean = float(100 * iou(counts)[there].mean()) if present else None
     about = about_absent(absent, present, mean)
     return [f"{run.name}, {title}: {about}."] if about else []
@@ -58,7 +56,7 @@ def _gain(scores: Sequence[float | None]) -> float | None:
     return None if len(scores) < 2 or None in scores else scores[0] - scores[1]
 
 
-def score_stages(runs: Sequence[Run], found: Mapping[str, Findings]) -> list[StageScore]:
+def score_stages(runs: Sequence[Run], found: Mapping[str, Findings], data_set: DataSet) -> list[StageScore]:
     """The scores of every stage that a run has."""
     scores = []
     for stage, title in STAGES.items():
@@ -72,8 +70,8 @@ def score_stages(runs: Sequence[Run], found: Mapping[str, Findings]) -> list[Sta
             for number, run in enumerate(runs)
         ]
         ious = [None if total is None else label_iou(total) for total in totals]
-        worst = [[None] * NUM_LABELS if total is None else costliest_confusions(total) for total in totals]
-        images = {0: len(ids)}
+        worst = [[None] * data_set.num_labels if total is None else costliest_confusions(total) for total in totals]
+        images = {0: len(ids)} if data_set.background else {}
         for image_id in ids:
             for label in found[image_id].labels:
                 images[label] = images.get(label, 0) + 1
@@ -81,11 +79,11 @@ def score_stages(runs: Sequence[Run], found: Mapping[str, Findings]) -> list[Sta
             note
             for run, total in zip(runs, totals, strict=True)
             if total is not None
-            for note in absence_note(run, title, counts_of(total))
+            for note in absence_note(run, title, counts_of(total), data_set)
         ]
         there = occurs(counts_of(sum(total for total in totals if total is not None)))
         rows = []
-        for label, name in enumerate(LABEL_NAMES):
+        for label, name in enumerate(data_set.label_names):
             of_label = [None if values is None else float(values[label]) for values in ious]
             confusions = [of_run[label] for of_run in worst]
             row = (label, name, images.get(label, 0), of_label, confusions, _gain(of_label), bool(there[label]))
@@ -96,11 +94,12 @@ def score_stages(runs: Sequence[Run], found: Mapping[str, Findings]) -> list[Sta
 
 
 def cam_counts(runs: Sequence[Run], found: Mapping[str, Findings]) -> dict[int, np.ndarray]:
-    """Counts, int64 (3, T, L), of each run's CAMs at every one of `CURVE`; runs without CAMs are left out."""
+    """Counts, int64 (3, T, L), of each run's CAMs at every one of `CURVE`; runs without CAMs, or whose
+    CAMs were not scored, are left out."""
     return {
         number: sum(found[image_id].counts[number] for image_id in run.cams)
         for number, run in enumerate(runs)
-        if run.cams
+        if run.cams and all(number in found[image_id].counts for image_id in run.cams)
     }
 
 
@@ -150,10 +149,10 @@ def _of_image(findings: Findings, run: int, stage: str) -> float | None:
     return None if score is None else round(score, 2)
 
 
-def label_colours_hex() -> dict[int, str]:
-    """VOC's colours for the page: {label: "#rrggbb"}."""
-    palette = voc_palette()
-    return {label: "#" + bytes(palette[label]).hex() for label in (*range(NUM_LABELS), IGNORE)}
+def label_colours_hex(data_set: DataSet) -> dict[int, str]:
+    """The data set's colours for the page: {label: "#rrggbb"}."""
+    labels = (*range(data_set.num_labels), IGNORE)
+    return {label: "#" + bytes(data_set.palette[label]).hex() for label in labels}
 
 
 def setting_rows(runs: Sequence[Run]) -> dict[str, list[tuple[str, list[str], bool]]]:

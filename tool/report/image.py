@@ -1,5 +1,6 @@
 """One image of the report: read all its files, count, and draw its thumbnails. Done by processes."""
 
+import functools
 import io
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,13 +11,13 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from tool.artifact import IGNORE, load_cam, load_label_map
+from tool.artifact import load_cam, load_label_map
 from tool.cli import UserError
+from tool.dataset import IGNORE, DataSet
 from tool.image import load_image
 from tool.metric import CURVE, confusion_matrix, threshold_counts
 from tool.pipeline import Pool, ProcessDied, outcomes
-from tool.plot import error_colours, heat_colours, label_colours
-from tool.report.score import NUM_LABELS
+from tool.plot import error_colours, heat_colours, is_background, label_colours
 
 THUMBNAIL = 280  # pixels on the longer side, at most
 IMAGES_PER_PROCESS = 32  # fewer do not pay for the start of one
@@ -40,10 +41,10 @@ class Findings(NamedTuple):
     """What is on an image.
 
     Attributes:
-        labels: the classes' labels, 1..20, in its truth.
+        labels: the labels in its truth, without background.
         counts: {run: int64 (3, T, L)} of its CAMs at each threshold (`tool.metric`).
         confusions: {(run, stage): int64 (L, L)}.
-        pictures: WebP files by name: image, truth, saliency, and "<run> cam <class>", "<run> <stage>" and
+        pictures: WebP files by name: image, truth, saliency, and "<run> cam <label>", "<run> <stage>" and
             "<run> <stage> errors"; those but image and saliency have no background.
         problems: a line for each file that cannot be used; if there are any, the rest is empty.
     """
@@ -55,35 +56,41 @@ class Findings(NamedTuple):
     problems: list[str]
 
 
-def look(_: str, files: ImageFiles) -> Findings:
-    """Read, count and draw one image; the problems of all its files at once."""
+def look(_: str, files: ImageFiles, data_set: DataSet) -> Findings:
+    """Read, count and draw one image of a data set; the problems of all its files at once.
+
+    Without a background CAMs are drawn and not scored: a threshold is background's score.
+    """
     problems: list[str] = []
 
-    def read(load: Callable[..., Any], path: Path, **options: Any) -> Any:
+    def read(load: Callable[..., Any], path: Path, *arguments: Any, **options: Any) -> Any:
         try:
-            return load(path, **options)
+            return load(path, *arguments, **options)
         except UserError as error:
             problems.append(str(error))
             return None
 
-    truth = read(load_label_map, files.truth)
+    truth = read(load_label_map, files.truth, data_set)
     shape = None if truth is None else truth.shape
     image = read(load_picture, files.image, mode="RGB", shape=shape)
     saliency = None if files.saliency is None else read(load_picture, files.saliency, mode="L", shape=shape)
     cams, label_maps = {}, {}
     for number, run in enumerate(files.runs):
         if run.cam is not None:
-            cams[number] = read(load_cam, run.cam, shape=shape)
+            cams[number] = read(load_cam, run.cam, data_set, shape=shape)
         for stage, path in run.labels.items():
-            label_maps[number, stage] = read(load_label_map, path, shape=shape, ignore=False)
+            label_maps[number, stage] = read(load_label_map, path, data_set, shape=shape, ignore=False)
     if problems:
         return Findings([], {}, {}, {}, problems)
+    num_labels = data_set.num_labels
     counts = {
-        number: threshold_counts(maps, truth, thresholds=CURVE, num_labels=NUM_LABELS) for number, maps in cams.items()
+        number: threshold_counts(maps, truth, thresholds=CURVE, num_labels=num_labels)
+        for number, maps in cams.items()
+        if data_set.background
     }
-    confusions = {key: confusion_matrix(labels, truth, num_labels=NUM_LABELS) for key, labels in label_maps.items()}
-    present = [int(label) for label in np.unique(truth) if label not in (0, IGNORE)]
-    return Findings(present, counts, confusions, draw(image, truth, saliency, cams, label_maps), [])
+    confusions = {key: confusion_matrix(labels, truth, num_labels=num_labels) for key, labels in label_maps.items()}
+    present = np.unique(truth[(truth != IGNORE) & ~is_background(truth, data_set)]).tolist()
+    return Findings(present, counts, confusions, draw(image, truth, saliency, cams, label_maps, data_set), [])
 
 
 def load_picture(path: Path, *, mode: str, shape: tuple[int, int] | None) -> Image.Image:
@@ -101,6 +108,7 @@ def draw(
     saliency: Image.Image | None,
     cams: Mapping[int, Mapping[int, np.ndarray]],
     label_maps: Mapping[tuple[int, str], np.ndarray],
+    data_set: DataSet,
 ) -> dict[str, bytes]:
     """The thumbnails, as `Findings.pictures` has them."""
     scale = min(THUMBNAIL / max(image.size), 1)
@@ -113,17 +121,17 @@ def draw(
         return np.asarray(Image.fromarray(labels).resize(size, Image.Resampling.NEAREST))
 
     small_truth = small(truth)
-    pictures = {"image": _photo(smooth(image), quality=72), "truth": _flat(label_colours(small_truth))}
+    pictures = {"image": _photo(smooth(image), quality=72), "truth": _flat(label_colours(small_truth, data_set))}
     if saliency is not None:
         pictures["saliency"] = _photo(smooth(saliency), quality=60)
     for run, maps in cams.items():
         for index, scores in maps.items():
             heat = heat_colours(np.asarray(smooth(Image.fromarray(scores))))
-            pictures[f"{run} cam {index + 1}"] = _photo(Image.fromarray(heat), quality=60)
+            pictures[f"{run} cam {data_set.label_of(index)}"] = _photo(Image.fromarray(heat), quality=60)
     for (run, stage), labels in label_maps.items():
         small_labels = small(labels)
-        pictures[f"{run} {stage}"] = _flat(label_colours(small_labels))
-        pictures[f"{run} {stage} errors"] = _flat(error_colours(small_labels, small_truth))
+        pictures[f"{run} {stage}"] = _flat(label_colours(small_labels, data_set))
+        pictures[f"{run} {stage} errors"] = _flat(error_colours(small_labels, small_truth, data_set))
     return pictures
 
 
@@ -142,18 +150,21 @@ def _webp(picture: Image.Image, **options: Any) -> bytes:
     return file.getvalue()
 
 
-def look_at_all(files: Mapping[str, ImageFiles], *, num_workers: int) -> Iterator[tuple[str, Findings]]:
+def look_at_all(
+    files: Mapping[str, ImageFiles], data_set: DataSet, *, num_workers: int
+) -> Iterator[tuple[str, Findings]]:
     """`look` at every image by processes, as they are done. Raises `UserError` if one of these is killed."""
     size = min(num_workers, -(-len(files) // IMAGES_PER_PROCESS))
     jobs = deque(files.items())
+    look_at = functools.partial(look, data_set=data_set)
     with tqdm(total=len(files), desc="look at images", unit="image", disable=None) as bar:
         if size <= 1:
             for image_id, of_image in jobs:
-                yield image_id, look(image_id, of_image)
+                yield image_id, look_at(image_id, of_image)
                 bar.update()
             return
         try:
-            with Pool("report", look, size) as pool:
+            with Pool("report", look_at, size) as pool:
                 while jobs or pool.running:
                     pool.feed(jobs)
                     for done in outcomes(pool):

@@ -7,10 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tool.artifact import NUM_CLASSES
 from tool.metric import counts_of, iou
-
-NUM_LABELS = NUM_CLASSES + 1
 
 
 class Confusion(NamedTuple):
@@ -41,7 +38,7 @@ def costliest_confusions(confusion_LL: np.ndarray) -> list[Confusion | None]:
     hits = confusion_LL.diagonal()
     union = confusion_LL.sum(0) + confusion_LL.sum(1) - hits
     costliest: list[Confusion | None] = []
-    for label in range(NUM_LABELS):
+    for label in range(len(confusion_LL)):
         if not union[label]:
             costliest.append(None)
             continue

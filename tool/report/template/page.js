@@ -72,7 +72,7 @@
   const orderClasses = () => {
     const name = byId("class-order").value;
     for (const body of document.querySelectorAll(".classes tbody")) {
-      body.append(...[...body.rows].sort((a, b) => a.dataset[name] - b.dataset[name] || a.dataset.voc - b.dataset.voc));
+      body.append(...[...body.rows].sort((a, b) => a.dataset[name] - b.dataset[name] || a.dataset.number - b.dataset.number));
     }
   };
   const stageChoices = [...document.querySelectorAll(".stage-choice")];
