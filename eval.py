@@ -14,6 +14,7 @@ import sys
 import time
 from pathlib import Path
 
+from data.descriptions import add_data_set_flag, find_data_set
 from data.score import (
     CURVE,
     DEFAULT_THRESHOLD,
@@ -43,7 +44,6 @@ from tool.cli import (
     what_is_at,
 )
 from tool.plot import save_curve
-from voc12.classes import VOC12
 
 EXAMPLES = """\
   # seeds at 60 background thresholds, and their curve as a picture
@@ -61,6 +61,7 @@ EXAMPLES = """\
 def parse_arguments() -> argparse.Namespace:
     parser = script_parser("IoU per class and mIoU of predictions, in per cent.", examples=EXAMPLES)
     data = parser.add_argument_group("data")
+    add_data_set_flag(data)
     data.add_argument("--list", type=path_text, required=True, metavar="FILE", help="ids to score, one a line")
     data.add_argument(
         "--predict_dir", type=path_text, required=True, metavar="DIR", help="predictions, <id>.png or <id>.npy"
@@ -74,7 +75,7 @@ def parse_arguments() -> argparse.Namespace:
     scores.add_argument("--t", type=threshold, help=f"background score of --type npy, 0 to 1 ({DEFAULT_THRESHOLD})")
     add_switch(scores, "--curve", default=False, help="score --type npy at 0.00 to 0.59 (False)")
     add_switch(scores, "--wrong_255", default=False, help="--type png: 255 is wrong, as some count it (False: refused)")
-    scores.add_argument("--classes", nargs="+", default=[], metavar="NAME", help="average over these (all 21)")
+    scores.add_argument("--classes", nargs="+", default=[], metavar="NAME", help="average over these (all)")
 
     output = parser.add_argument_group("output")
     output.add_argument("--comment", required=True, help="what is scored, for the log file")
@@ -152,15 +153,21 @@ def append_to_log(path: Path, text: str) -> None:
 def main() -> None:
     args = parse_arguments()
     check_arguments(args)
-    labels = named_labels(args.classes, VOC12)
+    data_set = find_data_set(args.data_set)
+    if args.type == "npy" and not data_set.background:
+        raise UserError(
+            f"--type npy: CAMs are scored against a background, which --data_set {data_set.name} has not; score label"
+            " maps"
+        )
+    labels = named_labels(args.classes, data_set)
     pairs = file_pairs(args.list, args.predict_dir, args.gt_dir, args.type)
     thresholds = CURVE if args.curve else (DEFAULT_THRESHOLD if args.t is None else args.t,)
     started = time.perf_counter()
     counts = count_list(
-        pairs, args.type, VOC12, thresholds=thresholds, num_workers=args.num_workers, wrong_255=args.wrong_255
+        pairs, args.type, data_set, thresholds=thresholds, num_workers=args.num_workers, wrong_255=args.wrong_255
     )
     time_taken = pace(started, len(pairs))
-    summary = summarise(counts, VOC12, labels=labels, thresholds=thresholds)
+    summary = summarise(counts, data_set, labels=labels, thresholds=thresholds)
     text = as_text(summary)
     try:
         if args.json is not None:

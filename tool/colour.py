@@ -15,3 +15,10 @@ def voc_palette() -> np.ndarray:
             for channel in range(3):
                 palette[label, channel] |= ((label >> (3 * place + channel)) & 1) << (7 - place)
     return palette
+
+
+def shifted_palette() -> np.ndarray:
+    """VOC's colours for labels without a background, uint8 (256, 3): label 0 has that of VOC's label 1, and so on up to
+    254; 255 keeps its own."""
+    palette = voc_palette()
+    return np.concatenate([palette[1:255], palette[:1], palette[255:]])

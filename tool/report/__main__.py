@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from data.descriptions import DEFAULT, data_set_text, find_data_set
 from tool.cli import (
     FILE,
     NOTHING,
@@ -46,7 +47,6 @@ from tool.report.image import Findings, ImageFiles, look_at_all
 from tool.report.page import write_page
 from tool.report.plan import find_data, plan_images
 from tool.report.run_folder import Run, read_run
-from voc12.classes import VOC12
 
 EXAMPLES = """\
   # a run
@@ -71,6 +71,12 @@ def parse_arguments() -> argparse.Namespace:
     )
 
     data = parser.add_argument_group("data")
+    data.add_argument(
+        "--data_set",
+        type=data_set_text,
+        metavar="SET",
+        help=f"its name, or a JSON file that describes it (what the runs were made with, else {DEFAULT})",
+    )
     data.add_argument(
         "--data_root", type=path_text, required=True, metavar="DIR", help="folder of <id>.jpg (VOC2012/JPEGImages)"
     )
@@ -99,6 +105,15 @@ def read_runs(args: argparse.Namespace) -> list[Run]:
             for run in runs:
                 run.name = str(run.folder)
     return runs
+
+
+def recorded_data_set(runs: list[Run]) -> str:
+    """The data set that the runs' records name; `UserError` if they name several."""
+    keys = ("data_set", "DATA_SET")  # of stage 1's records and of stage 3's
+    found = {str(record[key]) for run in runs for record in run.settings.values() for key in keys if key in record}
+    if len(found) > 1:
+        raise UserError(f"--run, --compare: expected runs of one data set, found {', '.join(sorted(found))}")
+    return found.pop() if found else DEFAULT
 
 
 def output_path(args: argparse.Namespace) -> Path:
@@ -158,7 +173,7 @@ def main() -> None:
     args = parse_arguments()
     started = time.perf_counter()
     runs = read_runs(args)
-    data_set = VOC12
+    data_set = find_data_set(args.data_set or recorded_data_set(runs))
     data = find_data(args.data_root, args.gt_dir, args.saliency_root)
     path = output_path(args)
     files, notes = plan_images(runs, data, args.list)
