@@ -27,7 +27,6 @@ from tool.crf.process import CRFProcess
 from tool.device import autocast, device_names, images_at_once, on_own_stream, place
 from tool.limits import reported_limits
 from tool.pipeline import Pool, queue_of, run_stages
-from voc12.classes import VOC12
 
 
 class NetworkProcess:
@@ -84,21 +83,21 @@ def predict(image_id: str, path: Path, folder: Path) -> np.ndarray | None:
         if NetworkProcess.config.TEST_CRF:
             return probability.cpu().numpy()
         labels = probability.argmax(dim=0).to(torch.uint8).cpu().numpy()
-    save_label_map(folder / f"{image_id}.png", labels, VOC12)
+    save_label_map(folder / f"{image_id}.png", labels, NetworkProcess.config.data_set)
     return None
 
 
 def predict_and_refine(image_id: str, path: Path, folder: Path) -> None:
     """All of one image in the network's process: its probabilities never leave the GPU."""
     with on_own_stream(NetworkProcess.device):
-        refine(image_id, path, folder, VOC12, probability_of(path))
+        refine(image_id, path, folder, NetworkProcess.config.data_set, probability_of(path))
 
 
 def is_done(config: Config, image_id: str, folder: Path) -> bool:
     """Whether an image's label map is there, undamaged and of the image's size."""
     path, shape = folder / f"{image_id}.png", image_size(image_path(config, image_id))[::-1]
     try:
-        return path.exists() and load_label_map(path, VOC12, shape=shape, ignore=False) is not None
+        return path.exists() and load_label_map(path, config.data_set, shape=shape, ignore=False) is not None
     except UserError:
         return False
 
@@ -127,7 +126,7 @@ def predict_missing(config: Config, ids: list[str], folder: Path) -> None:
         crf = Pool("crf", refine, config.TEST_CRF_WORKERS or cores(), start=start_crf)
 
         def crf_job(image_id: str, probability: np.ndarray) -> tuple:
-            return image_id, image_path(config, image_id), folder, VOC12, probability
+            return image_id, image_path(config, image_id), folder, config.data_set, probability
 
         problems = run_stages(network, crf, follow_up=crf_job)
     raise_problems("images that gave no label map; the others are done", problems)

@@ -7,16 +7,20 @@ A relative path of `config_dict` is taken from the repository's root, so that th
 import argparse
 import ast
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from difflib import get_close_matches
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import AfterValidator, ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass
 
+from data import DATASETS
+from data.descriptions import find_data_set
 from network import BACKBONES
 from tool.cli import UserError, path_value, raise_problems, require_file, require_folder
+from tool.dataset import DataSet
 from tool.flags import AMP
 from tool.lists import id_problem
 from tool.weights_file import require_weights
@@ -76,12 +80,13 @@ Bounds = Annotated[tuple[Scale, Scale], AfterValidator(_ascending)]
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(strict=True, allow_inf_nan=False))
 class Config:
     """Every setting of stage 3, checked; `segmentation/experiment/config.py` says what each means. Paths are absolute,
-    whole numbers are floats where the field is a float, and lists are tuples."""
+    whole numbers are floats where the field is a float, and lists are tuples. MODEL_NUM_CLASSES is a number."""
 
     EXP_NAME: FileName
     EXP_ROOT: Path
     GPUS: int = at_least(0)
 
+    DATA_SET: str
     DATA_NAME: FileName
     DATA_YEAR: int = between(2007, 2012)  # of the VOC challenges with segmentation
     DATA_ROOT: Path
@@ -103,7 +108,7 @@ class Config:
     MODEL_BACKBONE_WIDTH: float = above(0, at_most=8)
     MODEL_BACKBONE_PRETRAIN: bool
     MODEL_BACKBONE_WEIGHTS: Path | None
-    MODEL_NUM_CLASSES: int = only(21, "VOC's label maps hold 21 labels: background and 20 classes")
+    MODEL_NUM_CLASSES: int | None
     MODEL_BACKBONE_DILATED: bool
     MODEL_BACKBONE_MULTIGRID: bool
     MODEL_BACKBONE_DEEPBASE: bool
@@ -133,6 +138,11 @@ class Config:
     TEST_BATCHES: int = only(1, "images differ in size")
     TEST_CRF_WORKERS: int | None = at_least(1)
     TEST_AMP: Literal[AMP]
+
+    @cached_property
+    def data_set(self) -> DataSet:
+        """Raises `UserError` for a name that is none, and for a file that describes none."""
+        return find_data_set(self.DATA_SET, "DATA_SET")
 
 
 # -- from what was given to fields -------------------------------------------------------------------------------------
@@ -173,6 +183,8 @@ def _parsed(key: str, text: str) -> Any:
 def _in_form(key: str, value: Any, folder: Path) -> Any:
     """`value` in the form that its field checks: a list as a tuple, a path from `folder` where it is relative, with its
     home folder in place of `~`. Raises `argparse.ArgumentTypeError` for a path that cannot be."""
+    if key == "DATA_SET" and isinstance(value, str):  # a name or a path
+        return value if value in DATASETS else str(folder / path_value(value))
     if _kinds(key)[0] is Path and isinstance(value, str | Path) and value != "":
         return folder / path_value(str(value))
     return tuple(value) if isinstance(value, list) else value
@@ -208,11 +220,11 @@ def read_config(config_dict: Mapping[str, Any], assignments: Sequence[str]) -> C
     Of a `VALUE` the text counts as it is for texts and paths (`None`: no path, where the key may have none), else it is
     a literal of Python (`4`, `1e-3`, `True` or `true`, `[0.5, 1.0]` or `0.5,1.0`). A relative path in `config_dict` is
     taken from the repository's root, one in `assignments` from the current folder. A value of `config_dict` that an
-    assignment replaces is not looked at. No file is looked at.
+    assignment replaces is not looked at. No file is looked at but the description of the data set.
 
     Raises:
         UserError: lists every key that is unknown, missing, set twice or of a wrong type or value (with what was
-            expected and found), and every assignment that is none.
+            expected and found), and every assignment that is none; or what is wrong with the data set's description.
     """
     changes, problems = _read_assignments(assignments)
     problems += [_unknown(key) for key in config_dict if key not in _FIELDS]
@@ -231,8 +243,22 @@ def read_config(config_dict: Mapping[str, Any], assignments: Sequence[str]) -> C
             found = repr(given[key])[:MAX_FOUND_SHOWN] if key in given else "no such key; add it to config_dict"
             wrong.setdefault(key, f"expected {_expected(key)}, found {found}")
     problems += [f"{'--set ' if key in changes else ''}{key}: {wrong[key]}" for key in _FIELDS if key in wrong]
+    if not problems:
+        why = _wrong_number_of_labels(config)
+        problems = [f"{'--set ' if 'MODEL_NUM_CLASSES' in changes else ''}{line}" for line in why]
     raise_problems("the configuration cannot be used as it is", problems)
-    return config
+    return replace(config, MODEL_NUM_CLASSES=config.data_set.num_labels)
+
+
+def _wrong_number_of_labels(config: Config) -> list[str]:
+    """What is wrong with MODEL_NUM_CLASSES, if anything."""
+    found, data_set = config.MODEL_NUM_CLASSES, config.data_set
+    labels, classes = data_set.num_labels, data_set.num_classes
+    if found in (None, labels):
+        return []
+    these = f"background and {classes} classes" if data_set.background else f"{classes} classes"
+    why = f"{data_set.title}'s label maps hold {labels} labels: {these}"
+    return [f"MODEL_NUM_CLASSES: expected a whole number that is {labels} ({why}), or None, found {found}"]
 
 
 def add_config_arguments(parser: argparse._ActionsContainer) -> None:
@@ -303,6 +329,17 @@ def _problems(requirements: Sequence[_Requirement]) -> list[str]:
     return problems
 
 
+def truth_folder(config: Config) -> Path:
+    return config.DATA_ROOT / config.data_set.masks
+
+
+def _images(config: Config) -> list[_Requirement]:
+    """The folder of images, or, where these lie in several, of which some may be missing, the one that has them."""
+    first, *others = config.data_set.images
+    folder = config.DATA_ROOT if others else config.DATA_ROOT / first
+    return [(require_folder, folder, "DATA_ROOT", f"images, <id>{config.data_set.suffixes[0]}")]
+
+
 def require_training_paths(config: Config) -> None:
     """Raise `UserError` with every folder and file that training reads and that is not there.
 
@@ -310,7 +347,7 @@ def require_training_paths(config: Config) -> None:
     is in them.
     """
     requirements = [
-        (require_folder, config.DATA_ROOT / "JPEGImages", "DATA_ROOT", "images, <id>.jpg"),
+        *_images(config),
         (require_file, train_list(config), "DATA_LISTS", LIST),
         (require_folder, config.DATA_PSEUDO_GT, "DATA_PSEUDO_GT", "label maps, <id>.png, as inference.py writes them"),
     ]
@@ -333,13 +370,11 @@ def require_test_paths(config: Config) -> None:
     has none; not what is in them.
     """
     requirements = [
-        (require_folder, config.DATA_ROOT / "JPEGImages", "DATA_ROOT", "images, <id>.jpg"),
+        *_images(config),
         (require_file, test_list(config), "DATA_LISTS", LIST),
     ]
     if config.TEST_SPLIT != "test":
-        requirements.append(
-            (require_folder, config.DATA_ROOT / "SegmentationClass", "DATA_ROOT", "ground truth, <id>.png")
-        )
+        requirements.append((require_folder, truth_folder(config), "DATA_ROOT", "ground truth, <id>.png"))
     if config.TEST_CKPT is None:
         problems = [f"TEST_CKPT: expected a file ({CHECKPOINT}), found None"]
     else:

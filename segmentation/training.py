@@ -23,7 +23,6 @@ from tool.log import RunLog, curve_name
 from tool.run import find_checkpoint, restore_checkpoint
 from tool.threads import take_threads
 from tool.torchrun import loader_processes
-from voc12.classes import VOC12
 
 
 def make_loader(config: Config, ids: list[str], steps: range, *, pin_memory: bool) -> DataLoader:
@@ -39,7 +38,7 @@ def make_loader(config: Config, ids: list[str], steps: range, *, pin_memory: boo
         ids,
         image_root=config.DATA_ROOT / "JPEGImages",
         label_root=config.DATA_PSEUDO_GT,
-        data_set=VOC12,
+        data_set=config.data_set,
         augmentation=augmentation,
         seed=config.TRAIN_SEED,
     )
@@ -155,7 +154,7 @@ def train_run(config: Config, ids: list[str], settings: dict, *, resume: bool) -
         device=device,
         amp=config.TRAIN_AMP,
         normalise=InputNormalisation(config.DATA_MEAN, config.DATA_STD),
-        data_set=VOC12,
+        data_set=config.data_set,
         steps=steps,
         seed=config.TRAIN_SEED,
         log=log,

@@ -15,12 +15,13 @@ config_dict = {
     # -- change these first --------------------------------------------------------------------------------------------
     "EXP_NAME": "Ours_deeplabv2_resnet101",  # the run's name: its files go to EXP_ROOT/EXP_NAME
     "GPUS": 1,  # GPUs to use; 0: the CPU
-    "DATA_ROOT": "VOC2012",  # (ours) folder of JPEGImages and SegmentationClass
+    "DATA_ROOT": "VOC2012",  # (ours) the data set's folder: VOC's has JPEGImages and SegmentationClass
     "DATA_PSEUDO_GT": "exps/crf/crf_8_7",  # folder of <id>.png label maps to train on: stage 1's CRF seeds
     "TEST_CKPT": None,  # checkpoint that test.py scores, EXP_ROOT/EXP_NAME/..._all.pth
     # -- the run -------------------------------------------------------------------------------------------------------
     "EXP_ROOT": "exps",  # (ours) folder of all runs
     # -- data ----------------------------------------------------------------------------------------------------------
+    "DATA_SET": "voc12",  # (ours) its name, or a JSON file that describes it
     "DATA_NAME": "VOCDataset",  # part of the checkpoints' names
     "DATA_YEAR": 2012,
     "DATA_LISTS": "voc12",  # (ours) folder of train_aug.txt (or trainaug.txt), train.txt, val.txt, test.txt
@@ -41,7 +42,7 @@ config_dict = {
     "MODEL_BACKBONE_WIDTH": 1.0,  # (ours) channel multiplier of resnet38d, as stage 1's --width
     "MODEL_BACKBONE_PRETRAIN": True,  # start from ImageNet weights; False: from random ones
     "MODEL_BACKBONE_WEIGHTS": None,  # (ours) file of these or of a stage-1 classifier; None: torchvision's, downloaded
-    "MODEL_NUM_CLASSES": 21,  # background and VOC's 20 classes, no other number
+    "MODEL_NUM_CLASSES": None,  # the data set's labels, 21 of VOC's; None: as many as it has
     "MODEL_BACKBONE_DILATED": True,  # output stride 8; False: 32
     "MODEL_BACKBONE_MULTIGRID": False,  # growing dilation within the last stage
     "MODEL_BACKBONE_DEEPBASE": True,  # stem of three 3x3 convolutions; False: torchvision's 7x7

@@ -27,13 +27,13 @@ from segmentation.settings import (
     require_test_paths,
     settings_record,
     test_list,
+    truth_folder,
 )
 from tool.artifact import atomic_file
 from tool.cli import UserError, cores, pace, run_script, script_parser
 from tool.folder import Claim, claim_folders
 from tool.lists import LABEL_MAP_ENDINGS, Source, expect_files, read_ids
 from tool.lock import hold_folder
-from voc12.classes import VOC12
 
 # What decides a label map, beside the checkpoint.
 DECISIVE = ("TEST_MULTISCALE", "TEST_FLIP", "TEST_CRF", "TEST_AMP", "DATA_MEAN", "DATA_STD")
@@ -75,21 +75,21 @@ def open_folder(config: Config) -> Path:
 
 def check_data(config: Config, ids: list[str]) -> None:
     """Raise `UserError` if an image of the list, or its ground truth unless it is the test set's, cannot be used."""
-    images, truth = config.DATA_ROOT / "JPEGImages", config.DATA_ROOT / "SegmentationClass"
+    images, truth = config.DATA_ROOT / "JPEGImages", truth_folder(config)
     source = Source("DATA_LISTS", test_list(config))
     expect_files(ids, images, ".jpg", flag="DATA_ROOT", source=source, fixed=True)
     if config.TEST_SPLIT == "test":
         check_images(ids, images)
         return
     expect_files(ids, truth, ".png", flag="DATA_ROOT", source=source, endings=LABEL_MAP_ENDINGS, fixed=True)
-    check_label_maps(ids, VOC12, image_root=images, label_root=truth, label_key="DATA_ROOT, ground truth")
+    check_label_maps(ids, config.data_set, image_root=images, label_root=truth, label_key="DATA_ROOT, ground truth")
 
 
 def score(config: Config, folder: Path) -> None:
     """Print and keep IoU of every label and mIoU, in per cent, on the split's list."""
-    pairs = file_pairs(test_list(config), folder, config.DATA_ROOT / "SegmentationClass", "png")
+    pairs = file_pairs(test_list(config), folder, truth_folder(config), "png")
     started = time.perf_counter()
-    summary = summarise(count_list(pairs, "png", VOC12, num_workers=cores()), VOC12)
+    summary = summarise(count_list(pairs, "png", config.data_set, num_workers=cores()), config.data_set)
     print(f"scored {len(pairs)} images {pace(started, len(pairs))}")
     print(as_text(summary))
     with atomic_file(config.EXP_ROOT / config.EXP_NAME / "results" / f"{config.TEST_SPLIT}_score.json") as file:

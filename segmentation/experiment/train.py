@@ -33,12 +33,11 @@ from tool.limits import check_loaders
 from tool.lists import LABEL_MAP_ENDINGS, Source, expect_files, read_ids
 from tool.lock import hold_folder
 from tool.torchrun import is_first, loader_processes, own_share, started_by_torchrun
-from voc12.classes import VOC12
 
 # Keys that may change between a run and its resumption: they do not touch the weights, or what they lead to is known.
 FREE_TO_CHANGE = {
     *("EXP_ROOT", "GPUS", "DATA_WORKERS", "TRAIN_TBLOG", "TRAIN_SAVE_EVERY"),
-    *("DATA_ROOT", "DATA_PSEUDO_GT", "DATA_LISTS"),
+    *("DATA_SET", "DATA_ROOT", "DATA_PSEUDO_GT", "DATA_LISTS"),
 }
 EXAMPLES = """\
   # the released recipe, as config.py has it
@@ -89,7 +88,7 @@ def check_data(config: Config) -> list[str]:
     expect_files(ids, config.DATA_PSEUDO_GT, ".png", flag="DATA_PSEUDO_GT", source=source, endings=LABEL_MAP_ENDINGS)
     check_label_maps(
         ids,
-        VOC12,
+        config.data_set,
         image_root=image_root,
         label_root=config.DATA_PSEUDO_GT,
         label_key="DATA_PSEUDO_GT",

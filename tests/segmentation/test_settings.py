@@ -13,6 +13,7 @@ from segmentation import settings  # not its names: pytest would take `test_list
 from segmentation.experiment.config import config_dict
 from segmentation.settings import Config, add_config_arguments, read_config, settings_record
 from tool.cli import UserError
+from voc12.classes import VOC12
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -23,7 +24,8 @@ RELEASED = {
     "DATA_MEAN": list(IMAGENET_MEAN), "DATA_STD": list(IMAGENET_STD),
     "DATA_RANDOMCROP": 448, "DATA_RANDOMSCALE": [0.5, 1.5],
     "DATA_RANDOM_H": 10, "DATA_RANDOM_S": 10, "DATA_RANDOM_V": 10, "DATA_RANDOMFLIP": 0.5,
-    "MODEL_NAME": "deeplabv2", "MODEL_BACKBONE": "resnet101", "MODEL_BACKBONE_PRETRAIN": True, "MODEL_NUM_CLASSES": 21,
+    "MODEL_NAME": "deeplabv2", "MODEL_BACKBONE": "resnet101", "MODEL_BACKBONE_PRETRAIN": True,
+    "MODEL_NUM_CLASSES": None,
     "MODEL_BACKBONE_DILATED": True, "MODEL_BACKBONE_MULTIGRID": False, "MODEL_BACKBONE_DEEPBASE": True,
     "MODEL_ASPP_OUTDIM": 256, "MODEL_ASPP_HASGLOBAL": True, "MODEL_FREEZEBN": False,
     "TRAIN_LR": 0.001, "TRAIN_MOMENTUM": 0.9, "TRAIN_WEIGHT_DECAY": 5e-4, "TRAIN_BN_MOM": 3e-4, "TRAIN_POWER": 0.9,
@@ -32,7 +34,7 @@ RELEASED = {
 }  # fmt: skip
 # What the spec names without a value, or what is ours.
 OURS = {
-    "EXP_ROOT": "exps", "DATA_NAME": "VOCDataset", "DATA_ROOT": "VOC2012", "DATA_LISTS": "voc12",
+    "EXP_ROOT": "exps", "DATA_SET": "voc12", "DATA_NAME": "VOCDataset", "DATA_ROOT": "VOC2012", "DATA_LISTS": "voc12",
     "DATA_PSEUDO_GT": "exps/crf/crf_8_7", "MODEL_BACKBONE_WIDTH": 1.0, "MODEL_BACKBONE_WEIGHTS": None,
     "TRAIN_AMP": "off", "TRAIN_SEED": 0, "TRAIN_SAVE_EVERY": 500,
     "TEST_CKPT": None, "TEST_SPLIT": "val", "TEST_CRF_WORKERS": None, "TEST_AMP": "off",
@@ -65,7 +67,23 @@ def test_the_configuration_holds_the_defaults_with_tuples_and_absolute_paths():
             value = tuple(value)
         if key in PATHS and value is not None:
             value = ROOT / value
+        if key == "MODEL_NUM_CLASSES":
+            value = VOC12.num_labels
         assert (getattr(config, key), type(getattr(config, key))) == (value, type(value)), key
+
+
+@pytest.mark.parametrize("number", [None, 3])
+def test_a_data_set_of_a_file_gives_the_number_of_labels(tmp_path, monkeypatch, number):
+    """The file's path is a path as others: from the current folder with --set, from the repository in config.py."""
+    (tmp_path / "shapes.json").write_text('{"names": ["background", "disc", "bar"]}')
+    monkeypatch.chdir(tmp_path)
+    config = read_config(config_dict, ["DATA_SET=shapes.json", f"MODEL_NUM_CLASSES={number}"])
+    assert (config.DATA_SET, config.data_set.classes) == (str(tmp_path / "shapes.json"), ("disc", "bar"))
+    assert config.MODEL_NUM_CLASSES == settings_record(config)["MODEL_NUM_CLASSES"] == 3
+    with pytest.raises(UserError, match=f"DATA_SET {ROOT / 'shapes.json'}"):
+        read_config({**config_dict, "DATA_SET": "shapes.json"}, [])
+    with pytest.raises(UserError, match=r"--set MODEL_NUM_CLASSES: .* that is 3 \(shapes's label maps .*, found 21"):
+        read_config(config_dict, ["DATA_SET=shapes.json", "MODEL_NUM_CLASSES=21"])
 
 
 def test_the_configuration_cannot_be_changed():

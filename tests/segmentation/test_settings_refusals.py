@@ -51,6 +51,7 @@ REFUSED = [
     ("DATA_RANDOMFLIP", 1.1, "a finite number from 0 to 1"),
     ("DATA_RANDOMFLIP", True, "a finite number from 0 to 1"),
     ("MODEL_NUM_CLASSES", 20, "a whole number that is 21 (VOC's label maps hold 21 labels"),
+    ("MODEL_NUM_CLASSES", 21.0, "a whole number, or None"),
     ("MODEL_BACKBONE_PRETRAIN", 0, "True or False"),
     ("MODEL_BACKBONE_DILATED", None, "True or False"),
     ("MODEL_BACKBONE_MULTIGRID", 1, "True or False"),
@@ -110,6 +111,7 @@ REFUSED_TEXTS = [
 REFUSED_IN_CONFIG_DICT = [
     ("EXP_NAME", 3, "text that is a plain name"),
     ("MODEL_NAME", None, "text that is one of deeplabv2, deeplabv1"),
+    ("DATA_SET", 3, "text"),
     ("DATA_ROOT", 3, "a path"),
     ("DATA_ROOT", None, "a path"),
     ("TEST_CKPT", 3, "a path, or None"),

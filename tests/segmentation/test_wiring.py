@@ -157,7 +157,7 @@ def test_each_key_of_the_net_changes_what_it_names_and_nothing_else(change):
     with torch.device("meta"):
         net = net_of(config_of({"MODEL_BACKBONE": "resnet18"}, change))
     assert keys_of(net) == {key: config_dict[key] for key in keys_of(net)} | change
-    assert net.cls_conv.out_channels == config_dict["MODEL_NUM_CLASSES"]
+    assert net.cls_conv.out_channels == VOC12.num_labels
 
 
 def test_the_nets_version_backbone_and_width_are_those_asked_for():
