@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from data.images import load_rgb
 from data.labels import labels_of, load_labels
-from data.normalisation import normalise
+from data.normalisation import IMAGENET
 from network.build import build_network
 from network.weights import load_weights
 from tool.artifact import save_cam, save_crf, save_label_map
@@ -39,7 +39,7 @@ def plain_loop(args: argparse.Namespace, ids: list[str], out: Path) -> None:
         for scale in SCALES:
             resized = image.resize((round(image.width * scale), round(image.height * scale)), 3)
             for mirrored in (False, True):
-                pixels = normalise(resized)[None].to(device)
+                pixels = IMAGENET(resized)[None].to(device)
                 cam = net.foreground_cam(pixels.flip(-1) if mirrored else pixels)
                 cam = F.interpolate(cam, (image.height, image.width), mode="bilinear", align_corners=False)
                 cam = (cam.flip(-1) if mirrored else cam)[0].cpu().numpy()

@@ -6,7 +6,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from data.normalisation import normalise
+from data.normalisation import IMAGENET, Normalisation
 
 
 def saliency_to_tensor(saliency: Image.Image) -> Tensor:
@@ -33,15 +33,19 @@ class TrainingAugmentation:
     Args:
         crop_size: side of the square output in pixels.
         resize: bounds of the image's longer side before cropping, in pixels, both included.
+        normalisation: the net's.
 
     All randomness is drawn from torch's global CPU generator.
     """
 
-    def __init__(self, *, crop_size: int = 448, resize: tuple[int, int] = (448, 768)):
+    def __init__(
+        self, *, crop_size: int = 448, resize: tuple[int, int] = (448, 768), normalisation: Normalisation = IMAGENET
+    ):
         from torchvision.transforms import v2  # not at the top: stage 3's test, which has no use for it, would wait
 
         self.crop_size = crop_size
         self.resize = resize
+        self.normalisation = normalisation
         self.jitter = v2.ColorJitter(brightness=0.3, contrast=0.3, saturation=0.3, hue=0.1)
 
     def __call__(self, image: Image.Image, saliency: Image.Image | None = None) -> tuple[Tensor, Tensor | None]:
@@ -64,7 +68,7 @@ class TrainingAugmentation:
         (left, x, width), (top, y, height) = (random_span(side, self.crop_size) for side in size)
         box = (left, top, left + width, top + height)
         padding = (x, self.crop_size - width - x, y, self.crop_size - height - y)
-        image_crop = F.pad(normalise(pictures[0].crop(box)), padding)
+        image_crop = F.pad(self.normalisation(pictures[0].crop(box)), padding)
         if saliency is None:
             return image_crop, None
         return image_crop, F.pad(saliency_to_tensor(pictures[1].crop(box)), padding)

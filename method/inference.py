@@ -15,7 +15,6 @@ import torch
 from torch import nn
 
 from data.images import image_size, load_rgb, run_checks, with_size
-from data.normalisation import normalise_pixels
 from method.outputs import Outputs
 from method.seeds import make_seeds
 from network.build import build_network
@@ -78,7 +77,7 @@ def make_cam(image_id: str, classes: list[int], image_root: Path, scales: list[f
             load_rgb(path),
             classes,
             scales=scales,
-            normalise=normalise_pixels,
+            normalise=NetworkProcess.net.normalisation.of_pixels,
             device=NetworkProcess.device,
         )
     outputs.remove_seeds(image_id)

@@ -1,6 +1,7 @@
 """The backbones by name, for stages 1 and 3, and what freezing a backbone means.
 
-A backbone maps an image (N, 3, H, W) to `Taps`, knows its `channels` and its `stem`. torchvision's nets keep its names
+A backbone maps an image (N, 3, H, W) to `Taps`, knows its `channels`, its `stem` and its
+`normalisation`. torchvision's nets keep its names
 for their submodules, so that its checkpoints fit. They import it, not this file: that takes as long as torch, in each
 process.
 """
@@ -11,6 +12,7 @@ from functools import partial
 import torch
 from torch import nn
 
+from data.normalisation import IMAGENET
 from network import BACKBONES
 from network.depthwise import DilatedDepthwise
 from network.norm import FixedNorm
@@ -27,6 +29,7 @@ class MobileNetV2(nn.Module):
     """
 
     channels = Taps(32, 96, 1280)
+    normalisation = IMAGENET
 
     def __init__(self) -> None:
         from torchvision import models
@@ -51,7 +54,7 @@ class MobileNetV2(nn.Module):
         return (self.features[0], self.features[1])
 
     def forward(self, image: torch.Tensor) -> Taps:
-        """`image` (N, 3, H, W), ImageNet-normalised, to its three taps."""
+        """`image` (N, 3, H, W), normalised, to its three taps."""
         conv4 = self.features[:7](image)
         conv5 = self.features[7:14](conv4)
         return Taps(conv4, conv5, self.features[14:](conv5))

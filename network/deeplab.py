@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from data.normalisation import Normalisation
 from network.backbones import batch_norms
 
 ASPP_DILATIONS = (6, 12, 18, 24)
@@ -25,6 +26,11 @@ class DeepLab(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.frozen_norms = frozen_norms
+
+    @property
+    def normalisation(self) -> Normalisation:
+        """What turns pixels into the input."""
+        return self.backbone.normalisation
 
     @property
     def head_layers(self) -> tuple[nn.Module, ...]:
@@ -54,7 +60,7 @@ class DeepLab(nn.Module):
         return self
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """`image` (N, 3, H, W), ImageNet-normalised, any size, to logits (N, classes, H, W), float32 also under
+        """`image` (N, 3, H, W), normalised, any size, to logits (N, classes, H, W), float32 also under
         autocast. In training mode N must be at least 2 for the norm behind v2's image mean."""
         scores = self.head(self.backbone(image).conv6).float()
         return F.interpolate(scores, size=image.shape[2:], mode="bilinear", align_corners=True)

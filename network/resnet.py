@@ -6,6 +6,7 @@ from itertools import chain, repeat
 import torch
 from torch import nn
 
+from data.normalisation import IMAGENET
 from network.resnet38d import Taps
 
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
@@ -27,6 +28,8 @@ class ResNet(nn.Module):
     dilations: of the 3x3 convolutions of each of the three, in turn; the last one is that of all that follow.
     deep_stem: the stem is three 3x3 convolutions (64 stride 2, 64, 128) instead of a 7x7 one to 64.
     """
+
+    normalisation = IMAGENET
 
     def __init__(
         self,
@@ -56,7 +59,7 @@ class ResNet(nn.Module):
         return (self.conv1, self.bn1, self.layer1)
 
     def forward(self, image: torch.Tensor) -> Taps:
-        """`image` (N, 3, H, W), ImageNet-normalised, to its three taps."""
+        """`image` (N, 3, H, W), normalised, to its three taps."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(image))))
         conv4 = self.layer2(self.layer1(x))
         conv5 = self.layer3(conv4)

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from data.normalisation import Normalisation
 from network.backbones import drop_nothing, fix_norms, freeze_stem
 from voc12.classes import NUM_CLASSES
 
@@ -40,6 +41,11 @@ class ClsNet(nn.Module):
         self.train()
 
     @property
+    def normalisation(self) -> Normalisation:
+        """What turns pixels into the input."""
+        return self.backbone.normalisation
+
+    @property
     def head_layers(self) -> tuple[nn.Module, ...]:
         """The layers that learn at the head's rate."""
         return (self.fc8,)
@@ -52,7 +58,7 @@ class ClsNet(nn.Module):
         return self
 
     def forward(self, image: torch.Tensor) -> ClsOutput:
-        """`image` (N, 3, H, W), float32, ImageNet-normalised. In training mode `cam` has the dropout in it."""
+        """`image` (N, 3, H, W), float32, normalised. In training mode `cam` has the dropout in it."""
         score = self.fc8(self.dropout7(self.backbone(image).conv6)).float()
         return ClsOutput(logits=score.mean(dim=(2, 3)), cam=F.relu(score))
 

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from data.normalisation import Normalisation
 from network.backbones import drop_nothing, fix_norms, freeze_stem
 from network.pcm import refine
 from network.resnet38d import Taps
@@ -95,6 +96,11 @@ class HSCNet(nn.Module):
         self.train()
 
     @property
+    def normalisation(self) -> Normalisation:
+        """What turns pixels into the input."""
+        return self.backbone.normalisation
+
+    @property
     def head_layers(self) -> tuple[nn.Module, ...]:
         """The layers that learn at the head's rate."""
         layers = (self.fc8, self.proj_fc, self.f8_3, self.f8_4, self.f9)
@@ -110,7 +116,7 @@ class HSCNet(nn.Module):
         return self
 
     def forward(self, image: torch.Tensor) -> HSCOutput:
-        """`image` (N, 3, H, W), float32, ImageNet-normalised; any size."""
+        """`image` (N, 3, H, W), float32, normalised; any size."""
         taps = self.backbone(image)
         cam = self.fc8(taps.conv6).float()
         cam_rv = self.refined_cam(image, taps, cam) if self.with_refined else None

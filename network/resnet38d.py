@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from data.normalisation import IMAGENET
 from tool.cli import UserError
 
 CHANNEL_MULTIPLE = 8
@@ -91,6 +92,8 @@ class ResNet38d(nn.Module):
     Raises `UserError` for a width that is not above 0 and at most 8.
     """
 
+    normalisation = IMAGENET
+
     def __init__(self, *, width: float = 1.0) -> None:
         super().__init__()
         if not 0 < width <= 8:
@@ -126,7 +129,7 @@ class ResNet38d(nn.Module):
         return (self.conv1a, self.b2, self.b2_1, self.b2_2)
 
     def forward(self, image: torch.Tensor) -> Taps:
-        """`image` (N, 3, H, W), ImageNet-normalised, to conv4 (the activated input of b5, 512 channels), conv5 (that
+        """`image` (N, 3, H, W), normalised, to conv4 (the activated input of b5, 512 channels), conv5 (that
         of b6, 1024) and conv6 (relu of bn7, 4096), all not negative."""
         x = self.conv1a(image)
         for block in (self.b2, self.b2_1, self.b2_2, self.b3, self.b3_1, self.b3_2):

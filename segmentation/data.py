@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from data.augmentation import random_integer, random_span
 from data.images import load_rgb
-from data.normalisation import InputNormalisation
+from data.normalisation import Normalisation
 from tool.artifact import load_label_map
 from tool.dataset import IGNORE, DataSet
 from tool.randomness import mixed_seed
@@ -27,7 +27,7 @@ class SegmentationAugmentation:
         scale: bounds of the factor on both sides of the image.
         jitter: the most that hue, saturation and value move, in OpenCV's units (hue 0..179, the others 0..255).
         mirrored: share of images that are mirrored.
-        normalise: to the net's input.
+        normalisation: the net's.
 
     All randomness is drawn from torch's global CPU generator.
     """
@@ -39,13 +39,13 @@ class SegmentationAugmentation:
         scale: tuple[float, float],
         jitter: tuple[int, int, int],
         mirrored: float,
-        normalise: InputNormalisation,
+        normalisation: Normalisation,
     ):
         self.crop_size = crop_size
         self.scale = scale
         self.jitter = jitter
         self.mirrored = mirrored
-        self.normalise = normalise
+        self.normalisation = normalisation
 
     def __call__(self, image: np.ndarray, labels: np.ndarray) -> tuple[Tensor, Tensor]:
         """Augment an RGB image, uint8 (H, W, 3), and its label map, uint8 (H, W).
@@ -66,7 +66,7 @@ class SegmentationAugmentation:
         part = np.s_[top : top + rows, left : left + columns]
         padding = (x, self.crop_size - columns - x, y, self.crop_size - rows - y)
         label_crop = torch.from_numpy(labels[part].astype(np.int64))
-        return F.pad(self.normalise(image[part]), padding), F.pad(label_crop, padding, value=IGNORE)
+        return F.pad(self.normalisation(image[part]), padding), F.pad(label_crop, padding, value=IGNORE)
 
 
 def jitter_colours(image: np.ndarray, shifts: Sequence[int]) -> np.ndarray:

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from data.normalisation import InputNormalisation
+from data.normalisation import Normalisation
 from tool.dataset import IGNORE, DataSet
 from tool.device import autocast
 from tool.distributed import sum_over_processes, world_size
@@ -72,7 +72,7 @@ def train(
     forward: Callable[[Tensor], Tensor],
     device: torch.device,
     amp: str,
-    normalise: InputNormalisation,
+    normalisation: Normalisation,
     data_set: DataSet,
     steps: range,
     seed: int,
@@ -86,7 +86,7 @@ def train(
         forward: the net, or what makes several processes' nets one.
         amp: what the net's products are computed in, one of `tool.flags.AMP`; weights, statistics and the loss stay
             float32.
-        normalise: what made the net's input; undone for pictures. data_set: that the labels are of.
+        normalisation: what made the net's input; undone for pictures. data_set: that the labels are of.
     """
     _, optimizer, schedule = training
 
@@ -100,7 +100,7 @@ def train(
         optimizer.step()
         schedule.step()
         if log is not None and (step + 1) % PICTURE_EVERY == 0:
-            parts = pictures(normalise.inverse(image[0]), label[0], logits[0], data_set)
+            parts = pictures(normalisation.rounded(image[0]), label[0], logits[0], data_set)
             log.picture(step + 1, "image, label, prediction", parts)
         return {"total": sum_over_processes(loss) / world_size()}
 

@@ -13,11 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from data.images import image_size, load_rgb, with_size
-from data.normalisation import InputNormalisation
 from network.backbone_weights import load_trained
 from network.fold import fold_norms
 from segmentation.crf import refine
-from segmentation.net import net_of
+from segmentation.net import net_of, normalisation_of
 from segmentation.predict import multi_scale_probability
 from segmentation.settings import Config
 from tool.artifact import load_label_map, save_label_map
@@ -71,7 +70,7 @@ def probability_of(path: Path) -> Tensor:
             np.asarray(load_rgb(path)),
             scales=config.TEST_MULTISCALE,
             flip=config.TEST_FLIP,
-            normalise=InputNormalisation(config.DATA_MEAN, config.DATA_STD),
+            normalisation=normalisation_of(config, NetworkProcess.net),
             device=NetworkProcess.device,
         )
 

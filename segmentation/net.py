@@ -2,6 +2,7 @@
 
 from torch import nn
 
+from data.normalisation import Normalisation
 from network.backbones import BUILDERS, SCALABLE
 from network.deeplab import NETS, DeepLab
 from network.resnet import RESNETS, STRIDE_8, STRIDE_32, ResNet, multigrid
@@ -46,3 +47,8 @@ def backbone_of(config: Config) -> nn.Module:
     if not config.MODEL_BACKBONE_DILATED:
         raise UserError(f"MODEL_BACKBONE_DILATED False: MODEL_BACKBONE {name} comes dilated only: set it to True")
     return BUILDERS[name](width=width) if name in SCALABLE else BUILDERS[name]()
+
+
+def normalisation_of(config: Config, net: DeepLab) -> Normalisation:
+    """What `net`, made of `config`, expects; DATA_MEAN and DATA_STD stand for the backbone's where they are set."""
+    return Normalisation(config.DATA_MEAN or net.normalisation.mean, config.DATA_STD or net.normalisation.std)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from data.normalisation import InputNormalisation
+from data.normalisation import Normalisation
 from segmentation.data import scale_image
 
 
@@ -18,7 +18,7 @@ def multi_scale_probability(
     *,
     scales: Sequence[float],
     flip: bool,
-    normalise: InputNormalisation,
+    normalisation: Normalisation,
     device: torch.device,
 ) -> Tensor:
     """Probabilities of L labels, float32 (L, H, W): the softmax of the logits' mean over scales and mirrors.
@@ -29,7 +29,7 @@ def multi_scale_probability(
     """
     logits = []
     for scale in scales:
-        batch = normalise(scale_image(image, scale), device)[None]
+        batch = normalisation(scale_image(image, scale), device)[None]
         if flip:
             batch = torch.cat([batch, batch.flip(-1)])
         scaled = F.interpolate(net(batch).float(), image.shape[:2], mode="bilinear", align_corners=True)

@@ -94,8 +94,10 @@ class Config:
     DATA_AUG: bool
     DATA_PSEUDO_GT: Path
     DATA_WORKERS: int = at_least(0)
-    DATA_MEAN: tuple[Share, Share, Share] = Field(description="in 0..1, one each for red, green, blue")
-    DATA_STD: tuple[Deviation, Deviation, Deviation] = Field(description="above 0, one each for red, green, blue")
+    DATA_MEAN: tuple[Share, Share, Share] | None = Field(description="in 0..1, one each for red, green, blue")
+    DATA_STD: tuple[Deviation, Deviation, Deviation] | None = Field(
+        description="above 0, one each for red, green, blue"
+    )
     DATA_RANDOMCROP: int = between(1, 4096)
     DATA_RANDOMSCALE: Bounds = Field(description="[low, high] with 0 < low <= high <= 8")
     DATA_RANDOM_H: int = between(0, 90)  # half of OpenCV's circle of 180 hues, so every hue
@@ -157,7 +159,8 @@ _WORDS = {
 def _kinds(key: str) -> tuple[Any, ...]:
     """The type of a field, and None's where it may be that."""
     hint = _FIELDS[key].annotation
-    return get_args(hint) if type(None) in get_args(hint) else (get_origin(hint) or hint,)
+    kinds = get_args(hint) if type(None) in get_args(hint) else (hint,)
+    return tuple(get_origin(kind) or kind for kind in kinds)
 
 
 def _expected(key: str) -> str:

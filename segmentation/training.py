@@ -7,12 +7,12 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from data.normalisation import InputNormalisation
+from data.normalisation import Normalisation
 from data.training import EpochSampler
 from network.backbone_weights import load_backbone
 from segmentation.data import PseudoLabelSet, SegmentationAugmentation, start_loader_process
 from segmentation.engine import build_training, train
-from segmentation.net import net_of
+from segmentation.net import net_of, normalisation_of
 from segmentation.settings import Config, check_processes, settings_record
 from tool.checkpoint import save_checkpoint, save_weights
 from tool.cli import pace
@@ -25,14 +25,16 @@ from tool.threads import take_threads
 from tool.torchrun import loader_processes
 
 
-def make_loader(config: Config, ids: list[str], steps: range, *, pin_memory: bool) -> DataLoader:
+def make_loader(
+    config: Config, ids: list[str], steps: range, *, normalisation: Normalisation, pin_memory: bool
+) -> DataLoader:
     """This process's share of the batches of `steps`, the same whatever was run before."""
     augmentation = SegmentationAugmentation(
         crop_size=config.DATA_RANDOMCROP,
         scale=config.DATA_RANDOMSCALE,
         jitter=(config.DATA_RANDOM_H, config.DATA_RANDOM_S, config.DATA_RANDOM_V),
         mirrored=config.DATA_RANDOMFLIP,
-        normalise=InputNormalisation(config.DATA_MEAN, config.DATA_STD),
+        normalisation=normalisation,
     )
     dataset = PseudoLabelSet(
         ids,
@@ -113,6 +115,7 @@ def train_run(config: Config, ids: list[str], settings: dict, *, resume: bool) -
     num_steps = max(config.TRAIN_ITERATION, config.TRAIN_MINEPOCH * steps_per_epoch)
     torch.manual_seed(config.TRAIN_SEED)
     net = place(net_of(config), device, config.TRAIN_AMP)
+    normalisation = normalisation_of(config, net)
     training = build_training(
         net,
         lr=config.TRAIN_LR,
@@ -149,11 +152,11 @@ def train_run(config: Config, ids: list[str], settings: dict, *, resume: bool) -
     started, steps = time.perf_counter(), range(first_step, num_steps)
     losses = train(
         training,
-        make_loader(config, ids, steps, pin_memory=device.type == "cuda"),
+        make_loader(config, ids, steps, normalisation=normalisation, pin_memory=device.type == "cuda"),
         forward=one_over_processes(net),
         device=device,
         amp=config.TRAIN_AMP,
-        normalise=InputNormalisation(config.DATA_MEAN, config.DATA_STD),
+        normalisation=normalisation,
         data_set=config.data_set,
         steps=steps,
         seed=config.TRAIN_SEED,

@@ -16,7 +16,7 @@ from benchmark.infer import equal_share
 from benchmark.plain_loop import SCALES
 from data.images import load_rgb
 from data.labels import load_labels
-from data.normalisation import normalise
+from data.normalisation import IMAGENET
 from network.build import build_network
 from network.fold import fold_norms
 from network.weights import load_weights, released_state_dict
@@ -78,7 +78,7 @@ def one_image(bench: Bench, data: Photographs, weights: Path, width: float, amp:
     image = load_rgb(data.images / f"{data.ids[0]}.jpg")
     classes = np.flatnonzero(load_labels(data.labels, VOC12)[data.ids[0]]).tolist()
     sizes = [(round(image.width * scale), round(image.height * scale)) for scale in SCALES]
-    inputs = [normalise(image.resize(size, Image.Resampling.BICUBIC))[None].to(bench.device) for size in sizes]
+    inputs = [IMAGENET(image.resize(size, Image.Resampling.BICUBIC))[None].to(bench.device) for size in sizes]
     pairs = [torch.cat([batch, batch.flip(-1)]) for batch in inputs]
 
     @torch.inference_mode()
@@ -93,7 +93,7 @@ def one_image(bench: Bench, data: Photographs, weights: Path, width: float, amp:
     posteriors = crf_seed(np.asarray(image), cams, alpha=7, iterations=8, **rest)
     works = {
         "decode": lambda: load_rgb(data.images / f"{data.ids[0]}.jpg"),
-        "resize, normalise": lambda: [normalise(image.resize(size, Image.Resampling.BICUBIC)) for size in sizes],
+        "resize, normalise": lambda: [IMAGENET(image.resize(size, Image.Resampling.BICUBIC)) for size in sizes],
         "net": passes,
         "CRF": lambda: crf_seed(np.asarray(image), cams, alpha=7, iterations=8, **rest),
         "files": lambda: (

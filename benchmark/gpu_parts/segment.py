@@ -9,7 +9,7 @@ from benchmark.generated import run as run_command
 from benchmark.gpu_parts.files import steady_pace, watched, write_photographs
 from benchmark.gpu_parts.record import Bench
 from benchmark.gpu_parts.steps import Batch, make_batch
-from data.normalisation import InputNormalisation
+from data.normalisation import Normalisation
 from segmentation.engine import build_training, train
 from segmentation.experiment.config import config_dict
 from segmentation.net import net_of
@@ -57,7 +57,7 @@ def training_pace(bench: Bench, config: Config, amp: str) -> None:
         forward=net,
         device=bench.device,
         amp=amp,
-        normalise=InputNormalisation(config.DATA_MEAN, config.DATA_STD),
+        normalisation=Normalisation(config.DATA_MEAN, config.DATA_STD),
         steps=range(WARM_UP + steps),
         seed=0,
         log=None,

@@ -7,7 +7,7 @@ import torch
 from benchmark.gpu_parts.record import Bench
 from benchmark.gpu_parts.segment import settings_of
 from benchmark.gpu_parts.steps import Batch, make_batch, make_training, method_config
-from data.normalisation import InputNormalisation
+from data.normalisation import Normalisation
 from method.hsc import engine
 from method.hsc.config import METHODS
 from segmentation import engine as segmentation_engine
@@ -76,7 +76,7 @@ def train_deeplab(bench: Bench, amp: str, crop: int) -> None:
         forward=net,
         device=bench.device,
         amp=amp,
-        normalise=InputNormalisation(config.DATA_MEAN, config.DATA_STD),
+        normalisation=Normalisation(config.DATA_MEAN, config.DATA_STD),
         data_set=VOC12,
         **OPTIONS,
     )

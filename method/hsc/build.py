@@ -104,7 +104,7 @@ def build_training(
     schedule = polynomial_schedule(optimizer, max_step=max_step)
     scaler = GradScaler(device.type, enabled=amp == "fp16")
     of_net = {"region_channels": net.region_channels} if isinstance(net, HSCNet) else {}
-    criterion = HSCCriterion(config, **of_net).to(device)
+    criterion = HSCCriterion(config, normalisation=net.normalisation, **of_net).to(device)
     if compiled:  # as one graph, where the compiler would cut it at the buckets of several processes' gradients
         torch._dynamo.config.optimize_ddp = False
     # The net alone is compiled: it is most of the work, and the criterion's collectives would break its graph.

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from data.normalisation import IMAGENET, Normalisation
 from method.hsc.config import CONTRAST_TERMS, HSCConfig
 from method.hsc.contrast import Contrast, class_contrast, normalise_cam, pixel_contrast, region_contrast
 from method.hsc.loss import consistency_losses, min_pool_loss, resize, saliency_loss
@@ -64,14 +65,17 @@ class Objective(nn.Module):
 class HSCCriterion(nn.Module):
     """The terms that `config` names, as a dict of scalars; its banks move by one step whenever it is called.
 
-    `region_channels`: those of the net's region features, 256 as released.
+    `region_channels`: those of the net's region features, 256 as released. `normalisation`: the net's.
     `pseudo`: the pseudo labels of the last step, (2, N, h, w) as `pseudo_labels` returns them, of this process's
     images; None for methods without contrast.
     """
 
-    def __init__(self, config: HSCConfig, *, region_channels: int = REGION_DIM) -> None:
+    def __init__(
+        self, config: HSCConfig, *, region_channels: int = REGION_DIM, normalisation: Normalisation = IMAGENET
+    ) -> None:
         super().__init__()
         self.config = config
+        self.normalisation = normalisation
         self.banks = PrototypeBanks(region_channels)
         self.pseudo: Tensor | None = None
 
@@ -161,7 +165,7 @@ class HSCCriterion(nn.Module):
 
     def pseudo_labels(self, cam: Tensor, label: Tensor, image: Tensor) -> Tensor:
         """Both views' pseudo labels; arguments and result are `method.hsc.pseudo.pseudo_labels`'."""
-        return pseudo_labels(cam, label, image, crf_backend=self.config.crf_backend)
+        return pseudo_labels(cam, label, image, normalisation=self.normalisation, crf_backend=self.config.crf_backend)
 
     def contrast_terms(
         self, feat_pixel: Tensor, feat_region: Tensor, cam: Tensor, score: Tensor, pseudo: Tensor, label: Tensor

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from data.images import load_rgb
-from data.normalisation import denormalise, normalise
+from data.normalisation import IMAGENET, Normalisation
 from method.hsc.build import Training
 from method.hsc.config import BACKGROUND, NUM_LABELS
 from tool.distributed import sum_over_processes, world_size
@@ -86,7 +86,8 @@ def train(
 
         def log_picture(cam: Tensor, pseudo: Tensor | None) -> None:
             saliency_map, pseudo_label = (None if maps is None else maps[0] for maps in (saliency, pseudo))
-            parts = picture(image[0], cam[0], label[0], saliency=saliency_map, pseudo=pseudo_label)
+            maps = {"saliency": saliency_map, "pseudo": pseudo_label}
+            parts = picture(image[0], cam[0], label[0], **maps, normalisation=training.net.normalisation)
             log.picture(step + 1, ", ".join(parts), torch.cat(list(parts.values()), dim=2))
 
         is_due = log is not None and (step + 1) % picture_every == 0
@@ -108,12 +109,18 @@ def train(
 
 
 def picture(
-    image: Tensor, cam: Tensor, label: Tensor, *, saliency: Tensor | None, pseudo: Tensor | None
+    image: Tensor,
+    cam: Tensor,
+    label: Tensor,
+    *,
+    saliency: Tensor | None,
+    pseudo: Tensor | None,
+    normalisation: Normalisation = IMAGENET,
 ) -> dict[str, Tensor]:
     """What a step sees of an image: the image, the CAM of its first class as heat over it, what else is given.
 
     Args:
-        image: (3, H, W), normalised. saliency: (1, H, W) in 0..1, or None.
+        image: (3, H, W), normalised by `normalisation`. saliency: (1, H, W) in 0..1, or None.
         cam: the net's, (C, h, w); of 21 channels, the last of them background, shares of the softmax count, as in
             inference. The class's largest score gets the last colour.
         label: (20,), zeros and ones, the classes in VOC order. pseudo: pseudo labels (h, w), 0..20, or None.
@@ -125,7 +132,7 @@ def picture(
     scores = (cam.softmax(0) if len(cam) > len(label) else cam)[int(label.argmax())]
     scores = F.interpolate(scores[None, None], size, mode="bilinear", align_corners=False)[0, 0]
     scores = (scores / (scores.max() + 1e-5)).nan_to_num()  # a loss that is no number is reported after this step
-    pixels = denormalise(image).permute(1, 2, 0).cpu().numpy()
+    pixels = normalisation.truncated(image).permute(1, 2, 0).cpu().numpy()
     parts = {"image": pixels, "CAM": blend(pixels, heat_colours(scores.cpu().numpy()), opacity=0.6)}
     if saliency is not None:
         parts["saliency"] = (saliency * 255).to(torch.uint8).expand(3, -1, -1).permute(1, 2, 0).cpu().numpy()
@@ -143,7 +150,7 @@ def classifier_precision(
     net.eval()
     scores = []
     for image_id in tqdm(ids, desc="score image labels", unit="image", disable=None, leave=False):
-        image = normalise(load_rgb(image_root / f"{image_id}.jpg"))[None].to(device)
+        image = net.normalisation(load_rgb(image_root / f"{image_id}.jpg"))[None].to(device)
         scores.append(net(image).logits[0].cpu().numpy())
     truth = np.stack([labels[image_id] for image_id in ids])
     return mean_average_precision(np.stack(scores)[:, : truth.shape[1]], truth)

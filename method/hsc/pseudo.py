@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from data.normalisation import denormalise
+from data.normalisation import IMAGENET, Normalisation
 from method.hsc.config import NUM_LABELS
 from method.hsc.loss import resize, with_background
 from tool.crf import CRFKernels, crf_from_labels, resolve_backend
@@ -14,20 +14,22 @@ LABEL_CONFIDENCE = 0.7
 
 
 @torch.no_grad()
-def pseudo_labels(cam: Tensor, label: Tensor, image: Tensor, *, crf_backend: str = "auto") -> Tensor:
+def pseudo_labels(
+    cam: Tensor, label: Tensor, image: Tensor, *, normalisation: Normalisation = IMAGENET, crf_backend: str = "auto"
+) -> Tensor:
     """Refined pseudo labels of each image.
 
     Args:
         cam: (V, N, 21, h, w), normalised, channel 20 the background score.
         label: (N, 20).
-        image: (N, 3, H, W), normalised as for the net; brought to the grid.
+        image: (N, 3, H, W), normalised by the net's `normalisation`; brought to the grid.
         crf_backend: of `tool.flags.CRF_BACKENDS`.
 
     Returns:
         (V, N, h, w), int64, 0..19 classes and 20 background, on the device of `cam`.
     """
     coarse = (cam * with_background(label)).softmax(dim=2).argmax(dim=2)
-    pictures = denormalise(resize(image.float(), cam.shape[-2:])).permute(0, 2, 3, 1)
+    pictures = normalisation.truncated(resize(image.float(), cam.shape[-2:])).permute(0, 2, 3, 1)
     refined = crf_from_labels(
         pictures.expand(len(cam), -1, -1, -1, -1).flatten(0, 1),
         coarse.flatten(0, 1),

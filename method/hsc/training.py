@@ -8,6 +8,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from data.augmentation import TrainingAugmentation
+from data.normalisation import Normalisation
 from data.training import EpochSampler, TrainingSet
 from method.hsc.build import Training, build_training, configure
 from method.hsc.engine import classifier_precision, train
@@ -28,15 +29,24 @@ from tool.torchrun import loader_processes
 
 
 def make_loader(
-    args: argparse.Namespace, ids: list[str], labels: dict, *, steps: range, pin_memory: bool
+    args: argparse.Namespace,
+    ids: list[str],
+    labels: dict,
+    *,
+    steps: range,
+    normalisation: Normalisation,
+    pin_memory: bool,
 ) -> DataLoader:
     """This process's share of the batches of `steps`, the same whatever was run before and however many read."""
+    augmentation = TrainingAugmentation(
+        crop_size=args.crop_size, resize=tuple(args.resize_size), normalisation=normalisation
+    )
     dataset = TrainingSet(
         ids,
         image_root=args.data_root,
         saliency_root=args.saliency_root,
         labels=labels,
-        augmentation=TrainingAugmentation(crop_size=args.crop_size, resize=tuple(args.resize_size)),
+        augmentation=augmentation,
         seed=args.seed,
     )
     sampler = EpochSampler(
@@ -129,7 +139,12 @@ def train_run(args: argparse.Namespace, ids: list[str], labels: dict, val_ids: l
     started, steps = time.perf_counter(), range(first_step, num_steps)
     losses = train(
         training,
-        make_loader(args, ids, labels, steps=steps, pin_memory=device.type == "cuda"),
+        make_loader(
+            *(args, ids, labels),
+            steps=steps,
+            normalisation=net.normalisation,
+            pin_memory=device.type == "cuda",
+        ),
         device=device,
         steps=steps,
         seed=args.seed,

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from data.augmentation import TrainingAugmentation
 from data.labels import load_labels
-from data.normalisation import denormalise
+from data.normalisation import IMAGENET
 from data.training import TrainingSet
 from method.hsc.build import configure
 from method.hsc.config import ContrastConfig
@@ -63,7 +63,7 @@ class Step(NamedTuple):
 
     def photograph(self, view: int, image: int = 0) -> np.ndarray:
         """uint8 (H, W, 3), RGB."""
-        return denormalise(self.views[view].image[image]).permute(1, 2, 0).numpy()
+        return IMAGENET.truncated(self.views[view].image[image]).permute(1, 2, 0).numpy()
 
     @property
     def classes(self) -> list[int]:

@@ -27,7 +27,7 @@ config_dict = {
     "DATA_LISTS": "voc12",  # (ours) folder of train_aug.txt (or trainaug.txt), train.txt, val.txt, test.txt
     "DATA_AUG": True,  # train on train_aug.txt; False: on train.txt
     "DATA_WORKERS": 4,  # loader processes; 0: load in the training process
-    "DATA_MEAN": [0.485, 0.456, 0.406],  # ImageNet's, red, green, blue in 0..1
+    "DATA_MEAN": [0.485, 0.456, 0.406],  # ImageNet's, red, green, blue in 0..1; None: the backbone's
     "DATA_STD": [0.229, 0.224, 0.225],
     # -- augmentation --------------------------------------------------------------------------------------------------
     "DATA_RANDOMCROP": 448,  # side of the crop, pixels

@@ -7,7 +7,7 @@ from PIL import Image
 from torchvision.transforms.v2 import functional as F
 
 from data.augmentation import TrainingAugmentation, saliency_to_tensor
-from data.normalisation import IMAGENET_MEAN, IMAGENET_STD, denormalise, normalise
+from data.normalisation import IMAGENET
 
 
 def gradient(width: int, height: int) -> Image.Image:
@@ -29,13 +29,13 @@ def without_jitter(**arguments) -> TrainingAugmentation:
 
 
 def unnormalised(image: torch.Tensor) -> torch.Tensor:
-    return image * torch.tensor(IMAGENET_STD)[:, None, None] + torch.tensor(IMAGENET_MEAN)[:, None, None]
+    return image * torch.tensor(IMAGENET.std)[:, None, None] + torch.tensor(IMAGENET.mean)[:, None, None]
 
 
 def test_normalise_is_the_formula_channel_by_channel():
     image = gradient(31, 17)
     expected = (np.asarray(image) / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
-    actual = normalise(image)
+    actual = IMAGENET(image)
     assert actual.dtype == torch.float32
     np.testing.assert_allclose(actual.permute(1, 2, 0), expected, rtol=1e-5, atol=1e-5)
 
@@ -43,13 +43,13 @@ def test_normalise_is_the_formula_channel_by_channel():
 def test_normalise_gives_torchvisions_bits():
     image = gradient(31, 17)
     pixels = F.to_dtype(F.pil_to_tensor(image), torch.float32, scale=True)
-    assert torch.equal(normalise(image), F.normalize(pixels, IMAGENET_MEAN, IMAGENET_STD))
+    assert torch.equal(IMAGENET(image), F.normalize(pixels, IMAGENET.mean, IMAGENET.std))
 
 
-def test_denormalise_clamps_and_truncates():
+def test_the_way_back_of_the_recipe_clamps_and_truncates():
     pixels = torch.tensor([-30.0, 0.2, 99.9, 100.1, 254.9, 300.0]).expand(2, 3, 1, 6)
-    image = (pixels / 255 - torch.tensor(IMAGENET_MEAN)[:, None, None]) / torch.tensor(IMAGENET_STD)[:, None, None]
-    actual = denormalise(image)
+    image = (pixels / 255 - torch.tensor(IMAGENET.mean)[:, None, None]) / torch.tensor(IMAGENET.std)[:, None, None]
+    actual = IMAGENET.truncated(image)
     assert actual.dtype == torch.uint8
     assert torch.equal(actual, torch.tensor([0, 0, 99, 100, 254, 255], dtype=torch.uint8).expand(2, 3, 1, 6))
 
@@ -95,7 +95,7 @@ def test_images_and_saliency_are_resized_by_pils_bicubic_and_mirrored_half_of_th
     noise = np.random.default_rng(0).integers(0, 256, (2, 50, 50, 3), np.uint8)
     image, saliency = map(Image.fromarray, noise)
     resized = [picture.resize((30, 30), Image.Resampling.BICUBIC) for picture in (image, saliency)]
-    plain = torch.cat([normalise(resized[0]), saliency_to_tensor(resized[1])])
+    plain = torch.cat([IMAGENET(resized[0]), saliency_to_tensor(resized[1])])
     augmentation = without_jitter(crop_size=30, resize=(30, 30))
     mirrored = 0
     for _ in range(400):

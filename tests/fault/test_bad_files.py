@@ -13,7 +13,7 @@ from PIL import Image
 
 from data.augmentation import TrainingAugmentation
 from data.images import load_rgb
-from data.normalisation import InputNormalisation
+from data.normalisation import Normalisation
 from data.training import TrainingSet
 from segmentation.data import PseudoLabelSet, SegmentationAugmentation
 from segmentation.submission import pack
@@ -186,7 +186,7 @@ def test_an_image_of_any_size_makes_samples_of_finite_numbers(tmp_path, size):
     )
     augmentation = SegmentationAugmentation(
         crop_size=32, scale=(0.5, 1.5), jitter=(10, 10, 10), mirrored=0.5,
-        normalise=InputNormalisation([0.5] * 3, [0.2] * 3),
+        normalisation=Normalisation((0.5,) * 3, (0.2,) * 3),
     )  # fmt: skip
     third = PseudoLabelSet(
         ["a"], image_root=tmp_path, label_root=tmp_path / "labels", augmentation=augmentation, seed=0, data_set=VOC12

@@ -11,7 +11,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from data.labels import load_labels, save_labels
-from data.normalisation import normalise_pixels
+from data.normalisation import IMAGENET
 from method.hsc.pseudo import KERNELS
 from network.build import build_network
 from network.weights import released_state_dict
@@ -161,7 +161,7 @@ def test_cams_of_any_size_from_a_net_that_sees_nothing_are_zero(size):
         Image.new("RGB", size, (0, 255, 7)),
         [2, 14],
         scales=[0.5, 2],
-        normalise=normalise_pixels,
+        normalise=IMAGENET.of_pixels,
         device=torch.device("cpu"),
     )
     assert all((cam == 0).all() and cam.shape == size[::-1] for cam in cams.values())

@@ -7,12 +7,16 @@ import torch
 from torch import nn
 from torchvision import models
 
+from data.normalisation import Normalisation
 from network import BACKBONES
 from network.build import build_network
 from network.resnet import RESNETS, ResNet
 from network.weights import released_state_dict
+from segmentation.experiment.config import config_dict
+from segmentation.net import normalisation_of
+from segmentation.settings import read_config
 from tests.golden_inputs import fill, rnd
-from tests.network.nets import backbone_of
+from tests.network.nets import backbone_of, net_of
 from tool.cli import UserError
 
 # Blocks of layer3 and layer4, 3x3 convolutions a block, channels out.
@@ -190,3 +194,10 @@ def test_strides_and_dilations_are_those_asked_for():
 def test_what_a_backbone_does_not_have_is_refused_by_its_key(name, options, message):
     with pytest.raises(UserError, match=message):
         shapes_only(name, **options)
+
+
+def test_a_normalisation_that_is_not_set_is_the_backbones_each_part_by_itself():
+    config = read_config(config_dict, ["MODEL_BACKBONE=resnet18", "DATA_MEAN=[0.1, 0.2, 0.3]", "DATA_STD=None"])
+    net = net_of(deep_base=False)
+    net.backbone.normalisation = Normalisation((0.5,) * 3, (0.7,) * 3)
+    assert normalisation_of(config, net) == Normalisation((0.1, 0.2, 0.3), (0.7,) * 3)

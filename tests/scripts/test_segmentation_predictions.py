@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from data.normalisation import InputNormalisation
+from data.normalisation import Normalisation
 from segmentation.crf import crf_labels
 from segmentation.experiment.config import config_dict
 from segmentation.net import net_of
@@ -51,7 +51,7 @@ def images(data):
 def net(images):
     """One that sees many labels in the images, so that other probabilities are other labels."""
     torch.manual_seed(0)
-    image = InputNormalisation(MEAN, STD)(next(iter(images.values())))
+    image = Normalisation(MEAN, STD)(next(iter(images.values())))
     return with_many_labels(net_of(read_config(config_dict, settings(NET)["--set"])), image[None])
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch._dynamo import OptimizedModule
 
+from data.normalisation import IMAGENET
 from data.training import EpochSampler
 from method.hsc.arguments import parse_arguments
 from method.hsc.config import METHODS, SANE, mend
@@ -197,7 +198,7 @@ def test_a_seed_gives_the_same_weights_and_banks_and_another_gives_others(build)
 def loader_of(args):
     ids = [f"image {number}" for number in range(IMAGES)]
     labels = {name: np.eye(20, dtype=np.float32)[number % 20] for number, name in enumerate(ids)}
-    return make_loader(args, ids, labels, steps=range(5, 19), pin_memory=False)
+    return make_loader(args, ids, labels, steps=range(5, 19), normalisation=IMAGENET, pin_memory=False)
 
 
 def test_sizes_folders_and_seed_reach_the_training_set(parse):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from data.normalisation import IMAGENET_MEAN, IMAGENET_STD, InputNormalisation
+from data.normalisation import IMAGENET, Normalisation
 from segmentation.data import (
     SegmentationAugmentation,
     jitter_colours,
@@ -16,7 +16,6 @@ from segmentation.data import (
     scale_labels,
 )
 
-NORMALISE = InputNormalisation(IMAGENET_MEAN, IMAGENET_STD)
 SHAPES = [(1, 1), (4, 1), (1, 4), (4, 4), (3, 1), (13, 22)]
 FACTORS = [0.5, 0.77, 1.0, 1.5]
 
@@ -33,7 +32,7 @@ def random_labels(shape: tuple[int, int], seed: int = 0) -> np.ndarray:
 
 def augmentation(crop_size: int, *, factor: float = 1.0, **changes) -> SegmentationAugmentation:
     """One that scales by `factor` and crops; `changes` switch on what else is wanted."""
-    fixed = {"scale": (factor, factor), "jitter": (0, 0, 0), "mirrored": 0.0, "normalise": NORMALISE}
+    fixed = {"scale": (factor, factor), "jitter": (0, 0, 0), "mirrored": 0.0, "normalisation": IMAGENET}
     return SegmentationAugmentation(crop_size=crop_size, **(fixed | changes))
 
 
@@ -98,7 +97,7 @@ def test_every_jitter_from_minus_10_to_10_is_drawn_and_none_beyond_each_channel_
     augment = augmentation(4, jitter=(10, 10, 10))
     drawn = []
     for _ in range(700):
-        pixels = NORMALISE.inverse(augment(image, labels)[0]).permute(1, 2, 0).contiguous().numpy()
+        pixels = IMAGENET.rounded(augment(image, labels)[0]).permute(1, 2, 0).contiguous().numpy()
         drawn.append(shifts_of[pixels.tobytes()])
     for channel in np.array(drawn).T:
         values, counts = np.unique(channel, return_counts=True)
@@ -220,7 +219,7 @@ def test_colours_are_jittered_before_the_image_is_scaled_and_normalised_after():
         return cv2.resize(np.ascontiguousarray(pixels), (18, 18), interpolation=cv2.INTER_CUBIC)
 
     def input_of(pixels: np.ndarray) -> bytes:
-        return np.ascontiguousarray(NORMALISE(pixels)).tobytes()
+        return np.ascontiguousarray(IMAGENET(pixels)).tobytes()
 
     all_shifts = list(product((-1, 0, 1), repeat=3))
     right = {input_of(enlarge(naive_jitter(image, shifts)[:, ::-1])) for shifts in all_shifts}
@@ -242,7 +241,7 @@ def test_labels_are_mirrored_before_they_are_scaled():
 
 def test_the_padding_comes_after_the_normalisation():
     image, label = augmentation(8)(np.zeros((5, 6, 3), np.uint8), np.full((5, 6), 3, np.uint8))
-    black = (-torch.tensor(IMAGENET_MEAN) / torch.tensor(IMAGENET_STD))[:, None]
+    black = (-torch.tensor(IMAGENET.mean) / torch.tensor(IMAGENET.std))[:, None]
     torch.testing.assert_close(image[:, label == 3], black.expand(3, 30))
     assert image[:, label != 3].eq(0).all()
 
@@ -273,7 +272,7 @@ def test_where_a_small_image_does_not_reach_the_image_is_0_and_the_label_255_and
 def test_a_crop_of_a_larger_image_comes_from_anywhere_in_it_without_padding(shape):
     torch.manual_seed(0)
     image, labels = random_image(shape), np.arange(shape[0] * shape[1], dtype=np.uint8).reshape(shape)
-    whole = NORMALISE(naive_jitter(image, (0, 0, 0)))
+    whole = IMAGENET(naive_jitter(image, (0, 0, 0)))
     augment = augmentation(5)
     places = set()
     for _ in range(300):
@@ -317,27 +316,34 @@ def test_labels_that_are_left_out_in_the_map_stay_so():
 
 # -- normalisation -----------------------------------------------------------------------------------------------------
 
-STATISTICS = [(IMAGENET_MEAN, IMAGENET_STD), ((0.0, 0.5, 1.0), (1.0, 0.01, 3.0))]
+STATISTICS = [(IMAGENET.mean, IMAGENET.std), ((0.0, 0.5, 1.0), (1.0, 0.01, 3.0))]
 
 
 @pytest.mark.parametrize(("mean", "std"), STATISTICS)
 def test_normalisation_is_the_formula_channel_by_channel(mean, std):
     image = random_image((7, 5))
     expected = (image / 255 - mean) / std
-    normalised = InputNormalisation(mean, std)(image)
+    normalised = Normalisation(mean, std)(image)
     assert normalised.dtype == torch.float32
     np.testing.assert_allclose(normalised.permute(1, 2, 0), expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(("mean", "std"), STATISTICS)
-def test_the_inverse_gives_every_pixel_value_back(mean, std):
+def test_rounding_gives_every_pixel_value_back(mean, std):
     image = np.stack([np.arange(256, dtype=np.uint8).reshape(16, 16)] * 3, axis=-1)
-    normalise = InputNormalisation(mean, std)
-    pixels = normalise.inverse(normalise(image))
+    normalisation = Normalisation(mean, std)
+    pixels = normalisation.rounded(normalisation(image))
     assert pixels.dtype == torch.uint8
     np.testing.assert_array_equal(pixels.permute(1, 2, 0), image)
 
 
 def test_the_inverse_of_padding_is_the_mean_and_bounds_are_kept():
-    pixels = InputNormalisation((0.2, 0.4, 1.0), (1, 1, 1)).inverse(torch.tensor([0.0, -9.0, 9.0]).expand(3, 1, 3))
+    pixels = Normalisation((0.2, 0.4, 1.0), (1, 1, 1)).rounded(torch.tensor([0.0, -9.0, 9.0]).expand(3, 1, 3))
     assert pixels[:, 0].tolist() == [[51, 0, 255], [102, 0, 255], [255, 0, 255]]
+
+
+def test_truncating_gives_what_is_below_and_rounding_what_is_nearest():
+    image = torch.tensor([99.9, 100.1, 100.6]).expand(3, 1, 3) / 255
+    plain = Normalisation((0.0,) * 3, (1.0,) * 3)
+    assert plain.truncated(image)[0, 0].tolist() == [99, 100, 100]
+    assert plain.rounded(image)[0, 0].tolist() == [100, 100, 101]

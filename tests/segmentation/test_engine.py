@@ -15,7 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import nn
 from torch.nn import functional as F
 
-from data.normalisation import IMAGENET_MEAN, IMAGENET_STD, InputNormalisation
+from data.normalisation import IMAGENET
 from network.deeplab import DeepLab
 from segmentation.engine import PICTURE_EVERY, Training, build_training, pictures, segmentation_loss, train
 from tests.golden_inputs import assert_golden
@@ -28,7 +28,6 @@ from tool.randomness import seed_step
 from voc12.classes import VOC12
 
 CPU = torch.device("cpu")
-NORMALISE = InputNormalisation(IMAGENET_MEAN, IMAGENET_STD)
 SIDE = 33
 SEED = 7
 
@@ -58,7 +57,7 @@ def take_steps(training: Training, batches: list[dict], *, first: int = 0, **cha
         "forward": training.net,
         "device": CPU,
         "amp": "off",
-        "normalise": NORMALISE,
+        "normalisation": IMAGENET,
         "data_set": VOC12,
         "steps": range(first, first + len(batches)),
         "seed": SEED,
@@ -258,7 +257,7 @@ def test_a_picture_of_the_first_image_is_logged_now_and_then(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), np.uint8)
     batches = make_batches(3)
     for batch in batches:
-        batch["image"][0] = NORMALISE(pixels)
+        batch["image"][0] = IMAGENET(pixels)
     log = RunLog(tmp_path)
     take_steps(training_of(small_net()), batches, first=PICTURE_EVERY - 2, log=log)
     log.close()

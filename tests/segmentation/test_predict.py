@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from data.normalisation import IMAGENET_MEAN, IMAGENET_STD, InputNormalisation
+from data.normalisation import IMAGENET
 from network.deeplab import DeepLab
 from segmentation.crf import crf_labels
 from segmentation.predict import multi_scale_probability
@@ -17,7 +17,6 @@ from tests.network.nets import net_of, with_statistics_of_noise
 from tool.crf import CRFKernels, crf_from_probability
 
 CPU = torch.device("cpu")
-NORMALISE = InputNormalisation(IMAGENET_MEAN, IMAGENET_STD)
 SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
 
 
@@ -26,7 +25,7 @@ def random_image(height: int, width: int, seed: int = 0) -> np.ndarray:
 
 
 def predict(net: Callable[[Tensor], Tensor], image: np.ndarray, *, scales=(1.0,), flip=False) -> np.ndarray:
-    return multi_scale_probability(net, image, scales=scales, flip=flip, normalise=NORMALISE, device=CPU).numpy()
+    return multi_scale_probability(net, image, scales=scales, flip=flip, normalisation=IMAGENET, device=CPU).numpy()
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +44,8 @@ def plain_probability(
     scales: tuple,
     flip: bool,
     *,
-    mean=IMAGENET_MEAN,
-    std=IMAGENET_STD,
+    mean=IMAGENET.mean,
+    std=IMAGENET.std,
 ) -> np.ndarray:
     """spec/segmentation.md, Test: one image, one scale, one side at a time."""
     height, width = image.shape[:2]
@@ -80,7 +79,7 @@ def test_probabilities_are_those_of_a_plain_loop_over_scales_and_mirrors(net, sh
 def test_one_scale_without_mirror_is_the_nets_softmax(net):
     image = random_image(31, 42)
     with torch.no_grad():
-        expected = net(NORMALISE(image)[None])[0].softmax(dim=0)
+        expected = net(IMAGENET(image)[None])[0].softmax(dim=0)
     np.testing.assert_allclose(predict(net, image), expected, rtol=1e-5, atol=1e-7)
 
 

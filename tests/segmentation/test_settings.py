@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from data.normalisation import IMAGENET_MEAN, IMAGENET_STD
+from data.normalisation import IMAGENET
 from segmentation import settings  # not its names: pytest would take `test_list` for a test
 from segmentation.experiment.config import config_dict
 from segmentation.settings import Config, add_config_arguments, read_config, settings_record
@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RELEASED = {
     "EXP_NAME": "Ours_deeplabv2_resnet101", "GPUS": 1,
     "DATA_YEAR": 2012, "DATA_AUG": True, "DATA_WORKERS": 4,
-    "DATA_MEAN": list(IMAGENET_MEAN), "DATA_STD": list(IMAGENET_STD),
+    "DATA_MEAN": list(IMAGENET.mean), "DATA_STD": list(IMAGENET.std),
     "DATA_RANDOMCROP": 448, "DATA_RANDOMSCALE": [0.5, 1.5],
     "DATA_RANDOM_H": 10, "DATA_RANDOM_S": 10, "DATA_RANDOM_V": 10, "DATA_RANDOMFLIP": 0.5,
     "MODEL_NAME": "deeplabv2", "MODEL_BACKBONE": "resnet101", "MODEL_BACKBONE_PRETRAIN": True,
@@ -121,6 +121,8 @@ def test_the_configuration_cannot_be_changed():
         ("TEST_CRF_WORKERS=3", 3),
         ("TEST_CRF_WORKERS=None", None),
         ("TEST_CKPT=None", None),
+        ("DATA_MEAN=None", None),
+        ("DATA_STD=None", None),
     ],
 )
 def test_a_value_from_the_command_line_is_what_it_says(assignment, value):

@@ -16,7 +16,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
-from data.normalisation import InputNormalisation
+from data.normalisation import Normalisation
 from data.training import EpochSampler
 from network.deeplab import DeepLab, DeepLabV1
 from segmentation import engine, inference, training
@@ -39,6 +39,7 @@ from voc12.classes import VOC12
 
 IDS = [f"image {number}" for number in range(7)]
 MEAN, STD = (0.41, 0.52, 0.63), (0.34, 0.25, 0.16)
+NORMALISATION = Normalisation(MEAN, STD)
 NET = {"MODEL_BACKBONE": "resnet38d", "MODEL_BACKBONE_WIDTH": 0.0625, "MODEL_ASPP_OUTDIM": 8}
 DATA = {
     **{"DATA_MEAN": MEAN, "DATA_STD": STD, "DATA_RANDOMCROP": 33, "DATA_RANDOMSCALE": (0.6, 1.3)},
@@ -88,7 +89,7 @@ def config_of(*dicts: dict) -> Config:
 def test_the_loader_gives_the_batches_that_the_keys_ask_for(places, shuffle):
     config = config_of(places, DATA, TRAINING, {"TRAIN_SHUFFLE": shuffle})
     augmentation = SegmentationAugmentation(
-        crop_size=33, scale=(0.6, 1.3), jitter=(70, 90, 120), mirrored=0.8, normalise=InputNormalisation(MEAN, STD)
+        crop_size=33, scale=(0.6, 1.3), jitter=(70, 90, 120), mirrored=0.8, normalisation=NORMALISATION
     )
     dataset = PseudoLabelSet(
         IDS,
@@ -99,7 +100,11 @@ def test_the_loader_gives_the_batches_that_the_keys_ask_for(places, shuffle):
         data_set=VOC12,
     )
     sampler = EpochSampler(len(IDS), 3, seed=11, shuffle=shuffle, start_step=1, num_steps=4)
-    for batch, keys in zip(training.make_loader(config, IDS, range(1, 5), pin_memory=False), sampler, strict=True):
+    for batch, keys in zip(
+        training.make_loader(config, IDS, range(1, 5), normalisation=NORMALISATION, pin_memory=False),
+        sampler,
+        strict=True,
+    ):
         samples = [dataset[key] for key in keys]
         assert batch["id"] == [sample["id"] for sample in samples]
         for name in ("image", "label"):
@@ -109,7 +114,7 @@ def test_the_loader_gives_the_batches_that_the_keys_ask_for(places, shuffle):
 def test_the_loader_has_the_processes_and_the_memory_that_are_asked_for(places):
     for workers in (0, 1, cores() + 1):
         config = config_of(places, DATA, TRAINING, {"DATA_WORKERS": workers})
-        loader = training.make_loader(config, IDS, range(2), pin_memory=workers > 0)
+        loader = training.make_loader(config, IDS, range(2), normalisation=NORMALISATION, pin_memory=workers > 0)
         assert (loader.num_workers, loader.pin_memory) == (min(workers, cores()), workers > 0)
         assert loader.worker_init_fn is start_loader_process
 
@@ -207,7 +212,7 @@ def test_the_run_starts_from_the_net_that_the_keys_and_the_seed_give_and_its_nor
 
 def test_the_runs_picture_shows_the_pixels_of_what_the_loader_gave(run, places):
     config = config_of(places, DATA, TRAINING)
-    (batch,) = training.make_loader(config, IDS, range(1, 2), pin_memory=False)
+    (batch,) = training.make_loader(config, IDS, range(1, 2), normalisation=NORMALISATION, pin_memory=False)
     expected = 255 * (batch["image"][0].permute(1, 2, 0).numpy() * np.array(STD) + np.array(MEAN))
     events = EventAccumulator(str(run)).Reload()
     (name,) = events.Tags()["images"]
@@ -223,7 +228,7 @@ SCALES = (0.7, 1.2)
 @pytest.fixture(scope="module")
 def checkpoint(places, tmp_path_factory) -> Path:
     torch.manual_seed(0)
-    image = InputNormalisation(MEAN, STD)(image_of(places, IDS[2]))
+    image = NORMALISATION(image_of(places, IDS[2]))
     path = tmp_path_factory.mktemp("checkpoint") / "net.pth"
     torch.save(with_many_labels(net_of(config_of(NET)), image[None]).state_dict(), path)
     return path

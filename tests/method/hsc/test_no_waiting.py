@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import tool.crf
-from data.normalisation import denormalise, normalise_pixels
+from data.normalisation import IMAGENET
 from method.hsc.build import configure
 from method.hsc.config import METHODS
 from method.hsc.criterion import HSCCriterion, two_scales
@@ -86,8 +86,8 @@ def test_forward_passes_and_losses_ask_for_no_value(method):
 
 def test_pixels_become_the_nets_input_and_back_without_a_copy():
     with FakeTensorMode(), Copies() as copies:
-        image = normalise_pixels(torch.empty(3, 8, 9, dtype=torch.uint8, device="cuda"))
-        assert (denormalise(image).device.type, image.dtype) == ("cuda", torch.float32)
+        image = IMAGENET.of_pixels(torch.empty(3, 8, 9, dtype=torch.uint8, device="cuda"))
+        assert (IMAGENET.truncated(image).device.type, image.dtype) == ("cuda", torch.float32)
     assert copies.number == 0
 
 

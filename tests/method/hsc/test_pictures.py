@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from data.normalisation import denormalise
+from data.normalisation import IMAGENET
 from method.hsc.build import build_training, configure
 from method.hsc.config import METHODS
 from method.hsc.engine import picture, train
@@ -49,7 +49,7 @@ def test_the_pictures_are_the_image_the_cam_as_heat_over_it_the_saliency_and_the
     assert list(made) == ["image", "CAM", "saliency", "pseudo label"]
     assert all(part.dtype == torch.uint8 and part.shape == (3, 8, 12) for part in made.values())
     photograph, heat, salient, labelled = (pixels_of(part) for part in made.values())
-    np.testing.assert_array_equal(photograph, pixels_of(denormalise(image)))
+    np.testing.assert_array_equal(photograph, pixels_of(IMAGENET.truncated(image)))
     grey = (saliency[0] * 255).to(torch.uint8).numpy()
     np.testing.assert_array_equal(salient, np.dstack([grey] * 3))
     # The largest score gets the last colour of the scale, whatever it is; where there is none, the first.
@@ -127,7 +127,9 @@ def test_every_kth_step_has_the_picture_of_its_first_image_and_no_weight_knows_o
     for event in events.Images(name):
         shown = np.asarray(Image.open(io.BytesIO(event.encoded_image_string)))
         assert shown.shape == (SIDE, SIDE * len(name.split(", ")), 3)
-        np.testing.assert_array_equal(shown[:, :SIDE], pixels_of(denormalise(rnd(event.step - 1, 2, 3, SIDE, SIDE)[0])))
+        np.testing.assert_array_equal(
+            shown[:, :SIDE], pixels_of(IMAGENET.truncated(rnd(event.step - 1, 2, 3, SIDE, SIDE)[0]))
+        )
         assert shown[:, SIDE : 2 * SIDE].std() > 0
 
 
