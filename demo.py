@@ -1,63 +1,33 @@
 """From nothing to a segmentation net learnt from image labels, in minutes, on a CPU: `make demo`.
 
-Generates a small data set, trains HSC on image labels alone and the classifiers it is compared with, infers CAM and
-CRF seeds and scores them; then trains DeepLab on HSC's CRF seeds and, for comparison, on the true masks. It runs the
-commands of the README and prints each, side by side where they do not need each other; run again, it does what is
-missing.
+Runs the stages of `python run.py NAME --mini` for several recipes, side by side where they do not need each other: the
+data is generated once, each method is trained, its seeds are inferred and scored; then DeepLab is trained on the last
+method's CRF seeds and, to compare, on the true masks. Run again, it does what is missing.
 """
 
 import argparse
 import json
 import time
-from collections.abc import Iterator, Sequence
-from itertools import chain
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
+from recipes import cls, eps, eps_seam, hsc, mini
 from tool.artifact import atomic_file
 from tool.cli import add_switch, path_value, run_script, script_parser
-from tool.command import run_python, run_side_by_side
+from tool.recipe import Setup, SideBySide, Stage
+from tool.run_recipe import Record, run_stages
 
-IMAGE_SIZE = 96
-
-# A ResNet-38 an eighth as wide, from random weights: unlike the released recipe it needs batch norm and momentum, and
-# single gradients hundreds of times the usual cut off.
-NET = ["--width", "0.125"]
-RECIPE = [
-    *["--from_scratch", "--momentum", "0.9", "--lr", "0.05", "--clip_grad", "1"],
-    *["--iter_size", "1", "--batch_size", "12", "--crop_size", "96", "--resize_size", "84", "132"],
-    *["--view2_size", "72", "--save_every", "100", "--resume"],
-]
-STEPS_PER_EPOCH = 480 // 12
-
-
-class Run(NamedTuple):
-    """How a method trains: its network, its steps, and the method whose weights it starts from, or none."""
-
-    network: str
-    steps: int
-    start: str | None
-
-
-# HSC starts from what EPS learnt, for want of ImageNet weights: from random ones its first pseudo labels are noise.
-RUNS = {
-    "cls": Run("resnet38_cls", 300, None),
-    "eps": Run("resnet38_hsc", 300, None),
-    "eps_seam": Run("resnet38_hsc", 400, "eps"),
-    "hsc": Run("resnet38_hsc", 400, "eps"),
-}
-# DeepLab on the classifier's backbone, from its weights, for want of ImageNet's.
-SEGMENTATION = {
-    "MODEL_BACKBONE": "resnet38d",
-    "MODEL_BACKBONE_WIDTH": 0.125,
-    "MODEL_ASPP_OUTDIM": 64,
-    "DATA_RANDOMCROP": IMAGE_SIZE,
-    "TRAIN_BN_MOM": 0.1,
-    "TRAIN_LR": 0.01,
-    "TRAIN_BATCHES": 12,
-    "TRAIN_ITERATION": 300,
-}
+# In the order of the table; hsc and eps_seam start from what eps learnt.
+RECIPES = {"cls": cls, "eps": eps, "eps_seam": eps_seam, "hsc": hsc}
+START = {"eps_seam": "eps", "hsc": "eps"}
+SEEDS = ("train", "infer", "eval", "eval_crf")  # the stages up to the seeds' scores
 QUICK_STEPS = 4
+QUICK = {
+    **{("data", name): number for name, number in {"train": 8, "train_aug": 24, "val": 4, "test": 2}.items()},
+    **{("train", flag): number for flag, number in mini.length(QUICK_STEPS).items()},
+    ("deeplab", "TRAIN_ITERATION"): QUICK_STEPS,
+}
 EXAMPLES = """\
   # in earnest: minutes
   python demo.py
@@ -66,7 +36,6 @@ EXAMPLES = """\
   # every method on another data set
   python demo.py --methods cls eps eps_seam hsc --seed 1 --out exps/demo_1
 """
-QUICK_DATA = ["--train", "8", "--train_aug", "24", "--val", "4", "--test", "2"]
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -76,101 +45,65 @@ def parse_arguments() -> argparse.Namespace:
     run.add_argument("--seed", type=int, default=0, help="of the data and of training (%(default)s)")
     add_switch(run, "--quick", default=False, help="few images and steps, to see that all of it runs (False)")
     run.add_argument(
-        "--methods", nargs="+", choices=RUNS, default=["cls", "eps", "hsc"], help="to train and compare (cls eps hsc)"
+        "--methods",
+        nargs="+",
+        choices=RECIPES,
+        default=["cls", "eps", "hsc"],
+        help="to compare (cls eps hsc)",
     )
     args = parser.parse_args()
     args.out = args.out or Path("exps/demo_quick" if args.quick else "exps/demo")
     return args
 
 
-def make_data(out: Path, *, seed: int, quick: bool) -> Path:
-    """Generate the data set and its lists; the VOC root."""
-    data = out / "data"
-    voc = data / "VOC2012"
-    run_python("-m", "voc12.mini", "--out", data, "--seed", seed, "--size", IMAGE_SIZE, *(QUICK_DATA if quick else []))
-    run_python("-m", "voc12.prepare", "--voc12_root", voc, "--saliency_root", voc / "saliency", "--out", data)
-    return voc
+def stages_of(method: str, out: Path, changes: dict[tuple[str, str], Any]) -> dict[str, Stage]:
+    """The stages of a method's recipe at `--mini`, by name, with `changes` of their flags."""
+    voc = out / "data" / "VOC2012"
+    setup = Setup(out, voc, voc / "saliency", mini=True, changes=changes)
+    return {stage.name: stage for stage in RECIPES[method].stages(setup)}
 
 
-def train_and_score(
-    method: str, voc: Path, out: Path, results: dict[str, dict], *, seed: int, quick: bool
-) -> Iterator[Sequence[object]]:
-    """The commands that train one method on trainaug, infer its CAM and CRF seeds of the train list and score them over
-    the background thresholds; then its row of the table is in `results`, mIoU in per cent."""
-    begin = time.perf_counter()
-    run = RUNS[method]
-    steps = QUICK_STEPS if quick else run.steps
-    data, folder = voc.parent, out / method
-    yield [
-        *["train_voc.py", "--method", method, "--work_dir", out, "--seed", seed, *inputs(voc), *RECIPE],
-        *["--saliency_root", voc / "saliency", "--train_list", data / "train_aug.txt"],
-        *["--max_iters", steps, "--max_epoches", max(steps // STEPS_PER_EPOCH, 1)],
-        *["--weights", "none" if run.start is None else out / run.start / f"{run.start}.pth"],
-    ]
-    yield inference(method, voc, out, "train")
-    common = ["--list", data / "train.txt", "--gt_dir", voc / "SegmentationClassAug"]
-    common += ["--logfile", folder / "evallog.txt"]
-    curve, crf = folder / "curve.json", folder / "crf.json"
-    seeds = ["--predict_dir", folder / "cam_npy", "--type", "npy", "--curve", "--plot", folder / "curve.png"]
-    yield ["eval.py", *common, *seeds, "--json", curve, "--comment", f"{method}: seeds"]
-    labels = ["--predict_dir", folder / "crf" / "crf_8_7", "--type", "png"]
-    yield ["eval.py", *common, *labels, "--json", crf, "--comment", f"{method}: CRF seeds"]
-    seed_scores, crf_scores = json.loads(curve.read_text()), json.loads(crf.read_text())
-    results[method] = {
-        "steps": steps,
-        "seed": seed_scores["best_mIoU"],
-        "threshold": seed_scores["best_threshold"],
-        "crf": crf_scores["mIoU"],
-        "seconds": time.perf_counter() - begin,
+def deeplab(method: str, out: Path, name: str, changes: dict[tuple[str, str], Any]) -> list[Stage]:
+    """DeepLab as the method's recipe trains and tests it, with its files in OUT/deeplab_<name>."""
+    stages = stages_of(method, out, {**changes, ("deeplab", "EXP_NAME"): f"deeplab_{name}"})
+    return [stages[stage]._replace(name=f"{name}_{stage}") for stage in ("deeplab", "test")]
+
+
+def plan(methods: Sequence[str], out: Path, *, seed: int, quick: bool) -> tuple[list, list]:
+    """The steps up to the seeds' scores; those of DeepLab on the last method's seeds and on the masks, with a report."""
+    changes = {("data", "seed"): seed, ("train", "seed"): seed, ("deeplab", "TRAIN_SEED"): seed}
+    changes |= QUICK if quick else {}
+    of_method = {method: stages_of(method, out, changes) for method in methods}
+    chains = {
+        method: [stages[name]._replace(name=f"{method}_{name}") for name in SEEDS]
+        for method, stages in of_method.items()
     }
+    best = methods[-1]
+    first = of_method[best]
+    # What others start from comes first; cls and eps side by side, HSC with all cores.
+    waves = [{name: chain for name, chain in chains.items() if (name in START) is late} for late in (False, True)]
+    seeds = [first["data"], first["prepare"], *(SideBySide(wave) for wave in waves if wave)]
+    masks = {("deeplab", "DATA_PSEUDO_GT"): out / "data" / "VOC2012" / "SegmentationClassAug"}
+    segmentation = SideBySide({
+        "seeds": [first["infer_aug"], *deeplab(best, out, "seeds", changes)],
+        "masks": deeplab(best, out, "masks", {**changes, **masks}),
+    })  # fmt: skip
+    return seeds, [segmentation, first["report"]]
 
 
-def inputs(voc: Path) -> list[object]:
-    """What training and inference read, and their net."""
-    return ["--data_root", voc / "JPEGImages", "--labels", voc.parent / "cls_labels.npy", *NET]
-
-
-def inference(method: str, voc: Path, out: Path, name: str) -> list[object]:
-    """The command that infers the list `name`, but for images that are done."""
-    weights = out / method / f"{method}.pth"
-    return [
-        *["inference.py", "--network", RUNS[method].network, "--weights", weights, *inputs(voc)],
-        *["--infer_list", voc.parent / f"{name}.txt", "--work_dir", out / method],
-    ]
-
-
-def segment(
-    name: str, labels: Path, voc: Path, weights: Path, results: dict[str, float], *, seed: int, quick: bool
-) -> Iterator[Sequence[object]]:
-    """The commands that train DeepLab, from a classifier's weights, on the label maps in `labels`, and test it; then
-    its mIoU on val is in `results`, in per cent."""
-    out, steps = weights.parent.parent, QUICK_STEPS if quick else SEGMENTATION["TRAIN_ITERATION"]
-    run = f"deeplab_{name}"
-    common = {**SEGMENTATION, "EXP_NAME": run, "EXP_ROOT": out, "DATA_ROOT": voc, "DATA_LISTS": voc.parent}
-    training = {
-        **common,
-        "DATA_PSEUDO_GT": labels,
-        "MODEL_BACKBONE_WEIGHTS": weights,
-        "TRAIN_ITERATION": steps,
-        "TRAIN_SEED": seed,
-    }
-    testing = {**common, "TEST_CKPT": out / run / f"deeplabv2_resnet38d_VOCDataset_itr{steps}_all.pth"}
-    for script, keys, flags in (("train", training, ["--resume"]), ("test", testing, [])):
-        yield [f"segmentation/experiment/{script}.py", "--set", *(f"{key}={keys[key]}" for key in keys), *flags]
-    results[name] = json.loads((out / run / "results" / "val_score.json").read_text())["mIoU"]
-
-
-def compare_segmentation(method: str, voc: Path, out: Path, *, seed: int, quick: bool) -> dict[str, float]:
-    """Train DeepLab on the method's CRF seeds of trainaug and on the true masks: both nets' mIoU on val."""
-    results: dict[str, float] = {}
-    weights = out / method / f"{method}.pth"
-
-    def on(name: str, labels: Path) -> Iterator[Sequence[object]]:
-        return segment(name, labels, voc, weights, results, seed=seed, quick=quick)
-
-    seeds = chain([inference(method, voc, out, "train_aug")], on("seeds", out / method / "crf" / "crf_8_7"))
-    run_side_by_side({"seeds": seeds, "masks": on("masks", voc / "SegmentationClassAug")})
-    return results
+def read_seeds(methods: Sequence[str], out: Path, record: Record, *, quick: bool) -> dict[str, dict]:
+    """A row of the table for each method: steps, mIoU in per cent, and the seconds of its stages."""
+    rows = {}
+    for method in methods:
+        curve, crf = (json.loads((out / method / name).read_text()) for name in ("curve.json", "crf.json"))
+        rows[method] = {
+            "steps": stages_of(method, out, QUICK if quick else {})["train"].flags["max_iters"],
+            "seed": curve["best_mIoU"],
+            "threshold": curve["best_threshold"],
+            "crf": crf["mIoU"],
+            "seconds": sum(record.stages[f"{method}_{stage}"]["seconds"] for stage in SEEDS),
+        }
+    return rows
 
 
 def print_seeds(voc: Path, results: dict[str, dict]) -> None:
@@ -201,25 +134,22 @@ def main() -> None:
     args = parse_arguments()
     started = time.perf_counter()
     out = args.out.resolve()
-    voc = make_data(out, seed=args.seed, quick=args.quick)
-    # What a method starts from comes before it.
-    methods = [name for name in RUNS if name in {*args.methods, *(RUNS[method].start for method in args.methods)}]
-    best = methods[-1]
-    results: dict[str, dict] = {}
-    # What others start from comes first; cls and eps side by side, HSC with all cores.
-    for together in ([name for name in methods if (RUNS[name].start is None) is first] for first in (True, False)):
-        if together:
-            run_side_by_side(
-                {name: train_and_score(name, voc, out, results, seed=args.seed, quick=args.quick) for name in together}
-            )
-    results = {name: results[name] for name in methods}
-    print_seeds(voc, results)
+    wanted = {*args.methods, *(START[method] for method in args.methods if method in START)}
+    methods = [name for name in RECIPES if name in wanted]
+    best, voc = methods[-1], out / "data" / "VOC2012"
+    seeds, segmentation = plan(methods, out, seed=args.seed, quick=args.quick)
+    rows = read_seeds(methods, out, run_stages(seeds, out, then=segmentation), quick=args.quick)
+    print_seeds(voc, rows)
     print(f"\n{time.perf_counter() - started:.0f} s until here")
-    segmentation = compare_segmentation(best, voc, out, seed=args.seed, quick=args.quick)
+    run_stages(segmentation, out)
+    scores = {
+        name: json.loads((out / f"deeplab_{name}" / "results" / "val_score.json").read_text())["mIoU"]
+        for name in ("seeds", "masks")
+    }
     with atomic_file(out / "table.json") as file:
-        file.write(json.dumps({"seeds": results, "segmentation": segmentation}, indent=2).encode())
-    print_seeds(voc, results)
-    print_segmentation(voc, best, segmentation)
+        file.write(json.dumps({"seeds": rows, "segmentation": scores}, indent=2).encode())
+    print_seeds(voc, rows)
+    print_segmentation(voc, best, scores)
     print_files(out, methods)
     if args.quick:
         print("\nThe figures of a few steps mean nothing: python demo.py trains in earnest.")

@@ -168,15 +168,19 @@ def cores() -> int:
 def pace(started: float, images: int) -> str:
     """For the line that ends a phase: the time since `started` (of `time.perf_counter`), and the images a second."""
     seconds = time.perf_counter() - started
+    rate = images / seconds
+    time_taken = f"in {duration(seconds)}"
+    return f"{time_taken} ({rate:.{0 if rate >= 10 else 2}f} images/s)" if images else time_taken
+
+
+def duration(seconds: float) -> str:
+    """A time for people: `2 h 5 min`, `3 min 20 s`, `12 s`, `0.4 s`."""
     minutes = round(seconds / 60)
     if minutes >= 60:
-        time_taken = f"{minutes // 60} h {minutes % 60} min"
-    elif seconds >= 60:
-        time_taken = f"{int(seconds) // 60} min {int(seconds) % 60} s"
-    else:
-        time_taken = f"{seconds:.{0 if seconds >= 10 else 1}f} s"
-    rate = images / seconds
-    return f"in {time_taken} ({rate:.{0 if rate >= 10 else 2}f} images/s)" if images else f"in {time_taken}"
+        return f"{minutes // 60} h {minutes % 60} min"
+    if seconds >= 60:
+        return f"{int(seconds) // 60} min {int(seconds) % 60} s"
+    return f"{seconds:.{0 if seconds >= 10 else 1}f} s"
 
 
 def positive(text: str) -> int:

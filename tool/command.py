@@ -12,12 +12,15 @@ import struct
 import subprocess
 import sys
 import termios
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import suppress
 from fcntl import ioctl
 from pathlib import Path
-from typing import Any, TextIO
+from typing import NamedTuple, TextIO
 
-from tool.cli import UserError, cores, printable
+from tool.artifact import reported_unwritable
+from tool.cli import cores, printable
 
 ROOT = Path(__file__).resolve().parent.parent
 PR_SET_PDEATHSIG = 1  # of Linux: the signal that a process gets once its parent is gone
@@ -25,109 +28,126 @@ CURSOR_MOVES = re.compile(r"\x1b\[\d*[A-K]")
 BAR = re.compile(r"\d%\||\d\w+ \[")  # of tqdm, with a total and without
 
 
-def run_python(*command: object) -> None:
-    """Show one of the project's commands, without `python`, and run it in the project's folder, to its end.
+class Job(NamedTuple):
+    """One of the project's commands: its words without `python`, a line to show before it, and the file that keeps
+    what it says (none keeps nothing)."""
 
-    Whatever ends this process ends the command first, which saves what it has done; `subprocess.run` would kill it.
-    If this process is killed, the command gets SIGTERM. What it says goes where this process's output goes.
+    command: Sequence[object]
+    title: str = ""
+    log: Path | None = None
 
-    Raises `UserError` if the command fails.
+    @property
+    def shown(self) -> str:
+        return f"$ python {shlex.join(map(str, self.command))}"
+
+
+class Ended(NamedTuple):
+    """How a job ended: its exit code (negative: the signal that killed it), its seconds, and those of processors."""
+
+    code: int
+    seconds: float
+    cpu_seconds: float
+
+
+Chain = Generator[Job, Ended, None]
+
+
+def run_chains(chains: Mapping[str, Chain]) -> None:
+    """Run the jobs that each of `chains` yields, one after the other, and the chains beside each other.
+
+    A chain is sent how its job ended, and raises what is to end all. Side by side each command has one thread, its
+    chain's name stands before each of its lines, and the bars of all share a line. A chain alone, and each in turn
+    where there is one core, has the machine, and the terminal with its bars.
+
+    Whatever ends this process ends the commands first, which save what they have done. If this process is killed, they
+    get SIGTERM. Commands run in the project's folder; what they say goes where this process's output goes, and into
+    their logs, without the bars.
     """
-    print(f"\n{_shown(command)}", flush=True)
-    process = _start(command)
-    try:
-        process.wait()
-    except BaseException as end:
-        _end([process], end)
-        process.wait()
-        raise
-    _raise_failure(command, process)
-
-
-def run_side_by_side(chains: Mapping[str, Iterator[Sequence[object]]]) -> None:
-    """Run the commands that each of `chains` yields, one after the other, and the chains beside each other.
-
-    Each command has one thread. Its chain's name stands before each of its lines; the bars of all share a line.
-    All end as the command of `run_python` does, and where one fails. A chain alone, and each in turn where there is one
-    core, has the machine and the terminal as `run_python` gives them.
-
-    Raises `UserError` if a command fails.
-    """
-    if len(chains) == 1 or cores() == 1:
+    if len(chains) > 1 and cores() > 1:
+        _run([_Lane(name, chain, columns=_columns() // len(chains) - len(name) - 4) for name, chain in chains.items()])
+    else:
         for chain in chains.values():
-            for command in chain:
-                run_python(*command)
-        return
-    lanes = [_Lane(name, chain, len(chains)) for name, chain in chains.items()]
+            _run([_Lane("", chain, columns=_columns())])
+
+
+def _run(lanes: Sequence["_Lane"]) -> None:
     with selectors.DefaultSelector() as selector:
         try:
             for lane in lanes:
-                lane.start_next(selector)
+                lane.start(next(lane.chain, None), selector)
             while selector.get_map():
                 _pass_on(lanes, selector)
         except BaseException as end:
-            _end([lane.process for lane in lanes if lane.process is not None], end)
+            if not isinstance(end, KeyboardInterrupt):  # a terminal's, which all hear
+                for lane in lanes:
+                    if lane.process is not None:
+                        lane.process.terminate()
             while selector.get_map():  # what they say last; a full pipe would keep them from ending
-                _pass_on(lanes, selector, start_more=False)
+                with suppress(Exception, SystemExit):  # the first reason to end is the one to tell
+                    _pass_on(lanes, selector, start_more=False)
             raise
 
 
-def _shown(command: Sequence[object]) -> str:
-    return f"$ python {shlex.join(map(str, command))}"
-
-
-def _start(command: Sequence[object], **options: Any) -> subprocess.Popen:
-    prctl = ctypes.CDLL(None).prctl
-    return subprocess.Popen(
-        [sys.executable, *map(str, command)],
-        cwd=ROOT,
-        preexec_fn=lambda: prctl(PR_SET_PDEATHSIG, signal.SIGTERM),
-        **options,
-    )
-
-
-def _end(processes: Sequence[subprocess.Popen], end: BaseException) -> None:
-    if not isinstance(end, KeyboardInterrupt):  # a terminal's, which all hear
-        for process in processes:
-            process.terminate()
-
-
-def _raise_failure(command: Sequence[object], process: subprocess.Popen) -> None:
-    if process.returncode != 0:
-        name = command[1] if command[0] == "-m" else command[0]
-        raise UserError(f"{name} ended with exit code {process.returncode}; what it said stands above")
-
-
 class _Lane:
-    """A chain's commands, of which one runs at a time, and what that one says."""
+    """A chain's jobs, of which one runs at a time, and what that one says. A lane without a name is alone."""
 
-    def __init__(self, name: str, chain: Iterator[Sequence[object]], count: int) -> None:
-        self.name, self.chain = name, chain
-        self.columns = shutil.get_terminal_size().columns // count
+    def __init__(self, name: str, chain: Chain, *, columns: int) -> None:
+        self.name, self.chain, self.columns = name, chain, columns
         self.process: subprocess.Popen | None = None
         self.bar = ""
 
-    def start_next(self, selector: selectors.BaseSelector) -> None:
-        """Start the next command, if there is one."""
-        self.command = next(self.chain, None)
-        if self.command is None:
+    def start(self, job: Job | None, selector: selectors.BaseSelector) -> None:
+        """Start the next job, if there is one."""
+        if job is None:
             return
-        self.write(_shown(self.command), sys.stdout)
-        out, their_out = os.pipe()
-        err, their_err = pty.openpty() if sys.stderr.isatty() else os.pipe()  # a terminal of its own, for its bars
+        self.job, self.started = job, time.perf_counter()
+        if not self.name:
+            print()
+        for line in filter(None, (job.title, job.shown)):
+            self.write(line, sys.stdout)
+        self.log = None
+        if job.log is not None:
+            with reported_unwritable(job.log):
+                self.log = open(job.log, "ab", buffering=0)  # noqa: SIM115, open as long as the command
+                self.log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {job.shown}\n".encode())
+        # A terminal of its own, for its bars; alone on one, also for its lines, which are to come between the bars.
+        err, their_err = pty.openpty() if sys.stderr.isatty() else os.pipe()
         if sys.stderr.isatty():
-            ioctl(their_err, termios.TIOCSWINSZ, struct.pack("HHHH", 24, self.columns - len(self.name) - 4, 0, 0))
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
-        self.process = _start(self.command, stdout=their_out, stderr=their_err, env=environment)
-        for ours, theirs, stream in ((out, their_out, sys.stdout), (err, their_err, sys.stderr)):
+            ioctl(their_err, termios.TIOCSWINSZ, struct.pack("HHHH", 24, max(self.columns, 1), 0, 0))
+        streams = [(err, their_err, sys.stderr)]
+        their_out = their_err
+        if self.name or not (sys.stderr.isatty() and sys.stdout.isatty()):
+            out, their_out = os.pipe()
+            streams.append((out, their_out, sys.stdout))
+        threads = {"OMP_NUM_THREADS": "1"} if self.name else {}
+        prctl = ctypes.CDLL(None).prctl
+        self.process = subprocess.Popen(
+            [sys.executable, *map(str, job.command)],
+            cwd=ROOT,
+            env={**os.environ, **threads, "PYTHONUNBUFFERED": "1"},
+            stdout=their_out,
+            stderr=their_err,
+            preexec_fn=lambda: prctl(PR_SET_PDEATHSIG, signal.SIGTERM),
+        )
+        for ours, theirs, stream in streams:
             os.close(theirs)
             selector.register(ours, selectors.EVENT_READ, _Speech(self, stream))
-        self.open = 2
+        self.open = len(streams)
 
     def write(self, text: str, stream: TextIO) -> None:
-        if sys.stderr.isatty():
+        if self.name and sys.stderr.isatty():
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
-        print(f"{self.name} | {text}", file=stream, flush=True)
+        print(f"{self.name} | {text}" if self.name else text, file=stream, flush=True)
+
+    def wait(self) -> Ended:
+        """How the job ended, once it has left all streams."""
+        assert self.process is not None
+        _, status, usage = os.wait4(self.process.pid, 0)
+        self.process.returncode = os.waitstatus_to_exitcode(status)
+        code, self.process, self.bar = self.process.returncode, None, ""
+        if self.log is not None:
+            self.log.close()
+        return Ended(code, time.perf_counter() - self.started, usage.ru_utime + usage.ru_stime)
 
 
 class _Speech:
@@ -137,14 +157,29 @@ class _Speech:
         self.lane, self.stream, self.rest = lane, stream, b""
 
     def hear(self, said: bytes) -> None:
-        """Pass on what is whole by now; nothing said means the end."""
+        """Pass on what is whole by now, or at once where the lane is alone; nothing said means the end."""
+        if not self.lane.name and said:
+            self.stream.buffer.write(said)
+            self.stream.flush()
         *whole, self.rest = re.split(rb"[\r\n]+", self.rest + said) if said else (self.rest, b"")
         for piece in whole:
             text = CURSOR_MOVES.sub("", piece.decode(errors="replace")).rstrip()
             if BAR.search(text) and self.stream is sys.stderr:
                 self.lane.bar = text.strip()
             elif text:
-                self.lane.write(printable(text), self.stream)
+                self.keep(printable(text))
+
+    def keep(self, line: str) -> None:
+        """Write a whole line to the log, and to the stream where several lanes share it."""
+        if self.lane.log is not None:
+            with reported_unwritable(self.lane.log.name):
+                self.lane.log.write(f"{line}\n".encode(errors="backslashreplace"))
+        if self.lane.name:
+            self.lane.write(line, self.stream)
+
+
+def _columns() -> int:
+    return shutil.get_terminal_size().columns
 
 
 def _pass_on(lanes: Sequence[_Lane], selector: selectors.BaseSelector, *, start_more: bool = True) -> None:
@@ -155,19 +190,20 @@ def _pass_on(lanes: Sequence[_Lane], selector: selectors.BaseSelector, *, start_
             said = os.read(key.fd, 1 << 16)
         except OSError:  # of a terminal that all have left
             said = b""
-        speech.hear(said)
-        if said:
-            continue
-        selector.unregister(key.fd)
-        os.close(key.fd)
-        lane = speech.lane
-        lane.open -= 1
-        if lane.open == 0:
-            process, lane.process, lane.bar = lane.process, None, ""
-            process.wait()
-            if start_more:
-                _raise_failure(lane.command, process)
-                lane.start_next(selector)
-    if sys.stderr.isatty():
+        if not said:
+            selector.unregister(key.fd)
+            os.close(key.fd)
+        try:
+            speech.hear(said)
+        finally:
+            lane = speech.lane
+            lane.open -= not said
+            if lane.open == 0:
+                ended = lane.wait()
+                with suppress(StopIteration):
+                    job = lane.chain.send(ended)
+                    if start_more:
+                        lane.start(job, selector)
+    if len(lanes) > 1 and sys.stderr.isatty():
         bars = "  ".join(f"{lane.name}: {lane.bar}" for lane in lanes if lane.bar)
         print(f"\r\x1b[K{bars}", end="", file=sys.stderr, flush=True)

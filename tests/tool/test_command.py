@@ -1,4 +1,4 @@
-"""One command of the project runs another: it ends with it, and its failure has a name."""
+"""One command of the project runs another: it ends with it, and says how it ended and what it took."""
 
 import os
 import signal
@@ -8,15 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from tool.cli import UserError
-from tool.command import run_python
+from tests.processes import assert_all_end
+from tool.command import Job, run_chains
 
 ROOT = Path(__file__).resolve().parents[2]
+# Says that it is ready, and leaves a file when it is told to end.
 INNER = """
 import signal, sys, time
 def save(*_):
     time.sleep(0.5)
-    print("saved", flush=True)
+    open(sys.argv[1], "w").close()
     sys.exit()
 signal.signal(signal.SIGTERM, save)
 signal.signal(signal.SIGINT, save)
@@ -24,9 +25,12 @@ print("ready", flush=True)
 time.sleep(60)
 """
 OUTER = f"""
+import sys
 from tool.cli import run_script
-from tool.command import run_python
-run_script(lambda: run_python("-c", {INNER!r}))
+from tool.command import Job, run_chains
+def chain():
+    yield Job(["-c", {INNER!r}, sys.argv[1]])
+run_script(lambda: run_chains({{"": chain()}}))
 """
 
 
@@ -34,18 +38,35 @@ run_script(lambda: run_python("-c", {INNER!r}))
     ("number", "code"),
     [(signal.SIGTERM, 128 + signal.SIGTERM), (signal.SIGINT, 128 + signal.SIGINT), (signal.SIGKILL, -signal.SIGKILL)],
 )
-def test_a_command_saves_however_the_one_that_runs_it_ends(number, code):
+def test_a_command_saves_however_the_one_that_runs_it_ends(number, code, tmp_path):
     process = subprocess.Popen(
-        [sys.executable, "-c", OUTER], cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True
+        [sys.executable, "-c", OUTER, str(tmp_path / "saved")],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     assert "ready\n" in iter(process.stdout.readline, "")
     # A terminal tells all processes of Ctrl-C, who sends another signal only the outer one.
     os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
-    assert process.communicate(timeout=60)[0] == "saved\n"
+    process.communicate(timeout=60)
     assert process.returncode == code
+    assert_all_end(process.pid)
+    assert (tmp_path / "saved").exists()
 
 
-def test_a_command_that_fails_is_named(capsys):
-    with pytest.raises(UserError, match=r"eval\.py ended with exit code 2; what it said stands above"):
-        run_python("eval.py", "--list", "none where there is this")
-    assert capsys.readouterr().out == "\n$ python eval.py --list 'none where there is this'\n"
+def test_a_chain_is_told_how_its_command_ended_and_the_log_keeps_what_it_said(tmp_path, capfd):
+    ends = []
+    busy = "import sys, time; sum(range(10**7)); time.sleep(0.2); print('half', end='', flush=True); sys.exit(' done')"
+
+    def chain():
+        ends.append((yield Job(["-c", busy], "a title", tmp_path / "log")))
+
+    run_chains({"": chain()})
+    (ended,) = ends
+    assert ended.code == 1 and 0 < ended.cpu_seconds < ended.seconds and ended.seconds > 0.2
+    said, complained = capfd.readouterr()
+    assert said.startswith("\na title\n$ python -c 'import sys, time;") and said.endswith("half")
+    assert complained == " done\n"
+    head, *lines = (tmp_path / "log").read_text().splitlines()
+    assert head[20:].startswith("$ python -c") and sorted(lines) == [" done", "half"]

@@ -21,14 +21,15 @@ ROOT = Path(__file__).resolve().parents[2]
 # Runs chains of commands, {name: [what Python is to run, ...]}, and says when one is through.
 OUTER = """
 import json, sys
-from tool.cli import run_script
-from tool.command import run_side_by_side
+from tool.cli import UserError, run_script
+from tool.command import Job, run_chains
 def chain(name, commands):
     for command in commands:
-        yield ["-c", command]
+        if code := (yield Job(["-c", command])).code:
+            raise UserError(f"{name}: exit code {code}")
     print(f"<{name} is through>", flush=True)
 chains = json.loads(sys.argv[1])
-run_script(lambda: run_side_by_side({name: chain(name, commands) for name, commands in chains.items()}))
+run_script(lambda: run_chains({name: chain(name, commands) for name, commands in chains.items()}))
 """
 # Says that it is ready, and leaves a file when it is told to end.
 SAVING = """
@@ -113,7 +114,7 @@ def test_where_one_fails_the_others_save_and_end(tmp_path):
     _, err = process.communicate(timeout=60)
     assert process.returncode == 2
     assert (tmp_path / "saved").exists()
-    assert err == "error: -c ended with exit code 3; what it said stands above\n"
+    assert err == "error: bad: exit code 3\n"
 
 
 @needs_two_cores

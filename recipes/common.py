@@ -1,0 +1,94 @@
+"""Stages that recipes share, on VOC 2012. Files go to OUT: data/ (lists, labels), a folder a method, deeplab/."""
+
+from pathlib import Path
+from typing import Any
+
+from recipes import mini
+from tool.recipe import Setup, Stage
+
+
+def inputs(setup: Setup) -> dict[str, Path]:
+    """The flags of training and inference for images and their labels."""
+    return {"data_root": setup.voc12_root / "JPEGImages", "labels": setup.out / "data" / "cls_labels.npy"}
+
+
+def prepare(setup: Setup, *, saliency: bool = True) -> Stage:
+    """Labels and lists, after a look at every file."""
+    saliency_root = setup.saliency_root if saliency else None
+    data = setup.out / "data"
+    flags = {"voc12_root": setup.voc12_root, "saliency_root": saliency_root, "out": data}
+    return setup.stage("prepare", "voc12.prepare", flags, makes=data / "cls_labels.npy")
+
+
+def training(
+    setup: Setup, method: str, *, name: str = "train", saliency: bool = True, mini_flags: dict[str, Any]
+) -> Stage:
+    """Training of a method on train_aug.txt as released, or with `mini_flags` at `--mini`."""
+    flags = {
+        **{"method": method, "work_dir": setup.out, **inputs(setup)},
+        **{"saliency_root": setup.saliency_root if saliency else None},
+        **{"train_list": setup.out / "data" / "train_aug.txt", "resume": True},
+    }
+    makes = setup.out / method / f"{method}.pth"
+    return setup.stage(name, "train_voc.py", flags, mini={**mini.TRAINING, **mini_flags}, makes=makes)
+
+
+def inference(setup: Setup, trained: Stage, network: str, *, name: str, ids: str) -> Stage:
+    """Seeds and CRF seeds of the list `ids`, by the net that `trained` makes; images that are done are left alone."""
+    folder = trained.makes.parent
+    net = {flag: trained.flags[flag] for flag in ("backbone", "width") if flag in trained.flags}
+    flags = {
+        **{"network": network, "weights": trained.makes, **net, **inputs(setup)},
+        **{"infer_list": setup.out / "data" / f"{ids}.txt", "work_dir": folder},
+    }
+    return setup.stage(name, "inference.py", flags, makes=folder / "crf" / "crf_8_7")
+
+
+def scores(setup: Setup, folder: Path) -> list[Stage]:
+    """mIoU of the seeds in `folder` over the background thresholds, and of the CRF seeds, on train.txt."""
+    method = folder.name
+    common = {"list": setup.out / "data" / "train.txt", "gt_dir": setup.voc12_root / "SegmentationClass"}
+    common |= {"logfile": folder / "evallog.txt"}
+    curve, crf = folder / "curve.json", folder / "crf.json"
+    seeds = {"predict_dir": folder / "cam_npy", "type": "npy", "curve": True, "plot": folder / "curve.png"}
+    crf_seeds = {"predict_dir": folder / "crf" / "crf_8_7", "type": "png"}
+    return [
+        setup.stage(
+            "eval", "eval.py", {**common, **seeds, "json": curve, "comment": f"{method}: seeds"},
+            makes=curve, score="seed",
+        ),
+        setup.stage(
+            "eval_crf", "eval.py", {**common, **crf_seeds, "json": crf, "comment": f"{method}: CRF seeds"},
+            makes=crf, score="seed_crf",
+        ),
+    ]  # fmt: skip
+
+
+def report(setup: Setup, folder: Path, *, saliency: bool = True) -> Stage:
+    """The run as a page to look at, with the DeepLab that learnt from its seeds."""
+    saliency_root = setup.saliency_root if saliency else None
+    flags = {"run": folder, "data_root": setup.voc12_root / "JPEGImages", "saliency_root": saliency_root}
+    return setup.stage("report", "tool.report", flags, makes=folder / "report.html")
+
+
+def deeplab(setup: Setup, masks: Path, trained: Stage) -> list[Stage]:
+    """DeepLab trained on the label maps `masks` of train_aug.txt, and its test with CRF on val.txt."""
+    where = {"EXP_NAME": "deeplab", "EXP_ROOT": setup.out, "DATA_ROOT": setup.voc12_root}
+    where |= {"DATA_LISTS": setup.out / "data", "DATA_PSEUDO_GT": masks}
+    train = setup.stage(
+        "deeplab",
+        "segmentation/experiment/train.py",
+        {**where, "resume": True},
+        mini={**mini.DEEPLAB, "MODEL_BACKBONE_WEIGHTS": trained.makes},
+        makes=setup.out / "deeplab" / "last.ckpt",
+    )
+    keys = train.settings
+    folder = Path(keys["EXP_ROOT"]) / keys["EXP_NAME"]
+    named = {"MODEL_NAME": "deeplabv2", "MODEL_BACKBONE": "resnet101", "TRAIN_ITERATION": 20000, **keys}
+    file = "{MODEL_NAME}_{MODEL_BACKBONE}_VOCDataset_itr{TRAIN_ITERATION}_all.pth".format_map(named)
+    test = {**keys, "TEST_CKPT": folder / file}
+    score = folder / "results" / "val_score.json"
+    return [
+        train._replace(makes=folder / file),
+        setup.stage("test", "segmentation/experiment/test.py", test, makes=score, score="segmentation_val"),
+    ]

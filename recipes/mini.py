@@ -1,0 +1,35 @@
+"""What `--mini` changes in every recipe: generated images of 96 pixels, and nets an eighth as wide from random weights.
+
+Unlike the released recipe these need batch norm and momentum, and gradients cut off that are hundreds of times as large
+as usual.
+"""
+
+from tool.recipe import Setup, Stage
+
+IMAGE_SIZE = 96
+NUM_IMAGES, BATCH_SIZE = 480, 12
+NET = {"width": 0.125}
+TRAINING = {
+    **NET,
+    **{"from_scratch": True, "momentum": 0.9, "lr": 0.05, "clip_grad": 1, "iter_size": 1, "batch_size": BATCH_SIZE},
+    **{"crop_size": 96, "resize_size": [84, 132], "view2_size": 72, "save_every": 100},
+}
+# DeepLab on the classifier's backbone, from its weights, for want of ImageNet's.
+DEEPLAB = {
+    **{"MODEL_BACKBONE": "resnet38d", "MODEL_BACKBONE_WIDTH": 0.125, "MODEL_ASPP_OUTDIM": 64},
+    **{"DATA_RANDOMCROP": IMAGE_SIZE, "TRAIN_BN_MOM": 0.1, "TRAIN_LR": 0.01, "TRAIN_BATCHES": 12},
+    "TRAIN_ITERATION": 300,
+}
+
+
+def length(steps: int) -> dict[str, int]:
+    """The flags of a training of so many steps, which decays its rate over as many epochs as these are."""
+    return {"max_iters": steps, "max_epoches": max(steps * BATCH_SIZE // NUM_IMAGES, 1)}
+
+
+def data(setup: Setup) -> list[Stage]:
+    """The stage that generates the data, at `--mini`."""
+    if not setup.mini:
+        return []
+    flags = {"out": setup.out / "data", "seed": 0, "size": IMAGE_SIZE, "train_aug": NUM_IMAGES}
+    return [setup.stage("data", "voc12.mini", flags, makes=setup.voc12_root / "JPEGImages")]

@@ -1,0 +1,201 @@
+"""A whole system by one command: the stages of a recipe, one after the other.
+
+    python run.py hsc --voc12_root VOC2012 --saliency_root VOC2012/saliency
+    python run.py hsc --mini      the same on generated data, with narrow nets, in minutes on a CPU
+
+recipes/ has the recipes. Run again after a stop, the same command goes on where it stopped. OUT gets a folder for each
+training, the stages' logs in logs/, and summary.json with the scores and with each stage's seconds and command.
+"""
+
+import argparse
+import importlib.util
+import io
+import json
+import re
+import runpy
+import shlex
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr
+from pathlib import Path
+from typing import Any
+
+from tool.artifact import atomic_file
+from tool.cli import (
+    UserError,
+    add_switch,
+    duration,
+    path_value,
+    require_file,
+    require_folder,
+    run_script,
+    script_parser,
+)
+from tool.command import ROOT
+from tool.recipe import Setup, Stage, Steps, all_stages
+from tool.run_recipe import Record, command_line, run_stages, summarise
+
+RECIPES = {
+    path.stem: path for path in sorted((ROOT / "recipes").glob("*.py")) if "\ndef stages(" in path.read_text("utf-8")
+}
+EXAMPLES = """\
+  # HSC on VOC 2012, from its images to DeepLab's score
+  python run.py hsc --voc12_root VOC2012 --saliency_root VOC2012/saliency
+  # the same stages on generated data, in minutes on a CPU
+  python run.py hsc --mini
+  # its commands, not run
+  python run.py hsc --voc12_root VOC2012 --list
+  # some of its stages, and other flags for them
+  python run.py hsc --voc12_root VOC2012 --stages infer eval --set infer.scales="0.5 1" infer.amp=bf16
+  # a recipe of your own
+  python run.py my_recipe.py --voc12_root VOC2012
+"""
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = script_parser("A whole system: the stages of a recipe, one after the other.", examples=EXAMPLES)
+    parser.add_argument("recipe", help=f"{', '.join(RECIPES)}, or a FILE.py written like those in recipes/")
+    data = parser.add_argument_group("data")
+    data.add_argument("--voc12_root", type=path_value, help="VOC 2012: the folder with JPEGImages in it")
+    data.add_argument("--saliency_root", type=path_value, help="saliency maps, <id>.png (<voc12_root>/saliency)")
+    add_switch(data, "--mini", default=False, help="generate small data, and train narrow nets for minutes (False)")
+
+    run = parser.add_argument_group("run")
+    run.add_argument("--out", type=path_value, help="all files go there (exps/<recipe>; at --mini exps/<recipe>_mini)")
+    run.add_argument("--stages", nargs="+", metavar="STAGE", help="run these, done or not (all that are not done)")
+    run.add_argument("--set", nargs="+", default=[], metavar="STAGE.FLAG=VALUE", help="change flags, as train.lr=0.02")
+    add_switch(run, "--list", default=False, help="print the commands and run none (False)")
+    return parser.parse_args()
+
+
+def read_changes(texts: Sequence[str]) -> dict[tuple[str, str], Any]:
+    """What `--set` says: a value by stage and flag; several words make a list, none leaves the flag out."""
+    changes = {}
+    for text in texts:
+        match = re.fullmatch(r"(\w+)\.(?:--)?(\w+)=(.*)", text, re.DOTALL)
+        if match is None:
+            raise UserError(f"--set {text}: expected STAGE.FLAG=VALUE, as train.lr=0.02 or deeplab.TRAIN_LR=0.002")
+        stage, flag, value = match.groups()
+        try:
+            words = [value] if flag.isupper() and value else shlex.split(value)
+        except ValueError as error:
+            raise UserError(f"--set {text}: expected words as a shell takes them ({error})") from error
+        changes[stage, flag] = (words[0] if len(words) == 1 else words) if words else None
+    return changes
+
+
+def load_recipe(name: str) -> tuple[str, Callable[[Setup], Steps]]:
+    """A recipe's name and its function `stages`, from recipes/ or from a file."""
+    if not name.endswith(".py") and name not in RECIPES:
+        raise UserError(f"{name}: expected one of the recipes {', '.join(RECIPES)}, or a FILE.py")
+    path = RECIPES.get(name) or require_file(name, "recipe", "written like those in recipes/")
+    content = attempt(path, lambda: runpy.run_path(str(path), run_name="recipe"))
+    if not callable(content.get("stages")):
+        raise UserError(f"{path}: expected a function stages(setup), as in recipes/hsc.py, found none")
+    return path.stem, lambda setup: attempt(path, lambda: content["stages"](setup))
+
+
+def attempt(path: Path, step: Callable[[], Any]) -> Any:
+    """What `step` returns; `UserError` with the line in the recipe at `path` if Python finds a mistake there."""
+    try:
+        return step()
+    except UserError:
+        raise
+    except SyntaxError as error:
+        raise UserError(f"{error.filename}, line {error.lineno}: {error.msg}") from error
+    except Exception as error:
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+        raise UserError(f"{path}, line {lines[-1] if lines else 1}: {type(error).__name__}: {error}") from error
+
+
+def make_setup(args: argparse.Namespace, name: str) -> Setup:
+    """Paths as they are where all commands start, in the clone's folder."""
+    here = Path() if Path.cwd() == ROOT else Path.cwd()
+    out = here / (args.out or Path("exps", f"{name}_mini" if args.mini else name))
+    if args.mini and (args.voc12_root or args.saliency_root):
+        raise UserError("--mini: it generates its own data; leave --voc12_root and --saliency_root out")
+    if not args.mini and args.voc12_root is None:
+        raise UserError("--voc12_root: expected the folder of VOC 2012, found none; or try --mini, on generated data")
+    voc = out / "data" / "VOC2012" if args.mini else here / args.voc12_root
+    saliency = voc / "saliency" if args.saliency_root is None else here / args.saliency_root
+    return Setup(out, voc, saliency, args.mini, read_changes(args.set))
+
+
+def check_names(stages: Sequence[Stage], args: argparse.Namespace, setup: Setup) -> None:
+    """Raise `UserError` for a stage that the recipe does not have, or has twice."""
+    names = [stage.name for stage in stages]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise UserError(f"{args.recipe}: expected a name of its own for each stage, found {min(twice)} twice")
+    for flag, asked in (("--stages", args.stages or []), ("--set", [stage for stage, _ in setup.changes])):
+        for stage in asked:
+            if stage not in names:
+                raise UserError(f"{flag} {stage}: no stage of {args.recipe}; it has {', '.join(names)}")
+
+
+def check_flags(stage: Stage) -> None:
+    """Raise `UserError` if the stage's script does not take its flags: to be known before hours of other stages."""
+    path = ROOT / stage.script
+    if not stage.script.endswith(".py"):
+        spec = importlib.util.find_spec(stage.script)
+        if spec is None:
+            raise UserError(f"stage {stage.name}: there is no module {stage.script}")
+        package = spec.submodule_search_locations
+        path = Path(package[0], "__main__.py") if package else Path(spec.origin)
+    require_file(path, f"stage {stage.name}:", "its script")
+    if '__name__ == "__main__"' not in path.read_text("utf-8"):
+        return  # to look at it would be to run it
+    sys.argv = [stage.script, *stage.words[1 if stage.script.endswith(".py") else 2 :]]
+    with redirect_stderr(io.StringIO()) as said:
+        try:
+            script = runpy.run_path(str(path), run_name="checked")
+            args = script["parse_arguments"]() if "parse_arguments" in script else None
+            if "read_config" in script:  # the settings of stage 3
+                script["read_config"](script["config_dict"], args.set)
+        except SystemExit:
+            found = said.getvalue().strip().splitlines()[-1].split("error: ")[-1]
+        except UserError as error:
+            found = str(error)
+        else:
+            return
+    raise UserError(f"stage {stage.name}: {stage.script}: {found}")
+
+
+def print_commands(stages: Sequence[Stage]) -> None:
+    for stage in stages:
+        print(f"# {stage.name}\n{command_line(stage)}")
+
+
+def print_table(steps: Steps, record: Record, scores: dict[str, float]) -> None:
+    """A row for each stage: its time so far, and the mIoU that it found."""
+    print(f"\n{'stage':<12} {'time':>12}   mIoU, per cent")
+    for stage in all_stages(steps):
+        took = duration(record.seconds(stage)) if record.done(stage) else "not done"
+        score = f"{scores[stage.score]:.1f} {stage.score}" if stage.score in scores else ""
+        print(f"{stage.name:<12} {took:>12}   {score}".rstrip())
+
+
+def main() -> None:
+    args = parse_arguments()
+    name, recipe = load_recipe(args.recipe)
+    setup = make_setup(args, name)
+    steps = recipe(setup)
+    stages = all_stages(steps)
+    check_names(stages, args, setup)
+    for stage in stages:
+        check_flags(stage)
+    if args.list:
+        print_commands([stage for stage in stages if args.stages is None or stage.name in args.stages])
+        return
+    if not args.mini:
+        require_folder(setup.voc12_root, "--voc12_root", "VOC 2012, with JPEGImages in it")
+    record = run_stages(steps, setup.out, chosen=args.stages)
+    summary = summarise(name, steps, record)
+    with atomic_file(setup.out / "summary.json") as file:
+        file.write(json.dumps(summary, indent=1).encode())
+    print_table(steps, record, summary["scores"])
+    print(f"\nall of it is in {setup.out}; figures and commands in {setup.out / 'summary.json'}")
+
+
+if __name__ == "__main__":
+    run_script(main)

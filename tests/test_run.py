@@ -1,0 +1,271 @@
+"""run.py on recipes of small scripts: order, logs, record, going on, failure, changes; and the real ones' commands."""
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import demo
+from recipes import cls, eps, eps_seam, hsc
+from tests.processes import assert_all_end
+from tests.scripts.conftest import ROOT, environment
+from tool.recipe import Setup, Stage, all_stages
+from tool.run_recipe import command_line
+
+# A stage's script: notes its words, fails or waits while a file says so, and makes the file of its name.
+SCRIPT = """
+import argparse, json, sys, time
+from pathlib import Path
+
+HERE = Path(__file__).parent
+
+def parse_arguments():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--name")
+    parser.add_argument("--lr", type=float)
+    parser.add_argument("--scales", nargs="+")
+    return parser.parse_args()
+
+def main():
+    name = parse_arguments().name
+    with open(HERE / "ran", "a") as ran:
+        ran.write(" ".join(sys.argv[2:]) + "\\n")
+    print("this is", name, flush=True)
+    if (HERE / f"{name}.fails").exists():
+        print(f"error: {name} cannot go on", file=sys.stderr)
+        sys.exit(3)
+    while (HERE / f"{name}.waits").exists():
+        time.sleep(0.02)
+    (HERE / name).write_text(json.dumps({"mIoU": 12.5}))
+
+if __name__ == "__main__":
+    main()
+"""
+RECIPE = """
+from pathlib import Path
+from tool.recipe import SideBySide
+
+HERE = Path(__file__).parent
+
+def stages(setup):
+    def stage(name, **more):
+        return setup.stage(name, str(HERE / "script.py"), {"name": name}, makes=HERE / name, **more)
+
+    pair = SideBySide({"a": [stage("a1"), stage("a2")], "b": [stage("b1")]})
+    return [stage("first"), pair, stage("last", mini={"lr": 2}, score="seed_crf")]
+"""
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """With a recipe, mine.py, and its script."""
+    (tmp_path / "mine.py").write_text(RECIPE)
+    (tmp_path / "script.py").write_text(SCRIPT)
+    return tmp_path
+
+
+def words(folder: Path, *flags: object) -> list[str]:
+    return [sys.executable, str(ROOT / "run.py"), str(folder / "mine.py"), *map(str, flags)]
+
+
+def run(folder: Path, *flags: object) -> subprocess.CompletedProcess:
+    """`python run.py mine.py --mini`, with its files in `folder`/out."""
+    command = words(folder, "--mini", "--out", folder / "out", *flags)
+    return subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=120)
+
+
+def ran(folder: Path) -> list[str]:
+    """The words of the scripts that ran since the last look."""
+    path = folder / "ran"
+    lines = path.read_text().splitlines() if path.exists() else []
+    path.unlink(missing_ok=True)
+    return lines
+
+
+def test_stages_run_in_their_order_once_and_leave_logs_and_a_summary(folder):
+    done = run(folder)
+    assert done.returncode == 0, done.stderr
+    first, *pair, last = ran(folder)
+    assert (first, last) == ("first", "last --lr 2")
+    assert sorted(pair) == ["a1", "a2", "b1"] and pair.index("a1") < pair.index("a2")
+    assert "stage 1 of 5: first\n$ python " in done.stdout and "this is last\n" in done.stdout
+    assert done.stdout.splitlines()[-3].split() == [
+        "last",
+        *done.stdout.splitlines()[-3].split()[1:3],
+        "12.5",
+        "seed_crf",
+    ]
+    head, said = (folder / "out" / "logs" / "a2.log").read_text().splitlines()
+    assert head.endswith(f"$ python {folder}/script.py --name a2") and said == "this is a2"
+
+    summary = json.loads((folder / "out" / "summary.json").read_text())
+    assert list(summary) == ["recipe", "scores", "stages"]
+    assert summary["recipe"] == "mine" and summary["scores"] == {"seed_crf": 12.5}
+    assert [list(stage) for stage in summary["stages"]] == [["name", "seconds", "command"]] * 5
+    assert summary["stages"][-1]["command"] == f"python {folder}/script.py --name last --lr 2"
+    assert all(stage["seconds"] > 0 for stage in summary["stages"])
+
+    again = run(folder)
+    assert ran(folder) == [] and again.stdout.count("done before in") == 5
+    assert json.loads((folder / "out" / "summary.json").read_text()) == summary
+
+
+def test_what_is_missing_changed_or_asked_for_runs_and_what_comes_after_it(folder):
+    run(folder)
+    ran(folder)
+    (folder / "a2").unlink()
+    run(folder)
+    assert ran(folder) == ["a2", "last --lr 2"]
+    run(folder, "--set", "last.lr=3", "last.--scales=1 2")
+    assert ran(folder) == ["last --lr 3 --scales 1 2"]
+    run(folder, "--set", "last.lr=")
+    assert ran(folder) == ["last"]
+    asked = run(folder, "--stages", "a1")
+    assert ran(folder) == ["a1"] and "not done" in asked.stdout
+    run(folder)
+    assert sorted(ran(folder)) == ["a2", "last --lr 2"]
+
+
+def test_a_stage_that_fails_ends_it_with_its_message_and_exit_code_and_the_same_command_goes_on(folder):
+    (folder / "b1.fails").touch()
+    (folder / "a2.waits").touch()
+    done = run(folder)
+    assert done.returncode == 3
+    assert "error: b1 cannot go on\n" in done.stderr and "Traceback" not in done.stderr
+    log = folder / "out" / "logs" / "b1.log"
+    assert done.stderr.splitlines()[-1].startswith(
+        f"stage b1 ended with exit code 3: what it said stands above and in {log}"
+    )
+    assert log.read_text().splitlines()[-1] == "error: b1 cannot go on"
+    assert "last --lr 2" not in ran(folder)
+    (folder / "b1.fails").unlink()
+    (folder / "a2.waits").unlink()
+    assert run(folder).returncode == 0
+    assert sorted(ran(folder)) == ["a2", "b1", "last --lr 2"]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)])
+def test_a_stage_ends_with_it_and_the_same_command_goes_on(folder, number, code):
+    (folder / "last.waits").touch()
+    process = subprocess.Popen(
+        words(folder, "--mini", "--out", folder / "out"),
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    while process.stdout.readline() != "this is last\n":
+        assert process.poll() is None
+    held = run(folder)
+    assert held.returncode == 2 and "another run is writing into it" in held.stderr
+    os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == code and "run.py" not in errors
+    assert_all_end(process.pid)
+    (folder / "last.waits").unlink()
+    ran(folder)
+    assert run(folder).returncode == 0
+    assert ran(folder) == ["last --lr 2"]
+
+
+def test_it_is_quick_to_see_that_all_is_done(folder):
+    """Of a stage that is done nothing is started: its script could not be."""
+    run(folder)
+    (folder / "script.py").write_text("raise SystemExit('started')")
+    assert run(folder).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (["mine.py", "--mini", "--set", "last.lrr=3"], "error: stage last: {}/script.py: unrecognized arguments: --lrr 3"),
+        (["mine.py", "--mini", "--set", "last.lr=x"], "error: stage last: {}/script.py: argument --lr: invalid float"),
+        (["mine.py", "--mini", "--set", "lats.lr=3"], "error: --set lats: no stage of mine.py; it has first, a1, a2, b1, la"),
+        (["mine.py", "--mini", "--set", "lr=3"], "error: --set lr=3: expected STAGE.FLAG=VALUE"),
+        (["mine.py", "--mini", "--set", "last.lr='"], "error: --set last.lr=': expected words as a shell takes them"),
+        (["mine.py", "--mini", "--stages", "third"], "error: --stages third: no stage of mine.py"),
+        (["mine.py", "--mini", "--voc12_root", "."], "error: --mini: it generates its own data"),
+        (["mine.py"], "error: --voc12_root: expected the folder of VOC 2012"),
+        (["mine.py", "--voc12_root", "nowhere"], "error: --voc12_root nowhere: expected a folder"),
+        (["hcs", "--mini"], "error: hcs: expected one of the recipes cls, eps, eps_seam, hsc, or a FILE.py"),
+        (["nowhere.py", "--mini"], "error: recipe nowhere.py: expected a file"),
+        (["script.py", "--mini"], "error: script.py: expected a function stages(setup), as in recipes/hsc.py"),
+        (["wrong.py", "--mini"], "error: wrong.py, line 2: NameError: name 'stage' is not defined"),
+        (["broken.py", "--mini"], "error: broken.py, line 1: invalid syntax"),
+        (["cls", "--mini", "--set", "deeplab.TRAIN_LRR=1"], "--set TRAIN_LRR: unknown key; did you mean TRAIN_LR?"),
+        (["cls", "--mini", "--set", "train.method=hcs"], "error: stage train: train_voc.py: argument --method: invalid"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_one_line_before_anything_runs(folder, flags, expected):
+    (folder / "wrong.py").write_text("def stages(setup):\n    return [stage('a')]\n")
+    (folder / "broken.py").write_text("def stages(setup)\n")
+    before = sorted(folder.iterdir())
+    command = [sys.executable, str(ROOT / "run.py"), *flags]
+    done = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2 and done.stderr.count("error: ") == 1, done.stderr
+    assert expected.format(folder) in done.stderr and "Traceback" not in done.stderr
+    assert sorted(path for path in folder.iterdir() if path.name != "__pycache__") == before
+
+
+def test_a_record_that_is_damaged_is_named(folder):
+    run(folder)
+    (folder / "out" / "stages.json").write_text('{"first": 1}')
+    done = run(folder)
+    assert done.returncode == 2 and "stages.json: expected the record that run.py writes" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["cls", "eps", "eps_seam", "hsc"])
+@pytest.mark.parametrize("data", [["--mini"], ["--voc12_root", "VOC2012", "--saliency_root", "elsewhere"]])
+def test_a_recipe_lists_commands_that_their_scripts_take_and_a_shell_too(name, data, tmp_path):
+    command = [sys.executable, "run.py", name, *data, "--out", str(tmp_path / "out"), "--list"]
+    done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    lines = [shlex.split(line, comments=True) for line in done.stdout.splitlines()]
+    commands = [line for line in lines if line]
+    assert all(line[0] == "python" for line in commands) and not (tmp_path / "out").exists()
+    scripts = [line[2] if line[1] == "-m" else line[1] for line in commands]
+    training = ["train_voc.py"] * (2 if name in ("hsc", "eps_seam") and data == ["--mini"] else 1)
+    assert scripts == [
+        *(["voc12.mini"] if data == ["--mini"] else []),
+        *["voc12.prepare", *training, "inference.py", "eval.py", "eval.py", "inference.py"],
+        *["segmentation/experiment/train.py", "segmentation/experiment/test.py", "tool.report"],
+    ]
+    assert ("elsewhere" in done.stdout) == (name != "cls" and data != ["--mini"])
+
+
+def test_what_depends_on_a_changed_flag_follows_it():
+    changes = {("train", "backbone"): "resnet50", ("deeplab", "TRAIN_ITERATION"): 7, ("deeplab", "EXP_NAME"): "mine"}
+    setup = Setup(Path("out"), Path("VOC2012"), Path("saliency"), changes=changes)
+    stages = {stage.name: stage for stage in hsc.stages(setup)}
+    assert stages["infer"].flags["backbone"] == stages["infer_aug"].flags["backbone"] == "resnet50"
+    checkpoint = Path("out/mine/deeplabv2_resnet101_VOCDataset_itr7_all.pth")
+    assert stages["test"].flags["TEST_CKPT"] == stages["deeplab"].makes == checkpoint
+
+
+def test_the_demo_runs_the_very_stages_of_the_recipes():
+    out = Path("out")
+    steps = sum(demo.plan(["cls", "eps", "eps_seam", "hsc"], out, seed=0, quick=False), [])
+    theirs = {stage.name: stage for stage in all_stages(steps)}
+
+    def command(stage: Stage, **changes: object) -> str:
+        seed = "TRAIN_SEED" if stage.name.endswith("deeplab") or stage.name.endswith("test") else "seed"
+        flags = {name: value for name, value in stage.flags.items() if name != seed}
+        return command_line(stage._replace(flags={**flags, **changes}))
+
+    for recipe in (cls, eps, eps_seam, hsc):
+        name = recipe.__name__.split(".")[-1]
+        setup = Setup(out, out / "data" / "VOC2012", out / "data" / "VOC2012" / "saliency", mini=True)
+        ours = {stage.name: stage for stage in recipe.stages(setup)}
+        for stage in demo.SEEDS:
+            assert command(theirs[f"{name}_{stage}"]) == command(ours[stage])
+        if "train_eps" in ours:
+            assert command(theirs["eps_train"]) == command(ours["train_eps"])
+        assert command(theirs["data"]) == command(ours["data"])
+    assert command(theirs["infer_aug"]) == command(ours["infer_aug"])
+    assert command(theirs["seeds_deeplab"], EXP_NAME="deeplab") == command(ours["deeplab"])

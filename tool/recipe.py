@@ -1,0 +1,92 @@
+"""What a recipe is made of: stages, each the command line of one of the project's scripts."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+# A flag's value: True for a bare flag, None to leave it out, a list for several words.
+Flags = Mapping[str, Any]
+
+
+class Stage(NamedTuple):
+    """A command of a recipe.
+
+    `script` is a file as `train_voc.py`, or a module as `voc12.prepare`. A name in capitals in `flags` is a key of
+    stage 3 and goes behind `--set`. `makes` is what is there once the stage has ended well; `score` the name, in
+    summary.json, of the mIoU in the JSON file that it makes.
+    """
+
+    name: str
+    script: str
+    flags: Flags
+    makes: Path
+    score: str | None = None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The keys of stage 3 among its flags."""
+        return {name: value for name, value in self.flags.items() if name.isupper()}
+
+    @property
+    def words(self) -> list[str]:
+        """Its command line, without `python`."""
+        words = [self.script] if self.script.endswith(".py") else ["-m", self.script]
+        for name, value in self.flags.items():
+            if value is not None and not name.isupper():
+                words += [f"--{name}", *_words(value)]
+        keys = [f"{name}={value}" for name, value in self.settings.items() if value is not None]
+        return [*words, "--set", *keys] if keys else words
+
+
+class SideBySide(NamedTuple):
+    """Chains of stages that do not need each other, by name: each chain runs with a thread of its own."""
+
+    chains: Mapping[str, Sequence[Stage]]
+
+
+Steps = Sequence[Stage | SideBySide]
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a recipe's stages are made for: where the data is, where files go, and which flags the user changes.
+
+    With `mini` the data is generated, in `out`/data, and `stage` takes the small numbers. `changes` has, by the
+    stage's name and the flag's, the values that come before the recipe's.
+    """
+
+    out: Path
+    voc12_root: Path
+    saliency_root: Path
+    mini: bool = False
+    changes: Mapping[tuple[str, str], Any] = field(default_factory=dict)
+
+    def stage(
+        self,
+        name: str,
+        script: str,
+        flags: Flags,
+        *,
+        makes: Path,
+        mini: Flags | None = None,
+        score: str | None = None,
+    ) -> Stage:
+        """A stage with the flags that it runs with: the recipe's, then those of `mini`, then the user's changes."""
+        changes = {flag: value for (stage, flag), value in self.changes.items() if stage == name}
+        small = (mini or {}) if self.mini else {}
+        return Stage(name, script, {**flags, **small, **changes}, makes, score)
+
+
+def all_stages(steps: Steps) -> list[Stage]:
+    """Every stage, in order, those of a `SideBySide` one chain after the other."""
+    found = []
+    for step in steps:
+        found += [step] if isinstance(step, Stage) else [stage for chain in step.chains.values() for stage in chain]
+    return found
+
+
+def _words(value: Any) -> list[str]:
+    if value is True:
+        return []
+    return [str(each) for each in value] if isinstance(value, list | tuple) else [str(value)]
