@@ -70,7 +70,7 @@ def deeplab(method: str, out: Path, name: str, changes: dict[tuple[str, str], An
 
 
 def plan(methods: Sequence[str], out: Path, *, seed: int, quick: bool) -> tuple[list, list]:
-    """The steps up to the seeds' scores; those of DeepLab on the last method's seeds and on the masks, with a report."""
+    """The steps up to the seeds' scores; then DeepLab on the last method's seeds and on the masks, and a report."""
     changes = {("data", "seed"): seed, ("train", "seed"): seed, ("deeplab", "TRAIN_SEED"): seed}
     changes |= QUICK if quick else {}
     of_method = {method: stages_of(method, out, changes) for method in methods}

@@ -47,7 +47,8 @@ EXAMPLES = """\
   # its commands, not run
   python run.py hsc --voc12_root VOC2012 --list
   # some of its stages, and other flags for them
-  python run.py hsc --voc12_root VOC2012 --stages infer eval --set infer.scales="0.5 1" infer.amp=bf16
+  python run.py hsc --voc12_root VOC2012 --stages infer eval \\
+      --set infer.scales="0.5 1" infer.amp=bf16
   # a recipe of your own
   python run.py my_recipe.py --voc12_root VOC2012
 """
@@ -89,7 +90,7 @@ def load_recipe(name: str) -> tuple[str, Callable[[Setup], Steps]]:
     """A recipe's name and its function `stages`, from recipes/ or from a file."""
     if not name.endswith(".py") and name not in RECIPES:
         raise UserError(f"{name}: expected one of the recipes {', '.join(RECIPES)}, or a FILE.py")
-    path = RECIPES.get(name) or require_file(name, "recipe", "written like those in recipes/")
+    path = RECIPES.get(name) or require_file(name, "recipe", "written like those in recipes/").resolve()
     content = attempt(path, lambda: runpy.run_path(str(path), run_name="recipe"))
     if not callable(content.get("stages")):
         raise UserError(f"{path}: expected a function stages(setup), as in recipes/hsc.py, found none")

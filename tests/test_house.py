@@ -11,7 +11,7 @@ ORDER = ["method", "segmentation", "network", "data", "tool"]
 # A folder a data set: what it is (classes.py) stands above the tools, `data` collects it; the rest counts as scripts.
 DATA_SETS = ["voc12"]
 SIDE_BY_SIDE = {"method", "segmentation"}
-SCRIPTS = ["train_voc", "inference", "eval", "demo"]
+SCRIPTS = ["train_voc", "inference", "eval", "demo", "run"]
 SOURCES = sorted(
     [*ROOT.glob("*.py"), *(file for package in [*ORDER, *DATA_SETS] for file in (ROOT / package).rglob("*.py"))]
 )
@@ -41,6 +41,11 @@ def test_imports_run_one_way(path):
         if package in SIDE_BY_SIDE:
             forbidden |= SIDE_BY_SIDE - {package}
     assert not roots & (forbidden - {path.stem if path.parent == ROOT else None})
+
+
+def test_recipes_name_scripts_and_import_none():
+    for path in (ROOT / "recipes").glob("*.py"):
+        assert {name.split(".")[0] for name in imported_modules(path)} <= {"recipes", "tool"}, path
 
 
 def test_methods_never_import_each_other():
