@@ -133,7 +133,7 @@ def test_what_is_missing_changed_or_asked_for_runs_and_what_comes_after_it(folde
 
 def test_a_stage_that_fails_ends_it_with_its_message_and_exit_code_and_the_same_command_goes_on(folder):
     (folder / "b1.fails").touch()
-    (folder / "a2.waits").touch()
+    (folder / "a1.waits").touch()
     done = run(folder)
     assert done.returncode == 3
     assert "error: b1 cannot go on\n" in done.stderr and "Traceback" not in done.stderr
@@ -144,9 +144,9 @@ def test_a_stage_that_fails_ends_it_with_its_message_and_exit_code_and_the_same_
     assert log.read_text().splitlines()[-1] == "error: b1 cannot go on"
     assert "last --lr 2" not in ran(folder)
     (folder / "b1.fails").unlink()
-    (folder / "a2.waits").unlink()
+    (folder / "a1.waits").unlink()
     assert run(folder).returncode == 0
-    assert sorted(ran(folder)) == ["a2", "b1", "last --lr 2"]
+    assert sorted(ran(folder)) == ["a1", "a2", "b1", "last --lr 2"]
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)])
@@ -186,13 +186,13 @@ def test_it_is_quick_to_see_that_all_is_done(folder):
     [
         (["mine.py", "--mini", "--set", "last.lrr=3"], "last: {}/script.py: unrecognized arguments: --lrr 3"),
         (["mine.py", "--mini", "--set", "last.lr=x"], "last: {}/script.py: argument --lr: invalid float"),
-        (["mine.py", "--mini", "--set", "lats.lr=3"], "error: --set lats: no stage of mine.py; it has first, a1, a2, b1"),
+        (["mine.py", "--mini", "--set", "lats.lr=3"], "--set lats: no stage of mine.py; it has first, a1, a2, b1"),
         (["mine.py", "--mini", "--set", "lr=3"], "error: --set lr=3: expected STAGE.FLAG=VALUE"),
         (["mine.py", "--mini", "--set", "last.lr='"], "error: --set last.lr=': expected words as a shell takes them"),
         (["mine.py", "--mini", "--stages", "third"], "error: --stages third: no stage of mine.py"),
         (["mine.py", "--mini", "--voc12_root", "."], "error: --mini: it generates its own data"),
         (["mine.py"], "error: --voc12_root: expected the folder of VOC 2012"),
-        (["mine.py", "--voc12_root", "nowhere"], "error: --voc12_root nowhere: expected a folder"),
+        (["mine.py", "--voc12_root", "nowhere"], "error: --voc12_root {}/nowhere: expected a folder"),
         (["hcs", "--mini"], "error: hcs: expected one of the recipes cls, eps, eps_seam, hsc, or a FILE.py"),
         (["nowhere.py", "--mini"], "error: recipe nowhere.py: expected a file"),
         (["script.py", "--mini"], "error: {}/script.py: expected a function stages(setup), as in recipes/hsc.py"),
