@@ -21,9 +21,16 @@ def living(group: int) -> list[str]:
     return found
 
 
+def children(process: int) -> list[int]:
+    try:
+        return [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+    except FileNotFoundError:
+        return []
+
+
 def workers(group: int) -> int:
-    """How many processes of pools run in the group."""
-    return sum("spawn_main" in line for line in living(group))
+    """How many processes of pools run in the group, without the one that they are forked from."""
+    return max(sum("multiprocessing.forkserver" in line for line in living(group)) - 1, 0)
 
 
 def assert_all_end(group: int, seconds: float = 60) -> None:

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import traceback
 from collections import deque
@@ -28,7 +29,10 @@ os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "256")
 # processes beside them, and inference takes twice as long.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-_SPAWN = multiprocessing.get_context("spawn")  # a forked process could not use a GPU
+# Processes are forked from one that does nothing else: a fork of this one could not use a GPU. It imports once what
+# takes long, and all of them need.
+_FORKED = multiprocessing.get_context("forkserver")
+_SLOW_IMPORTS = ("numpy", "cv2", "torch")
 
 
 class ProcessDied(Exception):
@@ -112,13 +116,14 @@ class Pool:
             self._start_process()
 
     def _start_process(self) -> None:
-        ours, theirs = _SPAWN.Pipe()
+        ours, theirs = _FORKED.Pipe()
         # Daemons are ended at this process's exit where an error has passed the `with` block by.
-        process = _SPAWN.Process(target=_serve, args=(theirs, self.work, self.start, self.threads), daemon=True)
+        process = _FORKED.Process(target=_serve, args=(theirs, self.work, self.start, self.threads), daemon=True)
+        _FORKED.set_forkserver_preload([name for name in _SLOW_IMPORTS if name in sys.modules])
         with _signals_later():
             try:
                 process.start()
-            except BrokenPipeError as error:
+            except (ConnectionError, EOFError) as error:  # whoever forks them was killed
                 raise ProcessDied(self) from error
             theirs.close()  # or the end of the process would not end the pipe
             self.processes[ours] = process
@@ -147,7 +152,7 @@ class Pool:
 
 def queue_of(items: Iterable[Any]) -> SimpleQueue:
     """`items`, of which each process of a pool takes one at its start."""
-    queue = _SPAWN.SimpleQueue()
+    queue = _FORKED.SimpleQueue()
     for item in items:
         queue.put(item)
     return queue

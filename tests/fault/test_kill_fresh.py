@@ -13,7 +13,7 @@ import pytest
 
 from tests.fault.commands import TIME_LIMIT, assert_ended
 from tests.fault.conftest import COUNTS, Activity, assert_as_undisturbed, assert_whole
-from tests.processes import needs_proc
+from tests.processes import children, needs_proc
 from tests.scripts.conftest import ROOT, corrupt_middle, environment, load
 
 pytestmark = needs_proc
@@ -40,13 +40,6 @@ def started(words, folder):
 
 def said(folder: Path) -> str:
     return folder.with_suffix(".stderr").read_text()
-
-
-def children(process: int) -> list[int]:
-    try:
-        return [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
-    except FileNotFoundError:
-        return []
 
 
 # -- before the work has begun -----------------------------------------------------------------------------------------

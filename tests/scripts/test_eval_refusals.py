@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.processes import children
 from tests.scripts.eval_inputs import ROOT, assert_refused, command, make_images, many_times, run
 from tool.artifact import load_label_map, save_cam, save_crf, save_label_map
 from tool.colour import voc_palette
@@ -98,15 +99,15 @@ def test_a_killed_process_ends_the_run_with_a_message(tmp_path, folder):
         stderr=subprocess.PIPE,
         text=True,
     )
-    stopped: set[str] = set()  # as soon as they appear, so that their work is not done before they are killed
+    stopped: set[int] = set()  # as soon as they appear, so that their work is not done before they are killed
     while len(stopped) < 2 and started.poll() is None:
         time.sleep(0.005)
-        children = Path(f"/proc/{started.pid}/task/{started.pid}/children").read_text().split()
-        for child in {child for child in children if "spawn_main" in Path(f"/proc/{child}/cmdline").read_text()}:
-            os.kill(int(child), signal.SIGSTOP)
+        # The pool's processes are forked from a child of the command's.
+        for child in {child for own in children(started.pid) for child in children(own)}:
+            os.kill(child, signal.SIGSTOP)
             stopped.add(child)
     for child in stopped:
-        os.kill(int(child), signal.SIGKILL)
+        os.kill(child, signal.SIGKILL)
     output, errors = started.communicate(timeout=60)
     done = subprocess.CompletedProcess(started.args, started.returncode, output, errors)
     assert_refused(done, tmp_path, "a worker process was killed", "; it was at ", "; nothing was scored")
