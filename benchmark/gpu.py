@@ -11,25 +11,27 @@ end well, a check failed or a goal was missed. docs/gpu.md says how to run it on
 """
 
 import argparse
-import ctypes
 import json
+import multiprocessing
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from benchmark.gpu_parts import PARTS, Part
 from benchmark.gpu_parts.table import outcome_line, tables
 from tool.artifact import atomic_file
 from tool.cli import UserError, add_switch, cores, path_value, run_script, script_parser
-from tool.command import PR_SET_PDEATHSIG, ROOT
 
+# Parts are forked from a process that has imported all that they need, once, and does nothing else: no GPU is in use.
+FORKED = multiprocessing.get_context("forkserver")
 CORES_PER_PART = 2
 LINES_SHOWN = 15  # of what a part said that did not end well
 QUICK_LIMIT = 600  # seconds for a part of the quick form, on a machine that others use too
@@ -63,22 +65,20 @@ class Run:
 
     part: Part
     folder: Path
-    process: subprocess.Popen
+    process: BaseProcess
     started: float
     deadline: float
 
     def kill(self) -> None:
         """End the part and all that it started."""
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            return
-        finally:
-            self.process.wait()
+        self.process.kill()  # which may not lead its group yet
+        self.process.join()
 
     def outcome(self) -> dict | None:
         """What became of the part, once it has ended or is over its time."""
-        code, now = self.process.poll(), time.monotonic()
+        code, now = self.process.exitcode, time.monotonic()
         if code is None and now < self.deadline:
             return None
         self.kill()  # what it may have left behind, too
@@ -88,26 +88,21 @@ class Run:
         return {"name": self.part.name, "ended": ended, "seconds": round(now - self.started, 1), "entries": entries}
 
 
+def run_part(name: str, **settings: object) -> None:
+    """What a part's process does. It imports torch, which this one has no use for."""
+    from benchmark.gpu_parts import process
+
+    process.run_part(name, **settings)
+
+
 def start(part: Part, args: argparse.Namespace, scratch: Path, deadline: float) -> Run:
     folder = scratch / part.name
     folder.mkdir()
-    quick = ["--quick"] if args.quick else []
-    command = [sys.executable, "-m", "benchmark.gpu_parts", part.name, "--device", args.device, *quick]
-    prctl = ctypes.CDLL(None).prctl
-    settings = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"} if args.device == "cpu" else {}
-    if args.device == "cuda" and not part.timed:  # beside others
-        settings["OMP_NUM_THREADS"] = str(CORES_PER_PART)
-    with open(folder / "log", "wb") as log:
-        process = subprocess.Popen(
-            [*command, "--folder", str(folder)],
-            cwd=ROOT,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            preexec_fn=lambda: prctl(PR_SET_PDEATHSIG, signal.SIGKILL),
-            env={**os.environ, **settings},
-        )
+    (folder / "log").touch()
+    threads = 1 if args.device == "cpu" else None if part.timed else CORES_PER_PART  # beside others
+    settings = {"device": args.device, "quick": args.quick, "folder": folder, "threads": threads}
+    process = FORKED.Process(target=run_part, args=(part.name,), kwargs=settings)
+    process.start()
     now = time.monotonic()
     limit = QUICK_LIMIT if args.quick else part.limit
     return Run(part, folder, process, now, min(now + limit, deadline))
@@ -139,7 +134,8 @@ def run_parts(parts: list[Part], args: argparse.Namespace, scratch: Path) -> dic
         {"device": args.device, "quick": args.quick, "date": time.strftime("%F"), "parts": []},
     )
     deadline = began + 60 * args.minutes
-    waiting, running = deque(parts), []
+    # Side by side the longest first; else first whether it is right.
+    waiting, running = deque(sorted(parts, key=lambda part: -part.limit) if args.quick else parts), []
     try:
         while waiting or running:
             while waiting and may_start(waiting[0], running, quick=args.quick) and time.monotonic() < deadline:
@@ -174,11 +170,16 @@ def main() -> None:
         (args.out / "gpu.log").write_text("")
     except OSError as error:
         raise UserError(f"--out {args.out}: cannot be written ({error.strerror})") from error
-    # Not at the top: it imports torch, which takes seconds.
-    from tool.device import resolve_device
+    if args.device == "cpu":
+        os.environ |= {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    else:  # Not at the top: it imports torch, which takes seconds.
+        from tool.device import resolve_device
 
-    resolve_device(args.device)
+        resolve_device(args.device)
     parts = [PARTS[name] for name in PARTS if name in (args.only or PARTS)]
+    FORKED.set_forkserver_preload(
+        ["benchmark.gpu_parts.process", *(f"benchmark.gpu_parts.{part.name}" for part in parts)]
+    )
     with tempfile.TemporaryDirectory() as scratch:
         report = run_parts(parts, args, Path(scratch))
     print(f"{report['seconds']:.0f} s in all; {args.out / 'gpu.md'}")

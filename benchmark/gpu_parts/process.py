@@ -1,30 +1,37 @@
-"""One part of `benchmark.gpu`, which starts it: python -m benchmark.gpu_parts NAME --device cuda --folder DIR"""
+"""The process of a part of `benchmark.gpu`."""
 
 import tool  # noqa: F401  # before torch
 
 # isort: split
-import argparse
+import ctypes
 import importlib
+import os
+import signal
+from pathlib import Path
 
 import torch
 
-from benchmark.gpu_parts import PARTS
 from benchmark.gpu_parts.record import Bench
-from tool.cli import path_value, run_script
+from tool.cli import run_script
+from tool.command import PR_SET_PDEATHSIG
 from tool.device import resolve_device
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Run one part of benchmark.gpu.")
-    parser.add_argument("part", choices=PARTS)
-    parser.add_argument("--device", required=True)
-    parser.add_argument("--folder", type=path_value, required=True, help="for its record.json and its scratch files")
-    parser.add_argument("--quick", action="store_true")
-    args = parser.parse_args()
+def run_part(name: str, *, device: str, quick: bool, folder: Path, threads: int | None) -> None:
+    """Run the part `name` in this process, which leads a group of its own from here on, and ends if its parent does.
+
+    Args:
+        folder: for its log, its record.json and its scratch files.
+        threads: of torch here and in the commands that the part runs; None: as many as they take by themselves.
+    """
+    os.setsid()
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    log = os.open(folder / "log", os.O_WRONLY | os.O_CREAT)
+    for source, descriptor in ((os.open(os.devnull, os.O_RDONLY), 0), (log, 1), (log, 2)):
+        os.dup2(source, descriptor)
+    if threads is not None:
+        os.environ["OMP_NUM_THREADS"] = str(threads)
+        torch.set_num_threads(threads)
     torch.manual_seed(0)
-    module = importlib.import_module(f"benchmark.gpu_parts.{args.part}")
-    module.run(Bench(device=resolve_device(args.device), quick=args.quick, folder=args.folder))
-
-
-if __name__ == "__main__":
-    run_script(main)
+    module = importlib.import_module(f"benchmark.gpu_parts.{name}")
+    run_script(lambda: module.run(Bench(device=resolve_device(device), quick=quick, folder=folder)))

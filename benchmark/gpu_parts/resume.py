@@ -31,12 +31,13 @@ def run(bench: Bench) -> None:
         *["--width", 1 / 16, "--batch_size", 4, "--crop_size", 64, "--resize_size", 48, 80, "--view2_size", 48],
         *["--max_iters", steps, "--iter_size", 1, "--save_every", 10**6, "--device", bench.device],
     ]
-    for session in ("whole", "again"):
-        assert_ends(train(*flags, "--session", session), 0)
-    # A GPU's kernels are not deterministic: how far two runs of the same are apart.
-    apart = largest_difference(bench.folder, "whole", "again")
-    bench.note("the same run twice", {"weights apart, at most": f"{apart:.1e}"})
-    allowed = max(TOLERANCE, 3 * apart)
+    assert_ends(train(*flags, "--session", "whole"), 0)
+    allowed = TOLERANCE
+    if bench.on_gpu:  # whose kernels are not deterministic: how far two runs of the same are apart
+        assert_ends(train(*flags, "--session", "again"), 0)
+        apart = largest_difference(bench.folder, "whole", "again")
+        bench.note("the same run twice", {"weights apart, at most": f"{apart:.1e}"})
+        allowed = max(TOLERANCE, 3 * apart)
     stopped_and_resumed(bench, flags, allowed)
     under_torchrun(bench, flags, allowed)
     restored_in_place(bench)

@@ -100,8 +100,9 @@ def measured(bench: Bench, training: Training, batch: Batch) -> dict:
 
 def seconds(bench: Bench, work, *, steps: int) -> float:
     """Seconds of `work`, the mean of `steps`, after as many as a compiled net and cuDNN need to settle."""
-    for number in range(steps + 3):
-        if number == 3:
+    settling = 1 if bench.quick else 3
+    for number in range(settling + steps):
+        if number == settling:
             bench.synchronize()
             start = time.perf_counter()
         work()
