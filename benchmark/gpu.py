@@ -177,9 +177,7 @@ def main() -> None:
 
         resolve_device(args.device)
     parts = [PARTS[name] for name in PARTS if name in (args.only or PARTS)]
-    FORKED.set_forkserver_preload(
-        ["benchmark.gpu_parts.process", *(f"benchmark.gpu_parts.{part.name}" for part in parts)]
-    )
+    FORKED.set_forkserver_preload(["benchmark.gpu_parts.process"])
     with tempfile.TemporaryDirectory() as scratch:
         report = run_parts(parts, args, Path(scratch))
     print(f"{report['seconds']:.0f} s in all; {args.out / 'gpu.md'}")

@@ -7,14 +7,21 @@ import ctypes
 import importlib
 import os
 import signal
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 
+from benchmark.gpu_parts import PARTS
 from benchmark.gpu_parts.record import Bench
 from tool.cli import run_script
 from tool.command import PR_SET_PDEATHSIG
 from tool.device import resolve_device
+
+# Once, for all that are forked from here. A part that cannot be imported says so when it is run.
+for part in PARTS:
+    with suppress(Exception):
+        importlib.import_module(f"benchmark.gpu_parts.{part}")
 
 
 def run_part(name: str, *, device: str, quick: bool, folder: Path, threads: int | None) -> None:

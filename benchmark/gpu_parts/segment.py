@@ -58,6 +58,7 @@ def training_pace(bench: Bench, config: Config, amp: str) -> None:
         device=bench.device,
         amp=amp,
         normalisation=Normalisation(config.DATA_MEAN, config.DATA_STD),
+        data_set=config.data_set,
         steps=range(WARM_UP + steps),
         seed=0,
         log=None,
