@@ -12,20 +12,19 @@ import argparse
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 from benchmark.real_table import (
     AFTER_EPS,
-    CRF,
     CURVE_FILE,
     MASKS,
-    TRAINING_FILE,
     Protocol,
     check_table,
-    training_record,
     write_table,
 )
 from method.hsc.config import ABLATIONS, METHODS, SANE
 from network import BACKBONES
+from recipes import common
 from tool.artifact import atomic_file, reported_unwritable
 from tool.cli import (
     FILE,
@@ -41,11 +40,12 @@ from tool.cli import (
     script_parser,
     what_is_at,
 )
-from tool.command import run_python
 from tool.flags import AMP, check_scales
 from tool.folder import changed_settings
 from tool.lists import read_ids
 from tool.lock import turn_in
+from tool.recipe import Setup, Stage
+from tool.run_recipe import run_stages
 from tool.weights_file import require_weights
 from voc12.classes import VOC12
 
@@ -53,14 +53,14 @@ BASELINES = sorted(METHODS.keys() - {"hsc"})
 # The flags of train_voc.py that make each run what it is: methods and ablations; the oddities one by one, and HSC's
 # ablations without them.
 CLAIM = {
-    **{method: ["--method", method] for method in (*BASELINES, "hsc")},
-    **{f"hsc_without_{term}": ["--method", "hsc", "--without", term] for term in ABLATIONS},
+    **{method: {"method": method} for method in (*BASELINES, "hsc")},
+    **{f"hsc_without_{term}": {"method": "hsc", "without": term} for term in ABLATIONS},
 }
-MENDED = {f"hsc_sane_{name}": ["--method", "hsc", "--sane", name] for name in (*SANE, "all")}
+MENDED = {f"hsc_sane_{name}": {"method": "hsc", "sane": name} for name in (*SANE, "all")}
 FROM_IMAGENET = {
     **CLAIM,
     **MENDED,
-    **{f"{run}_without_{term}": [*MENDED[run], "--without", term] for run in MENDED for term in ABLATIONS},
+    **{f"{run}_without_{term}": {**MENDED[run], "without": term} for run in MENDED for term in ABLATIONS},
 }
 # The same from the weights of the seed's eps, which have no place in cls's net, with as many steps again.
 RUNS = {**FROM_IMAGENET, **{f"{run}{AFTER_EPS}": flags for run, flags in FROM_IMAGENET.items() if run != "cls"}}
@@ -230,95 +230,73 @@ def eps_weights(args: argparse.Namespace, seed: int) -> Path:
     return args.out / f"seed_{seed}" / "eps" / "eps.pth"
 
 
-def train(args: argparse.Namespace, flags: list[str], folder: Path, seed: int) -> None:
-    """Train one run; the processor time it took is added up in training.json, also of stopped attempts, not of killed
-    ones."""
-    before = training_record(folder)
-    if before["steps"] >= args.steps:
-        return
-    weights = args.weights
-    if folder.name.endswith(AFTER_EPS):
-        weights = eps_weights(args, seed)
-    start = cpu_seconds_of_children()
-    done = 0
-    try:
-        run_python(
-            *["train_voc.py", *flags, "--work_dir", folder.parent, "--session", folder.name, "--seed", seed],
-            *["--backbone", args.backbone, "--weights", weights, "--data_root", args.voc12_root / "JPEGImages"],
-            *["--saliency_root", args.voc12_root / "saliency", "--labels", args.labels],
-            *["--train_list", args.training, "--batch_size", args.batch_size],
-            *["--crop_size", args.crop_size, "--resize_size", *args.resize_size, "--view2_size", args.view2_size],
-            *["--max_iters", args.steps, "--iter_size", 1, "--max_epoches", args.epochs, "--amp", args.amp],
-            *["--num_workers", args.num_workers, "--save_every", SAVE_EVERY, "--resume"],
-        )
-        done = args.steps
-    finally:
-        spent = before["cpu_seconds"] + cpu_seconds_of_children() - start
-        with atomic_file(folder / TRAINING_FILE) as file:
-            file.write(json.dumps({"cpu_seconds": spent, "steps": done}).encode())
-
-
-def cpu_seconds_of_children() -> float:
-    import resource  # which Windows lacks: there `tool` has said so by now
-
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
-
-
-def infer(args: argparse.Namespace, folder: Path, ids: Path) -> None:
-    """The seeds and CRF seeds of the list `ids`, by the run in `folder`."""
-    _, method, *_ = RUNS[folder.name]
-    run_python(
-        *["inference.py", "--network", METHODS[method].network],
-        *["--backbone", args.backbone, "--weights", folder / f"{folder.name}.pth", "--amp", args.amp],
-        *["--img_root", args.voc12_root / "JPEGImages", "--labels", args.labels, "--work_dir", folder],
-        *["--infer_list", ids, "--crf_workers", args.num_workers, "--scales", *args.scales],
-    )
-
-
-def score(args: argparse.Namespace, folder: Path) -> None:
-    """eval.py's threshold curve of the seeds, as a file that says that the run is whole."""
-    run_python(
-        *["eval.py", "--list", args.lists / "train.txt", "--gt_dir", args.voc12_root / "SegmentationClass"],
-        *["--predict_dir", folder / "cam_npy", "--type", "npy", "--curve", "--classes", *args.classes],
-        *["--comment", folder.name, "--logfile", folder / "evallog.txt", "--json", folder / CURVE_FILE],
-        *["--num_workers", args.num_workers],
-    )
-
-
-def segment(args: argparse.Namespace, name: str, labels: Path, seed: int) -> None:
-    """Train DeepLab on the label maps in `labels`, those of `train.txt` for the masks, and score it on `val.txt`."""
+def stages_of(
+    args: argparse.Namespace, name: str, seed: int, changes: dict[str, dict[str, Any]]
+) -> tuple[Stage, Setup]:
+    """The training of a run, and what the stages after it are made for: the flags that all runs share, those of this
+    one, and `changes`, by stage."""
     out = args.out / f"seed_{seed}"
-    folder = out / f"deeplab_{name}"
-    common = {
-        **SEGMENTATION,
-        **{"EXP_NAME": folder.name, "EXP_ROOT": out, "DATA_ROOT": args.voc12_root, "DATA_LISTS": args.lists},
-        **{"DATA_WORKERS": args.num_workers, "TRAIN_AMP": args.amp, "TEST_CRF_WORKERS": args.num_workers},
-        **{"DATA_PSEUDO_GT": labels, "DATA_AUG": name != MASKS, "TRAIN_SEED": seed},
-        "MODEL_BACKBONE": args.backbone,
-        **{"MODEL_BACKBONE_WEIGHTS": args.weights, "TRAIN_ITERATION": args.segmentation_steps},
+    net = {"backbone": args.backbone, "amp": args.amp}
+    data = {"labels": args.labels}
+    flags = {
+        "train": {
+            **{**RUNS[name], **net, **data, "session": name, "seed": seed, "train_list": args.training},
+            "weights": out / "eps" / "eps.pth" if name.endswith(AFTER_EPS) else args.weights,
+            **{"batch_size": args.batch_size, "crop_size": args.crop_size, "resize_size": args.resize_size},
+            **{"view2_size": args.view2_size, "max_iters": args.steps, "iter_size": 1, "max_epoches": args.epochs},
+            **{"num_workers": args.num_workers, "save_every": SAVE_EVERY},
+        },
     }
-    checkpoint = folder / f"deeplabv2_{args.backbone}_VOCDataset_itr{args.segmentation_steps}_all.pth"
-    for script, keys, flags in (("train", common, ["--resume"]), ("test", {**common, "TEST_CKPT": checkpoint}, [])):
-        settings = [f"{key}={value}" for key, value in keys.items()]
-        run_python(f"segmentation/experiment/{script}.py", "--set", *settings, *flags)
+    for stage, ids in (("infer", args.lists / "train.txt"), ("infer_aug", args.training)):
+        flags[stage] = {**net, **data, "infer_list": ids, "scales": args.scales, "crf_workers": args.num_workers}
+    flags["eval"] = {"list": args.lists / "train.txt", "classes": args.classes, "num_workers": args.num_workers}
+    merged = {
+        (stage, flag): value
+        for stage in {*flags, *changes}
+        for flag, value in {**flags.get(stage, {}), **changes.get(stage, {})}.items()
+    }
+    setup = Setup(out, args.voc12_root, args.voc12_root / "saliency", changes=merged)
+    return common.training(setup, RUNS[name]["method"], mini_flags={}), setup
+
+
+def run_one(args: argparse.Namespace, name: str, seed: int) -> None:
+    """Train a run, infer the seeds of train.txt and score them: the curve's file says that the run is whole."""
+    train, setup = stages_of(args, name, seed, {})
+    network = METHODS[RUNS[name]["method"]].network
+    infer = common.inference(setup, train, network, name="infer", ids="train")
+    run_stages([train, infer, common.scores(setup, train)[0]], train.makes.parent)
+
+
+def segment(args: argparse.Namespace, name: str, learnt_from: str, seed: int) -> None:
+    """Train DeepLab, as deeplab_<name>, on the CRF seeds of the run `learnt_from`, or on the masks of `train.txt`, and
+    score it on `val.txt`."""
+    on_masks = name == MASKS
+    keys = {
+        **SEGMENTATION,
+        **{"EXP_NAME": f"deeplab_{name}", "DATA_LISTS": args.lists, "DATA_AUG": not on_masks, "TRAIN_SEED": seed},
+        **{"DATA_WORKERS": args.num_workers, "TRAIN_AMP": args.amp, "TEST_CRF_WORKERS": args.num_workers},
+        **{"MODEL_BACKBONE": args.backbone, "MODEL_BACKBONE_WEIGHTS": args.weights},
+        "TRAIN_ITERATION": args.segmentation_steps,
+    }
+    train, setup = stages_of(args, learnt_from, seed, {"deeplab": keys})
+    network = METHODS[RUNS[learnt_from]["method"]].network
+    infer = common.inference(setup, train, network, name="infer_aug", ids="train_aug")
+    masks = args.voc12_root / "SegmentationClass" if on_masks else common.crf_seeds(train)
+    stages = common.deeplab(setup, masks, train)
+    run_stages(stages if on_masks else [infer, *stages], setup.out / f"deeplab_{name}")
 
 
 def compare_segmentation(args: argparse.Namespace, protocol: Protocol) -> None:
     """DeepLab for the first seed: on the best CRF seeds of HSC, with all its terms, and of a baseline; and on masks."""
     seed = args.seeds[0]
     there = {run.name: run for run in protocol.runs() if run.seed == seed}
-    labels = {}
+    best = []
     for names in COMPARED:
         runs = [there[name] for name in there if name in names]
-        best = max(runs, key=lambda run: protocol.figures([run]).crf.mean)
-        labels[best.name] = best.folder / CRF
-    for name, folder in {**labels, MASKS: args.voc12_root / "SegmentationClass"}.items():
-        if what_is_at(args.out / f"seed_{seed}" / f"deeplab_{name}" / "results" / "val_score.json") == FILE:
-            continue
-        if name != MASKS:
-            infer(args, there[name].folder, args.training)
-        segment(args, name, folder, seed)
+        best.append(max(runs, key=lambda run: protocol.figures([run]).crf.mean).name)
+    for name in (*best, MASKS):
+        if what_is_at(args.out / f"seed_{seed}" / f"deeplab_{name}" / "results" / "val_score.json") != FILE:
+            segment(args, name, best[0] if name == MASKS else name, seed)
 
 
 def main() -> None:
@@ -336,10 +314,7 @@ def main() -> None:
         folder = args.out / f"seed_{seed}" / name
         if what_is_at(folder / CURVE_FILE) != FILE:
             print(f"\nrun {number} of {len(runs)}: {name}, seed {seed}")
-            folder.mkdir(parents=True, exist_ok=True)
-            train(args, RUNS[name], folder, seed)
-            infer(args, folder, args.lists / "train.txt")
-            score(args, folder)
+            run_one(args, name, seed)
         write_table(protocol, args.table)
     if args.segmentation:
         compare_segmentation(args, protocol)

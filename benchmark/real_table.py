@@ -1,7 +1,6 @@
 """The figures of `benchmark.real`: mIoU of each run over seeds, its interval over images, and the table of them all."""
 
 import functools
-import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,10 +15,10 @@ from tool.cli import FILE, UserError, raise_problems, require_file, what_is_at
 from tool.lists import LABEL_MAP_ENDINGS, Source, expect_files, read_ids
 from tool.lock import turn_in
 from tool.metric import CURVE, iou, label_counts, threshold_counts
+from tool.run_recipe import Record
 from voc12.classes import VOC12
 
 CURVE_FILE = "curve.json"  # of a run, written last
-TRAINING_FILE = "training.json"  # of a run: what its training took
 CRF, PREDICTIONS = "crf/crf_8_7", "results/VOC2012/Segmentation/comp6_val_cls"
 FIXED_THRESHOLD = CURVE.index(0.22)
 RESAMPLES = 2000
@@ -96,7 +95,7 @@ class Protocol:
         for path in sorted(self.out.glob(f"seed_*/*/{CURVE_FILE}")):
             folder, seed = path.parent, path.parent.parent.name.removeprefix("seed_")
             if seed.isdecimal():
-                found.append(Run(folder.name, int(seed), folder, training_record(folder)["cpu_seconds"]))
+                found.append(Run(folder.name, int(seed), folder, Record(folder).cpu_seconds("train")))
         return sorted(found, key=lambda run: run.seed)
 
     def truth(self, split: str) -> dict[str, np.ndarray]:
@@ -154,20 +153,6 @@ class Protocol:
             fixed=estimate(np.stack(fixed), self.labels),
             crf=estimate(self.crf_counts(runs), self.labels),
         )
-
-
-def training_record(folder: Path) -> dict:
-    """`cpu_seconds` and `steps` of a run's training so far; `UserError` for a file that says something else."""
-    path = folder / TRAINING_FILE
-    if what_is_at(path) != FILE:
-        return {"cpu_seconds": 0.0, "steps": 0}
-    try:
-        record = json.loads(path.read_text())
-        return {"cpu_seconds": float(record["cpu_seconds"]), "steps": int(record["steps"])}
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise UserError(
-            f"{path}: expected what this benchmark writes; remove {folder}, to make the run anew"
-        ) from error
 
 
 def check_table(path: Path) -> None:

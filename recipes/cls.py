@@ -10,15 +10,14 @@ from tool.recipe import Setup, Stage
 
 
 def stages(setup: Setup) -> list[Stage]:
-    out = setup.out / "cls"
     train = common.training(setup, "cls", saliency=False, mini_flags={**mini.length(300), "weights": "none"})
     return [
         *mini.data(setup),
         common.prepare(setup, saliency=False),
         train,
         common.inference(setup, train, "resnet38_cls", name="infer", ids="train"),
-        *common.scores(setup, out),
+        *common.scores(setup, train),
         common.inference(setup, train, "resnet38_cls", name="infer_aug", ids="train_aug"),
-        *common.deeplab(setup, out / "crf" / "crf_8_7", train),
-        common.report(setup, out, saliency=False),
+        *common.deeplab(setup, common.crf_seeds(train), train),
+        common.report(setup, train, saliency=False),
     ]

@@ -29,8 +29,14 @@ def training(
         **{"saliency_root": setup.saliency_root if saliency else None},
         **{"train_list": setup.out / "data" / "train_aug.txt", "resume": True},
     }
-    makes = setup.out / method / f"{method}.pth"
-    return setup.stage(name, "train_voc.py", flags, mini={**mini.TRAINING, **mini_flags}, makes=makes)
+    stage = setup.stage(name, "train_voc.py", flags, mini={**mini.TRAINING, **mini_flags}, makes=setup.out)
+    session = stage.flags.get("session", method)
+    return stage._replace(makes=Path(stage.flags["work_dir"]) / session / f"{session}.pth")
+
+
+def crf_seeds(trained: Stage) -> Path:
+    """The folder of the CRF seeds that inference makes with the net that `trained` makes."""
+    return trained.makes.parent / "crf" / "crf_8_7"
 
 
 def inference(setup: Setup, trained: Stage, network: str, *, name: str, ids: str) -> Stage:
@@ -41,32 +47,34 @@ def inference(setup: Setup, trained: Stage, network: str, *, name: str, ids: str
         **{"network": network, "weights": trained.makes, **net, **inputs(setup)},
         **{"infer_list": setup.out / "data" / f"{ids}.txt", "work_dir": folder},
     }
-    return setup.stage(name, "inference.py", flags, makes=folder / "crf" / "crf_8_7")
+    return setup.stage(name, "inference.py", flags, makes=crf_seeds(trained))
 
 
-def scores(setup: Setup, folder: Path) -> list[Stage]:
-    """mIoU of the seeds in `folder` over the background thresholds, and of the CRF seeds, on train.txt."""
+def scores(setup: Setup, trained: Stage) -> list[Stage]:
+    """mIoU on train.txt of the seeds, over the background thresholds, and of the CRF seeds."""
+    folder = trained.makes.parent
     method = folder.name
     common = {"list": setup.out / "data" / "train.txt", "gt_dir": setup.voc12_root / "SegmentationClass"}
     common |= {"logfile": folder / "evallog.txt"}
     curve, crf = folder / "curve.json", folder / "crf.json"
     seeds = {"predict_dir": folder / "cam_npy", "type": "npy", "curve": True, "plot": folder / "curve.png"}
-    crf_seeds = {"predict_dir": folder / "crf" / "crf_8_7", "type": "png"}
+    labels = {"predict_dir": crf_seeds(trained), "type": "png"}
     return [
         setup.stage(
             "eval", "eval.py", {**common, **seeds, "json": curve, "comment": f"{method}: seeds"},
             makes=curve, score="seed",
         ),
         setup.stage(
-            "eval_crf", "eval.py", {**common, **crf_seeds, "json": crf, "comment": f"{method}: CRF seeds"},
+            "eval_crf", "eval.py", {**common, **labels, "json": crf, "comment": f"{method}: CRF seeds"},
             makes=crf, score="seed_crf",
         ),
     ]  # fmt: skip
 
 
-def report(setup: Setup, folder: Path, *, saliency: bool = True) -> Stage:
+def report(setup: Setup, trained: Stage, *, saliency: bool = True) -> Stage:
     """The run as a page to look at, with the DeepLab that learnt from its seeds."""
     saliency_root = setup.saliency_root if saliency else None
+    folder = trained.makes.parent
     flags = {"run": folder, "data_root": setup.voc12_root / "JPEGImages", "saliency_root": saliency_root}
     return setup.stage("report", "tool.report", flags, makes=folder / "report.html")
 

@@ -247,8 +247,8 @@ def test_a_damaged_record_is_named_and_folders_of_others_are_left_alone(voc, tmp
     assert [(run.name, run.seed, run.cpu_seconds) for run in protocol.runs()] == [("hsc", 0, 0.0)]
     with pytest.raises(UserError, match=r"; remove .*seed_0/hsc/curve\.json, and this command makes it anew"):
         write_table(protocol, None)
-    (tmp_path / "seed_0" / "hsc" / "training.json").write_text("{")
-    with pytest.raises(UserError, match=r"training\.json: expected what this benchmark writes"):
+    (tmp_path / "seed_0" / "hsc" / "stages.json").write_text("{")
+    with pytest.raises(UserError, match=r"stages\.json: expected the record that run\.py writes"):
         protocol.runs()
 
 
