@@ -8,13 +8,19 @@ size. Each folder's settings.json says what its files were made with.
 
 import argparse
 import hashlib
+import json
 import re
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from data.descriptions import add_data_set_flag, find_data_set, require_background
 from data.images import check_images
 from data.labels import labels_of, load_labels
+from method import METHODS
+from method.base import Method
 from method.outputs import Outputs
 from network import BACKBONES, EPS_SEAM, resolve_network
 from tool.cli import (
@@ -31,9 +37,9 @@ from tool.flags import AMP, CRF_BACKENDS, check_scales
 from tool.folder import Claim, claim_folders
 from tool.lists import Source, expect_files, read_ids
 from tool.lock import hold_folder
+from tool.seed_recipe import CRFRecipe, SeedRecipe
 from tool.torchrun import own_cores, own_share
 from tool.weights_file import require_weights
-from voc12.classes import VOC12
 
 EXAMPLES = """\
   # seeds and CRF seeds
@@ -54,7 +60,38 @@ EXAMPLES = """\
 MAX_CRF_ITERATIONS = 1000
 
 
+def method_named() -> Method:
+    """The method of --method, or of args.json beside --weights, or the first that trains the net of --network."""
+    first = argparse.ArgumentParser(add_help=False, exit_on_error=False)
+    for flag in ("--method", "--network", "--weights"):
+        first.add_argument(flag)
+    with suppress(argparse.ArgumentError):  # the parser that follows says what is wrong
+        named, _ = first.parse_known_args()
+        if named.method is not None or named.network is None:
+            name = named.method or _method_of_run(named.weights)
+            return METHODS.get(name, METHODS["hsc"])
+        with suppress(UserError):
+            network = resolve_network(named.network)
+            of_run = METHODS.get(_method_of_run(named.weights))
+            trained = [of_run] if of_run is not None else []
+            return next(method for method in (*trained, *METHODS.values()) if method.network == network)
+    return METHODS["hsc"]
+
+
+def _method_of_run(weights: str | None) -> str | None:
+    """The method that the run says whose folder has the weights; None where nothing says so."""
+    if weights is None:
+        return None
+    with suppress(OSError, ValueError, RecursionError):
+        arguments = json.loads((Path(weights).expanduser().parent / "args.json").read_text())
+        name = arguments.get("method") if isinstance(arguments, dict) else None
+        return name if isinstance(name, str) else None
+
+
 def parse_arguments() -> argparse.Namespace:
+    """The command line; its method's recipe has the defaults of the seeds' flags."""
+    method = method_named()
+    recipe = method.seeds
     parser = script_parser("Stage 1: CAMs, seeds and CRF seeds.", examples=EXAMPLES)
     data = parser.add_argument_group("data")
     data.add_argument("--infer_list", type=path_text, default="voc12/train.txt", help="ids to infer (%(default)s)")
@@ -62,6 +99,7 @@ def parse_arguments() -> argparse.Namespace:
         "--img_root", "--data_root", type=path_text, required=True, help="folder of <id>.jpg (VOC2012/JPEGImages)"
     )
     data.add_argument("--labels", type=path_text, default="voc12/cls_labels.npy", help="image labels (%(default)s)")
+    add_data_set_flag(data)
 
     net = parser.add_argument_group("network")
     net.add_argument(
@@ -70,15 +108,29 @@ def parse_arguments() -> argparse.Namespace:
         required=True,
         help=".pth or last.ckpt that train_voc.py wrote, or the released one",
     )
-    net.add_argument("--network", default="resnet38_hsc", help="or resnet38_cls, or a released path (%(default)s)")
+    net.add_argument(
+        "--method", choices=METHODS, default=method.name,
+        help="that trained it, whose recipe makes the seeds (args.json beside the weights, else as --network)",
+    )  # fmt: skip
+    net.add_argument(
+        "--network", default=method.network, help="resnet38_hsc, resnet38_cls or a released path (%(default)s)"
+    )
     net.add_argument("--backbone", choices=BACKBONES, default="resnet38d", help="(%(default)s)")
     net.add_argument("--width", type=float, default=1.0, help="channel multiplier of resnet38d (%(default)s)")
 
     seeds = parser.add_argument_group("seeds")
-    seeds.add_argument("--scales", type=float, nargs="+", default=[0.5, 1.0, 1.5, 2.0], help="of the image's sides")
-    seeds.add_argument("--thr", type=float, default=0.22, help="background's score in label maps, 0..1 (%(default)s)")
-    seeds.add_argument("--crf_t", nargs="+", default=["8"], metavar="T", help="CRF iterations; none: no CRF (8)")
-    seeds.add_argument("--crf_alpha", nargs="+", type=float, default=[7.0], metavar="A", help="background powers (7)")
+    seeds.add_argument("--scales", type=float, nargs="+", default=[*recipe.scales], help="of the image's sides")
+    seeds.add_argument(
+        "--thr", type=float, default=recipe.threshold, help="background's score in label maps, 0..1 (%(default)s)"
+    )
+    seeds.add_argument(
+        "--crf_t", nargs="+", default=[str(recipe.crf.iterations)], metavar="T",
+        help=f"CRF iterations; none: no CRF ({recipe.crf.iterations})",
+    )  # fmt: skip
+    seeds.add_argument(
+        "--crf_alpha", nargs="+", type=float, default=[recipe.crf.alpha], metavar="A",
+        help=f"background powers ({recipe.crf.alpha:g})",
+    )  # fmt: skip
     seeds.add_argument(
         "--crf_backend", choices=CRF_BACKENDS, default="auto", help="auto: torch on a GPU, else pydensecrf"
     )
@@ -104,21 +156,32 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def crf_settings(args: argparse.Namespace) -> list[tuple[int, float]]:
-    """Every (iterations, alpha) asked for."""
+def crf_recipes(args: argparse.Namespace) -> list[CRFRecipe]:
+    """The method's, with all iterations and alphas asked for."""
     if args.crf_t == ["none"]:
         return []
     if not all(re.fullmatch("[0-9]{1,4}", text) and 0 < int(text) <= MAX_CRF_ITERATIONS for text in args.crf_t):
         raise UserError(
             f"--crf_t {' '.join(args.crf_t)}: expected numbers of iterations, 1 to {MAX_CRF_ITERATIONS}, or none"
         )
-    return [(int(iterations), alpha) for iterations in args.crf_t for alpha in args.crf_alpha]
+    of_method = METHODS[args.method].seeds.crf
+    return [replace(of_method, iterations=int(t), alpha=alpha) for t in args.crf_t for alpha in args.crf_alpha]
+
+
+def seed_recipe(args: argparse.Namespace) -> SeedRecipe:
+    return replace(METHODS[args.method].seeds, scales=tuple(args.scales), threshold=args.thr)
 
 
 def check_arguments(args: argparse.Namespace) -> None:
     """Raise `UserError` for flags that are wrong; put the network's registry name in place."""
     args.background_last = args.network == EPS_SEAM
     args.network = resolve_network(args.network)
+    if args.network != METHODS[args.method].network:
+        raise UserError(
+            f"--network {args.network}: --method {args.method} trains {METHODS[args.method].network}; leave one of them"
+            " out"
+        )
+    require_background(find_data_set(args.data_set))
     if not 0 <= args.thr <= 1:
         raise UserError(f"--thr {args.thr}: expected a background score from 0 to 1")
     check_scales(args.scales)
@@ -130,11 +193,13 @@ def plan_outputs(args: argparse.Namespace) -> Outputs:
     """Where the files will go; `UserError` if two kinds of files would go into one folder."""
     work_dir = Path(args.work_dir)
     cam_npy, cam_png = Path(args.cam_npy or work_dir / "cam_npy"), Path(args.cam_png or work_dir / "cam_png")
-    crf = {(t, alpha): work_dir / "crf" / f"crf_{t}_{alpha:g}" for t, alpha in crf_settings(args)}
+    crf = {each: work_dir / "crf" / f"crf_{each.iterations}_{each.alpha:g}" for each in crf_recipes(args)}
     overlay = work_dir / "overlay" if args.overlay else None
     users = [("CAM dicts", cam_npy), ("label maps", cam_png)]
     users += [] if overlay is None else [("pictures", overlay)]
-    users += [(f"CRF seeds of {t} iterations, alpha {alpha}", folder) for (t, alpha), folder in crf.items()]
+    users += [
+        (f"CRF seeds of {each.iterations} iterations, alpha {each.alpha}", folder) for each, folder in crf.items()
+    ]
     by_folder: dict[Path, list[str]] = {}
     for user, folder in users:
         by_folder.setdefault(folder.resolve(), []).append(user)
@@ -142,7 +207,7 @@ def plan_outputs(args: argparse.Namespace) -> Outputs:
         "--cam_npy, --cam_png, --crf_alpha: expected a folder for each kind of files, found several in one",
         [f"{folder}: {'; '.join(names)}" for folder, names in by_folder.items() if len(names) > 1],
     )
-    return Outputs(cam_npy, cam_png, crf, overlay, args.thr, VOC12)
+    return Outputs(cam_npy, cam_png, crf, overlay, args.thr, find_data_set(args.data_set))
 
 
 def open_outputs(args: argparse.Namespace, outputs: Outputs, background: str | None) -> None:
@@ -163,10 +228,11 @@ def open_outputs(args: argparse.Namespace, outputs: Outputs, background: str | N
     if background is not None:
         cam["background in fc8"] = background
     settings = {outputs.cam_npy: cam, outputs.cam_png: {**cam, "thr": args.thr}}
-    for (iterations, alpha), folder in outputs.crf.items():
-        settings[folder] = {**cam, "iterations": iterations, "alpha": alpha}
+    for each, folder in outputs.crf.items():
+        settings[folder] = {**cam, "iterations": each.iterations, "alpha": each.alpha}
     if outputs.overlay is not None:
-        settings[outputs.overlay] = {**cam, "thr": args.thr, "crf": [list(setting) for setting in outputs.crf]}
+        crf = [[each.iterations, each.alpha] for each in outputs.crf]
+        settings[outputs.overlay] = {**cam, "thr": args.thr, "crf": crf}
     claim_folders(
         [Claim(folder, made_with, folder / "settings.json") for folder, made_with in settings.items()],
         advice="take another --work_dir, --cam_npy or --cam_png, or remove these files and the settings.json there",
@@ -181,13 +247,14 @@ def main() -> None:
     image_root = require_folder(args.img_root, "--img_root", "JPEGImages, <id>.jpg")
     ids = own_share(read_ids(args.infer_list, "--infer_list"))
     expect_files(ids, image_root, ".jpg", flag="--img_root", source=Source("--infer_list", args.infer_list))
-    labels = labels_of(ids, load_labels(args.labels, VOC12), VOC12, source=f"--labels {args.labels}")
+    data_set = find_data_set(args.data_set)
+    labels = labels_of(ids, load_labels(args.labels, data_set), data_set, source=f"--labels {args.labels}")
     classes = {image_id: np.flatnonzero(label).tolist() for image_id, label in labels.items()}
     check_images(ids, image_root)
     # Not at the top: they import torch, which takes seconds; a mistake in a flag or a file has been named by now.
     import torch
 
-    from method.inference import infer_missing, load_net
+    from method.inference import infer_missing, load_learner
     from tool.crf import resolve_backend
     from tool.device import process_devices
     from tool.distributed import join_processes, rank, wait_for_all
@@ -195,13 +262,20 @@ def main() -> None:
     devices = process_devices(args.device, args.n_gpus, args.n_processes_per_gpu)
     crf_backend = resolve_backend(args.crf_backend, torch.device(devices[0]))
     join_processes(torch.device("cpu"))  # GPUs are for the processes of the pools
-    _, report = load_net(args)  # a wrong checkpoint is reported here and once, not by every process
+    _, report = load_learner(args)  # a wrong checkpoint is reported here and once, not by every process
     if rank() == 0:
         print(report)
         open_outputs(args, outputs, report.background)
     wait_for_all()
     infer_missing(
-        ids, classes, args=args, image_root=image_root, outputs=outputs, devices=devices, crf_backend=crf_backend
+        ids,
+        classes,
+        args=args,
+        recipe=seed_recipe(args),
+        image_root=image_root,
+        outputs=outputs,
+        devices=devices,
+        crf_backend=crf_backend,
     )
     for folder in outputs.folders:
         print(f"  {folder}")

@@ -10,11 +10,12 @@ import hashlib
 import sys
 from pathlib import Path
 
+from data.descriptions import find_data_set
 from data.images import check_training_files, hash_of_sizes
 from data.labels import load_labels
 from data.saliency import check_saliency
-from method.hsc.arguments import check_arguments, parse_arguments
-from method.hsc.config import METHODS
+from method import METHODS
+from method.arguments import check_arguments, flag_defaults, parse_arguments
 from tool.cli import UserError, require_folder, run_script
 from tool.folder import checkpoint_of
 from tool.limits import check_loaders
@@ -22,19 +23,18 @@ from tool.lists import Source, expect_files, read_ids
 from tool.lock import hold_folder
 from tool.torchrun import is_first, loader_processes, own_share
 from tool.weights_file import require_weights
-from voc12.classes import VOC12
 
 # Flags that may change between a run and its resumption: they do not touch the weights, or what they lead to is known.
 FREE_TO_CHANGE = {
     *("resume", "device", "compile", "num_workers", "save_every", "log_every", "picture_every", "eval", "val_list"),
-    *("work_dir", "train_list", "labels", "data_root", "saliency_root"),
+    *("work_dir", "train_list", "labels", "data_set", "data_root", "saliency_root"),
 }
 
 
 def read_data(args: argparse.Namespace) -> tuple[list[str], dict]:
     """The training ids and the labels, after every file that training will read has been looked at."""
     require_folder(args.data_root, "--data_root", "JPEGImages, <id>.jpg")
-    if "sal" in METHODS[args.method].terms:
+    if "saliency" in METHODS[args.method].reads:
         if args.saliency_root is None:
             raise UserError(f"--saliency_root: --method {args.method} needs a folder of saliency maps, <id>.png")
         require_folder(args.saliency_root, "--saliency_root", "saliency maps, <id>.png")
@@ -45,9 +45,13 @@ def read_data(args: argparse.Namespace) -> tuple[list[str], dict]:
     expect_files(ids, args.data_root, ".jpg", flag="--data_root", source=source)
     if args.saliency_root is not None:
         expect_files(ids, args.saliency_root, ".png", flag="--saliency_root", source=source)
-    labels = load_labels(args.labels, VOC12)
+    labels = load_labels(args.labels, find_data_set(args.data_set))
     check_training_files(
-        ids, image_root=args.data_root, saliency_root=args.saliency_root, labels=labels, data_set=VOC12
+        ids,
+        image_root=args.data_root,
+        saliency_root=args.saliency_root,
+        labels=labels,
+        data_set=find_data_set(args.data_set),
     )
     if args.saliency_root is not None:
         for note in check_saliency(args.saliency_root, ids):
@@ -62,7 +66,9 @@ def read_validation(args: argparse.Namespace, labels: dict) -> list[str]:
     """The ids of `--val_list`, after their images and labels have been looked at."""
     ids = read_ids(args.val_list, "--val_list")
     expect_files(ids, args.data_root, ".jpg", flag="--data_root", source=Source("--val_list", args.val_list))
-    check_training_files(ids, image_root=args.data_root, saliency_root=None, labels=labels, data_set=VOC12)
+    check_training_files(
+        ids, image_root=args.data_root, saliency_root=None, labels=labels, data_set=find_data_set(args.data_set)
+    )
     return ids
 
 
@@ -102,13 +108,13 @@ def main() -> None:
     check_loaders(
         workers=loader_processes(args.num_workers),
         batch_bytes=batch_bytes(args),
-        num_batches=args.max_iters * args.iter_size,
+        num_batches=METHODS[args.method].steps(args, len(ids))[0],
         flag="--num_workers",
     )
     # Not at the top: it imports torch, which takes seconds; a mistake in a flag or a file has been named by now.
-    from method.hsc.training import train_run
+    from method.training import train_run
 
-    train_run(args, ids, labels, val_ids, settings)
+    train_run(args, ids, labels, val_ids, settings=settings, defaults=flag_defaults(args))
 
 
 if __name__ == "__main__":

@@ -14,8 +14,9 @@ from torch import Tensor
 import tool.crf
 from method.hsc import pseudo
 from segmentation.crf import TEST_KERNELS
-from tool.crf import SEED_KERNELS, CRFKernels, crf_from_labels, crf_from_probability
+from tool.crf import crf_from_labels, crf_from_probability
 from tool.image import load_image
+from tool.seed_recipe import SEED_KERNELS, CRFKernels
 
 ITERATIONS = 10
 TRAINING_BATCH = 24  # two views of twelve images

@@ -138,7 +138,9 @@ def inference(scratch: Path, count: int) -> None:
     images, _ = make_images(scratch / "small", (40, 32))
     repeat(images, scratch / "small_images", ids)
     np.save(scratch / "small.npy", {image_id: np.eye(20, dtype=np.float32)[0] for image_id in ids})
-    save_checkpoint(scratch / "net.pth", released_state_dict(build_network("resnet38_cls", width=0.0625)))
+    save_checkpoint(
+        scratch / "net.pth", released_state_dict(build_network("resnet38_cls", num_classes=20, width=0.0625))
+    )
     seconds, memory = watch(
         [
             *["inference.py", "--network", "resnet38_cls", "--width", 0.0625, "--weights", scratch / "net.pth"],

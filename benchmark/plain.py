@@ -8,7 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from method.hsc.config import BACKGROUND, NUM_LABELS, ContrastConfig
+from method.hsc.config import ContrastConfig
+from voc12.classes import NUM_CLASSES as BACKGROUND
+
+NUM_LABELS = BACKGROUND + 1
 
 CONFIG = ContrastConfig()
 

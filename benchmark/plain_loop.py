@@ -16,6 +16,7 @@ from tool.artifact import save_cam, save_crf, save_label_map
 from tool.cam import seed_labels
 from tool.crf import crf_seed, resolve_backend
 from tool.device import resolve_device
+from tool.seed_recipe import CRFRecipe
 from voc12.classes import VOC12
 
 SCALES = (0.5, 1.0, 1.5, 2.0)
@@ -26,7 +27,7 @@ THRESHOLD, ALPHA, ITERATIONS = 0.22, 7.0, 8
 def plain_loop(args: argparse.Namespace, ids: list[str], out: Path) -> None:
     """Make the files of `ids` under `out`; `args` are those of `benchmark.infer`."""
     device = resolve_device(args.device)
-    net = build_network("resnet38_hsc", backbone=args.backbone, width=args.width)
+    net = build_network("resnet38_hsc", num_classes=20, backbone=args.backbone, width=args.width)
     load_weights(net, args.weights)
     net = net.to(device).eval()
     labels = labels_of(ids, load_labels(args.labels, VOC12), VOC12, source=str(args.labels))
@@ -48,8 +49,12 @@ def plain_loop(args: argparse.Namespace, ids: list[str], out: Path) -> None:
         for index in np.flatnonzero(labels[image_id]).tolist():
             cams[index] = total[index] / (total[index].max() + 1e-5)
         save_cam(out / "cam_npy" / f"{image_id}.npy", cams, VOC12)
-        save_label_map(out / "cam_png" / f"{image_id}.png", seed_labels(cams, threshold=THRESHOLD), VOC12)
-        posteriors = crf_seed(np.asarray(image), cams, alpha=ALPHA, iterations=ITERATIONS, backend=backend)
+        save_label_map(
+            out / "cam_png" / f"{image_id}.png", seed_labels(cams, threshold=THRESHOLD, shape=image.size[::-1]), VOC12
+        )
+        posteriors = crf_seed(
+            np.asarray(image), cams, recipe=CRFRecipe(ITERATIONS, ALPHA), num_classes=20, backend=backend
+        )
         best = np.array(list(posteriors), np.uint8)[np.stack(list(posteriors.values())).argmax(0)]
         save_label_map(out / "crf" / f"{image_id}.png", best, VOC12)
         save_crf(out / "crf" / f"{image_id}.npy", posteriors, VOC12)

@@ -22,7 +22,8 @@ from benchmark.real_table import (
     check_table,
     write_table,
 )
-from method.hsc.config import ABLATIONS, METHODS, SANE
+from method import METHODS
+from method.hsc.config import ABLATIONS, SANE
 from network import BACKBONES
 from recipes import common
 from tool.artifact import atomic_file, reported_unwritable

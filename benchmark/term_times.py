@@ -7,15 +7,17 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from method.hsc.build import build_training, configure
-from method.hsc.config import ContrastConfig
+from method.engine import build_training, training_step
+from method.hsc.config import ContrastConfig, configure
 from method.hsc.contrast import class_contrast, pixel_contrast, region_contrast
-from method.hsc.criterion import HSCCriterion, View, two_scales
-from method.hsc.engine import training_step
+from method.hsc.criterion import HSCCriterion
+from method.hsc.learner import HSCLearner
+from method.terms.maps import View, two_scales
 from network.build import build_network
 from network.resnet38_hsc import HSCOutput
 from tests.method.hsc import naive
 from tool.device import place
+from voc12.classes import VOC12
 
 SECOND_VIEW = 128
 PLAIN_IMAGES, PLAIN_GRID = 2, 8
@@ -45,19 +47,19 @@ def make_batch(args: argparse.Namespace, device: torch.device) -> tuple[Tensor, 
 
 
 def share_of_a_step(args: argparse.Namespace, device: torch.device) -> None:
-    config = configure(
-        "hsc", without=[], overlap=0.5, foreground_share=0.5, second_view=SECOND_VIEW, crf_backend="auto"
-    )
-    net = place(build_network("resnet38_hsc", width=args.width), device, args.amp)
-    training = build_training(net, config, lr=1e-4, momentum=0.9, weight_decay=5e-4, max_step=100, amp=args.amp)
+    config = configure("hsc", second_view=SECOND_VIEW)
+    net = place(build_network("resnet38_hsc", num_classes=20, width=args.width), device, args.amp)
+    learner = HSCLearner(net, config, VOC12, amp=args.amp)
+    training = build_training(learner, lr=1e-4, momentum=0.9, weight_decay=5e-4, decay_steps=100)
     image, saliency, label = make_batch(args, device)
-    step = seconds(lambda: training_step(training, image=image, saliency=saliency, label=label), device, args.steps)
+    batch = {"image": image, "saliency": saliency, "label": label}
+    step = seconds(lambda: training_step(training, batch), device, args.steps)
 
     views = two_scales(image, saliency, SECOND_VIEW)
     with torch.no_grad():
         outputs = [net(view.image) for view in views]
     outputs = [HSCOutput(*(value.requires_grad_() for value in output)) for output in outputs]
-    terms = seconds(lambda: contrast(training.criterion, outputs, views, label), device, 3 * args.steps)
+    terms = seconds(lambda: contrast(learner.criterion, outputs, views, label), device, 3 * args.steps)
     print(f"step            {1000 * step:9.1f} ms ({args.batch_size} images of {args.crop_size}, width {args.width:g})")
     print(f"rsc, csc, psc   {1000 * terms:9.1f} ms, {100 * terms / step:.1f} % of it")
 
@@ -85,7 +87,7 @@ def against_plain_loops() -> None:
     def fast() -> list[Tensor]:
         switches = {"bank": True, "cross": True, "config": ContrastConfig()}
         results = (
-            region_contrast(feat_region, pseudo, region_bank, **switches),
+            region_contrast(feat_region, pseudo, region_bank, background=20, **switches),
             class_contrast(feat_region, cam, label, class_bank, **switches),
             pixel_contrast(feat_pixel, cam, pseudo, label, pixel_bank, **switches),
         )

@@ -1,0 +1,6 @@
+"""The methods of stage 1 by name; a method is in its own folder and in this one line."""
+
+from method.base import Method
+from method.hsc.method import HSC_METHODS
+
+METHODS: dict[str, Method] = {method.name: method for method in (*HSC_METHODS,)}

@@ -11,6 +11,7 @@ from tool.artifact import load_cam, load_crf, load_label_map
 from tool.cli import UserError
 from tool.dataset import DataSet
 from tool.image import load_image
+from tool.seed_recipe import CRFRecipe
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Outputs:
 
     cam_npy: Path
     cam_png: Path
-    crf: dict[tuple[int, float], Path]  # (iterations, alpha) -> folder
+    crf: dict[CRFRecipe, Path]  # the folder of each
     overlay: Path | None
     threshold: float
     data_set: DataSet
@@ -40,10 +41,8 @@ class Outputs:
         cams = load_whole(load_cam, self.cam_npy / f"{image_id}.npy", self.data_set, shape=shape)
         return cams is not None and list(cams) == classes
 
-    def missing_seeds(
-        self, image_id: str, classes: list[int], shape: tuple[int, int]
-    ) -> tuple[bool, list[tuple[int, float]]]:
-        """Whether the label map is missing, damaged or of another image, and the CRF settings of which a file is."""
+    def missing_seeds(self, image_id: str, classes: list[int], shape: tuple[int, int]) -> tuple[bool, list[CRFRecipe]]:
+        """Whether the label map is missing, damaged or of another image, and the CRFs of which a file is."""
         labels = [0, *map(self.data_set.label_of, classes)]
 
         def is_missing(folder: Path) -> bool:
@@ -53,7 +52,7 @@ class Outputs:
             return list(load_whole(load_crf, folder / f"{image_id}.npy", self.data_set, shape=shape) or ())
 
         return is_missing(self.cam_png), [
-            setting for setting, folder in self.crf.items() if is_missing(folder) or crf_labels(folder) != labels
+            recipe for recipe, folder in self.crf.items() if is_missing(folder) or crf_labels(folder) != labels
         ]
 
     def remove_seeds(self, image_id: str) -> None:

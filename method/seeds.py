@@ -16,20 +16,18 @@ from tool.crf.process import CRFProcess
 from tool.device import on_own_stream
 from tool.limits import reported_limits
 from tool.plot import save_overlay
+from tool.seed_recipe import CRFRecipe
 
 
-def make_seeds(
-    image_id: str, label_map: bool, settings: list[tuple[int, float]], image_root: Path, outputs: Outputs
-) -> None:
-    """What follows from the CAM dict of one image: its label map, the CRF's files for each (iterations, alpha), and a
-    picture of them all."""
+def make_seeds(image_id: str, label_map: bool, settings: list[CRFRecipe], path: Path, outputs: Outputs) -> None:
+    """What follows from the CAM dict of the image at `path`: its label map, the CRF's files for each of `settings`, and
+    a picture of them all."""
     cams = load_cam(outputs.cam_npy / f"{image_id}.npy", outputs.data_set)
-    if label_map:
-        seed = seed_labels(cams, threshold=outputs.threshold)
-        save_label_map(outputs.cam_png / f"{image_id}.png", seed, outputs.data_set)
-    path = image_root / f"{image_id}.jpg"
     image = np.asarray(load_rgb(path))
-    for iterations, alpha in settings:
+    if label_map:
+        labels = seed_labels(cams, threshold=outputs.threshold, shape=image.shape[:2])
+        save_label_map(outputs.cam_png / f"{image_id}.png", labels, outputs.data_set)
+    for recipe in settings:
         limits = reported_limits(
             "take fewer --crf_workers, or, on a GPU, fewer --n_processes_per_gpu or --crf_backend pydensecrf",
             at=with_size(path),
@@ -38,16 +36,16 @@ def make_seeds(
             posteriors = crf_seed(
                 image,
                 cams,
-                alpha=alpha,
-                iterations=iterations,
+                recipe=recipe,
+                num_classes=outputs.data_set.num_classes,
                 backend=CRFProcess.backend,
                 device=CRFProcess.device,
             )
-        folder = outputs.crf[iterations, alpha]
+        folder = outputs.crf[recipe]
         labels = np.array(list(posteriors), np.uint8)[np.stack(list(posteriors.values())).argmax(0)]
         save_label_map(folder / f"{image_id}.png", labels, outputs.data_set)
         save_crf(folder / f"{image_id}.npy", posteriors, outputs.data_set)
     if outputs.overlay is not None:
-        maps = {"seed": outputs.cam_png, **{f"CRF {t}, {alpha:g}": path for (t, alpha), path in outputs.crf.items()}}
-        label_maps = {title: load_label_map(path / f"{image_id}.png", outputs.data_set) for title, path in maps.items()}
+        maps = {"seed": outputs.cam_png, **{f"CRF {r.iterations}, {r.alpha:g}": at for r, at in outputs.crf.items()}}
+        label_maps = {title: load_label_map(at / f"{image_id}.png", outputs.data_set) for title, at in maps.items()}
         save_overlay(outputs.overlay / f"{image_id}.png", image, cams, label_maps, outputs.data_set)

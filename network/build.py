@@ -14,18 +14,23 @@ NETS: dict[str, type[nn.Module]] = {"resnet38_hsc": HSCNet, "resnet38_cls": ClsN
 
 
 def build_network(
-    name: str, *, backbone: str = "resnet38d", width: float = 1.0, frozen: bool = True, **switches: Any
+    name: str,
+    *,
+    num_classes: int,
+    backbone: str = "resnet38d",
+    width: float = 1.0,
+    frozen: bool = True,
+    **switches: Any,
 ) -> nn.Module:
-    """The net `name` with random weights, in training mode.
+    """The net `name` for `num_classes` classes, background not counted, with random weights, in training mode.
 
     `backbone` is one of `network.BACKBONES`, `width` the channel multiplier of resnet38d and, with it, of the region
-    features, else a third of a narrow net's arithmetic. `frozen` keeps
-    batch norms and stem as they were loaded; a backbone trained from scratch wants False, which also switches dropout
-    off. `switches` are the net's own (`HSCNet`). Raises `UserError` for an unknown name or a width that the backbone
-    does not have.
+    features, else a third of a narrow net's arithmetic. `frozen` keeps batch norms and stem as they were loaded; a
+    backbone trained from scratch wants False, which also switches dropout off. `switches` are the net's own (`HSCNet`).
+    Raises `UserError` for an unknown name or a width that the backbone does not have.
     """
     net = NETS[resolve_network(name)]
     body = build_backbone(backbone, width=width)  # which looks at the width
     if net is HSCNet:
         switches["region_channels"] = scaled(REGION_DIM, width)
-    return net(body, frozen=frozen, **switches)
+    return net(body, num_classes=num_classes, frozen=frozen, **switches)

@@ -1,4 +1,4 @@
-"""The plain CAM classifier: a backbone, channel dropout, the spatial mean and 20 class scores."""
+"""The plain CAM classifier: a backbone, channel dropout, the spatial mean and a score for each class."""
 
 from typing import NamedTuple
 
@@ -8,18 +8,17 @@ from torch.nn import functional as F
 
 from data.normalisation import Normalisation
 from network.backbones import drop_nothing, fix_norms, freeze_stem
-from voc12.classes import NUM_CLASSES
 
 
 class ClsOutput(NamedTuple):
-    """`logits` (N, 20) and the class activation maps `cam` (N, 20, h, w), not negative; both float32."""
+    """`logits` (N, K) and the class activation maps `cam` (N, K, h, w), not negative; both float32."""
 
     logits: torch.Tensor
     cam: torch.Tensor
 
 
 class ClsNet(nn.Module):
-    """Twenty-way classifier whose last layer, applied to the map, gives the CAMs (spec/hsc.md, Recipe).
+    """Classifier whose last layer, applied to the map, gives the CAMs (spec/hsc.md, Recipe).
 
     With `frozen`, every batch norm keeps its statistics and affine also in training mode, and the stem its weights.
     Without, everything trains and nothing is dropped.
@@ -27,11 +26,11 @@ class ClsNet(nn.Module):
 
     training_only_layers = ()
 
-    def __init__(self, backbone: nn.Module, *, frozen: bool = True) -> None:
+    def __init__(self, backbone: nn.Module, *, num_classes: int, frozen: bool = True) -> None:
         super().__init__()
         self.backbone = backbone
         self.dropout7 = nn.Dropout2d(0.5)
-        self.fc8 = nn.Conv2d(backbone.channels.conv6, NUM_CLASSES, 1, bias=False)
+        self.fc8 = nn.Conv2d(backbone.channels.conv6, num_classes, 1, bias=False)
         nn.init.xavier_uniform_(self.fc8.weight)
         self.frozen = frozen
         if frozen:
@@ -63,5 +62,5 @@ class ClsNet(nn.Module):
         return ClsOutput(logits=score.mean(dim=(2, 3)), cam=F.relu(score))
 
     def foreground_cam(self, image: torch.Tensor) -> torch.Tensor:
-        """The CAMs of `image` (N, 3, H, W) that inference uses: float32 (N, 20, h, w), not negative."""
+        """The CAMs of `image` (N, 3, H, W) that inference uses: float32 (N, K, h, w), not negative."""
         return F.relu(self.fc8(self.backbone(image).conv6).float())

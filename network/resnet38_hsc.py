@@ -10,7 +10,6 @@ from data.normalisation import Normalisation
 from network.backbones import drop_nothing, fix_norms, freeze_stem
 from network.pcm import refine
 from network.resnet38d import Taps
-from voc12.classes import NUM_CLASSES
 
 PIXEL_DIM = 128
 REGION_DIM = 256
@@ -23,11 +22,12 @@ REGION_HEAD_AT_BACKBONE_RATE = True
 
 
 class HSCOutput(NamedTuple):
-    """What the net gives for N images on its grid of (h, w), an eighth of their size; all float32.
+    """What the net gives for N images of K classes on its grid of (h, w), an eighth of their size; all float32.
 
-    logits, logits_rv: (N, 21), the spatial means of the two CAMs. cam: (N, 21, h, w), any value; background is
-    channel 20. cam_rv: (N, 21, h, w), `cam` refined by the PCM, in [0, 1]. feat_pixel: (N, 128, h, w), not negative.
-    feat_region: (N, 256 as released, h, w), any value. Of the last four, those that the net was built without are None.
+    logits, logits_rv: (N, K + 1), the spatial means of the two CAMs. cam: (N, K + 1, h, w), any value; background is
+    the last channel. cam_rv: (N, K + 1, h, w), `cam` refined by the PCM, in [0, 1]. feat_pixel: (N, 128, h, w), not
+    negative. feat_region: (N, 256 as released, h, w), any value. Of the last four, those that the net was built without
+    are None.
     """
 
     logits: torch.Tensor
@@ -56,6 +56,7 @@ class HSCNet(nn.Module):
         self,
         backbone: nn.Module,
         *,
+        num_classes: int,
         frozen: bool = True,
         region_channels: int = REGION_DIM,
         freeze_region_norm: bool = FREEZE_REGION_NORM,
@@ -66,7 +67,7 @@ class HSCNet(nn.Module):
         super().__init__()
         conv4, conv5, conv6 = backbone.channels
         self.backbone = backbone
-        self.fc8 = nn.Conv2d(conv6, NUM_CLASSES + 1, 1, bias=False)
+        self.fc8 = nn.Conv2d(conv6, num_classes + 1, 1, bias=False)
         self.proj_fc = nn.Conv2d(conv6, PIXEL_DIM, 1, bias=False)
         self.extra_F = nn.Sequential(
             nn.Conv2d(conv6, region_channels, 3, padding=1),
@@ -83,6 +84,7 @@ class HSCNet(nn.Module):
         nn.init.kaiming_normal_(self.f8_4.weight)
         nn.init.xavier_uniform_(self.f9.weight, gain=4)
 
+        self.num_classes = num_classes
         self.region_channels = region_channels
         self.frozen = frozen
         self.freeze_region_norm = freeze_region_norm
@@ -136,7 +138,7 @@ class HSCNet(nn.Module):
         return refine(cam, self.f9(torch.cat(parts, dim=1)))
 
     def foreground_cam(self, image: torch.Tensor) -> torch.Tensor:
-        """The CAMs of `image` (N, 3, H, W) that inference uses: float32 (N, 20, h, w), the classes' shares of the
-        softmax over all 21 channels."""
+        """The CAMs of `image` (N, 3, H, W) that inference uses: float32 (N, K, h, w), the classes' shares of the
+        softmax over all channels."""
         cam = self.fc8(self.backbone(image).conv6).float()
-        return cam.softmax(dim=1)[:, :NUM_CLASSES]
+        return cam.softmax(dim=1)[:, : self.num_classes]

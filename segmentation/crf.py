@@ -11,11 +11,12 @@ from torch import Tensor
 
 from data.images import load_rgb, with_size
 from tool.artifact import save_label_map
-from tool.crf import CRFKernels, crf_from_probability
+from tool.crf import crf_from_probability
 from tool.crf.process import CRFProcess
 from tool.dataset import DataSet
 from tool.device import copied_to
 from tool.limits import reported_limits
+from tool.seed_recipe import CRFKernels
 
 TEST_KERNELS = CRFKernels(gaussian_sxy=1, gaussian_compat=3, bilateral_sxy=67, bilateral_srgb=3, bilateral_compat=4)
 CRF_ITERATIONS = 10

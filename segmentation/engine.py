@@ -1,55 +1,33 @@
 """Training DeepLab on label maps: what a step does, what it changes, and what is logged."""
 
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 
 from data.normalisation import Normalisation
 from tool.dataset import IGNORE, DataSet
 from tool.device import autocast
-from tool.distributed import sum_over_processes, world_size
+from tool.distributed import one_over_processes, sum_over_processes, world_size
 from tool.log import RunLog
 from tool.loop import run_steps
 from tool.optim import PortableSGD, parameter_groups, polynomial_schedule
+from tool.training import Training
 
 LOG_EVERY = 20  # steps
 PICTURE_EVERY = 200  # steps
 
 
-class Training(NamedTuple):
-    """Everything that a step changes."""
-
-    net: nn.Module
-    optimizer: Optimizer
-    schedule: LRScheduler
-
-    def state(self) -> dict[str, Any]:
-        """What a checkpoint holds of it: tensors and plain values, the net under its released names."""
-        return {
-            "model": self.net.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state_dict(),
-        }
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Take over what `state` returned."""
-        self.net.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
-
-
 def build_training(
     net: nn.Module, *, lr: float, momentum: float, weight_decay: float, power: float, num_steps: int
 ) -> Training:
-    """`net` with SGD at rate `lr` (heads x 10, biases x 2), times (1 - i / (num_steps + 1))^power at step i from 0."""
+    """`net`, which has its first weights, with SGD at rate `lr` (heads x 10, biases x 2), times
+    (1 - i / (num_steps + 1))^power at step i from 0."""
     groups = parameter_groups(net, head_layers=net.head_layers, lr=lr, weight_decay=weight_decay)
     optimizer = PortableSGD(groups, lr=lr, momentum=momentum)
-    return Training(net, optimizer, polynomial_schedule(optimizer, max_step=num_steps + 1, power=power))
+    schedule = polynomial_schedule(optimizer, max_step=num_steps + 1, power=power)
+    return Training(one_over_processes(net), {"model": net}, optimizer, schedule)
 
 
 def segmentation_loss(logits: Tensor, label: Tensor) -> Tensor:
@@ -69,7 +47,6 @@ def train(
     training: Training,
     loader: Iterable[dict],
     *,
-    forward: Callable[[Tensor], Tensor],
     device: torch.device,
     amp: str,
     normalisation: Normalisation,
@@ -83,32 +60,27 @@ def train(
     """Train over `steps`, batches of `loader`; the other arguments, the losses returned and errors are `run_steps`'.
 
     Args:
-        forward: the net, or what makes several processes' nets one.
         amp: what the net's products are computed in, one of `tool.flags.AMP`; weights, statistics and the loss stay
             float32.
         normalisation: what made the net's input; undone for pictures. data_set: that the labels are of.
     """
-    _, optimizer, schedule = training
 
     def take_step(batch: dict, step: int) -> dict[str, Tensor]:
         image, label = (batch[name].to(device, non_blocking=True) for name in ("image", "label"))
         with autocast(device, amp):
-            logits = forward(image)
+            logits = training.objective(image)
         loss = segmentation_loss(logits, label)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        schedule.step()
+        training.step(loss)
         if log is not None and (step + 1) % PICTURE_EVERY == 0:
             parts = pictures(normalisation.rounded(image[0]), label[0], logits[0], data_set)
             log.picture(step + 1, "image, label, prediction", parts)
         return {"total": sum_over_processes(loss) / world_size()}
 
-    training.net.train()
+    training.objective.train()
     return run_steps(
         take_step,
         loader,
-        optimizer=optimizer,
+        optimizer=training.optimizer,
         steps=steps,
         seed=seed,
         log=log,

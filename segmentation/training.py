@@ -1,6 +1,5 @@
 """A run of stage 3's training, from its configuration and ids to its files; what it reads has been checked."""
 
-import time
 from pathlib import Path
 
 import torch
@@ -14,14 +13,10 @@ from segmentation.data import PseudoLabelSet, SegmentationAugmentation, start_lo
 from segmentation.engine import build_training, train
 from segmentation.net import net_of, normalisation_of
 from segmentation.settings import Config, check_processes, settings_record
-from tool.checkpoint import save_checkpoint, save_weights
-from tool.cli import pace
+from tool.checkpoint import save_weights
 from tool.device import device_names, place
-from tool.distributed import join_processes, leave_processes, one_over_processes, rank, world_size
-from tool.folder import make_folder
-from tool.log import RunLog, curve_name
-from tool.run import find_checkpoint, restore_checkpoint
-from tool.threads import take_threads
+from tool.distributed import join_processes, leave_processes, rank, world_size
+from tool.stage import Run, start_run
 from tool.torchrun import loader_processes
 
 
@@ -110,12 +105,14 @@ def train_run(config: Config, ids: list[str], settings: dict, *, resume: bool) -
     device = join_processes(torch.device(device_names(config.GPUS, "GPUS")[0]))
     check_processes(config, world_size(), shared=world_size() > 1 and device.type == "cuda")
     folder = config.EXP_ROOT / config.EXP_NAME
-    checkpoint = find_checkpoint(folder, resume=resume, settings=settings, name_flag="EXP_NAME")
+    run = Run(folder, settings_record(config), settings, resume, "EXP_ROOT", "EXP_NAME")
+    checkpoint = run.find_checkpoint()
     steps_per_epoch = len(ids) // config.TRAIN_BATCHES
     num_steps = max(config.TRAIN_ITERATION, config.TRAIN_MINEPOCH * steps_per_epoch)
     torch.manual_seed(config.TRAIN_SEED)
     net = place(net_of(config), device, config.TRAIN_AMP)
     normalisation = normalisation_of(config, net)
+    origin = first_weights(config, net) if checkpoint is None else None
     training = build_training(
         net,
         lr=config.TRAIN_LR,
@@ -124,49 +121,39 @@ def train_run(config: Config, ids: list[str], settings: dict, *, resume: bool) -
         power=config.TRAIN_POWER,
         num_steps=num_steps,
     )
-    if checkpoint is None:
-        first_step, origin = 0, first_weights(config, net)
-    else:
-        first_step = restore_checkpoint(training, checkpoint, folder=folder, num_steps=num_steps)
-        origin = "resumed"
-    threads = take_threads(checkpoint)
-    log = None
-    if rank() == 0:
-        make_folder(folder, settings_record(config), flag="EXP_ROOT")
-        log = RunLog(folder, first_step=first_step, curves=config.TRAIN_TBLOG)
-        log.line(origin)
-        where = f"on {world_size()} x {device.type}, {threads}"
-        log.line(f"step {first_step} of {num_steps}, {len(ids)} images, {where}")
+    started = start_run(
+        run,
+        training,
+        checkpoint,
+        origin=origin,
+        num_steps=num_steps,
+        num_images=len(ids),
+        curves=config.TRAIN_TBLOG,
+    )
     weights = Weights(config, folder, steps_per_epoch=steps_per_epoch)
 
     def save(step: int) -> None:
-        if log is None:
-            return
-        path = weights.save(net, step, last=step == num_steps)
-        if path is not None:
-            log.line(f"weights: {path}", console=False)
+        if started.log is not None:
+            path = weights.save(net, step, last=step == num_steps)
+            if path is not None:
+                started.log.line(f"weights: {path}", console=False)
         # After the weights: a run killed between the two goes on from an earlier step, and writes them again.
-        state = {**training.state(), "step": step, "settings": settings, "threads": torch.get_num_threads()}
-        save_checkpoint(folder / "last.ckpt", state)
+        started.save(step)
 
-    started, steps = time.perf_counter(), range(first_step, num_steps)
     losses = train(
         training,
-        make_loader(config, ids, steps, normalisation=normalisation, pin_memory=device.type == "cuda"),
-        forward=one_over_processes(net),
+        make_loader(config, ids, started.steps, normalisation=normalisation, pin_memory=device.type == "cuda"),
         device=device,
         amp=config.TRAIN_AMP,
         normalisation=normalisation,
         data_set=config.data_set,
-        steps=steps,
+        steps=started.steps,
         seed=config.TRAIN_SEED,
-        log=log,
+        log=started.log,
         save=save,
         save_due=lambda step: step % config.TRAIN_SAVE_EVERY == 0 or step % steps_per_epoch == 0,
     )
-    if log is not None:
-        images = len(steps) * config.TRAIN_BATCHES
-        log.line(f"trained {len(steps)} steps {pace(started, images)}: {weights.of_run(num_steps)}")
-        log.hparams(num_steps, settings_record(config), [curve_name(name) for name in losses])
-        log.close()
+    if started.log is not None:
+        started.say_trained(len(started.steps) * config.TRAIN_BATCHES, weights.of_run(num_steps))
+        started.end(losses)
     leave_processes()

@@ -158,7 +158,7 @@ SCRIPTS = sorted({command.script for command in PYTHON})
 # What all scripts import, so that a command costs nearly nothing where it is refused.
 MODULES = (
     *("train_voc", "inference", "eval", "tensorboard", "torch.distributed.run"),
-    *("method.hsc.training", "method.inference", "segmentation.training", "segmentation.inference"),
+    *("method.training", "method.inference", "segmentation.training", "segmentation.inference"),
 )
 
 
@@ -228,7 +228,9 @@ def furnished(clone, answers) -> Path:
 
     (quick / "data" / "VOC2012").symlink_to(made, target_is_directory=True)
     shutil.copy(clone / "voc12" / "train_aug.txt", quick / "data")
-    torch.save(released_state_dict(build_network("resnet38_hsc", width=0.125)), quick / "hsc" / "hsc.pth")
+    torch.save(
+        released_state_dict(build_network("resnet38_hsc", num_classes=20, width=0.125)), quick / "hsc" / "hsc.pth"
+    )
     return clone
 
 

@@ -9,60 +9,101 @@ from PIL import Image
 from torch import Tensor
 
 from tool.device import copied_to
+from tool.seed_recipe import SeedRecipe
+
+EPSILON = 1e-5
+
+
+def divide_by_maximum(cam: Tensor) -> Tensor:
+    """Maps (C, H, W), each by its maximum + 1e-5 (spec/hsc.md, Seeds)."""
+    return cam / (cam.amax((1, 2), keepdim=True) + EPSILON)
+
+
+def min_max(cam: Tensor) -> Tensor:
+    """Maps (C, H, W) without what is negative, each brought from its extremes lo, hi to about 0..1: entries below
+    lo + 1e-5 become 0, then (x - lo - 1e-5) / (hi - lo + 1e-5) (spec/ppc.md, Seeds).
+
+    **Q** No relu after it: zeroed entries come out negative, far so where a map is nearly flat.
+    """
+    cam = cam.relu()
+    low, high = cam.amin((1, 2), keepdim=True), cam.amax((1, 2), keepdim=True)
+    cam = cam.masked_fill(cam < low + EPSILON, 0)
+    return (cam - low - EPSILON) / (high - low + EPSILON)
+
+
+NORMALISATIONS: dict[str, Callable[[Tensor], Tensor]] = {"maximum": divide_by_maximum, "min_max": min_max}
+
+
+def mirrored_pair(
+    image: Image.Image, scale: float, *, normalise: Callable[[Tensor], Tensor], device: torch.device
+) -> Tensor:
+    """The net's inputs, float32 (2, 3, h, w), of an image scaled and of its mirror image.
+
+    Sizes by Python's `round` (half to even), at least 1; bicubic. normalise: the net's input, (3, h, w), from pixels,
+    uint8 of that shape, on `device`.
+    """
+    width, height = image.size
+    size = (max(round(width * scale), 1), max(round(height * scale), 1))
+    pixels = torch.from_numpy(np.array(image.resize(size, Image.Resampling.BICUBIC))).permute(2, 0, 1)
+    scaled = normalise(copied_to(pixels, device))
+    return torch.stack([scaled, scaled.flip(-1)])
+
+
+def maps_of_pair(net: Callable[[Tensor], Tensor], pair: Tensor) -> Tensor:
+    """The maps of an image and of its mirror image, turned back, added: (K, h', w') from `net`, which gives
+    (N, K, h', w'), float, of (N, 3, h, w)."""
+    # A CPU's caches hold the maps of one better than those of two: a fifth of the time.
+    parts = pair.split(1) if pair.device.type == "cpu" else [pair]
+    plain, mirrored = torch.cat([net(part) for part in parts]).float()
+    return plain + mirrored.flip(-1)
 
 
 @torch.inference_mode()
 def multi_scale_cam(
-    foreground_cam: Callable[[Tensor], Tensor],
+    maps: Callable[[Image.Image, float], Tensor],
     image: Image.Image,
     classes: Sequence[int],
     *,
-    scales: Sequence[float],
-    normalise: Callable[[Tensor], Tensor],
+    recipe: SeedRecipe,
     device: torch.device,
 ) -> dict[int, np.ndarray]:
-    """The CAMs of an image's classes, summed over scales and mirrors, each divided by its maximum + 1e-5.
+    """The CAMs of an image's classes, summed over scales and normalised, as `recipe` says.
 
     Args:
-        foreground_cam: (N, 3, h, w) -> (N, K, h', w'), not negative; the net's.
-        image: RGB, any size (W, H).
-        classes: the image's, each in 0..K-1.
-        scales: of the image's sides; sizes by Python's `round` (half to even), bicubic.
-        normalise: the net's input, (3, h, w), from an image's pixels, uint8 of that shape, on `device`.
+        maps: from the image and a scale to the maps of all classes, (K, h, w) on `device`, of any size.
+        image: RGB, any size (W, H). classes: the image's, each in 0..K-1.
 
     Returns:
-        {class: float32 (H, W) in 0..1}, classes ascending; spec/hsc.md, Seeds.
+        {class: float32 (H, W)}, classes ascending.
     """
     width, height = image.size
     classes = sorted(classes)
-    total = torch.zeros(len(classes), height, width, device=device)
+    if not classes:
+        return {}
+    size = (height, width) if recipe.frame is None else recipe.frame((height, width))
+    total = torch.zeros(len(classes), *size, device=device)
     index = copied_to(torch.tensor(classes, dtype=torch.long), device)  # a list would make the host wait for a GPU
-    for scale in scales:
-        size = (max(round(width * scale), 1), max(round(height * scale), 1))
-        resized = normalise(
-            copied_to(torch.from_numpy(np.array(image.resize(size, Image.Resampling.BICUBIC))).permute(2, 0, 1), device)
-        )
-        pair = torch.stack([resized, resized.flip(-1)])
-        # A CPU's caches hold the maps of one better than those of two: a fifth of the time.
-        parts = pair.split(1) if device.type == "cpu" else [pair]
+    for scale in recipe.scales:
         # One channel a class of the image: the others would be resized for nothing.
-        cam = torch.cat([foreground_cam(part).index_select(1, index).float() for part in parts])
-        plain, mirrored = F.interpolate(cam, (height, width), mode="bilinear", align_corners=False)
-        total += plain + mirrored.flip(-1)
-    total /= total.amax((1, 2), keepdim=True) + 1e-5
-    return dict(zip(classes, total.cpu().numpy(), strict=True))
+        of_scale = maps(image, scale).index_select(0, index)
+        total += F.interpolate(of_scale[None], size, mode="bilinear", align_corners=False)[0]
+    if recipe.is_cut:
+        total = total[:, :height, :width]
+    cams = NORMALISATIONS[recipe.normalise](total)
+    if cams.shape[1:] != (height, width):
+        cams = F.interpolate(cams[None], (height, width), mode="bilinear", align_corners=False)[0]
+    return dict(zip(classes, cams.cpu().numpy(), strict=True))
 
 
-def seed_labels(cams: Mapping[int, np.ndarray], *, threshold: float) -> np.ndarray:
-    """The label map of a CAM dict with at least one class: each pixel's largest score, background scoring `threshold`.
+def seed_labels(cams: Mapping[int, np.ndarray], *, threshold: float, shape: tuple[int, int]) -> np.ndarray:
+    """The label map of a CAM dict: each pixel's largest score, background scoring `threshold`; 0 without classes.
 
     Args:
-        cams: {class: float32 (H, W)}. threshold: background's score, 0..1; it wins a tie.
+        cams: {class: float32 (H, W)}. threshold: background's score, 0..1; it wins a tie. shape: (H, W).
 
     Returns:
         uint8 (H, W), 0 = background, class + 1.
     """
     classes = sorted(cams)
-    background = np.full_like(cams[classes[0]], threshold)
-    scores = np.stack([background, *(cams[index] for index in classes)])
+    scores = np.stack([np.full(shape, threshold, np.float32), *(cams[index] for index in classes)])
     return np.array([0, *(index + 1 for index in classes)], np.uint8)[scores.argmax(0)]

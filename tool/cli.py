@@ -7,7 +7,7 @@ import signal
 import stat
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -192,6 +192,13 @@ def positive(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
     return value
+
+
+def check_bounds(args: argparse.Namespace, bounds: Mapping[str, tuple[float, float]]) -> None:
+    """Raise `UserError` unless each of the flags named lies between its two bounds, both included."""
+    for flag, (low, high) in bounds.items():
+        if not low <= getattr(args, flag) <= high:  # so written, it refuses nan
+            raise UserError(f"--{flag} {getattr(args, flag)}: expected a number from {low} to {high}")
 
 
 def path_text(text: str) -> str:

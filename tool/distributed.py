@@ -7,6 +7,7 @@ from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from tool.cli import UserError
+from tool.shared_norm import share_statistics
 from tool.torchrun import local_rank, local_world_size, started_by_torchrun
 
 
@@ -80,7 +81,7 @@ def one_over_processes(module: nn.Module) -> nn.Module:
     """`module`, or what makes one of several processes' modules: to be called instead, once a step.
 
     It averages gradients while backward runs, and they lie in its buckets. Weights and buffers become process 0's, and
-    on GPUs batch norms share their statistics; one that keeps its statistics does so all the same.
+    batch norms share their statistics; one that keeps its statistics does so all the same.
 
     Batch norms that share their statistics make the host wait for the GPU in each forward pass (PyTorch's do).
 
@@ -89,8 +90,11 @@ def one_over_processes(module: nn.Module) -> nn.Module:
     """
     if world_size() == 1:
         return module
+    # Norms are replaced in place: others hold the same modules.
     if next(module.parameters()).is_cuda:
-        nn.SyncBatchNorm.convert_sync_batchnorm(module)  # in place: others hold the same modules
+        nn.SyncBatchNorm.convert_sync_batchnorm(module)
+    else:
+        share_statistics(module)
     # A static graph: parameters without gradient are found once, where looking for them at each step makes the host
     # wait for a GPU.
     return DistributedDataParallel(module, static_graph=True, gradient_as_bucket_view=True)

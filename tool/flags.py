@@ -6,6 +6,7 @@ from tool.cli import UserError
 
 AMP = ("off", "bf16", "fp16")  # what the network's convolutions and products are computed in
 CRF_BACKENDS = ("auto", "pydensecrf", "torch")
+MAX_PIXELS = 4096  # of a side that anybody could want to train on
 
 
 def check_scales(scales: Sequence[float]) -> None:

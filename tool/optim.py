@@ -1,10 +1,13 @@
 """SGD's parameter groups and polynomial schedule, as this field's classifiers and segmenters train."""
 
+import copy
+import itertools
+from collections import defaultdict
 from collections.abc import Collection
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -60,6 +63,34 @@ class PortableSGD(torch.optim.SGD):
             # The kernel wants momenta to lie as their weights do, which those of another device need not.
             if entry.get("momentum_buffer") is not None:
                 entry["momentum_buffer"] = torch.empty_like(parameter).copy_(entry["momentum_buffer"])
+
+
+def memory_of(optimizer: Optimizer) -> list[dict[str, Tensor]]:
+    """What `optimizer` will remember of each of its parameters, in the groups' order, after a first gradient: tensors
+    of the parameter's own kind and shape, and others as they are (Adam's step). Their values mean nothing.
+
+    Found by a step of an optimiser like it on small stand-ins, so that it holds for any.
+    """
+    small = (2, 3)
+    dry = copy.copy(optimizer)
+    stand_ins = [[torch.zeros(small, dtype=p.dtype) for p in group["params"]] for group in optimizer.param_groups]
+    dry.state = defaultdict(dict)
+    dry.param_groups = [
+        {**group, "params": params, "fused": None, "foreach": None}
+        for group, params in zip(optimizer.param_groups, stand_ins, strict=True)
+    ]
+    for stand_in in itertools.chain(*stand_ins):
+        stand_in.grad = torch.zeros_like(stand_in)
+    dry.step()
+    return [
+        {
+            name: parameter if value.shape == small else value
+            for name, value in dry.state[stand_in].items()
+            if value is not None
+        }
+        for group, params in zip(optimizer.param_groups, stand_ins, strict=True)
+        for parameter, stand_in in zip(group["params"], params, strict=True)
+    ]
 
 
 def polynomial_schedule(optimizer: Optimizer, *, max_step: int, power: float = 0.9) -> LambdaLR:

@@ -2,22 +2,34 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from types import MappingProxyType
+from typing import Any
 
 from torch import Tensor
-from torch.optim import Optimizer
 
 from tool.checkpoint import load_checkpoint
 from tool.cli import UserError, brief, raise_problems
 from tool.folder import changed_settings, checkpoint_of
+from tool.optim import memory_of
+from tool.training import Training
+
+NO_DEFAULTS: Mapping[str, Any] = MappingProxyType({})
 
 
-def find_checkpoint(folder: Path, *, resume: bool, settings: Mapping[str, Any], name_flag: str) -> dict | None:
+def find_checkpoint(
+    folder: Path,
+    *,
+    resume: bool,
+    settings: Mapping[str, Any],
+    name_flag: str,
+    defaults: Mapping[str, Any] = NO_DEFAULTS,
+) -> dict | None:
     """The checkpoint in `folder` to go on from, if there is one; a run is never overwritten or continued otherwise.
 
     Args:
         settings: what decides the run's weights, under the names that the user knows; must equal what the checkpoint
             holds under `settings`.
+        defaults: of settings that came after older runs, which count as having had these.
         name_flag: where the user names the run, for messages.
 
     Raises `UserError` if the run exists and `resume` is not asked for, or if it had other settings; names them all.
@@ -31,22 +43,12 @@ def find_checkpoint(folder: Path, *, resume: bool, settings: Mapping[str, Any], 
         raise UserError(f"--resume: {last} is no checkpoint of this script; take another {name_flag}")
     raise_problems(
         f"--resume: {last} was trained with other settings; restore them or take another {name_flag}",
-        changed_settings(checkpoint["settings"], settings),
+        changed_settings({**defaults, **checkpoint["settings"]}, settings),
     )
     return checkpoint
 
 
-class Resumable(Protocol):
-    """A method's training: everything that a step changes."""
-
-    optimizer: Optimizer
-
-    def state(self) -> dict[str, Any]: ...
-
-    def restore(self, state: dict[str, Any]) -> None: ...
-
-
-def restore_checkpoint(training: Resumable, checkpoint: Mapping[str, Any], *, folder: Path, num_steps: int) -> int:
+def restore_checkpoint(training: Training, checkpoint: Mapping[str, Any], *, folder: Path, num_steps: int) -> int:
     """Put what `find_checkpoint` found in `folder` into `training`; the number of steps done, 0 to `num_steps`.
 
     Raises `UserError`, and leaves `training` as it was, if parts are missing, too many, or of another kind or shape
@@ -54,11 +56,10 @@ def restore_checkpoint(training: Resumable, checkpoint: Mapping[str, Any], *, fo
     """
     expected = training.state()
     # The optimiser remembers something of a parameter from its first gradient on.
-    parameters = [parameter for group in training.optimizer.param_groups for parameter in group["params"]]
     found = checkpoint["optimizer"] if isinstance(checkpoint.get("optimizer"), Mapping) else {}
     found = found["state"] if isinstance(found.get("state"), Mapping) else {}
-    momenta = {number: {"momentum_buffer": value} for number, value in enumerate(parameters) if number in found}
-    expected["optimizer"] = {**expected["optimizer"], "state": momenta}
+    memory = {number: entry for number, entry in enumerate(memory_of(training.optimizer)) if number in found}
+    expected["optimizer"] = {**expected["optimizer"], "state": memory}
 
     problems = _form_problems(
         {name: value for name, value in checkpoint.items() if name not in ("step", "settings", "threads")}, expected, ""

@@ -12,8 +12,9 @@ from benchmark.photographs import photographs, scores
 from method.hsc import pseudo
 from segmentation.crf import TEST_KERNELS
 from tool.cli import cores
-from tool.crf import SEED_KERNELS, CRFKernels, crf_from_labels, crf_from_probability
+from tool.crf import crf_from_labels, crf_from_probability
 from tool.lists import read_ids
+from tool.seed_recipe import SEED_KERNELS, CRFKernels
 
 ITERATIONS = 10
 

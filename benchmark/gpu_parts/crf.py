@@ -9,8 +9,9 @@ from benchmark.gpu_parts.record import Bench
 from benchmark.gpu_parts.step import note_profile, seconds
 from benchmark.photographs import photographs, scores
 from segmentation.crf import TEST_KERNELS
-from tool.crf import SEED_KERNELS, CRFKernels, crf_from_probability
+from tool.crf import crf_from_probability
 from tool.crf.mean_field import mean_field
+from tool.seed_recipe import SEED_KERNELS, CRFKernels
 
 ITERATIONS = 10
 # By the number of labels: of a seed, of VOC, of COCO.

@@ -4,8 +4,8 @@ import torch
 
 from benchmark.gpu_parts.record import Bench
 from benchmark.gpu_parts.steps import inputs_of, make_batch, make_training, method_config
-from method.hsc.config import METHODS
-from method.hsc.engine import training_step
+from method.engine import training_step
+from method.hsc.config import CONFIGS
 
 TOLERANCE = 0.03
 
@@ -14,7 +14,7 @@ def run(bench: Bench) -> None:
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     ways = {"float32 again": "off", "bf16": "bf16", "fp16": "fp16"}
     expected = {}
-    for method in ("hsc",) if bench.quick else METHODS:
+    for method in ("hsc",) if bench.quick else CONFIGS:
         expected[method] = mean_losses(bench, method, amp="off")
         allowed = TOLERANCE
         for way, amp in ways.items():
@@ -45,6 +45,6 @@ def mean_losses(bench: Bench, method: str, *, amp: str, compiled: bool = False) 
     config = method_config(method, second_view=view)
     training = make_training(config, bench.device, width=width, amp=amp, compiled=compiled, frozen=False)
     batches = [inputs_of(make_batch(images, crop, seed=seed), config, bench.device) for seed in range(4)]
-    losses = [training_step(training, **batches[step % len(batches)]) for step in range(steps)]
+    losses = [training_step(training, batches[step % len(batches)]) for step in range(steps)]
     names = [name for name in losses[0] if "/" not in name]  # not what is only watched
     return {name: float(torch.stack([each[name] for each in losses]).mean()) for name in names}

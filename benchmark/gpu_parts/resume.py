@@ -13,7 +13,7 @@ import torch
 from benchmark.generated import generate
 from benchmark.gpu_parts.record import Bench
 from benchmark.gpu_parts.steps import inputs_of, make_batch, make_training, method_config
-from method.hsc.engine import training_step
+from method.engine import training_step
 from tool.command import ROOT
 
 TOLERANCE = 1e-4
@@ -99,13 +99,13 @@ def restored_in_place(bench: Bench) -> None:
     config = method_config("hsc", second_view=48)
     training = make_training(config, bench.device, width=1 / 16, amp="off", frozen=False)
     inputs = inputs_of(make_batch(4, 64), config, bench.device)
-    training_step(training, **inputs)
+    training_step(training, inputs)
     state, found = deepcopy(training.state()), []
     for _ in range(2):
         training.restore(deepcopy(state))
         for _ in range(2 if bench.quick else 20):
-            training_step(training, **inputs)
-        found.append([value.detach().cpu().clone() for value in training.net.state_dict().values()])
+            training_step(training, inputs)
+        found.append([value.detach().cpu().clone() for value in training.objective.net.state_dict().values()])
     torch.use_deterministic_algorithms(False)
     same = all(torch.equal(one, other) for one, other in zip(*found, strict=True))
     bench.note("the same steps twice, deterministic kernels", {"bit for bit": "equal" if same else "not equal"})

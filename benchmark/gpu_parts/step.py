@@ -14,11 +14,11 @@ from benchmark.loader_times import load
 from data.augmentation import TrainingAugmentation
 from data.labels import load_labels
 from data.training import TrainingSet
-from method.hsc.build import Training
-from method.hsc.criterion import HSCCriterion, Objective
-from method.hsc.engine import training_step
+from method.engine import training_step
+from method.hsc.criterion import HSCCriterion
 from tool.lists import read_ids
 from tool.torchrun import own_cores
+from tool.training import Training
 from voc12.classes import VOC12
 
 CARD_TFLOPS = 790  # of an H100, bf16 products, measured elsewhere
@@ -53,8 +53,9 @@ def run(bench: Bench) -> None:
         config = method_config("hsc", second_view=view, without=without)
         training = make_training(config, bench.device, width=width, amp=amp, compiled=compiled)
         if plainly:
-            criterion = PlainCriterion(config, region_channels=training.net.region_channels).to(bench.device)
-            training = training._replace(criterion=criterion, objective=Objective(training.net, criterion, amp))
+            learner = training.objective
+            plainly_made = PlainCriterion(config, num_classes=20, region_channels=learner.net.region_channels)
+            learner.criterion = plainly_made.to(bench.device)
         figures = measured(bench, training, batch)
         bench.note(what, figures)
         return figures
@@ -83,12 +84,12 @@ def run(bench: Bench) -> None:
 
 def measured(bench: Bench, training: Training, batch: Batch) -> dict:
     """Pace and peak memory of whole steps, and how long the host takes to start one's work."""
-    inputs = inputs_of(batch, training.criterion.config, bench.device)
+    inputs = inputs_of(batch, training.objective.config, bench.device)
     gc.collect()  # what an earlier net left
     bench.peak_memory()
-    step = seconds(bench, lambda: training_step(training, **inputs), steps=2 if bench.quick else 12)
+    step = seconds(bench, lambda: training_step(training, inputs), steps=2 if bench.quick else 12)
     start = time.perf_counter()
-    training_step(training, **inputs)
+    training_step(training, inputs)
     host = time.perf_counter() - start
     return {
         "images/s": round(len(batch["id"]) / step, 2),
@@ -113,9 +114,9 @@ def seconds(bench: Bench, work, *, steps: int) -> float:
 def count_tflop(bench: Bench, batch: Batch, width: float, view: int) -> float:
     """The arithmetic of a step, counted as it runs."""
     training = make_training(method_config("hsc", second_view=view), bench.device, width=width, amp="bf16")
-    inputs = inputs_of(batch, training.criterion.config, bench.device)
+    inputs = inputs_of(batch, training.objective.config, bench.device)
     with FlopCounterMode(display=False) as counter:
-        training_step(training, **inputs)
+        training_step(training, inputs)
     tflop = counter.get_total_flops() / 1e12
     bench.note("arithmetic of a step, counted", {"TFLOP": round(tflop, 2)})
     return tflop
@@ -126,8 +127,8 @@ def profile(bench: Bench, batch: Batch, width: float, view: int) -> None:
     if not bench.on_gpu:
         return
     training = make_training(method_config("hsc", second_view=view), bench.device, width=width, amp="bf16")
-    inputs = inputs_of(batch, training.criterion.config, bench.device)
-    note_profile(bench, lambda: training_step(training, **inputs), "bf16 step")
+    inputs = inputs_of(batch, training.objective.config, bench.device)
+    note_profile(bench, lambda: training_step(training, inputs), "bf16 step")
 
 
 def note_profile(bench: Bench, work, what: str, *, repeats: int = 3) -> None:

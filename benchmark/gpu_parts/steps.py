@@ -6,20 +6,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from method.hsc.build import Training, build_training, configure
-from method.hsc.config import HSCConfig
+from method.engine import build_training
+from method.hsc.config import HSCConfig, configure
+from method.hsc.learner import HSCLearner
 from network.build import build_network
 from tool.device import place
+from tool.training import Training
+from voc12.classes import VOC12
 
 Batch = dict[str, Tensor]
 
 
-def method_config(
-    method: str, *, second_view: int, crf_backend: str = "auto", without: Sequence[str] = ()
-) -> HSCConfig:
-    return configure(
-        method, without=without, overlap=0.5, foreground_share=0.5, second_view=second_view, crf_backend=crf_backend
-    )
+def method_config(method: str, *, second_view: int, without: Sequence[str] = ()) -> HSCConfig:
+    return configure(method, without=without, second_view=second_view)
 
 
 def make_training(
@@ -27,11 +26,11 @@ def make_training(
 ) -> Training:
     """A net with the same random weights each time; trained from scratch (not `frozen`) as the demo does."""
     torch.manual_seed(0)
-    net = place(build_network(config.network, width=width, frozen=frozen, **config.net), device, amp)
+    net = place(build_network(config.network, num_classes=20, width=width, frozen=frozen, **config.net), device, amp)
     rates = {"lr": 1e-4, "momentum": 5e-4} if frozen else {"lr": 0.05, "momentum": 0.9, "max_gradient": 1.0}
-    training = build_training(net, config, **rates, weight_decay=5e-4, max_step=10**6, amp=amp, compiled=compiled)
-    net.train()
-    return training
+    learner = HSCLearner(net, config, VOC12, amp=amp, compiled=compiled)
+    learner.train()
+    return build_training(learner, **rates, weight_decay=5e-4, decay_steps=10**6)
 
 
 def make_batch(images: int, crop: int, *, seed: int = 0) -> Batch:
@@ -47,8 +46,6 @@ def make_batch(images: int, crop: int, *, seed: int = 0) -> Batch:
 
 
 def inputs_of(batch: Batch, config: HSCConfig, device: torch.device) -> Batch:
-    """What `training_step` takes of a batch, on the device."""
-    inputs = {name: batch[name].to(device, non_blocking=True) for name in ("image", "saliency", "label")}
-    if "sal" not in config.terms:
-        inputs["saliency"] = None
-    return inputs
+    """What a step takes of a batch, on the device."""
+    names = ("image", "saliency", "label") if "sal" in config.terms else ("image", "label")
+    return {name: batch[name].to(device, non_blocking=True) for name in names}

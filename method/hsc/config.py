@@ -7,9 +7,6 @@ lists each with its sane value.
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-BACKGROUND = 20
-NUM_LABELS = 21
-
 
 @dataclass(frozen=True)
 class SaliencyConfig:
@@ -25,8 +22,8 @@ class ContrastConfig:
 
     weight: float = 0.1  # lambda in front of each of the three terms
     temperature: float = 0.1
-    # Channel 20 of the normalised CAM, for pseudo labels and csc's weights. Refined maps are flat at first, and above
-    # 0.10 nearly everywhere; at 0.5 a class wins where it has more than it leaves, as in psc's score map.
+    # The background channel of the normalised CAM, for pseudo labels and csc's weights. Refined maps are flat at first,
+    # and above 0.10 nearly everywhere; at 0.5 a class wins where it has more than it leaves, as in psc's score map.
     background_score: float = 0.10
     class_pixels: int = 128  # pixels of the batch that make up a class's anchor in csc
     class_bank_pixels: int = 16  # pixels that move a class's bank row in csc
@@ -114,7 +111,8 @@ def mend(config: HSCConfig, names: Sequence[str]) -> HSCConfig:
     return config
 
 
-METHODS = {
+# By the method's name, as released.
+CONFIGS = {
     "hsc": HSCConfig(),
     "eps_seam": HSCConfig(terms=frozenset({"cls", "sal", "er", "ecr"}), net={"with_features": False}),
     "eps": HSCConfig(
@@ -125,3 +123,33 @@ METHODS = {
     ),
     "cls": HSCConfig(network="resnet38_cls", terms=frozenset({"cls"}), refined=False, second_view=None),
 }
+
+
+def configure(
+    method: str,
+    *,
+    without: Sequence[str] = (),
+    overlap: float = 0.5,
+    foreground_share: float = 0.5,
+    second_view: int = 128,
+    crf_backend: str = "auto",
+    sane: Sequence[str] = (),
+) -> HSCConfig:
+    """The config of `method` with the paper's ablation switches and the command line's numbers applied.
+
+    Args:
+        method: a key of `CONFIGS`. without: some of `ABLATIONS`.
+        overlap: tau. foreground_share: alpha. second_view: side of view 2 in pixels, where the method has one.
+        crf_backend: of the pseudo labels, one of `tool.flags.CRF_BACKENDS`.
+        sane: oddities to mend, keys of `SANE`.
+    """
+    config = mend(CONFIGS[method], sane)
+    return replace(
+        config,
+        terms=config.terms - set(without),
+        bank=config.bank and "bank" not in without,
+        cross=config.cross and "cross" not in without,
+        second_view=second_view if config.second_view is not None else None,
+        crf_backend=crf_backend,
+        saliency=replace(config.saliency, overlap=overlap, foreground_share=foreground_share),
+    )

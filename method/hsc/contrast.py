@@ -2,7 +2,7 @@
 
 Both views stand on one grid and are handled together. Shape suffixes:
     V views (2), N images, H W grid, P pixels of the batch (N * H * W, ordered image, row, column),
-    K classes (20), L labels (21, background last), R regions (2: background, foreground), D feature channels.
+    K classes, L labels (K + 1, background last), R regions (2: background, foreground), D feature channels.
 """
 
 from typing import NamedTuple
@@ -11,9 +11,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from method.hsc.config import BACKGROUND, ContrastConfig
-
-CAM_EPSILON = 1e-5
+from method.hsc.config import ContrastConfig
+from method.terms.contrast import (
+    flatten_pixels,
+    pixel_prototypes,
+    prototype_entropy,
+    strongest_pixels,
+    weighted_sum,
+)
 
 
 class Contrast(NamedTuple):
@@ -23,58 +28,27 @@ class Contrast(NamedTuple):
     bank: Tensor
 
 
-def normalise_cam(cam_NLHW: Tensor, *, clamp: bool) -> Tensor:
-    """Bring each channel's positive part to about 0..1, background channel included; detached, float32.
-
-    **Q** With `clamp=False`, as released, entries zeroed for lying under min + 1e-5 are shifted like the others and
-    come out negative, and a channel without any activation is -1 everywhere.
-    """
-    cam = cam_NLHW.detach().float().relu()
-    low = cam.amin((2, 3), keepdim=True)
-    high = cam.amax((2, 3), keepdim=True)
-    cam = cam.masked_fill(cam < low + CAM_EPSILON, 0)
-    cam = (cam - low - CAM_EPSILON) / (high - low + CAM_EPSILON)
-    return cam.relu() if clamp else cam
-
-
-def strongest_pixels(score_VCP: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Each channel's `count` highest scores in order and their pixels, (V, C, count) each; ties: lowest index first.
-
-    A stable sort, since `torch.topk` leaves the order of equal scores open.
-    """
-    ranked = score_VCP.sort(dim=-1, descending=True, stable=True)
-    count = min(count, score_VCP.shape[-1])
-    return ranked.values[..., :count], ranked.indices[..., :count]
-
-
-def weighted_sum(weight_VCT: Tensor, pixel_VCT: Tensor, feat_VPD: Tensor) -> Tensor:
-    """sum_t weight[v, c, t] feat[v, pixel[v, c, t]] -> (V, C, D).
-
-    The weights go into a (V, C, P) matrix and one product: gathering (V, C, T, D) features would move far more bytes.
-    """
-    spread_VCP = weight_VCT.new_zeros(*weight_VCT.shape[:2], feat_VPD.shape[1]).scatter_(2, pixel_VCT, weight_VCT)
-    return spread_VCP @ feat_VPD
-
-
-def flatten_pixels(maps_VNCHW: Tensor) -> Tensor:
-    """(V, N, C, H, W) -> (V, P, C)."""
-    return maps_VNCHW.permute(0, 1, 3, 4, 2).flatten(1, 3)
-
-
 def region_contrast(
-    feat_VNDHW: Tensor, pseudo_VNHW: Tensor, bank_VRD: Tensor, *, bank: bool, cross: bool, config: ContrastConfig
+    feat_VNDHW: Tensor,
+    pseudo_VNHW: Tensor,
+    bank_VRD: Tensor,
+    *,
+    background: int,
+    bank: bool,
+    cross: bool,
+    config: ContrastConfig,
 ) -> Contrast:
     """Push the background's mean feature away from the foreground's, and both towards their banks (rsc).
 
     Args:
         feat_VNDHW: region features, any range.
-        pseudo_VNHW: pseudo labels, 0..19 classes, 20 background.
+        pseudo_VNHW: pseudo labels; `background` is theirs.
         bank_VRD: momentum prototypes, row 0 background, row 1 foreground.
         bank: without it the two distances to the bank are left out.
         cross: without it the pairs across views are left out.
     """
     feat = F.normalize(feat_VNDHW.float(), dim=-1 if config.norm_along_width else 2)
-    is_background = pseudo_VNHW == BACKGROUND
+    is_background = pseudo_VNHW == background
     mask_VNRP = torch.stack([is_background, ~is_background], dim=2).flatten(3).to(feat)
     mean_VNRD = mask_VNRP @ feat.flatten(3).transpose(2, 3) / (mask_VNRP.sum(-1, keepdim=True) + 1e-5)
     region_VRND = F.normalize(mean_VNRD, dim=-1).transpose(1, 2)
@@ -108,7 +82,7 @@ def class_contrast(
 
     Args:
         feat_VNDHW: region features, any range.
-        cam_VNLHW: normalised CAMs, no gradient; channel 20 holds the background score.
+        cam_VNLHW: normalised CAMs, no gradient; the last channel holds the background score.
         label_NK: image labels.
         bank_VLD: momentum prototypes.
         bank: without it the rows are this step's own and absent classes are no negatives.
@@ -151,17 +125,6 @@ def class_contrast(
     return Contrast(config.weight * total / 4, moved_VLD.detach())
 
 
-def pixel_prototypes(feat_VPD: Tensor, score_VLP: Tensor, count: int) -> Tensor:
-    """Per label the weighted mean feature of its `count` highest scored pixels, L2-normalised (V, L, D), detached.
-
-    The mean's divisor, the sum of the weights, can be negative. Of it only the sign outlives the normalisation; and a
-    label without any weight gets a zero row, not 0 / 0.
-    """
-    weight_VLT, pixel_VLT = strongest_pixels(score_VLP.detach(), count)
-    sign_VL1 = weight_VLT.sum(-1, keepdim=True).sign()
-    return F.normalize(weighted_sum(weight_VLT, pixel_VLT, feat_VPD.detach()) * sign_VL1, dim=-1)
-
-
 def pixel_contrast(
     feat_VNDHW: Tensor,
     score_VNLHW: Tensor,
@@ -178,7 +141,7 @@ def pixel_contrast(
     Args:
         feat_VNDHW: pixel features, any range.
         score_VNLHW: what ranks and weights the pixels of each label, no gradient.
-        pseudo_VNHW: pseudo labels, 0..20.
+        pseudo_VNHW: pseudo labels, 0..L-1.
         label_NK: image labels.
         bank_VLD: momentum prototypes, as they are (**Q** not normalised).
         bank, cross: the ablation; without them their parts are left out, the divisor stays.
@@ -194,8 +157,9 @@ def pixel_contrast(
     bank_rows_VLD = F.normalize(bank_VLD, dim=-1) if config.normalise_pixel_bank else bank_VLD
 
     def entropy(view: int, pseudo_view: int, rows_LD: Tensor) -> Tensor:
-        logits_PL = (feat_VPD[view] @ rows_LD.T / config.temperature).masked_fill(~usable_L, float("-inf"))
-        return F.cross_entropy(logits_PL, pseudo_VP[pseudo_view])
+        return prototype_entropy(
+            feat_VPD[view], pseudo_VP[pseudo_view], rows_LD, temperature=config.temperature, usable_L=usable_L
+        )
 
     # (view of the features, view of the pseudo label, rows)
     terms = [(0, 0, prototype_VLD[0]), (1, 1, prototype_VLD[1])]

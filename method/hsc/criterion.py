@@ -1,88 +1,50 @@
 """The whole objective of a training step: L = cls + sal + er + ecr + rsc + csc + psc, all weights 1."""
 
-from typing import NamedTuple
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from data.normalisation import IMAGENET, Normalisation
 from method.hsc.config import CONTRAST_TERMS, HSCConfig
-from method.hsc.contrast import Contrast, class_contrast, normalise_cam, pixel_contrast, region_contrast
-from method.hsc.loss import consistency_losses, min_pool_loss, resize, saliency_loss
+from method.hsc.contrast import Contrast, class_contrast, pixel_contrast, region_contrast
 from method.hsc.prototype import PrototypeBanks
 from method.hsc.pseudo import pseudo_labels
+from method.terms.classification import min_pool_loss
+from method.terms.consistency import consistency_losses
+from method.terms.contrast import normalise_cam
+from method.terms.maps import View, resize
+from method.terms.saliency import saliency_loss
 from network.resnet38_hsc import REGION_DIM, HSCOutput
-from tool.device import autocast
 from tool.distributed import gather_images
-
-
-class View(NamedTuple):
-    """One scale of a batch: image (N, 3, H, W) normalised, saliency (N, 1, H, W) in 0..1 or None."""
-
-    image: Tensor
-    saliency: Tensor | None
-
-
-def two_scales(image: Tensor, saliency: Tensor | None, second_view: int | None) -> list[View]:
-    """The batch as it is, and resized to `second_view` squared pixels (none: one view only)."""
-    views = [View(image, saliency)]
-    if second_view is not None:
-        size = (second_view, second_view)
-        views.append(View(resize(image, size), None if saliency is None else resize(saliency, size)))
-    return views
-
-
-class Objective(nn.Module):
-    """From a batch to its losses, in one forward pass: the net on each view, and the criterion.
-
-    One module, so that several processes' gradients can be averaged while backward runs
-    (`tool.distributed.one_over_processes`): what wraps a module sees one pass a step, though the net runs twice in it,
-    and no output that a loss does not read.
-
-    Args:
-        net: as it is or compiled. amp: what its passes compute in, a key of `tool.device.AMP_TYPES`.
-    """
-
-    def __init__(self, net: nn.Module, criterion: "HSCCriterion", amp: str) -> None:
-        super().__init__()
-        self.net, self.criterion, self.amp = net, criterion, amp
-
-    def forward(self, image: Tensor, saliency: Tensor | None, label: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """
-        Args:
-            image: (N, 3, H, W), normalised. saliency: (N, 1, H, W) in 0..1, or None. label: (N, 20).
-
-        Returns:
-            The criterion's losses, and the CAMs of `image`, (N, 20 or 21, h, w), detached.
-        """
-        views = two_scales(image, saliency, self.criterion.config.second_view)
-        with autocast(image.device, self.amp):
-            outputs = [self.net(view.image) for view in views]
-        return self.criterion(outputs, views, label), outputs[0].cam.detach()
 
 
 class HSCCriterion(nn.Module):
     """The terms that `config` names, as a dict of scalars; its banks move by one step whenever it is called.
 
-    `region_channels`: those of the net's region features, 256 as released. `normalisation`: the net's.
+    `num_classes`: K, of the data set. `region_channels`: those of the net's region features, 256 as released.
+    `normalisation`: the net's.
     `pseudo`: the pseudo labels of the last step, (2, N, h, w) as `pseudo_labels` returns them, of this process's
     images; None for methods without contrast.
     """
 
     def __init__(
-        self, config: HSCConfig, *, region_channels: int = REGION_DIM, normalisation: Normalisation = IMAGENET
+        self,
+        config: HSCConfig,
+        *,
+        num_classes: int,
+        region_channels: int = REGION_DIM,
+        normalisation: Normalisation = IMAGENET,
     ) -> None:
         super().__init__()
         self.config = config
         self.normalisation = normalisation
-        self.banks = PrototypeBanks(region_channels)
+        self.banks = PrototypeBanks(num_classes + 1, region_channels)
         self.pseudo: Tensor | None = None
 
     def forward(self, outputs: list[HSCOutput], views: list[View], label: Tensor) -> dict[str, Tensor]:
         """
         Args:
-            outputs: the net's, one a view. views: what they were computed from. label: (N, 20).
+            outputs: the net's, one a view. views: what they were computed from. label: (N, K).
 
         Returns:
             A scalar for each of the config's terms, float32, in the order of `TERMS`.
@@ -145,8 +107,8 @@ class HSCCriterion(nn.Module):
         """rsc, csc and psc on view 2's grid, with everything of view 1 resized to it.
 
         Args:
-            cam_rv: a view's refined CAMs (N, 21, h, w). feat_pixel: (N, 128, h, w). feat_region: (N, C, h, w).
-            image: view 2 (N, 3, H, W), normalised, for the CRF. label: (N, 20).
+            cam_rv: a view's refined CAMs (N, K + 1, h, w). feat_pixel: (N, 128, h, w). feat_region: (N, C, h, w).
+            image: view 2 (N, 3, H, W), normalised, for the CRF. label: (N, K).
         """
         config = self.config.contrast
         size = cam_rv[1].shape[-2:]
@@ -174,7 +136,7 @@ class HSCCriterion(nn.Module):
         switches = {"bank": self.config.bank, "cross": self.config.cross, "config": self.config.contrast}
         banks = self.banks
         results: dict[str, Contrast] = {
-            "rsc": region_contrast(feat_region, pseudo, banks.region_bank, **switches),
+            "rsc": region_contrast(feat_region, pseudo, banks.region_bank, background=label.shape[1], **switches),
             "csc": class_contrast(feat_region, cam, label, banks.class_bank, **switches),
             "psc": pixel_contrast(feat_pixel, score, pseudo, label, banks.pixel_bank, **switches),
         }

@@ -3,7 +3,6 @@
 import torch
 from torch import Tensor, nn
 
-from method.hsc.config import NUM_LABELS
 from network.resnet38_hsc import PIXEL_DIM, REGION_DIM
 
 
@@ -11,16 +10,16 @@ class PrototypeBanks(nn.Module):
     """One bank a level and view, as buffers: saved, loaded and moved to the device with everything else.
 
     Buffers (standard normal at the start):
-        class_bank (2, 21, C): view, label (20 background), channel of the region features, 256 as released.
+        class_bank (2, L, C): view, label (background last), channel of the region features, 256 as released.
         region_bank (2, 2, C): view, background or foreground, channel of the region features.
-        pixel_bank (2, 21, 128): view, label, channel of the pixel features.
+        pixel_bank (2, L, 128): view, label, channel of the pixel features.
     """
 
-    def __init__(self, region_channels: int = REGION_DIM) -> None:
+    def __init__(self, num_labels: int, region_channels: int = REGION_DIM) -> None:
         super().__init__()
-        self.register_buffer("class_bank", torch.randn(2, NUM_LABELS, region_channels))
+        self.register_buffer("class_bank", torch.randn(2, num_labels, region_channels))
         self.register_buffer("region_bank", torch.randn(2, 2, region_channels))
-        self.register_buffer("pixel_bank", torch.randn(2, NUM_LABELS, PIXEL_DIM))
+        self.register_buffer("pixel_bank", torch.randn(2, num_labels, PIXEL_DIM))
 
     def move(self, *, class_bank: Tensor, region_bank: Tensor, pixel_bank: Tensor) -> None:
         """Take over the rows that a step's terms computed.

@@ -4,9 +4,9 @@ import torch
 from torch import Tensor
 
 from data.normalisation import IMAGENET, Normalisation
-from method.hsc.config import NUM_LABELS
-from method.hsc.loss import resize, with_background
-from tool.crf import CRFKernels, crf_from_labels, resolve_backend
+from method.terms.maps import resize, with_background
+from tool.crf import crf_from_labels, resolve_backend
+from tool.seed_recipe import CRFKernels
 
 KERNELS = CRFKernels(gaussian_sxy=3, gaussian_compat=3, bilateral_sxy=50, bilateral_srgb=5, bilateral_compat=10)
 ITERATIONS = 10
@@ -20,20 +20,20 @@ def pseudo_labels(
     """Refined pseudo labels of each image.
 
     Args:
-        cam: (V, N, 21, h, w), normalised, channel 20 the background score.
-        label: (N, 20).
+        cam: (V, N, K + 1, h, w), normalised, the last channel the background score.
+        label: (N, K).
         image: (N, 3, H, W), normalised by the net's `normalisation`; brought to the grid.
         crf_backend: of `tool.flags.CRF_BACKENDS`.
 
     Returns:
-        (V, N, h, w), int64, 0..19 classes and 20 background, on the device of `cam`.
+        (V, N, h, w), int64, 0..K-1 classes and K background, on the device of `cam`.
     """
     coarse = (cam * with_background(label)).softmax(dim=2).argmax(dim=2)
     pictures = normalisation.truncated(resize(image.float(), cam.shape[-2:])).permute(0, 2, 3, 1)
     refined = crf_from_labels(
         pictures.expand(len(cam), -1, -1, -1, -1).flatten(0, 1),
         coarse.flatten(0, 1),
-        num_labels=NUM_LABELS,
+        num_labels=cam.shape[2],
         gt_prob=LABEL_CONFIDENCE,
         kernels=KERNELS,
         iterations=ITERATIONS,

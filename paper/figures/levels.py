@@ -6,7 +6,6 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 from torch.nn import functional as F
 
-from method.hsc.config import BACKGROUND
 from paper.figures.draw import FAINT, INK, MARK, Sheet, colour_of, enlarge, heat, name_of, pseudo_labelled
 from paper.figures.step import (
     Step,
@@ -22,6 +21,7 @@ from paper.figures.step import (
     region_means,
     region_similarity,
 )
+from voc12.classes import NUM_CLASSES
 
 SIZE, GAP, LEFT = 1.55, 0.22, 0.25
 VIEW = 0  # the first, where one is shown
@@ -58,7 +58,7 @@ def region(step: Step) -> Sheet:
     sheet = Sheet(8.45, 4.5)
     image, pseudo = step.photograph(VIEW), step.levels.pseudo_VNHW[VIEW, 0]
     background, foreground = region_similarity(step)[VIEW, 0]
-    is_foreground = (pseudo != BACKGROUND).float()
+    is_foreground = (pseudo != NUM_CLASSES).float()
     top, below = 0.6, 0.6 + SIZE + 0.42
     sheet.picture(column(0), top, SIZE, enlarge(image), "view 1")
     sheet.picture(column(1), top, SIZE, heat(image, is_foreground, opacity=0.6), "foreground g, background b")
@@ -151,7 +151,7 @@ def bars(sheet: Sheet, step: Step, label: int, left: float, top: float) -> None:
 
 def pixels(step: Step) -> Sheet:
     """The image's pixels against the prototypes: which pixels make these, and what each pixel loses."""
-    shown = [*step.classes[:2], BACKGROUND]
+    shown = [*step.classes[:2], NUM_CLASSES]
     sheet = Sheet(column(4) + 0.1, 4.6)
     image, top, below = step.photograph(VIEW), 0.4, 0.4 + SIZE + 0.4
     sheet.picture(column(0), top, SIZE, enlarge(image), "view 1")

@@ -16,16 +16,17 @@ from data.augmentation import TrainingAugmentation
 from data.labels import load_labels
 from data.normalisation import IMAGENET
 from data.training import TrainingSet
-from method.hsc.build import configure
-from method.hsc.config import ContrastConfig
-from method.hsc.contrast import class_contrast, flatten_pixels, pixel_prototypes, region_contrast, strongest_pixels
-from method.hsc.criterion import HSCCriterion, View, two_scales
-from method.hsc.loss import saliency_loss, with_background
+from method.hsc.config import ContrastConfig, configure
+from method.hsc.contrast import class_contrast, region_contrast
+from method.hsc.criterion import HSCCriterion
+from method.terms.contrast import flatten_pixels, pixel_prototypes, strongest_pixels
+from method.terms.maps import View, two_scales, with_background
+from method.terms.saliency import saliency_loss
 from network.build import build_network
 from network.weights import load_weights
 from paper.figures.demo import Demo
 from tool.checkpoint import load_checkpoint
-from voc12.classes import VOC12
+from voc12.classes import NUM_CLASSES, VOC12
 
 EPOCH = 0  # whose augmentation is shown
 
@@ -99,7 +100,7 @@ def take_step(demo: Demo, first: str) -> Step:
         crf_backend="auto",
         sane=settings["sane"],
     )
-    net = build_network(config.network, backbone=settings["backbone"], width=settings["width"])
+    net = build_network(config.network, num_classes=20, backbone=settings["backbone"], width=settings["width"])
     load_weights(net, demo.weights)
     criterion = WatchedCriterion(config, region_channels=net.region_channels)
     criterion.load_state_dict(load_checkpoint(demo.run / "last.ckpt", "--demo")["criterion"])
@@ -129,9 +130,9 @@ def region_means(step: Step) -> Tensor:
     image moves holds just these."""
     config = replace(step.config, bank_momentum=0.0)
     feat, pseudo, nothing = step.levels.feat_region_VNDHW, step.levels.pseudo_VNHW, step.banks["region_bank"]
+    options = {"background": NUM_CLASSES, "bank": False, "cross": False, "config": config}
     moved = [
-        region_contrast(feat[:, n : n + 1], pseudo[:, n : n + 1], nothing, bank=False, cross=False, config=config).bank
-        for n in range(feat.shape[1])
+        region_contrast(feat[:, n : n + 1], pseudo[:, n : n + 1], nothing, **options).bank for n in range(feat.shape[1])
     ]
     return torch.stack(moved, dim=1)
 

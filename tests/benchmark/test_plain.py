@@ -10,7 +10,7 @@ from tests.golden_inputs import rnd, uni
 
 def test_the_plain_terms_are_ours():
     torch.manual_seed(0)
-    criterion, (count, grid) = HSCCriterion(HSCConfig()), (3, (9, 10))
+    criterion, (count, grid) = HSCCriterion(HSCConfig(), num_classes=20), (3, (9, 10))
     label = torch.zeros(count, 20)
     label[0, 3] = label[1, 7] = label[2, 3] = label[2, 19] = 1
     cam, score = uni(1, 2, count, 21, *grid), uni(2, 2, count, 21, *grid) - 0.2

@@ -38,7 +38,7 @@ sys.path[0] = sys.argv[1]
 from tests.forked import end_with, run_command
 for module in ("train_voc", "inference", "eval", "segmentation.experiment.train", "segmentation.experiment.test",
                "segmentation.submission", "voc12.prepare", "voc12.mini", "voc12.relabel",
-               "method.hsc.training", "method.inference", "segmentation.training", "segmentation.inference"):
+               "method.training", "method.inference", "segmentation.training", "segmentation.inference"):
     importlib.import_module(module)
 print("ready", flush=True)
 for line in sys.stdin:

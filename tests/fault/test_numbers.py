@@ -11,7 +11,6 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from data.labels import load_labels, save_labels
-from data.normalisation import IMAGENET
 from method.hsc.pseudo import KERNELS
 from network.build import build_network
 from network.weights import released_state_dict
@@ -23,6 +22,7 @@ from tool.artifact import load_cam, load_crf, load_label_map
 from tool.cam import multi_scale_cam, seed_labels
 from tool.checkpoint import _tensors
 from tool.crf import crf_from_labels, crf_from_probability, crf_seed
+from tool.seed_recipe import CRFRecipe, SeedRecipe
 from voc12.classes import VOC12
 
 BACKENDS = ("pydensecrf", "torch")
@@ -132,7 +132,7 @@ def test_a_stage_3_run_that_diverges_stops_and_leaves_numbers_only(commands, seg
 def test_images_of_one_colour_and_a_net_that_sees_nothing_give_seeds_of_background(commands, data, tmp_path):
     copy = data.copy(tmp_path / "data")
     of_one_colour(copy)
-    state = released_state_dict(build_network("resnet38_cls", width=WIDTH))
+    state = released_state_dict(build_network("resnet38_cls", num_classes=20, width=WIDTH))
     torch.save({**state, "fc8.weight": torch.zeros_like(state["fc8.weight"])}, tmp_path / "blind.pth")
     (tmp_path / "short.txt").write_text("\n".join(copy.ids[:3]))
     COUNTS["bad inputs tried"] += 1
@@ -157,15 +157,14 @@ def test_images_of_one_colour_and_a_net_that_sees_nothing_give_seeds_of_backgrou
 def test_cams_of_any_size_from_a_net_that_sees_nothing_are_zero(size):
     COUNTS["bad inputs tried"] += 1
     cams = multi_scale_cam(
-        lambda images: images.new_zeros((len(images), 20, 3, 3)),
+        lambda image, scale: torch.zeros(20, 3, 3),
         Image.new("RGB", size, (0, 255, 7)),
         [2, 14],
-        scales=[0.5, 2],
-        normalise=IMAGENET.of_pixels,
+        recipe=SeedRecipe(scales=(0.5, 2)),
         device=torch.device("cpu"),
     )
     assert all((cam == 0).all() and cam.shape == size[::-1] for cam in cams.values())
-    assert (seed_labels(cams, threshold=0.0) == 0).all()
+    assert (seed_labels(cams, threshold=0.0, shape=cams[min(cams)].shape) == 0).all()
 
 
 IMAGES = {
@@ -182,7 +181,7 @@ SCORES = {"zero": 0.0, "one": 1.0, "tiny": 1e-30, "half": 0.5}
 def test_the_crf_gives_finite_posteriors_whatever_the_image_and_the_scores(backend, image, score):
     COUNTS["bad inputs tried"] += 1
     pixels, maps = IMAGES[image], np.full(SHAPE, SCORES[score], np.float32)
-    posteriors = crf_seed(pixels, {3: maps, 14: maps}, alpha=7, iterations=8, backend=backend)
+    posteriors = crf_seed(pixels, {3: maps, 14: maps}, recipe=CRFRecipe(8, 7), num_classes=20, backend=backend)
     assert all(np.isfinite(posterior).all() for posterior in posteriors.values())
     np.testing.assert_allclose(sum(posteriors.values()), 1, atol=1e-4)
     equal = torch.from_numpy(maps).expand(21, -1, -1)

@@ -8,18 +8,18 @@ import pytest
 import torch
 from PIL import Image
 
-from method.inference import NetworkProcess, make_all, make_cam
+from method.inference import WORK, load_on
 from method.outputs import Outputs
-from method.seeds import make_seeds
 from network.build import build_network
 from network.weights import released_state_dict
 from tests.scripts.conftest import contents
-from tool.crf.process import CRFProcess
+from tool.per_image import Job, NetProcess, process_images
 from tool.pipeline import Pool, queue_of, run_stages
+from tool.seed_recipe import CRFRecipe, SeedRecipe
 from voc12.classes import VOC12
 
 IDS = [f"image {number}" for number in range(6)]
-SCALES = [0.5, 1.0]
+RECIPE = SeedRecipe(scales=(0.5, 1.0))
 
 
 @pytest.fixture(scope="module")
@@ -31,41 +31,51 @@ def inputs(tmp_path_factory):
         pixels = generator.integers(0, 256, (5, 6, 3), np.uint8)
         Image.fromarray(pixels).resize((48 + 3 * number, 40)).save(folder / f"{image_id}.jpg")
     torch.manual_seed(0)
-    net = build_network("resnet38_hsc", width=0.0625, frozen=False)
+    net = build_network("resnet38_hsc", num_classes=20, width=0.0625, frozen=False)
     torch.save(released_state_dict(net), folder / "net.pth")
     flags = {"network": "resnet38_hsc", "backbone": "resnet38d", "width": 0.0625, "weights": str(folder / "net.pth")}
-    args = Namespace(**flags, background_last=False, amp="off", processes=1)
+    args = Namespace(**flags, method="hsc", data_set="voc12", background_last=False, amp="off")
     return folder, args, {i: [n, n + 5] for n, i in enumerate(IDS)}
 
 
 def outputs_in(folder):
-    outputs = Outputs(
-        folder / "cam_npy", folder / "cam_png", {(3, 7.0): folder / "crf"}, folder / "overlay", 0.22, VOC12
-    )
+    crf = {CRFRecipe(iterations=3): folder / "crf"}
+    outputs = Outputs(folder / "cam_npy", folder / "cam_png", crf, folder / "overlay", 0.22, VOC12)
     for place in outputs.folders:
         place.mkdir(parents=True)
     return outputs
 
 
-def infer_together(inputs, outputs, *, threads, has_cam=()):
-    image_root, args, classes = inputs
-    start = partial(NetworkProcess.start, queue_of(["cpu"]), args)
-    pool = Pool("image", make_all, 1, threads=threads, start=start)
+def jobs_for(inputs, outputs, *, has_cam=()):
+    image_root, _, classes = inputs
+    jobs = []
     for image_id in IDS:
-        for_cam = None if image_id in has_cam else (classes[image_id], image_root, SCALES, outputs)
-        pool.waiting.append((image_id, for_cam, (True, list(outputs.crf), image_root, outputs)))
+        path = image_root / f"{image_id}.jpg"
+        for_cam = None if image_id in has_cam else (classes[image_id], path, RECIPE, outputs)
+        jobs.append(Job(image_id, for_cam, (True, list(outputs.crf), path, outputs)))
+    return jobs
+
+
+def infer_together(inputs, outputs, *, threads, has_cam=()):
+    start = partial(NetProcess.start, queue_of(["cpu"]), partial(load_on, inputs[1]), 1)
+    pool = Pool("image", WORK.both, 1, threads=threads, start=start)
+    pool.waiting.extend(jobs_for(inputs, outputs, has_cam=has_cam))
     assert run_stages(pool) == []
 
 
 def test_threads_that_do_all_of_an_image_write_what_two_pools_write(inputs, tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # the number of these changes the last bits
-    image_root, args, classes = inputs
     apart, together = outputs_in(tmp_path / "apart"), outputs_in(tmp_path / "together")
-    network = Pool("cam", make_cam, 1, start=partial(NetworkProcess.start, queue_of(["cpu"]), args))
-    network.waiting.extend((image_id, classes[image_id], image_root, SCALES, apart) for image_id in IDS)
-    seeds = Pool("seed", make_seeds, 1, start=partial(CRFProcess.start, "torch"))
-    for_seeds = (True, list(apart.crf), image_root, apart)
-    assert run_stages(network, seeds, follow_up=lambda image_id, _: (image_id, *for_seeds)) == []
+    problems = process_images(
+        jobs_for(inputs, apart),
+        WORK,
+        names=("cam", "seed"),
+        devices=["cpu"],
+        load=partial(load_on, inputs[1]),
+        crf_backend="torch",
+        crf_workers=1,
+    )
+    assert problems == []
     infer_together(inputs, together, threads=3)
     files = contents(tmp_path / "apart")
     assert len([name for name in files if "image" in name]) == 5 * len(IDS)
@@ -78,7 +88,7 @@ def test_an_image_whose_cams_are_there_keeps_them_and_gets_its_seeds(inputs, tmp
     whole = contents(tmp_path)
     kept = outputs.cam_npy / f"{IDS[2]}.npy"
     before = kept.stat().st_mtime_ns
-    (outputs.crf[3, 7.0] / f"{IDS[2]}.png").unlink()
+    (outputs.crf[CRFRecipe(iterations=3)] / f"{IDS[2]}.png").unlink()
     infer_together(inputs, outputs, threads=2, has_cam=IDS)
     assert kept.stat().st_mtime_ns == before
     assert contents(tmp_path).keys() == whole.keys()

@@ -9,7 +9,7 @@ from tests.golden_inputs import fill
 
 
 def filled(name: str, salt: str, device: torch.device) -> torch.nn.Module:
-    net = build_network(name).eval()
+    net = build_network(name, num_classes=20).eval()
     state = {key: fill(key, tuple(value.shape), salt) for key, value in released_state_dict(net).items()}
     load_released_state_dict(net, state, source="the golden numbers")
     return net.to(device)

@@ -111,7 +111,7 @@ def test_a_7x7_stem_leaves_the_three_convolutions_at_random_and_the_report_names
 )
 def test_a_classifier_of_stage_1_loads_whole_but_for_its_heads(tmp_path, network, backbone, width):
     with torch.device("meta"):
-        classifier = build_network(network, backbone=backbone, width=width)
+        classifier = build_network(network, num_classes=20, backbone=backbone, width=width)
     state = numbered(released_state_dict(classifier))
     net = net_of(backbone=backbone, width=width)
     before = snapshot(net)

@@ -56,7 +56,7 @@ def test_dilated_taps_hold_the_strided_net_at_every_second_and_fourth_pixel(name
 @pytest.mark.parametrize("name", ADAPTERS)
 def test_a_torchvision_checkpoint_loads_whole_but_for_its_classifier(name):
     state = ADAPTERS[name](weights=None).state_dict()
-    net = build_network("resnet38_cls", backbone=name)
+    net = build_network("resnet38_cls", num_classes=20, backbone=name)
     report = load_released_state_dict(net, state, source="torchvision")
     assert set(report.unexpected) == LEFT_OVER[name]
     assert report.missing == ["fc8.weight"]
@@ -67,7 +67,7 @@ def test_a_torchvision_checkpoint_loads_whole_but_for_its_classifier(name):
 
 @pytest.mark.parametrize("name", ADAPTERS)
 def test_a_frozen_adapter_trains_neither_norms_nor_stem(name):
-    net = build_network("resnet38_cls", backbone=name)
+    net = build_network("resnet38_cls", num_classes=20, backbone=name)
     stem = {parameter for part in net.backbone.stem for parameter in part.parameters()}
     norms = [module for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
     fixed = stem | {parameter for norm in norms for parameter in norm.parameters()}
@@ -79,7 +79,7 @@ def test_a_frozen_adapter_trains_neither_norms_nor_stem(name):
 
 @pytest.mark.parametrize("name", ADAPTERS)
 def test_other_backbones_carry_the_hsc_heads(name):
-    net = build_network("resnet38_hsc", backbone=name).eval()
+    net = build_network("resnet38_hsc", num_classes=20, backbone=name).eval()
     with torch.no_grad():
         output = net(rnd(2, 1, 3, 65, 72))
     assert output.cam_rv.shape == (1, 21, 9, 9) and output.feat_region.shape == (1, 256, 9, 9)

@@ -35,7 +35,9 @@ def with_own_norms(net: nn.Module) -> nn.Module:
 )
 def test_the_cams_are_equal_and_no_norm_is_left_that_could_be_folded(name, backbone, left):
     torch.manual_seed(0)
-    net = with_own_norms(build_network(name, backbone=backbone, width=TINY if backbone == "resnet38d" else 1.0))
+    net = with_own_norms(
+        build_network(name, num_classes=20, backbone=backbone, width=TINY if backbone == "resnet38d" else 1.0)
+    )
     image = torch.randn(2, 3, 65, 49)
     with torch.inference_mode():
         before = net.foreground_cam(image)
@@ -83,7 +85,7 @@ def test_pointwise_computes_what_the_convolution_does_and_keeps_its_type_and_lay
 
 def test_a_net_in_training_is_refused():
     with pytest.raises(ValueError, match="evaluation mode"):
-        fold_norms(build_network("resnet38_cls", width=TINY).train())
+        fold_norms(build_network("resnet38_cls", num_classes=20, width=TINY).train())
 
 
 def test_a_dilated_convolution_with_a_folded_norm_keeps_its_bias_with_gradients_too():

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from method.hsc.config import METHODS
+from method.hsc.config import CONFIGS
 from network.build import build_network
 from network.foreign import FIRST, LAST
 from network.weights import load_weights, released_state_dict
@@ -36,14 +36,14 @@ FOREIGN = {
 @pytest.fixture(scope="module")
 def state():
     torch.manual_seed(0)
-    return released_state_dict(build_network("resnet38_hsc", width=WIDTH))
+    return released_state_dict(build_network("resnet38_hsc", num_classes=20, width=WIDTH))
 
 
 @pytest.mark.parametrize("name", FOREIGN)
 def test_every_channel_of_the_head_comes_to_its_place(tmp_path, state, name):
     change, background = FOREIGN[name]
     torch.save(change(state), tmp_path / "net.pth")
-    net = build_network("resnet38_hsc", width=WIDTH)
+    net = build_network("resnet38_hsc", num_classes=20, width=WIDTH)
     report = load_weights(net, tmp_path / "net.pth")
     assert torch.equal(net.fc8.weight, state["fc8.weight"])
     assert report.background == background
@@ -52,17 +52,17 @@ def test_every_channel_of_the_head_comes_to_its_place(tmp_path, state, name):
 
 def test_a_file_of_seams_form_is_read_as_it_is_for_a_caller_who_knows_better(tmp_path, state):
     torch.save(without(state, "proj_fc", "extra_F"), tmp_path / "eps_seam.pth")
-    net = build_network("resnet38_hsc", width=WIDTH)
+    net = build_network("resnet38_hsc", num_classes=20, width=WIDTH)
     report = load_weights(net, tmp_path / "eps_seam.pth", background_last=True)
     assert torch.equal(net.fc8.weight, state["fc8.weight"])
     assert report.background == LAST and "SEAM" not in str(report)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", CONFIGS)
 def test_what_our_methods_write_is_never_taken_for_seams(tmp_path, method):
     """However few of the layers a method trains."""
-    config = METHODS[method]
-    trained, read = (build_network(config.network, width=WIDTH, **config.net) for _ in range(2))
+    config = CONFIGS[method]
+    trained, read = (build_network(config.network, num_classes=20, width=WIDTH, **config.net) for _ in range(2))
     torch.save(released_state_dict(trained), tmp_path / "net.pth")
     report = load_weights(read, tmp_path / "net.pth")
     assert (report.background, report.missing, report.unexpected) == (None, [], [])
@@ -81,11 +81,11 @@ def test_a_head_of_another_number_of_channels_is_named_with_what_reads_it(tmp_pa
     head = state["fc8.weight"].repeat(4, 1, 1, 1)[:channels]
     torch.save({**without(state, "proj_fc", "extra_F", "f8_3", "f8_4", "f9"), "fc8.weight": head}, tmp_path / "net.pth")
     with pytest.raises(UserError) as error:
-        load_weights(build_network(network, width=WIDTH), tmp_path / "net.pth")
+        load_weights(build_network(network, num_classes=20, width=WIDTH), tmp_path / "net.pth")
     assert said in str(error.value) and len(str(error.value).splitlines()) == 2
 
 
 def test_a_head_without_channels_is_refused_like_any_other_misfit(tmp_path, state):
     torch.save({**state, "fc8.weight": torch.tensor(1.0)}, tmp_path / "net.pth")
     with pytest.raises(UserError, match=r"fc8\.weight: float32 \(\) in the file"):
-        load_weights(build_network("resnet38_hsc", width=WIDTH), tmp_path / "net.pth")
+        load_weights(build_network("resnet38_hsc", num_classes=20, width=WIDTH), tmp_path / "net.pth")

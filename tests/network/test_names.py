@@ -14,7 +14,7 @@ from tool.cli import UserError
 @pytest.fixture(scope="module")
 def state():
     torch.manual_seed(0)
-    return released_state_dict(build_network("resnet38_hsc", width=0.0625))
+    return released_state_dict(build_network("resnet38_hsc", num_classes=20, width=0.0625))
 
 
 def put_before(state, prefix):
@@ -60,7 +60,7 @@ def test_a_backbone_under_a_name_of_its_own_comes_with_its_heads(state):
 
 def test_irns_backbone_is_found_and_what_it_lists_twice_is_left_over(tmp_path):
     """IRN's classifier keeps its ResNet-50 as `resnet50`, and its parts again as stages and as a list."""
-    net = build_network("resnet38_cls", backbone="resnet50")
+    net = build_network("resnet38_cls", num_classes=20, backbone="resnet50")
     own = released_state_dict(net)
     body = {name: value for name, value in own.items() if name != "fc8.weight"}
     stages = {
@@ -77,7 +77,7 @@ def test_irns_backbone_is_found_and_what_it_lists_twice_is_left_over(tmp_path):
 def test_a_block_with_a_layers_name_is_no_prefix():
     """conv1 of a block of a ResNet is not the net's conv1."""
     with torch.device("meta"):
-        own = released_state_dict(build_network("resnet38_cls", backbone="resnet50"))
+        own = released_state_dict(build_network("resnet38_cls", num_classes=20, backbone="resnet50"))
     deeper = {**own, "layer3.20.conv1.weight": own["layer3.1.conv1.weight"]}
     for prefix in ("", "module.", "model."):
         found = under_own_names(put_before(deeper, prefix), own, source="a.pth")
@@ -93,7 +93,7 @@ def test_two_nets_in_a_file_are_refused_and_one_alone_is_read_as_advised(tmp_pat
         under_own_names(file, state, source="a.pth")
     advice = re.search(r"torch\.save\(.*\)$", str(error.value))[0]
     exec(advice, {"torch": torch, "state": file, "path": tmp_path / "one.pth"})
-    load_weights(build_network("resnet38_hsc", width=0.0625), tmp_path / "one.pth")
+    load_weights(build_network("resnet38_hsc", num_classes=20, width=0.0625), tmp_path / "one.pth")
 
 
 def test_two_tensors_for_one_are_refused(state):

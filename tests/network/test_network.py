@@ -26,17 +26,17 @@ def test_the_names_are_those_of_what_there_is():
 )
 def test_names_and_released_module_paths_are_understood(name, expected):
     assert resolve_network(name) == expected
-    assert type(build_network(name, width=0.125)) is NETS[expected]
+    assert type(build_network(name, num_classes=20, width=0.125)) is NETS[expected]
 
 
 @pytest.mark.parametrize("name", ["resnet38", "network.resnet38", "", "os.path"])
 def test_an_unknown_network_is_refused_with_the_names_there_are(name):
     with pytest.raises(UserError, match=f"--network {name}: .*" + ".*".join([*NETWORKS, *RELEASED_MODULES])):
-        build_network(name)
+        build_network(name, num_classes=20)
 
 
 @pytest.mark.parametrize(("frozen", "some_dropped"), [(True, True), (False, False)])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_net_from_random_weights_drops_nothing(name, frozen, some_dropped):
-    net = build_network(name, width=0.0625, frozen=frozen)
+    net = build_network(name, num_classes=20, width=0.0625, frozen=frozen)
     assert any(part.p > 0 for part in net.modules() if isinstance(part, nn.Dropout2d)) is some_dropped

@@ -160,7 +160,7 @@ def test_resnet38d_is_the_classifiers_backbone_of_stride_8_and_its_width():
     backbone = shapes_only("resnet38d", width=0.125)
     assert output_shape(backbone, 97, 113) == (1, backbone.channels.conv6, 13, 15) == (1, 512, 13, 15)
     with torch.device("meta"):
-        classifier = build_network("resnet38_cls", backbone="resnet38d", width=0.125)
+        classifier = build_network("resnet38_cls", num_classes=20, backbone="resnet38d", width=0.125)
     assert list(backbone.state_dict()) == [name for name in released_state_dict(classifier) if name != "fc8.weight"]
 
 

@@ -31,7 +31,7 @@ def test_names_and_shapes_are_the_released_ones(golden, cls_net):
 
 def test_foreground_cam_has_no_dropout_and_equals_the_evaluated_forward():
     torch.manual_seed(0)
-    net = build_network("resnet38_cls", width=TINY).eval()
+    net = build_network("resnet38_cls", num_classes=20, width=TINY).eval()
     image = rnd(1, 2, 3, 41, 50)
     with torch.no_grad():
         output = net(image)
@@ -41,7 +41,7 @@ def test_foreground_cam_has_no_dropout_and_equals_the_evaluated_forward():
 
 def test_dropout_on_conv6_acts_in_training_only():
     torch.manual_seed(0)
-    net = build_network("resnet38_cls", width=TINY)
+    net = build_network("resnet38_cls", num_classes=20, width=TINY)
     seen = []
     net.fc8.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
     image = rnd(2, 1, 3, 32, 32)
@@ -53,7 +53,7 @@ def test_dropout_on_conv6_acts_in_training_only():
 
 
 def test_channels_are_dropped_in_the_last_two_blocks_and_before_the_classifier():
-    net = build_network("resnet38_cls", width=TINY)
+    net = build_network("resnet38_cls", num_classes=20, width=TINY)
     dropouts = {name: module for name, module in net.named_modules() if "Dropout" in type(module).__name__}
     assert {type(module) for module in dropouts.values()} == {torch.nn.Dropout2d}
     assert {name: module.p for name, module in dropouts.items()} == {
@@ -63,7 +63,7 @@ def test_channels_are_dropped_in_the_last_two_blocks_and_before_the_classifier()
 
 
 def test_the_head_is_fc8_and_frozen_means_frozen():
-    net = build_network("resnet38_cls", width=TINY)
+    net = build_network("resnet38_cls", num_classes=20, width=TINY)
     assert net.head_layers == (net.fc8,)
     before = {name: value.clone() for name, value in net.state_dict().items()}
     optimizer = torch.optim.SGD([value for value in net.parameters() if value.requires_grad], lr=0.1, weight_decay=0.1)

@@ -60,7 +60,7 @@ def test_what_trains_is_what_the_published_parameter_groups_hold(golden, hsc_net
 @pytest.fixture
 def tiny() -> HSCNet:
     torch.manual_seed(0)
-    return build_network("resnet38_hsc", width=TINY)
+    return build_network("resnet38_hsc", num_classes=20, width=TINY)
 
 
 @pytest.mark.parametrize("size", [(64, 64), (97, 131), (8, 8)])
@@ -138,7 +138,7 @@ def test_a_frozen_net_keeps_norms_and_stem_bit_for_bit_and_trains_the_rest(tiny)
 
 def test_a_net_from_scratch_trains_norms_and_stem_too():
     torch.manual_seed(0)
-    _, kept = step(build_network("resnet38_hsc", width=TINY, frozen=False))
+    _, kept = step(build_network("resnet38_hsc", num_classes=20, width=TINY, frozen=False))
     assert kept == set()
 
 
@@ -173,7 +173,7 @@ def test_channels_are_dropped_in_the_last_two_blocks_and_none_before_the_classif
 def test_the_region_norm_is_the_identity_as_published_and_trains_where_asked(tiny):
     x = rnd(8, 2, tiny.region_channels, 4, 4)
     torch.testing.assert_close(tiny.extra_F[1](x), x, rtol=1e-5, atol=0)
-    sane = HSCNet(build_backbone("resnet38d", width=TINY), freeze_region_norm=False)
+    sane = HSCNet(build_backbone("resnet38d", width=TINY), num_classes=20, freeze_region_norm=False)
     changed, _ = step(sane)
     assert {name for name in changed if stays_when_frozen(name)} == {
         f"extra_F.1.{leaf}" for leaf in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
@@ -182,7 +182,7 @@ def test_the_region_norm_is_the_identity_as_published_and_trains_where_asked(tin
 
 def test_initial_heads_have_the_spread_of_their_recipes():
     torch.manual_seed(0)
-    net = HSCNet(build_backbone("mobilenet_v2"))
+    net = HSCNet(build_backbone("mobilenet_v2"), num_classes=20)
     uniform = {"fc8": (1, 1280 + 21), "proj_fc": (1, 1280 + 128), "f9": (4, 195 + 192)}
     for name, (gain, fans) in uniform.items():
         bound = gain * (6 / fans) ** 0.5

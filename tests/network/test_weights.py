@@ -20,7 +20,7 @@ from tool.cli import UserError
 
 
 def tiny(name: str = "resnet38_hsc", width: float = 0.125) -> nn.Module:
-    return build_network(name, width=width)
+    return build_network(name, num_classes=20, width=width)
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +147,7 @@ def test_mxnet_weights_fill_the_backbone_and_leave_the_heads(tmp_path, state):
 
 def test_the_names_that_mxnet_wrote_are_all_understood(golden):
     with torch.device("meta"):
-        own = released_state_dict(build_network("resnet38_hsc"))
+        own = released_state_dict(build_network("resnet38_hsc", num_classes=20))
     names = np.load(golden / "mxnet" / "expected.npz").files
     unknown = [name for name in names if released_name(name) not in own]
     assert unknown and all("linear1000" in name for name in unknown)
@@ -205,7 +205,9 @@ def test_half_precision_weights_load(state):
 @pytest.mark.parametrize("backbone", ["mobilenet_v2", "resnet50"])
 def test_a_checkpoint_of_another_backbone_fits_nowhere(state, backbone):
     with pytest.raises(UserError, match=r"some\.pth: fits nowhere.*conv1a\.weight.*--backbone"):
-        load_released_state_dict(build_network("resnet38_hsc", backbone=backbone), state, source="some.pth")
+        load_released_state_dict(
+            build_network("resnet38_hsc", num_classes=20, backbone=backbone), state, source="some.pth"
+        )
 
 
 def test_a_head_alone_fits_nowhere():
@@ -303,13 +305,13 @@ def test_a_path_without_a_file_is_named(tmp_path, name):
 
 
 def test_weights_of_another_width_are_one_line_that_names_it(tmp_path):
-    made, asked = (build_network("resnet38_cls", width=width) for width in (0.0625, 0.125))
+    made, asked = (build_network("resnet38_cls", num_classes=20, width=width) for width in (0.0625, 0.125))
     torch.save(released_state_dict(made), tmp_path / "narrow.pth")
     with pytest.raises(UserError) as refusal:
         load_weights(asked, tmp_path / "narrow.pth")
     said = "made with --width 0.0625, the network here has --width 0.125; pass --width 0.0625"
     assert str(refusal.value) == f"{tmp_path / 'narrow.pth'}: {said}"
-    load_weights(build_network("resnet38_cls", width=0.0625), tmp_path / "narrow.pth")
+    load_weights(build_network("resnet38_cls", num_classes=20, width=0.0625), tmp_path / "narrow.pth")
 
 
 def test_arrays_of_numpy_are_named_and_the_advice_makes_tensors_of_them(tmp_path, state):

@@ -31,7 +31,7 @@ AT_ONCE = 2  # commands; each computes on one thread
 MODULES = (
     *("train_voc", "inference", "eval", "voc12.prepare"),
     *("segmentation.experiment.train", "segmentation.experiment.test"),
-    *("method.hsc.training", "method.inference", "segmentation.training", "segmentation.inference"),
+    *("method.training", "method.inference", "segmentation.training", "segmentation.inference"),
 )
 TIME_LIMIT = 600  # seconds for one command, after which it is taken to hang
 # A net and images so small that a step takes a tenth of a second.

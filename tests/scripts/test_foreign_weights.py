@@ -26,7 +26,7 @@ SAID = "background is taken to be its first channel, as in SEAM"
 @pytest.fixture(scope="module")
 def state():
     torch.manual_seed(0)
-    return released_state_dict(build_network("resnet38_hsc", width=WIDTH))
+    return released_state_dict(build_network("resnet38_hsc", num_classes=20, width=WIDTH))
 
 
 @pytest.fixture(scope="module")

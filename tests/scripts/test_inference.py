@@ -64,7 +64,7 @@ def golden_run(golden, meta, golden_device, tmp_path_factory):
     folder = tmp_path_factory.mktemp("golden")
     expected = sorted((golden / "inference").glob("*.npz"))
     (folder / "list.txt").write_text("".join(f"{file.stem}\n" for file in expected))
-    state = released_state_dict(build_network("resnet38_hsc"))
+    state = released_state_dict(build_network("resnet38_hsc", num_classes=20))
     weights = folder / "filled.pth"
     torch.save({name: fill(name, tuple(value.shape), meta["salt"]) for name, value in state.items()}, weights)
     flags = {
@@ -130,7 +130,7 @@ def plain_weights(tmp_path_factory):
     """Of the plain classifier, random."""
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("cls") / "cls.pth"
-    torch.save(released_state_dict(build_network("resnet38_cls", width=WIDTH)), path)
+    torch.save(released_state_dict(build_network("resnet38_cls", num_classes=20, width=WIDTH)), path)
     return path
 
 
@@ -166,7 +166,7 @@ def test_a_run_writes_every_images_files_and_no_others(runs, data):
         cams = load_cam(work_dir / "cam_npy" / f"{image_id}.npy", VOC12)
         assert list(cams) == np.flatnonzero(labels[image_id]).tolist()
         seeds = load_label_map(work_dir / "cam_png" / f"{image_id}.png", VOC12)
-        np.testing.assert_array_equal(seeds, seed_labels(cams, threshold=0.22))
+        np.testing.assert_array_equal(seeds, seed_labels(cams, threshold=0.22, shape=seeds.shape))
         posteriors = load_crf(work_dir / "crf" / "crf_8_7" / f"{image_id}.npy", VOC12, shape=seeds.shape)
         assert list(posteriors) == [0, *(index + 1 for index in cams)]
 
@@ -286,7 +286,7 @@ def test_changed_labels_and_images_behind_the_same_paths_are_noticed(flags, runs
         cams = load_cam(copied / "cam_npy" / f"{image_id}.npy", VOC12, shape=shape)
         assert list(cams) == np.flatnonzero(labels[image_id]).tolist()
         seeds = load_label_map(copied / "cam_png" / f"{image_id}.png", VOC12, shape=shape)
-        np.testing.assert_array_equal(seeds, seed_labels(cams, threshold=0.22))
+        np.testing.assert_array_equal(seeds, seed_labels(cams, threshold=0.22, shape=seeds.shape))
         assert list(load_crf(crf / f"{image_id}.npy", VOC12, shape=shape)) == [0, *(index + 1 for index in cams)]
         load_label_map(crf / f"{image_id}.png", VOC12, shape=shape)
 

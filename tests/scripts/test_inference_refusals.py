@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from data.labels import load_labels, save_labels
-from method.inference import load_net
+from method.inference import load_learner
 from network.build import build_network
 from network.weights import released_state_dict
 from tests.scripts.conftest import WIDTH, Attack, Case, Data, assert_refused_untouched, attempt_all, truncate
@@ -34,7 +34,9 @@ def save_state(change, **options):
     """A deed: `net.pth` becomes the changed state of a net."""
 
     def save(data, folder):
-        torch.save(change(released_state_dict(build_network("resnet38_hsc", **options))), folder / "net.pth")
+        torch.save(
+            change(released_state_dict(build_network("resnet38_hsc", num_classes=20, **options))), folder / "net.pth"
+        )
 
     return save
 
@@ -137,17 +139,18 @@ def test_a_mistake_is_named_before_anything_is_written(attempts, name):
 
 def test_a_checkpoint_without_the_layers_that_only_training_uses_is_whole(tmp_path):
     torch.manual_seed(0)
-    net = build_network("resnet38_hsc", width=WIDTH).eval()
+    net = build_network("resnet38_hsc", num_classes=20, width=WIDTH).eval()
     heads = ("proj_fc.", "extra_F.", "f8_", "f9.")  # which EPS with SEAM has only in part
     state = {name: value for name, value in released_state_dict(net).items() if not name.startswith(heads)}
     torch.save(state, tmp_path / "net.pth")
     args = Namespace(
-        network="resnet38_hsc", backbone="resnet38d", width=WIDTH, weights=tmp_path / "net.pth", background_last=False
+        **{"method": "hsc", "network": "resnet38_hsc", "backbone": "resnet38d", "width": WIDTH, "amp": "off"},
+        **{"weights": tmp_path / "net.pth", "background_last": False, "data_set": "voc12"},
     )
     image = torch.rand(1, 3, 32, 32)
     with torch.inference_mode():
-        assert torch.equal(load_net(args)[0].foreground_cam(image), net.foreground_cam(image))
+        assert torch.equal(load_learner(args)[0].net.foreground_cam(image), net.foreground_cam(image))
     del state["fc8.weight"]
     torch.save(state, tmp_path / "net.pth")
     with pytest.raises(UserError, match=r"these tensors are missing.*\n  fc8\.weight"):
-        load_net(args)
+        load_learner(args)

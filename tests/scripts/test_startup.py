@@ -174,7 +174,7 @@ def test_processes_of_inference_and_test_import_torchvision_only_for_its_nets():
 import sys, method.inference, segmentation.inference
 from network.build import build_network
 from network.fold import fold_norms
-fold_norms(build_network("resnet38_hsc", width=0.0625).eval())
+fold_norms(build_network("resnet38_hsc", num_classes=20, width=0.0625).eval())
 sys.exit(any(name in sys.modules for name in ("torchvision", "timm", "torch._dynamo")))
 """
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment(), timeout=120).returncode == 0

@@ -11,7 +11,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from method.hsc.config import METHODS, TERMS
+from method.hsc.config import CONFIGS, TERMS
 from network.build import build_network
 from network.weights import released_state_dict
 from tests.scripts.conftest import (
@@ -74,7 +74,7 @@ def test_a_run_writes_its_files_and_no_others(undisturbed):
 
 def test_the_weights_are_a_plain_dict_of_tensors_under_the_released_names(undisturbed):
     state = load(undisturbed / "hsc.pth")
-    expected = released_state_dict(build_network("resnet38_hsc", width=WIDTH))
+    expected = released_state_dict(build_network("resnet38_hsc", num_classes=20, width=WIDTH))
     assert type(state) is dict
     assert {name: value.shape for name, value in state.items()} == {n: v.shape for n, v in expected.items()}
     assert {"conv1a.weight", "fc8.weight", "extra_F.0.weight"} <= set(state)
@@ -112,7 +112,7 @@ def session_of(name):
 
 def terms_of(name):
     without = VARIANTS[name].get("--without", ())
-    terms = METHODS[VARIANTS[name].get("--method", "hsc")].terms
+    terms = CONFIGS[VARIANTS[name].get("--method", "hsc")].terms
     return set(terms) - set(without if isinstance(without, tuple) else (without,))
 
 
@@ -272,7 +272,7 @@ def test_iter_size_repeats_steps_and_does_not_accumulate(repeated):
 
 def test_norms_and_stem_stay_as_they_were_loaded_and_all_else_moves(undisturbed, finetuned):
     before, after = load(undisturbed / "hsc.pth"), load(finetuned / "hsc.pth")
-    fresh = released_state_dict(build_network("resnet38_hsc", width=WIDTH))
+    fresh = released_state_dict(build_network("resnet38_hsc", num_classes=20, width=WIDTH))
     norms = {name.rpartition(".")[0] for name in before if name.endswith("running_mean")}
     assert "bn7" in norms
     # The loaded run trained its norms: they are not what any new net has.

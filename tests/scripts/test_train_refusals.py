@@ -45,7 +45,9 @@ def save_weights(change):
     """A file `net.pth` with the state of a tiny net, changed."""
 
     def save(data, folder):
-        torch.save(change(released_state_dict(build_network("resnet38_hsc", width=WIDTH))), folder / "net.pth")
+        torch.save(
+            change(released_state_dict(build_network("resnet38_hsc", num_classes=20, width=WIDTH))), folder / "net.pth"
+        )
 
     return save
 

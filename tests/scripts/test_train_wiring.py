@@ -10,10 +10,10 @@ from torch._dynamo import OptimizedModule
 
 from data.normalisation import IMAGENET
 from data.training import EpochSampler
-from method.hsc.arguments import parse_arguments
-from method.hsc.config import METHODS, SANE, mend
-from method.hsc.criterion import two_scales
-from method.hsc.training import make_loader, make_training
+from method.arguments import parse_arguments
+from method.hsc.config import CONFIGS, SANE, mend
+from method.terms.maps import two_scales
+from method.training import make_learner, make_loader, make_training
 from network.resnet38_cls import ClsNet
 from network.resnet38d import ResNet38d
 from tests.scripts.conftest import words_of
@@ -31,6 +31,7 @@ RELEASED = {
     "crop_size": 448, "resize_size": [448, 768], "view2_size": 128, "tau": 0.5, "alpha": 0.5,
     "without": [], "sane": [], "from_scratch": False, "clip_grad": None, "amp": "off", "compile": False,
     "crf_backend": "auto", "seed": 0, "device": None, "num_workers": 12, "eval": False, "resume": False,
+    "data_set": "voc12",
 }  # fmt: skip
 RELEASED_IMAGES = 10_582
 # No number is a default, and no two are alike.
@@ -61,7 +62,7 @@ def build(parse):
 
     def training(flags=None):
         args = parse({**FLAGS, **(flags or {})})
-        return make_training(args, torch.device("cpu"), "torch", num_images=IMAGES)
+        return make_training(args, make_learner(args, torch.device("cpu")), num_images=IMAGES)
 
     return training
 
@@ -81,13 +82,14 @@ def rate_of(training, parameter):
 def test_without_other_flags_the_recipe_is_the_released_one(parse):
     args = vars(parse(REQUIRED))
     assert {name: value for name, value in args.items() if not name.endswith("_every")} == RELEASED
-    assert METHODS["hsc"].network == "resnet38_hsc"
+    assert CONFIGS["hsc"].network == "resnet38_hsc"
 
 
 def test_the_released_momentum_is_5e_4_and_the_rate_decays_over_13215_of_20000_steps(parse):
     args = parse({**REQUIRED, "--width": FLAGS["--width"]})
-    training = make_training(args, torch.device("cpu"), "torch", num_images=RELEASED_IMAGES)
-    assert training.criterion.config == replace(METHODS["hsc"], crf_backend="torch")
+    learner = make_learner(args, torch.device("cpu"))
+    training = make_training(args, learner, num_images=RELEASED_IMAGES)
+    assert learner.config == CONFIGS["hsc"]
     assert {group["momentum"] for group in training.optimizer.param_groups} == {5e-4}
     share_at = training.schedule.lr_lambdas[0]
     assert share_at(0) == 1 and share_at(6_000) == pytest.approx((1 - 6_000 / 13_215) ** 0.9)
@@ -105,8 +107,8 @@ def test_rate_decay_and_momentum_reach_the_optimiser(build):
     assert rates(training) == pytest.approx([0.02, 0.04, 0.2, 0.4])
     assert [group["weight_decay"] for group in groups] == [3e-3, 0, 3e-3, 0]
     assert [group["momentum"] for group in groups] == [0.7] * 4
-    assert rate_of(training, training.net.backbone.b7.conv_branch1.weight) == pytest.approx(0.02)
-    assert rate_of(training, training.net.fc8.weight) == pytest.approx(0.2)
+    assert rate_of(training, training.objective.net.backbone.b7.conv_branch1.weight) == pytest.approx(0.02)
+    assert rate_of(training, training.objective.net.fc8.weight) == pytest.approx(0.2)
 
 
 @pytest.mark.parametrize("step", [0, 5, DECAY_STEPS - 1, DECAY_STEPS, DECAY_STEPS + 9])
@@ -120,73 +122,75 @@ def test_the_rate_decays_over_epochs_of_whole_batches_and_then_stays(build, step
 
 
 def test_tau_alpha_view_2_and_crf_reach_the_criterion(build):
-    config = build().criterion.config
+    config = build().objective.criterion.config
     assert (config.saliency.overlap, config.saliency.foreground_share) == (0.3, 0.2)
-    assert (config.second_view, config.crf_backend) == (40, "torch")
+    assert (config.second_view, config.crf_backend) == (40, "auto")
     views = two_scales(torch.zeros(1, 3, 56, 56), torch.zeros(1, 1, 56, 56), config.second_view)
     assert [view.image.shape[-2:] for view in views] == [(56, 56), (40, 40)]
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", CONFIGS)
 def test_a_method_trains_its_own_config(build, method):
-    training, expected = build({"--method": method}), METHODS[method]
-    assert isinstance(training.net, ClsNet) == (method == "cls")
-    config = training.criterion.config
+    training, expected = build({"--method": method}), CONFIGS[method]
+    assert isinstance(training.objective.net, ClsNet) == (method == "cls")
+    config = training.objective.criterion.config
     assert (config.terms, config.refined, config.network) == (expected.terms, expected.refined, expected.network)
     assert config.second_view == (40 if method in ("hsc", "eps_seam") else None)
 
 
 @pytest.mark.parametrize("name", ["rsc", "csc", "psc", "bank", "cross"])
 def test_without_switches_off_what_it_names_and_nothing_else(build, name):
-    whole = build().criterion.config
+    whole = build().objective.criterion.config
     changed = {name: False} if name in ("bank", "cross") else {"terms": whole.terms - {name}}
-    assert build({"--without": name}).criterion.config == replace(whole, **changed)
+    assert build({"--without": name}).objective.criterion.config == replace(whole, **changed)
 
 
 @pytest.mark.parametrize("name", SANE)
 def test_sane_mends_what_it_names_and_nothing_else(build, name):
-    whole = build().criterion.config
-    mended = build({"--sane": name}).criterion.config
+    whole = build().objective.criterion.config
+    mended = build({"--sane": name}).objective.criterion.config
     assert mended == mend(whole, [name]) and asdict(mended) != asdict(whole)
 
 
 def test_the_mended_region_head_learns_at_the_heads_rate(build):
     for flags, rate in (({}, 0.02), ({"--sane": "region_rate"}, 0.2)):
         training = build(flags)
-        assert rate_of(training, training.net.extra_F[0].weight) == pytest.approx(rate)
-        assert not training.net.extra_F[1].weight.requires_grad
+        assert rate_of(training, training.objective.net.extra_F[0].weight) == pytest.approx(rate)
+        assert not training.objective.net.extra_F[1].weight.requires_grad
 
 
 def test_the_mended_region_norm_trains(build):
     for flags, trains in (({}, False), ({"--sane": "region_norm"}, True)):
         training = build(flags)
-        norm = training.net.extra_F[1]
+        norm = training.objective.net.extra_F[1]
         assert (norm.training, norm.weight.requires_grad) == (trains, trains)
-        assert rate_of(training, training.net.extra_F[0].weight) == pytest.approx(0.02)
+        assert rate_of(training, training.objective.net.extra_F[0].weight) == pytest.approx(0.02)
 
 
 def test_width_backbone_and_from_scratch_reach_the_net(build):
-    net = build().net
+    net = build().objective.net
     assert net.backbone.channels == ResNet38d(width=0.0625).channels and net.frozen
-    assert not build({"--from_scratch": ()}).net.frozen
-    other = build({"--backbone": "mobilenet_v2", "--width": 1}).net
+    assert not build({"--from_scratch": ()}).objective.net.frozen
+    other = build({"--backbone": "mobilenet_v2", "--width": 1}).objective.net
     assert type(other.backbone).__name__ == "MobileNetV2"
 
 
 def test_clip_grad_amp_and_compile_reach_the_step(build):
     plain = build({"--clip_grad": None})
     assert (plain.max_gradient, plain.objective.amp, plain.scaler.is_enabled()) == (None, "off", False)
-    assert plain.objective.net is plain.net
+    assert plain.objective.training_net is plain.objective.net
     assert (build().max_gradient, build({"--amp": "bf16"}).objective.amp) == (6.5, "bf16")
     compiled = build({"--compile": ()})
-    assert isinstance(compiled.objective.net, OptimizedModule)
+    assert isinstance(compiled.objective.training_net, OptimizedModule)
 
 
 def test_a_seed_gives_the_same_weights_and_banks_and_another_gives_others(build):
     def start(**flags):
         torch.rand(3)  # whatever was drawn before
         training = build(flags)
-        return torch.cat([training.net.fc8.weight.flatten(), training.criterion.banks.region_bank.flatten()])
+        return torch.cat(
+            [training.objective.net.fc8.weight.flatten(), training.objective.criterion.banks.region_bank.flatten()]
+        )
 
     first = start()
     assert torch.equal(start(), first) and not start(**{"--seed": 14}).eq(first).any()

@@ -17,14 +17,15 @@ from torch.nn import functional as F
 
 from data.normalisation import IMAGENET
 from network.deeplab import DeepLab
-from segmentation.engine import PICTURE_EVERY, Training, build_training, pictures, segmentation_loss, train
+from segmentation.engine import PICTURE_EVERY, build_training, pictures, segmentation_loss, train
 from tests.golden_inputs import assert_golden
 from tests.network.nets import net_of
 from tests.scripts.conftest import assert_same
 from tests.tool.test_distributed import end_what_hangs, needs_alarm, run_processes
-from tool.distributed import join_processes, leave_processes, one_over_processes, rank, world_size
+from tool.distributed import join_processes, leave_processes, rank, world_size
 from tool.log import RunLog
 from tool.randomness import seed_step
+from tool.training import Training
 from voc12.classes import VOC12
 
 CPU = torch.device("cpu")
@@ -54,7 +55,6 @@ def make_batches(number: int, size: int = 2, *, ignored: float = 0.2, seed: int 
 
 def take_steps(training: Training, batches: list[dict], *, first: int = 0, **changes) -> dict[str, float]:
     arguments = {
-        "forward": training.net,
         "device": CPU,
         "amp": "off",
         "normalisation": IMAGENET,
@@ -74,9 +74,8 @@ def take_steps(training: Training, batches: list[dict], *, first: int = 0, **cha
 def test_the_rates_of_20000_iterations_are_the_golden_ones(golden):
     with np.load(golden / "deeplabv2.npz") as data:
         expected = dict(zip((0, 1, 100, 10000, 19999), data["lr"], strict=True))
-    _, optimizer, schedule = build_training(
-        small_net(), lr=0.001, momentum=0.9, weight_decay=5e-4, power=0.9, num_steps=20000
-    )
+    training = build_training(small_net(), lr=0.001, momentum=0.9, weight_decay=5e-4, power=0.9, num_steps=20000)
+    optimizer, schedule = training.optimizer, training.schedule
     optimizer.step()
     for iteration in range(20000):
         if iteration in expected:
@@ -310,15 +309,16 @@ def train_share(folder: Path) -> tuple[dict, dict[str, float]]:
     training = training_of(deterministic_net(), lr=1e-4)
     log = RunLog(folder) if rank() == 0 else None
     batches = [share_of(batch, rank(), world_size()) for batch in uneven_batches()]
-    means = take_steps(training, batches, forward=one_over_processes(training.net), log=log)
+    means = take_steps(training, batches, log=log)
     if log is not None:
         log.close()
-    return training.net.state_dict(), means
+    return training.saved["model"].state_dict(), means
 
 
 def mean_of_means(net: nn.Module) -> None:
     """The easy mistake: a step on the mean of the halves' own mean losses."""
-    _, optimizer, schedule = training_of(net, lr=1e-4)
+    training = training_of(net, lr=1e-4)
+    optimizer, schedule = training.optimizer, training.schedule
     for batch in uneven_batches():
         halves = [share_of(batch, number, 2) for number in (0, 1)]
         loss = sum(segmentation_loss(net(half["image"]), half["label"]) for half in halves) / 2

@@ -14,7 +14,8 @@ from network.deeplab import DeepLab
 from segmentation.crf import crf_labels
 from segmentation.predict import multi_scale_probability
 from tests.network.nets import net_of, with_statistics_of_noise
-from tool.crf import CRFKernels, crf_from_probability
+from tool.crf import crf_from_probability
+from tool.seed_recipe import CRFKernels
 
 CPU = torch.device("cpu")
 SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)

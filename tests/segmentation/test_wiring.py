@@ -32,8 +32,8 @@ from tests.segmentation.test_augmentation import random_image, random_labels
 from tests.segmentation.test_predict import plain_probability
 from tool.artifact import load_label_map, save_label_map
 from tool.cli import cores
-from tool.crf.process import CRFProcess
 from tool.device import AMP_TYPES
+from tool.per_image import Job, NetProcess, Work, process_images
 from tool.pipeline import Pool, queue_of, run_stages
 from voc12.classes import VOC12
 
@@ -234,12 +234,17 @@ def checkpoint(places, tmp_path_factory) -> Path:
     return path
 
 
+def become(config: Config) -> None:
+    """Make this process one of test.py's with the net."""
+    NetProcess.start(queue_of(["cpu"]), functools.partial(inference.load_on, config), 1)
+
+
 @pytest.fixture(params=[True, False], ids=["mirrored too", "as it is"])
 def predicting(request, places, checkpoint) -> Config:
     """The configuration of a process of test.py's network, which this process has become."""
     keys = {"TEST_CKPT": checkpoint, "TEST_MULTISCALE": SCALES, "TEST_FLIP": request.param, "TEST_CRF": True}
     config = config_of(places, NET, {"DATA_MEAN": MEAN, "DATA_STD": STD}, keys)
-    inference.NetworkProcess.start(queue_of(["cpu"]), config)
+    become(config)
     return config
 
 
@@ -252,7 +257,7 @@ def test_the_tested_net_is_the_checkpoints_in_evaluation_mode(predicting, checkp
 def test_an_image_is_predicted_at_the_scales_mirrored_and_normalised_as_asked_for(predicting, places, tmp_path):
     net, image = inference.load_net(predicting), image_of(places, IDS[2])
     expected = plain_probability(net, image, SCALES, predicting.TEST_FLIP, mean=MEAN, std=STD)
-    probability = inference.predict(IDS[2], path_of(places, IDS[2]), tmp_path)
+    probability = inference.predict(IDS[2], path_of(places, IDS[2]), tmp_path, predicting)
     np.testing.assert_allclose(probability, expected, rtol=1e-3, atol=1e-5)
     assert not list(tmp_path.iterdir())  # the CRF's part
 
@@ -260,8 +265,8 @@ def test_an_image_is_predicted_at_the_scales_mirrored_and_normalised_as_asked_fo
 def test_without_the_crf_the_likeliest_labels_are_written(places, checkpoint, tmp_path):
     keys = {"TEST_CKPT": checkpoint, "TEST_MULTISCALE": SCALES, "TEST_CRF": False}
     config = config_of(places, NET, {"DATA_MEAN": MEAN, "DATA_STD": STD}, keys)
-    inference.NetworkProcess.start(queue_of(["cpu"]), config)
-    assert inference.predict(IDS[2], path_of(places, IDS[2]), tmp_path) is None
+    become(config)
+    assert inference.predict(IDS[2], path_of(places, IDS[2]), tmp_path, config) is None
     net, image = inference.load_net(config), image_of(places, IDS[2])
     expected = plain_probability(net, image, SCALES, True, mean=MEAN, std=STD).argmax(axis=0)
     labels = load_label_map(tmp_path / f"{IDS[2]}.png", VOC12, shape=image.shape[:2], ignore=False)
@@ -272,8 +277,9 @@ def test_the_net_predicts_in_the_precision_asked_for(places, checkpoint):
     keys = {"TEST_CKPT": checkpoint, "TEST_MULTISCALE": SCALES}
     probabilities = {}
     for precision in AMP_TYPES:
-        inference.NetworkProcess.start(queue_of(["cpu"]), config_of(places, NET, keys, {"TEST_AMP": precision}))
-        probabilities[precision] = inference.probability_of(path_of(places, IDS[2]))
+        config = config_of(places, NET, keys, {"TEST_AMP": precision})
+        become(config)
+        probabilities[precision] = inference.probability_of(path_of(places, IDS[2]), config)
     whole = probabilities.pop("off")
     errors = {amp: (half - whole).abs().mean().item() for amp, half in probabilities.items()}
     assert 0 < 2 * errors["fp16"] < errors["bf16"] < 0.02  # which has 3 bits less
@@ -283,23 +289,22 @@ def test_the_net_predicts_in_the_precision_asked_for(places, checkpoint):
 def test_threads_that_do_all_of_an_image_write_what_two_pools_write(places, checkpoint, tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # the number of these changes the last bits
     keys = {"TEST_CKPT": checkpoint, "TEST_MULTISCALE": SCALES, "TEST_CRF": True}
-    start = functools.partial(inference.NetworkProcess.start, queue_of(["cpu"] * 2), config_of(places, NET, keys))
+    config = config_of(places, NET, keys)
+    load_net = functools.partial(inference.load_on, config)
     folders = {name: tmp_path / name for name in ("apart", "together")}
     for folder in folders.values():
         folder.mkdir()
 
-    def jobs(name):
-        return [(image_id, path_of(places, image_id), folders[name]) for image_id in IDS]
+    def jobs(folder):
+        paths = {image_id: path_of(places, image_id) for image_id in IDS}
+        return [Job(image_id, (path, folder, config), (path, folder, VOC12)) for image_id, path in paths.items()]
 
-    def crf_job(image_id, probability):
-        return image_id, path_of(places, image_id), folders["apart"], VOC12, probability
-
-    network = Pool("predict", inference.predict, 1, start=start)
-    network.waiting.extend(jobs("apart"))
-    crf = Pool("crf", refine, 1, start=functools.partial(CRFProcess.start, "torch"))
-    assert run_stages(network, crf, follow_up=crf_job) == []
-    both = Pool("predict", inference.predict_and_refine, 1, threads=3, start=start)
-    both.waiting.extend(jobs("together"))
+    work = Work(inference.predict, refine)
+    options = {"names": ("predict", "crf"), "devices": ["cpu"], "load": load_net, "crf_workers": 1}
+    assert process_images(jobs(folders["apart"]), work, **options, crf_backend="torch") == []
+    start = functools.partial(NetProcess.start, queue_of(["cpu"]), load_net, 1)
+    both = Pool("predict", work.both, 1, threads=3, start=start)
+    both.waiting.extend(jobs(folders["together"]))
     assert run_stages(both) == []
     files = contents(folders["apart"])
     assert len(files) == len(set(files.values())) == len(IDS)

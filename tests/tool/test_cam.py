@@ -1,5 +1,7 @@
 """Multi-scale CAMs equal a computation by hand, and seeds are the argmax over background and all classes."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -9,9 +11,11 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import nn
 
-from tool.cam import multi_scale_cam, seed_labels
+from tool.cam import maps_of_pair, min_max, mirrored_pair, multi_scale_cam, seed_labels
+from tool.seed_recipe import SeedRecipe
 
 NUM_CLASSES = 20
+CPU = torch.device("cpu")
 
 
 class LinearNet(nn.Module):
@@ -43,8 +47,13 @@ def photograph(width: int, height: int) -> Image.Image:
     return Image.fromarray(np.random.default_rng(1).integers(0, 256, (height, width, 3), np.uint8))
 
 
-def cams_of(net, image, classes, scales):
-    return multi_scale_cam(net, image, classes, scales=scales, normalise=scaled, device=torch.device("cpu"))
+def cams_of(net, image, classes, scales, **changes):
+    def maps(image, scale):
+        return maps_of_pair(net, mirrored_pair(image, scale, normalise=scaled, device=CPU))
+
+    return multi_scale_cam(
+        maps, image, classes, recipe=replace(SeedRecipe(scales=tuple(scales)), **changes), device=CPU
+    )
 
 
 def cams_by_hand(net, image, classes, sizes):
@@ -79,6 +88,41 @@ def test_cams_are_the_sum_over_scales_and_mirrors_divided_by_its_maximum(scales)
         assert actual[index].dtype == np.float32
         assert actual[index].max() < 1
         np.testing.assert_allclose(actual[index], expected[index], rtol=0, atol=1e-5)
+
+
+def sum_by_hand(net, image, index, size):
+    """The sum over scales .5 and 1 and their mirrors on a frame of `size`, (width, height), not normalised."""
+    total = np.zeros(size[::-1])
+    for scale in (0.5, 1.0):
+        resized = np.array(image.resize(SIZES[scale], Image.Resampling.BICUBIC))
+        for pixels in (resized, resized[:, ::-1]):
+            with torch.no_grad():
+                cam = net(to_tensor(Image.fromarray(pixels))[None])[0, index].numpy()
+            cam = cam if pixels is resized else cam[:, ::-1]
+            total += cv2.resize(np.ascontiguousarray(cam), size, interpolation=cv2.INTER_LINEAR)
+    return total
+
+
+def test_a_frame_holds_the_image_at_its_top_left_and_the_sum_is_cut_to_it_before_it_is_normalised():
+    net, image = LinearNet(), photograph(25, 15)
+    actual = cams_of(net, image, [3], (0.5, 1.0), frame=lambda size: (16, 32), is_cut=True)
+    part = sum_by_hand(net, image, 3, (32, 16))[:15, :25]
+    np.testing.assert_allclose(actual[3], part / (part.max() + 1e-5), rtol=0, atol=1e-5)
+
+
+def test_or_it_is_normalised_and_then_resized_to_the_image():
+    net, image = LinearNet(), photograph(25, 15)
+    actual = cams_of(net, image, [3], (0.5, 1.0), frame=lambda size: (2 * size[0], 2 * size[1]))
+    whole = sum_by_hand(net, image, 3, (50, 30))
+    expected = cv2.resize(whole / (whole.max() + 1e-5), (25, 15), interpolation=cv2.INTER_LINEAR)
+    np.testing.assert_allclose(actual[3], expected, rtol=0, atol=1e-5)
+
+
+def test_min_max_has_no_relu_at_its_end():
+    """Entries under lo + 1e-5 are zeroed first, and come out below 0 where lo is above it."""
+    maps = torch.tensor([[[-1.0, 2.0, 6.0]], [[3.0, 3.0, 3.0]], [[2.0, 4.0, 6.0]]])
+    expected = [[[-1e-5 / 6, 2 / 6, 1.0]], [[-3e5, -3e5, -3e5]], [[-0.5, 0.5, 1.0]]]
+    torch.testing.assert_close(min_max(maps), torch.tensor(expected), rtol=1e-3, atol=1e-5)
 
 
 def test_only_the_classes_of_the_image_are_given_in_ascending_order():
@@ -133,11 +177,11 @@ def test_seeds_are_the_argmax_over_background_and_twenty_classes(classes, thresh
     stack[0] = threshold
     for index, cam in cams.items():
         stack[index + 1] = cam
-    labels = seed_labels(cams, threshold=threshold)
+    labels = seed_labels(cams, threshold=threshold, shape=(5, 4))
     assert labels.dtype == np.uint8
     np.testing.assert_array_equal(labels, stack.argmax(0))
 
 
 def test_background_wins_a_tie():
     tie = np.array([[0.25, np.nextafter(np.float32(0.25), np.float32(1))]], np.float32)
-    np.testing.assert_array_equal(seed_labels({19: tie}, threshold=0.25), [[0, 20]])
+    np.testing.assert_array_equal(seed_labels({19: tie}, threshold=0.25, shape=(1, 2)), [[0, 20]])

@@ -9,8 +9,9 @@ import torch
 from PIL import Image
 
 from tool.cli import UserError
-from tool.crf import SEED_KERNELS, CRFKernels, crf_from_labels, crf_from_probability, crf_seed, resolve_backend
+from tool.crf import crf_from_labels, crf_from_probability, crf_seed, resolve_backend
 from tool.crf.mean_field import mean_field
+from tool.seed_recipe import SEED_KERNELS, CRFKernels, CRFRecipe
 
 TRAINING_KERNELS = CRFKernels(
     gaussian_sxy=3, gaussian_compat=3, bilateral_sxy=50, bilateral_srgb=5, bilateral_compat=10
@@ -113,7 +114,7 @@ def test_seed_posteriors_are_those_of_the_golden_numbers(golden, golden_device, 
             prefix = "crf_t8_a7_"
             expected = {int(key.removeprefix(prefix)): data[key] for key in data.files if key.startswith(prefix)}
         image = np.array(Image.open(golden / "inference" / "images" / f"{file.stem}.jpg").convert("RGB"))
-        posterior = crf_seed(image, cams, alpha=7, iterations=8, backend=backend, device=golden_device)
+        posterior = crf_seed(image, cams, recipe=CRFRecipe(8, 7), num_classes=20, backend=backend, device=golden_device)
         assert sorted(posterior) == sorted(expected)
         for label, scores in expected.items():
             assert posterior[label].dtype == np.float32
@@ -216,7 +217,7 @@ def test_background_scores_the_complement_of_the_best_class_to_the_power_alpha(b
     cams = random_cams((6, 8), 14, 2)
     scores = np.stack([(1 - np.maximum(cams[2], cams[14])) ** 3, cams[2], cams[14]])
     expected = posterior_of(image, scores, kernels=SEED_KERNELS, iterations=2, backend=backend)
-    posterior = crf_seed(image, cams, alpha=3, iterations=2, backend=backend)
+    posterior = crf_seed(image, cams, recipe=CRFRecipe(2, 3), num_classes=20, backend=backend)
     assert list(posterior) == [0, 3, 15]
     np.testing.assert_allclose(np.stack(list(posterior.values())), expected, atol=1e-6)
 
@@ -225,7 +226,7 @@ def test_background_scores_the_complement_of_the_best_class_to_the_power_alpha(b
 @pytest.mark.parametrize("classes", [(), (0,), (0, 19)])
 def test_posteriors_of_images_of_any_size_sum_to_1(shape, classes, backend):
     cams = random_cams(shape, *classes)
-    posterior = crf_seed(random_image(shape), cams, alpha=7, iterations=3, backend=backend)
+    posterior = crf_seed(random_image(shape), cams, recipe=CRFRecipe(3, 7), num_classes=20, backend=backend)
     assert list(posterior) == [0, *(c + 1 for c in classes)]
     for scores in posterior.values():
         assert scores.shape == shape and scores.dtype == np.float32
@@ -233,13 +234,34 @@ def test_posteriors_of_images_of_any_size_sum_to_1(shape, classes, backend):
 
 
 def test_an_image_without_classes_is_background():
-    (posterior,) = crf_seed(random_image((3, 4)), {}, alpha=7, iterations=8).values()
+    (posterior,) = crf_seed(random_image((3, 4)), {}, recipe=CRFRecipe(8, 7), num_classes=20).values()
     np.testing.assert_array_equal(posterior, np.ones((3, 4), np.float32))
+
+
+def test_a_label_map_may_stand_for_the_scores_and_all_labels_take_part(backend):
+    """The hard unary of PPC and IRN: each label right with a certainty, the others share the rest, absent ones too."""
+    image, cams = random_image((6, 8)), random_cams((6, 8), 14, 2)
+    scores = np.stack([np.full((6, 8), 0.4, np.float32), cams[2], cams[14]])
+    hard = np.full((21, 6, 8), 0.3 / 20, np.float32)
+    np.put_along_axis(hard, np.array([0, 3, 15])[scores.argmax(0)][None], 0.7, axis=0)
+    expected = posterior_of(image, hard, kernels=TEST_KERNELS, iterations=4, backend=backend)
+    recipe = CRFRecipe(4, threshold=0.4, certainty=0.7, all_labels=True, kernels=TEST_KERNELS)
+    posterior = crf_seed(image, cams, recipe=recipe, num_classes=20, backend=backend)
+    assert list(posterior) == [0, 3, 15]
+    np.testing.assert_allclose(np.stack(list(posterior.values())), expected[[0, 3, 15]], atol=1e-6)
+
+    of_image = np.full((3, 6, 8), 0.3 / 2, np.float32)
+    np.put_along_axis(of_image, scores.argmax(0)[None], 0.7, axis=0)
+    expected = posterior_of(image, of_image, kernels=SEED_KERNELS, iterations=4, backend=backend)
+    posterior = crf_seed(
+        image, cams, recipe=CRFRecipe(4, threshold=0.4, certainty=0.7), num_classes=20, backend=backend
+    )
+    np.testing.assert_allclose(np.stack(list(posterior.values())), expected, atol=1e-6)
 
 
 def test_a_score_a_little_above_1_gives_no_nan(backend):
     cams = {3: np.full((4, 4), 1.0001, np.float32)}
-    posterior = crf_seed(random_image((4, 4)), cams, alpha=0.5, iterations=2, backend=backend)
+    posterior = crf_seed(random_image((4, 4)), cams, recipe=CRFRecipe(2, 0.5), num_classes=20, backend=backend)
     assert all(np.isfinite(scores).all() for scores in posterior.values())
 
 
@@ -253,7 +275,7 @@ def test_the_layout_in_memory_does_not_matter(backend):
     )
     read_only = np.asarray(Image.fromarray(image.numpy()))
     assert not read_only.flags.writeable
-    crf_seed(read_only, random_cams((6, 9), 1), alpha=7, iterations=1, backend=backend)
+    crf_seed(read_only, random_cams((6, 9), 1), recipe=CRFRecipe(1, 7), num_classes=20, backend=backend)
 
 
 def test_label_0_is_a_label_like_any_other(backend):
@@ -280,4 +302,4 @@ def test_an_image_of_another_size_or_type_is_refused():
     cams = random_cams((4, 5), 1)
     for image in (random_image((5, 4)), random_image((4, 5)).astype(np.float32), random_image((4, 5))[..., 0]):
         with pytest.raises(ValueError, match="expected an image uint8"):
-            crf_seed(image, cams, alpha=7, iterations=1)
+            crf_seed(image, cams, recipe=CRFRecipe(1, 7), num_classes=20)

@@ -18,7 +18,7 @@ from tool.optim import PortableSGD, parameter_groups, polynomial_schedule
 def test_groups_of_the_hsc_net_are_the_released_ones(golden):
     expected = json.loads((golden / "hsc_parameter_groups.json").read_text())
     with torch.device("meta"):
-        net = build_network("resnet38_hsc")
+        net = build_network("resnet38_hsc", num_classes=20)
     groups = parameter_groups(net, head_layers=net.head_layers, lr=0.01, weight_decay=5e-4)
     names = {id(parameter): name.removeprefix("backbone.") for name, parameter in net.named_parameters()}
     found = [[names[id(parameter)] for parameter in group["params"]] for group in groups]
@@ -28,7 +28,7 @@ def test_groups_of_the_hsc_net_are_the_released_ones(golden):
 
 
 def test_the_region_head_learns_at_the_heads_rate_where_the_oddity_is_switched_off():
-    net = HSCNet(build_backbone("resnet38d", width=0.125), region_head_at_backbone_rate=False)
+    net = HSCNet(build_backbone("resnet38d", width=0.125), num_classes=20, region_head_at_backbone_rate=False)
     groups = parameter_groups(net, head_layers=net.head_layers, lr=1, weight_decay=0)
     rate = {id(parameter): group["lr"] for group in groups for parameter in group["params"]}
     assert rate[id(net.extra_F[0].weight)] == rate[id(net.fc8.weight)] == 10

@@ -88,6 +88,13 @@ def test_settings_of_a_file_may_be_anything(run):
     ]
 
 
+def test_a_setting_that_came_after_the_run_counts_as_its_default(run):
+    now = {**SETTINGS, "NEW": 3}
+    assert find_checkpoint(run, resume=True, settings=now, name_flag="X", defaults={"NEW": 3, "LR": 7})["step"] == 12
+    with pytest.raises(UserError, match="NEW: 2 then, 3 now"):
+        find_checkpoint(run, resume=True, settings=now, name_flag="X", defaults={"NEW": 2})
+
+
 def test_a_setting_that_no_longer_counts_may_be_anything(run):
     now = {name: value for name, value in SETTINGS.items() if name != "SHUFFLE"}
     assert find(run, settings=now)["step"] == 12

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from data.labels import save_labels
-from method.hsc.arguments import RELEASED_WEIGHTS
+from method.arguments import RELEASED_WEIGHTS
 from tests.scripts.conftest import ROOT, forker
 from voc12.state import WEIGHTS, WIDTH, show_state
 

@@ -13,14 +13,12 @@ import torch
 from torch import Tensor
 
 from tool.cli import UserError
-from tool.crf.kernels import CRFKernels
 from tool.crf.mean_field import mean_field
 from tool.replay import Replay
+from tool.seed_recipe import CRFKernels, CRFRecipe
 
 # Below that a probability is taken as that.
 MIN_PROBABILITY = 1e-5
-# Refining seeds at the image's full size (spec, "Seeds").
-SEED_KERNELS = CRFKernels(gaussian_sxy=3, gaussian_compat=3, bilateral_sxy=80, bilateral_srgb=13, bilateral_compat=10)
 
 # A pixel's simplex in the appearance kernel has 6 vertices, of which few are its own: a photograph of 500 x 375 has 0.3
 # to 34 % as many. Training on a GPU takes rows for all, without a wait, up to that many bytes of them: ten rounds then
@@ -131,29 +129,44 @@ def crf_seed(
     image: np.ndarray,
     cams: dict[int, np.ndarray],
     *,
-    alpha: float,
-    iterations: int,
+    recipe: CRFRecipe,
+    num_classes: int,
     backend: str = "pydensecrf",
     device: torch.device | str = "cpu",
 ) -> dict[int, np.ndarray]:
     """CRF posteriors of an image's CAMs, {label: float32 (H, W)} with 0 = background, class c under c + 1.
 
-    image: uint8 (H, W, 3), RGB. cams: {class: float32 (H, W) of 0..1}. The background's score is (1 - max)^alpha over
-    the classes (spec, "Seeds"); an image without classes is background throughout.
+    image: uint8 (H, W, 3), RGB. cams: {class: float32 (H, W) of 0..1}; an image without classes is background
+    throughout. num_classes: of the data set.
     """
     if not cams:
         return {0: np.ones(image.shape[:2], np.float32)}
     classes = sorted(cams)
     scores = torch.from_numpy(np.stack([cams[c] for c in classes])).to(device)
-    background = (1 - scores.amax(dim=0, keepdim=True)).clamp(min=0) ** alpha
+    best = scores.amax(dim=0, keepdim=True)
+    if recipe.threshold is None:
+        background = (1 - best).clamp(min=0) ** recipe.alpha
+    else:
+        background = torch.full_like(best, recipe.threshold)
+    scores = torch.cat([background, scores])
+    labels = [0, *(c + 1 for c in classes)]
+    count = 1 + (num_classes if recipe.all_labels else len(classes))
+    rows = torch.tensor(labels if recipe.all_labels else range(len(labels)), device=scores.device)
+    if recipe.certainty is None:
+        probability = scores.new_zeros(count, *scores.shape[1:]).index_copy_(0, rows, scores)
+    else:
+        probability = scores.new_full((count, *scores.shape[1:]), (1 - recipe.certainty) / max(count - 1, 1))
+        probability.scatter_(0, rows[scores.argmax(dim=0, keepdim=True)], recipe.certainty)
     posterior = crf_from_probability(
         torch.from_numpy(np.require(image, requirements=("C", "W"))).to(device),
-        torch.cat([background, scores]),
-        kernels=SEED_KERNELS,
-        iterations=iterations,
+        probability,
+        kernels=recipe.kernels,
+        iterations=recipe.iterations,
         backend=backend,
     )
-    return dict(zip([0, *(c + 1 for c in classes)], posterior.cpu().numpy(), strict=True))
+    if recipe.all_labels:
+        return dict(zip(labels, posterior[rows].cpu().numpy(), strict=True))
+    return dict(zip(labels, posterior.cpu().numpy(), strict=True))
 
 
 def _check_images(images: Tensor, shape: torch.Size) -> None:

@@ -5,8 +5,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from tool.crf.kernels import CRFKernels
 from tool.crf.lattice import GaussianFilter
+from tool.seed_recipe import CRFKernels
 
 # The softmax of a few labels is faster where a label's pixels follow each other, of many where a pixel's labels do.
 FEW_LABELS = 8

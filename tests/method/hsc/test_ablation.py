@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from method.hsc.config import METHODS, HSCConfig
-from method.hsc.criterion import HSCCriterion, View
+from method.hsc.config import CONFIGS, HSCConfig
+from method.hsc.criterion import HSCCriterion
+from method.terms.maps import View
 from network.resnet38_cls import ClsOutput
 from network.resnet38_hsc import HSCOutput
 from tests.golden_inputs import rnd, uni
@@ -34,7 +35,7 @@ def contrast_arguments(seed=1):
 
 
 def criterion_with_banks(config, seed=5):
-    criterion = HSCCriterion(config)
+    criterion = HSCCriterion(config, num_classes=20)
     for offset, name in enumerate(BUFFERS.values()):
         rows = getattr(criterion.banks, name)
         rows.copy_(rnd(seed + offset, *rows.shape))
@@ -135,7 +136,7 @@ def test_eps_seam_is_cls_sal_er_and_ecr():
         for v in range(2)
         for maps in (cam, cam_rv)
     ]
-    losses = HSCCriterion(METHODS["eps_seam"])(outputs, views, label)
+    losses = HSCCriterion(CONFIGS["eps_seam"], num_classes=20)(outputs, views, label)
     assert_terms(losses, {"cls": sum(cls) / 2, "sal": sum(sal) / 2, "er": er, "ecr": ecr})
 
 
@@ -143,7 +144,7 @@ def test_eps_is_cls_and_sal_of_one_view_without_refined_maps():
     outputs, views = outputs_of_two_views()
     label = image_labels()
     output = without_hsc(outputs[0], keep=("logits", "cam"))
-    losses = HSCCriterion(METHODS["eps"])([output], views[:1], label)
+    losses = HSCCriterion(CONFIGS["eps"], num_classes=20)([output], views[:1], label)
     sal, _ = naive.saliency(output.cam, views[0].saliency, label, tau=0.5, alpha=0.5)
     assert_terms(losses, {"cls": naive.multilabel_soft_margin(output.logits[:, :20], label), "sal": sal})
 
@@ -151,7 +152,7 @@ def test_eps_is_cls_and_sal_of_one_view_without_refined_maps():
 def test_cls_is_the_classification_loss_alone_and_needs_no_saliency():
     label, logits = image_labels(), rnd(1, 2, 20)
     output = ClsOutput(logits=logits, cam=torch.full((2, 20, *GRID), torch.nan))
-    losses = HSCCriterion(METHODS["cls"])([output], [View(rnd(2, 2, 3, 32, 40), None)], label)
+    losses = HSCCriterion(CONFIGS["cls"], num_classes=20)([output], [View(rnd(2, 2, 3, 32, 40), None)], label)
     assert_terms(losses, {"cls": naive.multilabel_soft_margin(logits, label)})
 
 

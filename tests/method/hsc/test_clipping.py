@@ -6,11 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from method.hsc.build import build_training
-from method.hsc.config import METHODS
-from method.hsc.engine import training_step
+from method.hsc.config import CONFIGS
 from network.build import build_network
 from tests.golden_inputs import rnd
+from tests.method.hsc.steps import build_training, training_step
 
 
 def step_of(net, max_gradient):
@@ -18,7 +17,7 @@ def step_of(net, max_gradient):
     net = deepcopy(net)
     before = deepcopy(net.state_dict())
     training = build_training(
-        net, METHODS["cls"], lr=1.0, momentum=0.0, weight_decay=0.0, max_step=10, max_gradient=max_gradient
+        net, CONFIGS["cls"], lr=1.0, momentum=0.0, weight_decay=0.0, max_step=10, max_gradient=max_gradient
     )
     label = torch.zeros(2, 20)
     label[0, 3] = label[1, 7] = 1
@@ -35,7 +34,7 @@ def norm(step):
 @pytest.fixture(scope="module")
 def net() -> nn.Module:
     torch.manual_seed(0)
-    net = build_network("resnet38_cls", width=0.0625, frozen=False)
+    net = build_network("resnet38_cls", num_classes=20, width=0.0625, frozen=False)
     return net.train()
 
 

@@ -5,18 +5,17 @@ import torch
 from torch import nn
 from torch._dynamo import OptimizedModule
 
-from method.hsc.build import build_training
-from method.hsc.config import METHODS
-from method.hsc.engine import training_step
+from method.hsc.config import CONFIGS
 from network import NETWORKS
 from network.build import build_network
+from tests.method.hsc.steps import build_training, training_step
 from tool.device import autocast
 
 
 @pytest.mark.parametrize("amp", ["off", "bf16"])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_training_net_is_one_graph(name, amp):
-    net = build_network(name, width=1 / 16).train()
+    net = build_network(name, num_classes=20, width=1 / 16).train()
     torch._dynamo.reset()
     with autocast(torch.device("cpu"), amp):
         found = torch._dynamo.explain(net)(torch.randn(2, 3, 32, 32))
@@ -36,14 +35,15 @@ class Noting(nn.Module):
 
 
 def test_training_runs_the_compiled_net_and_keeps_the_released_names():
-    net = build_network("resnet38_cls", width=1 / 16, frozen=False)
+    net = build_network("resnet38_cls", num_classes=20, width=1 / 16, frozen=False)
     options = {"lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4, "max_step": 10}
-    plain = build_training(net, METHODS["cls"], **options)
-    training = build_training(net, METHODS["cls"], **options, compiled=True)
-    assert plain.objective.net is plain.net is training.net
-    assert isinstance(training.objective.net, OptimizedModule) and training.objective.net._orig_mod is net
+    plain = build_training(net, CONFIGS["cls"], **options)
+    training = build_training(net, CONFIGS["cls"], **options, compiled=True)
+    assert plain.objective.training_net is plain.objective.net is training.objective.net
+    compiled = training.objective.training_net
+    assert isinstance(compiled, OptimizedModule) and compiled._orig_mod is net
     assert list(training.state()["model"]) == list(plain.state()["model"])
     used = []
-    plain.objective.net = Noting(net, used)
+    plain.objective._aside = (Noting(net, used), None)
     training_step(plain, image=torch.randn(2, 3, 32, 32), saliency=None, label=torch.eye(20)[:2])
     assert used == [(2, 3, 32, 32)]

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from method.hsc.config import ConsistencyConfig, ContrastConfig, HSCConfig
-from method.hsc.criterion import HSCCriterion, View
+from method.hsc.criterion import HSCCriterion
+from method.terms.maps import View
 from network.resnet38_hsc import HSCOutput
 from tests.golden_inputs import rnd, uni
 
@@ -71,7 +72,7 @@ def step(batch, config):
     for maps in batch.maps():
         maps.requires_grad_()
     views = [View(batch.image[v], batch.saliency[v]) for v in range(2)]
-    criterion = HSCCriterion(config)
+    criterion = HSCCriterion(config, num_classes=20)
     for _ in range(2):
         losses = criterion(batch.outputs(), views, batch.label)
         assert list(losses) == ["cls", "sal", "er", "ecr", "rsc", "csc", "psc"]
@@ -195,7 +196,7 @@ def test_images_that_are_one_region_throughout(value, config):
     pixel, region = torch.stack(batch.feat_pixel), torch.stack(batch.feat_region)
     cam, pseudo = torch.stack(batch.cam_rv), torch.full((2, 2, 4, 4), 3)
     pseudo[:, 0, 1:3] = 20
-    criterion = HSCCriterion(config)
+    criterion = HSCCriterion(config, num_classes=20)
     for images in (slice(1, 2), slice(None)):
         pseudo[:, images] = value
         pixel, region = pixel.detach().requires_grad_(), region.detach().requires_grad_()
@@ -213,7 +214,7 @@ def test_classes_outside_the_batch_keep_their_class_rows_and_give_no_anchor():
     for activation in (0.0, 0.9):
         cam[:, :, 12] = activation
         torch.manual_seed(0)
-        criterion = HSCCriterion(HSCConfig())
+        criterion = HSCCriterion(HSCConfig(), num_classes=20)
         before = criterion.banks.class_bank.clone()
         loss = criterion.contrast_terms(pixel, region, cam, cam, pseudo, batch.label)["csc"]
         results.append(loss)

@@ -6,7 +6,10 @@ import torch
 
 from method.hsc.config import ConsistencyConfig, HSCConfig
 from method.hsc.criterion import HSCCriterion
-from method.hsc.loss import consistency_losses, min_pool_loss, resize, saliency_loss
+from method.terms.classification import min_pool_loss
+from method.terms.consistency import consistency_losses
+from method.terms.maps import resize
+from method.terms.saliency import saliency_loss
 from tests.golden_inputs import assert_golden, rnd, uni
 
 BANKS = {"class": (20, (21, 256)), "roi": (22, (2, 256)), "pixel": (24, (21, 128))}
@@ -49,7 +52,7 @@ def load_golden_banks(criterion: HSCCriterion, seed: int) -> None:
 
 
 def criterion_with_golden_banks(seed: int, device: torch.device) -> HSCCriterion:
-    criterion = HSCCriterion(HSCConfig()).to(device)
+    criterion = HSCCriterion(HSCConfig(), num_classes=20).to(device)
     load_golden_banks(criterion, seed)
     return criterion
 

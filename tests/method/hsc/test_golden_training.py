@@ -5,12 +5,11 @@ import pytest
 import torch
 from torch import nn
 
-from method.hsc.build import build_training
 from method.hsc.config import HSCConfig
-from method.hsc.engine import training_step
 from network.build import build_network
 from network.weights import released_state_dict
 from tests.golden_inputs import assert_golden, fill, uni
+from tests.method.hsc.steps import build_training, training_step
 from tests.method.hsc.test_golden_losses import load_golden_banks
 
 SLICES = {
@@ -38,7 +37,7 @@ def batch(seed: int, step: int) -> dict[str, torch.Tensor]:
 def test_losses_and_updates_of_three_steps(golden, meta, golden_device):
     with np.load(golden / "training_steps.npz") as file:
         expected = dict(file)
-    net = build_network("resnet38_hsc")
+    net = build_network("resnet38_hsc", num_classes=20)
     state = released_state_dict(net)
     with torch.no_grad():
         for name, value in state.items():
@@ -51,7 +50,7 @@ def test_losses_and_updates_of_three_steps(golden, meta, golden_device):
     before = {name: state[name][SLICES[name]].clone() for name in SLICES}
 
     training = build_training(net, HSCConfig(), lr=1e-4, momentum=5e-4, weight_decay=5e-4, max_step=20)
-    load_golden_banks(training.criterion, meta["seed"])
+    load_golden_banks(training.objective.criterion, meta["seed"])
     for step, golden_losses in enumerate(expected["losses"]):
         inputs = {name: value.to(golden_device) for name, value in batch(meta["seed"], step).items()}
         losses = training_step(training, **inputs)

@@ -9,10 +9,14 @@ import torch
 from pydensecrf.utils import unary_from_labels
 
 from method.hsc.config import ConsistencyConfig, ContrastConfig, HSCConfig
-from method.hsc.contrast import class_contrast, normalise_cam, pixel_contrast, region_contrast
-from method.hsc.criterion import HSCCriterion, View
-from method.hsc.loss import consistency_losses, min_pool_loss, saliency_loss
+from method.hsc.contrast import class_contrast, pixel_contrast, region_contrast
+from method.hsc.criterion import HSCCriterion
 from method.hsc.pseudo import pseudo_labels
+from method.terms.classification import min_pool_loss
+from method.terms.consistency import consistency_losses
+from method.terms.contrast import normalise_cam
+from method.terms.maps import View
+from method.terms.saliency import saliency_loss
 from network.resnet38_hsc import HSCOutput
 from tests.golden_inputs import rnd, uni
 from tests.method.hsc import naive
@@ -191,7 +195,7 @@ class TestContrastEqualsNaive:
     def test_region(self, images, grid, ties, bank, cross):
         feat, _, _, pseudo, _ = contrast_inputs(images, images, grid, ties=ties)
         rows = rnd(9, 2, 2, 6)
-        actual = region_contrast(feat, pseudo, rows, bank=bank, cross=cross, config=ContrastConfig())
+        actual = region_contrast(feat, pseudo, rows, background=20, bank=bank, cross=cross, config=ContrastConfig())
         loss, moved = naive.region_contrast(list(feat), list(pseudo), rows, use_bank=bank, cross=cross)
         assert_same_contrast(actual, loss, moved, feat, bank=bank)
 
@@ -217,7 +221,7 @@ def test_region_contrast_of_images_without_background_or_without_foreground():
     feat, _, _, pseudo, _ = contrast_inputs(1, 3, (4, 5))
     pseudo[:, 0], pseudo[:, 1] = 20, 3
     rows = rnd(9, 2, 2, 6)
-    actual = region_contrast(feat, pseudo, rows, bank=True, cross=True, config=ContrastConfig())
+    actual = region_contrast(feat, pseudo, rows, background=20, bank=True, cross=True, config=ContrastConfig())
     loss, moved = naive.region_contrast(list(feat), list(pseudo), rows, use_bank=True, cross=True)
     assert_same_contrast(actual, loss, moved, feat, bank=True)
 
@@ -251,7 +255,7 @@ def test_hsc_terms_from_refined_cams_with_crf_and_score_map():
     feat_pixel = [rnd(3, 2, 128, 12, 16).relu(), rnd(4, 2, 128, *grid).relu()]
     feat_region = [rnd(5, 2, 256, 12, 16), rnd(6, 2, 256, *grid)]
     image, rows = 0.3 * rnd(7, 2, 3, 64, 96), banks(20)
-    criterion = HSCCriterion(HSCConfig())
+    criterion = HSCCriterion(HSCConfig(), num_classes=20)
     for name, values in rows.items():
         getattr(criterion.banks, f"{name}_bank").copy_(values)
     losses = criterion.contrast(cam_rv, feat_pixel, feat_region, image, label)
@@ -285,7 +289,7 @@ def test_classification_and_saliency_average_over_views():
     nothing = torch.full((2, 21), torch.nan)
     outputs = [HSCOutput(logits[v], cam[v], nothing, cam_rv[v], nothing, nothing) for v in range(2)]
     views = [View(nothing, target[v]) for v in range(2)]
-    criterion = HSCCriterion(HSCConfig())
+    criterion = HSCCriterion(HSCConfig(), num_classes=20)
     cls = naive.mean([naive.multilabel_soft_margin(one[:, :20], label) for one in logits])
     assert_equal(criterion.classification(outputs, label), cls + naive.mean([naive.min_pool(m, label) for m in cam_rv]))
     sal = [[naive.saliency(m[v], target[v], label, tau=0.5, alpha=0.5)[0] for v in range(2)] for m in (cam, cam_rv)]
@@ -309,7 +313,7 @@ class TestOddities:
         feat, _, _, pseudo, _ = contrast_inputs(1, 2, (4, 6))
         rows = rnd(9, 2, 2, 6)
         self.pin(
-            lambda config: region_contrast(feat, pseudo, rows, bank=True, cross=True, config=config),
+            lambda config: region_contrast(feat, pseudo, rows, background=20, bank=True, cross=True, config=config),
             lambda sane: naive.region_contrast(
                 list(feat), list(pseudo), rows, use_bank=True, cross=True, norm_along_width=not sane
             ),
@@ -364,7 +368,7 @@ class TestOddities:
         cam_rv = torch.full((2, 2, 21, *grid), 0.3).flatten(3)
         cam_rv.scatter_(3, torch.randint(64, (2, 2, 21, 1), generator=torch.Generator().manual_seed(1)), 0.7)
         cam_rv = cam_rv.unflatten(3, grid)
-        criterion = HSCCriterion(HSCConfig(contrast=ContrastConfig(clamp_normalised_cam=clamp)))
+        criterion = HSCCriterion(HSCConfig(contrast=ContrastConfig(clamp_normalised_cam=clamp)), num_classes=20)
         criterion.banks.pixel_bank.copy_(rows["pixel"])
         losses = criterion.contrast(list(cam_rv), list(pixel), list(region), image, label)
         cam = torch.stack([naive.normalised_cam(view, clamp=clamp) for view in cam_rv])

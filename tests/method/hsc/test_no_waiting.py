@@ -13,9 +13,9 @@ from torch.utils._pytree import tree_leaves
 
 import tool.crf
 from data.normalisation import IMAGENET
-from method.hsc.build import configure
-from method.hsc.config import METHODS
-from method.hsc.criterion import HSCCriterion, two_scales
+from method.hsc.config import CONFIGS, configure
+from method.hsc.criterion import HSCCriterion
+from method.terms.maps import two_scales
 from network.build import build_network
 from tool.optim import PortableSGD
 
@@ -67,7 +67,10 @@ def compute_losses(method: str) -> dict[str, torch.Tensor]:
     """Forward passes and losses on a GPU that is not there; banks from an earlier step."""
     config = configure(method, without=[], overlap=0.5, foreground_share=0.5, second_view=128, crf_backend="auto")
     with torch.device("cuda"):
-        net, criterion = build_network(config.network, width=1 / 8), HSCCriterion(config, region_channels=32)
+        net, criterion = (
+            build_network(config.network, num_classes=20, width=1 / 8),
+            HSCCriterion(config, region_channels=32, num_classes=20),
+        )
         image, saliency, label = torch.empty(4, 3, 160, 160), torch.empty(4, 1, 160, 160), torch.empty(4, 20)
     with Copies() as copies:
         for _ in range(2):
@@ -77,7 +80,7 @@ def compute_losses(method: str) -> dict[str, torch.Tensor]:
     return losses
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", CONFIGS)
 def test_forward_passes_and_losses_ask_for_no_value(method):
     with FakeTensorMode():
         losses = compute_losses(method)

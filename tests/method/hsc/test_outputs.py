@@ -4,11 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from method.hsc.build import build_training
-from method.hsc.config import METHODS
-from method.hsc.engine import training_step
+from method.hsc.config import CONFIGS
 from network.build import build_network
 from tests.golden_inputs import rnd, uni
+from tests.method.hsc.steps import build_training, training_step
 from tests.scripts.conftest import assert_same
 
 LABEL = torch.eye(20)[[3, 7]]
@@ -17,9 +16,9 @@ HEADS = ("fc8", "proj_fc", "extra_F", "f8_3", "f8_4", "f9")
 
 def train_tiny(method: str, *, switches: dict[str, bool]) -> tuple[dict, set[str], set[str]]:
     """The state after three steps, the heads that ran and the heads that got a gradient."""
-    config = METHODS[method]
+    config = CONFIGS[method]
     torch.manual_seed(0)
-    net = build_network(config.network, width=0.0625, **switches)
+    net = build_network(config.network, num_classes=20, width=0.0625, **switches)
     training = build_training(net, config, lr=0.01, momentum=0.9, weight_decay=5e-4, max_step=10)
     ran = set()
     heads = {name: layer for name, layer in net.named_children() if name in HEADS}
@@ -37,15 +36,15 @@ def has_gradient(layer: nn.Module) -> bool:
     return any(weight.grad is not None and weight.grad.any() for weight in layer.parameters())
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", CONFIGS)
 def test_the_heads_that_run_are_those_that_learn(method):
-    _, ran, learnt = train_tiny(method, switches=METHODS[method].net)
+    _, ran, learnt = train_tiny(method, switches=CONFIGS[method].net)
     assert "fc8" in ran and ran == learnt
 
 
-@pytest.mark.parametrize("method", [method for method in METHODS if METHODS[method].net])
+@pytest.mark.parametrize("method", [method for method in CONFIGS if CONFIGS[method].net])
 def test_outputs_that_no_loss_reads_change_no_weight(method):
-    lean, ran, _ = train_tiny(method, switches=METHODS[method].net)
+    lean, ran, _ = train_tiny(method, switches=CONFIGS[method].net)
     full, all_ran, _ = train_tiny(method, switches={})
     assert ran < all_ran == set(HEADS)
     assert_same(lean, full)

@@ -10,14 +10,16 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from data.normalisation import IMAGENET
-from method.hsc.build import build_training, configure
-from method.hsc.config import METHODS
-from method.hsc.engine import picture, train
+from method.engine import train
+from method.hsc.config import CONFIGS, configure
+from method.picture import picture
 from network.build import build_network
 from tests.golden_inputs import rnd, uni
+from tests.method.hsc.steps import build_training
 from tests.scripts.conftest import assert_same
 from tool.log import RunLog
 from tool.plot import blend, heat_colours
+from voc12.classes import VOC12
 
 SIDE, STEPS = 48, 5
 LABEL = torch.eye(20)[[3, 7]]
@@ -45,7 +47,7 @@ def test_the_pictures_are_the_image_the_cam_as_heat_over_it_the_saliency_and_the
     label = torch.zeros(20)
     label[[5, 11]] = 1  # the CAM is the first one's
     pseudo = torch.tensor([[5, 11, 20], [20, 20, 0]])
-    made = picture(image, cam_with(5, 20), label, saliency=saliency, pseudo=pseudo)
+    made = picture(image, cam_with(5, 20), label, VOC12, saliency=saliency, pseudo=pseudo)
     assert list(made) == ["image", "CAM", "saliency", "pseudo label"]
     assert all(part.dtype == torch.uint8 and part.shape == (3, 8, 12) for part in made.values())
     photograph, heat, salient, labelled = (pixels_of(part) for part in made.values())
@@ -69,7 +71,7 @@ def test_with_background_as_a_channel_the_class_competes_with_it_as_in_inference
     cam[7] = 1.0
     cam[20, :, 2:] = 9.0  # the right half is background's, though the class's score is the same
     heat, plain = (
-        pixels_of(picture(image, maps, label, saliency=None, pseudo=None)["CAM"]).astype(int)
+        pixels_of(picture(image, maps, label, VOC12, saliency=None, pseudo=None)["CAM"]).astype(int)
         for maps in (cam, cam[:20])
     )
     assert (heat[:, 0].sum(-1) - heat[:, 3].sum(-1)).min() > 100
@@ -79,7 +81,7 @@ def test_with_background_as_a_channel_the_class_competes_with_it_as_in_inference
 def test_without_saliency_and_with_scores_that_are_no_numbers_there_is_a_picture_all_the_same():
     with np.errstate(all="raise"):
         cam = torch.full((21, 2, 2), torch.nan)
-        made = picture(rnd(0, 3, 8, 8), cam, torch.eye(20)[0], saliency=None, pseudo=None)
+        made = picture(rnd(0, 3, 8, 8), cam, torch.eye(20)[0], VOC12, saliency=None, pseudo=None)
     assert {name: part.shape for name, part in made.items()} == {"image": (3, 8, 8), "CAM": (3, 8, 8)}
 
 
@@ -90,7 +92,7 @@ def train_tiny(method, folder, *, picture_every):
     """The state after some steps of `method`, logged to `folder`; what the net's forward pass saw."""
     torch.manual_seed(0)
     config = configure(method, without=[], overlap=0.5, foreground_share=0.5, second_view=24, crf_backend="pydensecrf")
-    net = build_network(config.network, width=0.0625, frozen=False)
+    net = build_network(config.network, num_classes=20, width=0.0625, frozen=False)
     training = build_training(net, config, lr=0.01, momentum=0.9, weight_decay=5e-4, max_step=10)
     seen = []
     net.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0]))
@@ -101,15 +103,15 @@ def train_tiny(method, folder, *, picture_every):
     ]
     log = None if folder is None else RunLog(folder)
     train(
-        training, batches, device=torch.device("cpu"), steps=range(STEPS), seed=0, log=log, log_every=1,
-        picture_every=picture_every, save=lambda step: None, save_due=lambda step: False,
+        training.objective, training, batches, device=torch.device("cpu"), steps=range(STEPS), steps_per_epoch=2,
+        seed=0, log=log, log_every=1, picture_every=picture_every, save=lambda step: None, save_due=lambda step: False,
     )  # fmt: skip
     if log is not None:
         log.close()
-    return deepcopy(training.state()), seen, training.criterion.pseudo
+    return deepcopy(training.state()), seen, training.objective.criterion.pseudo
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", CONFIGS)
 def test_every_kth_step_has_the_picture_of_its_first_image_and_no_weight_knows_of_it(method, tmp_path):
     (tmp_path / "with").mkdir()
     (tmp_path / "without").mkdir()

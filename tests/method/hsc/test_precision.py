@@ -5,22 +5,21 @@ from copy import deepcopy
 import pytest
 import torch
 
-from method.hsc.build import build_training
-from method.hsc.config import METHODS
-from method.hsc.engine import training_step
+from method.hsc.config import CONFIGS
 from network.build import build_network
 from tests.golden_inputs import rnd
+from tests.method.hsc.steps import build_training, training_step
 
 
 @pytest.fixture(scope="module")
 def net():
     torch.manual_seed(0)
-    return build_network("resnet38_hsc", width=0.0625, frozen=False).train()
+    return build_network("resnet38_hsc", num_classes=20, width=0.0625, frozen=False).train()
 
 
 def training_of(net, amp):
     return build_training(
-        deepcopy(net), METHODS["hsc"], lr=0.01, momentum=0.9, weight_decay=5e-4, max_step=10, max_gradient=1.0, amp=amp
+        deepcopy(net), CONFIGS["hsc"], lr=0.01, momentum=0.9, weight_decay=5e-4, max_step=10, max_gradient=1.0, amp=amp
     )
 
 
@@ -44,13 +43,13 @@ def test_losses_are_nearly_those_of_full_precision_and_float32(net, amp):
 
 def test_every_tensor_of_the_state_stays_float32_and_moves(net):
     training = training_of(net, "bf16")
-    before = deepcopy(training.net.state_dict())
+    before = deepcopy(training.objective.net.state_dict())
     steps(training, 3)
     state = training.state()
     tensors = [value for value in state["model"].values() if value.is_floating_point()]
     tensors += [entry["momentum_buffer"] for entry in state["optimizer"]["state"].values()]
     assert {value.dtype for value in tensors} == {torch.float32}
-    moved = [not torch.equal(value, before[name]) for name, value in training.net.state_dict().items()]
+    moved = [not torch.equal(value, before[name]) for name, value in training.objective.net.state_dict().items()]
     assert sum(moved) > len(moved) / 2
 
 

@@ -7,7 +7,7 @@ from method.hsc.prototype import PrototypeBanks
 
 def test_banks_start_standard_normal_each_view_with_its_own_rows():
     torch.manual_seed(0)
-    banks = PrototypeBanks().state_dict()  # in a checkpoint, then
+    banks = PrototypeBanks(21).state_dict()  # in a checkpoint, then
     assert {name: tuple(rows.shape) for name, rows in banks.items()} == {
         "class_bank": (2, 21, 256),
         "region_bank": (2, 2, 256),

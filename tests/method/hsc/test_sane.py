@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from method.arguments import parse_arguments
 from method.hsc import criterion
-from method.hsc.arguments import parse_arguments
-from method.hsc.config import METHODS, SANE, mend
+from method.hsc.config import CONFIGS, SANE, mend
 from network.build import build_network
 
 DEVIATIONS = Path(__file__).resolve().parents[3] / "paper" / "deviations.md"
-HSC = METHODS["hsc"]
+HSC = CONFIGS["hsc"]
 REQUIRED = ["--data_root", "images", "--saliency_root", "saliency"]
 
 
@@ -27,9 +27,10 @@ def test_a_name_changes_its_switch_and_nothing_else(name):
     released, mended = asdict(HSC), asdict(mend(HSC, [name]))
     assert differences(released, mended) == {part: {**released[part], switch: value}}
     if part == "net":
-        net = build_network("resnet38_hsc", width=0.0625, **{switch: value})
+        net = build_network("resnet38_hsc", num_classes=20, width=0.0625, **{switch: value})
         assert (
-            getattr(net, switch) is value and getattr(build_network("resnet38_hsc", width=0.0625), switch) is not value
+            getattr(net, switch) is value
+            and getattr(build_network("resnet38_hsc", num_classes=20, width=0.0625), switch) is not value
         )
 
 
@@ -58,7 +59,9 @@ def test_the_background_scores_what_the_config_says_in_pseudo_labels_and_class_c
     cams = [torch.rand(2, 21, 4, 4) for _ in range(2)]
     features = {"feat_pixel": [torch.rand(2, 128, 4, 4)] * 2, "feat_region": [torch.rand(2, 256, 4, 4)] * 2}
     label = torch.eye(20)[:2]
-    criterion.HSCCriterion(mend(HSC, names)).contrast(cams, **features, image=torch.rand(2, 3, 32, 32), label=label)
+    criterion.HSCCriterion(mend(HSC, names), num_classes=20).contrast(
+        cams, **features, image=torch.rand(2, 3, 32, 32), label=label
+    )
     assert len(seen) == 2
     for cam in seen.values():
         assert torch.equal(cam[:, :, 20], torch.full_like(cam[:, :, 20], score))

@@ -1,21 +1,24 @@
-"""The command line of stage 1's training: its flags, what they may be, and which go together."""
+"""The command line of stage 1's training: the flags of all methods, then those of the one that is asked for."""
 
 import argparse
 import math
 from pathlib import Path
+from typing import Any
 
-from method.hsc.config import ABLATIONS, CONTRAST_TERMS, METHODS, RECIPES, SANE, mendable
-from network import BACKBONES, resolve_network
-from tool.cli import UserError, add_switch, path_text, positive, script_parser
-from tool.flags import AMP, CRF_BACKENDS
+from data.descriptions import add_data_set_flag, find_data_set, require_background
+from method import METHODS
+from method.base import Method
+from network import BACKBONES
+from tool.cli import UserError, add_switch, check_bounds, path_text, positive, script_parser
+from tool.flags import AMP, MAX_PIXELS
 
 RELEASED_WEIGHTS = "network/ilsvrc-cls_rna-a1_cls1000_ep-0001.params"
-MAX_PIXELS, MAX_STEPS = 4096, 10**9
+MAX_STEPS = 10**9
 # What numbers may be: rates that float32 holds, heads' too; sizes and steps that anybody could want.
 BOUNDS = {
-    **dict.fromkeys(("tau", "alpha", "momentum"), (0, 1)),
+    "momentum": (0, 1),
     **dict.fromkeys(("lr", "wt_dec"), (0, 1e30)),
-    **dict.fromkeys(("crop_size", "view2_size"), (1, MAX_PIXELS)),
+    "crop_size": (1, MAX_PIXELS),
     "num_workers": (0, 4096),
     "seed": (0, 2**32 - 1),
 }
@@ -38,7 +41,8 @@ EXAMPLES = """\
 """
 
 
-def parse_arguments() -> argparse.Namespace:
+def make_parser(method: Method) -> argparse.ArgumentParser:
+    """The flags of all methods and those of `method`, with its defaults."""
     parser = script_parser("Stage 1: train a CAM classifier from image labels.", examples=EXAMPLES)
     data = parser.add_argument_group("data")
     data.add_argument("--data_root", type=path_text, required=True, help="folder of <id>.jpg (VOC2012/JPEGImages)")
@@ -52,6 +56,7 @@ def parse_arguments() -> argparse.Namespace:
         "--val_list", type=path_text, default="voc12/val.txt", help="ids that --eval scores (%(default)s)"
     )
     data.add_argument("--labels", type=path_text, default="voc12/cls_labels.npy", help="image labels (%(default)s)")
+    add_data_set_flag(data)
     data.add_argument("--num_workers", type=int, default=12, help="loader processes (%(default)s)")
 
     run = parser.add_argument_group("run")
@@ -71,32 +76,17 @@ def parse_arguments() -> argparse.Namespace:
     add_switch(run, "--resume", default=False, help="go on from <work_dir>/<session>/last.ckpt where there is one")
     add_switch(run, "--eval", default=False, help="score image labels on --val_list at the end (mean AP)")
 
-    method = parser.add_argument_group("method")
-    method.add_argument("--method", choices=METHODS, default="hsc", help="(%(default)s)")
-    method.add_argument("--without", nargs="+", choices=ABLATIONS, default=[], help="leave these out of hsc")
-    method.add_argument(
-        "--sane", nargs="+", choices=[*SANE, "all"], default=[], metavar="ODDITY",
-        help=f"mend these oddities of the recipe, which paper/deviations.md lists: all, {', '.join(SANE)}",
-    )  # fmt: skip
-    method.add_argument(
-        "--recipe", choices=RECIPES, default="released",
-        help="released, or sane: mend those of the oddities that cost most on photographs (%(default)s)",
-    )  # fmt: skip
-    method.add_argument("--network", help="resnet38_hsc, resnet38_cls or a released module path (the method's)")
-    method.add_argument("--backbone", choices=BACKBONES, default="resnet38d", help="(%(default)s)")
-    method.add_argument("--width", type=float, default=1.0, help="channel multiplier of resnet38d (%(default)s)")
-    method.add_argument(
+    net = parser.add_argument_group("method and net")
+    net.add_argument("--method", choices=METHODS, default="hsc", help="(%(default)s); its own flags are below")
+    net.add_argument("--backbone", choices=BACKBONES, default="resnet38d", help="(%(default)s)")
+    net.add_argument("--width", type=float, default=1.0, help="channel multiplier of resnet38d (%(default)s)")
+    net.add_argument(
         "--weights",
         type=path_text,
         default=RELEASED_WEIGHTS,
         help=".params, .pth, .ckpt, .safetensors, or none (%(default)s)",
     )
-    method.add_argument("--tau", type=float, default=0.5, help="salient share that makes foreground (%(default)s)")
-    method.add_argument("--alpha", type=float, default=0.5, help="foreground's share in saliency (%(default)s)")
-    method.add_argument(
-        "--crf_backend", choices=CRF_BACKENDS, default="auto", help="auto: torch on a GPU, else pydensecrf"
-    )
-    add_switch(method, "--from_scratch", default=False, help="train batch norm and first blocks too (False)")
+    add_switch(net, "--from_scratch", default=False, help="train batch norm and first blocks too (False)")
 
     recipe = parser.add_argument_group("recipe")
     recipe.add_argument(
@@ -114,21 +104,42 @@ def parse_arguments() -> argparse.Namespace:
         help="longer side of an image before the crop, pixels (448 768)",
     )  # fmt: skip
     recipe.add_argument("--clip_grad", type=float, metavar="NORM", help="cut a step's gradient to that (never)")
-    recipe.add_argument("--view2_size", type=positive, default=128, help="second view's side, pixels (%(default)s)")
-    args = parser.parse_args()
+
+    method.add_flags(parser)
+    parser.set_defaults(**method.defaults)
+    return parser
+
+
+def flag_defaults(args: argparse.Namespace) -> dict[str, Any]:
+    """Each flag's default, under the name that a run records it by: what runs had that are older than the flag."""
+    parser = make_parser(METHODS[args.method])
+    return {f"--{name}": parser.get_default(name) for name in vars(args)}
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line; `--method` says which method's flags and defaults it may have."""
+    method = METHODS[_method_named()]
+    args = make_parser(method).parse_args()
     args.session = args.session or args.method
-    # Names for many oddities mean those that the method has. They are recorded one by one.
-    many = {*RECIPES[args.recipe], *(SANE if "all" in args.sane else ())}
-    args.sane = sorted(({*args.sane} - {"all"}) | (many & {*mendable(METHODS[args.method])}))
-    del args.recipe
+    method.settle(args)
     return args
+
+
+def _method_named() -> str:
+    """The value of --method; where it is none, or another one is there, the default: the parser says what is wrong."""
+    first = argparse.ArgumentParser(add_help=False, exit_on_error=False)
+    first.add_argument("--method", default="hsc")
+    try:
+        name = first.parse_known_args()[0].method
+    except argparse.ArgumentError:
+        name = "hsc"
+    return name if name in METHODS else "hsc"
 
 
 def check_arguments(args: argparse.Namespace) -> None:
     """Raise `UserError` for flags that are wrong or do not go together."""
-    for flag, (low, high) in BOUNDS.items():
-        if not low <= getattr(args, flag) <= high:  # so written, it refuses nan
-            raise UserError(f"--{flag} {getattr(args, flag)}: expected a number from {low} to {high}")
+    require_background(find_data_set(args.data_set))
+    check_bounds(args, BOUNDS)
     smaller, larger = args.resize_size
     if not smaller <= larger <= MAX_PIXELS:
         raise UserError(f"--resize_size {smaller} {larger}: expected the smaller number first, at most {MAX_PIXELS}")
@@ -136,14 +147,6 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise UserError(f"--max_iters {args.max_iters}: expected at most {MAX_STEPS} steps, --max_iters x --iter_size")
     if args.clip_grad is not None and not 0 < args.clip_grad < math.inf:
         raise UserError(f"--clip_grad {args.clip_grad}: expected a finite norm above 0")
-    network = METHODS[args.method].network
-    if args.network is not None and resolve_network(args.network) != network:
-        raise UserError(f"--network {args.network}: --method {args.method} trains {network}; leave --network out")
     if Path(args.session).name != args.session or args.session in ("", ".", ".."):
         raise UserError(f"--session {args.session}: expected a plain name, it becomes a folder in --work_dir")
-    method = METHODS[args.method]
-    there = {"without": ABLATIONS if CONTRAST_TERMS & method.terms else (), "sane": mendable(method)}
-    for flag, known in there.items():
-        strange = [name for name in getattr(args, flag) if name not in known]
-        if strange:
-            raise UserError(f"--{flag} {' '.join(strange)}: --method {args.method} has nothing of that; leave it out")
+    METHODS[args.method].check(args)

@@ -1,0 +1,81 @@
+"""What a method of stage 1 is: an object in `method.METHODS`, which has its flags and makes its learner.
+
+Its name, its flags and what they may be need no torch; the learner does (`method.learner`).
+"""
+
+from __future__ import annotations
+
+import argparse
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from tool.dataset import DataSet
+from tool.seed_recipe import SeedRecipe
+
+if TYPE_CHECKING:
+    import torch
+
+    from method.learner import Learner
+
+
+@dataclass(frozen=True)
+class NetFlags:
+    """What flags say of a net: its backbone, the multiplier of its channels, and whether batch norms and stem stay as
+    they were loaded (`--from_scratch` trains them)."""
+
+    backbone: str = "resnet38d"
+    width: float = 1.0
+    frozen: bool = True
+
+
+class Method(ABC):
+    """One way to train a classifier from image labels, and to make seeds of its maps.
+
+    name: of --method. network: of `network.NETWORKS`, what it trains. reads: what it reads of each image beside the
+    image and its labels, by the batch's names (saliency). defaults: its recipe's values of the flags that all methods
+    have, where they are others. seeds: how its maps become seeds.
+    """
+
+    name: str
+    network: str
+    reads: frozenset[str] = frozenset()
+    defaults: ClassVar[dict[str, Any]] = {}
+    seeds: SeedRecipe = SeedRecipe()
+
+    @abstractmethod
+    def add_flags(self, parser: argparse.ArgumentParser) -> None:
+        """Add the flags that are its own."""
+
+    @abstractmethod
+    def settle(self, args: argparse.Namespace) -> None:
+        """Bring its own flags, just parsed, into the form in which a run records them."""
+
+    @abstractmethod
+    def check(self, args: argparse.Namespace) -> None:
+        """Raise `UserError` for values of its own flags that are wrong or do not go together."""
+
+    @abstractmethod
+    def configure(self, args: argparse.Namespace | None) -> Any:
+        """What its learner needs to know, from train_voc.py's flags; None: as released, for inference."""
+
+    @abstractmethod
+    def learner(
+        self,
+        config: Any,
+        net: NetFlags,
+        data_set: DataSet,
+        *,
+        device: torch.device,
+        amp: str = "off",
+        compiled: bool = False,
+    ) -> Learner:
+        """What it trains and infers with, on `device`, with random weights.
+
+        config: of `configure`. amp: what its nets' forward passes compute in, one of `tool.flags.AMP`. compiled: they
+        are compiled, once for each shape.
+        """
+
+    def steps(self, args: argparse.Namespace, num_images: int) -> tuple[int, int]:
+        """How many steps to train on `num_images` images, and over how many of them the rate decays."""
+        return args.max_iters * args.iter_size, num_images // args.batch_size * args.max_epoches

@@ -1,0 +1,127 @@
+"""The training loop of stage 1, of any method."""
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.amp import GradScaler
+from tqdm import tqdm
+
+from data.images import load_rgb
+from method.learner import FIRST, Batch, Learner, Losses, Moment
+from tool.distributed import one_over_processes, sum_over_processes, world_size
+from tool.log import RunLog
+from tool.loop import run_steps
+from tool.metric import mean_average_precision
+from tool.optim import PortableSGD, polynomial_schedule
+from tool.training import Training
+
+
+def build_training(
+    learner: Learner,
+    *,
+    lr: float,
+    momentum: float,
+    weight_decay: float,
+    decay_steps: int,
+    max_gradient: float | None = None,
+) -> Training:
+    """`learner`, which is on its device, with SGD and the polynomial schedule.
+
+    Args:
+        lr: of backbone weights. momentum: **Q** 5e-4 as released, 0.9 is the sane value. decay_steps: over which the
+            rate decays. max_gradient: the largest norm of a step's gradient, over all weights; None: any.
+    """
+    optimizer = PortableSGD(learner.groups(lr=lr, weight_decay=weight_decay), lr=lr, momentum=momentum)
+    device = next(learner.parameters()).device
+    return Training(
+        objective=one_over_processes(learner),
+        saved=learner.saved(),
+        optimizer=optimizer,
+        schedule=polynomial_schedule(optimizer, max_step=decay_steps),
+        scaler=GradScaler(device.type, enabled=learner.amp == "fp16"),
+        max_gradient=max_gradient,
+    )
+
+
+def training_step(
+    training: Training,
+    batch: Batch,
+    moment: Moment = FIRST,
+    *,
+    show: Callable[[dict[str, Tensor]], None] | None = None,
+) -> dict[str, Tensor]:
+    """One optimiser step; the losses of all processes' images, detached, their sum as `total`, and what is watched.
+
+    batch: as `Learner.forward` takes it. show: called with the step's pictures, where the method has some.
+    """
+    losses: Losses = training.objective(batch, moment)
+    if show is not None and losses.pictures is not None:
+        show(losses.pictures())
+    total = torch.stack(list(losses.terms.values())).sum()
+    training.step(total)
+    # The total comes last: where a loss is not finite, the term that it came from is named first.
+    figures = {**losses.terms, "total": total, **losses.watched}
+    means = sum_over_processes(torch.stack(list(figures.values()))) / world_size()
+    return dict(zip(figures, means, strict=True))
+
+
+def train(
+    learner: Learner,
+    training: Training,
+    loader: Iterable[dict],
+    *,
+    device: torch.device,
+    steps: range,
+    steps_per_epoch: int,
+    seed: int,
+    log: RunLog | None,
+    log_every: int,
+    picture_every: int,
+    save: Callable[[int], None],
+    save_due: Callable[[int], bool],
+) -> dict[str, float]:
+    """Train over `steps`, batches of `loader`; the other arguments, the losses returned and errors are `run_steps`'.
+
+    Every `picture_every`-th step logs a picture of its first image, and waits for the device to do so.
+    """
+
+    def take_step(batch: dict, step: int) -> dict[str, Tensor]:
+        tensors = {name: value for name, value in batch.items() if name != "id"}
+        on_device = {name: value.to(device, non_blocking=True) for name, value in tensors.items()}
+
+        def log_pictures(parts: dict[str, Tensor]) -> None:
+            log.picture(step + 1, ", ".join(parts), torch.cat(list(parts.values()), dim=2))
+
+        is_due = log is not None and (step + 1) % picture_every == 0
+        moment = Moment(step, step // steps_per_epoch, seed)
+        return training_step(training, on_device, moment, show=log_pictures if is_due else None)
+
+    learner.train()
+    return run_steps(
+        take_step,
+        loader,
+        optimizer=training.optimizer,
+        steps=steps,
+        seed=seed,
+        log=log,
+        log_every=log_every,
+        save=save,
+        save_due=save_due,
+    )
+
+
+@torch.inference_mode()
+def classifier_precision(
+    learner: Learner, ids: Sequence[str], *, image_root: Path, labels: dict[str, np.ndarray], device: torch.device
+) -> float:
+    """Mean average precision, 0..1, of the image scores on whole images `<image_root>/<id>.jpg`."""
+    learner.eval()
+    scores = []
+    for image_id in tqdm(ids, desc="score image labels", unit="image", disable=None, leave=False):
+        image = learner.net.normalisation(load_rgb(image_root / f"{image_id}.jpg"))[None].to(device)
+        scores.append(learner.class_scores(image)[0].cpu().numpy())
+    truth = np.stack([labels[image_id] for image_id in ids])
+    return mean_average_precision(np.stack(scores)[:, : truth.shape[1]], truth)

@@ -1,0 +1,119 @@
+"""HSC and its baselines as methods: their flags, and how their learner is made."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from method.base import Method, NetFlags
+from method.hsc.config import (
+    ABLATIONS,
+    CONFIGS,
+    CONTRAST_TERMS,
+    RECIPES,
+    SANE,
+    HSCConfig,
+    configure,
+    mendable,
+)
+from network import resolve_network
+from tool.cli import UserError, check_bounds, positive
+from tool.dataset import DataSet
+from tool.flags import CRF_BACKENDS, MAX_PIXELS
+
+if TYPE_CHECKING:
+    import torch
+
+    from method.hsc.learner import HSCLearner
+
+
+class HSCMethod(Method):
+    """One of `method.hsc.config.CONFIGS`, by its name."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.config = name, CONFIGS[name]
+        self.network = self.config.network
+        self.reads = frozenset({"saliency"} if "sal" in self.config.terms else ())
+
+    def add_flags(self, parser: argparse.ArgumentParser) -> None:
+        group = parser.add_argument_group(f"method {self.name}")
+        group.add_argument("--without", nargs="+", choices=ABLATIONS, default=[], help="leave these out of hsc")
+        group.add_argument(
+            "--sane", nargs="+", choices=[*SANE, "all"], default=[], metavar="ODDITY",
+            help=f"correct these oddities of the recipe, which paper/deviations.md lists: all, {', '.join(SANE)}",
+        )  # fmt: skip
+        group.add_argument(
+            "--recipe", choices=RECIPES, default="released",
+            help="released, or sane: correct those of the oddities that cost most on photographs (%(default)s)",
+        )  # fmt: skip
+        group.add_argument("--network", help="resnet38_hsc, resnet38_cls or a released module path (the method's)")
+        group.add_argument("--tau", type=float, default=0.5, help="salient share that makes foreground (%(default)s)")
+        group.add_argument("--alpha", type=float, default=0.5, help="foreground's share in saliency (%(default)s)")
+        group.add_argument(
+            "--crf_backend", choices=CRF_BACKENDS, default="auto", help="auto: torch on a GPU, else pydensecrf"
+        )
+        group.add_argument("--view2_size", type=positive, default=128, help="second view's side, pixels (%(default)s)")
+
+    def settle(self, args: argparse.Namespace) -> None:
+        # Names for many oddities mean those that the method has. They are recorded one by one.
+        many = {*RECIPES[args.recipe], *(SANE if "all" in args.sane else ())}
+        args.sane = sorted(({*args.sane} - {"all"}) | (many & {*mendable(self.config)}))
+        del args.recipe
+
+    def check(self, args: argparse.Namespace) -> None:
+        check_bounds(args, {"tau": (0, 1), "alpha": (0, 1), "view2_size": (1, MAX_PIXELS)})
+        if args.network is not None and resolve_network(args.network) != self.network:
+            raise UserError(
+                f"--network {args.network}: --method {self.name} trains {self.network}; leave --network out"
+            )
+        there = {
+            "without": ABLATIONS if CONTRAST_TERMS & self.config.terms else (),
+            "sane": mendable(self.config),
+        }
+        for flag, known in there.items():
+            strange = [name for name in getattr(args, flag) if name not in known]
+            if strange:
+                raise UserError(f"--{flag} {' '.join(strange)}: --method {self.name} has no such part; leave it out")
+
+    def configure(self, args: argparse.Namespace | None) -> HSCConfig:
+        if args is None:
+            return self.config
+        return configure(
+            self.name,
+            without=args.without,
+            overlap=args.tau,
+            foreground_share=args.alpha,
+            second_view=args.view2_size,
+            crf_backend=args.crf_backend,
+            sane=args.sane,
+        )
+
+    def learner(
+        self,
+        config: HSCConfig,
+        net: NetFlags,
+        data_set: DataSet,
+        *,
+        device: torch.device,
+        amp: str = "off",
+        compiled: bool = False,
+    ) -> HSCLearner:
+        from method.hsc.learner import HSCLearner
+        from network.build import build_network
+        from tool.crf import resolve_backend
+        from tool.device import place
+
+        resolve_backend(config.crf_backend, device)  # one that is not there is named before the first step
+        made = build_network(
+            self.network,
+            num_classes=data_set.num_classes,
+            backbone=net.backbone,
+            width=net.width,
+            frozen=net.frozen,
+            **config.net,
+        )
+        placed = place(made, device, amp)
+        return HSCLearner(placed, config, data_set, amp=amp, compiled=compiled)
+
+
+HSC_METHODS = [HSCMethod(name) for name in CONFIGS]

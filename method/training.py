@@ -1,0 +1,173 @@
+"""A run of training, from its command line, ids and labels to its files; what it reads has been checked."""
+
+import argparse
+import time
+from pathlib import Path
+
+import torch
+from torch.utils.data import DataLoader
+
+from data.augmentation import TrainingAugmentation
+from data.descriptions import find_data_set
+from data.normalisation import Normalisation
+from data.training import EpochSampler, TrainingSet
+from method import METHODS
+from method.base import NetFlags
+from method.engine import build_training, classifier_precision, train
+from method.learner import Learner
+from network import EPS_SEAM
+from tool.checkpoint import save_weights
+from tool.cli import UserError, pace
+from tool.device import resolve_device
+from tool.distributed import join_processes, leave_processes, rank, world_size
+from tool.reading import outlive_signals
+from tool.stage import Run, StartedRun, start_run
+from tool.torchrun import loader_processes
+from tool.training import Training
+
+
+def make_loader(
+    args: argparse.Namespace,
+    ids: list[str],
+    labels: dict,
+    *,
+    steps: range,
+    normalisation: Normalisation,
+    pin_memory: bool,
+) -> DataLoader:
+    """This process's share of the batches of `steps`, the same whatever was run before and however many read."""
+    augmentation = TrainingAugmentation(
+        crop_size=args.crop_size, resize=tuple(args.resize_size), normalisation=normalisation
+    )
+    dataset = TrainingSet(
+        ids,
+        image_root=args.data_root,
+        saliency_root=args.saliency_root,
+        labels=labels,
+        augmentation=augmentation,
+        seed=args.seed,
+    )
+    sampler = EpochSampler(
+        len(ids),
+        args.batch_size,
+        seed=args.seed,
+        start_step=steps.start,
+        num_steps=len(steps),
+        rank=rank(),
+        world_size=world_size(),
+    )
+    return DataLoader(
+        dataset,
+        batch_sampler=sampler,
+        num_workers=loader_processes(args.num_workers),
+        pin_memory=pin_memory,
+        worker_init_fn=outlive_signals,
+    )
+
+
+def make_learner(args: argparse.Namespace, device: torch.device) -> Learner:
+    """What a run trains, with the random weights of its seed."""
+    torch.manual_seed(args.seed)
+    method = METHODS[args.method]
+    return method.learner(
+        method.configure(args),
+        NetFlags(args.backbone, args.width, frozen=not args.from_scratch),
+        find_data_set(args.data_set),
+        device=device,
+        amp=args.amp,
+        compiled=args.compile,
+    )
+
+
+def make_training(args: argparse.Namespace, learner: Learner, *, num_images: int) -> Training:
+    return build_training(
+        learner,
+        lr=args.lr,
+        momentum=args.momentum,
+        weight_decay=args.wt_dec,
+        decay_steps=METHODS[args.method].steps(args, num_images)[1],
+        max_gradient=args.clip_grad,
+    )
+
+
+def train_run(
+    args: argparse.Namespace, ids: list[str], labels: dict, val_ids: list[str], *, settings: dict, defaults: dict
+) -> None:
+    """Train on `ids`, whose `labels` there are, from the start or from the run's checkpoint, and write all its files.
+
+    Args:
+        args: train_voc.py's. val_ids: what --eval scores. settings, defaults: of `tool.stage.Run`.
+
+    Raises `UserError` for a device that is not there, a checkpoint or weights that do not fit, and as `run_steps`.
+    """
+    device = resolve_device(args.device)
+    if args.compile and device.type == "cpu":
+        raise UserError("--compile: expected a GPU, found a CPU, where it gains nothing; leave it out")
+    device = join_processes(device)
+    folder = Path(args.work_dir) / args.session
+    run = Run(folder, vars(args), settings, args.resume, "--work_dir", "--session", defaults)
+    num_steps, _ = METHODS[args.method].steps(args, len(ids))
+    checkpoint = run.find_checkpoint()
+    learner = make_learner(args, device)
+    origin = first_weights(args, learner) if checkpoint is None else None
+    started = start_run(
+        run,
+        make_training(args, learner, num_images=len(ids)),
+        checkpoint,
+        origin=origin,
+        num_steps=num_steps,
+        num_images=len(ids),
+        name=args.method,
+    )
+    losses = train(
+        learner,
+        started.training,
+        make_loader(
+            *(args, ids, labels),
+            steps=started.steps,
+            normalisation=learner.net.normalisation,
+            pin_memory=device.type == "cuda",
+        ),
+        device=device,
+        steps=started.steps,
+        steps_per_epoch=len(ids) // args.batch_size,
+        seed=args.seed,
+        log=started.log,
+        log_every=args.log_every,
+        picture_every=args.picture_every,
+        save=started.save,
+        save_due=lambda step: step % args.save_every == 0,
+    )
+    leave_processes()
+    if started.log is not None:
+        write_weights(args, learner, started)
+        figures = score_labels(args, learner, started, val_ids, labels) if args.eval else []
+        started.end(losses, figures)
+
+
+def first_weights(args: argparse.Namespace, learner: Learner) -> object:
+    """Put the weights that a fresh run starts from into the net; a line on them."""
+    if args.weights == "none":
+        return "random weights"
+    return learner.load(args.weights, background_last=getattr(args, "network", None) == EPS_SEAM)
+
+
+def write_weights(args: argparse.Namespace, learner: Learner, started: StartedRun) -> None:
+    """Write the files of weights that other stages and programs read."""
+    for ending, state in learner.released().items():
+        path = started.run.folder / f"{args.session}{ending}.pth"
+        save_weights(path, state)
+        started.say_trained(len(started.steps) * args.batch_size, path)
+
+
+def score_labels(
+    args: argparse.Namespace, learner: Learner, started: StartedRun, val_ids: list[str], labels: dict
+) -> list[str]:
+    """Log the mean average precision of image labels on --val_list; the names of what was logged."""
+    began = time.perf_counter()
+    device = next(learner.parameters()).device
+    precision = classifier_precision(learner, val_ids, image_root=Path(args.data_root), labels=labels, device=device)
+    score = f"mean average precision {100 * precision:.2f} %"
+    started.log.line(f"scored image labels of {args.val_list} {pace(began, len(val_ids))}: {score}")
+    started.log.scalars(started.steps.stop, {"val/mean_average_precision": precision})
+    return ["val/mean_average_precision"]

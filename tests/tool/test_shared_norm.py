@@ -1,0 +1,73 @@
+"""Two processes with uneven halves of a batch: outputs, gradients and statistics of PyTorch's norm on the whole."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from tests.tool.test_distributed import end_what_hangs, needs_alarm, run_processes
+from tool.distributed import join_processes, leave_processes, rank
+from tool.shared_norm import SharedBatchNorm, share_statistics
+
+SPLIT = 3  # of 5 images
+
+
+def inputs() -> tuple[torch.Tensor, torch.Tensor]:
+    """A batch and what its output is weighed with, whose sum is the loss."""
+    generator = torch.Generator().manual_seed(0)
+    shape = (5, 4, 3, 2)
+    return tuple(torch.randn(shape, generator=generator, dtype=torch.float64) for _ in range(2))
+
+
+def norm_of(momentum: float = 0.3) -> nn.Sequential:
+    norm = nn.BatchNorm2d(4, momentum=momentum, dtype=torch.float64)
+    with torch.no_grad():
+        norm.weight.copy_(torch.tensor([1.0, -2.0, 0.5, 3.0]))
+        norm.bias.copy_(torch.tensor([0.1, 0.2, 0.3, 0.4]))
+    return nn.Sequential(norm)
+
+
+def run(module: nn.Module, x: torch.Tensor, weight: torch.Tensor) -> dict:
+    x = x.clone().requires_grad_()
+    y = module(x)
+    (y * weight).sum().backward()
+    gradients = {name: parameter.grad for name, parameter in module.named_parameters()}
+    return {"y": y.detach(), "x": x.grad, "gradients": gradients, "state": dict(module.state_dict())}
+
+
+def main(folder: Path) -> None:
+    end_what_hangs()
+    join_processes(torch.device("cpu"))
+    module = norm_of()
+    share_statistics(module)
+    assert isinstance(module[0], SharedBatchNorm)
+    x, weight = inputs()
+    mine = slice(None, SPLIT) if rank() == 0 else slice(SPLIT, None)
+    torch.save(run(module, x[mine], weight[mine]), folder / f"{rank()}.pth")
+    leave_processes()
+
+
+@needs_alarm
+def test_the_halves_are_the_whole(tmp_path):
+    run_processes("tests.tool.test_shared_norm", tmp_path)
+    first, second = (torch.load(tmp_path / f"{number}.pth", weights_only=True) for number in (0, 1))
+    whole = run(norm_of(), *inputs())
+    torch.testing.assert_close(torch.cat([first["y"], second["y"]]), whole["y"])
+    torch.testing.assert_close(torch.cat([first["x"], second["x"]]), whole["x"])
+    for name, gradient in whole["gradients"].items():
+        torch.testing.assert_close(first["gradients"][name] + second["gradients"][name], gradient)
+    for part in (first, second):
+        torch.testing.assert_close(part["state"], whole["state"])
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_only_norms_that_train_are_replaced(training):
+    module = norm_of().train(training)
+    share_statistics(module)
+    assert isinstance(module[0], SharedBatchNorm) == training
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

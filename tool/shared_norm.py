@@ -1,0 +1,60 @@
+"""Batch norms that take their statistics over the images of all processes, on CPUs, where PyTorch's own refuse."""
+
+import torch
+from torch import Tensor, distributed, nn
+
+
+class _SumOverProcesses(torch.autograd.Function):
+    """The sum over processes, each of which has part in the others' losses: gradients are summed, too."""
+
+    @staticmethod
+    def forward(context: object, value: Tensor) -> Tensor:
+        total = value.clone()
+        distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(context: object, gradient: Tensor) -> Tensor:
+        total = gradient.contiguous().clone()
+        distributed.all_reduce(total)
+        return total
+
+
+class SharedBatchNorm(nn.BatchNorm2d):
+    """`nn.BatchNorm2d` over the global batch while it trains.
+
+    Every process must call it as often, with as many images or others.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(x)
+        values = x.to(torch.promote_types(x.dtype, torch.float32))  # in half precision sums lose what they are for
+        dims, shape = (0, 2, 3), (1, -1, 1, 1)
+        count = _SumOverProcesses.apply(values.new_full((), values.numel() / values.shape[1]))
+        mean = _SumOverProcesses.apply(values.sum(dims)) / count
+        centred = values - mean.view(shape)
+        variance = _SumOverProcesses.apply(centred.square().sum(dims)) / count
+        self._move_statistics(mean.detach(), (variance * count / (count - 1).clamp(min=1)).detach())
+        normalised = centred * (variance + self.eps).rsqrt().view(shape)
+        return (normalised * self.weight.view(shape) + self.bias.view(shape)).to(x.dtype)
+
+    @torch.no_grad()
+    def _move_statistics(self, mean: Tensor, variance: Tensor) -> None:
+        self.num_batches_tracked += 1
+        self.running_mean.lerp_(mean, self.momentum)
+        self.running_var.lerp_(variance, self.momentum)
+
+
+def share_statistics(module: nn.Module) -> None:
+    """Put a `SharedBatchNorm` in place of each batch norm in `module` that trains, with its weights and buffers."""
+    for name, part in module.named_children():
+        if isinstance(part, nn.BatchNorm2d):
+            if part.training:
+                shared = SharedBatchNorm(part.num_features, part.eps, part.momentum)
+                shared.weight, shared.bias = part.weight, part.bias
+                shared.running_mean, shared.running_var = part.running_mean, part.running_var
+                shared.num_batches_tracked = part.num_batches_tracked
+                setattr(module, name, shared)
+        else:
+            share_statistics(part)

@@ -1,0 +1,108 @@
+"""What every training does around its own steps: it goes on from a checkpoint or begins, says so, saves and ends."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tool.checkpoint import save_checkpoint
+from tool.cli import pace
+from tool.distributed import rank, world_size
+from tool.folder import make_folder
+from tool.log import RunLog, curve_name
+from tool.run import find_checkpoint, restore_checkpoint
+from tool.threads import take_threads
+from tool.training import Training
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as its command line names it.
+
+    folder: of its files. arguments: all that it was asked, for args.json and TensorBoard. settings: what decides its
+    weights, under the names that the user knows; those of the checkpoint that it goes on from must equal them.
+    defaults: of settings that came after older runs, which count as having had these. resume: go on where there is a
+    checkpoint. folder_flag, name_flag: what leads to the folder and names the run, for messages.
+    """
+
+    folder: Path
+    arguments: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    resume: bool
+    folder_flag: str
+    name_flag: str
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+
+    def find_checkpoint(self) -> dict | None:
+        """What the run goes on from, if there is something. Raises `UserError` as `tool.run.find_checkpoint`."""
+        return find_checkpoint(
+            self.folder,
+            resume=self.resume,
+            settings=self.settings,
+            name_flag=self.name_flag,
+            defaults=self.defaults,
+        )
+
+
+class StartedRun:
+    """A run from its first step on.
+
+    training: with its weights. steps: those to take. log: None in processes that say nothing, beside the one that does.
+    """
+
+    def __init__(self, run: Run, training: Training, *, steps: range, log: RunLog | None) -> None:
+        self.run, self.training, self.steps, self.log = run, training, steps, log
+        self.started = time.perf_counter()
+
+    def save(self, step: int) -> None:
+        """Write what the run goes on from, in the process that writes."""
+        if self.log is not None:
+            state = {"step": step, "settings": dict(self.run.settings), "threads": torch.get_num_threads()}
+            save_checkpoint(self.run.folder / "last.ckpt", {**self.training.state(), **state})
+
+    def say_trained(self, num_images: int, weights: Path) -> None:
+        """The line that the steps are done, `num_images` of them, and where the weights are."""
+        self.log.line(f"trained {len(self.steps)} steps {pace(self.started, num_images)}: {weights}")
+
+    def end(self, losses: Mapping[str, float], figures: Sequence[str] = ()) -> None:
+        """Enter the run and its last `losses`, and the scalars named `figures`, into TensorBoard, and close the log."""
+        self.log.hparams(self.steps.stop, self.run.arguments, [*map(curve_name, losses), *figures])
+        self.log.close()
+
+
+def start_run(
+    run: Run,
+    training: Training,
+    checkpoint: dict | None,
+    *,
+    origin: object,
+    num_steps: int,
+    num_images: int,
+    name: str = "",
+    curves: bool = True,
+) -> StartedRun:
+    """Go on from the run's checkpoint, if there is one, and open its folder.
+
+    Args:
+        training: with the weights that a fresh run starts from. checkpoint: of `Run.find_checkpoint`.
+        origin: where a fresh run's weights are from, for the log.
+        num_images: of its list. name: of what it trains, where it may be one of several. curves: TensorBoard's.
+
+    Raises `UserError` for a checkpoint that does not fit and a folder that cannot be made.
+    """
+    first_step = 0
+    if checkpoint is not None:
+        first_step = restore_checkpoint(training, checkpoint, folder=run.folder, num_steps=num_steps)
+        origin = "resumed"
+    threads = take_threads(checkpoint)
+    log = None
+    if rank() == 0:
+        make_folder(run.folder, run.arguments, flag=run.folder_flag)
+        log = RunLog(run.folder, first_step=first_step, curves=curves)
+        log.line(str(origin))
+        where = f"on {world_size()} x {next(training.objective.parameters()).device.type}, {threads}"
+        log.line(f"{name and f'{name}: '}step {first_step} of {num_steps}, {num_images} images, {where}")
+    return StartedRun(run, training, steps=range(first_step, num_steps), log=log)

@@ -1,0 +1,68 @@
+"""What a training run changes at each step: moved by it, saved and restored."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol
+
+from torch import Tensor, nn
+from torch.amp import GradScaler
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+
+class Stateful(Protocol):
+    """What has a state as modules have one: tensors and plain values by name."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> object: ...
+
+
+class Training(NamedTuple):
+    """What trains, by which optimiser and schedule.
+
+    objective: what is called once a step, a module or what makes several processes' modules one.
+    saved: what of it a checkpoint holds, by name.
+    scaler: of fp16, whose gradients would vanish; None where there is no fp16.
+    max_gradient: the norm that a step's whole gradient is cut to; None: never.
+    """
+
+    objective: nn.Module
+    saved: Mapping[str, Stateful]
+    optimizer: Optimizer
+    schedule: LRScheduler
+    scaler: GradScaler | None = None
+    max_gradient: float | None = None
+
+    def step(self, loss: Tensor) -> None:
+        """Move the weights by the gradient of `loss`, a scalar, and the rates by one step."""
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.scaler is None:
+            loss.backward()
+            self._cut_gradient()
+            self.optimizer.step()
+        else:
+            self.scaler.scale(loss).backward()
+            if self.max_gradient is not None:
+                self.scaler.unscale_(self.optimizer)
+                self._cut_gradient()
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+        self.schedule.step()
+
+    def _cut_gradient(self) -> None:
+        if self.max_gradient is not None:
+            nn.utils.clip_grad_norm_(self.objective.parameters(), self.max_gradient)
+
+    @property
+    def _parts(self) -> dict[str, Stateful]:
+        scaler = {} if self.scaler is None else {"scaler": self.scaler}
+        return {**self.saved, "optimizer": self.optimizer, "schedule": self.schedule, **scaler}
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds of it: tensors and plain values."""
+        return {name: part.state_dict() for name, part in self._parts.items()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state` returned."""
+        for name, part in self._parts.items():
+            part.load_state_dict(state[name])
