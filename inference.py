@@ -35,7 +35,7 @@ from tool.cli import (
 )
 from tool.flags import AMP, CRF_BACKENDS, check_scales
 from tool.folder import Claim, claim_folders
-from tool.lists import Source, expect_files, read_ids
+from tool.lists import Source, find_images, read_ids
 from tool.lock import hold_folder
 from tool.seed_recipe import CRFRecipe, SeedRecipe
 from tool.torchrun import own_cores, own_share
@@ -246,11 +246,12 @@ def main() -> None:
     require_weights(args.weights, "--weights")
     image_root = require_folder(args.img_root, "--img_root", "JPEGImages, <id>.jpg")
     ids = own_share(read_ids(args.infer_list, "--infer_list"))
-    expect_files(ids, image_root, ".jpg", flag="--img_root", source=Source("--infer_list", args.infer_list))
-    data_set = find_data_set(args.data_set)
-    labels = labels_of(ids, load_labels(args.labels, data_set), data_set, source=f"--labels {args.labels}")
+    data_set, source = find_data_set(args.data_set), Source("--infer_list", args.infer_list)
+    images = find_images(ids, image_root, data_set, flag="--img_root", source=source)
+    labels = load_labels(args.labels, data_set)
+    labels = labels_of(ids, labels, data_set, source=f"--labels {args.labels}", may_be_empty=True)
     classes = {image_id: np.flatnonzero(label).tolist() for image_id, label in labels.items()}
-    check_images(ids, image_root)
+    check_images(images, image_root)
     # Not at the top: they import torch, which takes seconds; a mistake in a flag or a file has been named by now.
     import torch
 
@@ -268,11 +269,10 @@ def main() -> None:
         open_outputs(args, outputs, report.background)
     wait_for_all()
     infer_missing(
-        ids,
+        images,
         classes,
         args=args,
         recipe=seed_recipe(args),
-        image_root=image_root,
         outputs=outputs,
         devices=devices,
         crf_backend=crf_backend,

@@ -17,9 +17,10 @@ from data.saliency import check_saliency
 from method import METHODS
 from method.arguments import check_arguments, flag_defaults, parse_arguments
 from tool.cli import UserError, require_folder, run_script
+from tool.dataset import DataSet
 from tool.folder import checkpoint_of
 from tool.limits import check_loaders
-from tool.lists import Source, expect_files, read_ids
+from tool.lists import Source, expect_files, find_images, read_ids
 from tool.lock import hold_folder
 from tool.torchrun import is_first, loader_processes, own_share
 from tool.weights_file import require_weights
@@ -31,8 +32,8 @@ FREE_TO_CHANGE = {
 }
 
 
-def read_data(args: argparse.Namespace) -> tuple[list[str], dict]:
-    """The training ids and the labels, after every file that training will read has been looked at."""
+def read_data(args: argparse.Namespace, data_set: DataSet) -> tuple[dict[str, Path], dict]:
+    """The training images, by id, and the labels, after every file that training will read has been looked at."""
     require_folder(args.data_root, "--data_root", "JPEGImages, <id>.jpg")
     if "saliency" in METHODS[args.method].reads:
         if args.saliency_root is None:
@@ -42,34 +43,27 @@ def read_data(args: argparse.Namespace) -> tuple[list[str], dict]:
         args.saliency_root = None
     ids = read_ids(args.train_list, "--train_list")
     source = Source("--train_list", args.train_list)
-    expect_files(ids, args.data_root, ".jpg", flag="--data_root", source=source)
+    images = find_images(ids, args.data_root, data_set, flag="--data_root", source=source)
     if args.saliency_root is not None:
         expect_files(ids, args.saliency_root, ".png", flag="--saliency_root", source=source)
-    labels = load_labels(args.labels, find_data_set(args.data_set))
-    check_training_files(
-        ids,
-        image_root=args.data_root,
-        saliency_root=args.saliency_root,
-        labels=labels,
-        data_set=find_data_set(args.data_set),
-    )
+    labels = load_labels(args.labels, data_set)
+    check_training_files(images, saliency_root=args.saliency_root, labels=labels, data_set=data_set)
     if args.saliency_root is not None:
         for note in check_saliency(args.saliency_root, ids):
             if is_first():
                 print(f"note: {note}", file=sys.stderr)
     if args.batch_size > len(ids):
         raise UserError(f"--batch_size {args.batch_size}: {args.train_list} has {len(ids)} images; take at most that")
-    return ids, labels
+    return images, labels
 
 
-def read_validation(args: argparse.Namespace, labels: dict) -> list[str]:
-    """The ids of `--val_list`, after their images and labels have been looked at."""
+def read_validation(args: argparse.Namespace, labels: dict, data_set: DataSet) -> dict[str, Path]:
+    """The images of `--val_list`, by id, after they and their labels have been looked at."""
     ids = read_ids(args.val_list, "--val_list")
-    expect_files(ids, args.data_root, ".jpg", flag="--data_root", source=Source("--val_list", args.val_list))
-    check_training_files(
-        ids, image_root=args.data_root, saliency_root=None, labels=labels, data_set=find_data_set(args.data_set)
-    )
-    return ids
+    source = Source("--val_list", args.val_list)
+    images = find_images(ids, args.data_root, data_set, flag="--data_root", source=source)
+    check_training_files(images, saliency_root=None, labels=labels, data_set=data_set)
+    return images
 
 
 def batch_bytes(args: argparse.Namespace) -> int:
@@ -102,19 +96,20 @@ def main() -> None:
     checkpoint_of(folder, resume=args.resume, name_flag="--session")
     if args.weights != "none" and not args.resume:  # a run that goes on has its own
         require_weights(args.weights, "--weights", "the .params, .pth, .ckpt or .safetensors to start from, or none")
-    ids, labels = read_data(args)
-    val_ids = read_validation(args, labels) if args.eval else []
-    settings = settings_of(args, ids, labels)
+    data_set = find_data_set(args.data_set)
+    images, labels = read_data(args, data_set)
+    val_images = read_validation(args, labels, data_set) if args.eval else {}
+    settings = settings_of(args, list(images), labels)
     check_loaders(
         workers=loader_processes(args.num_workers),
         batch_bytes=batch_bytes(args),
-        num_batches=METHODS[args.method].steps(args, len(ids))[0],
+        num_batches=METHODS[args.method].steps(args, len(images))[0],
         flag="--num_workers",
     )
     # Not at the top: it imports torch, which takes seconds; a mistake in a flag or a file has been named by now.
     from method.training import train_run
 
-    train_run(args, ids, labels, val_ids, settings=settings, defaults=flag_defaults(args))
+    train_run(args, images, labels, val_images, settings=settings, defaults=flag_defaults(args))
 
 
 if __name__ == "__main__":

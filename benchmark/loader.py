@@ -16,7 +16,7 @@ from benchmark.generated import generate
 from data.images import check_training_files
 from data.labels import load_labels
 from tool.cli import UserError, cores, path_text, positive, run_script
-from tool.lists import read_ids
+from tool.lists import Source, find_images, read_ids
 from voc12.classes import VOC12
 
 IMAGES = 40
@@ -47,10 +47,11 @@ def main() -> None:
             args.data_root, args.saliency_root, args.labels = data.images, data.saliency, data.labels
             args.train_list = data.train_aug
         ids, labels = read_ids(args.train_list, "--train_list"), load_labels(args.labels, VOC12)
-        check_training_files(ids, image_root=args.data_root, saliency_root=args.saliency_root, labels=labels)
+        source = Source("--train_list", args.train_list)
+        images = find_images(ids, args.data_root, VOC12, flag="--data_root", source=source)
+        check_training_files(images, saliency_root=args.saliency_root, labels=labels, data_set=VOC12)
         dataset = TrainingSet(
-            ids,
-            image_root=args.data_root,
+            images,
             saliency_root=args.saliency_root,
             labels=labels,
             augmentation=TrainingAugmentation(),

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -117,42 +117,40 @@ def _checked(check: Callable[[str], list[Finding]], ids: Sequence[str]) -> Itera
             return
 
 
-def check_images(ids: Sequence[str], image_root: str | Path) -> None:
-    """Look at the header and the end of every `<image_root>/<id>.jpg`.
+def check_images(images: Mapping[str, Path], root: str | Path) -> None:
+    """Look at the header and the end of every image; `root` is where they were looked for, for the message.
 
     Raises `UserError` with every image that is missing, empty, truncated or no image.
     """
-    image_root = Path(image_root)
     raise_problems(
-        f"{image_root}: images of the list that cannot be used",
-        run_checks(lambda identifier: image_problems(image_root / f"{identifier}.jpg"), ids, "images"),
+        f"{root}: images of the list that cannot be used",
+        run_checks(lambda identifier: image_problems(images[identifier]), list(images), "images"),
     )
 
 
 def check_training_files(
-    ids: Sequence[str],
+    images: Mapping[str, Path],
     *,
-    image_root: str | Path,
     saliency_root: str | Path | None,
     labels: dict[str, np.ndarray],
     data_set: DataSet,
 ) -> None:
-    """Look at everything that training on `ids` will read, before it starts: headers and ends of files, and labels.
+    """Look at everything that training on `images` will read, before it starts: headers and ends of files, and labels.
 
     Args:
-        image_root: folder of `<id>.jpg`.
+        images: their paths by id (`tool.lists.find_images`).
         saliency_root: folder of `<id>.png`, or None where no saliency is used.
         labels: of `load_labels`.
 
     Raises `UserError` with every image and saliency map that is missing, empty, truncated or no image, every saliency
     map of another size than its image, and every id without a proper label.
     """
-    image_root = Path(image_root)
 
     def check(identifier: str) -> list[str]:
         saliency = None if saliency_root is None else Path(saliency_root) / f"{identifier}.png"
-        return image_problems(image_root / f"{identifier}.jpg", saliency)
+        return image_problems(images[identifier], saliency)
 
+    ids = list(images)
     problems = run_checks(check, ids, "images")
     problems += [f"label of {problem}" for problem in label_problems(ids, labels, data_set)]
     raise_problems("the training data cannot be used as it is", problems)

@@ -1,6 +1,6 @@
 """Images with their label maps, checked before any long work."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from data.images import image_size, run_checks
@@ -11,15 +11,14 @@ from tool.places import other_ending
 
 
 def check_label_maps(
-    ids: Sequence[str],
+    images: Mapping[str, Path],
     data_set: DataSet,
     *,
-    image_root: Path,
     label_root: Path,
     label_key: str,
     advice: str = "correct them",
 ) -> None:
-    """Look at the header of every `<image_root>/<id>.jpg` and at every label of `<label_root>/<id>.png`.
+    """Look at the header of every image, by id, and at every label of `<label_root>/<id>.png`.
 
     Args:
         label_key: names the folder of label maps in messages. advice: what to do about what is wrong.
@@ -32,7 +31,7 @@ def check_label_maps(
     def check(identifier: str) -> list[str]:
         problems, shape = [], None
         try:
-            width, height = image_size(image_root / f"{identifier}.jpg")
+            width, height = image_size(images[identifier])
             shape = height, width
         except UserError as error:
             problems.append(str(error))
@@ -47,7 +46,7 @@ def check_label_maps(
 
     raise_problems(
         f"{label_key} {label_root}: images or label maps of the list that cannot be used; {advice}",
-        run_checks(check, ids, "images and label maps"),
+        run_checks(check, list(images), "images and label maps"),
     )
     if not any(labelled):
         raise UserError(f"{label_key} {label_root}: every pixel of every map is {IGNORE}, left out; expected labels")

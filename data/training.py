@@ -1,6 +1,6 @@
 """The training images of stage 1, in an order and augmentation that a seed alone decides."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,32 +15,30 @@ from tool.reading import Reading
 
 
 class TrainingSet(Dataset):
-    """Augmented images with their labels, under keys (epoch, index in `ids`).
+    """Augmented images with their labels, under keys (epoch, index in `images`).
 
     What a key gives depends on (seed, epoch, index) alone: not on workers, nor on what was read before.
 
     Args:
-        ids: of the images.
-        image_root: folder of `<id>.jpg`.
+        images: their paths by id (`tool.lists.find_images`).
         saliency_root: folder of `<id>.png`, or None where no saliency is used.
-        labels: of `load_labels`, proper ones of all `ids` (`labels_of`).
+        labels: of `load_labels`, proper ones of all `images` (`labels_of`).
         augmentation: draws its randomness from torch's global CPU generator.
         seed: not negative.
     """
 
     def __init__(
         self,
-        ids: Sequence[str],
+        images: Mapping[str, Path],
         *,
-        image_root: str | Path,
         saliency_root: str | Path | None,
         labels: dict[str, np.ndarray],
         augmentation: TrainingAugmentation,
         seed: int,
     ):
-        self.ids = list(ids)
+        self.ids = list(images)
+        self.paths = [str(path) for path in images.values()]  # lighter than paths in each process that reads
         self.reading = Reading(self.ids)
-        self.image_root = Path(image_root)
         self.saliency_root = None if saliency_root is None else Path(saliency_root)
         self.labels = torch.from_numpy(np.stack([labels[identifier] for identifier in self.ids]))
         self.augmentation = augmentation
@@ -63,7 +61,7 @@ class TrainingSet(Dataset):
         epoch, index = key
         identifier = self.ids[index]
         with self.reading.of(index), torch.random.fork_rng(devices=[]):
-            image = load_rgb(self.image_root / f"{identifier}.jpg")
+            image = load_rgb(self.paths[index])
             saliency = None if self.saliency_root is None else load_rgb(self.saliency_root / f"{identifier}.png")
             # Not torch.manual_seed: that reaches the GPUs' generators too, which are not restored here.
             torch.default_generator.manual_seed(mixed_seed(self.seed, epoch, index))

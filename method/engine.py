@@ -1,6 +1,6 @@
 """The training loop of stage 1, of any method."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -115,13 +115,13 @@ def train(
 
 @torch.inference_mode()
 def classifier_precision(
-    learner: Learner, ids: Sequence[str], *, image_root: Path, labels: dict[str, np.ndarray], device: torch.device
+    learner: Learner, images: Mapping[str, Path], *, labels: dict[str, np.ndarray], device: torch.device
 ) -> float:
-    """Mean average precision, 0..1, of the image scores on whole images `<image_root>/<id>.jpg`."""
+    """Mean average precision, 0..1, of the image scores on whole images, by id."""
     learner.eval()
     scores = []
-    for image_id in tqdm(ids, desc="score image labels", unit="image", disable=None, leave=False):
-        image = learner.net.normalisation(load_rgb(image_root / f"{image_id}.jpg"))[None].to(device)
+    for path in tqdm(images.values(), desc="score image labels", unit="image", disable=None, leave=False):
+        image = learner.net.normalisation(load_rgb(path))[None].to(device)
         scores.append(learner.class_scores(image)[0].cpu().numpy())
-    truth = np.stack([labels[image_id] for image_id in ids])
+    truth = np.stack([labels[image_id] for image_id in images])
     return mean_average_precision(np.stack(scores)[:, : truth.shape[1]], truth)

@@ -72,12 +72,11 @@ WORK = Work(make_cam, make_seeds)
 
 
 def infer_missing(
-    ids: Sequence[str],
+    images: Mapping[str, Path],
     classes: Mapping[str, list[int]],
     *,
     args: argparse.Namespace,
     recipe: SeedRecipe,
-    image_root: Path,
     outputs: Outputs,
     devices: Sequence[str],
     crf_backend: str,
@@ -85,14 +84,14 @@ def infer_missing(
     """Make the files of `outputs` that are missing or damaged.
 
     Args:
-        classes: of each image. args: inference.py's. recipe: with the flags' values. devices: of the net's processes, a
-        name for each. crf_backend: pydensecrf or torch.
+        images: by id. classes: of each image. args: inference.py's. recipe: with the flags' values. devices: of the
+        net's processes, a name for each. crf_backend: pydensecrf or torch.
 
     Raises `UserError` with a line for each image that could not be done, or if a process died.
     """
 
     def missing(image_id: str) -> list[Job]:
-        path = image_root / f"{image_id}.jpg"
+        path = images[image_id]
         shape = image_size(path)[::-1]
         if not outputs.has_cam(image_id, classes[image_id], shape):
             for_cam = (classes[image_id], path, recipe, outputs)
@@ -102,7 +101,7 @@ def infer_missing(
             return [Job(image_id, None, (label_map, settings, path, outputs))]
         return []
 
-    jobs = run_checks(missing, ids, "what is there")
+    jobs = run_checks(missing, list(images), "what is there")
     made = sum(job.for_net is not None for job in jobs)
     started = time.perf_counter()
     problems = process_images(
@@ -116,4 +115,4 @@ def infer_missing(
     )
     leave_processes()
     raise_problems("images that gave no seeds; the others are done", problems)
-    print(f"{made} of {len(ids)} images inferred {pace(started, made)}")
+    print(f"{made} of {len(images)} images inferred {pace(started, made)}")

@@ -2,6 +2,7 @@
 
 import argparse
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -28,7 +29,7 @@ from tool.training import Training
 
 def make_loader(
     args: argparse.Namespace,
-    ids: list[str],
+    images: Mapping[str, Path],
     labels: dict,
     *,
     steps: range,
@@ -40,15 +41,14 @@ def make_loader(
         crop_size=args.crop_size, resize=tuple(args.resize_size), normalisation=normalisation
     )
     dataset = TrainingSet(
-        ids,
-        image_root=args.data_root,
+        images,
         saliency_root=args.saliency_root,
         labels=labels,
         augmentation=augmentation,
         seed=args.seed,
     )
     sampler = EpochSampler(
-        len(ids),
+        len(images),
         args.batch_size,
         seed=args.seed,
         start_step=steps.start,
@@ -91,12 +91,20 @@ def make_training(args: argparse.Namespace, learner: Learner, *, num_images: int
 
 
 def train_run(
-    args: argparse.Namespace, ids: list[str], labels: dict, val_ids: list[str], *, settings: dict, defaults: dict
+    args: argparse.Namespace,
+    images: Mapping[str, Path],
+    labels: dict,
+    val_images: Mapping[str, Path],
+    *,
+    settings: dict,
+    defaults: dict,
 ) -> None:
-    """Train on `ids`, whose `labels` there are, from the start or from the run's checkpoint, and write all its files.
+    """Train on `images`, whose `labels` there are, from the start or from the run's checkpoint, and write all the run's
+    files.
 
     Args:
-        args: train_voc.py's. val_ids: what --eval scores. settings, defaults: of `tool.stage.Run`.
+        args: train_voc.py's. images, val_images: to train on, and what --eval scores, by id. settings, defaults: of
+        `tool.stage.Run`.
 
     Raises `UserError` for a device that is not there, a checkpoint or weights that do not fit, and as `run_steps`.
     """
@@ -106,31 +114,31 @@ def train_run(
     device = join_processes(device)
     folder = Path(args.work_dir) / args.session
     run = Run(folder, vars(args), settings, args.resume, "--work_dir", "--session", defaults)
-    num_steps, _ = METHODS[args.method].steps(args, len(ids))
+    num_steps, _ = METHODS[args.method].steps(args, len(images))
     checkpoint = run.find_checkpoint()
     learner = make_learner(args, device)
     origin = first_weights(args, learner) if checkpoint is None else None
     started = start_run(
         run,
-        make_training(args, learner, num_images=len(ids)),
+        make_training(args, learner, num_images=len(images)),
         checkpoint,
         origin=origin,
         num_steps=num_steps,
-        num_images=len(ids),
+        num_images=len(images),
         name=args.method,
     )
     losses = train(
         learner,
         started.training,
         make_loader(
-            *(args, ids, labels),
+            *(args, images, labels),
             steps=started.steps,
             normalisation=learner.net.normalisation,
             pin_memory=device.type == "cuda",
         ),
         device=device,
         steps=started.steps,
-        steps_per_epoch=len(ids) // args.batch_size,
+        steps_per_epoch=len(images) // args.batch_size,
         seed=args.seed,
         log=started.log,
         log_every=args.log_every,
@@ -141,7 +149,7 @@ def train_run(
     leave_processes()
     if started.log is not None:
         write_weights(args, learner, started)
-        figures = score_labels(args, learner, started, val_ids, labels) if args.eval else []
+        figures = score_labels(args, learner, started, val_images, labels) if args.eval else []
         started.end(losses, figures)
 
 
@@ -161,13 +169,13 @@ def write_weights(args: argparse.Namespace, learner: Learner, started: StartedRu
 
 
 def score_labels(
-    args: argparse.Namespace, learner: Learner, started: StartedRun, val_ids: list[str], labels: dict
+    args: argparse.Namespace, learner: Learner, started: StartedRun, images: Mapping[str, Path], labels: dict
 ) -> list[str]:
     """Log the mean average precision of image labels on --val_list; the names of what was logged."""
     began = time.perf_counter()
     device = next(learner.parameters()).device
-    precision = classifier_precision(learner, val_ids, image_root=Path(args.data_root), labels=labels, device=device)
+    precision = classifier_precision(learner, images, labels=labels, device=device)
     score = f"mean average precision {100 * precision:.2f} %"
-    started.log.line(f"scored image labels of {args.val_list} {pace(began, len(val_ids))}: {score}")
+    started.log.line(f"scored image labels of {args.val_list} {pace(began, len(images))}: {score}")
     started.log.scalars(started.steps.stop, {"val/mean_average_precision": precision})
     return ["val/mean_average_precision"]

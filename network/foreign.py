@@ -6,7 +6,7 @@ from torch import Tensor
 
 from voc12.classes import NUM_CLASSES
 
-HEAD = "fc8.weight"  # (channels, features, 1, 1); in our 21 channels background is the last
+HEAD = "fc8.weight"  # (channels, features, 1, 1); with a background, it is our last channel
 # In the file, of SEAM's form: where background is among the channels of `HEAD`.
 FIRST, LAST = "first", "last"
 # By the number of a head's channels: what it scores, and which of our nets and methods does.

@@ -1,6 +1,6 @@
 """The training images of stage 3 with their pseudo labels, read and augmented."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import cv2
@@ -96,13 +96,12 @@ def scale_labels(labels: np.ndarray, factor: float) -> np.ndarray:
 
 
 class PseudoLabelSet(Dataset):
-    """Augmented images with their label maps, under keys (epoch, index in `ids`).
+    """Augmented images with their label maps, under keys (epoch, index in `images`).
 
     What a key gives depends on (seed, epoch, index) alone: not on workers, nor on what was read before.
 
     Args:
-        ids: of the images.
-        image_root: folder of `<id>.jpg`. label_root: folder of `<id>.png`.
+        images: their paths by id (`tool.lists.find_images`). label_root: folder of `<id>.png`.
         data_set: that the labels are of.
         augmentation: draws its randomness from torch's global CPU generator.
         seed: not negative.
@@ -110,17 +109,16 @@ class PseudoLabelSet(Dataset):
 
     def __init__(
         self,
-        ids: Sequence[str],
+        images: Mapping[str, Path],
         *,
-        image_root: Path,
         label_root: Path,
         data_set: DataSet,
         augmentation: SegmentationAugmentation,
         seed: int,
     ):
-        self.ids = list(ids)
+        self.ids = list(images)
+        self.paths = [str(path) for path in images.values()]
         self.reading = Reading(self.ids)
-        self.image_root = image_root
         self.label_root = label_root
         self.data_set = data_set
         self.augmentation = augmentation
@@ -137,7 +135,7 @@ class PseudoLabelSet(Dataset):
         epoch, index = key
         identifier = self.ids[index]
         with self.reading.of(index), torch.random.fork_rng(devices=[]):
-            image = np.asarray(load_rgb(self.image_root / f"{identifier}.jpg"))
+            image = np.asarray(load_rgb(self.paths[index]))
             labels = load_label_map(self.label_root / f"{identifier}.png", self.data_set, shape=image.shape[:2])
             torch.default_generator.manual_seed(mixed_seed(self.seed, epoch, index))
             image, label = self.augmentation(image, labels)

@@ -2,6 +2,7 @@
 
 import functools
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -34,10 +35,6 @@ def load_on(config: Config, device: torch.device) -> nn.Module:
     return place(fold_norms(load_net(config)), device, config.TEST_AMP).requires_grad_(False)
 
 
-def image_path(config: Config, image_id: str) -> Path:
-    return config.DATA_ROOT / "JPEGImages" / f"{image_id}.jpg"
-
-
 def probability_of(path: Path, config: Config) -> Tensor:
     """The net's probabilities of the image at `path`, float32 (L, H, W), on its process's device."""
     net, device = NetProcess.net, NetProcess.device
@@ -68,26 +65,25 @@ def predict(image_id: str, path: Path, folder: Path, config: Config) -> Tensor |
     return None
 
 
-def is_done(config: Config, image_id: str, folder: Path) -> bool:
+def is_done(config: Config, image_id: str, image: Path, folder: Path) -> bool:
     """Whether an image's label map is there, undamaged and of the image's size."""
-    path, shape = folder / f"{image_id}.png", image_size(image_path(config, image_id))[::-1]
+    path, shape = folder / f"{image_id}.png", image_size(image)[::-1]
     try:
         return path.exists() and load_label_map(path, config.data_set, shape=shape, ignore=False) is not None
     except UserError:
         return False
 
 
-def predict_missing(config: Config, ids: list[str], folder: Path) -> None:
+def predict_missing(config: Config, images: Mapping[str, Path], folder: Path) -> None:
     """Make the label maps that are missing or damaged: the network in its processes, the CRF in others beside it."""
-    missing = [image_id for image_id in ids if not is_done(config, image_id, folder)]
-    print(f"{len(ids) - len(missing)} of {len(ids)} label maps are there; {folder}")
+    missing = {image_id: path for image_id, path in images.items() if not is_done(config, image_id, path, folder)}
+    print(f"{len(images) - len(missing)} of {len(images)} label maps are there; {folder}")
     if not missing:
         return
     devices = device_names(config.GPUS, "GPUS")
     started = time.perf_counter()
-    paths = {image_id: image_path(config, image_id) for image_id in missing}
     problems = process_images(
-        [Job(image_id, (path, folder, config), (path, folder, config.data_set)) for image_id, path in paths.items()],
+        [Job(image_id, (path, folder, config), (path, folder, config.data_set)) for image_id, path in missing.items()],
         Work(predict, refine if config.TEST_CRF else None),
         names=("predict", "crf"),
         devices=devices,

@@ -14,7 +14,7 @@ import os
 import sys
 import tarfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from PIL import Image
@@ -32,7 +32,7 @@ from tool.cli import (
     run_script,
     script_parser,
 )
-from tool.lists import LABEL_MAP_ENDINGS, Source, expect_files, read_ids
+from tool.lists import LABEL_MAP_ENDINGS, Source, expect_files, find_images, read_ids
 from voc12.classes import VOC12
 
 TEST_IMAGES = 1456  # in VOC 2012's test set
@@ -112,29 +112,29 @@ def check_prediction(path: Path, shape: tuple[int, int] | None) -> None:
         )
 
 
-def check_predictions(results: Path, ids: Sequence[str], *, image_root: Path) -> None:
+def check_predictions(results: Path, images: Mapping[str, Path]) -> None:
     """Look at everything the server would refuse, in every file.
 
     Args:
-        results: folder of `<id>.png`, one for each of `ids` and nothing else.
-        image_root: folder of `<id>.jpg`, whose sizes the predictions must have.
+        results: folder of `<id>.png`, one for each of `images` and nothing else.
+        images: the test set's by id, whose sizes the predictions must have.
 
     Raises:
-        UserError: nothing is there; or names each entry that is no prediction of `ids`, each prediction that is
+        UserError: nothing is there; or names each entry that is no prediction of `images`, each prediction that is
             missing, damaged, no palette PNG of VOC's labels in its colours or not of its image's size, and each
             image that is missing or damaged.
     """
     entries = sorted(results.iterdir())
     if not entries:
         raise UserError(f"--results {results}: no predictions there; run test.py with TEST_SPLIT=test first")
-    names, folder = {f"{identifier}.png" for identifier in ids}, results.resolve()
+    names, folder = {f"{identifier}.png" for identifier in images}, results.resolve()
     refused = {path.name: problem for path in entries if (problem := entry_problem(path, names, folder))}
     present = {path.name for path in entries}
 
     def check(identifier: str) -> list[str]:
         shape, problems = None, []
         try:
-            shape = image_size(image_root / f"{identifier}.jpg")[::-1]
+            shape = image_size(images[identifier])[::-1]
         except UserError as error:
             problems.append(str(error))
         prediction = results / f"{identifier}.png"
@@ -148,11 +148,11 @@ def check_predictions(results: Path, ids: Sequence[str], *, image_root: Path) ->
         return problems
 
     problems = [f"{results / name}: {problem}" for name, problem in refused.items()]
-    problems += run_checks(check, ids, "predictions")
+    problems += run_checks(check, list(images), "predictions")
     raise_problems(f"--results {results}: no submission to the VOC server as it is; nothing packed", problems)
 
 
-def pack(results: Path, ids: Sequence[str], out: Path, *, competition: int) -> None:
+def pack(results: Path, ids: Iterable[str], out: Path, *, competition: int) -> None:
     """Write `<id>.png` of `ids` in `results` to the .tgz `out`, where the server looks for them.
 
     The archive holds nothing of this machine or moment: members are sorted, with fixed owner, mode and time.
@@ -181,9 +181,9 @@ def main() -> None:
     image_root = require_folder(args.img_root, "--img_root", "JPEGImages, <id>.jpg")
     ids = read_ids(args.list, "--list")
     source = Source("--list", args.list)
-    expect_files(ids, image_root, ".jpg", flag="--img_root", source=source)
+    images = find_images(ids, image_root, VOC12, flag="--img_root", source=source)
     expect_files(ids, results, ".png", flag="--results", endings=LABEL_MAP_ENDINGS, source=source)
-    check_predictions(results, ids, image_root=image_root)
+    check_predictions(results, images)
     pack(results, ids, args.out, competition=args.comp)
     size, time_taken = f"{args.out.stat().st_size:,} bytes", pace(started, len(ids))
     print(f"wrote {printable(args.out)}: {len(ids)} PNGs for comp{args.comp}, {size} {time_taken}")

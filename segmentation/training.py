@@ -1,5 +1,6 @@
 """A run of stage 3's training, from its configuration and ids to its files; what it reads has been checked."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -21,7 +22,7 @@ from tool.torchrun import loader_processes
 
 
 def make_loader(
-    config: Config, ids: list[str], steps: range, *, normalisation: Normalisation, pin_memory: bool
+    config: Config, images: Mapping[str, Path], steps: range, *, normalisation: Normalisation, pin_memory: bool
 ) -> DataLoader:
     """This process's share of the batches of `steps`, the same whatever was run before."""
     augmentation = SegmentationAugmentation(
@@ -32,15 +33,14 @@ def make_loader(
         normalisation=normalisation,
     )
     dataset = PseudoLabelSet(
-        ids,
-        image_root=config.DATA_ROOT / "JPEGImages",
+        images,
         label_root=config.DATA_PSEUDO_GT,
         data_set=config.data_set,
         augmentation=augmentation,
         seed=config.TRAIN_SEED,
     )
     sampler = EpochSampler(
-        len(ids),
+        len(images),
         config.TRAIN_BATCHES,
         seed=config.TRAIN_SEED,
         shuffle=config.TRAIN_SHUFFLE,
@@ -94,8 +94,8 @@ def first_weights(config: Config, net: nn.Module) -> str:
     return str(load_backbone(net, config.MODEL_BACKBONE, config.MODEL_BACKBONE_WEIGHTS))
 
 
-def train_run(config: Config, ids: list[str], settings: dict, *, resume: bool) -> None:
-    """Train on `ids`, from the start or from the run's checkpoint, and write all the run's files.
+def train_run(config: Config, images: Mapping[str, Path], settings: dict, *, resume: bool) -> None:
+    """Train on `images`, by id, from the start or from the run's checkpoint, and write all the run's files.
 
     Args:
         settings: what decides the weights, for the checkpoint. resume: go on from the checkpoint, if there is one.
@@ -107,7 +107,7 @@ def train_run(config: Config, ids: list[str], settings: dict, *, resume: bool) -
     folder = config.EXP_ROOT / config.EXP_NAME
     run = Run(folder, settings_record(config), settings, resume, "EXP_ROOT", "EXP_NAME")
     checkpoint = run.find_checkpoint()
-    steps_per_epoch = len(ids) // config.TRAIN_BATCHES
+    steps_per_epoch = len(images) // config.TRAIN_BATCHES
     num_steps = max(config.TRAIN_ITERATION, config.TRAIN_MINEPOCH * steps_per_epoch)
     torch.manual_seed(config.TRAIN_SEED)
     net = place(net_of(config), device, config.TRAIN_AMP)
@@ -127,7 +127,7 @@ def train_run(config: Config, ids: list[str], settings: dict, *, resume: bool) -
         checkpoint,
         origin=origin,
         num_steps=num_steps,
-        num_images=len(ids),
+        num_images=len(images),
         curves=config.TRAIN_TBLOG,
     )
     weights = Weights(config, folder, steps_per_epoch=steps_per_epoch)
@@ -142,7 +142,7 @@ def train_run(config: Config, ids: list[str], settings: dict, *, resume: bool) -
 
     losses = train(
         training,
-        make_loader(config, ids, started.steps, normalisation=normalisation, pin_memory=device.type == "cuda"),
+        make_loader(config, images, started.steps, normalisation=normalisation, pin_memory=device.type == "cuda"),
         device=device,
         amp=config.TRAIN_AMP,
         normalisation=normalisation,

@@ -4,7 +4,7 @@ import numpy as np
 
 
 def voc_palette() -> np.ndarray:
-    """The 256 colours of VOC's label maps, uint8 (256, 3): 0 black, 1 to 20 the classes, 255 the border's cream.
+    """The 256 colours of VOC's label maps, uint8 (256, 3): 0 black, 255 the border's cream.
 
     Colour k spreads the bits of k over the three channels, least significant first, from the channels' highest bit
     down (VOC development kit, `VOClabelcolormap`).

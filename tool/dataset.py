@@ -25,8 +25,8 @@ class DataSet:
         images: the folders of images below the data set's folder, tried in this order.
         masks: the folder of true masks, <id>.png, below the data set's folder.
         suffixes: what the images' names may end in, tried in this order.
-        prepare, relabel: the commands, if there are, that make its lists and labels, and label maps of masks that hold
-            its colours or another border.
+        prepare, relabel, submission: the commands, if there are, that make its lists and labels, label maps of masks
+            that hold its colours or another border, and what its server takes of predictions.
     """
 
     name: str
@@ -39,6 +39,7 @@ class DataSet:
     suffixes: tuple[str, ...] = IMAGE_SUFFIXES
     prepare: str | None = None
     relabel: str | None = None
+    submission: str | None = None
 
     @property
     def described_in(self) -> str:

@@ -4,6 +4,7 @@ An id may have spaces. A line that holds more than an id (classes, VOC's -1, 0 a
 the user to say which of these images belong to the list.
 """
 
+import os
 import re
 import shlex
 import unicodedata
@@ -13,6 +14,7 @@ from typing import NamedTuple
 
 from tool import places
 from tool.cli import UserError, raise_problems, require_file
+from tool.dataset import DataSet
 
 # An id becomes part of file names, some with a suffix of ours; file systems allow 255 bytes a name.
 MAX_ID_BYTES = 200
@@ -178,3 +180,45 @@ def expect_files(
         )
     if there:
         raise UserError(f"{expected}, found none; there are such in {places.listed(there)}; name the right one")
+
+
+def find_images(
+    ids: Sequence[str], root: str | Path, data_set: DataSet, *, flag: str, source: Source, fixed: bool = False
+) -> dict[str, Path]:
+    """The image of each of `ids`, by id, in their order: `<id>` and one of the data set's suffixes.
+
+    Images lie in `root` itself. Where the data set has several folders of images they lie in these below it, tried in
+    their order, or in `root`. An id without an image gets the first path that it might have, which is then found
+    missing by what looks at each.
+
+    Args:
+        flag: leads to `root`. source: of the list that has the ids.
+        fixed: `root` is the data set's own folder, and all its images lie in the folders below it.
+
+    Raises `UserError` if no id has an image and it shows why, and for a list whose lines hold more than ids.
+    """
+    root, below = Path(root), [Path(root, folder) for folder in data_set.images]
+    folders = below if fixed else [*(below if len(below) > 1 else []), root]
+    if len(folders) == len(data_set.suffixes) == 1:
+        images = {identifier: folders[0] / f"{identifier}{data_set.suffixes[0]}" for identifier in ids}
+        expect_files(ids, folders[0], data_set.suffixes[0], flag=flag, source=source, fixed=fixed)
+        return images
+    names = {folder: _names_in(folder) for folder in folders}
+
+    def path_of(identifier: str) -> Path | None:
+        each = ((folder, f"{identifier}{suffix}") for folder in folders for suffix in data_set.suffixes)
+        return next((folder / name for folder, name in each if name in names[folder]), None)
+
+    found = {identifier: path for identifier in ids if (path := path_of(identifier)) is not None}
+    check_lines(ids, found.__contains__, source=source)
+    if not found:
+        expect_files(ids, folders[0], data_set.suffixes[0], flag=flag, source=source, fixed=fixed)
+    return {i: found.get(i, folders[0] / f"{i}{data_set.suffixes[0]}") for i in ids}
+
+
+def _names_in(folder: Path) -> set[str]:
+    """All names in a folder: one reading of it is faster than a look at each of a list's files under every suffix."""
+    try:
+        return set(os.listdir(folder))  # noqa: PTH208
+    except OSError:
+        return set()

@@ -12,6 +12,7 @@ VOC12 = DataSet(
     suffixes=(".jpg",),
     prepare="python -m voc12.prepare",
     relabel="python -m voc12.relabel",
+    submission="python -m segmentation.submission",
 )  # fmt: skip
 CLASSES = VOC12.classes
 NUM_CLASSES = VOC12.num_classes

@@ -159,8 +159,7 @@ def loader_pace(bench: Bench) -> None:
     count, size, workers = (4, 96, 1) if bench.quick else (48, 500, min(12, own_cores()))
     data = generate(bench.folder / "loader", size=size, train=1, train_aug=count)
     dataset = TrainingSet(
-        read_ids(data.train_aug, "--train_list"),
-        image_root=data.images,
+        {name: data.images / f"{name}.jpg" for name in read_ids(data.train_aug, "--train_list")},
         saliency_root=data.saliency,
         labels=load_labels(data.labels, VOC12),
         augmentation=TrainingAugmentation(crop_size=64 if bench.quick else 448),

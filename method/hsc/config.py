@@ -47,7 +47,7 @@ class ConsistencyConfig:
     """SEAM (Wang et al., CVPR 2020), as the released code has them."""
 
     hardest_share: float = 0.2  # share of entries that ecr averages, the largest ones
-    # Q: released keeps channel 0 (aeroplane) out of the per-pixel maximum; False treats every channel alike.
+    # Q: released keeps channel 0 (the first class) out of the per-pixel maximum; False treats every channel alike.
     skip_first_channel: bool = True
 
 

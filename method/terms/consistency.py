@@ -22,7 +22,7 @@ def min_max_normalise(maps: Tensor) -> Tensor:
 def keep_strongest(maps: Tensor, *, skip_first_channel: bool) -> Tensor:
     """Zero all but each pixel's largest channel (h(x) of the spec).
 
-    **Q** With `skip_first_channel`, as released, channel 0 (aeroplane) takes no part and stays as it is.
+    **Q** With `skip_first_channel`, as released, channel 0 (the first class) takes no part and stays as it is.
     """
     first = int(skip_first_channel)
     competing = maps[:, first:]
@@ -49,7 +49,7 @@ def consistency_losses(
     """Equivariant regularisation and equivariant cross regularisation (Wang et al., SEAM, CVPR 2020) on view 2's grid.
 
     Args:
-        cam1, cam_rv1: (N, 21, h1, w1), view 1's CAM and refined CAM. cam2, cam_rv2: (N, 21, h2, w2), view 2's.
+        cam1, cam_rv1: (N, L, h1, w1), view 1's CAM and refined CAM. cam2, cam_rv2: (N, L, h2, w2), view 2's.
 
     Returns:
         (er, ecr), both means.

@@ -15,7 +15,7 @@ def resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def with_background(label: Tensor) -> Tensor:
-    """(N, 20) image labels -> (N, 21, 1, 1), background always present."""
+    """(N, K) image labels -> (N, K + 1, 1, 1), background always present."""
     return F.pad(label, (0, 1), value=1.0)[:, :, None, None]
 
 

@@ -14,9 +14,9 @@ def saliency_loss(
     """Squared distance between the saliency that the CAM predicts and the given one (Lee et al., EPS, CVPR 2021).
 
     Args:
-        cam: (N, 21, h, w), any range.
+        cam: (N, L, h, w), any range.
         saliency: (N, 1, H, W) in 0..1, brought to the map's size by nearest neighbour.
-        label: (N, 20).
+        label: (N, K).
         overlap: tau. A present class joins the foreground where more than this share of its map is salient.
         foreground_share: alpha, the foreground map's weight against the inverted background map's.
 

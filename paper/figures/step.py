@@ -79,8 +79,7 @@ def take_step(demo: Demo, first: str) -> Step:
     start = ids.index(first)
     batch = [*ids[start:], *ids[:start]][: settings["batch_size"]]
     samples = TrainingSet(
-        batch,
-        image_root=demo.voc / "JPEGImages",
+        {name: demo.voc / "JPEGImages" / f"{name}.jpg" for name in batch},
         saliency_root=demo.voc / "saliency",
         labels=load_labels(demo.data / "cls_labels.npy", VOC12),
         augmentation=TrainingAugmentation(crop_size=settings["crop_size"], resize=tuple(settings["resize_size"])),

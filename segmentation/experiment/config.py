@@ -42,7 +42,7 @@ config_dict = {
     "MODEL_BACKBONE_WIDTH": 1.0,  # (ours) channel multiplier of resnet38d, as stage 1's --width
     "MODEL_BACKBONE_PRETRAIN": True,  # start from ImageNet weights; False: from random ones
     "MODEL_BACKBONE_WEIGHTS": None,  # (ours) file of these or of a stage-1 classifier; None: torchvision's, downloaded
-    "MODEL_NUM_CLASSES": None,  # the data set's labels, 21 of VOC's; None: as many as it has
+    "MODEL_NUM_CLASSES": None,  # as many as the data set has labels; None: just so
     "MODEL_BACKBONE_DILATED": True,  # output stride 8; False: 32
     "MODEL_BACKBONE_MULTIGRID": False,  # growing dilation within the last stage
     "MODEL_BACKBONE_DEEPBASE": True,  # stem of three 3x3 convolutions; False: torchvision's 7x7

@@ -32,7 +32,7 @@ from segmentation.settings import (
 from tool.artifact import atomic_file
 from tool.cli import UserError, cores, pace, run_script, script_parser
 from tool.folder import Claim, claim_folders
-from tool.lists import LABEL_MAP_ENDINGS, Source, expect_files, read_ids
+from tool.lists import LABEL_MAP_ENDINGS, Source, expect_files, find_images, read_ids
 from tool.lock import hold_folder
 
 # What decides a label map, beside the checkpoint.
@@ -73,16 +73,16 @@ def open_folder(config: Config) -> Path:
     return folder
 
 
-def check_data(config: Config, ids: list[str]) -> None:
-    """Raise `UserError` if an image of the list, or its ground truth unless it is the test set's, cannot be used."""
-    images, truth = config.DATA_ROOT / "JPEGImages", truth_folder(config)
-    source = Source("DATA_LISTS", test_list(config))
-    expect_files(ids, images, ".jpg", flag="DATA_ROOT", source=source, fixed=True)
+def check_data(config: Config, ids: list[str]) -> dict[str, Path]:
+    """The images of the list, by id, after they and, but for the test set, their ground truths were looked at."""
+    source, truth = Source("DATA_LISTS", test_list(config)), truth_folder(config)
+    images = find_images(ids, config.DATA_ROOT, config.data_set, flag="DATA_ROOT", source=source, fixed=True)
     if config.TEST_SPLIT == "test":
-        check_images(ids, images)
-        return
+        check_images(images, config.DATA_ROOT)
+        return images
     expect_files(ids, truth, ".png", flag="DATA_ROOT", source=source, endings=LABEL_MAP_ENDINGS, fixed=True)
-    check_label_maps(ids, config.data_set, image_root=images, label_root=truth, label_key="DATA_ROOT, ground truth")
+    check_label_maps(images, config.data_set, label_root=truth, label_key="DATA_ROOT, ground truth")
+    return images
 
 
 def score(config: Config, folder: Path) -> None:
@@ -101,7 +101,7 @@ def main() -> None:
     config = read_config(config_dict, args.set)
     require_test_paths(config)
     ids = read_ids(test_list(config), "DATA_LISTS")
-    check_data(config, ids)
+    images = check_data(config, ids)
     # Not at the top: they import torch, which takes seconds; a mistake in a key or a file has been named by now.
     from segmentation.inference import load_net, predict_missing
     from tool.device import device_names
@@ -109,13 +109,14 @@ def main() -> None:
     device_names(config.GPUS, "GPUS")
     load_net(config)  # a wrong checkpoint is reported here and once, not by every process
     folder = open_folder(config)
-    predict_missing(config, ids, folder)
-    if config.TEST_SPLIT == "test":
-        places = {"--results": folder, "--list": test_list(config), "--img_root": config.DATA_ROOT / "JPEGImages"}
-        words = [word for flag, path in places.items() for word in (flag, str(path))]
-        print(f"for the VOC server, from {ROOT}: {shlex.join(['python', '-m', 'segmentation.submission', *words])}")
-    else:
+    predict_missing(config, images, folder)
+    if config.TEST_SPLIT != "test":
         score(config, folder)
+    elif config.data_set.submission:
+        data_set, images = config.data_set, config.DATA_ROOT / config.data_set.images[0]
+        places = {"--results": folder, "--list": test_list(config), "--img_root": images}
+        words = shlex.join(word for flag, path in places.items() for word in (flag, str(path)))
+        print(f"for the {data_set.title} server, from {ROOT}: {data_set.submission} {words}")
 
 
 if __name__ == "__main__":

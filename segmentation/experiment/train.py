@@ -30,7 +30,7 @@ from segmentation.settings import (
 from tool.cli import UserError, add_switch, run_script, script_parser
 from tool.folder import checkpoint_of
 from tool.limits import check_loaders
-from tool.lists import LABEL_MAP_ENDINGS, Source, expect_files, read_ids
+from tool.lists import LABEL_MAP_ENDINGS, Source, expect_files, find_images, read_ids
 from tool.lock import hold_folder
 from tool.torchrun import is_first, loader_processes, own_share, started_by_torchrun
 
@@ -77,24 +77,23 @@ def settings_of(config: Config, ids: list[str]) -> dict:
     }
 
 
-def check_data(config: Config) -> list[str]:
-    """The ids to train on, after every file that training will read has been looked at."""
+def check_data(config: Config) -> dict[str, Path]:
+    """The images to train on, by id, after every file that training will read has been looked at."""
     require_training_paths(config)
     ids = read_ids(train_list(config), "DATA_LISTS")
     if config.TRAIN_BATCHES > len(ids):
         raise UserError(f"TRAIN_BATCHES {config.TRAIN_BATCHES}: {train_list(config)} has {len(ids)} images")
-    source, image_root = Source("DATA_LISTS", train_list(config)), config.DATA_ROOT / "JPEGImages"
-    expect_files(ids, image_root, ".jpg", flag="DATA_ROOT", source=source, fixed=True)
+    source = Source("DATA_LISTS", train_list(config))
+    images = find_images(ids, config.DATA_ROOT, config.data_set, flag="DATA_ROOT", source=source, fixed=True)
     expect_files(ids, config.DATA_PSEUDO_GT, ".png", flag="DATA_PSEUDO_GT", source=source, endings=LABEL_MAP_ENDINGS)
     check_label_maps(
-        ids,
+        images,
         config.data_set,
-        image_root=image_root,
         label_root=config.DATA_PSEUDO_GT,
         label_key="DATA_PSEUDO_GT",
         advice="run inference.py on this list to make what is missing",
     )
-    return ids
+    return images
 
 
 def batch_bytes(config: Config) -> int:
@@ -118,13 +117,13 @@ def main() -> None:
     if is_first():
         hold_folder(folder, "EXP_ROOT")
     checkpoint_of(folder, resume=args.resume, name_flag="EXP_NAME")
-    ids = check_data(config)
-    settings = settings_of(config, ids)
+    images = check_data(config)
+    settings = settings_of(config, list(images))
     if not alone or config.GPUS <= 1:  # else each of torchrun's processes sees to its own
         check_loaders(
             workers=loader_processes(config.DATA_WORKERS),
             batch_bytes=batch_bytes(config),
-            num_batches=max(config.TRAIN_ITERATION, config.TRAIN_MINEPOCH * (len(ids) // config.TRAIN_BATCHES)),
+            num_batches=max(config.TRAIN_ITERATION, config.TRAIN_MINEPOCH * (len(images) // config.TRAIN_BATCHES)),
             flag="DATA_WORKERS",
         )
     # Not at the top: they import torch, which takes seconds; a mistake in a key or a file has been named by now.
@@ -137,7 +136,7 @@ def main() -> None:
         check_processes(config, config.GPUS, shared=True)
         find_checkpoint(folder, resume=args.resume, settings=settings, name_flag="EXP_NAME")
         start_torchrun(config.GPUS)
-    train_run(config, ids, settings, resume=args.resume)
+    train_run(config, images, settings, resume=args.resume)
 
 
 if __name__ == "__main__":

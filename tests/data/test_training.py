@@ -21,6 +21,7 @@ from data.images import (
     run_checks,
 )
 from data.training import EpochSampler, TrainingSet
+from tests.data.places import images_in
 from tool.cli import UserError
 from voc12.classes import VOC12
 
@@ -43,12 +44,13 @@ def data(tmp_path) -> dict:
         photograph(number).save(tmp_path / "images" / f"{identifier}.jpg", quality=95)
         photograph(number).getchannel(1).save(tmp_path / "saliency" / f"{identifier}.png")
         labels[identifier] = np.eye(20, dtype=np.float32)[number]
-    return {"image_root": tmp_path / "images", "saliency_root": tmp_path / "saliency", "labels": labels}
+    images = images_in(tmp_path / "images", IDS)
+    return {"images": images, "saliency_root": tmp_path / "saliency", "labels": labels}
 
 
 def training_set(data: dict, seed: int = 5) -> TrainingSet:
     augmentation = TrainingAugmentation(crop_size=24, resize=(20, 48))
-    return TrainingSet(IDS, **data, augmentation=augmentation, seed=seed)
+    return TrainingSet(**data, augmentation=augmentation, seed=seed)
 
 
 # -- reading -----------------------------------------------------------------------------------------------------------
@@ -84,14 +86,14 @@ def damage(path: Path, how: str) -> None:
 
 @pytest.mark.parametrize("how", ["empty", "cut", "cut to its header", "text", "a program"])
 def test_a_damaged_image_is_refused_by_name_when_read_and_when_checked(data, how):
-    path = data["image_root"] / f"{IDS[2]}.jpg"
+    path = data["images"][IDS[2]]
     damage(path, how)
     with pytest.raises(UserError) as error:
         load_rgb(path)
     assert str(path) in str(error.value)
     for check in (
-        lambda: check_images(IDS, data["image_root"]),
-        lambda: check_training_files(IDS, **data, data_set=VOC12),
+        lambda: check_images(data["images"], "images"),
+        lambda: check_training_files(**data, data_set=VOC12),
     ):
         with pytest.raises(UserError) as error:
             check()
@@ -102,14 +104,14 @@ def test_a_damaged_image_is_refused_by_name_when_read_and_when_checked(data, how
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
 def test_an_image_that_is_no_file_is_refused_at_once(data, make):
-    path = data["image_root"] / "odd.jpg"
+    path = data["saliency_root"].parent / "odd.jpg"
     make(path)
     with pytest.raises(UserError, match=r"odd\.jpg: expected an image, found a (pipe|folder)"):
-        check_images(["odd"], data["image_root"])
+        check_images({"odd": path}, "images")
 
 
 def test_damage_amid_the_pixels_is_found_by_decoding_alone(data):
-    image, saliency = data["image_root"] / f"{IDS[0]}.jpg", data["saliency_root"] / f"{IDS[0]}.png"
+    image, saliency = data["images"][IDS[0]], data["saliency_root"] / f"{IDS[0]}.png"
     assert image_problems(image, saliency, decode=True) == []
     for path in (image, saliency):
         content = path.read_bytes()
@@ -124,13 +126,13 @@ def test_damage_amid_the_pixels_is_found_by_decoding_alone(data):
 
 
 def test_sound_data_pass_with_and_without_saliency(data):
-    check_images(IDS, data["image_root"])
-    check_training_files(IDS, **data, data_set=VOC12)
-    check_training_files(IDS, **{**data, "saliency_root": None}, data_set=VOC12)
+    check_images(data["images"], "images")
+    check_training_files(**data, data_set=VOC12)
+    check_training_files(**{**data, "saliency_root": None}, data_set=VOC12)
 
 
 def test_every_fault_of_the_data_is_named_in_one_message(data):
-    images, saliency, labels = data["image_root"], data["saliency_root"], data["labels"]
+    images, saliency, labels = data["images"][IDS[0]].parent, data["saliency_root"], data["labels"]
     (images / f"{IDS[0]}.jpg").unlink()
     damage(images / f"{IDS[1]}.jpg", "cut")
     (saliency / f"{IDS[1]}.png").unlink()
@@ -140,7 +142,7 @@ def test_every_fault_of_the_data_is_named_in_one_message(data):
     del labels[IDS[4]]
     labels[IDS[5]] = np.zeros(20, np.float32)
     with pytest.raises(UserError) as error:
-        check_training_files(IDS, **data, data_set=VOC12)
+        check_training_files(**data, data_set=VOC12)
     lines = str(error.value).split("\n")[1:]
     expected = [
         ("images", IDS[0], "no such file"),
@@ -175,33 +177,33 @@ def test_each_id_is_checked_once_and_found_in_its_place_by_threads_where_the_dis
 
 def test_a_missing_folder_names_every_file(data, tmp_path):
     with pytest.raises(UserError) as error:
-        check_training_files(IDS, **{**data, "saliency_root": tmp_path / "none"}, data_set=VOC12)
+        check_training_files(**{**data, "saliency_root": tmp_path / "none"}, data_set=VOC12)
     assert all(str(tmp_path / "none" / f"{identifier}.png") in str(error.value) for identifier in IDS)
 
 
 def test_without_saliency_the_maps_may_be_missing(data):
     for path in data["saliency_root"].iterdir():
         path.unlink()
-    check_training_files(IDS, **{**data, "saliency_root": None}, data_set=VOC12)
+    check_training_files(**{**data, "saliency_root": None}, data_set=VOC12)
 
 
 @pytest.mark.parametrize("padding", [b"\0" * 3, b"\0" * 100_000, b"\n", b"\xff" * 7])
 def test_a_whole_jpeg_with_padding_at_its_end_passes(data, padding):
-    path = data["image_root"] / f"{IDS[0]}.jpg"
+    path = data["images"][IDS[0]]
     path.write_bytes(path.read_bytes() + padding)
-    check_images(IDS, data["image_root"])
+    check_images(data["images"], "images")
 
 
 def test_a_cut_jpeg_is_found_behind_zeros_and_despite_a_whole_thumbnail(data):
-    thumbnail_path = data["image_root"] / f"{IDS[0]}.jpg"
+    thumbnail_path = data["images"][IDS[0]]
     for identifier, exif in ((IDS[1], b""), (IDS[2], b"Exif\0\0" + thumbnail_path.read_bytes())):
-        path = data["image_root"] / f"{identifier}.jpg"
+        path = data["images"][IDS[0]].with_name(f"{identifier}.jpg")
         photograph(1).save(path, exif=exif, quality=95)
-        check_images([identifier], data["image_root"])
+        check_images({identifier: path}, "images")
         content = path.read_bytes()
         path.write_bytes(content[: len(content) - 100] + b"\0" * 100)
     with pytest.raises(UserError) as error:
-        check_images(IDS, data["image_root"])
+        check_images(data["images"], "images")
     lines = str(error.value).split("\n")[1:]
     assert all(identifier in line for identifier, line in zip(IDS[1:3], lines, strict=True))
 
@@ -210,7 +212,7 @@ def test_saliency_of_16_bits_is_refused(data):
     path = data["saliency_root"] / f"{IDS[0]}.png"
     Image.fromarray(np.zeros(SIZE[::-1], np.uint16)).save(path)
     with pytest.raises(UserError, match="8 bits"):
-        check_training_files(IDS, **data, data_set=VOC12)
+        check_training_files(**data, data_set=VOC12)
 
 
 # -- samples -----------------------------------------------------------------------------------------------------------
@@ -230,7 +232,7 @@ def test_a_sample_has_what_training_takes(data):
 
 def test_an_image_that_vanishes_during_training_is_named(data):
     samples = training_set(data)
-    (data["image_root"] / f"{IDS[0]}.jpg").unlink()
+    (data["images"][IDS[0]]).unlink()
     with pytest.raises(UserError, match=IDS[0]):
         samples[0, 0]
 
@@ -248,7 +250,7 @@ def test_the_same_key_gives_the_same_tensors_in_any_order_and_whatever_ran_befor
 
 
 def test_another_epoch_seed_or_index_augments_differently(data):
-    path = data["image_root"]
+    path = data["images"][IDS[0]].parent
     for identifier in IDS:  # the same picture under every index
         photograph(0).save(path / f"{identifier}.jpg")
     keys = [(epoch, index) for epoch in range(3) for index in range(3)]

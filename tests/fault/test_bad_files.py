@@ -177,8 +177,7 @@ def test_an_image_of_any_size_makes_samples_of_finite_numbers(tmp_path, size):
     save_label_map(tmp_path / "labels" / "a.png", np.zeros(size[::-1], np.uint8), VOC12)
     COUNTS["bad inputs tried"] += 2
     first = TrainingSet(
-        ["a"],
-        image_root=tmp_path,
+        {"a": tmp_path / "a.jpg"},
         saliency_root=tmp_path,
         labels={"a": np.eye(20, dtype=np.float32)[0]},
         augmentation=TrainingAugmentation(crop_size=32, resize=(20, 48)),
@@ -189,7 +188,11 @@ def test_an_image_of_any_size_makes_samples_of_finite_numbers(tmp_path, size):
         normalisation=Normalisation((0.5,) * 3, (0.2,) * 3),
     )  # fmt: skip
     third = PseudoLabelSet(
-        ["a"], image_root=tmp_path, label_root=tmp_path / "labels", augmentation=augmentation, seed=0, data_set=VOC12
+        {"a": tmp_path / "a.jpg"},
+        label_root=tmp_path / "labels",
+        data_set=VOC12,
+        augmentation=augmentation,
+        seed=0,
     )
     for sample in (first[0, 0], third[0, 0]):
         assert sample["image"].shape == (3, 32, 32)

@@ -26,7 +26,7 @@ def damage_images(data, folder):
 def damage_labels(data, folder):
     labels = load_labels(data.labels, VOC12)
     del labels[data.ids[0]], labels[data.ids[1]]
-    labels[data.ids[2]] = np.zeros(20, np.float32)
+    labels[data.ids[2]] = np.full(20, 0.5, np.float32)
     save_labels(data.labels, labels)
 
 
@@ -68,7 +68,13 @@ CASES = {
     "no labels": Case({"--labels": "nowhere.npy"}, ["--labels nowhere.npy: expected a file"]),
     "damaged labels": Case(
         {},
-        ["--labels data/cls_labels.npy", "{0}: no label", "{1}: no label", "{2}: label without any class", "(3)"],
+        [
+            "--labels data/cls_labels.npy",
+            "{0}: no label",
+            "{1}: no label",
+            "{2}: label with values other than 0 and 1",
+            "(3)",
+        ],
         damage_labels,
     ),
     "labels with code": Case(

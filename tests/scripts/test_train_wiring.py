@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from method.terms.maps import two_scales
 from method.training import make_learner, make_loader, make_training
 from network.resnet38_cls import ClsNet
 from network.resnet38d import ResNet38d
+from tests.data.places import images_in
 from tests.scripts.conftest import words_of
 from tool.cli import cores
 
@@ -202,14 +204,15 @@ def test_a_seed_gives_the_same_weights_and_banks_and_another_gives_others(build)
 def loader_of(args):
     ids = [f"image {number}" for number in range(IMAGES)]
     labels = {name: np.eye(20, dtype=np.float32)[number % 20] for number, name in enumerate(ids)}
-    return make_loader(args, ids, labels, steps=range(5, 19), normalisation=IMAGENET, pin_memory=False)
+    images = images_in(Path(args.data_root), ids)
+    return make_loader(args, images, labels, steps=range(5, 19), normalisation=IMAGENET, pin_memory=False)
 
 
 def test_sizes_folders_and_seed_reach_the_training_set(parse):
     loader = loader_of(parse(FLAGS))
     dataset = loader.dataset
     assert (dataset.augmentation.crop_size, dataset.augmentation.resize) == (56, (60, 90))
-    assert (str(dataset.image_root), str(dataset.saliency_root), dataset.seed) == ("images", "maps", 13)
+    assert (dataset.paths[21], str(dataset.saliency_root), dataset.seed) == ("images/image 21.jpg", "maps", 13)
     assert len(dataset) == IMAGES and torch.equal(dataset.labels[21], torch.eye(20)[1])
 
 

@@ -1,6 +1,7 @@
 """Samples depend on a key alone, whatever reads them; every faulty file is named before training."""
 
 import random
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 
@@ -11,10 +12,12 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from data.label_maps import check_label_maps
+from data.normalisation import IMAGENET
 from data.training import EpochSampler
 from segmentation.data import PseudoLabelSet, start_loader_process
+from tests.data.places import images_in
 from tests.scripts.conftest import truncate
-from tests.segmentation.test_augmentation import NORMALISE, augmentation, naive_jitter, random_image, random_labels
+from tests.segmentation.test_augmentation import augmentation, naive_jitter, random_image, random_labels
 from tool.artifact import save_label_map
 from tool.cli import UserError
 from tool.colour import voc_palette
@@ -36,9 +39,14 @@ def folders(tmp_path) -> dict[str, Path]:
     return roots
 
 
+def in_folders(folders: dict[str, Path], ids: Sequence[str] = IDS) -> dict:
+    """What the set and the check take of them."""
+    return {"images": images_in(folders["image_root"], ids), "label_root": folders["label_root"]}
+
+
 def pseudo_labels(folders: dict[str, Path], seed: int = 5) -> PseudoLabelSet:
     augment = augmentation(24, scale=(0.5, 1.5), jitter=(10, 10, 10), mirrored=0.5)
-    return PseudoLabelSet(IDS, **folders, augmentation=augment, seed=seed, data_set=VOC12)
+    return PseudoLabelSet(**in_folders(folders), augmentation=augment, seed=seed, data_set=VOC12)
 
 
 def assert_same_samples(sample: dict, other: dict) -> None:
@@ -51,7 +59,7 @@ def assert_same_samples(sample: dict, other: dict) -> None:
 
 
 def test_a_sample_is_the_augmented_image_with_its_own_labels(folders):
-    whole = PseudoLabelSet(IDS, **folders, augmentation=augmentation(40), seed=0, data_set=VOC12)
+    whole = PseudoLabelSet(**in_folders(folders), augmentation=augmentation(40), seed=0, data_set=VOC12)
     assert len(whole) == len(IDS)
     for index, identifier in enumerate(IDS):
         sample = whole[0, index]
@@ -60,7 +68,7 @@ def test_a_sample_is_the_augmented_image_with_its_own_labels(folders):
         top, left = (sample["image"] != 0).any(0).nonzero().amin(0)
         rows, columns = slice(top, top + 20 + index), slice(left, left + 31)
         np.testing.assert_array_equal(sample["label"][rows, columns], random_labels((20 + index, 31), index))
-        torch.testing.assert_close(sample["image"][:, rows, columns], NORMALISE(naive_jitter(pixels, (0, 0, 0))))
+        torch.testing.assert_close(sample["image"][:, rows, columns], IMAGENET(naive_jitter(pixels, (0, 0, 0))))
 
 
 def test_a_key_gives_the_same_sample_in_any_order_and_whatever_ran_before(folders):
@@ -131,13 +139,13 @@ def test_a_file_that_changes_after_the_check_is_named_when_it_is_read(folders):
 def refusal(folders: dict[str, Path], ids: list[str], **arguments) -> list[str]:
     """The lines of the one message that refuses `ids`."""
     with pytest.raises(UserError) as raised:
-        check_label_maps(ids, VOC12, **folders, label_key="DATA_PSEUDO_GT", **arguments)
+        check_label_maps(**in_folders(folders, ids), data_set=VOC12, label_key="DATA_PSEUDO_GT", **arguments)
     return str(raised.value).split("\n")
 
 
 def test_sound_files_pass_also_as_grey_pngs(folders):
     Image.fromarray(random_labels((20, 31))).save(folders["label_root"] / f"{IDS[0]}.png")
-    check_label_maps(IDS, VOC12, **folders, label_key="DATA_PSEUDO_GT")
+    check_label_maps(**in_folders(folders), data_set=VOC12, label_key="DATA_PSEUDO_GT")
 
 
 def test_every_faulty_file_is_named_in_one_message(folders):
@@ -198,4 +206,4 @@ def test_maps_without_a_labelled_pixel_are_refused(folders, tmp_path):
     for index, identifier in enumerate(IDS):
         save_label_map(tmp_path / f"{identifier}.png", np.full((20 + index, 31), 255, np.uint8), VOC12)
     with pytest.raises(UserError, match=f"DATA_PSEUDO_GT {tmp_path}: every pixel of every map is 255"):
-        check_label_maps(IDS, VOC12, **{**folders, "label_root": tmp_path}, label_key="DATA_PSEUDO_GT")
+        check_label_maps(**{**in_folders(folders), "label_root": tmp_path}, data_set=VOC12, label_key="DATA_PSEUDO_GT")

@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
+from torch.utils.data import DataLoader
 
 from data.normalisation import Normalisation
 from data.training import EpochSampler
@@ -78,8 +79,16 @@ def words_of(*dicts: dict) -> list[str]:
     return [f"{key}={value}" for key, value in {k: v for d in dicts for k, v in d.items()}.items()]
 
 
+def images_of(places: dict) -> dict[str, Path]:
+    return {image_id: path_of(places, image_id) for image_id in IDS}
+
+
 def config_of(*dicts: dict) -> Config:
     return read_config(config_dict, words_of(*dicts))
+
+
+def loader_of(places: dict, config: Config, steps: range, *, pin_memory: bool) -> DataLoader:
+    return training.make_loader(config, images_of(places), steps, normalisation=NORMALISATION, pin_memory=pin_memory)
 
 
 # -- the loader --------------------------------------------------------------------------------------------------------
@@ -92,8 +101,7 @@ def test_the_loader_gives_the_batches_that_the_keys_ask_for(places, shuffle):
         crop_size=33, scale=(0.6, 1.3), jitter=(70, 90, 120), mirrored=0.8, normalisation=NORMALISATION
     )
     dataset = PseudoLabelSet(
-        IDS,
-        image_root=places["DATA_ROOT"] / "JPEGImages",
+        images_of(places),
         label_root=places["DATA_PSEUDO_GT"],
         augmentation=augmentation,
         seed=11,
@@ -101,7 +109,7 @@ def test_the_loader_gives_the_batches_that_the_keys_ask_for(places, shuffle):
     )
     sampler = EpochSampler(len(IDS), 3, seed=11, shuffle=shuffle, start_step=1, num_steps=4)
     for batch, keys in zip(
-        training.make_loader(config, IDS, range(1, 5), normalisation=NORMALISATION, pin_memory=False),
+        loader_of(places, config, range(1, 5), pin_memory=False),
         sampler,
         strict=True,
     ):
@@ -114,7 +122,7 @@ def test_the_loader_gives_the_batches_that_the_keys_ask_for(places, shuffle):
 def test_the_loader_has_the_processes_and_the_memory_that_are_asked_for(places):
     for workers in (0, 1, cores() + 1):
         config = config_of(places, DATA, TRAINING, {"DATA_WORKERS": workers})
-        loader = training.make_loader(config, IDS, range(2), normalisation=NORMALISATION, pin_memory=workers > 0)
+        loader = loader_of(places, config, range(2), pin_memory=workers > 0)
         assert (loader.num_workers, loader.pin_memory) == (min(workers, cores()), workers > 0)
         assert loader.worker_init_fn is start_loader_process
 
@@ -212,7 +220,7 @@ def test_the_run_starts_from_the_net_that_the_keys_and_the_seed_give_and_its_nor
 
 def test_the_runs_picture_shows_the_pixels_of_what_the_loader_gave(run, places):
     config = config_of(places, DATA, TRAINING)
-    (batch,) = training.make_loader(config, IDS, range(1, 2), normalisation=NORMALISATION, pin_memory=False)
+    (batch,) = loader_of(places, config, range(1, 2), pin_memory=False)
     expected = 255 * (batch["image"][0].permute(1, 2, 0).numpy() * np.array(STD) + np.array(MEAN))
     events = EventAccumulator(str(run)).Reload()
     (name,) = events.Tags()["images"]

@@ -1,11 +1,14 @@
 """Lists: which entries mean which ids, and what is refused."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tool.cli import UserError
-from tool.lists import id_problem, parse_ids, read_ids
+from tool.dataset import DataSet
+from tool.lists import Source, find_images, id_problem, parse_ids, read_ids
 
 
 @pytest.mark.parametrize(
@@ -83,3 +86,72 @@ def test_what_is_read_never_leaves_its_folder(entries):
         assert id_problem(identifier) is None
         assert not {"/", "\\", "\0", "\n"} & set(identifier)
         assert identifier not in ("", ".", "..")
+
+
+# -- images ------------------------------------------------------------------------------------------------------------
+
+SOURCE = Source("--list", "list.txt")
+COCO_IDS = ["COCO_train2014_000000000009", "COCO_val2014_000000000042", "a b"]
+
+
+def described(**own) -> DataSet:
+    return DataSet("shapes.json", "shapes", ("disc",), **own)
+
+
+@pytest.fixture
+def files(tmp_path):
+    """A function that makes empty files below a folder, and the folder."""
+
+    def make(*names: str) -> Path:
+        for name in names:
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).touch()
+        return tmp_path
+
+    return make
+
+
+def found_in(root, ids=COCO_IDS, *, fixed=False, **own) -> list[str]:
+    images = find_images(ids, root, described(**own), flag="--root", source=SOURCE, fixed=fixed)
+    assert list(images) == ids
+    return [str(path.relative_to(root)) for path in images.values()]
+
+
+def test_images_in_several_folders_and_under_every_suffix_are_found(files):
+    one, two, three = COCO_IDS
+    root = files(f"train2014/{one}.JPG", f"val2014/{two}.png", f"val2014/{three}.jpeg", f"val2014/{one}.png")
+    names = [f"train2014/{one}.JPG", f"val2014/{two}.png", f"val2014/{three}.jpeg"]
+    for fixed in (True, False):
+        assert found_in(root, images=("train2014", "val2014"), fixed=fixed) == names
+    assert found_in(root, images=("val2014", "train2014"))[0] == f"val2014/{one}.png"
+
+
+def test_of_several_suffixes_the_first_of_the_data_set_counts(files):
+    root = files("a.png", "a.jpg", "b.png")
+    assert found_in(root, ["a", "b"]) == ["a.jpg", "b.png"]
+    assert found_in(root, ["a", "b"], suffixes=(".png", ".jpg")) == ["a.png", "b.png"]
+
+
+def test_images_lie_in_the_folder_named_or_below_a_data_sets_own(files):
+    root = files("photos/a.jpg", "b.jpg")
+    assert found_in(root / "photos", ["a"], images=("photos",)) == ["a.jpg"]
+    assert found_in(root, ["a"], images=("photos",), fixed=True) == ["photos/a.jpg"]
+    assert found_in(root, ["a", "b"], images=("photos", "more")) == ["photos/a.jpg", "b.jpg"]
+
+
+def test_an_image_that_is_missing_gets_the_first_place_it_might_have(files):
+    root = files("train/a.png")
+    assert found_in(root, ["a", "b"], images=("train", "val")) == ["train/a.png", "train/b.jpg"]
+
+
+def test_no_image_at_all_is_refused_with_where_they_are(files):
+    root = files("deeper/still/a.jpg")
+    with pytest.raises(UserError, match=r"--root .*: expected <id>\.jpg of --list list\.txt.*there are such in"):
+        found_in(root, ["a"])
+    with pytest.raises(UserError, match=r"expected <id>\.jpg .*found <id>\.bmp"):
+        found_in(files("b.bmp"), ["b"])
+
+
+def test_a_list_of_more_than_ids_is_told_by_images_under_any_suffix(files):
+    with pytest.raises(UserError, match=r"expected one id a line, found more, as 'a 3 4'"):
+        found_in(files("a.png"), ["a 3 4", "b 5 6"])

@@ -159,7 +159,7 @@ def test_pictures_in_a_folder_beside_the_page_are_shown_too(driver, tmp_path):
     """The page is that of the command, but for the size above which a folder is made."""
     make_run(tmp_path / "hsc", make_data(tmp_path, [HOSTILE, "a"]), wrong=1)
     runs = [read_run(tmp_path / "hsc", "--run")]
-    files, notes = plan_images(runs, find_data(str(tmp_path / "VOC2012"), None, None), None)
+    files, notes = plan_images(runs, find_data(str(tmp_path / "VOC2012"), None, None, VOC12), None)
     found = script.look_at_images(files, VOC12, num_workers=1)
     path = tmp_path / "a page.html"
     write_page(

@@ -174,7 +174,7 @@ def main() -> None:
     started = time.perf_counter()
     runs = read_runs(args)
     data_set = find_data_set(args.data_set or recorded_data_set(runs))
-    data = find_data(args.data_root, args.gt_dir, args.saliency_root)
+    data = find_data(args.data_root, args.gt_dir, args.saliency_root, data_set)
     path = output_path(args)
     files, notes = plan_images(runs, data, args.list)
     found = look_at_images(files, data_set, num_workers=args.num_workers)

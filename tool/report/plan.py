@@ -5,37 +5,44 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tool.cli import FILE, FOLDER, UserError, printable, raise_problems, require_folder, what_is_at
-from tool.lists import LABEL_MAP_ENDINGS, Source, check_lines, expect_files, read_ids
+from tool.dataset import DataSet
+from tool.lists import LABEL_MAP_ENDINGS, Source, check_lines, expect_files, find_images, read_ids
 from tool.places import misplaced, other_ending
 from tool.report.image import ImageFiles, RunFiles
 from tool.report.run_folder import STAGES, Run, files_by_id
 
 
 class Data(NamedTuple):
-    """Folders of images, <id>.jpg, ground truth, <id>.png, and saliency maps, <id>.png, if there are any."""
+    """A data set, and its folders of images, ground truth, <id>.png, and saliency maps, <id>.png, if there are any."""
 
+    data_set: DataSet
     images: Path
     truth: Path
     saliency: Path | None
 
 
-def find_data(data_root: str, gt_dir: str | None, saliency_root: str | None) -> Data:
-    """The data's folders: those that flags name, else those beside the images in VOC's layout. Raises `UserError`."""
-    root = require_folder(data_root, "--data_root", "JPEGImages, <id>.jpg")
-    images = root / "JPEGImages" if what_is_at(root / "JPEGImages") == FOLDER else root
-    if problem := misplaced(images, ".jpg", fixed=False):
+def find_data(data_root: str, gt_dir: str | None, saliency_root: str | None, data_set: DataSet) -> Data:
+    """The data's folders: those that flags name, else those beside the images in the data set's layout. Raises
+    `UserError`."""
+    first, *others = data_set.images
+    suffix, *further = data_set.suffixes
+    root = require_folder(data_root, "--data_root", f"{first}, <id>{suffix}")
+    images = root / first if not others and what_is_at(root / first) == FOLDER else root
+    if not (others or further) and (problem := misplaced(images, suffix, fixed=False)):
         raise UserError(f"--data_root {problem}")
-    voc = images.resolve().parent
+    around = root.resolve() if others else images.resolve().parent
     if gt_dir is None:
-        usual = [voc / "SegmentationClass", voc / "SegmentationClassAug"]
+        usual = [around / data_set.masks, around / f"{data_set.masks}Aug"]
         truth = next((folder for folder in usual if what_is_at(folder) == FOLDER), None)
         if truth is None:
             raise UserError(f"--gt_dir: expected the ground truth's folder, as {usual[0]} is not there; name it")
     else:
         truth = require_folder(gt_dir, "--gt_dir", "ground truth, <id>.png")
     if saliency_root is not None:
-        return Data(images, truth, require_folder(saliency_root, "--saliency_root", "saliency maps, <id>.png"))
-    return Data(images, truth, voc / "saliency" if what_is_at(voc / "saliency") == FOLDER else None)
+        return Data(
+            data_set, images, truth, require_folder(saliency_root, "--saliency_root", "saliency maps, <id>.png")
+        )
+    return Data(data_set, images, truth, around / "saliency" if what_is_at(around / "saliency") == FOLDER else None)
 
 
 def plan_images(runs: Sequence[Run], data: Data, list_path: str | None) -> tuple[dict[str, ImageFiles], list[str]]:
@@ -70,15 +77,15 @@ def plan_images(runs: Sequence[Run], data: Data, list_path: str | None) -> tuple
     for title, files_of in kinds.items():
         _keep_common(title, [files_of(run) for run in runs], shown, notes)
     shown = {image_id for run in runs for files_of in kinds.values() for image_id in files_of(run)}
-    expect_files(sorted(shown), data.images, ".jpg", flag="--data_root", source=source)
-    _check_images(shown, data.images)
+    images = find_images(sorted(shown), data.images, data.data_set, flag="--data_root", source=source)
+    _check_images(images, data.images)
     saliency = {} if data.saliency is None else files_by_id([data.saliency], ".png")
     missing = len(shown - set(saliency))
     if missing:
         why = None if data.saliency is None or missing < len(shown) else misplaced(data.saliency, ".png", fixed=False)
         none = f"No saliency maps were found: {why}." if why else "No saliency maps were found."
         notes.append(none if missing == len(shown) else f"{missing} images have no saliency map.")
-    return {image_id: _image_files(image_id, runs, data, truths, saliency) for image_id in sorted(shown)}, notes
+    return {i: _image_files(i, runs, path, truths, saliency) for i, path in images.items()}, notes
 
 
 def _keep_common(title: str, files: Sequence[dict[str, Path]], shown: set[str], notes: list[str]) -> None:
@@ -94,8 +101,8 @@ def _keep_common(title: str, files: Sequence[dict[str, Path]], shown: set[str], 
             del of_run[image_id]
 
 
-def _check_images(ids: set[str], folder: Path) -> None:
-    found = {path: what_is_at(path) for path in (folder / f"{image_id}.jpg" for image_id in sorted(ids))}
+def _check_images(images: Mapping[str, Path], folder: Path) -> None:
+    found = {path: what_is_at(path) for path in images.values()}
     raise_problems(
         f"--data_root {folder}: images of the runs that are not there",
         [f"{path}: {what}{other_ending(path)}" for path, what in found.items() if what != FILE],
@@ -103,7 +110,7 @@ def _check_images(ids: set[str], folder: Path) -> None:
 
 
 def _image_files(
-    image_id: str, runs: Sequence[Run], data: Data, truths: Mapping[str, Path], saliency: Mapping[str, Path]
+    image_id: str, runs: Sequence[Run], image: Path, truths: Mapping[str, Path], saliency: Mapping[str, Path]
 ) -> ImageFiles:
     of_runs = [
         RunFiles(
@@ -112,4 +119,4 @@ def _image_files(
         )
         for run in runs
     ]
-    return ImageFiles(data.images / f"{image_id}.jpg", truths[image_id], saliency.get(image_id), of_runs)
+    return ImageFiles(image, truths[image_id], saliency.get(image_id), of_runs)

@@ -1,0 +1,131 @@
+"""Data sets of seven and of eighty classes, brought by a JSON file, go through every stage."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tests.scripts.conftest import TINY, assert_refused, assert_succeeded, load, run, run_all
+from tests.shapes import EMPTY, SHAPE, make_shapes
+from tool.artifact import load_cam, load_crf, load_label_map
+from tool.metric import iou, label_counts
+
+TRAIN, TEST = "segmentation/experiment/train.py", "segmentation/experiment/test.py"
+NET = {"MODEL_BACKBONE": "resnet18", "MODEL_ASPP_OUTDIM": 8, "MODEL_BACKBONE_PRETRAIN": False, "GPUS": 0}
+STAGE_3 = {**NET, "EXP_NAME": "net", "TEST_MULTISCALE": [1.0], "TEST_CRF_WORKERS": 1, "DATA_RANDOMCROP": 33}
+NUMBERS = (7, 80)
+
+
+def settings(keys):
+    return {"--set": tuple(f"{key}={value}" for key, value in keys.items())}
+
+
+def go_through(shapes, exps):
+    """All stages, one after the other; the output of each."""
+    net = {"--width": TINY["--width"], "--device": "cpu", "--work_dir": exps}
+    hsc = {**TINY, **net, **shapes.flags(training=True), "--max_iters": 2, "--save_every": 1}
+    inference = {**net, **shapes.flags(training=False), "--weights": exps / "hsc" / "hsc.pth", "--scales": 1.0}
+    lists = {"--list": shapes.root / "val.txt", "--gt_dir": shapes.root / "masks", "--data_set": shapes.data_set.name}
+    scored = {**lists, "--comment": "shapes", "--logfile": exps.parent / "log.txt", "--num_workers": 1}
+    keys = {**STAGE_3, **shapes.keys(), "EXP_ROOT": exps, "DATA_PSEUDO_GT": exps / "crf" / "crf_2_7"}
+    training = {**keys, "TRAIN_BATCHES": 4, "TRAIN_ITERATION": 2}
+    checkpoint = exps / "net" / "deeplabv2_resnet18_VOCDataset_itr2_all.pth"
+    done = {}
+    for name, script, flags in [
+        ("train", "train_voc.py", hsc),
+        ("infer", "inference.py", {**inference, "--crf_t": 2, "--crf_backend": "torch", "--overlay": ()}),
+        ("seed", "eval.py", {**scored, "--predict_dir": exps / "cam_png", "--json": exps / "seed.json"}),
+        ("curve", "eval.py", {**scored, "--predict_dir": exps / "cam_npy", "--type": "npy", "--curve": ()}),
+        ("crf", "eval.py", {**scored, "--predict_dir": exps / "crf" / "crf_2_7", "--type": "crf"}),
+        ("deeplab", TRAIN, settings(training)),
+        ("test", TEST, settings({**keys, "TEST_CKPT": checkpoint})),
+    ]:
+        done[name] = run(script, flags)
+        assert_succeeded(done[name])
+    return done
+
+
+@pytest.fixture(scope="module")
+def through(tmp_path_factory):
+    """Each data set by its number of classes, the folder of its runs, and what the stages said."""
+    made = {}
+    for number in NUMBERS:
+        root = tmp_path_factory.mktemp(f"of {number}")
+        made[number] = make_shapes(root / "data", classes=number), root / "exps"
+    done = run_all({str(n): lambda of=of: go_through(*of) for n, of in made.items()})
+    return {number: (*of, done[str(number)]) for number, of in made.items()}
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_nets_have_as_many_outputs_as_the_data_set_has_labels(through, number):
+    _, exps, _ = through[number]
+    assert load(exps / "hsc" / "hsc.pth")["fc8.weight"].shape[0] == number + 1
+    deeplab = load(exps / "net" / "deeplabv2_resnet18_VOCDataset_itr2_all.pth")
+    assert deeplab["cls_conv.weight"].shape[0] == number + 1
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_seeds_are_of_the_images_classes_and_an_image_without_any_is_background(through, number):
+    shapes, exps, _ = through[number]
+    labels = json.loads((shapes.root / "labels.json").read_text())
+    for identifier in (*shapes.ids, EMPTY):
+        classes = np.flatnonzero(labels[identifier]).tolist()
+        assert list(load_cam(exps / "cam_npy" / f"{identifier}.npy", shapes.data_set)) == classes
+        posteriors = load_crf(exps / "crf" / "crf_2_7" / f"{identifier}.npy", shapes.data_set)
+        assert list(posteriors) == [0, *(index + 1 for index in classes)]
+        for folder in ("cam_png", "crf/crf_2_7"):
+            seed = load_label_map(exps / folder / f"{identifier}.png", shapes.data_set, shape=SHAPE)
+            assert {*np.unique(seed).tolist()} <= set(posteriors)
+        assert (exps / "overlay" / f"{identifier}.png").is_file()
+    assert (posteriors[0] == 1).all()
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_scores_are_those_of_the_label_maps_over_all_labels(through, number):
+    shapes, exps, done = through[number]
+    data_set = shapes.data_set
+    folders = {"seed.json": exps / "cam_png"}
+    (results,) = (exps / "net" / "results").glob("*/Segmentation/comp6_val_cls")
+    folders["net/results/val_score.json"] = results
+    for file, folder in folders.items():
+        counts = np.zeros((3, data_set.num_labels), np.int64)
+        for identifier in (*shapes.ids, EMPTY):
+            truth = load_label_map(shapes.mask(identifier), data_set)
+            found = load_label_map(folder / f"{identifier}.png", data_set, shape=SHAPE, ignore=False)
+            counts += label_counts(found, truth, num_labels=data_set.num_labels)
+        score = json.loads((exps / file).read_text())
+        assert score["classes"] == list(data_set.label_names)
+        assert score["mIoU"] == pytest.approx(100 * iou(counts).mean())
+        assert score["shape 0"] == pytest.approx(100 * iou(counts)[1])
+    assert f"shape {number - 1}" in done["curve"].stdout and "best threshold" in done["curve"].stdout
+    assert "voc" not in done["test"].stdout.lower().replace("vocdataset", "").replace("voc2012", "")
+
+
+def test_running_again_finds_every_file_of_an_image_without_a_class(through):
+    shapes, exps, _ = through[7]
+    flags = {**shapes.flags(training=False), "--work_dir": exps, "--device": "cpu", "--width": TINY["--width"]}
+    flags |= {"--weights": exps / "hsc" / "hsc.pth", "--scales": 1.0, "--crf_t": 2, "--overlay": ()}
+    done = run("inference.py", flags)
+    assert_succeeded(done)
+    assert f"0 of {len(shapes.ids) + 1} images inferred" in done.stdout
+
+
+def test_training_refuses_an_image_without_a_class(through, tmp_path):
+    shapes, _, _ = through[7]
+    flags = {**TINY, **shapes.flags(training=True), "--train_list": shapes.root / "val.txt", "--work_dir": tmp_path}
+    assert_refused(run("train_voc.py", flags), f"{EMPTY}: label without any class")
+
+
+def test_stage_1_and_cams_scores_refuse_a_data_set_without_background(through, tmp_path):
+    shapes, exps, _ = through[7]
+    path = tmp_path / "stuff.json"
+    path.write_text(json.dumps({"names": list(shapes.data_set.classes), "images": shapes.data_set.images}))
+    own = {"--data_set": path, "--work_dir": tmp_path / "exps"}
+    for script, flags in {
+        "train_voc.py": {**TINY, **shapes.flags(training=True), **own},
+        "inference.py": {**shapes.flags(training=False), "--weights": exps / "hsc" / "hsc.pth", **own},
+    }.items():
+        assert_refused(run(script, flags), "--data_set", "stuff.json: expected a data set with a background")
+    scored = {"--list": shapes.root / "val.txt", "--gt_dir": shapes.root / "masks", "--comment": "none"}
+    flags = {**scored, "--predict_dir": exps / "cam_npy", "--type": "npy", "--data_set": path}
+    assert_refused(run("eval.py", flags), "--type npy", "score label maps")
