@@ -1,7 +1,8 @@
-"""Every command of the README is run here on generated data, or says what it needs and is understood by its script.
+"""Every command of the README and of docs/ is run here on generated data, or says what it needs and is understood by
+its script.
 
-The README's fenced blocks of bash and the commands within its sentences are read by bash itself. Those without a mark
-such as (needs VOC) are run as they stand, in a copy of the code with a small data set in the README's places; so are
+The pages' fenced blocks of bash and the commands within their sentences are read by bash itself. Those without a mark
+such as (needs VOC) are run as they stand, in a copy of the code with a small data set in the pages' places; so are
 the marked ones that train and infer nothing. All marked ones are started without their data, and must miss that and not
 misunderstand a flag.
 """
@@ -34,14 +35,29 @@ from voc12 import mini, prepare
 from voc12.classes import VOC12
 
 README = ROOT / "README.md"
+PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
+LINKING = [*PAGES, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "paper").glob("*.md")), *ROOT.glob("method/*/README.md")]
 STARTERS = ("python", "make", "torchrun", "pip", "srun")
 TRAIN_OR_INFER = {
-    *("train_voc.py", "inference.py", "benchmark.real"),
+    *("run.py", "train_voc.py", "inference.py", "benchmark.real", "benchmark.gpu"),
     *("segmentation/experiment/train.py", "segmentation/experiment/test.py"),
 }
 # Run by other tests, which are to hold these words.
-ELSEWHERE = {"python demo.py --quick": ("tests/scripts/test_demo.py", '"demo.py"', '"--quick"')}
-OTHERS_VARIABLES = {"HSC_ENV", "PYTHON", "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "NVIDIA_TF32_OVERRIDE"}
+ELSEWHERE = {
+    "python demo.py --quick": ("tests/scripts/test_demo.py", '"demo.py"', '"--quick"'),
+    "python -m benchmark.gpu --out exps/gpu_on_cpu --device cpu --quick": (
+        *("tests/benchmark/test_gpu.py", '"benchmark.gpu"', '"--quick"'),
+    ),
+}
+OTHERS_VARIABLES = {
+    "GOLDEN_DEVICE",
+    "TMPDIR",
+    "HSC_ENV",
+    "PYTHON",
+    "OMP_NUM_THREADS",
+    "OMP_WAIT_POLICY",
+    "NVIDIA_TF32_OVERRIDE",
+}
 
 # What bash makes of the commands: each is said, with its folder, and not run.
 TRACER = """
@@ -54,7 +70,7 @@ SLURM_JOB_NODELIST='node[0-1]' SLURM_NNODES=2 SLURM_JOB_ID=1
 
 
 class Command(NamedTuple):
-    """A command of the README."""
+    """A command of a page."""
 
     words: tuple[str, ...]
     folder: str  # that it starts in, from the clone
@@ -69,7 +85,7 @@ class Command(NamedTuple):
     def script(self) -> tuple[str, ...]:
         """A file, from the clone, or ("-m", module)."""
         words = self._python()
-        return words[:2] if words[0] == "-m" else (str(Path(self.folder) / words[0]),)
+        return words[:2] if words[0] in ("-m", "-c") else (str(Path(self.folder) / words[0]),)
 
     @property
     def arguments(self) -> tuple[str, ...]:
@@ -79,17 +95,17 @@ class Command(NamedTuple):
         return " ".join(self.words)
 
 
-class Readme(NamedTuple):
-    """What is written in it."""
+class Page(NamedTuple):
+    """What is written on it."""
 
     paragraphs: list[str]
     blocks: list[tuple[str, str, str]]  # language, content, the paragraph before
 
 
-def read() -> Readme:
+def read(page: Path) -> Page:
     paragraphs, blocks, lines = [], [], []
     fence = None
-    for line in [*README.read_text().splitlines(), ""]:
+    for line in [*page.read_text().splitlines(), ""]:
         if line.startswith("```"):
             if fence is None:
                 fence, lines = line[3:], []
@@ -104,8 +120,8 @@ def read() -> Readme:
         elif lines:
             paragraphs.append(" ".join(lines) if not lines[0].startswith("|") else "\n".join(lines))
             lines = []
-    assert fence is None and {language for language, *_ in blocks} == {"bash", "text"}
-    return Readme(paragraphs, blocks)
+    assert fence is None and {language for language, *_ in blocks} <= {"bash", "text"}
+    return Page(paragraphs, blocks)
 
 
 def spans(text: str) -> list[str]:
@@ -127,23 +143,25 @@ def understood_by_bash(script: str, paragraph: str) -> list[Command]:
     return [Command(tuple(words), folder.lstrip("/"), needs[1] if needs else "") for folder, *words in said]
 
 
-def commands_in(readme: Readme) -> list[Command]:
+def commands_in(pages: list[Page]) -> list[Command]:
     """All, each once."""
     found = []
-    for language, content, paragraph in readme.blocks:
-        if language == "bash":
-            found += understood_by_bash(content, paragraph)
-    for paragraph in readme.paragraphs:
-        for span in spans(paragraph):
-            if span.split()[0] in STARTERS and " " in span:
-                found += understood_by_bash(span, paragraph)
+    for page in pages:
+        for language, content, paragraph in page.blocks:
+            if language == "bash":
+                found += understood_by_bash(content, paragraph)
+        for paragraph in page.paragraphs:
+            for span in spans(paragraph):
+                if span.split()[0] in STARTERS and " " in span:
+                    found += understood_by_bash(span, paragraph)
     return list(dict.fromkeys(found))
 
 
-TEXT = read()
+TEXT = [read(page) for page in PAGES]
+PARAGRAPHS = [paragraph for page in TEXT for paragraph in page.paragraphs]
 COMMANDS = commands_in(TEXT)
 PYTHON = [command for command in COMMANDS if command.words[0] in ("python", "torchrun")]
-MENTIONED = [command for command in PYTHON if not command.arguments and not command.needs]
+MENTIONED = [command for command in PYTHON if not command.arguments and not command.needs and command.words[1] != "-c"]
 NEEDY = [command for command in PYTHON if command.needs]
 TO_RUN = [
     command
@@ -153,7 +171,7 @@ TO_RUN = [
     and not (command.needs and TRAIN_OR_INFER & {*command.script})
     and "--check" not in command.arguments  # of all that VOC has
 ]
-SCRIPTS = sorted({command.script for command in PYTHON})
+SCRIPTS = sorted({command.script for command in PYTHON if command.script[0] != "-c"})
 
 # What all scripts import, so that a command costs nearly nothing where it is refused.
 MODULES = (
@@ -170,7 +188,7 @@ def clone(tmp_path_factory) -> Path:
     for path in ROOT.glob("*.py"):
         shutil.copy(path, clone)
     skipped = shutil.ignore_patterns("__pycache__", "*.txt", "*.npy", "*.params")
-    for package in ("tool", "voc12", "network", "method", "segmentation", "paper", "benchmark"):
+    for package in ("tool", "voc12", "network", "method", "segmentation", "paper", "benchmark", "data", "recipes"):
         shutil.copytree(ROOT / package, clone / package, ignore=skipped)
     return clone
 
@@ -208,6 +226,8 @@ def furnished(clone, answers) -> Path:
     for folder in (exps / "hsc", exps / "cam_npy", seeds, quick_seeds, results, quick / "data"):
         folder.mkdir(parents=True)
     (exps / "hsc" / "hsc.pth").write_bytes(b"weights")
+    (exps / "eps").mkdir()
+    (exps / "eps" / "log").write_text("2026-01-01 00:00:00 step 20/40 cls 0.1000 total 0.2000\n")
     (exps / "hsc" / "log").write_text("2026-01-01 00:00:00 step 20/40 cls 0.1000 total 0.2000\n")
     made_with = {"weights_sha256": hashlib.sha256(b"weights").hexdigest()}
     for folder in (exps / "cam_npy", seeds):
@@ -222,6 +242,8 @@ def furnished(clone, answers) -> Path:
             present = [0, *(c + 1 for c in classes)]
             save_crf(seeds / f"{image_id}.npy", {label: np.float32(mask == label) for label in present}, VOC12)
             save_label_map(seeds / f"{image_id}.png", mask, VOC12)
+    save_cam(clone / "old.npy", {0: np.zeros((2, 3), np.float32)}, VOC12)
+    shutil.copytree(made / "SegmentationClass", clone / "MASKS")
     for image_id in lists["test"]:
         width, height = Image.open(made / "JPEGImages" / f"{image_id}.jpg").size
         save_label_map(results / f"{image_id}.png", np.zeros((height, width), np.uint8), VOC12)
@@ -260,7 +282,8 @@ def test_a_command_that_needs_data_misses_that_alone(command, answers):
         return
     assert_refused(answers[command])
     assert "usage:" not in answers[command].stderr
-    missing = [word for word in ("VOC2012", "exps/", "voc12/", "network/", "GPUs") if word in answers[command].stderr]
+    places = ("VOC2012", "exps/", "voc12/", "network/", "GPU", "MASKS")
+    missing = [word for word in places if word in answers[command].stderr]
     assert missing, answers[command].stderr
 
 
@@ -278,8 +301,10 @@ def test_make_has_the_target(command):
 
 
 def test_what_installs_is_marked_and_there():
-    (command,) = (command for command in COMMANDS if command.words[0] == "pip")
-    assert "installation" in command.needs and (ROOT / command.words[-1]).is_file()
+    commands = [command for command in COMMANDS if command.words[0] == "pip"]
+    assert commands and all("installation" in command.needs for command in commands)
+    for command in commands:
+        assert "-r" not in command.words or (ROOT / command.words[-1]).is_file()
 
 
 @pytest.mark.parametrize("command", ELSEWHERE)
@@ -293,7 +318,7 @@ def test_what_another_test_runs_is_run_there(command):
 def test_a_script_has_the_flags_that_its_row_names(command, answers):
     done = answers[command.script]
     assert_succeeded(done)
-    (row,) = (line for text in TEXT.paragraphs for line in text.splitlines() if line.startswith(f"| `{command}`"))
+    (row,) = (line for text in PARAGRAPHS for line in text.splitlines() if line.startswith(f"| `{command}`"))
     flags = [span for span in spans(row) if span.startswith("--")]
     assert flags
     for span in flags:
@@ -307,7 +332,7 @@ def test_a_script_has_the_flags_that_its_row_names(command, answers):
 def test_flags_and_settings_within_sentences_exist(answers):
     known = {flag for script in SCRIPTS for flag in re.findall(r"--\w+", answers[script].stdout)}
     named, keys = set(), set()
-    for paragraph in TEXT.paragraphs:
+    for paragraph in PARAGRAPHS:
         for span in spans(paragraph):
             if span.startswith("--"):
                 named |= set(re.findall(r"--\w+", span))
@@ -319,7 +344,7 @@ def test_flags_and_settings_within_sentences_exist(answers):
 
 
 def test_the_table_of_results_is_as_the_demo_prints_it(capsys):
-    (shown,) = (content for language, content, _ in TEXT.blocks if language == "text")
+    (shown,) = (content for language, content, _ in TEXT[0].blocks if language == "text")
     rows = [line.split() for line in shown.splitlines() if re.match(r"(cls|eps|hsc) ", line)]
     results = {
         name: dict(
@@ -338,14 +363,31 @@ def test_the_table_of_results_is_as_the_demo_prints_it(capsys):
     assert [line for line in shown.splitlines() if line] == printed
 
 
-def test_links_lead_somewhere():
-    text = README.read_text()
-    headings = {
-        re.sub(r"[^\w -]", "", line.strip("# ").lower()).replace(" ", "-")
-        for line in text.splitlines()
-        if "#" in line[:1]
+def headings(page: Path) -> set[str]:
+    """The anchors of a page, as GitHub names them."""
+    lines = [line for line in page.read_text().splitlines() if re.match("#+ ", line)]
+    return {re.sub(r"[^\w -]", "", line.strip("# ").lower()).replace(" ", "-") for line in lines}
+
+
+@pytest.mark.parametrize("page", LINKING, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page):
+    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if link.startswith("https://"):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), link
+        assert not anchor or anchor in headings(target), link
+
+
+def test_the_readme_leads_to_every_page():
+    assert {page.name for page in PAGES[1:]} <= {
+        Path(link).name for link in re.findall(r"\(docs/(\w+\.md)", README.read_text())
     }
-    links = re.findall(r"\]\(([^)]+)\)", text)
-    assert len(links) > 10
-    for link in links:
-        assert link[1:] in headings if link.startswith("#") else (ROOT / link).exists(), link
+
+
+def test_what_the_readme_says_can_be_imported_can():
+    lines = [span for paragraph in TEXT[0].paragraphs for span in spans(paragraph) if span.startswith("from ")]
+    assert lines
+    for line in lines:
+        exec(line, {})
