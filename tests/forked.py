@@ -16,12 +16,40 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from tempfile import TemporaryDirectory
+from typing import BinaryIO
 
 ROOT = Path(__file__).resolve().parents[1]
 TIME_LIMIT = 600  # seconds for a command, after which it is taken to hang
+
+
+@dataclass
+class Started:
+    """A command at work, in a session of its own; `said` begins the paths of what it writes."""
+
+    words: Sequence[object]
+    said: Path
+    pids: SimpleQueue = field(default_factory=SimpleQueue)
+    codes: SimpleQueue = field(default_factory=SimpleQueue)
+
+    def has_ended(self) -> bool:
+        return not self.codes.empty()
+
+    def kill(self) -> None:
+        """End the command, with all its processes and without warning."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.pids.get(timeout=TIME_LIMIT), signal.SIGKILL)
+
+    def wait(self) -> subprocess.CompletedProcess:
+        """What became of it, at its end."""
+        code = self.codes.get(timeout=TIME_LIMIT)
+        assert code is not None, "the process that forks has died"
+        outputs = (Path(f"{self.said}.{name}").read_text() for name in ("stdout", "stderr"))
+        return subprocess.CompletedProcess(self.words, code, *outputs)
 
 
 class Forker:
@@ -33,7 +61,7 @@ class Forker:
 
     def __init__(self, modules: Sequence[str], *, env: Mapping[str, str], root: Path = ROOT) -> None:
         self._output = TemporaryDirectory()
-        self._waiting: dict[int, SimpleQueue] = {}
+        self._started: dict[int, Started] = {}
         self._lock = threading.Lock()
         self._count = 0
         self._process = subprocess.Popen(
@@ -53,30 +81,35 @@ class Forker:
         self._process.wait()
         self._output.cleanup()
 
-    def run(self, words: Sequence[object], folder: Path) -> subprocess.CompletedProcess:
-        """Run `python words ...` in `folder` to its end."""
+    def start(self, words: Sequence[object], folder: Path, *, changes: Mapping[str, str] | None = None) -> Started:
+        """Start `python words ...` in `folder`, with `changes` of its environment, which its imports do not hear of."""
         with self._lock:
             self._count += 1
-            number, answers = self._count, SimpleQueue()
-            self._waiting[number] = answers
-            said = Path(self._output.name, str(number))
-            print(json.dumps([number, [str(word) for word in words], str(folder), str(said)]), file=self._process.stdin)
-            self._process.stdin.flush()
+            number, said = self._count, Path(self._output.name, str(self._count))
+            started = self._started[number] = Started(words, said)
+            job = [number, [str(word) for word in words], str(folder), str(said), dict(changes or {})]
+            print(json.dumps(job), file=self._process.stdin, flush=True)
+        return started
+
+    def run(
+        self, words: Sequence[object], folder: Path, *, changes: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess:
+        """`start` a command and wait for its end."""
         try:
-            code = answers.get(timeout=TIME_LIMIT)
+            return self.start(words, folder, changes=changes).wait()
         except Empty:
             self._process.kill()
             raise AssertionError(f"{words}: still running after {TIME_LIMIT} s") from None
-        assert code is not None, "the process that forks has died"
-        outputs = (Path(f"{said}.{name}").read_text() for name in ("stdout", "stderr"))
-        return subprocess.CompletedProcess(words, code, *outputs)
 
     def _hand_out(self) -> None:
         for line in self._process.stdout:
-            number, code = json.loads(line)
-            self._waiting.pop(number).put(code)
-        for answers in self._waiting.values():
-            answers.put(None)
+            number, what, value = json.loads(line)
+            if what == "pid":
+                self._started[number].pids.put(value)
+            else:
+                self._started.pop(number).codes.put(value)
+        for started in self._started.values():
+            started.codes.put(None)
 
 
 def run_forked(
@@ -119,10 +152,12 @@ def end_with(run: Callable[[], None]) -> None:
     os._exit(code)
 
 
-def fork(words: Sequence[str], root: str, folder: str, output: str) -> int:
+def fork(words: Sequence[str], root: str, folder: str, output: str, changes: Mapping[str, str]) -> int:
     """The process that runs a command."""
     process = os.fork()
     if process == 0:
+        os.setsid()
+        os.environ.update(changes)
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         for source, descriptor in ((os.devnull, 0), (f"{output}.stdout", 1), (f"{output}.stderr", 2)):
@@ -142,6 +177,16 @@ def main() -> None:
     signal.set_wakeup_fd(wake)
     signal.signal(signal.SIGCHLD, lambda number, frame: None)
     running: dict[int, int] = {}  # a command's number by its process
+    try:
+        serve(root, commands, ended, running)
+    finally:  # they would not hear of Ctrl-C
+        for process in running:
+            with suppress(ProcessLookupError):
+                os.killpg(process, signal.SIGKILL)
+
+
+def serve(root: str, commands: BinaryIO, ended: int, running: dict[int, int]) -> None:
+    """Fork for each command that comes, and say what became of it, until no more come."""
     with selectors.DefaultSelector() as selector:
         selector.register(commands, selectors.EVENT_READ)
         selector.register(ended, selectors.EVENT_READ)
@@ -150,8 +195,10 @@ def main() -> None:
                 if key.fileobj is not commands:
                     os.read(ended, 4096)
                 elif line := commands.readline():
-                    number, words, folder, output = json.loads(line)
-                    running[fork(words, root, folder, output)] = number
+                    number, words, *rest = json.loads(line)
+                    process = fork(words, root, *rest)
+                    running[process] = number
+                    print(json.dumps([number, "pid", process]), flush=True)
                 else:
                     return
             report_ended(running)
@@ -162,7 +209,7 @@ def report_ended(running: dict[int, int]) -> None:
     for process in list(running):
         pid, status = os.waitpid(process, os.WNOHANG)
         if pid:
-            print(json.dumps([running.pop(process), os.waitstatus_to_exitcode(status)]), flush=True)
+            print(json.dumps([running.pop(process), "code", os.waitstatus_to_exitcode(status)]), flush=True)
 
 
 if __name__ == "__main__":

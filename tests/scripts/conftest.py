@@ -6,6 +6,7 @@ import os
 import pickletools
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -13,7 +14,6 @@ import time
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -144,25 +144,29 @@ def run(script: str, flags: Flags, *, env: Mapping[str, str] | None = None) -> s
 
 def run_until_killed(script: str, flags: Flags, *, kill_when: Callable[[], bool]) -> None:
     """Run a script and kill it, with all its processes and without warning, as soon as `kill_when` says so."""
-    process = subprocess.Popen(
-        command(script, flags),
-        cwd=ROOT,
-        env=environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    started = forker().start([script, *words_of(flags)], ROOT)
     try:
         deadline = time.monotonic() + TIME_LIMIT
         while not kill_when():
-            assert process.poll() is None, "the command ended before it was killed"
+            assert not started.has_ended(), "the command ended before it was killed"
             assert time.monotonic() < deadline, "the command came to nothing"
             time.sleep(0.002)
     finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-    assert process.returncode == -signal.SIGKILL
+        started.kill()
+        done = started.wait()
+    assert done.returncode == -signal.SIGKILL
+
+
+def run_by_two(script: str, flags: Flags) -> list[subprocess.CompletedProcess]:
+    """What became of a script run by two processes that find each other as torchrun's do."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    group = {"TORCHELASTIC_RUN_ID": "tests", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    group |= {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    words = [script, *words_of(flags)]
+    both = [forker().start(words, ROOT, changes={**group, "RANK": n, "LOCAL_RANK": n}) for n in ("0", "1")]
+    return [started.wait() for started in both]
 
 
 def run_all(jobs: Mapping[str, Callable[[], object]]) -> dict[str, object]:

@@ -11,7 +11,7 @@ import termios
 
 import pytest
 
-from tests.scripts.conftest import ROOT, TINY, assert_succeeded, command, environment
+from tests.scripts.conftest import ROOT, TINY, assert_succeeded, command, environment, forker
 
 PACE = re.compile(r"in (?:[\d.]+ (?:s|min|h) )+\([\d.]+ images/s\)")
 MINI = ["-m", "voc12.mini", "--out", "mini", "--train", "2", "--train_aug", "4", "--val", "2", "--test", "1"]
@@ -38,13 +38,11 @@ def commands(data):
 
 @pytest.fixture(scope="module")
 def said(commands, tmp_path_factory):
-    """What each of the commands writes to its pipes."""
+    """What each of the commands writes where no terminal is."""
     folder = tmp_path_factory.mktemp("piped")
     outputs = {}
     for name, words in commands.items():
-        done = subprocess.run(
-            words, cwd=folder, env=environment(PYTHONPATH=str(ROOT)), capture_output=True, text=True, timeout=300
-        )
+        done = forker().run(words[1:], folder)
         assert_succeeded(done)
         assert done.stderr == "", name  # no bars
         outputs[name] = done.stdout
@@ -68,7 +66,7 @@ def test_a_phase_ends_with_one_line_of_its_pace(said, name, line):
     assert len(found) == 1, said[name]
 
 
-def test_nothing_but_whole_lines_of_text_goes_to_a_pipe(said):
+def test_nothing_but_whole_lines_of_text_goes_to_a_file(said):
     for name, text in said.items():
         assert text.endswith("\n") and all(line.isprintable() for line in text.splitlines()), name
 
@@ -108,9 +106,9 @@ def what_stays(written):
     return lines
 
 
-def test_a_terminal_shows_bars_and_keeps_what_a_pipe_gets_uncoloured(commands, said, tmp_path):
+def test_a_terminal_shows_bars_and_keeps_what_a_file_gets_uncoloured(commands, said, tmp_path):
     for name in ("mini", "train"):
         written = on_terminal(commands[name], tmp_path)
         assert "%|" in written and "\x1b" not in written
-        kept, piped = what_stays(written), said[name].split("\n")
-        assert [PACE.sub("PACE", line) for line in kept] == [PACE.sub("PACE", line) for line in piped]
+        kept, filed = what_stays(written), said[name].split("\n")
+        assert [PACE.sub("PACE", line) for line in kept] == [PACE.sub("PACE", line) for line in filed]
