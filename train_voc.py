@@ -27,7 +27,18 @@ from tool.weights_file import require_weights
 
 # Flags that may change between a run and its resumption: they do not touch the weights, or what they lead to is known.
 FREE_TO_CHANGE = {
-    *("resume", "device", "compile", "num_workers", "save_every", "log_every", "picture_every", "eval", "val_list"),
+    *(
+        "resume",
+        "device",
+        "compile",
+        "num_workers",
+        "save_every",
+        "log_every",
+        "picture_every",
+        "eval",
+        "eval_every",
+        "val_list",
+    ),
     *("work_dir", "train_list", "labels", "data_set", "data_root", "saliency_root"),
 }
 
@@ -98,7 +109,7 @@ def main() -> None:
         require_weights(args.weights, "--weights", "the .params, .pth, .ckpt or .safetensors to start from, or none")
     data_set = find_data_set(args.data_set)
     images, labels = read_data(args, data_set)
-    val_images = read_validation(args, labels, data_set) if args.eval else {}
+    val_images = read_validation(args, labels, data_set) if args.eval or args.eval_every else {}
     settings = settings_of(args, list(images), labels)
     check_loaders(
         workers=loader_processes(args.num_workers),

@@ -75,6 +75,7 @@ def make_parser(method: Method) -> argparse.ArgumentParser:
     )
     add_switch(run, "--resume", default=False, help="go on from <work_dir>/<session>/last.ckpt where there is one")
     add_switch(run, "--eval", default=False, help="score image labels on --val_list at the end (mean AP)")
+    run.add_argument("--eval_every", type=positive, metavar="EPOCHS", help="and after so many epochs each (never)")
 
     net = parser.add_argument_group("method and net")
     net.add_argument("--method", choices=METHODS, default="hsc", help="(%(default)s); its own flags are below")

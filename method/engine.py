@@ -1,20 +1,15 @@
 """The training loop of stage 1, of any method."""
 
-from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterable
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.amp import GradScaler
-from tqdm import tqdm
 
-from data.images import load_rgb
 from method.learner import FIRST, Batch, Learner, Losses, Moment
 from tool.distributed import one_over_processes, sum_over_processes, world_size
 from tool.log import RunLog
 from tool.loop import run_steps
-from tool.metric import mean_average_precision
 from tool.optim import PortableSGD, polynomial_schedule
 from tool.training import Training
 
@@ -80,12 +75,15 @@ def train(
     log: RunLog | None,
     log_every: int,
     picture_every: int,
+    validate: Callable[[int], None] | None = None,
+    validate_every: int = 1,
     save: Callable[[int], None],
     save_due: Callable[[int], bool],
 ) -> dict[str, float]:
     """Train over `steps`, batches of `loader`; the other arguments, the losses returned and errors are `run_steps`'.
 
-    Every `picture_every`-th step logs a picture of its first image, and waits for the device to do so.
+    Every `picture_every`-th step logs a picture of its first image, and waits for the device to do so. After every
+    `validate_every`-th epoch `validate` is called, with the number of steps done; it draws nothing.
     """
 
     def take_step(batch: dict, step: int) -> dict[str, Tensor]:
@@ -97,7 +95,11 @@ def train(
 
         is_due = log is not None and (step + 1) % picture_every == 0
         moment = Moment(step, step // steps_per_epoch, seed)
-        return training_step(training, on_device, moment, show=log_pictures if is_due else None)
+        losses = training_step(training, on_device, moment, show=log_pictures if is_due else None)
+        if validate is not None and (step + 1) % (validate_every * steps_per_epoch) == 0:
+            validate(step + 1)
+            learner.train()
+        return losses
 
     learner.train()
     return run_steps(
@@ -111,17 +113,3 @@ def train(
         save=save,
         save_due=save_due,
     )
-
-
-@torch.inference_mode()
-def classifier_precision(
-    learner: Learner, images: Mapping[str, Path], *, labels: dict[str, np.ndarray], device: torch.device
-) -> float:
-    """Mean average precision, 0..1, of the image scores on whole images, by id."""
-    learner.eval()
-    scores = []
-    for path in tqdm(images.values(), desc="score image labels", unit="image", disable=None, leave=False):
-        image = learner.net.normalisation(load_rgb(path))[None].to(device)
-        scores.append(learner.class_scores(image)[0].cpu().numpy())
-    truth = np.stack([labels[image_id] for image_id in images])
-    return mean_average_precision(np.stack(scores)[:, : truth.shape[1]], truth)

@@ -5,13 +5,17 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from tqdm import tqdm
 
+from data.images import load_rgb
 from network.weights import LoadReport, load_released_state_dict, load_weights, released_state_dict
 from tool.cam import maps_of_pair, mirrored_pair
 from tool.device import autocast
+from tool.metric import mean_average_precision
 from tool.optim import parameter_groups
 from tool.randomness import mixed_seed
 from tool.training import Stateful
@@ -44,6 +48,13 @@ class Losses(NamedTuple):
     terms: dict[str, Tensor]
     watched: dict[str, Tensor]
     pictures: Callable[[], dict[str, Tensor]] | None = None
+
+
+class LabelledImages(NamedTuple):
+    """Files of whole images and their labels, (K,) zeros and ones, by id."""
+
+    paths: Mapping[str, Path]
+    labels: Mapping[str, np.ndarray]
 
 
 class ReleasedState:
@@ -140,9 +151,19 @@ class Learner(nn.Module, ABC):
 
         return maps_of_pair(net, mirrored_pair(image, scale, normalise=self.net.normalisation.of_pixels, device=device))
 
-    def class_scores(self, image: Tensor) -> Tensor:
-        """Scores of the classes, (N, K) of any range, of normalised images (N, 3, H, W)."""
-        return self.net(image).logits
+    @torch.inference_mode()
+    def validate(self, images: LabelledImages, device: torch.device) -> dict[str, float]:
+        """What it is worth on images that it does not train on, 0..1, by the names of the curves; the first is shown.
+
+        Mean average precision of the scores of whole images' labels, unless a method has another measure.
+        """
+        self.eval()
+        scores = []
+        for path in tqdm(images.paths.values(), desc="score image labels", unit="image", disable=None, leave=False):
+            image = self.net.normalisation(load_rgb(path))[None].to(device)
+            scores.append(self.net(image).logits[0].cpu().numpy())
+        truth = np.stack([images.labels[image_id] for image_id in images.paths])
+        return {"mean_average_precision": mean_average_precision(np.stack(scores)[:, : truth.shape[1]], truth)}
 
     # -- weights -------------------------------------------------------------------------------------------------------
 

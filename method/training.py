@@ -14,8 +14,8 @@ from data.normalisation import Normalisation
 from data.training import EpochSampler, TrainingSet
 from method import METHODS
 from method.base import NetFlags
-from method.engine import build_training, classifier_precision, train
-from method.learner import Learner
+from method.engine import build_training, train
+from method.learner import LabelledImages, Learner
 from network import EPS_SEAM
 from tool.checkpoint import save_weights
 from tool.cli import UserError, pace
@@ -103,7 +103,7 @@ def train_run(
     files.
 
     Args:
-        args: train_voc.py's. images, val_images: to train on, and what --eval scores, by id. settings, defaults: of
+        args: train_voc.py's. images, val_images: to train on, and what --eval and --eval_every score, by id. settings, defaults: of
         `tool.stage.Run`.
 
     Raises `UserError` for a device that is not there, a checkpoint or weights that do not fit, and as `run_steps`.
@@ -127,6 +127,12 @@ def train_run(
         num_images=len(images),
         name=args.method,
     )
+    held_out = LabelledImages(val_images, labels)
+
+    def validate(step: int) -> None:
+        if started.log is not None and step < num_steps:  # at the end, --eval sees to it
+            log_validation(args, learner, started, held_out, step)
+
     losses = train(
         learner,
         started.training,
@@ -143,13 +149,16 @@ def train_run(
         log=started.log,
         log_every=args.log_every,
         picture_every=args.picture_every,
+        validate=validate if args.eval_every else None,
+        validate_every=args.eval_every or 1,
         save=started.save,
         save_due=lambda step: step % args.save_every == 0,
     )
     leave_processes()
     if started.log is not None:
         write_weights(args, learner, started)
-        figures = score_labels(args, learner, started, val_images, labels) if args.eval else []
+        last = args.eval or args.eval_every
+        figures = log_validation(args, learner, started, held_out, num_steps) if last else []
         started.end(losses, figures)
 
 
@@ -168,14 +177,14 @@ def write_weights(args: argparse.Namespace, learner: Learner, started: StartedRu
         started.say_trained(len(started.steps) * args.batch_size, path)
 
 
-def score_labels(
-    args: argparse.Namespace, learner: Learner, started: StartedRun, images: Mapping[str, Path], labels: dict
+def log_validation(
+    args: argparse.Namespace, learner: Learner, started: StartedRun, images: LabelledImages, step: int
 ) -> list[str]:
-    """Log the mean average precision of image labels on --val_list; the names of what was logged."""
+    """Log what `Learner.validate` finds after `step` steps; the names of the curves."""
     began = time.perf_counter()
-    device = next(learner.parameters()).device
-    precision = classifier_precision(learner, images, labels=labels, device=device)
-    score = f"mean average precision {100 * precision:.2f} %"
-    started.log.line(f"scored image labels of {args.val_list} {pace(began, len(images))}: {score}")
-    started.log.scalars(started.steps.stop, {"val/mean_average_precision": precision})
-    return ["val/mean_average_precision"]
+    found = learner.validate(images, next(learner.parameters()).device)
+    figures = ", ".join(f"{name.replace('_', ' ')} {100 * value:.2f} %" for name, value in found.items())
+    started.log.line(f"scored image labels of {args.val_list} {pace(began, len(images.paths))}: {figures}")
+    curves = {f"val/{name}": value for name, value in found.items()}
+    started.log.scalars(step, curves)
+    return list(curves)

@@ -1,0 +1,68 @@
+"""Scores between epochs: taken where they are due, of the net as inference has it, and no weight knows of them."""
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from method.arguments import parse_arguments
+from method.engine import train
+from method.learner import LabelledImages, Moment
+from method.training import make_learner, make_training
+from tests.golden_inputs import rnd
+from tests.scripts.conftest import assert_same
+
+FLAGS = ["--method", "cls", "--data_root", "images", "--width", "0.0625", "--batch_size", "2", "--lr", "0.01"]
+
+
+@pytest.fixture
+def images(tmp_path) -> LabelledImages:
+    paths, labels = {}, {}
+    for number in range(3):
+        pixels = np.random.default_rng(number).integers(0, 256, (24, 32, 3), np.uint8)
+        paths[f"image {number}"] = tmp_path / f"image {number}.jpg"
+        Image.fromarray(pixels).save(paths[f"image {number}"])
+        labels[f"image {number}"] = np.eye(20, dtype=np.float32)[number]
+    return LabelledImages(paths, labels)
+
+
+def run(monkeypatch, validate=None, **options):
+    monkeypatch.setattr(sys, "argv", ["train_voc.py", *FLAGS])
+    args = parse_arguments()
+    learner = make_learner(args, torch.device("cpu"))
+    training = make_training(args, learner, num_images=6)
+    batches = [{"image": rnd(n, 2, 3, 32, 32), "label": torch.eye(20)[[n, n + 5]], "id": ["a", "b"]} for n in range(7)]
+    train(
+        learner, training, batches, device=torch.device("cpu"), steps=range(7), steps_per_epoch=3, seed=0, log=None,
+        log_every=100, picture_every=100, save=lambda step: None, save_due=lambda step: False,
+        validate=validate and (lambda step: validate(learner, step)), **options,
+    )  # fmt: skip
+    return training.state()
+
+
+def test_epochs_are_scored_and_train_on_as_if_they_were_not(monkeypatch, images):
+    seen = {}
+
+    def validate(learner, step):
+        seen[step] = learner.validate(images, torch.device("cpu"))
+        assert not learner.net.training
+
+    assert_same(run(monkeypatch, validate), run(monkeypatch))
+    assert list(seen) == [3, 6]
+    assert all(0 < found["mean_average_precision"] <= 1 for found in seen.values())
+    seen.clear()
+    run(monkeypatch, validate, validate_every=2)
+    assert list(seen) == [6]
+
+
+def test_what_is_drawn_over_a_batch_hangs_on_seed_and_step_alone():
+    def draw(**moment):
+        return torch.rand(5, generator=Moment(**moment).generator(torch.device("cpu")))
+
+    torch.manual_seed(7)  # as another process has it
+    first = draw(step=3, epoch=1, seed=5)
+    torch.manual_seed(8)
+    assert torch.equal(draw(step=3, epoch=0, seed=5), first)
+    assert not torch.equal(draw(step=4, seed=5), first) and not torch.equal(draw(step=3, seed=6), first)
