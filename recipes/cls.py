@@ -10,7 +10,8 @@ from tool.recipe import Setup, Stage
 
 
 def stages(setup: Setup) -> list[Stage]:
-    train = common.training(setup, "cls", saliency=False, mini_flags={**mini.length(300), "weights": "none"})
+    mini_flags = {**mini.length(300), **mini.VIEW, "weights": "none"}
+    train = common.training(setup, "cls", saliency=False, mini_flags=mini_flags)
     return [
         *mini.data(setup),
         common.prepare(setup, saliency=False),

@@ -11,7 +11,8 @@ from tool.recipe import Setup, Stage
 
 
 def training(setup: Setup, *, name: str = "train") -> Stage:
-    return common.training(setup, "eps", name=name, mini_flags={**mini.length(300), "weights": "none"})
+    mini_flags = {**mini.length(300), **mini.VIEW, "weights": "none"}
+    return common.training(setup, "eps", name=name, mini_flags=mini_flags)
 
 
 def stages(setup: Setup) -> list[Stage]:

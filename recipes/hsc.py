@@ -14,7 +14,7 @@ def stages(setup: Setup) -> list[Stage]:
     # At --mini it starts from what EPS learnt, for want of ImageNet's weights: from random ones its first pseudo labels
     # are noise.
     start = [eps.training(setup, name="train_eps")] if setup.mini else []
-    mini_flags = {**mini.length(400), "weights": setup.out / "eps" / "eps.pth"}
+    mini_flags = {**mini.length(400), **mini.VIEW, "weights": setup.out / "eps" / "eps.pth"}
     train = common.training(setup, "hsc", mini_flags=mini_flags)
     return [
         *mini.data(setup),

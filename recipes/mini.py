@@ -12,8 +12,9 @@ NET = {"width": 0.125}
 TRAINING = {
     **NET,
     **{"from_scratch": True, "momentum": 0.9, "lr": 0.05, "clip_grad": 1, "iter_size": 1, "batch_size": BATCH_SIZE},
-    **{"crop_size": 96, "resize_size": [84, 132], "view2_size": 72, "save_every": 100},
+    **{"crop_size": 96, "resize_size": [84, 132], "save_every": 100},
 }
+VIEW = {"view2_size": 72}  # of the methods that have HSC's flags
 # DeepLab on the classifier's backbone, from its weights, for want of ImageNet's.
 DEEPLAB = {
     **{"MODEL_BACKBONE": "resnet38d", "MODEL_BACKBONE_WIDTH": 0.125, "MODEL_ASPP_OUTDIM": 64},
