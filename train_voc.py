@@ -27,18 +27,8 @@ from tool.weights_file import require_weights
 
 # Flags that may change between a run and its resumption: they do not touch the weights, or what they lead to is known.
 FREE_TO_CHANGE = {
-    *(
-        "resume",
-        "device",
-        "compile",
-        "num_workers",
-        "save_every",
-        "log_every",
-        "picture_every",
-        "eval",
-        "eval_every",
-        "val_list",
-    ),
+    *("resume", "device", "compile", "num_workers", "save_every", "log_every", "picture_every"),
+    *("eval", "eval_every", "val_list"),
     *("work_dir", "train_list", "labels", "data_set", "data_root", "saliency_root"),
 }
 

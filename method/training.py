@@ -103,8 +103,8 @@ def train_run(
     files.
 
     Args:
-        args: train_voc.py's. images, val_images: to train on, and what --eval and --eval_every score, by id. settings, defaults: of
-        `tool.stage.Run`.
+        args: train_voc.py's. images: to train on, by id. val_images: what --eval and --eval_every score.
+        settings, defaults: of `tool.stage.Run`.
 
     Raises `UserError` for a device that is not there, a checkpoint or weights that do not fit, and as `run_steps`.
     """

@@ -20,7 +20,7 @@ def clone(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("clone")
     for name in ("method", "network", "data", "voc12", "tool", "recipes", "tests", "segmentation"):
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__", "golden"))
-    for name in ("train_voc.py", "inference.py", "run.py", "pyproject.toml"):
+    for name in ("train_voc.py", "inference.py", "eval.py", "run.py", "pyproject.toml"):
         shutil.copy(ROOT / name, root)
     written = dict(FILES.findall(PAGE.read_text()))
     assert len(written) == 5

@@ -119,7 +119,7 @@ def test_what_it_reads_and_is_not_there_and_flags_of_others_are_refused_in_one_l
     args = parse_arguments()
     if METHODS[method].reads:
         with pytest.raises(UserError, match=f"--saliency_root: --method {method} needs a folder"):
-            train_voc.read_data(args)
+            train_voc.read_data(args, VOC12)
     args.crop_size = 10**6
     with pytest.raises(UserError, match="--crop_size 1000000: expected a number from 1 to"):
         check_arguments(args)
