@@ -263,8 +263,7 @@ def stages_of(
 def run_one(args: argparse.Namespace, name: str, seed: int) -> None:
     """Train a run, infer the seeds of train.txt and score them: the curve's file says that the run is whole."""
     train, setup = stages_of(args, name, seed, {})
-    network = METHODS[RUNS[name]["method"]].network
-    infer = common.inference(setup, train, network, name="infer", ids="train")
+    infer = common.inference(setup, train, name="infer", ids="train")
     run_stages([train, infer, common.scores(setup, train)[0]], train.makes.parent)
 
 
@@ -280,8 +279,7 @@ def segment(args: argparse.Namespace, name: str, learnt_from: str, seed: int) ->
         "TRAIN_ITERATION": args.segmentation_steps,
     }
     train, setup = stages_of(args, learnt_from, seed, {"deeplab": keys})
-    network = METHODS[RUNS[learnt_from]["method"]].network
-    infer = common.inference(setup, train, network, name="infer_aug", ids="train_aug")
+    infer = common.inference(setup, train, name="infer_aug", ids="train_aug")
     masks = args.voc12_root / "SegmentationClass" if on_masks else common.crf_seeds(train)
     stages = common.deeplab(setup, masks, train)
     run_stages(stages if on_masks else [infer, *stages], setup.out / f"deeplab_{name}")

@@ -16,9 +16,9 @@ def stages(setup: Setup) -> list[Stage]:
         *mini.data(setup),
         common.prepare(setup, saliency=False),
         train,
-        common.inference(setup, train, "resnet38_cls", name="infer", ids="train"),
+        common.inference(setup, train, name="infer", ids="train"),
         *common.scores(setup, train),
-        common.inference(setup, train, "resnet38_cls", name="infer_aug", ids="train_aug"),
+        common.inference(setup, train, name="infer_aug", ids="train_aug"),
         *common.deeplab(setup, common.crf_seeds(train), train),
         common.report(setup, train, saliency=False),
     ]

@@ -39,12 +39,12 @@ def crf_seeds(trained: Stage) -> Path:
     return trained.makes.parent / "crf" / "crf_8_7"
 
 
-def inference(setup: Setup, trained: Stage, network: str, *, name: str, ids: str) -> Stage:
+def inference(setup: Setup, trained: Stage, *, name: str, ids: str) -> Stage:
     """Seeds and CRF seeds of the list `ids`, by the net that `trained` makes; images that are done are left alone."""
     folder = trained.makes.parent
     net = {flag: trained.flags[flag] for flag in ("backbone", "width") if flag in trained.flags}
     flags = {
-        **{"network": network, "weights": trained.makes, **net, **inputs(setup)},
+        **{"method": trained.flags["method"], "weights": trained.makes, **net, **inputs(setup)},
         **{"infer_list": setup.out / "data" / f"{ids}.txt", "work_dir": folder},
     }
     return setup.stage(name, "inference.py", flags, makes=crf_seeds(trained))

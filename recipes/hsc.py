@@ -21,9 +21,9 @@ def stages(setup: Setup) -> list[Stage]:
         common.prepare(setup),
         *start,
         train,
-        common.inference(setup, train, "resnet38_hsc", name="infer", ids="train"),
+        common.inference(setup, train, name="infer", ids="train"),
         *common.scores(setup, train),
-        common.inference(setup, train, "resnet38_hsc", name="infer_aug", ids="train_aug"),
+        common.inference(setup, train, name="infer_aug", ids="train_aug"),
         *common.deeplab(setup, common.crf_seeds(train), train),
         common.report(setup, train),
     ]
