@@ -38,7 +38,7 @@ QUICK_LIMIT = 600  # seconds for a part of the quick form, on a machine that oth
 EXAMPLES = """\
   # on a machine with a GPU: about ten minutes
   python -m benchmark.gpu --out exps/gpu
-  # again, what was mended
+  # some parts again
   python -m benchmark.gpu --out exps/gpu_again --only infer segment
   # the same code on a CPU, tiny
   python -m benchmark.gpu --out exps/gpu_on_cpu --device cpu --quick

@@ -75,7 +75,7 @@ EXAMPLES = """\
       --weights network/ilsvrc-cls_rna-a1_cls1000_ep-0001.params --backbone resnet38d \\
       --steps 20000 --epochs 15 --batch_size 12 --crop_size 448 --resize_size 448 768 \\
       --view2_size 128 --scales 0.5 1 1.5 2
-  # photographs with labels of five classes, and the oddities of the recipe mended
+  # photographs with labels of five classes, and sane values for the recipe's oddities
   python -m benchmark.real --voc12_root VOC2012 --weights mobilenet_v2.pth \\
       --classes background bus car cat person train --runs eps hsc hsc_sane_all
 """

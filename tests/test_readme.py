@@ -391,3 +391,31 @@ def test_what_the_readme_says_can_be_imported_can():
     assert lines
     for line in lines:
         exec(line, {})
+
+
+def test_each_equation_of_the_paper_is_beside_a_function_that_is_there():
+    """A row names files, by the end of their paths, and after each what is defined in it."""
+    sources = [
+        path
+        for folder in ("method", "network", "tool", "data", "segmentation")
+        for path in ROOT.glob(f"{folder}/**/*.py")
+    ]
+    rows = [line for line in (ROOT / "paper" / "method.md").read_text().splitlines() if line.startswith("| ")]
+    found = 0
+    for row in rows:
+        files = []
+        for span in spans(row.rsplit(" | ", 1)[-1]):
+            if re.fullmatch(r"[\w/]+(\.py)?", span) and ("/" in span or span.endswith(".py")):
+                files = [
+                    path
+                    for path in [*sources, ROOT / "train_voc.py"]
+                    if f"/{path}".endswith((f"/{span}", f"/{span}/__init__.py"))
+                ]
+                assert files, f"{row}: no {span}"
+            else:
+                name = span.split(".")[-1]
+                assert any(re.search(rf"^ *(def|class) {name}\b", path.read_text(), re.M) for path in files), (
+                    f"{row}: no {span}"
+                )
+                found += 1
+    assert found > 20

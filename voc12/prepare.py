@@ -262,7 +262,7 @@ def main() -> None:
     for problem in problems:
         print(f"problem: {printable(problem)}")
     if problems:
-        raise UserError(f"--voc12_root {root}: nothing written; first mend the {len(problems)} problems listed above")
+        raise UserError(f"--voc12_root {root}: nothing written; first repair the {len(problems)} problems listed above")
     per_class = np.sum(list(labels.values()), axis=0, dtype=int)
     print("images with " + ", ".join(f"{name} {count}" for name, count in zip(CLASSES, per_class, strict=True)))
     write(out, labels, lists)

@@ -211,7 +211,7 @@ def show_state(root: Path, saliency: Path, out: Path) -> bool:
             print(f"  {printable(name):42} {part.there:9,} {part.expected:9,} {missing:>9}")
     for fault in finder.faults:
         print(_wrapped(f"problem: {fault}"))
-    steps = [f"mend what is named above as a problem: {fault}" for fault in finder.faults]
+    steps = [f"repair what is named above as a problem: {fault}" for fault in finder.faults]
     steps += [section.step for section in sections if section.needed and not section.complete]
     text, *lines = (steps or [training_step(root, saliency, out)])[0].split("\n")
     print("\n" + "\n".join([_wrapped(f"next: {text}"), *lines]))
