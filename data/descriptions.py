@@ -2,7 +2,7 @@
 
     {"names": ["background", "cat", "dog"], "palette": [[0, 0, 0], [200, 0, 0], [0, 0, 200]]}
 
-`docs/data.md` says what else it may hold. A file of DHR's form, {"ignore": 255, "names": [...]}, is one.
+`docs/your_data.md` says what else it may hold. A file of DHR's form, {"ignore": 255, "names": [...]}, is one.
 """
 
 import argparse

@@ -16,13 +16,15 @@ KNOWN_HEADS = {
 }
 
 
-def has_form_of_seam(state: Mapping[str, Tensor]) -> bool:
+def has_form_of_seam(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> bool:
     """Whether `state` has the layers of SEAM's net (Wang et al., CVPR 2020), and of PPC's on it, which scores
     background in channel 0: a PCM, but neither of the projections that the nets with background last have beside it
-    (HSC's both, PPC's on EPS `proj_fc`; PPC's on SEAM calls its own `fc_proj`)."""
+    (HSC's both, PPC's on EPS `proj_fc`; PPC's on SEAM calls its own `fc_proj`). `own`: the state of the net that is to
+    take it, of as many classes."""
+    layers = {HEAD, "f8_3.weight", "f8_4.weight", "f9.weight"}
     return (
-        {HEAD, "f8_3.weight", "f8_4.weight", "f9.weight"} <= state.keys()
-        and state[HEAD].shape[:1] == (NUM_CLASSES + 1,)
+        layers <= state.keys() & own.keys()
+        and state[HEAD].shape[:1] == own[HEAD].shape[:1]
         and not any(name.startswith(("proj_fc.", "extra_F.")) for name in state)
     )
 

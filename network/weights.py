@@ -109,8 +109,9 @@ def load_weights(net: nn.Module, path: str | Path, *, background_last: bool = Fa
 
     Raises `UserError` for a file that is missing, damaged or not of this form, and as `load_released_state_dict`.
     """
-    state = under_own_names(read_weights(path, "--weights"), released_state_dict(net).keys(), source=str(path))
-    background = (LAST if background_last else FIRST) if has_form_of_seam(state) else None
+    own = released_state_dict(net)
+    state = under_own_names(read_weights(path, "--weights"), own.keys(), source=str(path))
+    background = (LAST if background_last else FIRST) if has_form_of_seam(state, own) else None
     if background == FIRST:
         state = with_background_last(state)
     return replace(load_released_state_dict(net, state, source=str(path)), background=background)

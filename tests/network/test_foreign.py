@@ -50,6 +50,14 @@ def test_every_channel_of_the_head_comes_to_its_place(tmp_path, state, name):
     assert ("first channel, as in SEAM" in str(report)) == (background == FIRST)
 
 
+def test_seams_form_is_told_by_the_nets_own_number_of_classes(tmp_path):
+    of_seven, read = (build_network("resnet38_hsc", num_classes=7, width=WIDTH) for _ in range(2))
+    own = released_state_dict(of_seven)
+    torch.save(FOREIGN["SEAM"][0](own), tmp_path / "net.pth")
+    assert load_weights(read, tmp_path / "net.pth").background == FIRST
+    assert torch.equal(read.fc8.weight, of_seven.fc8.weight)
+
+
 def test_a_file_of_seams_form_is_read_as_it_is_for_a_caller_who_knows_better(tmp_path, state):
     torch.save(without(state, "proj_fc", "extra_F"), tmp_path / "eps_seam.pth")
     net = build_network("resnet38_hsc", num_classes=20, width=WIDTH)

@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from tests.scripts.conftest import TINY, assert_refused, assert_succeeded, load, run, run_all
+from tests.scripts.conftest import ROOT, TINY, assert_refused, assert_succeeded, forker, load, run, run_all, words_of
 from tests.shapes import EMPTY, SHAPE, make_shapes
+from tests.tool.report_runs import page_data
 from tool.artifact import load_cam, load_crf, load_label_map
 from tool.metric import iou, label_counts
 
@@ -129,3 +130,26 @@ def test_stage_1_and_cams_scores_refuse_a_data_set_without_background(through, t
     scored = {"--list": shapes.root / "val.txt", "--gt_dir": shapes.root / "masks", "--comment": "none"}
     flags = {**scored, "--predict_dir": exps / "cam_npy", "--type": "npy", "--data_set": path}
     assert_refused(run("eval.py", flags), "--type npy", "score label maps")
+
+
+def test_a_report_shows_images_of_both_folders_with_the_data_sets_names(through):
+    shapes, exps, _ = through[80]
+    flags = {"--run": exps / "hsc", "--data_root": shapes.root, "--num_workers": 1}
+    done = forker().run(["-m", "tool.report", *words_of(flags)], ROOT)
+    assert_succeeded(done)
+    found = page_data(exps / "hsc" / "report.html")
+    assert [image["id"] for image in found["images"]] == sorted((*shapes.ids, EMPTY))
+    assert found["names"] == list(shapes.data_set.label_names)
+
+
+def test_classes_of_a_data_set_are_named_to_average_over_them(through, tmp_path):
+    """A name may have spaces; several may stand in a word, with commas."""
+    shapes, exps, _ = through[7]
+    flags = {"--list": shapes.root / "val.txt", "--gt_dir": shapes.root / "masks", "--comment": "some"}
+    flags |= {"--data_set": shapes.data_set.name, "--predict_dir": exps / "cam_png"}
+    flags |= {"--json": tmp_path / "a.json", "--logfile": tmp_path / "log"}
+    assert_succeeded(run("eval.py", {**flags, "--classes": ("shape 3", "shape 5,background")}))
+    score = json.loads((tmp_path / "a.json").read_text())
+    assert score["classes"] == ["background", "shape 3", "shape 5"]
+    assert score["mIoU"] == pytest.approx(np.mean([score[name] for name in score["classes"]]))
+    assert_refused(run("eval.py", {**flags, "--classes": "dog"}), "--classes: expected names among background, shape 0")
