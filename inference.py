@@ -110,7 +110,8 @@ def parse_arguments() -> argparse.Namespace:
     )
     net.add_argument(
         "--method", choices=METHODS, default=method.name,
-        help="that trained it, whose recipe makes the seeds (args.json beside the weights, else as --network)",
+        help="that was trained, whose recipe makes the seeds (as args.json beside the weights or --network says: "
+        "%(default)s)",
     )  # fmt: skip
     net.add_argument(
         "--network", default=method.network, help="resnet38_hsc, resnet38_cls or a released path (%(default)s)"
@@ -119,7 +120,7 @@ def parse_arguments() -> argparse.Namespace:
     net.add_argument("--width", type=float, default=1.0, help="channel multiplier of resnet38d (%(default)s)")
 
     seeds = parser.add_argument_group("seeds")
-    seeds.add_argument("--scales", type=float, nargs="+", default=[*recipe.scales], help="of the image's sides")
+    seeds.add_argument("--scales", type=float, nargs="+", default=[*recipe.scales], help="factors on the image's sides")
     seeds.add_argument(
         "--thr", type=float, default=recipe.threshold, help="background's score in label maps, 0..1 (%(default)s)"
     )
@@ -129,7 +130,7 @@ def parse_arguments() -> argparse.Namespace:
     )  # fmt: skip
     seeds.add_argument(
         "--crf_alpha", nargs="+", type=float, default=[recipe.crf.alpha], metavar="A",
-        help=f"background powers ({recipe.crf.alpha:g})",
+        help=f"exponents of the background score ({recipe.crf.alpha:g})",
     )  # fmt: skip
     seeds.add_argument(
         "--crf_backend", choices=CRF_BACKENDS, default="auto", help="auto: torch on a GPU, else pydensecrf"
@@ -137,7 +138,7 @@ def parse_arguments() -> argparse.Namespace:
     seeds.add_argument(
         "--work_dir", type=path_text, default="./exps", help="CRF seeds go to <work_dir>/crf (%(default)s)"
     )
-    add_switch(seeds, "--overlay", default=False, help="pictures of it all in <work_dir>/overlay, to look at (False)")
+    add_switch(seeds, "--overlay", default=False, help="pictures to look at in <work_dir>/overlay (False)")
     seeds.add_argument("--cam_npy", type=path_text, help="folder of CAM dicts (<work_dir>/cam_npy)")
     seeds.add_argument("--cam_png", type=path_text, help="folder of label maps (<work_dir>/cam_png)")
 
@@ -152,7 +153,7 @@ def parse_arguments() -> argparse.Namespace:
         "--crf_workers", type=positive, default=own_cores(),
         help="CRF processes on a CPU (its cores: %(default)s)",
     )  # fmt: skip
-    run.add_argument("--amp", choices=AMP, default="off", help="the network in half the precision (%(default)s)")
+    run.add_argument("--amp", choices=AMP, default="off", help="the network in half precision (%(default)s)")
     return parser.parse_args()
 
 

@@ -64,21 +64,35 @@ def make_parser(method: Method) -> argparse.ArgumentParser:
     run.add_argument(
         "--work_dir", type=path_text, default="./exps", help="runs go to <work_dir>/<session>/ (%(default)s)"
     )
-    run.add_argument("--seed", type=int, default=0, help="of weights, order and augmentation (%(default)s)")
+    run.add_argument("--seed", type=int, default=0, help="random seed of weights, order and augmentation (%(default)s)")
     run.add_argument("--device", help="cpu, cuda or cuda:N (default: a GPU where there is one)")
-    run.add_argument("--amp", choices=AMP, default="off", help="the network in half the precision (%(default)s)")
+    run.add_argument("--amp", choices=AMP, default="off", help="the network in half precision (%(default)s)")
     add_switch(run, "--compile", default=False, help="compile the network, on a GPU (False)")
-    run.add_argument("--save_every", type=positive, default=500, metavar="STEPS", help="checkpoint (%(default)s)")
-    run.add_argument("--log_every", type=positive, default=20, metavar="STEPS", help="log line (%(default)s)")
     run.add_argument(
-        "--picture_every", type=positive, default=500, metavar="STEPS", help="CAM in TensorBoard (%(default)s)"
+        "--save_every",
+        type=positive,
+        default=500,
+        metavar="STEPS",
+        help="from one checkpoint to the next (%(default)s)",
+    )
+    run.add_argument(
+        "--log_every", type=positive, default=20, metavar="STEPS", help="from one log line to the next (%(default)s)"
+    )
+    run.add_argument(
+        "--picture_every",
+        type=positive,
+        default=500,
+        metavar="STEPS",
+        help="from one CAM in TensorBoard to the next (%(default)s)",
     )
     add_switch(run, "--resume", default=False, help="go on from <work_dir>/<session>/last.ckpt where there is one")
     add_switch(run, "--eval", default=False, help="score image labels on --val_list at the end (mean AP)")
-    run.add_argument("--eval_every", type=positive, metavar="EPOCHS", help="and after so many epochs each (never)")
+    run.add_argument(
+        "--eval_every", type=positive, metavar="EPOCHS", help="score them after every so many epochs, too (never)"
+    )
 
     net = parser.add_argument_group("method and net")
-    net.add_argument("--method", choices=METHODS, default="hsc", help="(%(default)s); its own flags are below")
+    net.add_argument("--method", choices=METHODS, default="hsc", help="(%(default)s); its own flags are at the end")
     net.add_argument("--backbone", choices=BACKBONES, default="resnet38d", help="(%(default)s)")
     net.add_argument("--width", type=float, default=1.0, help="channel multiplier of resnet38d (%(default)s)")
     net.add_argument(
@@ -91,12 +105,16 @@ def make_parser(method: Method) -> argparse.ArgumentParser:
 
     recipe = parser.add_argument_group("recipe")
     recipe.add_argument(
-        "--batch_size", type=positive, default=12, help="images a step, over all processes (%(default)s)"
+        "--batch_size", type=positive, default=12, help="images in a step, over all processes (%(default)s)"
     )
-    recipe.add_argument("--max_iters", type=positive, default=10000, help="iterations (%(default)s)")
-    recipe.add_argument("--iter_size", type=positive, default=2, help="steps an iteration, each its own (%(default)s)")
+    recipe.add_argument("--max_iters", type=positive, default=10000, help="iterations to train (%(default)s)")
+    recipe.add_argument(
+        "--iter_size", type=positive, default=2, help="steps in an iteration; each updates the weights (%(default)s)"
+    )
     recipe.add_argument("--max_epoches", type=positive, default=15, help="epochs the rate decays over (%(default)s)")
-    recipe.add_argument("--lr", type=float, default=0.01, help="backbone weights' rate; heads: x 10 (%(default)s)")
+    recipe.add_argument(
+        "--lr", type=float, default=0.01, help="learning rate of the backbone's weights; heads: x 10 (%(default)s)"
+    )
     recipe.add_argument("--wt_dec", type=float, default=5e-4, help="weight decay (%(default)s)")
     recipe.add_argument("--momentum", type=float, default=5e-4, help="as released; usual is 0.9 (%(default)s)")
     recipe.add_argument("--crop_size", type=positive, default=448, help="pixels (%(default)s)")
@@ -104,7 +122,7 @@ def make_parser(method: Method) -> argparse.ArgumentParser:
         "--resize_size", type=positive, nargs=2, default=[448, 768], metavar=("MIN", "MAX"),
         help="longer side of an image before the crop, pixels (448 768)",
     )  # fmt: skip
-    recipe.add_argument("--clip_grad", type=float, metavar="NORM", help="cut a step's gradient to that (never)")
+    recipe.add_argument("--clip_grad", type=float, metavar="NORM", help="largest norm of a step's gradient (no limit)")
 
     method.add_flags(parser)
     parser.set_defaults(**method.defaults)

@@ -37,7 +37,7 @@ class HSCMethod(Method):
 
     def add_flags(self, parser: argparse.ArgumentParser) -> None:
         group = parser.add_argument_group(f"method {self.name}")
-        group.add_argument("--without", nargs="+", choices=ABLATIONS, default=[], help="leave these out of hsc")
+        group.add_argument("--without", nargs="+", choices=ABLATIONS, default=[], help="parts of hsc to leave out")
         group.add_argument(
             "--sane", nargs="+", choices=[*SANE, "all"], default=[], metavar="ODDITY",
             help=f"correct these oddities of the recipe, which paper/deviations.md lists: all, {', '.join(SANE)}",
@@ -47,8 +47,12 @@ class HSCMethod(Method):
             help="released, or sane: correct those of the oddities that cost most on photographs (%(default)s)",
         )  # fmt: skip
         group.add_argument("--network", help="resnet38_hsc, resnet38_cls or a released module path (the method's)")
-        group.add_argument("--tau", type=float, default=0.5, help="salient share that makes foreground (%(default)s)")
-        group.add_argument("--alpha", type=float, default=0.5, help="foreground's share in saliency (%(default)s)")
+        group.add_argument(
+            "--tau", type=float, default=0.5, help="share of a map that is salient in a foreground class (%(default)s)"
+        )
+        group.add_argument(
+            "--alpha", type=float, default=0.5, help="weight of the foreground map in the saliency (%(default)s)"
+        )
         group.add_argument(
             "--crf_backend", choices=CRF_BACKENDS, default="auto", help="auto: torch on a GPU, else pydensecrf"
         )

@@ -69,6 +69,6 @@ config_dict = {
     "TEST_FLIP": True,  # average with the mirror image too
     "TEST_CRF": True,  # sharpen with the CRF
     "TEST_CRF_WORKERS": None,  # (ours) CRF processes on a CPU; None: the cores there are
-    "TEST_AMP": "off",  # (ours) bf16 or fp16: the network in half the precision
+    "TEST_AMP": "off",  # (ours) bf16 or fp16: the network in half precision
     "TEST_BATCHES": 1,  # images at once; only 1, as images differ in size
 }
