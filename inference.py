@@ -22,7 +22,7 @@ from data.labels import labels_of, load_labels
 from method import METHODS
 from method.base import Method
 from method.outputs import Outputs
-from network import BACKBONES, EPS_SEAM, resolve_network
+from network import BACKBONE_HELP, EPS_SEAM, backbone_name, resolve_network
 from tool.cli import (
     UserError,
     add_switch,
@@ -116,7 +116,7 @@ def parse_arguments() -> argparse.Namespace:
     net.add_argument(
         "--network", default=method.network, help="resnet38_hsc, resnet38_cls or a released path (%(default)s)"
     )
-    net.add_argument("--backbone", choices=BACKBONES, default="resnet38d", help="(%(default)s)")
+    net.add_argument("--backbone", type=backbone_name, default="resnet38d", metavar="NAME", help=BACKBONE_HELP)
     net.add_argument("--width", type=float, default=1.0, help="channel multiplier of resnet38d (%(default)s)")
 
     seeds = parser.add_argument_group("seeds")

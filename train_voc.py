@@ -16,6 +16,7 @@ from data.labels import load_labels
 from data.saliency import check_saliency
 from method import METHODS
 from method.arguments import check_arguments, flag_defaults, parse_arguments
+from network import PRETRAINED
 from tool.cli import UserError, require_folder, run_script
 from tool.dataset import DataSet
 from tool.folder import checkpoint_of
@@ -95,8 +96,9 @@ def main() -> None:
     if is_first():
         hold_folder(folder, "--work_dir")
     checkpoint_of(folder, resume=args.resume, name_flag="--session")
-    if args.weights != "none" and not args.resume:  # a run that goes on has its own
-        require_weights(args.weights, "--weights", "the .params, .pth, .ckpt or .safetensors to start from, or none")
+    if args.weights not in ("none", PRETRAINED) and not args.resume:  # a run that goes on has its own
+        what = f"the .params, .pth, .ckpt or .safetensors to start from, {PRETRAINED} or none"
+        require_weights(args.weights, "--weights", what)
     data_set = find_data_set(args.data_set)
     images, labels = read_data(args, data_set)
     val_images = read_validation(args, labels, data_set) if args.eval or args.eval_every else {}

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmark.generated import generate, run
-from network import BACKBONES
+from network import BACKBONE_HELP, backbone_name
 from tool.artifact import load_label_map
 from tool.cli import UserError, path_text, path_value, positive, run_script
 from tool.flags import AMP
@@ -36,7 +36,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--processes", type=positive, default=1, help="network processes (%(default)s)")
     parser.add_argument("--weights", type=path_text, help="of a trained resnet38_hsc (default: trained here)")
-    parser.add_argument("--backbone", choices=BACKBONES, default="resnet38d", help="(%(default)s)")
+    parser.add_argument("--backbone", type=backbone_name, default="resnet38d", metavar="NAME", help=BACKBONE_HELP)
     parser.add_argument("--width", type=float, default=1.0, help="channel multiplier of resnet38d (%(default)s)")
     for flag in ("--data_root", "--labels", "--infer_list"):
         parser.add_argument(flag, type=path_text, help="as of inference.py, with --weights")

@@ -24,7 +24,7 @@ from benchmark.real_table import (
 )
 from method import METHODS
 from method.hsc.config import ABLATIONS, SANE
-from network import BACKBONES
+from network import BACKBONE_HELP, backbone_name
 from recipes import common
 from tool.artifact import atomic_file, reported_unwritable
 from tool.cli import (
@@ -130,7 +130,7 @@ def parse_arguments() -> argparse.Namespace:
     )
 
     recipe = parser.add_argument_group("recipe, the same for all runs")
-    recipe.add_argument("--backbone", choices=BACKBONES, default="mobilenet_v2", help="(%(default)s)")
+    recipe.add_argument("--backbone", type=backbone_name, default="mobilenet_v2", metavar="NAME", help=BACKBONE_HELP)
     recipe.add_argument("--steps", type=positive, default=885, help="of training (%(default)s)")
     recipe.add_argument("--epochs", type=positive, default=5, help="the rate decays over (%(default)s)")
     recipe.add_argument("--batch_size", type=positive, default=8, help="(%(default)s)")

@@ -8,7 +8,7 @@ from typing import Any
 from data.descriptions import add_data_set_flag, find_data_set, require_background
 from method import METHODS
 from method.base import Method
-from network import BACKBONES
+from network import BACKBONE_HELP, PRETRAINED, backbone_name
 from tool.cli import UserError, add_switch, check_bounds, path_text, positive, script_parser
 from tool.flags import AMP, MAX_PIXELS
 
@@ -93,13 +93,13 @@ def make_parser(method: Method) -> argparse.ArgumentParser:
 
     net = parser.add_argument_group("method and net")
     net.add_argument("--method", choices=METHODS, default="hsc", help="(%(default)s); its own flags are at the end")
-    net.add_argument("--backbone", choices=BACKBONES, default="resnet38d", help="(%(default)s)")
+    net.add_argument("--backbone", type=backbone_name, default="resnet38d", metavar="NAME", help=BACKBONE_HELP)
     net.add_argument("--width", type=float, default=1.0, help="channel multiplier of resnet38d (%(default)s)")
     net.add_argument(
         "--weights",
         type=path_text,
         default=RELEASED_WEIGHTS,
-        help=".params, .pth, .ckpt, .safetensors, or none (%(default)s)",
+        help=f".params, .pth, .ckpt, .safetensors, {PRETRAINED} (downloaded), or none (%(default)s)",
     )
     add_switch(net, "--from_scratch", default=False, help="train batch norm and first blocks too (False)")
 

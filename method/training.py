@@ -16,11 +16,12 @@ from method import METHODS
 from method.base import NetFlags
 from method.engine import build_training, train
 from method.learner import LabelledImages, Learner
-from network import EPS_SEAM
+from network import EPS_SEAM, PRETRAINED
+from network.backbone_weights import load_pretrained
 from tool.checkpoint import save_weights
 from tool.cli import UserError, pace
 from tool.device import resolve_device
-from tool.distributed import join_processes, leave_processes, rank, world_size
+from tool.distributed import join_processes, leave_processes, rank, wait_for_all, world_size
 from tool.reading import outlive_signals
 from tool.stage import Run, StartedRun, start_run
 from tool.torchrun import loader_processes
@@ -166,7 +167,14 @@ def first_weights(args: argparse.Namespace, learner: Learner) -> object:
     """Put the weights that a fresh run starts from into the net; a line on them."""
     if args.weights == "none":
         return "random weights"
-    return learner.load(args.weights, background_last=getattr(args, "network", None) == EPS_SEAM)
+    if args.weights != PRETRAINED:
+        return learner.load(args.weights, background_last=getattr(args, "network", None) == EPS_SEAM)
+    if rank() > 0:
+        wait_for_all()  # until the first process has downloaded them
+    report = load_pretrained(learner.net, args.backbone)
+    if rank() == 0:
+        wait_for_all()
+    return report
 
 
 def write_weights(args: argparse.Namespace, learner: Learner, started: StartedRun) -> None:

@@ -1,9 +1,16 @@
 """The nets and backbones by name, which needs no torch; `network.build` makes a net. No losses here."""
 
+import argparse
+import re
+from difflib import get_close_matches
+
 from tool.cli import UserError
 
 NETWORKS = ("resnet38_hsc", "resnet38_cls")
 BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnet38d", "mobilenet_v2")
+TIMM = "timm:"  # before the name of any convolutional net of timm
+BACKBONE_HELP = f"{', '.join(BACKBONES)}, or {TIMM}NAME (%(default)s)"
+PRETRAINED = "pretrained"  # in the place of a file: the weights that torchvision or timm has for the backbone
 
 # Whose checkpoints hold the same layers as SEAM's, but score background last.
 EPS_SEAM = "network.resnet38_eps_seam"
@@ -25,3 +32,17 @@ def resolve_network(name: str) -> str:
             f"{', '.join(RELEASED_MODULES)})"
         )
     return name
+
+
+def is_backbone(name: str) -> bool:
+    """Whether `name` is one of `BACKBONES` or has the form of timm's; whether timm has it is known when it is built."""
+    return name in BACKBONES or re.fullmatch(rf"{TIMM}[a-z0-9_]+(\.[a-z0-9_]+)?", name) is not None
+
+
+def backbone_name(text: str) -> str:
+    """An argparse type: the name of a backbone."""
+    if is_backbone(text):
+        return text
+    near = get_close_matches(text, BACKBONES, n=1)
+    advice = f"; did you mean {near[0]}?" if near else ""
+    raise argparse.ArgumentTypeError(f"{text!r}: expected one of {', '.join(BACKBONES)}, or {TIMM}NAME{advice}")

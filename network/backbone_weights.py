@@ -8,8 +8,17 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from network import PRETRAINED, TIMM
 from network.names import under_own_names
-from network.weights import first_few, misfits, read_weights
+from network.timm_backbone import download_from_timm
+from network.weights import (
+    LoadReport,
+    first_few,
+    load_released_state_dict,
+    misfits,
+    read_weights,
+    released_state_dict,
+)
 from tool.cli import UserError, printable
 
 WEIGHTS_KEY = "MODEL_BACKBONE_WEIGHTS"
@@ -48,16 +57,16 @@ class BackboneReport:
 def load_backbone(net: nn.Module, backbone_name: str, path: str | Path | None) -> BackboneReport:
     """Copy pretrained weights into `net.backbone`, and say which tensors that were.
 
-    `path`: a file of torchvision's names, for resnet38d and mobilenet_v2 also one of stage 1 (`.params`, or a
-    classifier's checkpoint); or None: torchvision's first weights of `backbone_name`, downloaded into torch's cache
-    where they are not there. They have the 7x7 stem; a net with the stem of three convolutions (`deep_base`) keeps
-    that at random, and so the convolutions behind it that read its channels.
+    `path`: a file of torchvision's or timm's names, or one of stage 1 (`.params`, or a classifier's checkpoint); or
+    None: what `download` gives. torchvision's have the 7x7 stem; a net with the stem of three convolutions
+    (`deep_base`) keeps that at random, and so the convolutions behind it that read its channels.
 
     Raises:
         UserError: no such file, no download, or tensors that do not fit otherwise; the net is then as it was.
     """
     if path is None:
-        source, state = _download(backbone_name)
+        asked, without = f"{WEIGHTS_KEY} None", "MODEL_BACKBONE_PRETRAIN to False"
+        source, state = download(backbone_name, asked=asked, weights=WEIGHTS_KEY, without=without)
     else:
         source, state = f"{WEIGHTS_KEY} {path}", read_weights(path, WEIGHTS_KEY)
     own = net.backbone.state_dict()
@@ -73,7 +82,7 @@ def load_backbone(net: nn.Module, backbone_name: str, path: str | Path | None) -
     else:
         _check_stem(state, own, source=source)
 
-    layers = {name for name, _ in net.backbone.named_children()}
+    layers = {name.split(".")[0] for name in own}
     unused = [
         name
         for name in state
@@ -115,23 +124,42 @@ def load_trained(net: nn.Module, path: str | Path, key: str = "TEST_CKPT") -> No
     net.load_state_dict(state, strict=False)
 
 
-def _download(backbone_name: str) -> tuple[str, Mapping[str, Tensor]]:
-    """torchvision's first ImageNet weights of a net, from torch's cache or the web, and their URL."""
-    if backbone_name == "resnet38d":
-        raise UserError(
-            f"{WEIGHTS_KEY} None: resnet38d has no weights for download: set {WEIGHTS_KEY} to ImageNet's"
-            " .params or a classifier of train_voc.py, or MODEL_BACKBONE_PRETRAIN to False"
-        )
-    from torchvision import models  # not at the top: it takes as long as torch
+def load_pretrained(net: nn.Module, backbone_name: str) -> LoadReport:
+    """Copy the weights that torchvision or timm has for a classifier's backbone into it; raises as `download`."""
+    asked, weights = f"--weights {PRETRAINED}", "--weights"
+    source, state = download(backbone_name, asked=asked, weights=weights, without=f"{weights} to none")
+    state = under_own_names(state, released_state_dict(net), source=source)
+    return load_released_state_dict(net, state, source=source)
 
-    weights = models.get_model_weights(backbone_name).IMAGENET1K_V1
+
+def download(name: str, *, asked: str, weights: str, without: str) -> tuple[str, Mapping[str, Tensor]]:
+    """torchvision's first ImageNet weights of a backbone, or timm's, from a cache or the web, and where they are from.
+
+    For messages: how they were `asked` for, the flag or key that takes a file (`weights`), and what does `without`.
+
+    Raises `UserError` where there are none, or no network.
+    """
+    if name == "resnet38d":
+        raise UserError(
+            f"{asked}: resnet38d has no weights for download: set {weights} to ImageNet's .params or a classifier of"
+            f" train_voc.py, or {without}"
+        )
+    if name.startswith(TIMM):
+        source, where = f"timm's weights of {name.removeprefix(TIMM)}", "their cache"
+    else:
+        from torchvision import models  # not at the top: it takes as long as torch
+
+        found = models.get_model_weights(name).IMAGENET1K_V1
+        source, where = found.url, f"{torch.hub.get_dir()}/checkpoints"
     try:
-        return weights.url, weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
+        if name.startswith(TIMM):
+            return source, download_from_timm(name.removeprefix(TIMM))
+        return source, found.get_state_dict(progress=True, check_hash=True, weights_only=True)
     except Exception as error:  # network, disk and a damaged file in the cache can raise nearly anything
         raise UserError(
-            f"{WEIGHTS_KEY} None: expected {weights.url} on the web or in {torch.hub.get_dir()}/checkpoints, found"
-            f" neither, or a damaged file ({type(error).__name__}: {error}); fetch it by other means and set"
-            f" {WEIGHTS_KEY} to the file, or remove the damaged one, or set MODEL_BACKBONE_PRETRAIN to False"
+            f"{asked}: expected {source} on the web or in {where}, found neither, or a damaged file"
+            f" ({type(error).__name__}: {error}); fetch it by other means and set {weights} to the file, or remove the"
+            f" damaged one, or set {without}"
         ) from error
 
 

@@ -13,11 +13,12 @@ import torch
 from torch import nn
 
 from data.normalisation import IMAGENET
-from network import BACKBONES
+from network import BACKBONES, TIMM, is_backbone
 from network.depthwise import DilatedDepthwise
 from network.norm import FixedNorm
 from network.resnet import RESNETS, ResNet
 from network.resnet38d import ResNet38d, Taps
+from network.timm_backbone import TimmBackbone
 from tool.cli import UserError
 
 
@@ -71,17 +72,19 @@ SCALABLE = ("resnet38d",)
 def build_backbone(name: str, *, width: float = 1.0) -> nn.Module:
     """The backbone `name` with random weights, of output stride 8; `width` multiplies the channels of resnet38d.
 
+    `name` is one of `network.BACKBONES`, or `timm:` and a name of timm's (`TimmBackbone`).
+
     Raises `UserError` for an unknown name, a width that makes no net, and a width other than 1 elsewhere.
     """
-    if name not in BACKBONES:
-        raise UserError(f"--backbone {name}: expected one of {', '.join(BACKBONES)}")
+    if not is_backbone(name):
+        raise UserError(f"--backbone {name}: expected one of {', '.join(BACKBONES)}, or {TIMM}NAME")
     if name in SCALABLE:
         return BUILDERS[name](width=width)
     if width != 1:
         raise UserError(
             f"--width {width}: --backbone {name} has one width only: leave --width at 1, or use {', '.join(SCALABLE)}"
         )
-    return BUILDERS[name]()
+    return TimmBackbone(name.removeprefix(TIMM)) if name.startswith(TIMM) else BUILDERS[name]()
 
 
 def batch_norms(module: nn.Module) -> Iterator[nn.Module]:

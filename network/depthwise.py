@@ -27,11 +27,24 @@ class DilatedDepthwise(nn.Conv2d):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        folded = self.bias is not None  # a norm, `network.fold`
-        if x.device.type != "cpu" or self.dilation == (1, 1) or folded or not torch.is_grad_enabled():
+        if x.device.type != "cpu" or self.dilation == (1, 1) or not torch.is_grad_enabled():
             return super().forward(x)
         dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
-        return _Depthwise.apply(x.to(dtype), self.weight.to(dtype), self.dilation[0])
+        convolved = _Depthwise.apply(x.to(dtype), self.weight.to(dtype), self.dilation[0])
+        return convolved if self.bias is None else convolved + self.bias.to(dtype)[:, None, None]
+
+
+def mend_depthwise(net: nn.Module) -> bool:
+    """Make each dilated depthwise convolution in `net` that can be one a `DilatedDepthwise`, in place: the same weights
+    under the same names. Whether there are depthwise convolutions at all."""
+    depthwise = [part for part in net.modules() if isinstance(part, nn.Conv2d) and 1 < part.groups == part.in_channels]
+    for part in depthwise:
+        side, rate = part.kernel_size[0], part.dilation[0]
+        square = part.kernel_size == (side, side) and part.dilation == (rate, rate) and part.stride == (1, 1)
+        keeps_grid = square and side % 2 == 1 and part.padding == (side // 2 * rate,) * 2
+        if type(part) is nn.Conv2d and keeps_grid and rate > 1 and part.out_channels == part.groups:
+            part.__class__ = DilatedDepthwise
+    return bool(depthwise)
 
 
 class _Depthwise(torch.autograd.Function):

@@ -68,7 +68,7 @@ def load_released_state_dict(net: nn.Module, state: Mapping[str, torch.Tensor], 
     """
     own_names = {name.removeprefix(BACKBONE): name for name in net.state_dict()}
     own = released_state_dict(net)
-    convolutions = [f"{name}.weight" for name, module in net.backbone.named_modules() if isinstance(module, nn.Conv2d)]
+    convolutions = [name for name, value in net.backbone.state_dict().items() if value.ndim == 4]
     if not any(name in state for name in convolutions):
         raise UserError(
             f"{source}: fits nowhere: expected weights of the backbone ({first_few(convolutions)}), found "

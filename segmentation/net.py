@@ -3,9 +3,11 @@
 from torch import nn
 
 from data.normalisation import Normalisation
+from network import TIMM
 from network.backbones import BUILDERS, SCALABLE
 from network.deeplab import NETS, DeepLab
 from network.resnet import RESNETS, STRIDE_8, STRIDE_32, ResNet, multigrid
+from network.timm_backbone import TimmBackbone
 from segmentation.settings import Config
 from tool.cli import UserError
 
@@ -25,7 +27,8 @@ def net_of(config: Config) -> DeepLab:
 def backbone_of(config: Config) -> nn.Module:
     """The backbone that `config` describes, with random weights.
 
-    resnet38d and mobilenet_v2 have stride 8 and one stem: MODEL_BACKBONE_DEEPBASE, which is on by default, is ignored.
+    resnet38d, mobilenet_v2 and timm's nets have stride 8 and one stem: MODEL_BACKBONE_DEEPBASE, which is on by default,
+    is ignored there.
 
     Raises `UserError` for options that the backbone does not have.
     """
@@ -46,6 +49,8 @@ def backbone_of(config: Config) -> nn.Module:
         raise UserError(f"MODEL_BACKBONE_MULTIGRID True: MODEL_BACKBONE {name} has no layer4: set it to False")
     if not config.MODEL_BACKBONE_DILATED:
         raise UserError(f"MODEL_BACKBONE_DILATED False: MODEL_BACKBONE {name} comes dilated only: set it to True")
+    if name.startswith(TIMM):
+        return TimmBackbone(name.removeprefix(TIMM), flag="MODEL_BACKBONE")
     return BUILDERS[name](width=width) if name in SCALABLE else BUILDERS[name]()
 
 

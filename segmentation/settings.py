@@ -18,7 +18,7 @@ from pydantic.dataclasses import dataclass
 
 from data import DATASETS
 from data.descriptions import find_data_set
-from network import BACKBONES
+from network import BACKBONES, TIMM, is_backbone
 from tool.cli import UserError, path_value, raise_problems, require_file, require_folder
 from tool.dataset import DataSet
 from tool.flags import AMP
@@ -27,6 +27,8 @@ from tool.weights_file import require_weights
 
 ROOT = Path(__file__).resolve().parent.parent
 MAX_FOUND_SHOWN = 80
+# ImageNet's: what config.py has for the released backbones.
+RELEASED_STATISTICS = {"DATA_MEAN": [0.485, 0.456, 0.406], "DATA_STD": [0.229, 0.224, 0.225]}
 MAX_RATE, MAX_STEPS = 1e30, 10**9  # what float32 holds, ten and twenty times too; what anybody could want
 # What messages say of files.
 NOT_THERE = "the configuration names what is not there, or is something else; set these keys in config.py or with --set"
@@ -61,6 +63,12 @@ def _file_name(text: str) -> str:
     return text
 
 
+def _backbone(name: str) -> str:
+    if not is_backbone(name):
+        raise ValueError(name)
+    return name
+
+
 def _ascending(bounds: tuple[float, float]) -> tuple[float, float]:
     if bounds[0] > bounds[1]:
         raise ValueError(bounds)
@@ -69,6 +77,9 @@ def _ascending(bounds: tuple[float, float]) -> tuple[float, float]:
 
 FileName = Annotated[
     str, AfterValidator(_file_name), Field(description="that is a plain name, as it becomes part of a path")
+]
+Backbone = Annotated[
+    str, AfterValidator(_backbone), Field(description=f"that is one of {', '.join(BACKBONES)}, or {TIMM}NAME")
 ]
 Share = Annotated[float, between(0, 1)]
 Deviation = Annotated[float, Field(gt=0)]
@@ -106,7 +117,7 @@ class Config:
     DATA_RANDOMFLIP: Share
 
     MODEL_NAME: Literal["deeplabv2", "deeplabv1"]
-    MODEL_BACKBONE: Literal[BACKBONES]
+    MODEL_BACKBONE: Backbone
     MODEL_BACKBONE_WIDTH: float = above(0, at_most=8)
     MODEL_BACKBONE_PRETRAIN: bool
     MODEL_BACKBONE_WEIGHTS: Path | None
@@ -232,6 +243,9 @@ def read_config(config_dict: Mapping[str, Any], assignments: Sequence[str]) -> C
     changes, problems = _read_assignments(assignments)
     problems += [_unknown(key) for key in config_dict if key not in _FIELDS]
     given = {key: value for key, value in {**config_dict, **changes}.items() if key in _FIELDS}
+    if str(given.get("MODEL_BACKBONE")).startswith(TIMM):  # which says its own, unless others were set
+        released = {key for key, value in RELEASED_STATISTICS.items() if given.get(key) == value and key not in changes}
+        given |= dict.fromkeys(released)
     wrong: dict[str, str] = {}
     values = dict(given)
     for key, value in given.items():

@@ -62,7 +62,8 @@ class Weights:
     """The run's weights: a file an epoch, which replaces the last one, and in the end one of the whole run."""
 
     def __init__(self, config: Config, folder: Path, *, steps_per_epoch: int) -> None:
-        self.stem = folder / f"{config.MODEL_NAME}_{config.MODEL_BACKBONE}_{config.DATA_NAME}"
+        backbone = config.MODEL_BACKBONE.replace(":", "_")  # timm:NAME
+        self.stem = folder / f"{config.MODEL_NAME}_{backbone}_{config.DATA_NAME}"
         self.steps_per_epoch = steps_per_epoch
 
     def _of_epochs(self) -> list[Path]:

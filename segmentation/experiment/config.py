@@ -38,10 +38,10 @@ config_dict = {
     "DATA_RANDOMFLIP": 0.5,  # probability of a mirror image
     # -- net -----------------------------------------------------------------------------------------------------------
     "MODEL_NAME": "deeplabv2",  # or deeplabv1
-    "MODEL_BACKBONE": "resnet101",  # or resnet18, resnet34, resnet50, resnet152, resnet38d, mobilenet_v2
+    "MODEL_BACKBONE": "resnet101",  # or resnet18, resnet34, resnet50, resnet152, resnet38d, mobilenet_v2, timm:NAME
     "MODEL_BACKBONE_WIDTH": 1.0,  # (ours) channel multiplier of resnet38d, as stage 1's --width
     "MODEL_BACKBONE_PRETRAIN": True,  # start from ImageNet weights; False: from random ones
-    "MODEL_BACKBONE_WEIGHTS": None,  # (ours) file of these or of a stage-1 classifier; None: torchvision's, downloaded
+    "MODEL_BACKBONE_WEIGHTS": None,  # (ours) file of these or of a stage-1 classifier; None: torchvision's or timm's
     "MODEL_NUM_CLASSES": None,  # as many as the data set has labels; None: just so
     "MODEL_BACKBONE_DILATED": True,  # output stride 8; False: 32
     "MODEL_BACKBONE_MULTIGRID": False,  # growing dilation within the last stage

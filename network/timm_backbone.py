@@ -1,0 +1,123 @@
+"""Any convolutional net of timm as a backbone of output stride 8, under timm's own names."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from data.normalisation import Normalisation
+from network import TIMM
+from network.depthwise import mend_depthwise
+from network.resnet38d import Taps
+from tool.cli import UserError
+
+EXAMPLES = "resnet50, convnext_tiny, efficientnet_b0, regnety_002"
+
+
+class TimmBackbone(nn.Module):
+    """timm's net `name` (`resnet50`, `resnet50.a1_in1k`) with random weights, its strides after 8 turned into dilation.
+
+    The taps are the last three of the maps that timm lists, which had strides 8, 16 and 32: of either sign where the
+    net's stages end without an activation. They lie on one grid, an eighth of the image's size, rounded up, or down in
+    nets that cut the image into patches (ConvNeXt). What timm computes behind the last map (`conv_head`) is left out.
+
+    In `state_dict` and `load_state_dict` the names are those of the whole net in timm, so that its files fit.
+
+    Raises `UserError` for a name that timm does not have, and for a net that it cannot build so. `flag` names the
+    argument in messages.
+    """
+
+    def __init__(self, name: str, *, flag: str = "--backbone") -> None:
+        super().__init__()
+        self.net = _features(name, flag)
+        channels: list[int] = self.net.feature_info.channels()
+        self.channels = Taps(*channels[-3:])
+        self.normalisation = Normalisation(*(tuple(self.net.pretrained_cfg[key]) for key in ("mean", "std")))
+        # What timm calls `stages.0` in the whole net, and `stages_0` where it lists a net's maps.
+        self._flat = {whole: flat for whole, flat in _flattened(name).items() if hasattr(self.net, flat)}
+        if mend_depthwise(self.net):  # on a CPU depthwise convolutions are up to twice as fast so
+            self.to(memory_format=torch.channels_last)
+        self.register_state_dict_post_hook(_to_timms_names)
+        self.register_load_state_dict_pre_hook(_from_timms_names)
+
+    @property
+    def stem(self) -> tuple[nn.Module, ...]:
+        """The layers up to the first map that timm lists, of stride 2 or 4."""
+        first: str = self.net.feature_info.module_name()[0]
+        return tuple(_up_to(self.net, _renamed(first, self._flat).split(".")))
+
+    def forward(self, image: Tensor) -> Taps:
+        """`image` (N, 3, H, W), normalised, to its three taps."""
+        return Taps(*self.net(image)[-3:])
+
+
+def download_from_timm(name: str) -> Mapping[str, Tensor]:
+    """timm's weights of its whole net `name`, from its cache or the web. Raises whatever goes wrong."""
+    import timm
+
+    return timm.create_model(name, pretrained=True).state_dict()
+
+
+def _features(name: str, flag: str) -> nn.Module:
+    import timm  # not at the top: it takes as long as torch, in each process
+
+    if not timm.is_model(name):
+        near = get_close_matches(name, timm.list_models(), n=3, cutoff=0.5)
+        advice = f"did you mean {', '.join(near)}?" if near else f"it has for example {EXAMPLES}"
+        raise UserError(f"{flag} {TIMM}{name}: timm {timm.__version__} has no net of this name; {advice}")
+    try:
+        net = timm.create_model(name, features_only=True, output_stride=8)
+        reductions = net.feature_info.reduction()
+    except RuntimeError as error:  # of a tag, behind the dot, that is none
+        raise UserError(f"{flag} {TIMM}{name}: {error}") from error
+    except Exception as error:  # each net says in its own way that it does not do this
+        raise UserError(_unfit(name, flag)) from error
+    if reductions[-3:] != [8, 8, 8]:
+        raise UserError(_unfit(name, flag))
+    return net
+
+
+def _unfit(name: str, flag: str) -> str:
+    return (
+        f"{flag} {TIMM}{name}: expected a convolutional net that timm builds with features_only and output_stride=8,"
+        f" found one that it does not; take for example {EXAMPLES}"
+    )
+
+
+def _flattened(name: str) -> dict[str, str]:
+    """By the names `part.layer` of the layers of a net's sequences, `part_layer`."""
+    import timm
+
+    with torch.device("meta"):
+        whole = timm.create_model(name)
+    parts = {part: module for part, module in whole.named_children() if isinstance(module, nn.Sequential)}
+    return {f"{part}.{layer}": f"{part}_{layer}" for part, module in parts.items() for layer in module._modules}
+
+
+def _up_to(module: nn.Module, path: Sequence[str]) -> Iterator[nn.Module]:
+    """The parts of `module` in their order, up to the one at `path`, which is the last."""
+    first, *rest = path
+    for name, part in module.named_children():
+        if name == first:
+            yield from _up_to(part, rest) if rest else (part,)
+            return
+        yield part
+
+
+def _renamed(name: str, beginnings: Mapping[str, str]) -> str:
+    """`name` with its beginning replaced, if it is one of `beginnings`."""
+    found = next((part for part in beginnings if f"{name}.".startswith(f"{part}.")), None)
+    return name if found is None else beginnings[found] + name[len(found) :]
+
+
+def _to_timms_names(module: TimmBackbone, state: dict[str, Any], prefix: str, local_metadata: dict[str, Any]) -> None:
+    whole = {flat: whole for whole, flat in module._flat.items()}
+    for key in [key for key in state if key.startswith(f"{prefix}net.")]:  # one after the other, so in their order
+        state[prefix + _renamed(key.removeprefix(f"{prefix}net."), whole)] = state.pop(key)
+
+
+def _from_timms_names(module: TimmBackbone, state: dict[str, Any], prefix: str, *rest: Any) -> None:
+    for key in [key for key in state if key.startswith(prefix)]:
+        state[f"{prefix}net.{_renamed(key.removeprefix(prefix), module._flat)}"] = state.pop(key)
