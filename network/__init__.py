@@ -36,7 +36,7 @@ def resolve_network(name: str) -> str:
 
 def is_backbone(name: str) -> bool:
     """Whether `name` is one of `BACKBONES` or has the form of timm's; whether timm has it is known when it is built."""
-    return name in BACKBONES or re.fullmatch(rf"{TIMM}[a-z0-9_]+(\.[a-z0-9_]+)?", name) is not None
+    return name in BACKBONES or re.fullmatch(rf"{TIMM}\w+(\.\w+)?", name) is not None
 
 
 def backbone_name(text: str) -> str:

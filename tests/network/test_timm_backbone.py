@@ -96,7 +96,7 @@ def test_a_file_of_timms_names_loads_whole_but_for_what_is_left_out(tmp_path, pr
     name = "resnetv2_50"
     state = filled(name)
     torch.save({f"{prefix}{key}": value for key, value in state.items()}, tmp_path / "timm.pth")
-    net = build_network("resnet38_cls", backbone=f"timm:{name}")
+    net = build_network("resnet38_cls", num_classes=20, backbone=f"timm:{name}")
     report = load_weights(net, tmp_path / "timm.pth")
     assert report.missing == ["fc8.weight"]
     assert {key.split(".")[0] for key in report.unexpected} == NETS[name][2]
@@ -106,7 +106,7 @@ def test_a_file_of_timms_names_loads_whole_but_for_what_is_left_out(tmp_path, pr
 
 def test_the_frozen_net_trains_neither_stem_nor_norms_and_its_cams_are_the_folded_nets():
     torch.manual_seed(0)
-    net = build_network("resnet38_cls", backbone="timm:mobilenetv3_large_100")
+    net = build_network("resnet38_cls", num_classes=20, backbone="timm:mobilenetv3_large_100")
     stem = {id(parameter) for part in net.backbone.stem for parameter in part.parameters()}
     norms = [part for part in net.modules() if isinstance(part, nn.BatchNorm2d)]
     fixed = stem | {id(parameter) for norm in norms for parameter in norm.parameters()}
