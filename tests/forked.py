@@ -18,6 +18,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from multiprocessing import util
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from tempfile import TemporaryDirectory
@@ -124,8 +125,33 @@ def run_forked(
         return [forker.run(words, folder) for words, folder in commands]
 
 
+def fork_what_forks() -> None:
+    """Let multiprocessing fork pools' processes from a fork of this process: a new one would import torch anew."""
+    start = util.spawnv_passfds
+
+    def fork_or_start(path: bytes, words: Sequence[str], passed: Sequence[int]) -> int:
+        # Not its tracker of resources; and not where processes that train together have threads, which no fork has.
+        if "multiprocessing.forkserver" not in words[-1] or "TORCHELASTIC_RUN_ID" in os.environ:
+            return start(path, words, passed)
+        process = os.fork()
+        if process == 0:
+            for descriptor in {int(path.name) for path in Path("/proc/self/fd").iterdir()} - {0, 1, 2, *passed}:
+                with suppress(OSError):  # of the folder itself
+                    os.close(descriptor)
+            # Of their own: what waits in this process's is for it to write.
+            sys.stdout, sys.stderr = (os.fdopen(number, "w", closefd=False) for number in (1, 2))
+            try:
+                exec(words[-1])
+            finally:
+                os._exit(0)
+        return process
+
+    util.spawnv_passfds = fork_or_start
+
+
 def run_command(words: Sequence[str], root: str) -> None:
     """Run the script or module of a command line in this process."""
+    fork_what_forks()
     if words[0] == "-m":
         sys.argv = list(words[1:])
         sys.modules.pop(words[1], None)
