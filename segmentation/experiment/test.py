@@ -57,9 +57,11 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def open_folder(config: Config) -> Path:
-    """The folder of predictions, as the VOC server names it; refused if it holds another checkpoint's or setting's."""
+    """The folder of predictions, as VOC's server names it, of other data sets under their own title; refused if it
+    holds another checkpoint's or setting's."""
     results = config.EXP_ROOT / config.EXP_NAME / "results"
-    folder = results / f"VOC{config.DATA_YEAR}" / "Segmentation" / f"comp6_{config.TEST_SPLIT}_cls"
+    kit = f"VOC{config.DATA_YEAR}" if config.data_set.submission else config.data_set.title
+    folder = results / kit / "Segmentation" / f"comp6_{config.TEST_SPLIT}_cls"
     settings = {key: value for key, value in settings_record(config).items() if key in DECISIVE}
     settings["TEST_CKPT, sha256"] = hashlib.sha256(config.TEST_CKPT.read_bytes()).hexdigest()
     try:

@@ -86,7 +86,7 @@ def test_scores_are_those_of_the_label_maps_over_all_labels(through, number):
     shapes, exps, done = through[number]
     data_set = shapes.data_set
     folders = {"seed.json": exps / "cam_png"}
-    (results,) = (exps / "net" / "results").glob("*/Segmentation/comp6_val_cls")
+    (results,) = (exps / "net" / "results").glob("shapes/Segmentation/comp6_val_cls")
     folders["net/results/val_score.json"] = results
     for file, folder in folders.items():
         counts = np.zeros((3, data_set.num_labels), np.int64)
@@ -130,6 +130,22 @@ def test_stage_1_and_cams_scores_refuse_a_data_set_without_background(through, t
     scored = {"--list": shapes.root / "val.txt", "--gt_dir": shapes.root / "masks", "--comment": "none"}
     flags = {**scored, "--predict_dir": exps / "cam_npy", "--type": "npy", "--data_set": path}
     assert_refused(run("eval.py", flags), "--type npy", "score label maps")
+
+
+def test_stage_3_learns_and_scores_labels_without_a_background(through, tmp_path):
+    """The same masks, whose label 0 is now a class as others."""
+    shapes, _, _ = through[7]
+    names = ["ground", *shapes.data_set.classes]
+    own = {"names": names, "images": shapes.data_set.images, "masks": shapes.data_set.masks}
+    (tmp_path / "stuff.json").write_text(json.dumps(own))
+    keys = {**STAGE_3, **shapes.keys(), "DATA_SET": tmp_path / "stuff.json", "EXP_ROOT": tmp_path}
+    training = {"DATA_PSEUDO_GT": shapes.root / "masks", "TRAIN_BATCHES": 4, "TRAIN_ITERATION": 2}
+    assert_succeeded(run(TRAIN, settings({**keys, **training})))
+    checkpoint = tmp_path / "net" / "deeplabv2_resnet18_VOCDataset_itr2_all.pth"
+    assert load(checkpoint)["cls_conv.weight"].shape[0] == len(names)
+    assert_succeeded(run(TEST, settings({**keys, "TEST_CKPT": checkpoint})))
+    score = json.loads((tmp_path / "net" / "results" / "val_score.json").read_text())
+    assert score["classes"] == names
 
 
 def test_a_report_shows_images_of_both_folders_with_the_data_sets_names(through):

@@ -156,7 +156,7 @@ class _Places:
 
 def _result_folders(folder: Path) -> list[Path]:
     """Where stage 3's test leaves label maps that have a ground truth."""
-    found = folder.glob("results/VOC*/Segmentation/comp[56]_*_cls")
+    found = folder.glob("results/*/Segmentation/comp[56]_*_cls")
     return sorted(path for path in found if path.is_dir() and not path.name.endswith("_test_cls"))
 
 
