@@ -3,6 +3,7 @@
     python run.py cls --voc12_root VOC2012
 
 Figures: none are published for this net and recipe. Time: eps's.
+Needs ResNet-38's ImageNet weights in network/ (docs/reproduce.md).
 """
 
 from recipes import common, mini

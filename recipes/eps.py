@@ -4,6 +4,7 @@
 
 Figures, as published: seeds 69.5 % mIoU on the train list, with CRF 71.4; segmentation 71.0 on val, 71.8 on test.
 Time: less than hsc's in training, whose steps have two views and a CRF; as long after it.
+Needs ResNet-38's ImageNet weights in network/ (docs/reproduce.md).
 """
 
 from recipes import common, mini

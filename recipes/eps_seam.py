@@ -3,6 +3,7 @@
     python run.py eps_seam --voc12_root VOC2012 --saliency_root VOC2012/saliency
 
 Figures: none are published for VOC 2012. Time: less than hsc's in training, whose steps have a CRF; as long after it.
+Needs ResNet-38's ImageNet weights in network/ (docs/reproduce.md).
 """
 
 from recipes import common, eps, mini

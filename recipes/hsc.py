@@ -4,6 +4,7 @@
 
 Figure: 74.5 % mIoU on VOC 2012's test set, as published. Time on one H100, computed from measured steps: training 65
 minutes (33 with --set train.amp=bf16), inference 15, DeepLab 45.
+Needs ResNet-38's ImageNet weights in network/ (docs/reproduce.md).
 """
 
 from recipes import common, eps, mini

@@ -154,3 +154,30 @@ def test_a_terminal_shows_the_bars_of_all_in_one_line():
     pieces = [piece for piece in shown.decode().split("\r\x1b[K") if "through" not in piece]
     both = [piece for piece in pieces if "a: train" in piece and "b: train" in piece]
     assert both and all("\n" not in piece and len(piece) <= 120 for piece in both), both
+
+
+def test_alone_a_command_has_the_terminal_for_its_bars_and_the_log_keeps_its_lines(tmp_path):
+    command = f"{BAR}\nprint('trained')"
+    outer = f"""
+from pathlib import Path
+from tool.command import Job, run_chains
+def chain():
+    yield Job(["-c", {command!r}], "the title", Path({str(tmp_path / "log")!r}))
+run_chains({{"": chain()}})
+"""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 70, 0, 0))
+    environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+    process = subprocess.Popen([sys.executable, "-c", outer], cwd=ROOT, env=environment, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    shown = b""
+    with suppress(OSError):
+        while said := os.read(ours, 4096):
+            shown += said
+    os.close(ours)
+    assert process.wait() == 0
+    bars = [piece for piece in shown.decode().split("\r") if "train: " in piece]
+    assert "train: 100%" in shown.decode() and len(bars) > 3 and max(map(len, bars)) <= 70
+    assert shown.decode().rstrip().endswith("trained")
+    assert [line for line in (tmp_path / "log").read_text().splitlines() if "%|" in line] == []
+    assert (tmp_path / "log").read_text().endswith("\ntrained\n")
