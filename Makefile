@@ -1,6 +1,6 @@
 # make demo | figures | test | fault | lint | bench | gpu: each builds the environment first, once per state of the
 # requirement files. It lives outside the clone, so that fresh clones share it: set HSC_ENV to put it elsewhere,
-# PYTHON to choose the interpreter (3.10 to 3.12).
+# PYTHON to choose the interpreter (3.10 to 3.14).
 PYTHON ?= python3
 CACHE  ?= $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)
 KEY    := $(shell { cat requirements.txt requirements-dev.txt; $(PYTHON) -V; } | cksum | cut -d' ' -f1)
@@ -15,7 +15,7 @@ env: $(READY)
 
 # The mark comes last, so that an interrupted installation is never taken for a whole one.
 $(READY):
-	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v <= (3, 12) else "Python 3.10 to 3.12 is needed, %s is %d.%d: set PYTHON=python3.11" % (sys.executable, *v))'
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v <= (3, 14) else "Python 3.10 to 3.14 is needed, %s is %d.%d: set PYTHON=python3.11" % (sys.executable, *v))'
 	@if [ -e "$(HSC_ENV)" ] && [ ! -e "$(OURS)" ]; then \
 		echo "HSC_ENV=$(HSC_ENV): there already, and no environment that make began; choose a new folder"; exit 2; fi
 	@echo "installing the environment into $(HSC_ENV) (once, about 5 GB)"

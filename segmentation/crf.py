@@ -11,7 +11,7 @@ from torch import Tensor
 
 from data.images import load_rgb, with_size
 from tool.artifact import save_label_map
-from tool.crf import crf_from_probability
+from tool.crf import crf_from_probability, resolve_backend
 from tool.crf.process import CRFProcess
 from tool.dataset import DataSet
 from tool.device import copied_to
@@ -31,15 +31,15 @@ def refine(image_id: str, path: Path, folder: Path, data_set: DataSet, probabili
 
 
 @torch.inference_mode()
-def crf_labels(image: np.ndarray, probability: Tensor | np.ndarray, *, backend: str = "pydensecrf") -> np.ndarray:
+def crf_labels(image: np.ndarray, probability: Tensor | np.ndarray, *, backend: str = "auto") -> np.ndarray:
     """The CRF's label map, uint8 (H, W), of an RGB image, uint8 (H, W, 3), and its probabilities, float (L, H, W), on
-    whose device it runs."""
+    whose device it runs; `backend` as `resolve_backend` takes it."""
     probability = torch.as_tensor(probability)
     posterior = crf_from_probability(
         copied_to(torch.tensor(image), probability.device),
         probability,
         kernels=TEST_KERNELS,
         iterations=CRF_ITERATIONS,
-        backend=backend,
+        backend=resolve_backend(backend, probability.device),
     )
     return posterior.argmax(dim=0).to(torch.uint8).cpu().numpy()

@@ -14,12 +14,23 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
+from tests.needs import WITHOUT_PYDENSECRF
+
 ROOT = Path(__file__).resolve().parent.parent
 # A suite started in the background is deaf to Ctrl-C, and so would be the commands that tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 # Nothing is timed: other work may share the machine.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what a Python without pydensecrf leaves untested: the tensor CRF is compared with nothing there."""
+    skipped = [
+        report for report in terminalreporter.stats.get("skipped", []) if WITHOUT_PYDENSECRF in report.longreprtext
+    ]
+    if skipped:
+        terminalreporter.write_line(f"NOT TESTED: {len(skipped)} tests {WITHOUT_PYDENSECRF}", red=True, bold=True)
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,7 @@ from network.weights import released_state_dict
 from segmentation.crf import crf_labels
 from tests.fault.commands import words_of
 from tests.fault.conftest import COUNTS, settings
+from tests.needs import needs_pydensecrf
 from tests.scripts.conftest import TINY, WIDTH, load
 from tool.artifact import load_cam, load_crf, load_label_map
 from tool.cam import multi_scale_cam, seed_labels
@@ -25,7 +26,7 @@ from tool.crf import crf_from_labels, crf_from_probability, crf_seed
 from tool.seed_recipe import CRFRecipe, SeedRecipe
 from voc12.classes import VOC12
 
-BACKENDS = ("pydensecrf", "torch")
+BACKENDS = (pytest.param("pydensecrf", marks=needs_pydensecrf), "torch")
 SHAPE = (12, 17)
 
 

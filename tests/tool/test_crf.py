@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.needs import needs_pydensecrf
 from tool.cli import UserError
 from tool.crf import crf_from_labels, crf_from_probability, crf_seed, resolve_backend
 from tool.crf.mean_field import mean_field
@@ -20,10 +21,8 @@ TEST_KERNELS = CRFKernels(gaussian_sxy=1, gaussian_compat=3, bilateral_sxy=67, b
 KERNELS = {"seeds": SEED_KERNELS, "training": TRAINING_KERNELS, "test": TEST_KERNELS}
 
 
-@pytest.fixture(params=["pydensecrf", "torch"])
+@pytest.fixture(params=[pytest.param("pydensecrf", marks=needs_pydensecrf), "torch"])
 def backend(request):
-    if request.param == "pydensecrf":
-        pytest.importorskip("pydensecrf")
     return request.param
 
 
@@ -124,6 +123,7 @@ def test_seed_posteriors_are_those_of_the_golden_numbers(golden, golden_device, 
 # -- the backends agree ------------------------------------------------------------------------------------------------
 
 
+@needs_pydensecrf
 @pytest.mark.parametrize("labels", [2, 5, 21, 81])
 @pytest.mark.parametrize("shape", [(16, 16), (23, 57), (90, 60)])
 @pytest.mark.parametrize("kernels", KERNELS)
@@ -138,6 +138,7 @@ def test_torch_gives_pydensecrfs_posteriors(kernels, shape, labels):
     assert (theirs.argmax(0) != probability.argmax(0)).any()
 
 
+@needs_pydensecrf
 def test_torch_gives_pydensecrfs_posteriors_at_full_size():
     image, probability = smooth_image((375, 500)), random_probability(4, (375, 500))
     ours, theirs = (
@@ -148,6 +149,7 @@ def test_torch_gives_pydensecrfs_posteriors_at_full_size():
     assert (ours.argmax(0) == theirs.argmax(0)).mean() >= 0.9999
 
 
+@needs_pydensecrf
 @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (7, 1), (2, 3)])
 def test_the_backends_agree_on_the_smallest_images(shape):
     image, probability = random_image(shape), np.random.default_rng(0).dirichlet(np.ones(3), shape)
@@ -158,6 +160,7 @@ def test_the_backends_agree_on_the_smallest_images(shape):
     np.testing.assert_allclose(ours, theirs, atol=1e-4)
 
 
+@needs_pydensecrf
 @pytest.mark.parametrize("shape", [(32, 50), (33, 49), (33, 50), (33, 51)])
 def test_the_backends_agree_on_dark_images_of_any_number_of_pixels(shape):
     # pydensecrf counts pixels by fours; what it fills up the last four with lies at black, in the upper left corner.
@@ -185,6 +188,7 @@ def test_labels_that_no_pixel_has_are_merged_without_a_trace():
     assert (found != labels).any()
 
 
+@needs_pydensecrf
 def test_labels_without_a_score_are_merged_without_a_trace():
     image, scores = smooth_image((30, 40)), random_probability(21, (30, 40))
     scores[[0, 3, 4, 20]] = 0
@@ -199,6 +203,7 @@ def test_labels_without_a_score_are_merged_without_a_trace():
 # -- the choice of a backend -------------------------------------------------------------------------------------------
 
 
+@needs_pydensecrf
 def test_auto_takes_pydensecrf_on_a_cpu_and_torch_on_a_gpu_and_where_there_is_nothing_else(monkeypatch):
     cpu, gpu = torch.device("cpu"), torch.device("cuda")
     assert [resolve_backend("auto", device) for device in (cpu, gpu)] == ["pydensecrf", "torch"]

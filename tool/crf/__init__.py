@@ -36,7 +36,8 @@ def resolve_backend(name: str, device: torch.device, flag: str = "--crf_backend"
     if name == "auto":
         return "pydensecrf" if installed and device.type == "cpu" else "torch"
     if name == "pydensecrf" and not installed:
-        raise UserError(f"{flag} pydensecrf: it is not installed; pip install pydensecrf2, or choose torch")
+        advice = "pip install pydensecrf2 (it builds up to Python 3.12), or choose torch"
+        raise UserError(f"{flag} pydensecrf: it is not installed; {advice}")
     return name
 
 
@@ -131,7 +132,7 @@ def crf_seed(
     *,
     recipe: CRFRecipe,
     num_classes: int,
-    backend: str = "pydensecrf",
+    backend: str = "torch",
     device: torch.device | str = "cpu",
 ) -> dict[int, np.ndarray]:
     """CRF posteriors of an image's CAMs, {label: float32 (H, W)} with 0 = background, class c under c + 1.

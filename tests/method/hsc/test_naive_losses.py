@@ -3,10 +3,8 @@
 from itertools import product
 
 import numpy as np
-import pydensecrf.densecrf as densecrf
 import pytest
 import torch
-from pydensecrf.utils import unary_from_labels
 
 from method.hsc.config import ConsistencyConfig, ContrastConfig, HSCConfig
 from method.hsc.contrast import class_contrast, pixel_contrast, region_contrast
@@ -20,6 +18,7 @@ from method.terms.saliency import saliency_loss
 from network.resnet38_hsc import HSCOutput
 from tests.golden_inputs import rnd, uni
 from tests.method.hsc import naive
+from tests.needs import needs_pydensecrf
 
 SETTINGS = [(1, (4, 5)), (2, (6, 4)), (3, (5, 4))]  # images, grid
 SWITCHES = list(product((True, False), (True, False)))  # bank, cross
@@ -140,6 +139,9 @@ def test_cam_normalisation_of_signed_positive_and_dead_channels(clamp):
 
 def crf(image, label):
     """The training CRF of the spec on a uint8 (H, W, 3) image and labels (H, W)."""
+    from pydensecrf import densecrf
+    from pydensecrf.utils import unary_from_labels
+
     field = densecrf.DenseCRF2D(label.shape[1], label.shape[0], 21)
     field.setUnaryEnergy(unary_from_labels(label, 21, gt_prob=0.7, zero_unsure=False))
     field.addPairwiseGaussian(sxy=3, compat=3)
@@ -167,6 +169,7 @@ def patches(seed, images, height, width):
     return (coarse + uni(seed + 1, 2, images, 21, height, width) - 1).relu()
 
 
+@needs_pydensecrf
 @pytest.mark.parametrize("quantised", [False, True])
 def test_pseudo_labels_are_the_argmax_refined_by_a_crf_on_the_small_image(quantised):
     cam = torch.stack([naive.normalised_cam(view, clamp=False) for view in patches(3, 2, 12, 8)]).float()
@@ -248,6 +251,7 @@ def banks(seed):
     return {"class": rnd(seed, 2, 21, 256), "region": rnd(seed + 1, 2, 2, 256), "pixel": rnd(seed + 2, 2, 21, 128)}
 
 
+@needs_pydensecrf
 def test_hsc_terms_from_refined_cams_with_crf_and_score_map():
     """The chain: resizing, normalisation, background 0.10, labels, and psc's own background channel."""
     grid, label = (8, 12), labels(7, 2)
@@ -359,6 +363,7 @@ class TestOddities:
         assert released[0, 4, 0, :2].max() < 0
         assert torch.equal(normalise_cam(maps, clamp=True), released.clamp(min=0))
 
+    @needs_pydensecrf
     @pytest.mark.parametrize("clamp", [False, True])
     def test_the_criterion_normalises_cams_as_its_switch_says(self, clamp):
         """psc tells them apart: its prototypes are weighted by the normalised scores."""

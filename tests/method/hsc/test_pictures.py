@@ -91,7 +91,7 @@ def test_without_saliency_and_with_scores_that_are_no_numbers_there_is_a_picture
 def train_tiny(method, folder, *, picture_every):
     """The state after some steps of `method`, logged to `folder`; what the net's forward pass saw."""
     torch.manual_seed(0)
-    config = configure(method, without=[], overlap=0.5, foreground_share=0.5, second_view=24, crf_backend="pydensecrf")
+    config = configure(method, without=[], overlap=0.5, foreground_share=0.5, second_view=24, crf_backend="auto")
     net = build_network(config.network, num_classes=20, width=0.0625, frozen=False)
     training = build_training(net, config, lr=0.01, momentum=0.9, weight_decay=5e-4, max_step=10)
     seen = []
