@@ -18,6 +18,7 @@ from data.labels import load_labels, save_labels
 from network.build import build_network
 from network.weights import released_state_dict
 from tests.golden_inputs import fill
+from tests.needs import needs_pydensecrf
 from tests.processes import assert_all_end, needs_proc, workers
 from tests.scripts.conftest import (
     ROOT,
@@ -195,6 +196,7 @@ def test_the_plain_classifier_gives_seeds_of_its_own_and_no_crf_where_none_is_as
     assert any(not np.allclose(one[index], other[index]) for index in one)
 
 
+@needs_pydensecrf
 def test_either_crf_backend_gives_the_same_seeds(runs, data):
     for image_id in data.ids:
         one, other = (runs[name] / "crf" / "crf_8_7" / f"{image_id}.npy" for name in ("one", "torch"))
