@@ -157,14 +157,13 @@ def run_until_killed(script: str, flags: Flags, *, kill_when: Callable[[], bool]
     assert done.returncode == -signal.SIGKILL
 
 
-def run_by_two(script: str, flags: Flags) -> list[subprocess.CompletedProcess]:
-    """What became of a script run by two processes that find each other as torchrun's do."""
+def run_by_two(*words: object) -> list[subprocess.CompletedProcess]:
+    """What became of `python words ...`, run by two processes that find each other as torchrun's do."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     group = {"TORCHELASTIC_RUN_ID": "tests", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     group |= {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
-    words = [script, *words_of(flags)]
     both = [forker().start(words, ROOT, changes={**group, "RANK": n, "LOCAL_RANK": n}) for n in ("0", "1")]
     return [started.wait() for started in both]
 

@@ -34,6 +34,7 @@ from tests.scripts.conftest import (
     run_by_two,
     run_until_killed,
     truncate,
+    words_of,
 )
 from tool.artifact import load_cam, load_crf, load_label_map, save_crf, save_label_map
 from tool.cam import seed_labels
@@ -181,7 +182,7 @@ def test_two_processes_and_more_crf_settings_give_the_same_files_and_more(runs, 
 
 
 def test_several_machines_share_a_list_and_write_the_same_files(runs, flags, tmp_path):
-    both = run_by_two(SCRIPT, {**flags, "--work_dir": tmp_path})
+    both = run_by_two(SCRIPT, *words_of({**flags, "--work_dir": tmp_path}))
     for done in both:
         assert_succeeded(done)
     assert written(tmp_path) == written(runs["one"])

@@ -13,6 +13,7 @@ from tests.scripts.conftest import (
     environment,
     load,
     run_by_two,
+    words_of,
 )
 
 SCRIPT = "train_voc.py"
@@ -23,7 +24,7 @@ def test_two_processes_train_one_net_the_same_again(data, tmp_path):
     flags = {**TINY, **data.for_training(), "--max_iters": 4, "--log_every": 1}
     words = LAUNCHER + command(SCRIPT, {**flags, "--work_dir": tmp_path / "one"})[1:]
     done = subprocess.run(words, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=300)
-    first, second = run_by_two(SCRIPT, {**flags, "--work_dir": tmp_path / "again"})
+    first, second = run_by_two(SCRIPT, *words_of({**flags, "--work_dir": tmp_path / "again"}))
     for ended in (done, first, second):
         assert_succeeded(ended)
     for ended in (done, first):
@@ -37,6 +38,6 @@ def test_two_processes_train_one_net_the_same_again(data, tmp_path):
 
 def test_a_batch_that_does_not_go_round_is_refused(data, tmp_path):
     flags = {**TINY, **data.for_training(), "--work_dir": tmp_path, "--max_iters": 1, "--batch_size": 3}
-    for done in run_by_two(SCRIPT, flags):
+    for done in run_by_two(SCRIPT, *words_of(flags)):
         assert_refused(done, "error: --batch_size 3: expected a multiple of the number of processes, 2")
     assert not (tmp_path / "hsc" / "last.ckpt").exists()

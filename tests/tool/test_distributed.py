@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.scripts.conftest import ROOT, assert_succeeded, environment
+from tests.scripts.conftest import ROOT, assert_succeeded, environment, run_by_two
 from tool.distributed import join_processes, leave_processes, rank, sum_over_processes, world_size
 from tool.torchrun import started_by_torchrun
 
@@ -19,17 +19,9 @@ needs_alarm = pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="ends wh
 
 
 def run_processes(module: str, folder: Path) -> None:
-    """Run `python -m module folder` in two processes under torchrun, each of which calls `end_what_hangs`."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    done = subprocess.run(
-        [*launcher, "-m", module, str(folder)],
-        cwd=ROOT,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=2 * TIME_LIMIT,
-    )
-    assert_succeeded(done)
+    """Run `python -m module folder` in two processes that train together, each of which calls `end_what_hangs`."""
+    for done in run_by_two("-m", module, folder):
+        assert_succeeded(done)
 
 
 def end_what_hangs() -> None:
@@ -82,7 +74,16 @@ def report(folder: Path) -> None:
 
 @needs_alarm
 def test_two_processes_find_their_places_and_the_same_sum_and_part_again(tmp_path):
-    run_processes("tests.tool.test_distributed", tmp_path)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    done = subprocess.run(
+        [*launcher, "-m", "tests.tool.test_distributed", tmp_path],
+        cwd=ROOT,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=2 * TIME_LIMIT,
+    )
+    assert_succeeded(done)
     for number in (0, 1):
         assert json.loads((tmp_path / f"{number}.json").read_text()) == {
             "started": True,
