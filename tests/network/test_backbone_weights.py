@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import nn
 from torchvision import models
 
-from network.backbone_weights import BackboneReport, load_backbone, load_trained
+from network.backbone_weights import BackboneReport, load_backbone, load_pretrained, load_trained
 from network.build import build_network
 from network.deeplab import DeepLab
 from network.weights import released_state_dict
@@ -365,3 +365,21 @@ def test_weights_that_are_not_finite_are_refused_by_name(tmp_path, small, value)
     with pytest.raises(UserError, match=r"TEST_CKPT .*: weights that are not finite .* \(1\):\n  cls_conv\.bias$"):
         load_trained(small, saved(tmp_path / "net.pth", state))
     assert_untouched(small, before)
+
+
+def test_pretrained_weights_of_a_classifier_are_torchvisions_first_ones(cache):
+    net, state = build_network("resnet38_cls", num_classes=20, backbone="mobilenet_v2"), imagenet_state("mobilenet_v2")
+    saved(cache / Path(first_weights("mobilenet_v2")).name, state)
+    report = load_pretrained(net, "mobilenet_v2")
+    assert report.source == first_weights("mobilenet_v2") and report.missing == ["fc8.weight"]
+    assert report.unexpected == ["classifier.1.weight", "classifier.1.bias"]
+    own = released_state_dict(net)
+    assert all(torch.equal(own[key], state[key]) for key in report.loaded)
+
+
+def test_a_classifiers_weights_that_cannot_be_had_are_refused_by_its_flag(cache):
+    net = build_network("resnet38_cls", num_classes=20, backbone="mobilenet_v2")
+    with pytest.raises(UserError, match=r"^--weights pretrained: expected .*mobilenet_v2.*set --weights to the file"):
+        load_pretrained(net, "mobilenet_v2")
+    with pytest.raises(UserError, match=r"^--weights pretrained: resnet38d has no weights .*, or --weights to none$"):
+        load_pretrained(net, "resnet38d")

@@ -134,6 +134,17 @@ def test_a_value_from_the_command_line_is_what_it_says(assignment, value):
     assert after == dataclasses.replace(before, **{key: value})  # and nothing else changed
 
 
+def test_a_net_of_timm_says_its_normalisation_unless_another_is_set():
+    released = read_config(config_dict, [])
+    timms = read_config(config_dict, ["MODEL_BACKBONE=timm:resnet50.a1_in1k"])
+    assert (timms.DATA_MEAN, timms.DATA_STD) == (None, None)
+    assert read_config(settings_record(timms), []) == timms
+    same = read_config(config_dict, ["MODEL_BACKBONE=timm:resnet50", "DATA_MEAN=[0.485, 0.456, 0.406]"])
+    assert (same.DATA_MEAN, same.DATA_STD) == (released.DATA_MEAN, None)
+    edited = read_config({**config_dict, "DATA_STD": [0.1, 0.2, 0.3]}, ["MODEL_BACKBONE=timm:resnet50"])
+    assert (edited.DATA_MEAN, edited.DATA_STD) == (None, (0.1, 0.2, 0.3))
+
+
 def test_tuples_count_as_lists_and_whole_numbers_as_numbers_in_config_dict_too():
     config = read_config({**config_dict, "TEST_MULTISCALE": (1, 2), "TRAIN_LR": 1, "DATA_RANDOMSCALE": [1, 2]}, [])
     assert (config.TEST_MULTISCALE, config.TRAIN_LR, config.DATA_RANDOMSCALE) == ((1.0, 2.0), 1.0, (1.0, 2.0))

@@ -103,6 +103,8 @@ REFUSED_TEXTS = [
         "vgg16",
         "text that is one of resnet18, resnet34, resnet50, resnet101, resnet152, resnet38d, mobilenet_v2",
     ),
+    ("MODEL_BACKBONE", "timm:", "text that is one of resnet18"),
+    ("MODEL_BACKBONE", "timm:hf-hub:user/net", "text that is one of resnet18"),
     ("TRAIN_AMP", "fp16", "text that is one of off, bf16"),
     ("TEST_SPLIT", "train_aug", "text that is one of val, test, train"),
     ("DATA_ROOT", "", "a path"),
