@@ -17,6 +17,7 @@ from segmentation.crf import TEST_KERNELS
 from tool.crf import crf_from_labels, crf_from_probability
 from tool.image import load_image
 from tool.seed_recipe import SEED_KERNELS, CRFKernels
+from voc12.classes import VOC12
 
 ITERATIONS = 10
 TRAINING_BATCH = 24  # two views of twelve images
@@ -34,9 +35,9 @@ class Work(NamedTuple):
 
 WORKS = (
     Work("seeds", (375, 500), 3, SEED_KERNELS, from_labels=False),
-    Work("test", (375, 500), 21, TEST_KERNELS, from_labels=False),
-    Work("training", (16, 16), 21, pseudo.KERNELS, from_labels=True),
-    Work("training", (56, 56), 21, pseudo.KERNELS, from_labels=True),
+    Work("test", (375, 500), VOC12.num_labels, TEST_KERNELS, from_labels=False),
+    Work("training", (16, 16), VOC12.num_labels, pseudo.KERNELS, from_labels=True),
+    Work("training", (56, 56), VOC12.num_labels, pseudo.KERNELS, from_labels=True),
 )
 
 

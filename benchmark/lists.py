@@ -22,6 +22,7 @@ from PIL import Image
 
 from benchmark.eval_curve import HEIGHT, WIDTH, make_files
 from tool.cli import UserError, positive, run_script
+from voc12.classes import VOC12
 
 ROOT = Path(__file__).resolve().parent.parent
 TRAINING_IDS, SCORED_IDS = 10582, 1464
@@ -98,7 +99,7 @@ def start_of_training(scratch: Path) -> None:
     images, maps = make_images(scratch / "files", (WIDTH, HEIGHT))
     repeat(images, scratch / "images", ids)
     repeat(maps, scratch / "saliency", ids)
-    np.save(scratch / "labels.npy", {image_id: np.eye(20, dtype=np.float32)[0] for image_id in ids})
+    np.save(scratch / "labels.npy", {image_id: np.eye(VOC12.num_classes, dtype=np.float32)[0] for image_id in ids})
     log = scratch / "start" / "log"
     seconds, memory = watch(
         [
@@ -137,9 +138,10 @@ def inference(scratch: Path, count: int) -> None:
     ids = [f"{number:06d}" for number in range(count)]
     images, _ = make_images(scratch / "small", (40, 32))
     repeat(images, scratch / "small_images", ids)
-    np.save(scratch / "small.npy", {image_id: np.eye(20, dtype=np.float32)[0] for image_id in ids})
+    np.save(scratch / "small.npy", {image_id: np.eye(VOC12.num_classes, dtype=np.float32)[0] for image_id in ids})
     save_checkpoint(
-        scratch / "net.pth", released_state_dict(build_network("resnet38_cls", num_classes=20, width=0.0625))
+        scratch / "net.pth",
+        released_state_dict(build_network("resnet38_cls", num_classes=VOC12.num_classes, width=0.0625)),
     )
     seconds, memory = watch(
         [

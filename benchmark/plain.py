@@ -25,7 +25,7 @@ def contrast_terms(
     label: Tensor,
     banks: list[Tensor],
 ) -> dict[str, Tensor]:
-    """rsc, csc and psc of stacked views; `banks`: region (2, 2, D), class and pixel (2, 21, D)."""
+    """rsc, csc and psc of stacked views; `banks`: region (2, 2, D), class and pixel (2, L, D)."""
     return {
         "rsc": region_contrast(feat_region, pseudo, banks[0]),
         "csc": class_contrast(feat_region, cam, label, banks[1]),

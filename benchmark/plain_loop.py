@@ -27,7 +27,7 @@ THRESHOLD, ALPHA, ITERATIONS = 0.22, 7.0, 8
 def plain_loop(args: argparse.Namespace, ids: list[str], out: Path) -> None:
     """Make the files of `ids` under `out`; `args` are those of `benchmark.infer`."""
     device = resolve_device(args.device)
-    net = build_network("resnet38_hsc", num_classes=20, backbone=args.backbone, width=args.width)
+    net = build_network("resnet38_hsc", num_classes=VOC12.num_classes, backbone=args.backbone, width=args.width)
     load_weights(net, args.weights)
     net = net.to(device).eval()
     labels = labels_of(ids, load_labels(args.labels, VOC12), VOC12, source=str(args.labels))
@@ -53,7 +53,7 @@ def plain_loop(args: argparse.Namespace, ids: list[str], out: Path) -> None:
             out / "cam_png" / f"{image_id}.png", seed_labels(cams, threshold=THRESHOLD, shape=image.size[::-1]), VOC12
         )
         posteriors = crf_seed(
-            np.asarray(image), cams, recipe=CRFRecipe(ITERATIONS, ALPHA), num_classes=20, backend=backend
+            np.asarray(image), cams, recipe=CRFRecipe(ITERATIONS, ALPHA), num_classes=VOC12.num_classes, backend=backend
         )
         best = np.array(list(posteriors), np.uint8)[np.stack(list(posteriors.values())).argmax(0)]
         save_label_map(out / "crf" / f"{image_id}.png", best, VOC12)

@@ -110,9 +110,7 @@ def parse_arguments() -> argparse.Namespace:
         help="folder of train_aug.txt or trainaug.txt, train.txt, val.txt (<voc12_root>/ImageSets/Segmentation)",
     )  # fmt: skip
     data.add_argument("--weights", type=path_value, required=True, help="the backbone's ImageNet weights")
-    data.add_argument(
-        "--classes", nargs="+", default=VOC12.label_names, metavar="NAME", help="that mIoU is over (all 21)"
-    )
+    data.add_argument("--classes", nargs="+", default=VOC12.label_names, metavar="NAME", help="that mIoU is over (all)")
 
     runs = parser.add_argument_group("runs")
     runs.add_argument("--out", type=path_value, default=Path("exps/real"), help="(%(default)s)")

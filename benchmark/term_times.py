@@ -40,15 +40,15 @@ def make_batch(args: argparse.Namespace, device: torch.device) -> tuple[Tensor, 
     image = torch.randn(count, 3, size // 8, size // 8, device=device)
     image = torch.nn.functional.interpolate(image, size=(size, size), mode="bilinear")
     saliency = (image.mean(dim=1, keepdim=True) > 0).float()
-    label = torch.zeros(count, 20, device=device)
+    label = torch.zeros(count, VOC12.num_classes, device=device)
     for row in label:
-        row[torch.randperm(20)[: int(torch.randint(1, 4, ()))]] = 1
+        row[torch.randperm(VOC12.num_classes)[: int(torch.randint(1, 4, ()))]] = 1
     return image, saliency, label
 
 
 def share_of_a_step(args: argparse.Namespace, device: torch.device) -> None:
     config = configure("hsc", second_view=SECOND_VIEW)
-    net = place(build_network("resnet38_hsc", num_classes=20, width=args.width), device, args.amp)
+    net = place(build_network("resnet38_hsc", num_classes=VOC12.num_classes, width=args.width), device, args.amp)
     learner = HSCLearner(net, config, VOC12, amp=args.amp)
     training = build_training(learner, lr=1e-4, momentum=0.9, weight_decay=5e-4, decay_steps=100)
     image, saliency, label = make_batch(args, device)
@@ -79,15 +79,17 @@ def contrast(criterion: HSCCriterion, outputs: list[HSCOutput], views: list[View
 def against_plain_loops() -> None:
     count, grid = PLAIN_IMAGES, (PLAIN_GRID, PLAIN_GRID)
     feat_region, feat_pixel = torch.randn(2, count, 256, *grid), torch.rand(2, count, 128, *grid)
-    cam, pseudo = torch.rand(2, count, 21, *grid), torch.randint(0, 21, (2, count, *grid))
-    label = torch.zeros(count, 20)
+    cam, pseudo = torch.rand(2, count, VOC12.num_labels, *grid), torch.randint(0, VOC12.num_labels, (2, count, *grid))
+    label = torch.zeros(count, VOC12.num_classes)
     label[:, :2] = 1
-    region_bank, class_bank, pixel_bank = (torch.randn(2, *shape) for shape in ((2, 256), (21, 256), (21, 128)))
+    region_bank, class_bank, pixel_bank = (
+        torch.randn(2, *shape) for shape in ((2, 256), (VOC12.num_labels, 256), (VOC12.num_labels, 128))
+    )
 
     def fast() -> list[Tensor]:
         switches = {"bank": True, "cross": True, "config": ContrastConfig()}
         results = (
-            region_contrast(feat_region, pseudo, region_bank, background=20, **switches),
+            region_contrast(feat_region, pseudo, region_bank, background=VOC12.num_classes, **switches),
             class_contrast(feat_region, cam, label, class_bank, **switches),
             pixel_contrast(feat_pixel, cam, pseudo, label, pixel_bank, **switches),
         )

@@ -4,17 +4,24 @@ import re
 
 import pytest
 
-from tests.test_house import DATA_SETS, ROOT, SOURCES
+from tests.test_house import AROUND, DATA_SETS, ROOT, SOURCES
 from voc12.classes import VOC12
 
 ELSEWHERE = {
     str(path.relative_to(ROOT)): path.read_text().splitlines()
-    for path in SOURCES
-    if path.relative_to(ROOT).parts[0] not in DATA_SETS
+    for path in [*SOURCES, *AROUND]
+    if path.relative_to(ROOT).parts[0] not in (*DATA_SETS, "tests")
 }
 COUNTS = re.compile(rf"(?<![\w.*-])({VOC12.num_classes}|{VOC12.num_labels})(?![\w.,])")
 # By file, what stands beside a number that means something else.
 OTHER_COUNTS = {
+    "benchmark/gpu_parts/crf.py": ("20 times", ">= 20"),
+    "benchmark/gpu_parts/machine.py": ("timeout=20",),
+    "benchmark/gpu_parts/resume.py": ("20 steps", "else 20"),
+    "benchmark/gpu_parts/segment.py": ("448, 20",),  # steps
+    "benchmark/infer.py": ("--images 20",),
+    "benchmark/loader.py": ("default=20",),  # --steps
+    "benchmark/term_times.py": ('torch.device("cpu"), 20',),  # repeats
     "demo.py": ("over 21 labels",),  # of generated data in VOC's classes
     "data/saliency.py": ("height // 20 + 1",),  # the rim of a map
     "method/arguments.py": ("--log_every",),
@@ -30,6 +37,7 @@ OTHER_COUNTS = {
 # Not "train", a word of every second file.
 NAMES = re.compile(rf"(?<!torch\.)\b({'|'.join(set(VOC12.classes) - {'train'})})\b")
 OTHER_NAMES = {
+    "benchmark/real.py": ("--classes background bus car cat person train",),  # an example of VOC's
     "data/descriptions.py": ('"names": ["background", "cat", "dog"]',),  # an example of another set
     "eval.py": ("--classes cat dog",),  # an example of VOC's that --help shows
 }

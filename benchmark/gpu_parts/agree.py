@@ -15,12 +15,13 @@ from tool.cli import cores
 from tool.crf import crf_from_labels, crf_from_probability
 from tool.lists import read_ids
 from tool.seed_recipe import SEED_KERNELS, CRFKernels
+from voc12.classes import VOC12
 
 ITERATIONS = 10
 
 
 def run(bench: Bench) -> None:
-    for labels, kernels in ((3, SEED_KERNELS), (21, TEST_KERNELS)):
+    for labels, kernels in ((3, SEED_KERNELS), (VOC12.num_labels, TEST_KERNELS)):
         equal = crf_agreement(bench, labels, kernels)
         bench.check(f"CRF, {labels} labels", equal >= 0.999, {"labels equal, %": percent(equal)}, goal="99.9 %")
     equal = training_crf_agreement(bench)
@@ -47,7 +48,7 @@ def training_crf_agreement(bench: Bench) -> float:
     """The CRF of two steps' 24 views, on a grid of 16 x 16: a GPU records the first and replays it for the second."""
     images = torch.from_numpy(photographs(48, (16, 16))).split(24)
     labels = torch.from_numpy(scores(48, 4, (16, 16))).argmax(dim=1).split(24)
-    options = {"num_labels": 21, "gt_prob": pseudo.LABEL_CONFIDENCE, "kernels": pseudo.KERNELS}
+    options = {"num_labels": VOC12.num_labels, "gt_prob": pseudo.LABEL_CONFIDENCE, "kernels": pseudo.KERNELS}
 
     def refined(device: torch.device) -> torch.Tensor:
         steps = [

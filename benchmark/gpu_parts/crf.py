@@ -12,10 +12,11 @@ from segmentation.crf import TEST_KERNELS
 from tool.crf import crf_from_probability
 from tool.crf.mean_field import mean_field
 from tool.seed_recipe import SEED_KERNELS, CRFKernels
+from voc12.classes import VOC12
 
 ITERATIONS = 10
 # By the number of labels: of a seed, of VOC, of COCO.
-KERNELS = {3: SEED_KERNELS, 21: TEST_KERNELS, 81: TEST_KERNELS}
+KERNELS = {3: SEED_KERNELS, VOC12.num_labels: TEST_KERNELS, 81: TEST_KERNELS}
 
 
 def run(bench: Bench) -> None:
@@ -37,7 +38,7 @@ def run(bench: Bench) -> None:
             what = f"{labels} labels, {count} at once"
             bench.goal(what, "20 times", figures["times faster"] >= 20, figures)
     if bench.on_gpu:
-        for labels, count in ((3, 1), (3, 8), (21, 1)):
+        for labels, count in ((3, 1), (3, 8), (VOC12.num_labels, 1)):
             work = batch_work(bench, count, labels, KERNELS[labels], size)
             note_profile(bench, work, f"CRF of {labels} labels, {count} at once")
 

@@ -13,6 +13,7 @@ from PIL import Image
 from benchmark.gpu_parts.record import Bench
 from benchmark.photographs import photographs
 from data.labels import save_labels
+from voc12.classes import VOC12
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,8 @@ def write_photographs(folder: Path, count: int, size: tuple[int, int]) -> Photog
     labels = {}
     for image_id, pixels in zip(found.ids, photographs(count, size), strict=True):
         Image.fromarray(pixels).save(found.images / f"{image_id}.jpg", quality=92)
-        labels[image_id] = np.zeros(20, np.float32)
-        labels[image_id][generator.choice(20, generator.integers(1, 4), replace=False)] = 1
+        labels[image_id] = np.zeros(VOC12.num_classes, np.float32)
+        labels[image_id][generator.choice(VOC12.num_classes, generator.integers(1, 4), replace=False)] = 1
     save_labels(found.labels, labels)
     found.list.write_text("".join(f"{image_id}\n" for image_id in found.ids))
     return found

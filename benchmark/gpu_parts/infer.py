@@ -33,7 +33,7 @@ def run(bench: Bench) -> None:
     data = write_photographs(bench.folder / "data", count, size)
     weights = bench.folder / "random.pth"
     torch.manual_seed(0)
-    torch.save(released_state_dict(build_network("resnet38_hsc", num_classes=20, width=width)), weights)
+    torch.save(released_state_dict(build_network("resnet38_hsc", num_classes=VOC12.num_classes, width=width)), weights)
     net = ["--weights", weights, "--width", width, "--device", bench.device]
 
     plain = plain_loop(bench, data, net, plain_count)
@@ -73,7 +73,7 @@ def run(bench: Bench) -> None:
 
 def one_image(bench: Bench, data: Photographs, weights: Path, width: float, amp: str) -> None:
     """What an image costs in one process that does nothing else, step by step: what could bound inference."""
-    net = build_network("resnet38_hsc", num_classes=20, width=width)
+    net = build_network("resnet38_hsc", num_classes=VOC12.num_classes, width=width)
     load_weights(net, weights)
     net = place(fold_norms(net.eval()), bench.device, amp)
     image = load_rgb(data.images / f"{data.ids[0]}.jpg")
@@ -91,12 +91,12 @@ def one_image(bench: Bench, data: Photographs, weights: Path, width: float, amp:
     rest = {"backend": resolve_backend("auto", bench.device), "device": bench.device}
     generator = np.random.default_rng(3)
     cams = {c: generator.random((image.height, image.width), dtype=np.float32) ** 4 for c in classes}
-    posteriors = crf_seed(np.asarray(image), cams, recipe=CRFRecipe(8, 7), num_classes=20, **rest)
+    posteriors = crf_seed(np.asarray(image), cams, recipe=CRFRecipe(8, 7), num_classes=VOC12.num_classes, **rest)
     works = {
         "decode": lambda: load_rgb(data.images / f"{data.ids[0]}.jpg"),
         "resize, normalise": lambda: [IMAGENET(image.resize(size, Image.Resampling.BICUBIC)) for size in sizes],
         "net": passes,
-        "CRF": lambda: crf_seed(np.asarray(image), cams, recipe=CRFRecipe(8, 7), num_classes=20, **rest),
+        "CRF": lambda: crf_seed(np.asarray(image), cams, recipe=CRFRecipe(8, 7), num_classes=VOC12.num_classes, **rest),
         "files": lambda: (
             save_cam(bench.folder / "cam.npy", cams, VOC12),
             save_crf(bench.folder / "crf.npy", posteriors, VOC12),

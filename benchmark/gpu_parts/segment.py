@@ -15,6 +15,7 @@ from segmentation.experiment.config import config_dict
 from segmentation.net import net_of
 from segmentation.settings import Config, read_config
 from tool.device import place
+from voc12.classes import VOC12
 
 WARM_UP = 3
 
@@ -38,7 +39,7 @@ def training_pace(bench: Bench, config: Config, amp: str) -> None:
     net = place(net_of(config), bench.device, amp)
     training = build_training(net, lr=1e-3, momentum=0.9, weight_decay=5e-4, power=0.9, num_steps=100)
     batch = {name: value for name, value in make_batch(images, crop).items() if name in ("image", "id")}
-    batch["label"] = torch.randint(0, 21, (images, crop, crop))
+    batch["label"] = torch.randint(0, VOC12.num_labels, (images, crop, crop))
     if bench.on_gpu:
         batch = {name: value if name == "id" else value.pin_memory() for name, value in batch.items()}
     moments = []

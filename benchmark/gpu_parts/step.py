@@ -54,7 +54,9 @@ def run(bench: Bench) -> None:
         training = make_training(config, bench.device, width=width, amp=amp, compiled=compiled)
         if plainly:
             learner = training.objective
-            plainly_made = PlainCriterion(config, num_classes=20, region_channels=learner.net.region_channels)
+            plainly_made = PlainCriterion(
+                config, num_classes=VOC12.num_classes, region_channels=learner.net.region_channels
+            )
             learner.criterion = plainly_made.to(bench.device)
         figures = measured(bench, training, batch)
         bench.note(what, figures)

@@ -26,7 +26,11 @@ def make_training(
 ) -> Training:
     """A net with the same random weights each time; trained from scratch (not `frozen`) as the demo does."""
     torch.manual_seed(0)
-    net = place(build_network(config.network, num_classes=20, width=width, frozen=frozen, **config.net), device, amp)
+    net = place(
+        build_network(config.network, num_classes=VOC12.num_classes, width=width, frozen=frozen, **config.net),
+        device,
+        amp,
+    )
     rates = {"lr": 1e-4, "momentum": 5e-4} if frozen else {"lr": 0.05, "momentum": 0.9, "max_gradient": 1.0}
     learner = HSCLearner(net, config, VOC12, amp=amp, compiled=compiled)
     learner.train()
@@ -38,9 +42,10 @@ def make_batch(images: int, crop: int, *, seed: int = 0) -> Batch:
     generator = torch.Generator().manual_seed(seed)
     image = torch.randn(images, 3, crop // 8, crop // 8, generator=generator)
     image = F.interpolate(image, size=(crop, crop), mode="bilinear")
-    label = torch.zeros(images, 20)
+    label = torch.zeros(images, VOC12.num_classes)
     for row in label:
-        row[torch.randperm(20, generator=generator)[: int(torch.randint(1, 4, (), generator=generator))]] = 1
+        classes = torch.randperm(VOC12.num_classes, generator=generator)
+        row[classes[: int(torch.randint(1, 4, (), generator=generator))]] = 1
     saliency = (image.mean(dim=1, keepdim=True) > 0).float()
     return {"image": image, "saliency": saliency, "label": label, "id": [f"image {n}" for n in range(images)]}
 

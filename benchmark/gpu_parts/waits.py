@@ -69,7 +69,7 @@ def train_deeplab(bench: Bench, amp: str, crop: int) -> None:
         net, lr=1e-3, momentum=0.9, weight_decay=5e-4, power=0.9, num_steps=STEPS
     )
     batch = {name: value for name, value in make_batch(4, crop).items() if name in ("image", "id")}
-    batch["label"] = torch.randint(0, 21, (4, crop, crop))
+    batch["label"] = torch.randint(0, VOC12.num_labels, (4, crop, crop))
     segmentation_engine.train(
         training,
         batches(bench, batch),

@@ -74,7 +74,7 @@ class Sheet:
 
 
 def name_of(label: int) -> str:
-    """Of a label as the method counts: 0..19 classes, 20 background."""
+    """Of a label as the method counts: classes from 0, background last."""
     return VOC12.label_names[(label + 1) % VOC12.num_labels]
 
 

@@ -1,7 +1,7 @@
 """A batch of the demo as a training step sees it, by the trained net and the functions that trained it.
 
-Shape suffixes are those of `method/hsc/contrast.py`: V views (2), N images, H W grid, K classes (20), L labels (21,
-background last), R regions (background, foreground), D feature channels, P pixels of the batch.
+Shape suffixes are those of `method/hsc/contrast.py`: V views (2), N images, H W grid, K classes, L labels
+(background last), R regions (background, foreground), D feature channels, P pixels of the batch.
 """
 
 from dataclasses import replace
@@ -99,9 +99,11 @@ def take_step(demo: Demo, first: str) -> Step:
         crf_backend="auto",
         sane=settings["sane"],
     )
-    net = build_network(config.network, num_classes=20, backbone=settings["backbone"], width=settings["width"])
+    net = build_network(
+        config.network, num_classes=VOC12.num_classes, backbone=settings["backbone"], width=settings["width"]
+    )
     load_weights(net, demo.weights)
-    criterion = WatchedCriterion(config, region_channels=net.region_channels)
+    criterion = WatchedCriterion(config, num_classes=VOC12.num_classes, region_channels=net.region_channels)
     criterion.load_state_dict(load_checkpoint(demo.run / "last.ckpt", "--demo")["criterion"])
     banks = dict(criterion.banks.named_buffers())
     views = two_scales(image, saliency, config.second_view)
