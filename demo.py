@@ -42,7 +42,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = script_parser("Generate, train, infer and score, in minutes on a CPU.", examples=EXAMPLES)
     run = parser.add_argument_group("run")
     run.add_argument("--out", type=path_value, help="everything goes there (exps/demo; with --quick exps/demo_quick)")
-    run.add_argument("--seed", type=int, default=0, help="of the data and of training (%(default)s)")
+    run.add_argument("--seed", type=int, default=0, help="random seed of the data and of training (%(default)s)")
     add_switch(run, "--quick", default=False, help="few images and steps, to see that all of it runs (False)")
     run.add_argument(
         "--methods",

@@ -37,11 +37,6 @@ from voc12.classes import VOC12
 README = ROOT / "README.md"
 TUTORIAL = ROOT / "docs" / "add_a_method.md"  # tests/test_tutorial.py follows it, in a clone that has what it adds
 PAGES = [README, *sorted({*(ROOT / "docs").glob("*.md")} - {TUTORIAL})]
-LINKING = [
-    *(*PAGES, TUTORIAL, ROOT / "CONTRIBUTING.md"),
-    *sorted((ROOT / "paper").glob("*.md")),
-    *ROOT.glob("method/*/README.md"),
-]
 STARTERS = ("python", "make", "torchrun", "pip", "srun")
 TRAIN_OR_INFER = {
     *("run.py", "train_voc.py", "inference.py", "benchmark.real", "benchmark.gpu"),
@@ -371,61 +366,3 @@ def test_the_table_of_results_is_as_the_demo_prints_it(capsys):
     # The demo has more digits of both scores than it prints.
     assert float(share.split()[-2]) == pytest.approx(float(printed_share.split()[-2]), abs=0.2)
     assert share.split()[:-2] == printed_share.split()[:-2]
-
-
-def headings(page: Path) -> set[str]:
-    """The anchors of a page, as GitHub names them."""
-    lines = [line for line in page.read_text().splitlines() if re.match("#+ ", line)]
-    return {re.sub(r"[^\w -]", "", line.strip("# ").lower()).replace(" ", "-") for line in lines}
-
-
-@pytest.mark.parametrize("page", LINKING, ids=lambda page: str(page.relative_to(ROOT)))
-def test_links_lead_somewhere(page):
-    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
-        if link.startswith("https://"):
-            continue
-        path, _, anchor = link.partition("#")
-        target = (page.parent / path).resolve() if path else page
-        assert target.exists(), link
-        assert not anchor or anchor in headings(target), link
-
-
-def test_the_readme_leads_to_every_page():
-    assert {page.name for page in (*PAGES[1:], TUTORIAL)} <= {
-        Path(link).name for link in re.findall(r"\(docs/(\w+\.md)", README.read_text())
-    }
-
-
-def test_what_the_readme_says_can_be_imported_can():
-    lines = [span for paragraph in TEXT[0].paragraphs for span in spans(paragraph) if span.startswith("from ")]
-    assert lines
-    for line in lines:
-        exec(line, {})
-
-
-def test_each_equation_of_the_paper_is_beside_a_function_that_is_there():
-    """A row names files, by the end of their paths, and after each what is defined in it."""
-    sources = [
-        path
-        for folder in ("method", "network", "tool", "data", "segmentation")
-        for path in ROOT.glob(f"{folder}/**/*.py")
-    ]
-    rows = [line for line in (ROOT / "paper" / "method.md").read_text().splitlines() if line.startswith("| ")]
-    found = 0
-    for row in rows:
-        files = []
-        for span in spans(row.rsplit(" | ", 1)[-1]):
-            if re.fullmatch(r"[\w/]+(\.py)?", span) and ("/" in span or span.endswith(".py")):
-                files = [
-                    path
-                    for path in [*sources, ROOT / "train_voc.py"]
-                    if f"/{path}".endswith((f"/{span}", f"/{span}/__init__.py"))
-                ]
-                assert files, f"{row}: no {span}"
-            else:
-                name = span.split(".")[-1]
-                assert any(re.search(rf"^ *(def|class) {name}\b", path.read_text(), re.M) for path in files), (
-                    f"{row}: no {span}"
-                )
-                found += 1
-    assert found > 20

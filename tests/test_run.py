@@ -111,7 +111,7 @@ def test_stages_run_in_their_order_once_and_leave_logs_and_a_summary(folder):
     assert all(stage["seconds"] > 0 for stage in summary["stages"])
 
     again = run(folder)
-    assert ran(folder) == [] and again.stdout.count("done before in") == 5
+    assert ran(folder) == [] and again.stdout.count("done earlier, in") == 5
     assert json.loads((folder / "out" / "summary.json").read_text()) == summary
 
 

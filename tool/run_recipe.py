@@ -113,7 +113,7 @@ def run_stages(steps: Steps, out: Path, *, chosen: Collection[str] | None = None
         for number, stage in enumerate(stages, 1):
             if not runs(stage):
                 if chosen is None:
-                    print(f"{titles[stage.name]}, done before in {duration(record.seconds(stage))}", flush=True)
+                    print(f"{titles[stage.name]}, done earlier, in {duration(record.seconds(stage))}", flush=True)
                 continue
             record.begin(stage, [*stages[number:], *afterwards])
             log = logs / f"{stage.name}.log"

@@ -36,7 +36,9 @@ def parse_arguments() -> argparse.Namespace:
     )
     data = parser.add_argument_group("data")
     data.add_argument("--masks", type=path_text, required=True, metavar="DIR", help="masks, <id>.png")
-    data.add_argument("--border", type=border, metavar="LABEL", help="of the border, 21 to 254, made 255 (none)")
+    data.add_argument(
+        "--border", type=border, metavar="LABEL", help="the label of the border, 21 to 254, which becomes 255 (none)"
+    )
 
     output = parser.add_argument_group("output")
     output.add_argument(
