@@ -91,6 +91,13 @@ def test_a_file_that_is_no_dict_of_vectors_is_refused(tmp_path, content):
         load_labels(tmp_path / "cls_labels.npy", VOC12)
 
 
+def test_an_image_without_a_class_has_a_label_only_where_that_is_asked_for():
+    labels = {"full": one_hot(2), "empty": np.zeros(20, np.float32)}
+    assert labels_of(["full", "empty"], labels, VOC12, source="--labels", may_be_empty=True) == labels
+    with pytest.raises(UserError, match="empty: label without any class"):
+        labels_of(["full", "empty"], labels, VOC12, source="--labels")
+
+
 @pytest.mark.parametrize("content", [b"", b"id person", b"\x93NUMPY\x01\x00"])
 def test_a_damaged_or_missing_file_is_refused_with_flag_and_file(tmp_path, content):
     (tmp_path / "cls_labels.npy").write_bytes(content)
