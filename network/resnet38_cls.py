@@ -6,8 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from data.normalisation import Normalisation
-from network.backbones import drop_nothing, fix_norms, freeze_stem
+from network.classifier import Classifier
 
 
 class ClsOutput(NamedTuple):
@@ -17,44 +16,20 @@ class ClsOutput(NamedTuple):
     cam: torch.Tensor
 
 
-class ClsNet(nn.Module):
-    """Classifier whose last layer, applied to the map, gives the CAMs (spec/hsc.md, Recipe).
-
-    With `frozen`, every batch norm keeps its statistics and affine also in training mode, and the stem its weights.
-    Without, everything trains and nothing is dropped.
-    """
-
-    training_only_layers = ()
+class ClsNet(Classifier):
+    """Classifier whose last layer, applied to the map, gives the CAMs (spec/hsc.md, Recipe)."""
 
     def __init__(self, backbone: nn.Module, *, num_classes: int, frozen: bool = True) -> None:
-        super().__init__()
-        self.backbone = backbone
+        super().__init__(backbone, frozen=frozen)
         self.dropout7 = nn.Dropout2d(0.5)
         self.fc8 = nn.Conv2d(backbone.channels.conv6, num_classes, 1, bias=False)
         nn.init.xavier_uniform_(self.fc8.weight)
-        self.frozen = frozen
-        if frozen:
-            freeze_stem(backbone)
-        else:
-            drop_nothing(self)
-        self.train()
-
-    @property
-    def normalisation(self) -> Normalisation:
-        """What turns pixels into the input."""
-        return self.backbone.normalisation
+        self.finish()
 
     @property
     def head_layers(self) -> tuple[nn.Module, ...]:
         """The layers that learn at the head's rate."""
         return (self.fc8,)
-
-    def train(self, mode: bool = True) -> "ClsNet":
-        """`nn.Module.train`, but frozen batch norms stay in evaluation mode."""
-        super().train(mode)
-        if self.frozen:
-            fix_norms(self.backbone)
-        return self
 
     def forward(self, image: torch.Tensor) -> ClsOutput:
         """`image` (N, 3, H, W), float32, normalised. In training mode `cam` has the dropout in it."""

@@ -6,8 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from data.normalisation import Normalisation
-from network.backbones import drop_nothing, fix_norms, freeze_stem
+from network.classifier import Classifier
 from network.pcm import refine
 from network.resnet38d import Taps
 
@@ -38,12 +37,10 @@ class HSCOutput(NamedTuple):
     feat_region: torch.Tensor | None
 
 
-class HSCNet(nn.Module):
+class HSCNet(Classifier):
     """Backbone and heads of HSC, under the released names.
 
-    With `frozen`, every batch norm keeps its statistics and affine also in training mode, and the stem its weights;
-    `freeze_region_norm` says whether that includes the new norm in `extra_F`. Without, everything trains and
-    nothing is dropped.
+    `freeze_region_norm` says whether a frozen net keeps the new norm in `extra_F`, too.
     `region_channels` are those of the region features.
     `region_head_at_backbone_rate` keeps `extra_F` out of `head_layers`.
     A method that has no use for the refined maps, or for the features, need not wait for them: without `with_refined`,
@@ -64,9 +61,8 @@ class HSCNet(nn.Module):
         with_refined: bool = True,
         with_features: bool = True,
     ) -> None:
-        super().__init__()
+        super().__init__(backbone, frozen=frozen)
         conv4, conv5, conv6 = backbone.channels
-        self.backbone = backbone
         self.fc8 = nn.Conv2d(conv6, num_classes + 1, 1, bias=False)
         self.proj_fc = nn.Conv2d(conv6, PIXEL_DIM, 1, bias=False)
         self.extra_F = nn.Sequential(
@@ -86,21 +82,11 @@ class HSCNet(nn.Module):
 
         self.num_classes = num_classes
         self.region_channels = region_channels
-        self.frozen = frozen
         self.freeze_region_norm = freeze_region_norm
         self.region_head_at_backbone_rate = region_head_at_backbone_rate
         self.with_refined = with_refined
         self.with_features = with_features
-        if frozen:
-            freeze_stem(backbone)
-        else:
-            drop_nothing(self)
-        self.train()
-
-    @property
-    def normalisation(self) -> Normalisation:
-        """What turns pixels into the input."""
-        return self.backbone.normalisation
+        self.finish()
 
     @property
     def head_layers(self) -> tuple[nn.Module, ...]:
@@ -108,14 +94,10 @@ class HSCNet(nn.Module):
         layers = (self.fc8, self.proj_fc, self.f8_3, self.f8_4, self.f9)
         return layers if self.region_head_at_backbone_rate else (*layers, self.extra_F)
 
-    def train(self, mode: bool = True) -> "HSCNet":
-        """`nn.Module.train`, but frozen batch norms stay in evaluation mode."""
-        super().train(mode)
-        if self.frozen:
-            fix_norms(self.backbone)
-            if self.freeze_region_norm:
-                fix_norms(self.extra_F)
-        return self
+    @property
+    def fixed(self) -> tuple[nn.Module, ...]:
+        """The layers whose norms a frozen net keeps."""
+        return (self.backbone, self.extra_F) if self.freeze_region_norm else (self.backbone,)
 
     def forward(self, image: torch.Tensor) -> HSCOutput:
         """`image` (N, 3, H, W), float32, normalised; any size."""
