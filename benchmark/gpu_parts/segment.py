@@ -55,7 +55,6 @@ def training_pace(bench: Bench, config: Config, amp: str) -> None:
     train(
         training,
         batches(),
-        forward=net,
         device=bench.device,
         amp=amp,
         normalisation=Normalisation(config.DATA_MEAN, config.DATA_STD),

@@ -73,7 +73,6 @@ def train_deeplab(bench: Bench, amp: str, crop: int) -> None:
     segmentation_engine.train(
         training,
         batches(bench, batch),
-        forward=net,
         device=bench.device,
         amp=amp,
         normalisation=Normalisation(config.DATA_MEAN, config.DATA_STD),
