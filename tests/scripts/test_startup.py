@@ -70,7 +70,11 @@ def test_what_is_no_weights_is_named(python, tmp_path, name, words):
         ("train_voc.py", [], "required: --data_root"),
         ("train_voc.py", ["--data_root", ".", "--network", "vgg"], "--network vgg: expected one of resnet38_hsc"),
         ("train_voc.py", ["--data_root", ".", "--lr", "-1"], "--lr -1.0: expected a number from 0"),
-        ("inference.py", ["--weights", "w", "--img_root", ".", "--backbone", "vgg"], "--backbone: invalid choice"),
+        (
+            "inference.py",
+            ["--weights", "w", "--img_root", ".", "--backbone", "vgg"],
+            "--backbone: 'vgg': expected one of",
+        ),
         ("inference.py", ["--img_root", "."], "required: --weights"),
         ("inference.py", ["--weights", "w", "--img_root", ".", "--scales", "9"], "--scales 9.0: expected factors"),
         ("eval.py", ["--type", "jpg"], "argument --type: invalid choice: 'jpg'"),
