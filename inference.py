@@ -82,7 +82,7 @@ def _method_of_run(weights: str | None) -> str | None:
     """The method that the run says whose folder has the weights; None where nothing says so."""
     if weights is None:
         return None
-    with suppress(OSError, ValueError, RecursionError):
+    with suppress(OSError, ValueError, RuntimeError):  # the last of a home folder that is not there
         arguments = json.loads((Path(weights).expanduser().parent / "args.json").read_text())
         name = arguments.get("method") if isinstance(arguments, dict) else None
         return name if isinstance(name, str) else None
@@ -228,6 +228,8 @@ def open_outputs(args: argparse.Namespace, outputs: Outputs, background: str | N
     cam["weights_sha256"] = hashlib.sha256(Path(args.weights).read_bytes()).hexdigest()
     if background is not None:
         cam["background in fc8"] = background
+    if METHODS[args.method].seeds != SeedRecipe():
+        cam["method"] = args.method
     settings = {outputs.cam_npy: cam, outputs.cam_png: {**cam, "thr": args.thr}}
     for each, folder in outputs.crf.items():
         settings[folder] = {**cam, "iterations": each.iterations, "alpha": each.alpha}
