@@ -244,6 +244,10 @@ def furnished(clone, answers) -> Path:
             save_label_map(seeds / f"{image_id}.png", mask, VOC12)
     save_cam(clone / "old.npy", {0: np.zeros((2, 3), np.float32)}, VOC12)
     shutil.copytree(made / "SegmentationClass", clone / "MASKS")
+    mine = clone / "MINE"
+    shutil.copytree(made / "SegmentationClass", mine / "SegmentationClass")
+    (mine / "set.json").write_text(json.dumps({"names": VOC12.label_names}))
+    shutil.copy(clone / "voc12" / "train.txt", mine)
     for image_id in lists["test"]:
         width, height = Image.open(made / "JPEGImages" / f"{image_id}.jpg").size
         save_label_map(results / f"{image_id}.png", np.zeros((height, width), np.uint8), VOC12)

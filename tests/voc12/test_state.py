@@ -208,7 +208,7 @@ def test_what_cannot_be_read_counts_as_missing_and_is_to_be_mended_first(look, t
     problems = [line for line in text.splitlines() if line.startswith("problem: ")]
     for words in ("VOC2012/JPEGImages", "ImageSets/Segmentation/train.txt", "voc12/cls_labels.npy"):
         assert sum(words in line for line in problems) == 1
-    assert next_step(text).startswith("mend")
+    assert next_step(text).startswith("repair")
     assert counts_in(text)["ImageSets/Segmentation/train.txt"][0] == "0"
 
 
