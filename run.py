@@ -33,7 +33,7 @@ from tool.cli import (
     script_parser,
 )
 from tool.command import ROOT
-from tool.recipe import Setup, Stage, Steps, all_stages
+from tool.recipe import Setup, SideBySide, Stage, Steps, all_stages
 from tool.run_recipe import Record, command_line, run_stages, summarise
 
 RECIPES = {
@@ -104,7 +104,7 @@ def attempt(path: Path, step: Callable[[], Any]) -> Any:
     except UserError:
         raise
     except SyntaxError as error:
-        raise UserError(f"{error.filename}, line {error.lineno}: {error.msg}") from error
+        raise UserError(f"{error.filename or path}, line {error.lineno or 1}: {error.msg}") from error
     except Exception as error:
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
         raise UserError(f"{path}, line {lines[-1] if lines else 1}: {type(error).__name__}: {error}") from error
@@ -121,6 +121,16 @@ def make_setup(args: argparse.Namespace, name: str) -> Setup:
     voc = out / "data" / "VOC2012" if args.mini else here / args.voc12_root
     saliency = voc / "saliency" if args.saliency_root is None else here / args.saliency_root
     return Setup(out, voc, saliency, args.mini, read_changes(args.set))
+
+
+def check_steps(steps: Any, recipe: str) -> None:
+    """Raise `UserError` unless `steps` are what a recipe's function is to return."""
+    expected = f"{recipe}: expected stages(setup) to return a list of stages"
+    if not isinstance(steps, list) or not steps:
+        raise UserError(f"{expected}, found {'an empty list' if steps == [] else type(steps).__name__}")
+    for step in steps:
+        if not isinstance(step, Stage | SideBySide):
+            raise UserError(f"{expected}, found {type(step).__name__} in it")
 
 
 def check_names(stages: Sequence[Stage], args: argparse.Namespace, setup: Setup) -> None:
@@ -154,7 +164,8 @@ def check_flags(stage: Stage) -> None:
             if "read_config" in script:  # the settings of stage 3
                 script["read_config"](script["config_dict"], args.set)
         except SystemExit:
-            found = said.getvalue().strip().splitlines()[-1].split("error: ")[-1]
+            lines = said.getvalue().strip().splitlines() or ["its flags make it end without work"]
+            found = lines[-1].split("error: ")[-1]
         except UserError as error:
             found = str(error)
         else:
@@ -181,6 +192,7 @@ def main() -> None:
     name, recipe = load_recipe(args.recipe)
     setup = make_setup(args, name)
     steps = recipe(setup)
+    check_steps(steps, args.recipe)
     stages = all_stages(steps)
     check_names(stages, args, setup)
     for stage in stages:

@@ -198,6 +198,11 @@ def test_it_is_quick_to_see_that_all_is_done(folder):
         (["script.py", "--mini"], "error: {}/script.py: expected a function stages(setup), as in recipes/hsc.py"),
         (["wrong.py", "--mini"], "error: {}/wrong.py, line 2: NameError: name 'stage' is not defined"),
         (["broken.py", "--mini"], "error: {}/broken.py, line 1: expected ':'"),
+        (["none.py", "--mini"], "none.py: expected stages(setup) to return a list of stages, found NoneType"),
+        (["mixed.py", "--mini"], "mixed.py: expected stages(setup) to return a list of stages, found int in it"),
+        (["empty.py", "--mini"], "empty.py: expected stages(setup) to return a list of stages, found an empty list"),
+        (["bytes.py", "--mini"], "error: {}/bytes.py, line 1: "),
+        (["cls", "--mini", "--set", "train.help=True"], "stage train: train_voc.py: its flags make it end"),
         (["cls", "--mini", "--set", "deeplab.TRAIN_LRR=1"], "--set TRAIN_LRR: unknown key; did you mean TRAIN_LR?"),
         (["cls", "--mini", "--set", "train.method=hcs"], "stage train: train_voc.py: argument --method: invalid"),
     ],
@@ -205,6 +210,9 @@ def test_it_is_quick_to_see_that_all_is_done(folder):
 def test_a_mistake_is_one_line_before_anything_runs(folder, flags, expected):
     (folder / "wrong.py").write_text("def stages(setup):\n    return [stage('a')]\n")
     (folder / "broken.py").write_text("def stages(setup)\n")
+    for name, value in {"none": "None", "mixed": "[1]", "empty": "[]"}.items():
+        (folder / f"{name}.py").write_text(f"def stages(setup):\n    return {value}\n")
+    (folder / "bytes.py").write_bytes(b"\xff\xfe\0")
     before = sorted(folder.iterdir())
     command = [sys.executable, str(ROOT / "run.py"), *flags]
     done = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=120)

@@ -121,6 +121,8 @@ def run_stages(steps: Steps, out: Path, *, chosen: Collection[str] | None = None
             record.end(stage, seconds=ended.seconds, cpu_seconds=ended.cpu_seconds, done=ended.code == 0)
             if ended.code != 0:
                 raise StageFailed(stage, ended.code, log)
+            if what_is_at(stage.makes) == NOTHING:
+                raise UserError(f"stage {stage.name}: expected it to make {stage.makes}, found nothing there")
 
     for number, step in enumerate(steps, 1):
         chains = {"": [step]} if isinstance(step, Stage) else step.chains
