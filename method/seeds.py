@@ -13,7 +13,6 @@ from tool.artifact import load_cam, load_label_map, save_crf, save_label_map
 from tool.cam import seed_labels
 from tool.crf import crf_seed
 from tool.crf.process import CRFProcess
-from tool.device import on_own_stream
 from tool.limits import reported_limits
 from tool.plot import save_overlay
 from tool.seed_recipe import CRFRecipe
@@ -32,7 +31,7 @@ def make_seeds(image_id: str, label_map: bool, settings: list[CRFRecipe], path: 
             "take fewer --crf_workers, or, on a GPU, fewer --n_processes_per_gpu or --crf_backend pydensecrf",
             at=with_size(path),
         )
-        with limits, on_own_stream(CRFProcess.device):
+        with limits:
             posteriors = crf_seed(
                 image,
                 cams,
