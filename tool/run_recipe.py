@@ -146,7 +146,7 @@ def summarise(recipe: str, steps: Steps, record: Record) -> dict[str, Any]:
         "recipe": recipe,
         "scores": {stage.score: _miou(stage.makes) for stage in done if stage.score is not None},
         "stages": [
-            {"name": stage.name, "seconds": round(record.seconds(stage), 1), "command": command_line(stage)}
+            {"name": stage.name, "seconds": round(record.seconds(stage), 3), "command": command_line(stage)}
             for stage in done
         ],
     }
