@@ -15,7 +15,9 @@ SCRIPTS = ["train_voc", "inference", "eval", "demo", "run"]
 SOURCES = sorted(
     [*ROOT.glob("*.py"), *(file for package in [*ORDER, *DATA_SETS] for file in (ROOT / package).rglob("*.py"))]
 )
-AROUND = sorted(file for folder in ("benchmark", "paper", "tests") for file in (ROOT / folder).rglob("*.py"))
+AROUND = sorted(
+    file for folder in ("benchmark", "paper", "released", "tests") for file in (ROOT / folder).rglob("*.py")
+)
 
 
 def imported_modules(path: Path) -> set[str]:
@@ -47,6 +49,12 @@ def test_recipes_name_scripts_and_import_none():
     for path in (ROOT / "recipes").glob("*.py"):
         roots = {name.split(".")[0] for name in imported_modules(path)}
         assert not roots & ({*ORDER, *DATA_SETS, *SCRIPTS} - {"tool"}), path
+
+
+def test_released_commands_are_tables_onto_scripts_and_import_none():
+    for path in (ROOT / "released").rglob("*.py"):
+        roots = {name.split(".")[0] for name in imported_modules(path)}
+        assert not roots & {*ORDER, *DATA_SETS, *SCRIPTS, "recipes"}, path
 
 
 def test_methods_never_import_each_other():

@@ -1,0 +1,67 @@
+"""Released command lines as tables onto ours: a row a flag, and a call of our script. Nothing is computed here.
+
+    python released/ppc/aff_train.py --weights NET.params --la_crf_dir crf/4.00 --ha_crf_dir crf/24.00
+
+is said in our flags, printed so, and run. Our own flags may stand among the released ones.
+"""
+
+import argparse
+import runpy
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parents[1]
+REQUIRED = object()  # as a default: the flag has none
+
+
+class Row(NamedTuple):
+    """A released flag.
+
+    default: the released one; `REQUIRED`; None: the flag may be missing, and then is not passed on. ours: our flag's
+    name; None: it decides nothing here. value: ours, from each word given. count: how many words it takes, where that
+    is not one (argparse's nargs).
+    """
+
+    flag: str
+    default: object = None
+    ours: str | None = None
+    value: str = "{}"
+    count: int | str | None = None
+
+
+def translate(rows: Sequence[Row], words: Sequence[str], *, description: str = "") -> list[str]:
+    """Our flags for the released command line `words`; words that are no released flag's stay, behind them.
+
+    Ends with 2, as argparse does, where a flag is missing or lacks its value.
+
+    >>> rows = [Row("--voc12_root", "VOC2012", "--data_root", "{}/JPEGImages"), Row("--network")]
+    >>> translate(rows, ["--network", "network.resnet38_aff", "--resume"])
+    ['--data_root', 'VOC2012/JPEGImages', '--resume']
+    """
+    parser = argparse.ArgumentParser(description=description, allow_abbrev=False)
+    for row in rows:
+        default = "" if row.default in (REQUIRED, None) else f" ({row.default})"
+        meaning = "decides nothing here" if row.ours is None else f"{row.ours} {row.value.format('VALUE')}"
+        is_required = row.default is REQUIRED
+        parser.add_argument(row.flag, required=is_required, nargs=row.count, help=f"{meaning}{default}")
+    given, others = parser.parse_known_args(words)
+    found = []
+    for row in rows:
+        value = getattr(given, row.flag.removeprefix("--"))
+        value = row.default if value is None else value
+        if row.ours is not None and value is not None:
+            parts = value if isinstance(value, list) else [str(value)]
+            found += [row.ours, *(row.value.format(part) for part in parts)]
+    return [*found, *others]
+
+
+def run_as(script: str, rows: Sequence[Row]) -> None:
+    """Run our `script`, a file as `refine/affinity/train.py`, as the released command line of this process says."""
+    description = f"The released command, run by {script}, whose other flags may stand here too (its --help)."
+    words = [script, *translate(rows, sys.argv[1:], description=description)]
+    print(f"python {shlex.join(words)}", flush=True)
+    sys.argv = words
+    runpy.run_path(str(ROOT / script), run_name="__main__")
