@@ -25,6 +25,7 @@ from tool.artifact import atomic_file
 from tool.cli import (
     UserError,
     add_switch,
+    did_you_mean,
     duration,
     path_value,
     require_file,
@@ -89,7 +90,9 @@ def read_changes(texts: Sequence[str]) -> dict[tuple[str, str], Any]:
 def load_recipe(name: str) -> tuple[str, Callable[[Setup], Steps]]:
     """A recipe's name and its function `stages`, from recipes/ or from a file."""
     if not name.endswith(".py") and name not in RECIPES:
-        raise UserError(f"{name}: expected one of the recipes {', '.join(RECIPES)}, or a FILE.py")
+        raise UserError(
+            f"{name}: expected one of the recipes {', '.join(RECIPES)}, or a FILE.py{did_you_mean(name, RECIPES)}"
+        )
     path = RECIPES.get(name) or require_file(name, "recipe", "written like those in recipes/").resolve()
     content = attempt(path, lambda: runpy.run_path(str(path), run_name="recipe"))
     if not callable(content.get("stages")):
@@ -141,7 +144,8 @@ def check_names(stages: Sequence[Stage], args: argparse.Namespace, setup: Setup)
     for flag, asked in (("--stages", args.stages or []), ("--set", [stage for stage, _ in setup.changes])):
         for stage in asked:
             if stage not in names:
-                raise UserError(f"{flag} {stage}: no stage of {args.recipe}; it has {', '.join(names)}")
+                has = f"no stage of {args.recipe}; it has {', '.join(names)}"
+                raise UserError(f"{flag} {stage}: {has}{did_you_mean(stage, names)}")
 
 
 def check_flags(stage: Stage) -> None:

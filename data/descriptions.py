@@ -15,11 +15,13 @@ from typing import Any
 import numpy as np
 
 from data import DATASETS
-from tool.cli import UserError, brief, path_text, raise_problems, require_file
+from tool.cli import UserError, brief, did_you_mean, path_text, raise_problems, require_file
 from tool.colour import shifted_palette, voc_palette
 from tool.dataset import IGNORE, MAX_LABELS, DataSet
 
 BACKGROUND = "background"
+# What a table of scores has beside the labels' own (`data.score.summarise`): no label can be called so.
+OF_SCORES = ("mIoU", "mIoU_of_occurring", "curve", "best_threshold", "best_mIoU", "classes", "absent")
 HELP = "its name, or a JSON file that describes it (%(default)s)"
 DEFAULT = next(iter(DATASETS))
 
@@ -43,7 +45,8 @@ def find_data_set(text: str, flag: str = "--data_set") -> DataSet:
         return DATASETS[text]
     path = Path(text)
     if path.suffix != ".json":
-        raise UserError(f"{flag} {path.name}: expected {', '.join(DATASETS)} or a .json file that describes a data set")
+        known = f"expected {', '.join(DATASETS)} or a .json file that describes a data set"
+        raise UserError(f"{flag} {path.name}: {known}{did_you_mean(path.name, DATASETS)}")
     require_file(path, flag, "the description of a data set")
     try:
         found = json.loads(path.read_bytes())
@@ -95,8 +98,11 @@ def _disagreements(found: dict) -> list[str]:
     names, colours = found["names"], found.get("palette")
     twice = [name for number, name in enumerate(names) if name in names[:number]]
     problems = [f"names: expected each once, found {name} again" for name in twice]
+    if taken := [name for name in names if name in OF_SCORES]:
+        problems.append(f"names: the table of scores needs {', '.join(taken)} for itself; choose another name")
     if BACKGROUND in names[1:]:
-        problems.append(f"names: expected {BACKGROUND} first, where there is one, found it further behind")
+        number = names.index(BACKGROUND, 1) + 1
+        problems.append(f"names: expected {BACKGROUND} to be the first, found it as number {number}")
     if names == [BACKGROUND]:
         problems.append(f"names: expected a class, found {BACKGROUND} alone")
     if colours is not None and len(colours) != len(names):

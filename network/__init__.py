@@ -2,9 +2,8 @@
 
 import argparse
 import re
-from difflib import get_close_matches
 
-from tool.cli import UserError
+from tool.cli import UserError, did_you_mean
 
 NETWORKS = ("resnet38_hsc", "resnet38_cls")
 BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnet38d", "mobilenet_v2")
@@ -29,7 +28,7 @@ def resolve_network(name: str) -> str:
     if name not in NETWORKS:
         raise UserError(
             f"--network {name}: expected one of {', '.join(NETWORKS)} (or a released module path: "
-            f"{', '.join(RELEASED_MODULES)})"
+            f"{', '.join(RELEASED_MODULES)}){did_you_mean(name, NETWORKS)}"
         )
     return name
 
@@ -43,6 +42,5 @@ def backbone_name(text: str) -> str:
     """An argparse type: the name of a backbone."""
     if is_backbone(text):
         return text
-    near = get_close_matches(text, BACKBONES, n=1)
-    advice = f"; did you mean {near[0]}?" if near else ""
-    raise argparse.ArgumentTypeError(f"{text!r}: expected one of {', '.join(BACKBONES)}, or {TIMM}NAME{advice}")
+    known = f"{', '.join(BACKBONES)}, or {TIMM}NAME"
+    raise argparse.ArgumentTypeError(f"{text!r}: expected one of {known}{did_you_mean(text, BACKBONES)}")

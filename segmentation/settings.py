@@ -8,7 +8,6 @@ import argparse
 import ast
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
-from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -19,7 +18,7 @@ from pydantic.dataclasses import dataclass
 from data import DATASETS
 from data.descriptions import find_data_set
 from network import BACKBONES, TIMM, is_backbone
-from tool.cli import UserError, path_value, raise_problems, require_file, require_folder
+from tool.cli import UserError, did_you_mean, path_value, raise_problems, require_file, require_folder
 from tool.dataset import DataSet
 from tool.flags import AMP
 from tool.lists import id_problem
@@ -206,9 +205,8 @@ def _in_form(key: str, value: Any, folder: Path) -> Any:
 
 def _unknown(key: object) -> str:
     """What to say of a key that is none, with the key that was probably meant."""
-    near = get_close_matches(str(key).upper(), _FIELDS, n=1)
-    advice = f"did you mean {near[0]}?" if near else "segmentation/experiment/config.py has all that there are"
-    return f"{str(key)[:MAX_FOUND_SHOWN]}: unknown key; {advice}"
+    advice = did_you_mean(str(key).upper(), _FIELDS) or "; segmentation/experiment/config.py has all that there are"
+    return f"{str(key)[:MAX_FOUND_SHOWN]}: unknown key{advice}"
 
 
 def _read_assignments(assignments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:

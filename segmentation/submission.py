@@ -19,6 +19,8 @@ from pathlib import Path
 
 from PIL import Image
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python FILE`; `python -m` finds the packages
+
 from data.images import image_size, run_checks
 from tool.artifact import atomic_file, load_label_map
 from tool.cli import (

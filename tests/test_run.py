@@ -186,14 +186,14 @@ def test_it_is_quick_to_see_that_all_is_done(folder):
     [
         (["mine.py", "--mini", "--set", "last.lrr=3"], "last: {}/script.py: unrecognized arguments: --lrr 3"),
         (["mine.py", "--mini", "--set", "last.lr=x"], "last: {}/script.py: argument --lr: invalid float"),
-        (["mine.py", "--mini", "--set", "lats.lr=3"], "--set lats: no stage of mine.py; it has first, a1, a2, b1"),
+        (["mine.py", "--mini", "--set", "lats.lr=3"], "first, a1, a2, b1, last; did you mean last?"),
         (["mine.py", "--mini", "--set", "lr=3"], "error: --set lr=3: expected STAGE.FLAG=VALUE"),
         (["mine.py", "--mini", "--set", "last.lr='"], "error: --set last.lr=': expected words as a shell takes them"),
         (["mine.py", "--mini", "--stages", "third"], "error: --stages third: no stage of mine.py"),
         (["mine.py", "--mini", "--voc12_root", "."], "error: --mini: it generates its own data"),
         (["mine.py"], "error: --voc12_root: expected the folder of VOC 2012"),
         (["mine.py", "--voc12_root", "nowhere"], "error: --voc12_root {}/nowhere: expected a folder"),
-        (["hcs", "--mini"], "error: hcs: expected one of the recipes cls, eps, eps_seam, hsc, or a FILE.py"),
+        (["hcs", "--mini"], "error: hcs: expected one of the recipes cls, eps, eps_seam, hsc, or a FILE.py; did"),
         (["nowhere.py", "--mini"], "error: recipe nowhere.py: expected a file"),
         (["script.py", "--mini"], "error: {}/script.py: expected a function stages(setup), as in recipes/hsc.py"),
         (["wrong.py", "--mini"], "error: {}/wrong.py, line 2: NameError: name 'stage' is not defined"),
@@ -204,7 +204,7 @@ def test_it_is_quick_to_see_that_all_is_done(folder):
         (["bytes.py", "--mini"], "error: {}/bytes.py, line 1: "),
         (["cls", "--mini", "--set", "train.help=True"], "stage train: train_voc.py: its flags make it end"),
         (["cls", "--mini", "--set", "deeplab.TRAIN_LRR=1"], "--set TRAIN_LRR: unknown key; did you mean TRAIN_LR?"),
-        (["cls", "--mini", "--set", "train.method=hcs"], "stage train: train_voc.py: argument --method: invalid"),
+        (["cls", "--mini", "--set", "train.method=hcs"], "); did you mean hsc?"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_line_before_anything_runs(folder, flags, expected):

@@ -1,16 +1,18 @@
 """What every script's command line shares: user errors, exit codes, boolean flags, path checks."""
 
 import argparse
+import difflib
 import os
+import re
 import reprlib
 import signal
 import stat
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 from tool import require_system
 from tool.places import hint, is_file, is_folder
@@ -145,9 +147,29 @@ def boolean(text: str) -> bool:
     return values[text.lower()]
 
 
+def did_you_mean(found: str, known: Iterable[str]) -> str:
+    """For the end of a message about the name `found`: the one of the `known` that is like it, if there is one."""
+    near = difflib.get_close_matches(found, list(known), n=1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong as a `UserError` is said, in one line, not below a block of all flags."""
+
+    def error(self, message: str) -> NoReturn:
+        choice = re.search(r"invalid choice: '(.*?)'.* \(choose from (.*)\)", message)
+        if choice is not None:
+            message += did_you_mean(choice[1], choice[2].replace("'", "").split(", "))
+        elif message.startswith("unrecognized arguments: "):
+            flags = [word.split("=")[0] for word in message.split()[2:] if word.startswith("--")]
+            message += did_you_mean(flags[0], re.findall(r"--\w+", self.format_usage())) if flags else ""
+        _print_error(message)
+        sys.exit(2)
+
+
 def script_parser(description: str, *, examples: str, prog: str | None = None) -> argparse.ArgumentParser:
     """A parser whose `--help` ends with `examples`, commands and comments indented by two; `prog` for `python -m`."""
-    return argparse.ArgumentParser(
+    return _Parser(
         prog=prog,
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,

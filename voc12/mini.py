@@ -10,12 +10,15 @@ from the real kit.
 import argparse
 import json
 import shutil
+import sys
 import time
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 from PIL import Image
 from tqdm import tqdm
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python FILE`; `python -m` finds the packages
 
 from tool.artifact import save_label_map
 from tool.cli import UserError, pace, path_text, positive, raise_problems, run_script, script_parser

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python FILE`; `python -m` finds the packages
+
 from data.images import image_problems, image_size, run_checks
 from data.labels import save_labels
 from data.saliency import check_saliency

@@ -6,11 +6,14 @@ Other projects and annotation tools write such masks. Masks that hold label indi
 """
 
 import argparse
+import sys
 import time
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python FILE`; `python -m` finds the packages
 
 from tool.artifact import check_labels, read_mask, save_label_map
 from tool.cli import UserError, pace, path_text, printable, raise_problems, require_folder, run_script, script_parser

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from data import DATASETS
-from data.descriptions import add_data_set_flag, find_data_set, require_background
+from data.descriptions import OF_SCORES, add_data_set_flag, find_data_set, require_background
+from data.score import summarise
 from tool.cli import UserError
 from tool.colour import voc_palette
 from tool.dataset import IMAGE_SUFFIXES
@@ -78,7 +79,8 @@ def test_vocs_twenty_classes_have_the_name_of_their_folder():
         ({"names": ["a,b"]}, "texts without commas"),
         ({"names": [str(number) for number in range(256)]}, "names: expected a list of 1 to 255 texts"),
         ({"names": ["a", "b", "a"]}, "names: expected each once, found a again"),
-        ({"names": ["a", "background"]}, "names: expected background first"),
+        ({"names": ["a", "background"]}, "names: expected background to be the first, found it as number 2"),
+        ({"names": ["mIoU", "cat"]}, "names: the table of scores needs mIoU for itself; choose another name"),
         ({"names": ["background"]}, "names: expected a class, found background alone"),
         (
             {"names": ["a"], "ignore": 0},
@@ -100,6 +102,13 @@ def test_a_wrong_description_is_refused_with_its_key(describe, description, said
         find_data_set(describe(**description))
     assert "--data_set" in str(error.value) and "shapes.json" in str(error.value)
     assert said in str(error.value)
+
+
+def test_no_label_has_the_name_of_a_figure_beside_the_labels_own(describe):
+    """In the file of scores it would be written over."""
+    data_set = find_data_set(describe(names=["a", "b"]))
+    summary = summarise(np.ones((3, 2, 2)), data_set, thresholds=(0.2, 0.3))
+    assert summary.keys() - {"a", "b"} == set(OF_SCORES)
 
 
 def test_every_wrong_key_is_named_at_once(describe):

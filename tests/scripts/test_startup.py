@@ -48,6 +48,15 @@ def test_help_and_an_unknown_flag_are_answered(python, name):
     assert_refused(python(name, "--no_such_flag"))
 
 
+@pytest.mark.parametrize("name", [name for name in SCRIPTS if not name.endswith(".py")])
+def test_a_module_starts_as_a_file_too_from_any_folder(tmp_path, name):
+    path = ROOT / name.replace(".", "/")
+    path = path if path.is_dir() else path.with_suffix(".py")
+    command = [sys.executable, str(path), "--help"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.parametrize(
     ("name", "words"),
     [
@@ -65,7 +74,7 @@ def test_what_is_no_weights_is_named(python, tmp_path, name, words):
 @pytest.mark.parametrize(
     ("name", "words", "expected"),
     [
-        ("train_voc.py", ["--data_root", ".", "--method", "hcs"], "argument --method: invalid choice: 'hcs'"),
+        ("train_voc.py", ["--data_root", ".", "--method", "hcs"], "); did you mean hsc?"),
         ("train_voc.py", ["--data_root", ".", "--amp", "fp8"], "argument --amp: invalid choice: 'fp8'"),
         ("train_voc.py", [], "required: --data_root"),
         ("train_voc.py", ["--data_root", ".", "--network", "vgg"], "--network vgg: expected one of resnet38_hsc"),

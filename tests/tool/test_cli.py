@@ -1,6 +1,5 @@
 """A user's mistake ends in one message and exit code 2; flags are read as users type them."""
 
-import argparse
 import os
 import signal
 import subprocess
@@ -20,6 +19,7 @@ from tool.cli import (
     require_file,
     require_folder,
     run_script,
+    script_parser,
 )
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -267,10 +267,11 @@ def test_forked_processes_end_on_sigterm_and_with_a_script_that_is_terminated():
 
 @pytest.fixture
 def parser():
-    parser = argparse.ArgumentParser(prog="script")
+    parser = script_parser("A script.", examples="", prog="script")
     add_switch(parser, "--curve", "--all", default=False, help="score every threshold")
     add_switch(parser, "--bar", default=True, help="show a bar")
     parser.add_argument("--size", type=positive, default=3)
+    parser.add_argument("--kind", choices=["red", "blue"])
     return parser
 
 
@@ -302,12 +303,19 @@ def test_a_switch_that_is_on_is_switched_off_by_a_value(parser):
         (["--size", "-3"], "--size: expected a whole number of at least 1, got '-3'"),
         (["--size", "1.5"], "--size: expected a whole number of at least 1, got '1.5'"),
         (["--size", "many"], "--size: expected a whole number of at least 1, got 'many'"),
+        (["--siez", "3"], "error: unrecognized arguments: --siez 3; did you mean --size?"),
+        (["--sies=3"], "error: unrecognized arguments: --sies=3; did you mean --size?"),
+        (["three"], "error: unrecognized arguments: three"),
+        (["--kind", "blou"], "); did you mean blue?"),
+        (["--kind", "x"], "error: argument --kind: invalid choice: 'x'"),
+        (["--kind", "\x1b[2J"], "error: argument --kind: invalid choice: "),
     ],
 )
-def test_a_flag_that_is_mistyped_is_named(parser, typed, message, capsys):
+def test_a_flag_that_is_mistyped_is_named_in_one_line(parser, typed, message, capsys):
     with pytest.raises(SystemExit, match="2"):
         parser.parse_args(typed)
-    assert message in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert message in said and said.startswith("error: ") and said.count("\n") == 1 and "\x1b" not in said
 
 
 def test_a_positive_number_is_read(parser):

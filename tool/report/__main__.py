@@ -8,10 +8,13 @@ writes exps/hsc/report.html (report_vs_eps.html), one file that opens from disk 
 
 import argparse
 import os
+import sys
 import time
 from pathlib import Path
 
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # for `python FILE`; `python -m` finds the packages
 
 from data.descriptions import DEFAULT, data_set_text, find_data_set
 from tool.cli import (
