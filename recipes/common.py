@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from recipes import mini
+from tool.cli import UserError
 from tool.recipe import Setup, Stage
 
 
@@ -17,7 +18,7 @@ def prepare(setup: Setup, *, saliency: bool = True) -> Stage:
     saliency_root = setup.saliency_root if saliency else None
     data = setup.out / "data"
     flags = {"voc12_root": setup.voc12_root, "saliency_root": saliency_root, "out": data}
-    return setup.stage("prepare", "voc12.prepare", flags, makes=data / "cls_labels.npy")
+    return setup.stage("prepare", "voc12.prepare", flags, makes=data / "cls_labels.npy", fixed=["out"])
 
 
 def training(
@@ -30,7 +31,7 @@ def training(
         **{"train_list": setup.out / "data" / "train_aug.txt", "resume": True},
     }
     stage = setup.stage(name, "train_voc.py", flags, mini={**mini.TRAINING, **mini_flags}, makes=setup.out)
-    session = stage.flags.get("session", method)
+    session = stage.flags.get("session_name") or stage.flags.get("session") or stage.flags["method"]
     return stage._replace(makes=Path(stage.flags["work_dir"]) / session / f"{session}.pth")
 
 
@@ -47,7 +48,8 @@ def inference(setup: Setup, trained: Stage, *, name: str, ids: str) -> Stage:
         **{"method": trained.flags["method"], "weights": trained.makes, **net, **inputs(setup)},
         **{"infer_list": setup.out / "data" / f"{ids}.txt", "work_dir": folder},
     }
-    return setup.stage(name, "inference.py", flags, makes=crf_seeds(trained))
+    fixed = ["work_dir", "cam_npy", "cam_png"]
+    return setup.stage(name, "inference.py", flags, makes=crf_seeds(trained), fixed=fixed)
 
 
 def scores(setup: Setup, trained: Stage) -> list[Stage]:
@@ -62,11 +64,11 @@ def scores(setup: Setup, trained: Stage) -> list[Stage]:
     return [
         setup.stage(
             "eval", "eval.py", {**common, **seeds, "json": curve, "comment": f"{method}: seeds"},
-            makes=curve, score="seed",
+            makes=curve, score="seed", fixed=["json"],
         ),
         setup.stage(
             "eval_crf", "eval.py", {**common, **labels, "json": crf, "comment": f"{method}: CRF seeds"},
-            makes=crf, score="seed_crf",
+            makes=crf, score="seed_crf", fixed=["json"],
         ),
     ]  # fmt: skip
 
@@ -76,7 +78,7 @@ def report(setup: Setup, trained: Stage, *, saliency: bool = True) -> Stage:
     saliency_root = setup.saliency_root if saliency else None
     folder = trained.makes.parent
     flags = {"run": folder, "data_root": setup.voc12_root / "JPEGImages", "saliency_root": saliency_root}
-    return setup.stage("report", "tool.report", flags, makes=folder / "report.html")
+    return setup.stage("report", "tool.report", flags, makes=folder / "report.html", fixed=["run", "out", "compare"])
 
 
 def deeplab(setup: Setup, masks: Path, trained: Stage) -> list[Stage]:
@@ -91,12 +93,22 @@ def deeplab(setup: Setup, masks: Path, trained: Stage) -> list[Stage]:
         makes=setup.out / "deeplab" / "last.ckpt",
     )
     keys = train.settings
+    if str(keys.get("TRAIN_MINEPOCH") or 0) != "0":
+        raise UserError(
+            f"--set {train.name}.TRAIN_MINEPOCH: expected TRAIN_ITERATION alone, by which run.py finds the weights; set"
+            " that to as many steps"
+        )
     folder = Path(keys["EXP_ROOT"]) / keys["EXP_NAME"]
-    named = {"MODEL_NAME": "deeplabv2", "MODEL_BACKBONE": "resnet101", "TRAIN_ITERATION": 20000, **keys}
-    file = "{MODEL_NAME}_{MODEL_BACKBONE}_VOCDataset_itr{TRAIN_ITERATION}_all.pth".format_map(named)
-    test = {**keys, "TEST_CKPT": folder / file}
-    score = folder / "results" / "val_score.json"
-    return [
-        train._replace(makes=folder / file),
-        setup.stage("test", "segmentation/experiment/test.py", test, makes=score, score="segmentation_val"),
-    ]
+    named = {"MODEL_NAME": "deeplabv2", "MODEL_BACKBONE": "resnet101", "DATA_NAME": "VOCDataset"}
+    named |= {"TRAIN_ITERATION": 20000, **keys}
+    file = "{MODEL_NAME}_{MODEL_BACKBONE}_{DATA_NAME}_itr{TRAIN_ITERATION}_all.pth".format_map(named)
+    train = train._replace(makes=folder / file.replace(":", "_"))  # timm:NAME
+    test = setup.stage(
+        "test",
+        "segmentation/experiment/test.py",
+        {**keys, "TEST_CKPT": train.makes},
+        makes=folder / "results" / "val_score.json",
+        score="segmentation_val",
+        fixed=["EXP_NAME", "EXP_ROOT", "TEST_SPLIT"],
+    )
+    return [train, test]

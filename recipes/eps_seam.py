@@ -11,8 +11,8 @@ from tool.recipe import Setup, Stage
 
 
 def stages(setup: Setup) -> list[Stage]:
-    start = [eps.training(setup, name="train_eps")] if setup.mini else []  # for want of ImageNet's weights
-    mini_flags = {**mini.length(400), **mini.VIEW, "weights": setup.out / "eps" / "eps.pth"}
+    start = [eps.training(setup, name="train_eps")] if setup.mini else []  # there are no ImageNet weights
+    mini_flags = {**mini.length(400), **mini.VIEW, **({"weights": start[0].makes} if start else {})}
     train = common.training(setup, "eps_seam", mini_flags=mini_flags)
     return [
         *mini.data(setup),

@@ -12,10 +12,10 @@ from tool.recipe import Setup, Stage
 
 
 def stages(setup: Setup) -> list[Stage]:
-    # At --mini it starts from what EPS learnt, for want of ImageNet's weights: from random ones its first pseudo labels
-    # are noise.
+    # At --mini there are no ImageNet weights. It starts from what EPS learnt: from random weights its first pseudo
+    # labels would be noise.
     start = [eps.training(setup, name="train_eps")] if setup.mini else []
-    mini_flags = {**mini.length(400), **mini.VIEW, "weights": setup.out / "eps" / "eps.pth"}
+    mini_flags = {**mini.length(400), **mini.VIEW, **({"weights": start[0].makes} if start else {})}
     train = common.training(setup, "hsc", mini_flags=mini_flags)
     return [
         *mini.data(setup),

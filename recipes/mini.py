@@ -15,7 +15,7 @@ TRAINING = {
     **{"crop_size": 96, "resize_size": [84, 132], "save_every": 100},
 }
 VIEW = {"view2_size": 72}  # of the methods that have HSC's flags
-# DeepLab on the classifier's backbone, from its weights, for want of ImageNet's.
+# DeepLab on the classifier's backbone, from its weights, as there are none of ImageNet's.
 DEEPLAB = {
     **{"MODEL_BACKBONE": "resnet38d", "MODEL_BACKBONE_WIDTH": 0.125, "MODEL_ASPP_OUTDIM": 64},
     **{"DATA_RANDOMCROP": IMAGE_SIZE, "TRAIN_BN_MOM": 0.1, "TRAIN_LR": 0.01, "TRAIN_BATCHES": 12},
@@ -33,4 +33,4 @@ def data(setup: Setup) -> list[Stage]:
     if not setup.mini:
         return []
     flags = {"out": setup.out / "data", "seed": 0, "size": IMAGE_SIZE, "train_aug": NUM_IMAGES}
-    return [setup.stage("data", "voc12.mini", flags, makes=setup.voc12_root / "JPEGImages")]
+    return [setup.stage("data", "voc12.mini", flags, makes=setup.voc12_root / "JPEGImages", fixed=["out"])]

@@ -44,7 +44,11 @@ def main():
     (HERE / name).write_text(json.dumps({"mIoU": 12.5}))
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
 """
 RECIPE = """
 from pathlib import Path
@@ -142,11 +146,20 @@ def test_a_stage_that_fails_ends_it_with_its_message_and_exit_code_and_the_same_
         f"stage b1 ended with exit code 3: what it said stands above and in {log}"
     )
     assert log.read_text().splitlines()[-1] == "error: b1 cannot go on"
+    assert done.stderr.endswith("; the same command goes on from there\n")
     assert "last --lr 2" not in ran(folder)
     (folder / "b1.fails").unlink()
     (folder / "a1.waits").unlink()
     assert run(folder).returncode == 0
     assert sorted(ran(folder)) == ["a1", "a2", "b1", "last --lr 2"]
+
+
+def test_a_stage_that_says_what_the_user_did_wrong_goes_on_only_once_that_is_put_right(folder):
+    (folder / "script.py").write_text(SCRIPT.replace("sys.exit(3)", "sys.exit(2)"))
+    (folder / "first.fails").touch()
+    done = run(folder)
+    assert done.returncode == 2
+    assert done.stderr.endswith("; once that is put right, the command goes on from there\n")
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)])
@@ -167,6 +180,7 @@ def test_a_stage_ends_with_it_and_the_same_command_goes_on(folder, number, code)
     os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == code and "run.py" not in errors
+    assert errors.count("interrupted") == (number == signal.SIGINT)
     assert_all_end(process.pid)
     (folder / "last.waits").unlink()
     ran(folder)
@@ -193,6 +207,9 @@ def test_it_is_quick_to_see_that_all_is_done(folder):
         (["mine.py", "--mini", "--voc12_root", "."], "error: --mini: it generates its own data"),
         (["mine.py"], "error: --voc12_root: expected the folder of VOC 2012"),
         (["mine.py", "--voc12_root", "nowhere"], "error: --voc12_root {}/nowhere: expected a folder"),
+        (["mine.py", "--mini", "--out", "mine.py"], "error: --out {}/mine.py: expected a folder, found a file"),
+        (["cls", "--mini", "--set", "infer.work_dir=X"], "error: --set infer.work_dir: run.py sets it"),
+        (["cls", "--mini", "--set", "deeplab.TRAIN_MINEPOCH=9"], "TRAIN_MINEPOCH: expected TRAIN_ITERATION alone"),
         (["hcs", "--mini"], "error: hcs: expected one of the recipes cls, eps, eps_seam, hsc, or a FILE.py; did"),
         (["nowhere.py", "--mini"], "error: recipe nowhere.py: expected a file"),
         (["script.py", "--mini"], "error: {}/script.py: expected a function stages(setup), as in recipes/hsc.py"),
@@ -254,6 +271,12 @@ def test_what_depends_on_a_changed_flag_follows_it():
     assert stages["infer"].flags["backbone"] == stages["infer_aug"].flags["backbone"] == "resnet50"
     checkpoint = Path("out/mine/deeplabv2_resnet101_VOCDataset_itr7_all.pth")
     assert stages["test"].flags["TEST_CKPT"] == stages["deeplab"].makes == checkpoint
+    changes = {("deeplab", "MODEL_BACKBONE"): "timm:resnet18", ("deeplab", "DATA_NAME"): "Ours"}
+    changes |= {("train_eps", "session_name"): "first"}
+    setup = Setup(Path("out"), Path("VOC2012"), Path("saliency"), mini=True, changes=changes)
+    stages = {stage.name: stage for stage in hsc.stages(setup)}
+    assert stages["deeplab"].makes == Path("out/deeplab/deeplabv2_timm_resnet18_Ours_itr300_all.pth")
+    assert stages["train"].flags["weights"] == stages["train_eps"].makes == Path("out/first/first.pth")
 
 
 def test_the_demo_runs_the_very_stages_of_the_recipes():

@@ -18,6 +18,7 @@ from tool import require_system
 from tool.places import hint, is_file, is_folder
 
 MAX_PROBLEMS_SHOWN = 50
+INTERRUPTED = 130  # the exit code after Ctrl-C
 # What `what_is_at` finds.
 FILE, FOLDER, DEVICE, NOTHING = "a file", "a folder", "a pipe or a device", "nothing there"
 
@@ -93,7 +94,7 @@ def run_script(main: Callable[[], None]) -> None:
             _flush_output()
     except KeyboardInterrupt:  # also amid what comes last
         print("interrupted", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
 
 
 def _limit_of(error: Exception) -> str:

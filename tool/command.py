@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import NamedTuple, TextIO
 
 from tool.artifact import reported_unwritable
-from tool.cli import cores, printable
+from tool.cli import INTERRUPTED, cores, printable
 
 ROOT = Path(__file__).resolve().parent.parent
 PR_SET_PDEATHSIG = 1  # of Linux: the signal that a process gets once its parent is gone
@@ -85,6 +85,8 @@ def _run(lanes: Sequence["_Lane"]) -> None:
             while selector.get_map():  # what they say last; a full pipe would keep them from ending
                 with suppress(Exception, SystemExit):  # the first reason to end is the one to tell
                     _pass_on(lanes, selector, start_more=False)
+            if isinstance(end, KeyboardInterrupt) and any(lane.code == INTERRUPTED for lane in lanes):
+                sys.exit(INTERRUPTED)  # the command has said that it was
             raise
 
 
@@ -94,6 +96,7 @@ class _Lane:
     def __init__(self, name: str, chain: Chain, *, columns: int) -> None:
         self.name, self.chain, self.columns = name, chain, columns
         self.process: subprocess.Popen | None = None
+        self.code: int | None = None  # of the job that ended last
         self.bar = ""
 
     def start(self, job: Job | None, selector: selectors.BaseSelector) -> None:
@@ -144,10 +147,10 @@ class _Lane:
         assert self.process is not None
         _, status, usage = os.wait4(self.process.pid, 0)
         self.process.returncode = os.waitstatus_to_exitcode(status)
-        code, self.process, self.bar = self.process.returncode, None, ""
+        self.code, self.process, self.bar = self.process.returncode, None, ""
         if self.log is not None:
             self.log.close()
-        return Ended(code, time.perf_counter() - self.started, usage.ru_utime + usage.ru_stime)
+        return Ended(self.code, time.perf_counter() - self.started, usage.ru_utime + usage.ru_stime)
 
 
 class _Speech:

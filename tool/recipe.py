@@ -1,9 +1,11 @@
 """What a recipe is made of: stages, each the command line of one of the project's scripts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from tool.cli import UserError
 
 # A flag's value: True for a bare flag, None to leave it out, a list for several words.
 Flags = Mapping[str, Any]
@@ -71,9 +73,18 @@ class Setup:
         makes: Path,
         mini: Flags | None = None,
         score: str | None = None,
+        fixed: Collection[str] = (),
     ) -> Stage:
-        """A stage with the flags that it runs with: the recipe's, then those of `mini`, then the user's changes."""
+        """A stage with the flags that it runs with: the recipe's, then those of `mini`, then the user's changes.
+
+        Raises `UserError` for a change of a flag that is `fixed`, as it says where other stages find what this makes.
+        """
         changes = {flag: value for (stage, flag), value in self.changes.items() if stage == name}
+        if taken := [flag for flag in changes if flag in fixed]:
+            raise UserError(
+                f"--set {name}.{taken[0]}: run.py sets it, as it finds the stage's files by it; leave it out, or name"
+                " another folder for all files with --out"
+            )
         small = (mini or {}) if self.mini else {}
         return Stage(name, script, {**flags, **small, **changes}, makes, score)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tool.artifact import atomic_file, reported_unwritable
-from tool.cli import FILE, NOTHING, UserError, brief, duration, what_is_at
+from tool.cli import FILE, FOLDER, NOTHING, UserError, brief, duration, what_is_at
 from tool.command import Chain, Job, run_chains
 from tool.lock import hold_folder
 from tool.recipe import Stage, Steps, all_stages
@@ -28,10 +28,13 @@ class StageFailed(Exception):
     def __init__(self, stage: Stage, code: int, log: Path) -> None:
         self.code = code if code > 0 else 128 - code
         end = f"ended with exit code {code}: what it said stands above and in {log}"
+        then = "the same command goes on from there"
+        if code == 2:  # a user's mistake, which the same command would make again
+            then = "once that is put right, the command goes on from there"
         if code < 0:
             memory = ", as a system without free memory does it" if -code == signal.SIGKILL else ""
             end = f"was killed by signal {-code} ({signal.Signals(-code).name}){memory}; its log is {log}"
-        super().__init__(f"stage {stage.name} {end}; the same command goes on from there")
+        super().__init__(f"stage {stage.name} {end}; {then}")
 
 
 class Record:
@@ -99,7 +102,9 @@ def run_stages(steps: Steps, out: Path, *, chosen: Collection[str] | None = None
     if it fails, after a line that says so.
     """
     logs = out / "logs"
-    with reported_unwritable(logs):
+    if (found := what_is_at(out)) not in (FOLDER, NOTHING):
+        raise UserError(f"--out {out}: expected a folder, found {found}; name another")
+    with reported_unwritable(f"--out {logs}"):
         logs.mkdir(parents=True, exist_ok=True)
     hold_folder(logs, "--out")
     record = Record(out)
