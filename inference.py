@@ -22,7 +22,7 @@ from data.labels import labels_of, load_labels
 from method import METHODS
 from method.base import Method
 from method.outputs import Outputs
-from network import BACKBONE_HELP, EPS_SEAM, backbone_name, resolve_network
+from network import BACKBONE_HELP, EPS_SEAM, NETWORKS, backbone_name, resolve_network
 from tool.cli import (
     UserError,
     add_switch,
@@ -92,6 +92,7 @@ def parse_arguments() -> argparse.Namespace:
     """The command line; its method's recipe has the defaults of the seeds' flags."""
     method = method_named()
     recipe = method.seeds
+    alphas = " ".join(f"{crf.alpha:g}" for crf in recipe.crf) if recipe.crf[0].threshold is None else "it scores --thr"
     parser = script_parser("Stage 1: CAMs, seeds and CRF seeds.", examples=EXAMPLES)
     data = parser.add_argument_group("data")
     data.add_argument("--infer_list", type=path_text, default="voc12/train.txt", help="ids to infer (%(default)s)")
@@ -114,7 +115,7 @@ def parse_arguments() -> argparse.Namespace:
         "%(default)s)",
     )  # fmt: skip
     net.add_argument(
-        "--network", default=method.network, help="resnet38_hsc, resnet38_cls or a released path (%(default)s)"
+        "--network", default=method.network, help=f"{', '.join(NETWORKS)} or a released module path (%(default)s)"
     )
     net.add_argument("--backbone", type=backbone_name, default="resnet38d", metavar="NAME", help=BACKBONE_HELP)
     net.add_argument("--width", type=float, default=1.0, help="channel multiplier of resnet38d (%(default)s)")
@@ -125,13 +126,12 @@ def parse_arguments() -> argparse.Namespace:
         "--thr", type=float, default=recipe.threshold, help="background's score in label maps, 0..1 (%(default)s)"
     )
     seeds.add_argument(
-        "--crf_t", nargs="+", default=[str(recipe.crf.iterations)], metavar="T",
-        help=f"CRF iterations; none: no CRF ({recipe.crf.iterations})",
+        "--crf_t", nargs="+", default=[str(number) for number in {crf.iterations: None for crf in recipe.crf}],
+        metavar="T", help=f"CRF iterations; none: no CRF ({recipe.crf[0].iterations})",
     )  # fmt: skip
     seeds.add_argument(
-        "--crf_alpha", nargs="+", type=float, default=[recipe.crf.alpha], metavar="A",
-        help=f"exponents of the background score ({recipe.crf.alpha:g})",
-    )  # fmt: skip
+        "--crf_alpha", nargs="+", type=float, metavar="A", help=f"exponents of the background score ({alphas})"
+    )
     seeds.add_argument(
         "--crf_backend", choices=CRF_BACKENDS, default="auto", help="auto: torch on a GPU, else pydensecrf"
     )
@@ -166,7 +166,12 @@ def crf_recipes(args: argparse.Namespace) -> list[CRFRecipe]:
             f"--crf_t {' '.join(args.crf_t)}: expected numbers of iterations, 1 to {MAX_CRF_ITERATIONS}, or none"
         )
     of_method = METHODS[args.method].seeds.crf
-    return [replace(of_method, iterations=int(t), alpha=alpha) for t in args.crf_t for alpha in args.crf_alpha]
+    if of_method[0].threshold is not None:
+        if args.crf_alpha is not None:
+            raise UserError(f"--crf_alpha: in the CRF of --method {args.method} background scores --thr; leave it out")
+        return [replace(of_method[0], iterations=int(t), threshold=args.thr) for t in args.crf_t]
+    alphas = args.crf_alpha or [recipe.alpha for recipe in of_method]
+    return [replace(of_method[0], iterations=int(t), alpha=alpha) for t in args.crf_t for alpha in alphas]
 
 
 def seed_recipe(args: argparse.Namespace) -> SeedRecipe:
@@ -186,7 +191,7 @@ def check_arguments(args: argparse.Namespace) -> None:
     if not 0 <= args.thr <= 1:
         raise UserError(f"--thr {args.thr}: expected a background score from 0 to 1")
     check_scales(args.scales)
-    if not all(0 < alpha < float("inf") for alpha in args.crf_alpha):
+    if not all(0 < alpha < float("inf") for alpha in args.crf_alpha or ()):
         raise UserError(f"--crf_alpha {' '.join(map(str, args.crf_alpha))}: expected positive exponents")
 
 
@@ -194,12 +199,13 @@ def plan_outputs(args: argparse.Namespace) -> Outputs:
     """Where the files will go; `UserError` if two kinds of files would go into one folder."""
     work_dir = Path(args.work_dir)
     cam_npy, cam_png = Path(args.cam_npy or work_dir / "cam_npy"), Path(args.cam_png or work_dir / "cam_png")
-    crf = {each: work_dir / "crf" / f"crf_{each.iterations}_{each.alpha:g}" for each in crf_recipes(args)}
+    crf = {each: work_dir / "crf" / each.folder for each in crf_recipes(args)}
     overlay = work_dir / "overlay" if args.overlay else None
     users = [("CAM dicts", cam_npy), ("label maps", cam_png)]
     users += [] if overlay is None else [("pictures", overlay)]
     users += [
-        (f"CRF seeds of {each.iterations} iterations, alpha {each.alpha}", folder) for each, folder in crf.items()
+        (f"CRF seeds of {each.iterations} iterations, {each.background[0]} {float(each.background[1])}", folder)
+        for each, folder in crf.items()
     ]
     by_folder: dict[Path, list[str]] = {}
     for user, folder in users:
@@ -232,9 +238,9 @@ def open_outputs(args: argparse.Namespace, outputs: Outputs, background: str | N
         cam["method"] = args.method
     settings = {outputs.cam_npy: cam, outputs.cam_png: {**cam, "thr": args.thr}}
     for each, folder in outputs.crf.items():
-        settings[folder] = {**cam, "iterations": each.iterations, "alpha": each.alpha}
+        settings[folder] = {**cam, "iterations": each.iterations, **dict([each.background])}
     if outputs.overlay is not None:
-        crf = [[each.iterations, each.alpha] for each in outputs.crf]
+        crf = [[each.iterations, each.background[1]] for each in outputs.crf]
         settings[outputs.overlay] = {**cam, "thr": args.thr, "crf": crf}
     claim_folders(
         [Claim(folder, made_with, folder / "settings.json") for folder, made_with in settings.items()],

@@ -2,5 +2,6 @@
 
 from method.base import Method
 from method.hsc.method import HSC_METHODS
+from method.ppc.method import PPC_METHODS
 
-METHODS: dict[str, Method] = {method.name: method for method in (*HSC_METHODS,)}
+METHODS: dict[str, Method] = {method.name: method for method in (*HSC_METHODS, *PPC_METHODS)}

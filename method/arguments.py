@@ -8,7 +8,7 @@ from typing import Any
 from data.descriptions import add_data_set_flag, find_data_set, require_background
 from method import METHODS
 from method.base import Method
-from network import BACKBONE_HELP, PRETRAINED, backbone_name
+from network import BACKBONE_HELP, PRETRAINED, backbone_name, resolve_network
 from tool.cli import UserError, add_switch, check_bounds, path_text, positive, script_parser
 from tool.flags import AMP, MAX_PIXELS
 
@@ -47,7 +47,9 @@ def make_parser(method: Method) -> argparse.ArgumentParser:
     data = parser.add_argument_group("data")
     data.add_argument("--data_root", type=path_text, required=True, help="folder of <id>.jpg (VOC2012/JPEGImages)")
     data.add_argument(
-        "--saliency_root", type=path_text, help="folder of <id>.png saliency maps; all methods but cls need it"
+        "--saliency_root",
+        type=path_text,
+        help="folder of <id>.png saliency maps, which hsc, eps, eps_seam and ppc_eps need",
     )
     data.add_argument(
         "--train_list", type=path_text, default="voc12/train_aug.txt", help="ids to train on (%(default)s)"
@@ -93,6 +95,7 @@ def make_parser(method: Method) -> argparse.ArgumentParser:
 
     net = parser.add_argument_group("method and net")
     net.add_argument("--method", choices=METHODS, default="hsc", help="(%(default)s); its own flags are at the end")
+    net.add_argument("--network", help="the method's own, or its released module path (the method's)")
     net.add_argument("--backbone", type=backbone_name, default="resnet38d", metavar="NAME", help=BACKBONE_HELP)
     net.add_argument("--width", type=float, default=1.0, help="channel multiplier of resnet38d (%(default)s)")
     net.add_argument(
@@ -107,7 +110,10 @@ def make_parser(method: Method) -> argparse.ArgumentParser:
     recipe.add_argument(
         "--batch_size", type=positive, default=12, help="images in a step, over all processes (%(default)s)"
     )
-    recipe.add_argument("--max_iters", type=positive, default=10000, help="iterations to train (%(default)s)")
+    recipe.add_argument(
+        "--max_iters", type=positive, default=10000,
+        help="iterations to train (%(default)s); None: --max_epoches epochs",
+    )  # fmt: skip
     recipe.add_argument(
         "--iter_size", type=positive, default=2, help="steps in an iteration; each updates the weights (%(default)s)"
     )
@@ -157,15 +163,20 @@ def _method_named() -> str:
 
 def check_arguments(args: argparse.Namespace) -> None:
     """Raise `UserError` for flags that are wrong or do not go together."""
+    method = METHODS[args.method]
+    if args.network is not None and resolve_network(args.network) != method.network:
+        raise UserError(
+            f"--network {args.network}: --method {method.name} trains {method.network}; leave --network out"
+        )
     require_background(find_data_set(args.data_set))
     check_bounds(args, BOUNDS)
     smaller, larger = args.resize_size
     if not smaller <= larger <= MAX_PIXELS:
         raise UserError(f"--resize_size {smaller} {larger}: expected the smaller number first, at most {MAX_PIXELS}")
-    if args.max_iters * args.iter_size > MAX_STEPS:
+    if (args.max_iters or 1) * args.iter_size > MAX_STEPS:
         raise UserError(f"--max_iters {args.max_iters}: expected at most {MAX_STEPS} steps, --max_iters x --iter_size")
     if args.clip_grad is not None and not 0 < args.clip_grad < math.inf:
         raise UserError(f"--clip_grad {args.clip_grad}: expected a finite norm above 0")
     if Path(args.session).name != args.session or args.session in ("", ".", ".."):
         raise UserError(f"--session {args.session}: expected a plain name, it becomes a folder in --work_dir")
-    METHODS[args.method].check(args)
+    method.check(args)

@@ -168,7 +168,7 @@ def first_weights(args: argparse.Namespace, learner: Learner) -> object:
     if args.weights == "none":
         return "random weights"
     if args.weights != PRETRAINED:
-        return learner.load(args.weights, background_last=getattr(args, "network", None) == EPS_SEAM)
+        return learner.load(args.weights, background_last=args.network == EPS_SEAM)
     if rank() > 0:
         wait_for_all()  # until the first process has downloaded them
     report = load_pretrained(learner.net, args.backbone)

@@ -5,7 +5,7 @@ import re
 
 from tool.cli import UserError, did_you_mean
 
-NETWORKS = ("resnet38_hsc", "resnet38_cls")
+NETWORKS = ("resnet38_hsc", "resnet38_cls", "resnet38_seam", "resnet38_ppc", "resnet38_ppc_eps")
 BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnet38d", "mobilenet_v2")
 TIMM = "timm:"  # before the name of any convolutional net of timm
 BACKBONE_HELP = f"{', '.join(BACKBONES)}, or {TIMM}NAME (%(default)s)"
@@ -17,6 +17,8 @@ EPS_SEAM = "network.resnet38_eps_seam"
 RELEASED_MODULES = {
     "network.resnet38_eps_seam_hsc": "resnet38_hsc",
     EPS_SEAM: "resnet38_hsc",
+    "network.resnet38_SEAM": "resnet38_seam",
+    "network.resnet38_contrast": "resnet38_ppc",
     "network.resnet38_hsc": "resnet38_hsc",
     "network.resnet38_cls": "resnet38_cls",
 }

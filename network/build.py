@@ -1,5 +1,7 @@
 """A net by its name, on a backbone."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -8,9 +10,16 @@ from network import resolve_network
 from network.backbones import build_backbone
 from network.resnet38_cls import ClsNet
 from network.resnet38_hsc import REGION_DIM, HSCNet
+from network.resnet38_seam import PPCNet, SEAMNet
 from network.resnet38d import scaled
 
-NETS: dict[str, type[nn.Module]] = {"resnet38_hsc": HSCNet, "resnet38_cls": ClsNet}
+NETS: dict[str, Callable[..., nn.Module]] = {
+    "resnet38_hsc": HSCNet,
+    "resnet38_cls": ClsNet,
+    "resnet38_seam": SEAMNet,
+    "resnet38_ppc": PPCNet,
+    "resnet38_ppc_eps": partial(HSCNet, region_channels=None),
+}
 
 
 def build_network(

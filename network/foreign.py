@@ -29,9 +29,12 @@ def has_form_of_seam(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> 
     )
 
 
-def with_background_last(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """`state`, whose head scores background in channel 0, with the head's channels in our order."""
-    return {**state, HEAD: state[HEAD].roll(-1, dims=0)}
+def with_head_rolled(state: Mapping[str, Tensor], shift: int) -> dict[str, Tensor]:
+    """`state` with the channels of its head, if it has one, in the other order: `shift` -1 brings background from the
+    first to the last, 1 back."""
+    if HEAD not in state or not state[HEAD].ndim:
+        return dict(state)
+    return {**state, HEAD: state[HEAD].roll(shift, dims=0)}
 
 
 def head_advice(channels: int) -> str:

@@ -6,9 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from network.classifier import Classifier
-from network.pcm import refine
-from network.resnet38d import Taps
+from network.classifier import RefiningClassifier
 
 PIXEL_DIM = 128
 REGION_DIM = 256
@@ -37,11 +35,11 @@ class HSCOutput(NamedTuple):
     feat_region: torch.Tensor | None
 
 
-class HSCNet(Classifier):
+class HSCNet(RefiningClassifier):
     """Backbone and heads of HSC, under the released names.
 
     `freeze_region_norm` says whether a frozen net keeps the new norm in `extra_F`, too.
-    `region_channels` are those of the region features.
+    `region_channels` are those of the region features; None: the net has none, as PPC's on EPS.
     `region_head_at_backbone_rate` keeps `extra_F` out of `head_layers`.
     A method that has no use for the refined maps, or for the features, need not wait for them: without `with_refined`,
     `with_features`, their layers are there but do not run.
@@ -55,30 +53,25 @@ class HSCNet(Classifier):
         *,
         num_classes: int,
         frozen: bool = True,
-        region_channels: int = REGION_DIM,
+        region_channels: int | None = REGION_DIM,
         freeze_region_norm: bool = FREEZE_REGION_NORM,
         region_head_at_backbone_rate: bool = REGION_HEAD_AT_BACKBONE_RATE,
         with_refined: bool = True,
         with_features: bool = True,
     ) -> None:
         super().__init__(backbone, frozen=frozen)
-        conv4, conv5, conv6 = backbone.channels
+        conv6 = backbone.channels.conv6
         self.fc8 = nn.Conv2d(conv6, num_classes + 1, 1, bias=False)
         self.proj_fc = nn.Conv2d(conv6, PIXEL_DIM, 1, bias=False)
-        self.extra_F = nn.Sequential(
-            nn.Conv2d(conv6, region_channels, 3, padding=1),
-            nn.BatchNorm2d(region_channels),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(region_channels, region_channels, 1),
-        )
-        self.f8_3 = nn.Conv2d(conv4, 64, 1, bias=False)
-        self.f8_4 = nn.Conv2d(conv5, 128, 1, bias=False)
-        self.f9 = nn.Conv2d(3 + 64 + 128, 192, 1, bias=False)
-        nn.init.xavier_uniform_(self.fc8.weight)
-        nn.init.xavier_uniform_(self.proj_fc.weight)
-        nn.init.kaiming_normal_(self.f8_3.weight)
-        nn.init.kaiming_normal_(self.f8_4.weight)
-        nn.init.xavier_uniform_(self.f9.weight, gain=4)
+        if region_channels is not None:
+            self.extra_F = nn.Sequential(
+                nn.Conv2d(conv6, region_channels, 3, padding=1),
+                nn.BatchNorm2d(region_channels),
+                nn.ReLU(inplace=True),
+                nn.Conv2d(region_channels, region_channels, 1),
+            )
+        self.add_pcm()
+        self.start_heads(self.proj_fc)
 
         self.num_classes = num_classes
         self.region_channels = region_channels
@@ -92,32 +85,29 @@ class HSCNet(Classifier):
     def head_layers(self) -> tuple[nn.Module, ...]:
         """The layers that learn at the head's rate."""
         layers = (self.fc8, self.proj_fc, self.f8_3, self.f8_4, self.f9)
-        return layers if self.region_head_at_backbone_rate else (*layers, self.extra_F)
+        at_backbone_rate = self.region_channels is None or self.region_head_at_backbone_rate
+        return layers if at_backbone_rate else (*layers, self.extra_F)
 
     @property
     def fixed(self) -> tuple[nn.Module, ...]:
         """The layers whose norms a frozen net keeps."""
-        return (self.backbone, self.extra_F) if self.freeze_region_norm else (self.backbone,)
+        keeps_region_norm = self.region_channels is not None and self.freeze_region_norm
+        return (self.backbone, self.extra_F) if keeps_region_norm else (self.backbone,)
 
     def forward(self, image: torch.Tensor) -> HSCOutput:
         """`image` (N, 3, H, W), float32, normalised; any size."""
         taps = self.backbone(image)
         cam = self.fc8(taps.conv6).float()
         cam_rv = self.refined_cam(image, taps, cam) if self.with_refined else None
+        with_region = self.with_features and self.region_channels is not None
         return HSCOutput(
             logits=cam.mean(dim=(2, 3)),
             cam=cam,
             logits_rv=cam_rv.mean(dim=(2, 3)) if self.with_refined else None,
             cam_rv=cam_rv,
             feat_pixel=F.relu(self.proj_fc(taps.conv6)).float() if self.with_features else None,
-            feat_region=self.extra_F(taps.conv6).float() if self.with_features else None,
+            feat_region=self.extra_F(taps.conv6).float() if with_region else None,
         )
-
-    def refined_cam(self, image: torch.Tensor, taps: Taps, cam: torch.Tensor) -> torch.Tensor:
-        """The PCM's refinement of `cam`, of the same shape; it learns what is similar, and does not shape the rest."""
-        small = F.interpolate(image, size=cam.shape[2:], mode="bilinear", align_corners=True)
-        parts = [small, F.relu(self.f8_3(taps.conv4.detach())), F.relu(self.f8_4(taps.conv5.detach()))]
-        return refine(cam, self.f9(torch.cat(parts, dim=1)))
 
     def foreground_cam(self, image: torch.Tensor) -> torch.Tensor:
         """The CAMs of `image` (N, 3, H, W) that inference uses: float32 (N, K, h, w), the classes' shares of the

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from network import EPS_SEAM
-from network.foreign import FIRST, HEAD, LAST, has_form_of_seam, head_advice, with_background_last
+from network.foreign import FIRST, HEAD, LAST, has_form_of_seam, head_advice, with_head_rolled
 from network.mxnet_params import read_params
 from network.names import under_own_names
 from tool.checkpoint import load_checkpoint
@@ -56,12 +56,15 @@ def first_few(names: list[str]) -> str:
 
 
 def released_state_dict(net: nn.Module) -> dict[str, torch.Tensor]:
-    """The state of `net` under the released names; the tensors are the net's own, not copies."""
-    return {name.removeprefix(BACKBONE): value for name, value in net.state_dict().items()}
+    """The state of `net` under the released names and in the released order of `fc8`; the tensors are the net's own,
+    not copies, but for an `fc8` of another order."""
+    state = {name.removeprefix(BACKBONE): value for name, value in net.state_dict().items()}
+    return with_head_rolled(state, 1) if net.background_first else state
 
 
 def load_released_state_dict(net: nn.Module, state: Mapping[str, torch.Tensor], *, source: str) -> LoadReport:
-    """Copy into `net` what `state` has under the net's released names; `source` names the origin in messages.
+    """Copy into `net` what `state` has under the net's released names, `fc8` in the released order; `source` names the
+    origin in messages.
 
     Raises `UserError`, and leaves the net as it was, if no convolution of the backbone is in `state` or if tensors of
     the same name differ in shape or kind (all of them are named).
@@ -88,6 +91,8 @@ def load_released_state_dict(net: nn.Module, state: Mapping[str, torch.Tensor], 
         list(wrong.values()),
     )
     common = [name for name in own if name in state]
+    if net.background_first:
+        state = with_head_rolled(state, -1)
     # Not strict: what is missing is reported, not refused, as pretrained weights have no heads.
     net.load_state_dict({own_names[name]: state[name] for name in common}, strict=False)
     return LoadReport(
@@ -102,18 +107,22 @@ def load_weights(net: nn.Module, path: str | Path, *, background_last: bool = Fa
     """Load a checkpoint file into `net` and say what was loaded, missing and left.
 
     A head with background first, by `foreign.has_form_of_seam` and unless the caller knows better (`background_last`),
-    is put into our order.
+    or last, is put into the net's order.
 
     `path`: as `read_weights` takes it. Names are the released ones, or those of `net`, with any prefix
     (`names.under_own_names`).
 
     Raises `UserError` for a file that is missing, damaged or not of this form, and as `load_released_state_dict`.
     """
+    read = read_weights(path, "--weights")
     own = released_state_dict(net)
-    state = under_own_names(read_weights(path, "--weights"), own.keys(), source=str(path))
-    background = (LAST if background_last else FIRST) if has_form_of_seam(state, own) else None
-    if background == FIRST:
-        state = with_background_last(state)
+    state = under_own_names(read, own.keys(), source=str(path))
+    of_seam = has_form_of_seam(state, own)
+    is_first = of_seam and not background_last
+    if is_first != net.background_first:
+        state = with_head_rolled(state, -1 if is_first else 1)
+    in_doubt = of_seam and not net.background_first
+    background = (FIRST if is_first else LAST) if in_doubt else None
     return replace(load_released_state_dict(net, state, source=str(path)), background=background)
 
 

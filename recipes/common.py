@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from method import METHODS
 from recipes import mini
 from tool.cli import UserError
 from tool.recipe import Setup, Stage
@@ -37,7 +38,7 @@ def training(
 
 def crf_seeds(trained: Stage) -> Path:
     """The folder of the CRF seeds that inference makes with the net that `trained` makes."""
-    return trained.makes.parent / "crf" / "crf_8_7"
+    return trained.makes.parent / "crf" / METHODS[trained.flags["method"]].seeds.crf[0].folder
 
 
 def inference(setup: Setup, trained: Stage, *, name: str, ids: str) -> Stage:

@@ -53,3 +53,9 @@ def golden_device() -> torch.device:
 def meta(golden: Path) -> dict:
     """`seed` and `salt` of the golden numbers."""
     return json.loads((golden / "meta.json").read_text())
+
+
+@pytest.fixture(scope="session")
+def ppc_meta(golden: Path) -> dict:
+    """`seed` and `salt` of the golden numbers of SEAM, PPC and AffinityNet."""
+    return json.loads((golden / "ppc" / "meta.json").read_text())

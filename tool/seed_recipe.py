@@ -36,6 +36,20 @@ class CRFRecipe:
     all_labels: bool = False
     kernels: CRFKernels = SEED_KERNELS
 
+    @property
+    def background(self) -> tuple[str, float]:
+        """What background's scores come from: the name of the number, and the number."""
+        return ("alpha", self.alpha) if self.threshold is None else ("threshold", self.threshold)
+
+    @property
+    def folder(self) -> str:
+        """The name of the folder of its files."""
+        name, number = self.background
+        return f"crf_{self.iterations}_{number:g}" if name == "alpha" else f"crf_{self.iterations}_thr{number:g}"
+
+    def __str__(self) -> str:
+        return f"CRF {self.iterations}, {self.background[1]:g}"
+
 
 Size = tuple[int, int]  # height, width
 
@@ -47,7 +61,7 @@ class SeedRecipe:
     scales: of the image's sides. frame: the size on which the scales' maps are summed, from the image's; None: the
     image's. is_cut: a larger frame holds the image at its top left, so that the sum is cut to it; else the CAMs are
     resized to it at the end. normalise: what brings the sums to 0..1, a key of `tool.cam.NORMALISATIONS`.
-    threshold: the background's score in label maps. crf: of the CRF seeds.
+    threshold: the background's score in label maps. crf: of the CRF seeds, alike but for iterations and alphas.
     """
 
     scales: tuple[float, ...] = (0.5, 1.0, 1.5, 2.0)
@@ -55,4 +69,4 @@ class SeedRecipe:
     is_cut: bool = False
     normalise: str = "maximum"
     threshold: float = 0.22
-    crf: CRFRecipe = CRFRecipe()
+    crf: tuple[CRFRecipe, ...] = (CRFRecipe(),)

@@ -7,13 +7,7 @@ lists each with its sane value.
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-
-@dataclass(frozen=True)
-class SaliencyConfig:
-    """EPS (Lee et al., CVPR 2021): the pseudo saliency map and which classes count as foreground in it."""
-
-    overlap: float = 0.5  # tau: a class is foreground where this share of its map is salient
-    foreground_share: float = 0.5  # alpha: weight of the foreground map against the inverted background map
+from method.terms.config import ConsistencyConfig, SaliencyConfig
 
 
 @dataclass(frozen=True)
@@ -42,15 +36,6 @@ class ContrastConfig:
     normalise_pixel_bank: bool = False
 
 
-@dataclass(frozen=True)
-class ConsistencyConfig:
-    """SEAM (Wang et al., CVPR 2020), as the released code has them."""
-
-    hardest_share: float = 0.2  # share of entries that ecr averages, the largest ones
-    # Q: released keeps channel 0 (the first class) out of the per-pixel maximum; False treats every channel alike.
-    skip_first_channel: bool = True
-
-
 TERMS = ("cls", "sal", "er", "ecr", "rsc", "csc", "psc")
 CONTRAST_TERMS = frozenset({"rsc", "csc", "psc"})
 ABLATIONS = (*("rsc", "csc", "psc"), "bank", "cross")  # what `--without` takes
@@ -77,7 +62,7 @@ class HSCConfig:
 # the config it is in, the switch and its sane value. The optimiser's have flags of their own.
 SANE = {
     "background_score": ("contrast", "background_score", 0.5),
-    "ecr_channel": ("consistency", "skip_first_channel", False),
+    "ecr_channel": ("consistency", "spared_channel", None),
     "cam_clamp": ("contrast", "clamp_normalised_cam", True),
     "rsc_norm": ("contrast", "norm_along_width", False),
     "csc_background": ("contrast", "random_background_row", False),

@@ -1,7 +1,6 @@
 """The whole objective of a training step: L = cls + sal + er + ecr + rsc + csc + psc, all weights 1."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from data.normalisation import IMAGENET, Normalisation
@@ -9,11 +8,12 @@ from method.hsc.config import CONTRAST_TERMS, HSCConfig
 from method.hsc.contrast import Contrast, class_contrast, pixel_contrast, region_contrast
 from method.hsc.prototype import PrototypeBanks
 from method.hsc.pseudo import pseudo_labels
-from method.terms.classification import min_pool_loss
+from method.learner import FIRST, Moment
+from method.terms.classification import classification_loss
 from method.terms.consistency import consistency_losses
 from method.terms.contrast import normalise_cam
 from method.terms.maps import View, resize
-from method.terms.saliency import saliency_loss
+from method.terms.saliency import saliency_guidance
 from network.resnet38_hsc import REGION_DIM, HSCOutput
 from tool.distributed import gather_images
 
@@ -41,18 +41,28 @@ class HSCCriterion(nn.Module):
         self.banks = PrototypeBanks(num_classes + 1, region_channels)
         self.pseudo: Tensor | None = None
 
-    def forward(self, outputs: list[HSCOutput], views: list[View], label: Tensor) -> dict[str, Tensor]:
+    def forward(
+        self, outputs: list[HSCOutput], views: list[View], label: Tensor, moment: Moment = FIRST
+    ) -> dict[str, Tensor]:
         """
         Args:
-            outputs: the net's, one a view. views: what they were computed from. label: (N, K).
+            outputs: the net's, one a view. views: what they were computed from. label: (N, K). moment: of no account,
+            since nothing is drawn.
 
         Returns:
             A scalar for each of the config's terms, float32, in the order of `TERMS`.
         """
         terms = self.config.terms
-        losses = {"cls": self.classification(outputs, label)}
+        cam_rv = [output.cam_rv for output in outputs] if self.config.refined else None
+        losses = {"cls": classification_loss([output.logits for output in outputs], label, cam_rv=cam_rv)}
         if "sal" in terms:
-            losses["sal"] = self.saliency(outputs, views, label)
+            losses["sal"] = saliency_guidance(
+                [[output.cam for output in outputs], *([cam_rv] if cam_rv else [])],
+                [view.saliency for view in views],
+                label,
+                overlap=self.config.saliency.overlap,
+                foreground_share=self.config.saliency.foreground_share,
+            )
         if {"er", "ecr"} & terms:
             losses["er"], losses["ecr"] = consistency_losses(
                 outputs[0].cam,
@@ -61,7 +71,7 @@ class HSCCriterion(nn.Module):
                 outputs[1].cam_rv,
                 label,
                 hardest_share=self.config.consistency.hardest_share,
-                skip_first_channel=self.config.consistency.skip_first_channel,
+                spared_channel=self.config.consistency.spared_channel,
             )
         if CONTRAST_TERMS & terms:
             losses |= self.contrast(
@@ -72,34 +82,6 @@ class HSCCriterion(nn.Module):
                 label,
             )
         return {name: loss for name, loss in losses.items() if name in terms}
-
-    def classification(self, outputs: list[HSCOutput], label: Tensor) -> Tensor:
-        """Image labels against the foreground logits, and the refined maps' quiet pixels kept quiet."""
-        classes = label.shape[1]
-        entropy = [F.multilabel_soft_margin_loss(output.logits[:, :classes].float(), label) for output in outputs]
-        loss = torch.stack(entropy).mean()
-        if self.config.refined:
-            loss = loss + torch.stack([min_pool_loss(output.cam_rv.float(), label) for output in outputs]).mean()
-        return loss
-
-    def saliency(self, outputs: list[HSCOutput], views: list[View], label: Tensor) -> Tensor:
-        """Saliency guidance of the CAMs and of the refined CAMs, each a mean over the views."""
-
-        def guidance(name: str) -> Tensor:
-            config = self.config.saliency
-            losses = [
-                saliency_loss(
-                    getattr(output, name),
-                    view.saliency,
-                    label,
-                    overlap=config.overlap,
-                    foreground_share=config.foreground_share,
-                )[0]
-                for output, view in zip(outputs, views, strict=True)
-            ]
-            return torch.stack(losses).mean()
-
-        return guidance("cam") + guidance("cam_rv") if self.config.refined else guidance("cam")
 
     def contrast(
         self, cam_rv: list[Tensor], feat_pixel: list[Tensor], feat_region: list[Tensor], image: Tensor, label: Tensor

@@ -16,7 +16,6 @@ from method.hsc.config import (
     configure,
     mendable,
 )
-from network import resolve_network
 from tool.cli import UserError, check_bounds, positive
 from tool.dataset import DataSet
 from tool.flags import CRF_BACKENDS, MAX_PIXELS
@@ -46,7 +45,6 @@ class HSCMethod(Method):
             "--recipe", choices=RECIPES, default="released",
             help="released, or sane: correct those of the oddities that cost most on photographs (%(default)s)",
         )  # fmt: skip
-        group.add_argument("--network", help="resnet38_hsc, resnet38_cls or a released module path (the method's)")
         group.add_argument(
             "--tau", type=float, default=0.5, help="share of a map that is salient in a foreground class (%(default)s)"
         )
@@ -66,10 +64,6 @@ class HSCMethod(Method):
 
     def check(self, args: argparse.Namespace) -> None:
         check_bounds(args, {"tau": (0, 1), "alpha": (0, 1), "view2_size": (1, MAX_PIXELS)})
-        if args.network is not None and resolve_network(args.network) != self.network:
-            raise UserError(
-                f"--network {args.network}: --method {self.name} trains {self.network}; leave --network out"
-            )
         there = {
             "without": ABLATIONS if CONTRAST_TERMS & self.config.terms else (),
             "sane": mendable(self.config),

@@ -19,15 +19,16 @@ def min_max_normalise(maps: Tensor) -> Tensor:
     return (maps - low - EPSILON).relu() / (high - low + EPSILON)
 
 
-def keep_strongest(maps: Tensor, *, skip_first_channel: bool) -> Tensor:
-    """Zero all but each pixel's largest channel (h(x) of the spec).
+def keep_strongest(maps: Tensor, *, spared_channel: int | None) -> Tensor:
+    """Zero all but each pixel's largest channel (h(x) of the spec); `spared_channel` takes no part and stays as it is.
 
-    **Q** With `skip_first_channel`, as released, channel 0 (the first class) takes no part and stays as it is.
+    SEAM spares the background, its first channel. **Q** HSC's release kept that index, where the first class is.
     """
-    first = int(skip_first_channel)
-    competing = maps[:, first:]
-    strongest = competing * (competing == competing.amax(1, keepdim=True))
-    return torch.cat([maps[:, :first], strongest], dim=1)
+    if spared_channel is None:
+        return maps * (maps == maps.amax(1, keepdim=True))
+    is_spared = torch.zeros(maps.shape[1], 1, 1, dtype=torch.bool, device=maps.device)
+    is_spared[spared_channel] = True
+    return maps * (is_spared | (maps == maps.masked_fill(is_spared, float("-inf")).amax(1, keepdim=True)))
 
 
 def hardest_mean(distance: Tensor, share: float) -> Tensor:
@@ -44,12 +45,13 @@ def consistency_losses(
     label: Tensor,
     *,
     hardest_share: float,
-    skip_first_channel: bool,
+    spared_channel: int | None,
 ) -> tuple[Tensor, Tensor]:
     """Equivariant regularisation and equivariant cross regularisation (Wang et al., SEAM, CVPR 2020) on view 2's grid.
 
     Args:
         cam1, cam_rv1: (N, L, h1, w1), view 1's CAM and refined CAM. cam2, cam_rv2: (N, L, h2, w2), view 2's.
+        hardest_share: of each image's entries, those that ecr averages. spared_channel: of `keep_strongest`.
 
     Returns:
         (er, ecr), both means.
@@ -63,6 +65,6 @@ def consistency_losses(
     for target_cam, refined_cam in ((cams[1], refined[0]), (cams[0], refined[1])):
         foreground = target_cam.detach()[:, :-1]
         target = torch.cat([foreground, 1 - foreground.amax(1, keepdim=True)], dim=1)
-        target = keep_strongest(target, skip_first_channel=skip_first_channel)
+        target = keep_strongest(target, spared_channel=spared_channel)
         ecr = ecr + hardest_mean((target - refined_cam).abs(), hardest_share)
     return er, ecr

@@ -3,9 +3,31 @@
 Maps are (N, L, h, w) with background as the last channel; `label` is (N, K), ones for the classes in the image.
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+
+def saliency_guidance(
+    maps: Sequence[Sequence[Tensor]],
+    saliency: Sequence[Tensor],
+    label: Tensor,
+    *,
+    overlap: float,
+    foreground_share: float,
+) -> Tensor:
+    """The saliency loss of several kinds of maps, such as CAMs and refined CAMs: each a mean over the views, added.
+
+    maps: of each kind a view's. saliency: a view's. The rest is `saliency_loss`'s.
+    """
+    numbers = {"overlap": overlap, "foreground_share": foreground_share}
+    kinds = [
+        torch.stack([saliency_loss(*pair, label, **numbers)[0] for pair in zip(of_kind, saliency, strict=True)]).mean()
+        for of_kind in maps
+    ]
+    return torch.stack(kinds).sum()
 
 
 def saliency_loss(

@@ -123,11 +123,10 @@ def min_max(plane: list) -> list:
     return [[(value - low - 1e-5).relu() / (high - low + 1e-5) for value in line] for line in positive]
 
 
-def keep_strongest(pixel: list, skip_first_channel: bool) -> list:
-    """h(x) at one pixel: entries below the maximum become 0; channel 0 stays out of it where it is skipped."""
-    first = 1 if skip_first_channel else 0
-    strongest = max(pixel[first:])
-    return [value if c < first or value == strongest else 0 * value for c, value in enumerate(pixel)]
+def keep_strongest(pixel: list, spared: int | None) -> list:
+    """h(x) at one pixel: entries below the maximum become 0; the spared channel stays out of it."""
+    strongest = max(value for c, value in enumerate(pixel) if c != spared)
+    return [value if c == spared or value == strongest else 0 * value for c, value in enumerate(pixel)]
 
 
 def hardest(distances: list, share: float):
@@ -135,7 +134,7 @@ def hardest(distances: list, share: float):
     return mean(sorted(distances, reverse=True)[: int(len(distances) * share)])
 
 
-def consistency(cam: list, cam_rv: list, label: Tensor, *, share: float, skip_first_channel: bool) -> tuple:
+def consistency(cam: list, cam_rv: list, label: Tensor, *, share: float, spared_channel: int | None) -> tuple:
     """(er, ecr) of the two views' CAMs and refined CAMs, on view 2's grid."""
     cam, cam_rv = [nested(view) for view in cam], [nested(view) for view in cam_rv]
     height, width = len(cam[1][0][0]), len(cam[1][0][0][0])
@@ -155,7 +154,7 @@ def consistency(cam: list, cam_rv: list, label: Tensor, *, share: float, skip_fi
         for own, other in ((1, 0), (0, 1)):
             distances = []
             for at in c[own]:
-                target = keep_strongest([value.detach() for value in c[own][at]], skip_first_channel)
+                target = keep_strongest([value.detach() for value in c[own][at]], spared_channel)
                 distances += [abs(target[k] - r[other][at][k]) for k in LABELS]
             pairs.append(hardest(distances, share))
         cross.append(sum(pairs))

@@ -127,7 +127,7 @@ def test_eps_seam_is_cls_sal_er_and_ecr():
     label = image_labels()
     outputs = [without_hsc(one, keep=("logits", "cam", "cam_rv")) for one in outputs]
     cam, cam_rv = [one.cam for one in outputs], [one.cam_rv for one in outputs]
-    er, ecr = naive.consistency(cam, cam_rv, label, share=0.2, skip_first_channel=True)
+    er, ecr = naive.consistency(cam, cam_rv, label, share=0.2, spared_channel=0)
     cls = [
         naive.multilabel_soft_margin(one.logits[:, :20], label) + naive.min_pool(one.cam_rv, label) for one in outputs
     ]

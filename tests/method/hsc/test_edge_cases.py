@@ -18,7 +18,7 @@ SANE = ContrastConfig(
 )
 CONFIGS = {
     "released": HSCConfig(),
-    "sane": HSCConfig(contrast=SANE, consistency=ConsistencyConfig(skip_first_channel=False)),
+    "sane": HSCConfig(contrast=SANE, consistency=ConsistencyConfig(spared_channel=None)),
     "clamped": HSCConfig(contrast=ContrastConfig(clamp_normalised_cam=True)),
     "without bank": HSCConfig(bank=False),
     "without cross": HSCConfig(cross=False),

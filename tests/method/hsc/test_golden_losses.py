@@ -79,7 +79,7 @@ def test_consistency(maps, expected):
         maps["rv2"],
         maps["label"],
         hardest_share=config.hardest_share,
-        skip_first_channel=config.skip_first_channel,
+        spared_channel=config.spared_channel,
     )
     assert_golden(er, expected["er"])
     assert_golden(ecr, expected["ecr"])

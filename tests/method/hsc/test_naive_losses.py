@@ -10,12 +10,10 @@ from method.hsc.config import ConsistencyConfig, ContrastConfig, HSCConfig
 from method.hsc.contrast import class_contrast, pixel_contrast, region_contrast
 from method.hsc.criterion import HSCCriterion
 from method.hsc.pseudo import pseudo_labels
-from method.terms.classification import min_pool_loss
+from method.terms.classification import classification_loss, min_pool_loss
 from method.terms.consistency import consistency_losses
 from method.terms.contrast import normalise_cam
-from method.terms.maps import View
-from method.terms.saliency import saliency_loss
-from network.resnet38_hsc import HSCOutput
+from method.terms.saliency import saliency_guidance, saliency_loss
 from tests.golden_inputs import rnd, uni
 from tests.method.hsc import naive
 from tests.needs import needs_pydensecrf
@@ -98,15 +96,17 @@ def test_saliency_loss_and_predicted_map_with_classes_kept_and_rejected(images, 
     assert_same_gradients(loss, expected, [cam])
 
 
-@pytest.mark.parametrize("skip_first_channel", [True, False])
-@pytest.mark.parametrize(("images", "size1", "size2"), [(1, (8, 8), (4, 4)), (2, (7, 5), (4, 6)), (3, (6, 6), (5, 4))])
-def test_consistency_of_views_of_unequal_size(images, size1, size2, skip_first_channel):
+@pytest.mark.parametrize(
+    ("images", "size1", "size2", "spared_channel"),
+    [(1, (8, 8), (4, 4), 0), (2, (7, 5), (4, 6), 0), (3, (6, 6), (5, 4), 20), (2, (7, 5), (4, 6), None)],
+)
+def test_consistency_of_views_of_unequal_size(images, size1, size2, spared_channel):
     sizes = (size1, size2)
     cam = [(2 * rnd(10 + v, images, 21, *sizes[v]) + 0.5).requires_grad_() for v in range(2)]
     cam_rv = [uni(20 + v, images, 21, *sizes[v]).requires_grad_() for v in range(2)]
     label = labels(images, images)
-    losses = consistency_losses(*cam, *cam_rv, label, hardest_share=0.2, skip_first_channel=skip_first_channel)
-    expected = naive.consistency(cam, cam_rv, label, share=0.2, skip_first_channel=skip_first_channel)
+    losses = consistency_losses(*cam, *cam_rv, label, hardest_share=0.2, spared_channel=spared_channel)
+    expected = naive.consistency(cam, cam_rv, label, share=0.2, spared_channel=spared_channel)
     for loss, one in zip(losses, expected, strict=True):
         assert_equal(loss, one)
         assert_same_gradients(loss, one, cam + cam_rv)
@@ -115,8 +115,8 @@ def test_consistency_of_views_of_unequal_size(images, size1, size2, skip_first_c
 def test_consistency_with_equal_scores():
     maps = [(torch.randint(-1, 4, (2, 21, 4, 4), generator=torch.Generator().manual_seed(v)) / 4) for v in range(4)]
     label = labels(5, 2)
-    losses = consistency_losses(*maps, label, hardest_share=0.2, skip_first_channel=True)
-    expected = naive.consistency(maps[:2], maps[2:], label, share=0.2, skip_first_channel=True)
+    losses = consistency_losses(*maps, label, hardest_share=0.2, spared_channel=0)
+    expected = naive.consistency(maps[:2], maps[2:], label, share=0.2, spared_channel=0)
     for loss, one in zip(losses, expected, strict=True):
         assert_equal(loss, one)
 
@@ -290,14 +290,14 @@ def test_classification_and_saliency_average_over_views():
     cam = [4 * rnd(v, 2, 21, *sizes[v]) for v in range(2)]
     cam_rv = [uni(10 + v, 2, 21, *sizes[v]) for v in range(2)]
     logits, target = [rnd(20 + v, 2, 21) for v in range(2)], [uni(30 + v, 2, 1, 16, 20) for v in range(2)]
-    nothing = torch.full((2, 21), torch.nan)
-    outputs = [HSCOutput(logits[v], cam[v], nothing, cam_rv[v], nothing, nothing) for v in range(2)]
-    views = [View(nothing, target[v]) for v in range(2)]
-    criterion = HSCCriterion(HSCConfig(), num_classes=20)
     cls = naive.mean([naive.multilabel_soft_margin(one[:, :20], label) for one in logits])
-    assert_equal(criterion.classification(outputs, label), cls + naive.mean([naive.min_pool(m, label) for m in cam_rv]))
+    quiet = naive.mean([naive.min_pool(m, label) for m in cam_rv])
+    assert_equal(classification_loss(logits, label), cls)
+    assert_equal(classification_loss(logits, label, cam_rv=cam_rv), cls + quiet)
     sal = [[naive.saliency(m[v], target[v], label, tau=0.5, alpha=0.5)[0] for v in range(2)] for m in (cam, cam_rv)]
-    assert_equal(criterion.saliency(outputs, views, label), naive.mean(sal[0]) + naive.mean(sal[1]))
+    numbers = {"overlap": 0.5, "foreground_share": 0.5}
+    assert_equal(saliency_guidance([cam], target, label, **numbers), naive.mean(sal[0]))
+    assert_equal(saliency_guidance([cam, cam_rv], target, label, **numbers), naive.mean(sal[0]) + naive.mean(sal[1]))
 
 
 class TestOddities:
@@ -388,13 +388,13 @@ class TestOddities:
         assert abs(changed - loss) > 0.01 * loss
 
     def test_aeroplane_is_left_out_of_the_maximum_in_ecr(self):
-        assert ConsistencyConfig().skip_first_channel is True
+        assert ConsistencyConfig().spared_channel == 0
         label = torch.zeros(1, 20)
         label[0, 0] = 1
         maps = [uni(v, 1, 21, 4, 4) for v in range(4)]
         losses = {}
-        for skip in (True, False):
-            losses[skip] = consistency_losses(*maps, label, hardest_share=0.2, skip_first_channel=skip)[1]
-            expected = naive.consistency(maps[:2], maps[2:], label, share=0.2, skip_first_channel=skip)[1]
-            assert_equal(losses[skip], expected)
-        assert abs(losses[True] - losses[False]) > 1e-3 * losses[True]
+        for spared in (0, None):
+            losses[spared] = consistency_losses(*maps, label, hardest_share=0.2, spared_channel=spared)[1]
+            expected = naive.consistency(maps[:2], maps[2:], label, share=0.2, spared_channel=spared)[1]
+            assert_equal(losses[spared], expected)
+        assert abs(losses[0] - losses[None]) > 1e-3 * losses[0]

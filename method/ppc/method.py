@@ -1,0 +1,144 @@
+"""SEAM, PPC on SEAM and PPC on EPS as methods: their flags, and how their learner is made."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from method.base import Method, NetFlags
+from method.ppc.config import (
+    ABLATIONS,
+    CONFIGS,
+    CONTRAST_TERMS,
+    SANE,
+    SECOND_SCALE,
+    PPCConfig,
+    configure,
+    mendable,
+)
+from tool.cli import UserError, check_bounds, positive
+from tool.dataset import DataSet
+from tool.flags import MAX_PIXELS
+from tool.seed_recipe import CRFKernels, CRFRecipe, SeedRecipe
+
+if TYPE_CHECKING:
+    import torch
+
+    from method.ppc.learner import PPCLearner
+
+# Seeds and their CRFs (spec/ppc.md, Seeds).
+HARD_KERNELS = CRFKernels(gaussian_sxy=3, gaussian_compat=3, bilateral_sxy=50, bilateral_srgb=5, bilateral_compat=10)
+SEEDS = {
+    # Much background and sure objects, or the other way round: AffinityNet takes both.
+    "seam": SeedRecipe(normalise="min_max", threshold=0.26, crf=(CRFRecipe(10, 4), CRFRecipe(10, 24))),
+    "ppc": SeedRecipe(
+        normalise="min_max",
+        threshold=0.26,
+        crf=(CRFRecipe(10, threshold=0.26, certainty=0.7, all_labels=True, kernels=HARD_KERNELS),),
+    ),
+    "ppc_eps": SeedRecipe(crf=(CRFRecipe(5, 8),)),
+}
+# Whole epochs, over which the rate decays; PPC on EPS trains for EPS's number of steps.
+EPOCHS = {"batch_size": 8, "max_iters": None, "iter_size": 1, "max_epoches": 8}
+DEFAULTS: dict[str, dict[str, Any]] = {"seam": EPOCHS, "ppc": EPOCHS, "ppc_eps": {"batch_size": 8}}
+
+
+class PPCMethod(Method):
+    """One of `method.ppc.config.CONFIGS`, by its name."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.config = name, CONFIGS[name]
+        self.network = self.config.network
+        self.reads = frozenset({"saliency"} if "sal" in self.config.terms else ())
+        self.defaults = DEFAULTS[name]
+        self.seeds = SEEDS[name]
+
+    @property
+    def contrasts(self) -> bool:
+        return bool(CONTRAST_TERMS & self.config.terms)
+
+    def add_flags(self, parser: argparse.ArgumentParser) -> None:
+        group = parser.add_argument_group(f"method {self.name}")
+        group.add_argument("--without", nargs="+", choices=ABLATIONS, default=[], help="parts of ppc to leave out")
+        oddities = mendable(self.config)
+        group.add_argument(
+            "--sane", nargs="+", choices=[*SANE, "all"], default=[], metavar="ODDITY",
+            help=f"correct these oddities of the recipe, which paper/deviations.md lists: all, {', '.join(oddities)}",
+        )  # fmt: skip
+        side = "128" if self.contrasts else f"{SECOND_SCALE} of --crop_size"
+        group.add_argument("--view2_size", type=positive, help=f"second view's side, pixels ({side})")
+        if self.contrasts:
+            group.add_argument(
+                "--bg_threshold", type=float, default=self.config.contrast.background_score,
+                help="background's score in the maps that pseudo labels and prototypes are made of (%(default)s)",
+            )  # fmt: skip
+        if "saliency" in self.reads:
+            numbers = self.config.saliency
+            group.add_argument(
+                "--tau", type=float, default=numbers.overlap,
+                help="share of a map that is salient in a foreground class (%(default)s)",
+            )  # fmt: skip
+            group.add_argument(
+                "--alpha", type=float, default=numbers.foreground_share,
+                help="weight of the foreground map in the saliency (%(default)s)",
+            )  # fmt: skip
+
+    def settle(self, args: argparse.Namespace) -> None:
+        args.sane = mendable(self.config) if "all" in args.sane else sorted({*args.sane})
+        if args.view2_size is None:
+            args.view2_size = 128 if self.contrasts else max(int(SECOND_SCALE * args.crop_size), 1)
+
+    def check(self, args: argparse.Namespace) -> None:
+        bounds = {"tau": (0, 1), "alpha": (0, 1), "bg_threshold": (0, 1), "view2_size": (1, MAX_PIXELS)}
+        check_bounds(args, {name: limits for name, limits in bounds.items() if hasattr(args, name)})
+        there = {"without": ABLATIONS if self.contrasts else (), "sane": mendable(self.config)}
+        for flag, known in there.items():
+            strange = [name for name in getattr(args, flag) if name not in known]
+            if strange:
+                raise UserError(f"--{flag} {' '.join(strange)}: --method {self.name} has no such part; leave it out")
+
+    def configure(self, args: argparse.Namespace | None) -> PPCConfig:
+        if args is None:
+            return self.config
+        return configure(
+            self.name,
+            without=args.without,
+            sane=args.sane,
+            second_view=args.view2_size,
+            background_score=getattr(args, "bg_threshold", None),
+            overlap=getattr(args, "tau", None),
+            foreground_share=getattr(args, "alpha", None),
+        )
+
+    def learner(
+        self,
+        config: PPCConfig,
+        net: NetFlags,
+        data_set: DataSet,
+        *,
+        device: torch.device,
+        amp: str = "off",
+        compiled: bool = False,
+    ) -> PPCLearner:
+        from method.ppc.learner import PPCLearner
+        from network.build import build_network
+        from tool.device import place
+
+        made = build_network(
+            self.network,
+            num_classes=data_set.num_classes,
+            backbone=net.backbone,
+            width=net.width,
+            frozen=net.frozen,
+        )
+        return PPCLearner(place(made, device, amp), config, data_set, amp=amp, compiled=compiled)
+
+    def steps(self, args: argparse.Namespace, num_images: int) -> tuple[int, int]:
+        """As all methods', and without --max_iters as many as --max_epoches have, over which the rate decays."""
+        if args.max_iters is None:
+            steps = num_images // args.batch_size * args.max_epoches
+            return steps, steps
+        return super().steps(args, num_images)
+
+
+PPC_METHODS = [PPCMethod(name) for name in CONFIGS]
