@@ -156,15 +156,15 @@ def check_training_files(
     raise_problems("the training data cannot be used as it is", problems)
 
 
-def hash_of_sizes(ids: Sequence[str], root: str | Path | None) -> str | None:
-    """SHA-256 of the sizes in bytes of the files `<root>/<id>.png`, which tells one set of maps from another.
+def hash_of_sizes(ids: Sequence[str], root: str | Path | None, ending: str = ".png") -> str | None:
+    """SHA-256 of the sizes in bytes of the files `<root>/<id><ending>`, which tells one set of maps from another.
 
     None without `root`. Raises `UserError` for a file that is gone.
     """
     if root is None:
         return None
     try:
-        sizes = [(Path(root) / f"{image_id}.png").stat().st_size for image_id in sorted(ids)]
+        sizes = [(Path(root) / f"{image_id}{ending}").stat().st_size for image_id in sorted(ids)]
     except OSError as error:
         raise UserError(f"{error.filename}: {error.strerror}") from error
     return hashlib.sha256(json.dumps(sizes).encode()).hexdigest()

@@ -41,7 +41,7 @@ def translate(rows: Sequence[Row], words: Sequence[str], *, description: str = "
     >>> translate(rows, ["--network", "network.resnet38_aff", "--resume"])
     ['--data_root', 'VOC2012/JPEGImages', '--resume']
     """
-    parser = argparse.ArgumentParser(description=description, allow_abbrev=False)
+    parser = argparse.ArgumentParser(description=description, allow_abbrev=False)  # what remains is for our script
     for row in rows:
         default = "" if row.default in (REQUIRED, None) else f" ({row.default})"
         meaning = "decides nothing here" if row.ours is None else f"{row.ours} {row.value.format('VALUE')}"

@@ -182,6 +182,30 @@ def load_crf(path: str | Path, data_set: DataSet, *, shape: tuple[int, int] | No
     return _checked_crf(path, load_pickled(path), data_set, shape)
 
 
+def load_label_scores(
+    path: str | Path, data_set: DataSet, *, shape: tuple[int, int] | None = None
+) -> dict[int, np.ndarray]:
+    """Read what a CRF says of an image's labels: {label: float32 (H, W)}, labels ascending, from a CRF dict or from an
+    array (L, H, W) of all the data set's labels.
+
+    A dict may have a CRF over all labels for its source and those of the image alone, so that the sum is a little below
+    1. Raises `UserError` naming the file if it is damaged, holds anything but finite maps of one size (of `shape` where
+    that is given), has no background, or other maps than posteriors.
+    """
+    found = load_pickled(path, numbers=True)
+    if isinstance(found, np.ndarray):
+        expected = data_set.num_labels
+        if found.ndim != 3 or len(found) != expected:
+            raise UserError(f"{path}: expected ({expected}, height, width), by label, found an array of {found.shape}")
+        found = dict(enumerate(found))
+    scores = _score_maps(path, found, range(data_set.num_labels), "CRF posteriors by label", shape)
+    total = sum(scores.values(), np.zeros(1, np.float32))
+    if 0 not in scores or total.min() < 0.5 or total.max() > 1 + POSTERIOR_TOLERANCE:
+        why = "there is no background, key 0" if 0 not in scores else "they do not sum to about 1 at every pixel"
+        raise UserError(f"{path}: expected CRF posteriors by label, as prepare.py makes them, found other maps ({why})")
+    return scores
+
+
 # -- label maps --------------------------------------------------------------------------------------------------------
 
 

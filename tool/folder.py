@@ -80,10 +80,18 @@ def make_folder(folder: Path, arguments: Mapping[str, Any], *, flag: str) -> Non
 
     Raises `UserError` if it cannot be created or another run holds it.
     """
+    open_folder(folder, flag)
+    with atomic_file(folder / "args.json") as file:
+        file.write(json.dumps(arguments, indent=2).encode())
+
+
+def open_folder(folder: Path, flag: str) -> None:
+    """Create `folder`, which `flag` leads to, and keep other runs out.
+
+    Raises `UserError` if it cannot be created or another run holds it.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{flag} {folder}: cannot be created ({error.strerror})") from error
     hold_folder(folder, flag)
-    with atomic_file(folder / "args.json") as file:
-        file.write(json.dumps(arguments, indent=2).encode())

@@ -192,15 +192,16 @@ def _plain(value: Any, memo: dict[int, Any], depth: int = 0) -> Any:
     return plain
 
 
-def load_pickled(path: str | Path) -> Any:
-    """The object in a .npy file as `numpy.save(path, object)` writes it, by NumPy 1 or 2, Python 2 or 3.
+def load_pickled(path: str | Path, *, numbers: bool = False) -> Any:
+    """The object in a .npy file as `numpy.save(path, object)` writes it, by NumPy 1 or 2, Python 2 or 3; with `numbers`
+    also a plain array.
 
     Dicts, lists, tuples, numbers, strings, bytes, and NumPy arrays and scalars of booleans, integers, floats or
     strings; arrays are writable. A tensor of torch comes back as an array. Nothing in the file is executed, and no
     memory is taken that the file's own size does not warrant. Raises `UserError` naming the file if it holds anything
     else, is damaged, or is no such file.
     """
-    return _load_npy(_read(path), path)
+    return _load_npy(_read(path), path, numbers=numbers)
 
 
 def load_plain(path: str | Path) -> Any:

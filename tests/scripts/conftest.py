@@ -31,7 +31,9 @@ AT_ONCE = 2  # commands; each computes on one thread
 MODULES = (
     *("train_voc", "inference", "eval", "voc12.prepare"),
     *("segmentation.experiment.train", "segmentation.experiment.test"),
+    *("refine.affinity.prepare", "refine.affinity.train", "refine.affinity.infer"),
     *("method.training", "method.inference", "segmentation.training", "segmentation.inference"),
+    *("refine.affinity.training", "refine.affinity.inference", "refine.affinity.preparation"),
 )
 TIME_LIMIT = 600  # seconds for one command, after which it is taken to hang
 # A net and images so small that a step takes a tenth of a second.

@@ -165,8 +165,8 @@ def crf_seed(
         iterations=recipe.iterations,
         backend=backend,
     )
-    if recipe.all_labels:
-        return dict(zip(labels, posterior[rows].cpu().numpy(), strict=True))
+    if recipe.all_labels:  # what little the others got is shared out: posteriors sum to 1
+        posterior = posterior[rows] / posterior[rows].sum(dim=0)
     return dict(zip(labels, posterior.cpu().numpy(), strict=True))
 
 

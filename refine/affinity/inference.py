@@ -1,0 +1,134 @@
+"""AffinityNet's inference: which label maps are missing, and what the net's and the CRF's processes do for them."""
+
+import argparse
+import functools
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from data.descriptions import find_data_set
+from data.images import image_size, load_rgb, run_checks, with_size
+from data.normalisation import Normalisation
+from network.fold import fold_norms
+from network.resnet38_aff import AffNet, build_affinity_net, load_trained
+from network.weights import LoadReport
+from refine.affinity.walked import WalkRecipe, label_map, sharpened, walked_scores
+from tool.artifact import load_cam, load_label_map, save_label_map
+from tool.cli import UserError, pace, raise_problems
+from tool.crf.process import CRFProcess
+from tool.dataset import DataSet
+from tool.device import place
+from tool.distributed import leave_processes
+from tool.limits import reported_limits
+from tool.per_image import Job, NetProcess, Work, process_images
+
+LIMITS = "take fewer --n_processes_per_gpu or --crf_workers, or --amp bf16"
+
+
+def load_net(args: argparse.Namespace) -> tuple[AffNet, LoadReport]:
+    """The trained net that `args`, infer.py's, name, on the CPU. Raises as `load_trained`."""
+    net = build_affinity_net(backbone=args.backbone, width=args.width)
+    return net.eval(), load_trained(net, args.weights)
+
+
+def load_on(args: argparse.Namespace, device: torch.device) -> AffNet:
+    """The net as a process infers with it."""
+    net, _ = load_net(args)
+    return place(fold_norms(net), device, args.amp).requires_grad_(False)
+
+
+def walk(
+    image_id: str, path: Path, cam_dir: Path, out: Path, data_set: DataSet, recipe: WalkRecipe, amp: str, crf: bool
+) -> Tensor | None:
+    """The net's part of one image, at `path`: its walked scores for the CRF, or its label map, written."""
+    image = load_rgb(path)
+    shape = image.size[::-1]
+    cams = load_cam(cam_dir / f"{image_id}.npy", data_set, shape=shape)
+    if not cams:
+        save_label_map(out / f"{image_id}.png", np.zeros(shape, np.uint8), data_set)
+        return None
+    with reported_limits(LIMITS, at=with_size(path)):
+        scores = walked_scores(NetProcess.net, image, cams, recipe=recipe, device=NetProcess.device, amp=amp)
+    if crf:
+        return scores
+    save_label_map(out / f"{image_id}.png", label_map(scores, sorted(cams), shape), data_set)
+    return None
+
+
+def sharpen(
+    image_id: str,
+    path: Path,
+    cam_dir: Path,
+    out: Path,
+    data_set: DataSet,
+    normalisation: Normalisation,
+    scores: Tensor | np.ndarray | None = None,
+) -> None:
+    """The CRF's part of one image: its label map, written; without `scores`, of no class, there is one."""
+    if scores is None:
+        return
+    image = load_rgb(path)
+    classes = list(load_cam(cam_dir / f"{image_id}.npy", data_set))
+    with reported_limits(LIMITS, at=with_size(path)):
+        posterior = sharpened(
+            image,
+            torch.as_tensor(scores),
+            classes,
+            num_labels=data_set.num_labels,
+            normalisation=normalisation,
+            backend=CRFProcess.backend,
+        )
+    save_label_map(out / f"{image_id}.png", label_map(posterior, classes, image.size[::-1]), data_set)
+
+
+def is_done(path: Path, data_set: DataSet, shape: tuple[int, int]) -> bool:
+    """Whether an image's label map is there, whole and of its (height, width)."""
+    try:
+        return path.exists() and load_label_map(path, data_set, shape=shape, ignore=False) is not None
+    except UserError:
+        return False
+
+
+def infer_missing(
+    images: Mapping[str, Path], args: argparse.Namespace, *, devices: Sequence[str], crf_backend: str
+) -> None:
+    """Make the label maps of `images`, by id, that are missing or damaged; `args` are infer.py's.
+
+    Raises `UserError` with a line for each image that could not be done, or if a process died.
+    """
+    data_set = find_data_set(args.data_set)
+    recipe = WalkRecipe(
+        beta=args.beta,
+        logt=args.logt,
+        background=args.bg,
+        alpha=args.alpha,
+        everywhere="border_pairs" in args.sane,
+        background_beside="padded_background" in args.sane,
+    )
+    net, _ = load_net(args)
+    places = args.cam_dir, args.out_rw, data_set
+
+    def missing(image_id: str) -> list[Job]:
+        path = images[image_id]
+        if is_done(args.out_rw / f"{image_id}.png", data_set, image_size(path)[::-1]):
+            return []
+        return [Job(image_id, (path, *places, recipe, args.amp, args.crf), (path, *places, net.normalisation))]
+
+    jobs = run_checks(missing, list(images), "what is there")
+    started = time.perf_counter()
+    problems = process_images(
+        jobs,
+        Work(walk, sharpen if args.crf else None),
+        names=("walk", "crf"),
+        devices=devices,
+        load=functools.partial(load_on, args),
+        crf_backend=crf_backend,
+        crf_workers=args.crf_workers,
+    )
+    leave_processes()
+    raise_problems("images that gave no label map; the others are done", problems)
+    print(f"{len(jobs)} of {len(images)} images walked {pace(started, len(jobs))}")

@@ -1,0 +1,133 @@
+"""Stage 2, AffinityNet's labels: CRF posteriors of CAM dicts with a background of low and of high alpha.
+
+    python refine/affinity/prepare.py --cam_dir exps/cam_npy --infer_list voc12/train_aug.txt \\
+        --img_root VOC2012/JPEGImages --out_crf exps/aff_crf
+
+The CAM dicts are any method's. A background of (1 - max)^4 leaves little foreground, all of it sure, one of
+(1 - max)^24 little background. The dicts of an alpha go to <out_crf>/<alpha, two decimals>/. Runs again from where it
+stopped.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))  # so that `python prepare.py` finds the packages from any folder
+from data.descriptions import add_data_set_flag, find_data_set, require_background
+from data.images import check_images
+from refine.affinity.inputs import check_cams, folder_of_dicts, made_with
+from tool.cli import UserError, path_text, path_value, positive, require_folder, run_script, script_parser
+from tool.flags import CRF_BACKENDS
+from tool.folder import Claim, claim_folders, open_folder
+from tool.lists import Source, find_images, read_ids
+from tool.seed_recipe import CRFRecipe
+from tool.torchrun import is_first, own_cores, own_share
+
+CERTAINTY = 0.7  # that a pixel's label is right
+MAX_ITERATIONS = 1000
+EXAMPLES = """\
+  # both alphas, of the CAM dicts of any method
+  python refine/affinity/prepare.py --cam_dir exps/cam_npy --infer_list voc12/train_aug.txt \\
+      --img_root VOC2012/JPEGImages --out_crf exps/aff_crf
+"""
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = script_parser("Stage 2: the CRF posteriors that AffinityNet learns from.", examples=EXAMPLES)
+    data = parser.add_argument_group("data")
+    data.add_argument("--cam_dir", type=path_value, required=True, help="folder of CAM dicts, <id>.npy (cam_npy)")
+    data.add_argument("--infer_list", type=path_text, required=True, help="ids (voc12/train_aug.txt)")
+    data.add_argument(
+        "--img_root", "--data_root", type=path_text, required=True, help="folder of <id>.jpg (VOC2012/JPEGImages)"
+    )
+    add_data_set_flag(data)
+
+    crf = parser.add_argument_group("crf")
+    crf.add_argument(
+        "--out_crf", type=path_value, required=True, help="posteriors go to <out_crf>/<alpha, two decimals>/"
+    )
+    crf.add_argument(
+        "--alpha", type=float, nargs="+", default=[4.0, 24.0], help="exponents of the background score (4 24)"
+    )
+    crf.add_argument("--crf_iters", type=positive, default=10, help="iterations (%(default)s)")
+    crf.add_argument(
+        "--crf_backend", choices=CRF_BACKENDS, default="auto", help="auto: torch on a GPU, else pydensecrf"
+    )
+
+    run = parser.add_argument_group("run")
+    run.add_argument("--device", help="cpu, cuda or cuda:N (default: cuda where there is a GPU)")
+    run.add_argument(
+        "--crf_workers", type=positive, default=own_cores(), help="processes on a CPU (its cores: %(default)s)"
+    )
+    return parser.parse_args()
+
+
+def recipes(args: argparse.Namespace) -> dict[CRFRecipe, Path]:
+    """The CRF of each alpha and its folder; `UserError` for flags that are wrong."""
+    require_background(find_data_set(args.data_set))
+    given = " ".join(f"{alpha:g}" for alpha in args.alpha)
+    if not all(0 < alpha < float("inf") for alpha in args.alpha):
+        raise UserError(f"--alpha {given}: expected positive exponents")
+    if args.crf_iters > MAX_ITERATIONS:
+        raise UserError(f"--crf_iters {args.crf_iters}: expected 1 to {MAX_ITERATIONS}")
+    folders = {
+        CRFRecipe(args.crf_iters, alpha, certainty=CERTAINTY, all_labels=True): args.out_crf / f"{alpha:.2f}"
+        for alpha in args.alpha
+    }
+    if len({*folders.values()}) < len(args.alpha):
+        raise UserError(f"--alpha {given}: expected each once, to two decimals")
+    return folders
+
+
+def main() -> None:
+    args = parse_arguments()
+    folders = recipes(args)
+    data_set, source = find_data_set(args.data_set), Source("--infer_list", args.infer_list)
+    image_root = require_folder(args.img_root, "--img_root", "JPEGImages, <id>.jpg")
+    all_ids = read_ids(args.infer_list, "--infer_list")
+    folder_of_dicts(args.cam_dir, all_ids, flag="--cam_dir", what="CAM dicts", source=source)
+    images = find_images(all_ids, image_root, data_set, flag="--img_root", source=source)
+    check_images({image_id: images[image_id] for image_id in own_share(all_ids)}, image_root)
+    check_cams(images, args.cam_dir, data_set, flag="--cam_dir")
+    # Not at the top: they import torch, which takes seconds; a mistake in a flag or a file has been named by now.
+    import torch
+
+    from refine.affinity.preparation import prepare_missing
+    from tool.crf import resolve_backend
+    from tool.device import process_devices
+    from tool.distributed import join_processes, wait_for_all
+
+    devices = process_devices(args.device, None, [1])
+    crf_backend = resolve_backend(args.crf_backend, torch.device(devices[0]))
+    join_processes(torch.device("cpu"))
+    if is_first():
+        for folder in folders.values():
+            open_folder(folder, "--out_crf")
+        cams = made_with(args.cam_dir)
+        settings = [
+            {"alpha": each.alpha, "iterations": each.iterations, "settings.json of --cam_dir": cams} for each in folders
+        ]
+        claim_folders(
+            [
+                Claim(folder, made, folder / "settings.json")
+                for folder, made in zip(folders.values(), settings, strict=True)
+            ],
+            advice="take another --out_crf, or remove these files and the settings.json there",
+        )
+    wait_for_all()
+    prepare_missing(
+        {image_id: images[image_id] for image_id in own_share(all_ids)},
+        args.cam_dir,
+        folders,
+        data_set,
+        devices=devices,
+        crf_backend=crf_backend,
+        crf_workers=args.crf_workers,
+    )
+    for folder in folders.values():
+        print(f"  {folder}")
+
+
+if __name__ == "__main__":
+    run_script(main)

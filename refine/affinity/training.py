@@ -1,0 +1,187 @@
+"""A run of AffinityNet's training, from its command line and images to its files; what it reads has been checked."""
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.amp import GradScaler
+from torch.utils.data import DataLoader
+
+from data.descriptions import find_data_set
+from data.normalisation import Normalisation
+from data.training import EpochSampler
+from network import PRETRAINED
+from network.backbone_weights import load_pretrained
+from network.resnet38_aff import AffNet, build_affinity_net, load_first_weights
+from network.weights import released_state_dict
+from refine.affinity.labels import STRIDE, pair_labels
+from refine.affinity.loss import pair_losses
+from refine.affinity.samples import AffinityAugmentation, AffinitySet
+from tool.checkpoint import save_weights
+from tool.device import autocast, place, resolve_device
+from tool.distributed import (
+    join_processes,
+    leave_processes,
+    one_over_processes,
+    rank,
+    sum_over_processes,
+    wait_for_all,
+    world_size,
+)
+from tool.loop import run_steps
+from tool.optim import PortableSGD, parameter_groups, polynomial_schedule
+from tool.pairs import Pairs, pairs_of
+from tool.reading import outlive_signals
+from tool.stage import Run, start_run
+from tool.torchrun import loader_processes
+from tool.training import Training
+
+
+def build_training(
+    net: AffNet,
+    *,
+    lr: float,
+    momentum: float,
+    weight_decay: float,
+    num_steps: int,
+    amp: str = "off",
+    max_gradient: float | None = None,
+) -> Training:
+    """`net`, which is on its device, with SGD and the polynomial schedule over all its steps."""
+    groups = parameter_groups(net, head_layers=net.head_layers, lr=lr, weight_decay=weight_decay)
+    optimizer = PortableSGD(groups, lr=lr, momentum=momentum)
+    return Training(
+        objective=one_over_processes(net),
+        saved={"model": net},
+        optimizer=optimizer,
+        schedule=polynomial_schedule(optimizer, max_step=num_steps),
+        scaler=GradScaler(next(net.parameters()).device.type, enabled=amp == "fp16"),
+        max_gradient=max_gradient,
+    )
+
+
+def training_step(
+    training: Training, image: Tensor, label: Tensor, pairs: Pairs, *, amp: str = "off"
+) -> dict[str, Tensor]:
+    """One optimiser step; the losses of all processes' images and the numbers of their pairs (`pair_losses`), detached.
+
+    image: float32 (N, 3, H, W), normalised. label: int64 (N, H / 8, W / 8), of `grid_labels`.
+    """
+    with autocast(image.device, amp):
+        affinities = training.objective(image, pairs)
+    losses = pair_losses(affinities, pair_labels(label, pairs))
+    training.step(losses["total"])
+    means = sum_over_processes(torch.stack(list(losses.values()))) / world_size()
+    return dict(zip(losses, means, strict=True))
+
+
+def make_loader(
+    args: argparse.Namespace,
+    images: Mapping[str, Path],
+    *,
+    steps: range,
+    normalisation: Normalisation,
+    pin_memory: bool,
+) -> DataLoader:
+    """This process's share of the batches of `steps`, the same whatever was run before and however many read."""
+    augmentation = AffinityAugmentation(
+        crop_size=args.crop_size, normalisation=normalisation, grey_padding="padding" in args.sane
+    )
+    dataset = AffinitySet(
+        images,
+        low_root=Path(args.la_crf_dir),
+        high_root=Path(args.ha_crf_dir),
+        data_set=find_data_set(args.data_set),
+        augmentation=augmentation,
+        seed=args.seed,
+    )
+    sampler = EpochSampler(
+        len(images),
+        args.batch_size,
+        seed=args.seed,
+        start_step=steps.start,
+        num_steps=len(steps),
+        rank=rank(),
+        world_size=world_size(),
+    )
+    return DataLoader(
+        dataset,
+        batch_sampler=sampler,
+        num_workers=loader_processes(args.num_workers),
+        pin_memory=pin_memory,
+        worker_init_fn=outlive_signals,
+    )
+
+
+def first_weights(args: argparse.Namespace, net: AffNet) -> object:
+    """Put the weights that a fresh run starts from into `net`; a line on them."""
+    if args.weights == "none":
+        return "random weights"
+    if args.weights != PRETRAINED:
+        return load_first_weights(net, args.weights)
+    if rank() > 0:
+        wait_for_all()  # until the first process has downloaded them
+    report = load_pretrained(net, args.backbone)
+    if rank() == 0:
+        wait_for_all()
+    return report
+
+
+def train_run(args: argparse.Namespace, images: Mapping[str, Path], *, settings: dict) -> None:
+    """Train on `images`, by id, from the start or from the run's checkpoint, and write all the run's files.
+
+    Args:
+        args: train.py's. settings: of `tool.stage.Run`.
+
+    Raises `UserError` for a device that is not there, a checkpoint or weights that do not fit, and as `run_steps`.
+    """
+    device = join_processes(resolve_device(args.device))
+    folder = Path(args.work_dir) / args.session
+    run = Run(folder, vars(args), settings, args.resume, "--work_dir", "--session")
+    checkpoint = run.find_checkpoint()
+    num_steps = len(images) // args.batch_size * args.max_epoches
+    torch.manual_seed(args.seed)
+    net = build_affinity_net(backbone=args.backbone, width=args.width, frozen=not args.from_scratch)
+    net = place(net, device, args.amp)
+    origin = first_weights(args, net) if checkpoint is None else None
+    training = build_training(
+        net,
+        lr=args.lr,
+        momentum=args.momentum,
+        weight_decay=args.wt_dec,
+        num_steps=num_steps,
+        amp=args.amp,
+        max_gradient=args.clip_grad,
+    )
+    started = start_run(
+        run, training, checkpoint, origin=origin, num_steps=num_steps, num_images=len(images), name="AffinityNet"
+    )
+    cells = args.crop_size // STRIDE
+    pairs = pairs_of(cells, cells, everywhere="border_pairs" in args.sane)
+
+    def take_step(batch: dict, step: int) -> dict[str, Tensor]:
+        image, label = (batch[name].to(device, non_blocking=True) for name in ("image", "label"))
+        return training_step(training, image, label, pairs, amp=args.amp)
+
+    training.objective.train()
+    losses = run_steps(
+        take_step,
+        make_loader(
+            args, images, steps=started.steps, normalisation=net.normalisation, pin_memory=device.type == "cuda"
+        ),
+        optimizer=training.optimizer,
+        steps=started.steps,
+        seed=args.seed,
+        log=started.log,
+        log_every=args.log_every,
+        save=started.save,
+        save_due=lambda step: step % args.save_every == 0,
+    )
+    leave_processes()
+    if started.log is not None:
+        path = folder / f"{args.session}.pth"
+        save_weights(path, released_state_dict(net))
+        started.say_trained(len(started.steps) * args.batch_size, path)
+        started.end(losses)
