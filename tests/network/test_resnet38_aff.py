@@ -22,26 +22,21 @@ def ppc(golden):
 
 
 @pytest.fixture(scope="module")
-def meta(ppc):
-    return json.loads((ppc / "meta.json").read_text())
-
-
-@pytest.fixture(scope="module")
-def net(meta, golden_device) -> AffNet:
+def net(ppc_meta, golden_device) -> AffNet:
     made = build_affinity_net().eval()
-    state = {key: fill(key, tuple(value.shape), meta["salt"]) for key, value in released_state_dict(made).items()}
+    state = {key: fill(key, tuple(value.shape), ppc_meta["salt"]) for key, value in released_state_dict(made).items()}
     load_released_state_dict(made, state, source="the golden numbers")
     return made.to(golden_device)
 
 
 @pytest.mark.golden
-def test_forward_gives_the_golden_affinities(ppc, meta, net, golden_device):
+def test_forward_gives_the_golden_affinities(ppc, ppc_meta, net, golden_device):
     expected = np.load(ppc / "network.npz")
     with torch.no_grad():
-        found = net(rnd(meta["seed"] + 1, 2, 3, 96, 128).to(golden_device), pairs_of(12, 16))
+        found = net(rnd(ppc_meta["seed"] + 1, 2, 3, 96, 128).to(golden_device), pairs_of(12, 16))
         assert_golden(found.view(2, 34, -1), expected["aff"])
         pairs = pairs_of(8, 11)
-        (found,) = net(rnd(meta["seed"] + 2, 1, 3, 64, 88).to(golden_device), pairs)
+        (found,) = net(rnd(ppc_meta["seed"] + 2, 1, 3, 64, 88).to(golden_device), pairs)
     assert_golden(found.view(1, 12, -1), expected["aff_small"])
     dense = torch.eye(88)
     dense[tuple(pairs.index)] = dense.T[tuple(pairs.index)] = found.cpu()
@@ -58,9 +53,9 @@ def taps_of(seed):
 
 
 @pytest.mark.golden
-def test_heads_give_the_golden_affinities_and_gradients(ppc, meta, net, golden_device):
+def test_heads_give_the_golden_affinities_and_gradients(ppc, ppc_meta, net, golden_device):
     expected = np.load(ppc / "affinity.npz")
-    taps = [tap.to(golden_device).requires_grad_() for tap in taps_of(meta["seed"])]
+    taps = [tap.to(golden_device).requires_grad_() for tap in taps_of(ppc_meta["seed"])]
     found = affinities(net.head(*taps), pairs_of(12, 16))
     assert_golden(found.detach().view(1, 34, -1), expected["head_aff"], atol=1e-5)
     for name, gradient in zip(("conv4", "conv5", "conv6"), torch.autograd.grad(found.mean(), taps), strict=True):

@@ -1,7 +1,5 @@
 """The random walk: golden numbers, the powers of the full matrix, and what it may not change."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -64,11 +62,11 @@ def test_the_powers_of_the_transition_are_the_golden_ones(golden, golden_device)
 
 @pytest.mark.golden
 @pytest.mark.parametrize(("name", "background"), [("walk", 0.27), ("walk_seam", None)])
-def test_walked_maps_and_their_labels_are_the_golden_ones(golden, golden_device, name, background):
+def test_walked_maps_and_their_labels_are_the_golden_ones(golden, ppc_meta, golden_device, name, background):
     from refine.affinity.walked import WalkRecipe, label_map, with_background
 
     expected = np.load(golden / "ppc" / "affinity.npz")
-    seed = json.loads((golden / "ppc" / "meta.json").read_text())["seed"]
+    seed = ppc_meta["seed"]
     cams = torch.stack(
         [
             uni(seed + 170, 93, 121) ** 3,

@@ -1,6 +1,5 @@
 """Labels of cells and of pairs, and the loss: golden numbers, and their definitions as plain loops."""
 
-import json
 import math
 
 import numpy as np
@@ -24,18 +23,13 @@ def expected(golden):
         return dict(file)
 
 
-@pytest.fixture(scope="module")
-def meta(golden):
-    return json.loads((golden / "ppc" / "meta.json").read_text())
-
-
 @pytest.mark.golden
-def test_pairs_loss_and_gradient_are_the_golden_ones(expected, meta, golden_device):
+def test_pairs_loss_and_gradient_are_the_golden_ones(expected, ppc_meta, golden_device):
     grids = np.stack([expected["grid"], np.roll(expected["grid"], 7, 1)]).astype(np.int64)
     labels = pair_labels(torch.from_numpy(grids).to(golden_device), pairs_of(20, 20))
     for name, found in zip(NAMES, labels, strict=True):
         assert (found[0].view(34, -1).cpu().numpy() == expected[name]).all()
-    affinities = torch.exp(-uni(meta["seed"] + 161, 2, 34, 192)).to(golden_device).requires_grad_()
+    affinities = torch.exp(-uni(ppc_meta["seed"] + 161, 2, 34, 192)).to(golden_device).requires_grad_()
     losses = pair_losses(affinities.flatten(1), labels)
     assert_golden(losses["total"].detach(), expected["pair_loss"], atol=1e-5)
     for name in NAMES:
@@ -114,14 +108,14 @@ SLICES = {
 
 
 @pytest.mark.golden
-def test_losses_and_updates_of_three_steps_are_the_golden_ones(golden, meta, golden_device):
+def test_losses_and_updates_of_three_steps_are_the_golden_ones(golden, ppc_meta, golden_device):
     with np.load(golden / "ppc" / "steps_aff.npz") as file:
         steps = dict(file)
     net = build_affinity_net()
     state = released_state_dict(net)
     with torch.no_grad():
         for name, value in state.items():
-            value.copy_(fill(name, tuple(value.shape), meta["salt"]))
+            value.copy_(fill(name, tuple(value.shape), ppc_meta["salt"]))
     for module in net.modules():
         if isinstance(module, torch.nn.Dropout2d):
             module.p = 0.0
@@ -129,8 +123,8 @@ def test_losses_and_updates_of_three_steps_are_the_golden_ones(golden, meta, gol
     before = {name: value.clone() for name, value in released_state_dict(net).items()}
     training = build_training(net, lr=1e-3, momentum=5e-4, weight_decay=5e-4, num_steps=3)
     for number, golden_losses in enumerate(steps["losses"]):
-        image = (uni(meta["seed"] + 100 + number, 2, 3, 128, 128) - 0.45) / 0.225
-        share = uni(meta["seed"] + 120 + number, 2, 16, 16)
+        image = (uni(ppc_meta["seed"] + 100 + number, 2, 3, 128, 128) - 0.45) / 0.225
+        share = uni(ppc_meta["seed"] + 120 + number, 2, 16, 16)
         label = torch.full(share.shape, 255)
         for value, bound in ((2, 0.8), (1, 0.6), (0, 0.4)):
             label[share < bound] = value

@@ -1,7 +1,5 @@
 """AffinityNet's training images: the golden items, and what is drawn at random."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -28,9 +26,9 @@ def half(seed, height, width):
 
 @pytest.mark.golden
 @pytest.mark.parametrize("number", [0, 1])
-def test_items_are_the_golden_ones(golden, number):
+def test_items_are_the_golden_ones(golden, ppc_meta, number):
     expected = np.load(golden / "ppc" / "affinity.npz")
-    seed = json.loads((golden / "ppc" / "meta.json").read_text())["seed"] + 130 + 10 * number
+    seed = ppc_meta["seed"] + 130 + 10 * number
     image_id = sorted(path.stem for path in (golden / "ppc" / "inference").glob("*.npz"))[number]
     image = np.asarray(Image.open(golden / "inference" / "images" / f"{image_id}.jpg").convert("RGB"))
     height, width = image.shape[:2]
