@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data.descriptions import add_data_set_flag, find_data_set, require_background
+from data.descriptions import DEFAULT, add_data_set_flag, find_data_set, require_background
 from data.images import check_images
 from data.labels import labels_of, load_labels
 from method import METHODS
@@ -231,6 +231,7 @@ def open_outputs(args: argparse.Namespace, outputs: Outputs, background: str | N
             raise UserError(f"{flag} {folder}: {error.filename} cannot be created ({error.strerror})") from error
         hold_folder(folder, flag)
     cam = {name: getattr(args, name) for name in ("network", "backbone", "width", "scales", "amp")}
+    cam["data_set"] = args.data_set
     cam["weights_sha256"] = hashlib.sha256(Path(args.weights).read_bytes()).hexdigest()
     if background is not None:
         cam["background in fc8"] = background
@@ -243,7 +244,10 @@ def open_outputs(args: argparse.Namespace, outputs: Outputs, background: str | N
         crf = [[each.iterations, each.background[1]] for each in outputs.crf]
         settings[outputs.overlay] = {**cam, "thr": args.thr, "crf": crf}
     claim_folders(
-        [Claim(folder, made_with, folder / "settings.json") for folder, made_with in settings.items()],
+        [
+            Claim(folder, made_with, folder / "settings.json", defaults={"data_set": DEFAULT})
+            for folder, made_with in settings.items()
+        ],
         advice="take another --work_dir, --cam_npy or --cam_png, or remove these files and the settings.json there",
     )
 

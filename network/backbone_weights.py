@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from network import PRETRAINED, TIMM
+from network.foreign import HEAD
 from network.names import under_own_names
 from network.timm_backbone import download_from_timm
 from network.weights import (
@@ -113,7 +114,13 @@ def load_trained(net: nn.Module, path: str | Path, key: str = "TEST_CKPT") -> No
         UserError: no such file, damaged, or of another net; that is then as it was.
     """
     own, source = net.state_dict(), f"{key} {path}"
-    state = under_own_names(read_weights(path, key), own, source=source)
+    state = read_weights(path, key)
+    if any(name.endswith(HEAD) for name in state):
+        raise UserError(
+            f"{source}: expected a segmentation network's weights, as train.py writes them, found those of a classifier"
+            " of stage 1, which inference.py reads; train.py starts from them as MODEL_BACKBONE_WEIGHTS"
+        )
+    state = under_own_names(state, own, source=source)
     _check_stem(state, own, source=source, prefix="backbone.")
     _check_whole(
         state,

@@ -7,6 +7,7 @@ from torch import Tensor
 from voc12.classes import NUM_CLASSES
 
 HEAD = "fc8.weight"  # (channels, features, 1, 1); with a background, it is our last channel
+SEGMENTATION_HEAD = "cls_conv.weight"  # of DeepLab's, where classifiers have `HEAD`
 # In the file, of SEAM's form: where background is among the channels of `HEAD`.
 FIRST, LAST = "first", "last"
 # By the number of a head's channels: what it scores, and which of our nets and methods does.
@@ -37,11 +38,14 @@ def with_head_rolled(state: Mapping[str, Tensor], shift: int) -> dict[str, Tenso
     return {**state, HEAD: state[HEAD].roll(shift, dims=0)}
 
 
-def head_advice(channels: int) -> str:
-    """For a message about a head of so many channels, which the net does not have: what it is, and what to do."""
+def head_advice(channels: int, expected: int) -> str:
+    """For a message about a head of `channels`, where the net has one of `expected`: what it is, and what to do."""
     backbone_alone = f"start from a copy without {HEAD}, which is its backbone alone"
-    if channels not in KNOWN_HEADS:
-        return f"it scores {channels} classes, not VOC's; to train on it, {backbone_alone}"
+    if channels not in KNOWN_HEADS or expected not in KNOWN_HEADS:
+        return (
+            f"it scores {channels} labels, --data_set has another number: name the data set that it was trained on; to"
+            f" train on this one, {backbone_alone}"
+        )
     scored, network, methods = KNOWN_HEADS[channels]
     return (
         f"it scores {scored}: inference.py reads it with --network {network}, train_voc.py with --method {methods},"

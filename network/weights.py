@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from network import EPS_SEAM
-from network.foreign import FIRST, HEAD, LAST, has_form_of_seam, head_advice, with_head_rolled
+from network import EPS_SEAM, TIMM
+from network.foreign import FIRST, HEAD, LAST, SEGMENTATION_HEAD, has_form_of_seam, head_advice, with_head_rolled
 from network.mxnet_params import read_params
 from network.names import under_own_names
 from tool.checkpoint import load_checkpoint
@@ -75,7 +75,8 @@ def load_released_state_dict(net: nn.Module, state: Mapping[str, torch.Tensor], 
     if not any(name in state for name in convolutions):
         raise UserError(
             f"{source}: fits nowhere: expected weights of the backbone ({first_few(convolutions)}), found "
-            f"{first_few(list(state)) or 'nothing'}; check --weights, --backbone and --network"
+            f"{first_few(list(state)) or 'nothing'}; name the net that they are of with --backbone, one of timm's as"
+            f" {TIMM}NAME, or other --weights"
         )
 
     wrong = misfits(state, own)
@@ -85,7 +86,7 @@ def load_released_state_dict(net: nn.Module, state: Mapping[str, torch.Tensor], 
             f"{source}: made with --width {made}, the network here has --width {asked}; pass --width {made}"
         )
     if HEAD in wrong and state[HEAD].ndim and len(state[HEAD]) != len(own[HEAD]):
-        wrong[HEAD] += f"; {head_advice(len(state[HEAD]))}"
+        wrong[HEAD] += f"; {head_advice(len(state[HEAD]), len(own[HEAD]))}"
     raise_problems(
         f"{source}: tensors that do not fit; was it made with another --network, --backbone or --width?",
         list(wrong.values()),
@@ -116,6 +117,11 @@ def load_weights(net: nn.Module, path: str | Path, *, background_last: bool = Fa
     """
     read = read_weights(path, "--weights")
     own = released_state_dict(net)
+    if any(name.endswith(SEGMENTATION_HEAD) for name in read):
+        raise UserError(
+            f"--weights {path}: expected a classifier's, as train_voc.py writes them, found those of a segmentation"
+            " network, which segmentation/experiment/test.py reads"
+        )
     state = under_own_names(read, own.keys(), source=str(path))
     of_seam = has_form_of_seam(state, own)
     is_first = of_seam and not background_last

@@ -372,7 +372,7 @@ def require_training_paths(config: Config) -> None:
                 require_weights,
                 config.MODEL_BACKBONE_WEIGHTS,
                 "MODEL_BACKBONE_WEIGHTS",
-                "ImageNet weights of the backbone",
+                "ImageNet weights of the backbone; MODEL_BACKBONE_PRETRAIN=False starts without any",
             )
         )
     raise_problems(NOT_THERE, _problems(requirements))

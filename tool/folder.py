@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from tool.artifact import atomic_file
@@ -26,11 +27,15 @@ def _same_setting(then: Any, now: Any) -> bool:
 
 
 class Claim(NamedTuple):
-    """A folder of files, the settings that they are made with, and the JSON file that notes these."""
+    """A folder of files, the settings that they are made with, and the JSON file that notes these.
+
+    defaults: of settings that came after older records, which count as having had these.
+    """
 
     folder: Path
     settings: Mapping[str, Any]
     record: Path
+    defaults: Mapping[str, Any] = MappingProxyType({})
 
 
 def claim_folders(claims: Sequence[Claim], *, advice: str) -> None:
@@ -59,7 +64,7 @@ def _claim_problems(claim: Claim) -> list[str]:
         return [f"{claim.record}: cannot be read as the record of settings that it is ({error})"]
     if not isinstance(then, dict):
         return [f"{claim.record}: expected a record of settings, found {type(then).__name__}"]
-    return changed_settings(then, claim.settings, prefix=f"{claim.folder}: ")
+    return changed_settings({**claim.defaults, **then}, claim.settings, prefix=f"{claim.folder}: ")
 
 
 def checkpoint_of(folder: Path, *, resume: bool, name_flag: str) -> Path | None:

@@ -343,6 +343,14 @@ def test_another_backbone_is_refused(tmp_path, small, other):
         load_trained(small, path)
 
 
+def test_a_classifiers_weights_are_named_as_such(tmp_path, small):
+    path = saved(tmp_path / "net.pth", {"conv1.weight": torch.zeros(1), "fc8.weight": torch.zeros(21, 8, 1, 1)})
+    with pytest.raises(
+        UserError, match=r"net\.pth: expected a segmentation network's weights.* a classifier of stage 1"
+    ):
+        load_trained(small, path)
+
+
 def test_one_missing_tensor_is_enough_to_refuse(tmp_path, small):
     state = numbered(small.state_dict())
     del state["cls_conv.bias"]

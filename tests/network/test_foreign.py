@@ -82,7 +82,7 @@ def test_what_our_methods_write_is_never_taken_for_seams(tmp_path, method):
     [
         ("resnet38_hsc", 20, "it scores 20 classes without background, as PSA's: inference.py reads it with --network"),
         ("resnet38_cls", 21, "it scores 20 classes and background: inference.py reads it with --network resnet38_hsc"),
-        ("resnet38_hsc", 81, "it scores 81 classes, not VOC's; to train on it, start from a copy without fc8.weight"),
+        ("resnet38_hsc", 81, "it scores 81 labels, --data_set has another number: name the data set that it"),
     ],
 )
 def test_a_head_of_another_number_of_channels_is_named_with_what_reads_it(tmp_path, state, network, channels, said):
@@ -91,6 +91,12 @@ def test_a_head_of_another_number_of_channels_is_named_with_what_reads_it(tmp_pa
     with pytest.raises(UserError) as error:
         load_weights(build_network(network, num_classes=20, width=WIDTH), tmp_path / "net.pth")
     assert said in str(error.value) and len(str(error.value).splitlines()) == 2
+
+
+def test_vocs_nets_are_not_advised_for_another_data_set(tmp_path, state):
+    torch.save(without(state, "proj_fc", "extra_F"), tmp_path / "net.pth")
+    with pytest.raises(UserError, match="it scores 21 labels, --data_set has another number"):
+        load_weights(build_network("resnet38_hsc", num_classes=7, width=WIDTH), tmp_path / "net.pth")
 
 
 def test_a_head_without_channels_is_refused_like_any_other_misfit(tmp_path, state):

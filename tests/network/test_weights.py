@@ -210,6 +210,19 @@ def test_a_checkpoint_of_another_backbone_fits_nowhere(state, backbone):
         )
 
 
+def test_a_segmentation_networks_weights_are_named_as_such(tmp_path, state):
+    torch.save({"backbone.conv1a.weight": state["conv1a.weight"], "cls_conv.weight": torch.zeros(1)}, tmp_path / "a")
+    with pytest.raises(
+        UserError, match=r"--weights .*a: expected a classifier's.*found those of a segmentation network"
+    ):
+        load_weights(tiny(), tmp_path / "a")
+
+
+def test_weights_of_a_net_of_timms_are_told_what_to_add(tmp_path):
+    with pytest.raises(UserError, match=r"conv_stem\.weight; name the net that they are of with --backbone.*timm:NAME"):
+        load_released_state_dict(tiny(), {"conv_stem.weight": torch.zeros(8, 3, 3, 3)}, source="some.pth")
+
+
 def test_a_head_alone_fits_nowhere():
     with pytest.raises(UserError, match="fits nowhere"):
         load_released_state_dict(tiny(), {"fc8.weight": torch.zeros(21, 512, 1, 1)}, source="some.pth")

@@ -1,6 +1,7 @@
 """`inference.py` gives the golden seeds, does what is missing and nothing else, and loses nothing to a kill."""
 
 import fcntl
+import json
 import os
 import re
 import shutil
@@ -329,15 +330,19 @@ def leave_others_seeds_alone(work_dir):
         ({"--thr": 0.3}, None, ["cam_png: thr: 0.22 then, 0.3 now", "(1)"]),
         ({"--scales": (1, 2)}, None, ["cam_npy: scales: ", "cam_png: scales: ", "crf_8_7: scales: ", "(3)"]),
         ({"--weights": None}, leave_others_seeds_alone, ["cam_png: weights_sha256", "crf_8_7: weights_sha256", "(2)"]),
+        ({"--data_set": None}, None, ["cam_npy: data_set: voc12 then, ", "twenty.json now", "(3)"]),
         ({}, forget_label_maps_settings, ["cam_png: holds files made with unknown settings", "(1)"]),
     ],
-    ids=["threshold", "scales", "another net", "unknown"],
+    ids=["threshold", "scales", "another net", "another data set", "unknown"],
 )
 def test_another_runs_files_are_not_mixed_with_ones_of_other_settings(
     flags, undisturbed, copied, tmp_path, changes, deed, messages
 ):
     if "--weights" in changes:
         changes = {"--weights": with_other_head(undisturbed, tmp_path / "other.pth", lambda weight: weight + 1)}
+    if "--data_set" in changes:
+        changes = {"--data_set": tmp_path / "twenty.json"}
+        changes["--data_set"].write_text(json.dumps({"names": ["background", *map(str, range(20))]}))
     if deed is not None:
         deed(copied)
     before, times = written(copied), modified(copied)

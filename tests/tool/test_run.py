@@ -298,6 +298,14 @@ def test_folders_are_claimed_once_and_again_with_the_same_settings_only(two):
     assert [(folder / "settings.json").read_bytes() for folder in two] == before
 
 
+def test_a_record_from_before_a_setting_counts_as_having_its_default(two):
+    claim_folders([claim(two[0], SCALES)], advice="remove them")
+    later = claim(two[0], {**SCALES, "data_set": "voc12"})._replace(defaults={"data_set": "voc12"})
+    claim_folders([later], advice="remove them")
+    with pytest.raises(UserError, match="data_set: voc12 then, mine now"):
+        claim_folders([later._replace(settings={**SCALES, "data_set": "mine"})], advice="remove them")
+
+
 @pytest.mark.parametrize("name", ["a.npy", "a.png"])
 def test_a_folder_of_files_made_with_unknown_settings_is_refused_before_any_is_claimed(two, name):
     cam, crf = two
