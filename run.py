@@ -166,7 +166,8 @@ def check_flags(stage: Stage) -> None:
             script = runpy.run_path(str(path), run_name="checked")
             args = script["parse_arguments"]() if "parse_arguments" in script else None
             if "read_config" in script:  # the settings of stage 3
-                script["read_config"](script["config_dict"], args.set)
+                chosen = script["configurations"].get(args.config, {})
+                script["read_config"]({**script["config_dict"], **chosen}, args.set)
         except SystemExit:
             lines = said.getvalue().strip().splitlines() or ["its flags make it end without work"]
             found = lines[-1].split("error: ")[-1]

@@ -18,7 +18,13 @@ VIEW = {"view2_size": 72}  # of the methods that have HSC's flags
 # DeepLab on the classifier's backbone, from its weights, as there are none of ImageNet's.
 DEEPLAB = {
     **{"MODEL_BACKBONE": "resnet38d", "MODEL_BACKBONE_WIDTH": 0.125, "MODEL_ASPP_OUTDIM": 64},
-    **{"DATA_RANDOMCROP": IMAGE_SIZE, "TRAIN_BN_MOM": 0.1, "TRAIN_LR": 0.01, "TRAIN_BATCHES": 12},
+    **{
+        "DATA_RANDOMCROP": IMAGE_SIZE,
+        "TRAIN_BN_MOM": 0.1,
+        "MODEL_BACKBONE_BN_MOM": 0.1,
+        "TRAIN_LR": 0.01,
+        "TRAIN_BATCHES": 12,
+    },
     "TRAIN_ITERATION": 300,
 }
 

@@ -4,19 +4,30 @@ from torch import nn
 
 from data.normalisation import Normalisation
 from network import TIMM
-from network.backbones import BUILDERS, SCALABLE
+from network.backbones import BUILDERS, SCALABLE, batch_norms
 from network.deeplab import NETS, DeepLab
 from network.resnet import RESNETS, STRIDE_8, STRIDE_32, ResNet, multigrid
 from network.timm_backbone import TimmBackbone
 from segmentation.settings import Config
 from tool.cli import UserError
 
+# Q: the released trainer calls nothing that would freeze ResNet-38's norms, as stage 1 does, so that they run on the
+# batch's statistics, with this momentum. MODEL_FREEZEBN True is the sane value.
+RESNET38_MOMENTUM = 3e-4
+
 
 def net_of(config: Config) -> DeepLab:
     """The net that `config` describes, with random weights, in training mode. Raises `UserError` as `backbone_of`."""
+    backbone = backbone_of(config)
+    momentum = config.MODEL_BACKBONE_BN_MOM
+    if momentum is None and config.MODEL_BACKBONE == "resnet38d":
+        momentum = RESNET38_MOMENTUM
+    if momentum is not None:
+        for norm in batch_norms(backbone):
+            norm.momentum = momentum
     v2 = {"aspp_dim": config.MODEL_ASPP_OUTDIM, "aspp_global": config.MODEL_ASPP_HASGLOBAL}
     return NETS[config.MODEL_NAME](
-        backbone_of(config),
+        backbone,
         num_classes=config.MODEL_NUM_CLASSES,
         bn_momentum=config.TRAIN_BN_MOM,
         frozen_norms=config.MODEL_FREEZEBN,

@@ -6,7 +6,7 @@ A relative path of `config_dict` is taken from the repository's root, so that th
 
 import argparse
 import ast
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
@@ -124,6 +124,7 @@ class Config:
     MODEL_BACKBONE_DILATED: bool
     MODEL_BACKBONE_MULTIGRID: bool
     MODEL_BACKBONE_DEEPBASE: bool
+    MODEL_BACKBONE_BN_MOM: float | None = between(0, 1)
     MODEL_ASPP_OUTDIM: int = between(1, 4096)
     MODEL_ASPP_HASGLOBAL: bool
     MODEL_FREEZEBN: bool
@@ -276,8 +277,9 @@ def _wrong_number_of_labels(config: Config) -> list[str]:
     return [f"MODEL_NUM_CLASSES: expected a whole number that is {labels} ({why}), or None, found {found}"]
 
 
-def add_config_arguments(parser: argparse._ActionsContainer) -> None:
-    """Add `--set KEY=VALUE [KEY=VALUE ...]`, which may come more than once; `set` is the list for `read_config`."""
+def add_config_arguments(parser: argparse._ActionsContainer, configurations: Collection[str]) -> None:
+    """Add `--config`, one of `configurations`, and `--set KEY=VALUE [KEY=VALUE ...]`, which may come more than once."""
+    parser.add_argument("--config", choices=configurations, help="a released experiment of config.py")
     parser.add_argument(
         "--set",
         nargs="+",

@@ -86,7 +86,7 @@ def run(bench: Bench) -> None:
 
 def measured(bench: Bench, training: Training, batch: Batch) -> dict:
     """Pace and peak memory of whole steps, and how long the host takes to start one's work."""
-    inputs = inputs_of(batch, training.objective.config, bench.device)
+    inputs = inputs_of(batch, training.objective.criterion.config, bench.device)
     gc.collect()  # what an earlier net left
     bench.peak_memory()
     step = seconds(bench, lambda: training_step(training, inputs), steps=2 if bench.quick else 12)
@@ -116,7 +116,7 @@ def seconds(bench: Bench, work, *, steps: int) -> float:
 def count_tflop(bench: Bench, batch: Batch, width: float, view: int) -> float:
     """The arithmetic of a step, counted as it runs."""
     training = make_training(method_config("hsc", second_view=view), bench.device, width=width, amp="bf16")
-    inputs = inputs_of(batch, training.objective.config, bench.device)
+    inputs = inputs_of(batch, training.objective.criterion.config, bench.device)
     with FlopCounterMode(display=False) as counter:
         training_step(training, inputs)
     tflop = counter.get_total_flops() / 1e12
@@ -129,7 +129,7 @@ def profile(bench: Bench, batch: Batch, width: float, view: int) -> None:
     if not bench.on_gpu:
         return
     training = make_training(method_config("hsc", second_view=view), bench.device, width=width, amp="bf16")
-    inputs = inputs_of(batch, training.objective.config, bench.device)
+    inputs = inputs_of(batch, training.objective.criterion.config, bench.device)
     note_profile(bench, lambda: training_step(training, inputs), "bf16 step")
 
 

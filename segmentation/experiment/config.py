@@ -4,6 +4,8 @@
     python test.py      after TEST_CKPT
 
 Edit the values here, or change some for one run: `python train.py --set GPUS=4 TRAIN_LR=0.002`.
+`python train.py --config EPS_deeplabv1_resnet101` takes a released experiment of `configurations`, below; what `--set`
+says comes after it.
 A relative path here is taken from the repository's root, wherever the script is started; a relative path after
 `--set` is taken from the current folder, as the shell completes it.
 
@@ -46,6 +48,7 @@ config_dict = {
     "MODEL_BACKBONE_DILATED": True,  # output stride 8; False: 32
     "MODEL_BACKBONE_MULTIGRID": False,  # growing dilation within the last stage
     "MODEL_BACKBONE_DEEPBASE": True,  # stem of three 3x3 convolutions; False: torchvision's 7x7
+    "MODEL_BACKBONE_BN_MOM": None,  # (ours) momentum of the backbone's batch norms; None: resnet38d's 3e-4, others' 0.1
     "MODEL_ASPP_OUTDIM": 256,  # channels of each ASPP branch (deeplabv2)
     "MODEL_ASPP_HASGLOBAL": True,  # ASPP has the image mean as a branch (deeplabv2)
     "MODEL_FREEZEBN": False,  # keep the running statistics of the backbone's batch norms
@@ -71,4 +74,25 @@ config_dict = {
     "TEST_CRF_WORKERS": None,  # (ours) CRF processes on a CPU; None: the cores there are
     "TEST_AMP": "off",  # (ours) bf16 or fp16: the network in half precision
     "TEST_BATCHES": 1,  # images at once; only 1, as images differ in size
+}
+
+# The released experiments by name: what they have instead of the values above.
+configurations = {
+    "SEAM_deeplabv1_resnet38": {
+        "EXP_NAME": "SEAM_deeplabv1_resnet38",
+        "DATA_PSEUDO_GT": "exps/seam/out_rw",  # the masks of AffinityNet's walk
+        "MODEL_NAME": "deeplabv1",
+        "MODEL_BACKBONE": "resnet38d",
+    },
+    "EPS_deeplabv1_resnet101": {
+        "EXP_NAME": "EPS_deeplabv1_resnet101",
+        "DATA_PSEUDO_GT": "exps/ppc_eps/crf/crf_5_8",
+        "MODEL_NAME": "deeplabv1",
+        "TEST_SPLIT": "test",
+    },
+    "EPS_deeplabv2_resnet101": {
+        "EXP_NAME": "EPS_deeplabv2_resnet101",
+        "DATA_PSEUDO_GT": "exps/ppc_eps/crf/crf_5_8",
+        "TEST_SPLIT": "test",
+    },
 }

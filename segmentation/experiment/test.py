@@ -19,7 +19,7 @@ sys.path.insert(0, str(ROOT))  # so that `python test.py` finds the packages fro
 from data.images import check_images
 from data.label_maps import check_label_maps
 from data.score import as_text, count_list, file_pairs, summarise
-from segmentation.experiment.config import config_dict
+from segmentation.experiment.config import config_dict, configurations
 from segmentation.settings import (
     Config,
     add_config_arguments,
@@ -52,7 +52,7 @@ EXAMPLES = """\
 
 def parse_arguments() -> argparse.Namespace:
     parser = script_parser("Stage 3: predict with a trained DeepLab and score, as config.py says.", examples=EXAMPLES)
-    add_config_arguments(parser.add_argument_group("settings"))
+    add_config_arguments(parser.add_argument_group("settings"), configurations)
     return parser.parse_args()
 
 
@@ -100,7 +100,7 @@ def score(config: Config, folder: Path) -> None:
 
 def main() -> None:
     args = parse_arguments()
-    config = read_config(config_dict, args.set)
+    config = read_config({**config_dict, **configurations.get(args.config, {})}, args.set)
     require_test_paths(config)
     ids = read_ids(test_list(config), "DATA_LISTS")
     images = check_data(config, ids)

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))  # so that `python train.py` finds the packages from any folder
 from data.images import hash_of_sizes
 from data.label_maps import check_label_maps
-from segmentation.experiment.config import config_dict
+from segmentation.experiment.config import config_dict, configurations
 from segmentation.settings import (
     Config,
     add_config_arguments,
@@ -47,6 +47,9 @@ EXAMPLES = """\
   # go on after a stop: the same command with --resume
   python segmentation/experiment/train.py --set EXP_NAME=mine DATA_PSEUDO_GT=exps/crf/crf_8_7 \\
       --resume
+  # a released experiment: SEAM's and PPC's net, on masks of one's own
+  python segmentation/experiment/train.py --config SEAM_deeplabv1_resnet38 \\
+      --set DATA_PSEUDO_GT=exps/seam/out_rw
   # four GPUs: starts torchrun by itself
   python segmentation/experiment/train.py --set GPUS=4
 """
@@ -54,7 +57,7 @@ EXAMPLES = """\
 
 def parse_arguments() -> argparse.Namespace:
     parser = script_parser("Stage 3: train DeepLab on pseudo labels, as config.py says.", examples=EXAMPLES)
-    add_config_arguments(parser.add_argument_group("settings"))
+    add_config_arguments(parser.add_argument_group("settings"), configurations)
     run = parser.add_argument_group("run")
     add_switch(run, "--resume", default=False, help="go on from the run's last.ckpt where there is one (False)")
     return parser.parse_args()
@@ -109,7 +112,7 @@ def start_torchrun(processes: int) -> None:
 
 def main() -> None:
     args = parse_arguments()
-    config = read_config(config_dict, args.set)
+    config = read_config({**config_dict, **configurations.get(args.config, {})}, args.set)
     alone = not started_by_torchrun()
     if alone and config.GPUS <= 1:
         check_processes(config, 1, shared=False)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from segmentation.experiment.config import config_dict
+from segmentation.experiment.config import config_dict, configurations
 from segmentation.settings import read_config
 
 # Each script by what a command calls it.
@@ -143,4 +143,4 @@ def test_every_example_is_a_command_of_the_script_that_it_takes(name, help_of, m
         assert words[: len(start)] == start
         args = parse(name, words[len(start) :], monkeypatch)
         if name.startswith("segmentation/"):
-            read_config(config_dict, args.set)
+            read_config({**config_dict, **configurations.get(args.config, {})}, args.set)

@@ -91,7 +91,7 @@ def test_the_released_momentum_is_5e_4_and_the_rate_decays_over_13215_of_20000_s
     args = parse({**REQUIRED, "--width": FLAGS["--width"]})
     learner = make_learner(args, torch.device("cpu"))
     training = make_training(args, learner, num_images=RELEASED_IMAGES)
-    assert learner.config == CONFIGS["hsc"]
+    assert learner.criterion.config == CONFIGS["hsc"]
     assert {group["momentum"] for group in training.optimizer.param_groups} == {5e-4}
     share_at = training.schedule.lr_lambdas[0]
     assert share_at(0) == 1 and share_at(6_000) == pytest.approx((1 - 6_000 / 13_215) ** 0.9)

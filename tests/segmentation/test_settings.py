@@ -36,6 +36,7 @@ RELEASED = {
 OURS = {
     "EXP_ROOT": "exps", "DATA_SET": "voc12", "DATA_NAME": "VOCDataset", "DATA_ROOT": "VOC2012", "DATA_LISTS": "voc12",
     "DATA_PSEUDO_GT": "exps/crf/crf_8_7", "MODEL_BACKBONE_WIDTH": 1.0, "MODEL_BACKBONE_WEIGHTS": None,
+    "MODEL_BACKBONE_BN_MOM": None,
     "TRAIN_AMP": "off", "TRAIN_SEED": 0, "TRAIN_SAVE_EVERY": 500,
     "TEST_CKPT": None, "TEST_SPLIT": "val", "TEST_CRF_WORKERS": None, "TEST_AMP": "off",
 }  # fmt: skip
@@ -159,7 +160,7 @@ def test_an_assignment_may_stand_for_a_key_that_config_dict_lacks_or_has_wrong()
 
 def test_set_takes_several_assignments_and_may_be_repeated():
     parser = argparse.ArgumentParser()
-    add_config_arguments(parser)
+    add_config_arguments(parser, ())
     assert parser.parse_args([]).set == []
     assert parser.parse_args(["--set", "GPUS=2", "TEST_CRF=False", "--set", "TRAIN_LR=0.1"]).set == [
         "GPUS=2",
