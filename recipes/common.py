@@ -3,10 +3,16 @@
 from pathlib import Path
 from typing import Any
 
-from method import METHODS
 from recipes import mini
 from tool.cli import UserError
 from tool.recipe import Setup, Stage
+
+# ResNet-38's ImageNet weights (docs/reproduce.md).
+RESNET38_WEIGHTS = "network/ilsvrc-cls_rna-a1_cls1000_ep-0001.params"
+# SEAM_deeplabv1_resnet38 of segmentation/experiment/config.py.
+DEEPLABV1_RESNET38 = {
+    **{"MODEL_NAME": "deeplabv1", "MODEL_BACKBONE": "resnet38d", "MODEL_BACKBONE_WEIGHTS": RESNET38_WEIGHTS},
+}
 
 
 def inputs(setup: Setup) -> dict[str, Path]:
@@ -36,9 +42,13 @@ def training(
     return stage._replace(makes=Path(stage.flags["work_dir"]) / session / f"{session}.pth")
 
 
+# The first CRF of a method's seed recipe; others have HSC's.
+CRFS = {"seam": "crf_10_4", "ppc": "crf_10_thr0.26", "ppc_eps": "crf_5_8"}
+
+
 def crf_seeds(trained: Stage) -> Path:
     """The folder of the CRF seeds that inference makes with the net that `trained` makes."""
-    return trained.makes.parent / "crf" / METHODS[trained.flags["method"]].seeds.crf[0].folder
+    return trained.makes.parent / "crf" / CRFS.get(trained.flags["method"], "crf_8_7")
 
 
 def inference(setup: Setup, trained: Stage, *, name: str, ids: str) -> Stage:
@@ -74,6 +84,44 @@ def scores(setup: Setup, trained: Stage) -> list[Stage]:
     ]  # fmt: skip
 
 
+def affinity(setup: Setup, trained: Stage, *, posteriors: tuple[Path, Path] | None = None, **walk: Any) -> list[Stage]:
+    """AffinityNet trained on the CAM dicts of train_aug.txt that the net of `trained` gave, its walked masks of the same
+    list, which the last stage but one makes, and their mIoU on train.txt.
+
+    posteriors: folders of CRF posteriors with much and with little background; None: made here. walk: infer.py's flags.
+    """
+    folder, lists = trained.makes.parent, setup.out / "data"
+    images, cams = {"data_root": setup.voc12_root / "JPEGImages"}, {"cam_dir": folder / "cam_npy"}
+    made = folder / "aff_crf"
+    low, high = posteriors or (made / "4.00", made / "24.00")
+    prepare = setup.stage(
+        "aff_prepare", "refine/affinity/prepare.py",
+        {**cams, **images, "infer_list": lists / "train_aug.txt", "out_crf": made}, makes=high, fixed=["out_crf"],
+    )  # fmt: skip
+    train = setup.stage(
+        "aff_train", "refine/affinity/train.py",
+        {
+            **{**images, "train_list": lists / "train_aug.txt", "la_crf_dir": low, "ha_crf_dir": high},
+            **{"work_dir": folder, "session": "aff", "weights": RESNET38_WEIGHTS, "resume": True},
+        },
+        mini={**mini.AFFINITY, "weights": trained.makes}, makes=folder / "aff" / "aff.pth",
+        fixed=["work_dir", "session", "session_name"],
+    )  # fmt: skip
+    net = {flag: train.flags[flag] for flag in ("backbone", "width") if flag in train.flags}
+    flags = {**cams, **images, **net, "infer_list": lists / "train_aug.txt", "weights": train.makes, **walk}
+    masks = folder / "out_rw"
+    infer = setup.stage(
+        "aff_infer", "refine/affinity/infer.py", {**flags, "out_rw": masks}, makes=masks, fixed=["out_rw"]
+    )
+    score = {
+        **{"list": lists / "train.txt", "gt_dir": setup.voc12_root / "SegmentationClass", "predict_dir": masks},
+        **{"type": "png", "logfile": folder / "evallog.txt", "json": folder / "walk.json"},
+        "comment": f"{folder.name}: walked masks",
+    }
+    evaluate = setup.stage("eval_walk", "eval.py", score, makes=folder / "walk.json", score="refined", fixed=["json"])
+    return [*([] if posteriors else [prepare]), train, infer, evaluate]
+
+
 def report(setup: Setup, trained: Stage, *, saliency: bool = True) -> Stage:
     """The run as a page to look at, with the DeepLab that learnt from its seeds."""
     saliency_root = setup.saliency_root if saliency else None
@@ -82,14 +130,17 @@ def report(setup: Setup, trained: Stage, *, saliency: bool = True) -> Stage:
     return setup.stage("report", "tool.report", flags, makes=folder / "report.html", fixed=["run", "out", "compare"])
 
 
-def deeplab(setup: Setup, masks: Path, trained: Stage) -> list[Stage]:
-    """DeepLab trained on the label maps `masks` of train_aug.txt, and its test with CRF on val.txt."""
+def deeplab(setup: Setup, masks: Path, trained: Stage, **released: Any) -> list[Stage]:
+    """DeepLab trained on the label maps `masks` of train_aug.txt, and its test with CRF on val.txt.
+
+    released: keys that differ from config.py's, but for those of `--mini`.
+    """
     where = {"EXP_NAME": "deeplab", "EXP_ROOT": setup.out, "DATA_ROOT": setup.voc12_root}
     where |= {"DATA_LISTS": setup.out / "data", "DATA_PSEUDO_GT": masks}
     train = setup.stage(
         "deeplab",
         "segmentation/experiment/train.py",
-        {**where, "resume": True},
+        {**where, **released, "resume": True},
         mini={**mini.DEEPLAB, "MODEL_BACKBONE_WEIGHTS": trained.makes},
         makes=setup.out / "deeplab" / "last.ckpt",
     )

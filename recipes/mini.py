@@ -15,6 +15,12 @@ TRAINING = {
     **{"crop_size": 96, "resize_size": [84, 132], "save_every": 100},
 }
 VIEW = {"view2_size": 72}  # of the methods that have HSC's flags
+# AffinityNet on the classifier's backbone, from its weights.
+AFFINITY = {
+    **NET,
+    **{"from_scratch": True, "momentum": 0.9, "lr": 0.01, "clip_grad": 1, "batch_size": BATCH_SIZE},
+    **{"crop_size": 96, "max_epoches": 4, "save_every": 100},
+}
 # DeepLab on the classifier's backbone, from its weights, as there are none of ImageNet's.
 DEEPLAB = {
     **{"MODEL_BACKBONE": "resnet38d", "MODEL_BACKBONE_WIDTH": 0.125, "MODEL_ASPP_OUTDIM": 64},
