@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -262,6 +263,17 @@ def test_a_recipe_lists_commands_that_their_scripts_take_and_a_shell_too(name, d
         *["segmentation/experiment/train.py", "segmentation/experiment/test.py", "tool.report"],
     ]
     assert ("elsewhere" in done.stdout) == (name != "cls" and data != ["--mini"])
+
+
+def test_the_short_run_of_the_page_has_flags_and_stages_as_they_are():
+    page = (ROOT / "docs" / "reproduce.md").read_text()
+    shown, output = re.search(r"^\$ python (run\.py .*?--set.*?)\n\n(.*?)```", page, re.DOTALL | re.MULTILINE).groups()
+    command = [sys.executable, *shlex.split(shown.replace("\\\n", " ")), "--list"]
+    done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert f"$ {done.stdout.splitlines()[1]}\n" in output
+    stages = [line[2:] for line in done.stdout.splitlines() if line.startswith("# ")]
+    assert [line.split()[0] for line in output.split("mIoU, per cent\n")[1].splitlines()[: len(stages)]] == stages
 
 
 def test_what_depends_on_a_changed_flag_follows_it():

@@ -1,4 +1,5 @@
-"""Files that lie a level off or end otherwise, and lists of more than ids: one line says so, and its advice works."""
+"""Files that lie one folder too high or too low or have another ending, and lists of more than ids: one line says so, and
+its advice works."""
 
 import re
 import shlex
