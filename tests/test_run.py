@@ -211,7 +211,7 @@ def test_it_is_quick_to_see_that_all_is_done(folder):
         (["mine.py", "--mini", "--out", "mine.py"], "error: --out {}/mine.py: expected a folder, found a file"),
         (["cls", "--mini", "--set", "infer.work_dir=X"], "error: --set infer.work_dir: run.py sets it"),
         (["cls", "--mini", "--set", "deeplab.TRAIN_MINEPOCH=9"], "TRAIN_MINEPOCH: expected TRAIN_ITERATION alone"),
-        (["hcs", "--mini"], "error: hcs: expected one of the recipes cls, eps, eps_seam, hsc, or a FILE.py; did"),
+        (["hcs", "--mini"], ", or a FILE.py; did you mean hsc?"),
         (["nowhere.py", "--mini"], "error: recipe nowhere.py: expected a file"),
         (["script.py", "--mini"], "error: {}/script.py: expected a function stages(setup), as in recipes/hsc.py"),
         (["wrong.py", "--mini"], "error: {}/wrong.py, line 2: NameError: name 'stage' is not defined"),

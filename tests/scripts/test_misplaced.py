@@ -1,5 +1,4 @@
-"""Files that lie one folder too high or too low or have another ending, and lists of more than ids: one line says so, and
-its advice works."""
+"""Files that lie one folder off or have another ending, and lists of more than ids: one line says so and what to do."""
 
 import re
 import shlex
