@@ -38,7 +38,9 @@ sys.path[0] = sys.argv[1]
 from tests.forked import end_with, run_command
 for module in ("train_voc", "inference", "eval", "segmentation.experiment.train", "segmentation.experiment.test",
                "segmentation.submission", "voc12.prepare", "voc12.mini", "voc12.relabel",
-               "method.training", "method.inference", "segmentation.training", "segmentation.inference"):
+               "refine.affinity.prepare", "refine.affinity.train", "refine.affinity.infer",
+               "method.training", "method.inference", "segmentation.training", "segmentation.inference",
+               "refine.affinity.preparation", "refine.affinity.training", "refine.affinity.inference"):
     importlib.import_module(module)
 print("ready", flush=True)
 for line in sys.stdin:

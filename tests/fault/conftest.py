@@ -176,6 +176,31 @@ def inference(undisturbed, training, data) -> Activity:
 
 
 @pytest.fixture(scope="session")
+def posteriors(undisturbed, inference, data) -> Activity:
+    cams = inference.folder / "exps" / "cam_npy"
+    flags = {"--cam_dir": cams, "--img_root": data.images, "--infer_list": data.train_list, "--out_crf": "exps/crf"}
+    return undisturbed(words_of("refine/affinity/prepare.py", {**flags, "--device": "cpu", "--crf_workers": 1}))
+
+
+@pytest.fixture(scope="session")
+def affinity(undisturbed, posteriors, data) -> Activity:
+    halves = {name: posteriors.folder / "exps" / "crf" / alpha for name, alpha in (("la", "4.00"), ("ha", "24.00"))}
+    flags = {"--data_root": data.images, "--train_list": data.train_list, "--work_dir": "exps", "--weights": "none"}
+    flags |= {f"--{name}_crf_dir": folder for name, folder in halves.items()}
+    flags |= {"--width": WIDTH, "--from_scratch": (), "--crop_size": 64, "--batch_size": 4, "--max_epoches": 2}
+    more = {"--device": "cpu", "--num_workers": 0, "--save_every": 3, "--log_every": 1}
+    return undisturbed(words_of("refine/affinity/train.py", {**flags, **more}), again=("--resume",))
+
+
+@pytest.fixture(scope="session")
+def walk(undisturbed, affinity, inference, data) -> Activity:
+    weights = affinity.folder / "exps" / "resnet38_aff" / "resnet38_aff.pth"
+    flags = {"--cam_dir": inference.folder / "exps" / "cam_npy", "--img_root": data.images, "--crf": ()}
+    flags |= {"--infer_list": data.train_list, "--weights": weights, "--width": WIDTH, "--out_rw": "exps/walk"}
+    return undisturbed(words_of("refine/affinity/infer.py", {**flags, "--device": "cpu", "--crf_workers": 1}))
+
+
+@pytest.fixture(scope="session")
 def evaluation(undisturbed, inference, data, tmp_path_factory) -> Activity:
     """Of every CAM dict under ten names, so that several processes read them."""
     folder = tmp_path_factory.mktemp("many")

@@ -18,7 +18,15 @@ from data.labels import load_labels, save_labels
 from network.mxnet_params import read_params
 from network.weights import read_state_dict
 from tests.network.mxnet_writer import params_of
-from tool.artifact import load_cam, load_crf, load_label_map, save_cam, save_crf, save_label_map
+from tool.artifact import (
+    load_cam,
+    load_crf,
+    load_label_map,
+    load_label_scores,
+    save_cam,
+    save_crf,
+    save_label_map,
+)
 from tool.lists import read_ids
 from tool.run import find_checkpoint
 from voc12.classes import VOC12
@@ -68,6 +76,12 @@ def maps(*keys: int) -> dict[int, np.ndarray]:
     return {key: np.ascontiguousarray(scores[..., number]) for number, key in enumerate(keys)}
 
 
+def scores() -> np.ndarray:
+    """Those of all labels, which most images have few of."""
+    found = maps(0, 3, 15)
+    return np.stack([found.get(label, np.zeros(SHAPE, np.float32)) for label in range(21)])
+
+
 def labels() -> dict[str, np.ndarray]:
     return {f"2007_{number:06d}": np.eye(20, dtype=np.float32)[number % 20] for number in range(6)}
 
@@ -101,6 +115,7 @@ KINDS = [
     Kind("labels.png", lambda path: save_label_map(path, label_map(), VOC12), of_voc(load_label_map), summed=True),
     Kind("cam.npy", lambda path: save_cam(path, {k: m / 2 for k, m in maps(2, 14).items()}, VOC12), of_voc(load_cam)),
     Kind("crf.npy", lambda path: save_crf(path, maps(0, 3, 15), VOC12), of_voc(load_crf)),
+    Kind("scores.npy", lambda path: np.save(path, scores()), of_voc(load_label_scores)),
     Kind("cls_labels.npy", lambda path: save_labels(path, labels()), of_voc(load_labels)),
     Kind("labels.npz", lambda path: np.savez(path, **labels()), of_voc(load_labels), summed=True),
     Kind("labels.pkl", lambda path: path.write_bytes(pickle.dumps(labels())), of_voc(load_labels)),

@@ -12,7 +12,7 @@ from tests.fault.conftest import COUNTS, assert_as_undisturbed, assert_whole, fi
 from tests.scripts.conftest import contents
 
 ALL = [
-    *("training", "inference", "evaluation", "segmentation", "prediction"),
+    *("training", "inference", "posteriors", "affinity", "walk", "evaluation", "segmentation", "prediction"),
     *("submission", "preparation", "relabelling", "generation"),
 ]
 
@@ -66,9 +66,9 @@ def test_files_that_cannot_grow_are_named_and_the_command_goes_on_when_they_can(
 
 
 def test_a_checkpoint_that_cannot_be_replaced_stays_and_the_run_goes_on_from_it(
-    training, segmentation, commands, chance, folder, some
+    training, affinity, segmentation, commands, chance, folder, some
 ):
-    for activity in some([training, segmentation]):
+    for activity in some([training, affinity, segmentation]):
         work = folder()
 
         def stop_after_a_checkpoint(group, work=work):

@@ -34,7 +34,9 @@ def assert_left(done, number, activity, folder):
         assert load(run / "last.ckpt")["step"] == int(lines[-1])
 
 
-@pytest.mark.parametrize("name", ["training", "inference", "evaluation", "segmentation", "prediction"])
+@pytest.mark.parametrize(
+    "name", ["training", "inference", "posteriors", "affinity", "walk", "evaluation", "segmentation", "prediction"]
+)
 def test_a_command_that_is_ended_again_and_again_leaves_the_files_of_one_that_was_not(
     name, request, commands, chance, rounds, tmp_path
 ):

@@ -45,7 +45,7 @@ def said(folder: Path) -> str:
 # -- before the work has begun -----------------------------------------------------------------------------------------
 
 COMMANDS = [
-    *("training", "inference", "evaluation", "segmentation", "prediction"),
+    *("training", "inference", "posteriors", "affinity", "walk", "evaluation", "segmentation", "prediction"),
     *("submission", "preparation", "relabelling"),
 ]
 # A signal's own end of a process, or that of a script which has heard it.
@@ -98,6 +98,7 @@ OTHER = {"TRAIN_ITERATION=8": f"TRAIN_ITERATION={LAST_STEP}", "TRAIN_SAVE_EVERY=
 OTHER |= {"DATA_WORKERS=0": "DATA_WORKERS=1"}
 MORE = {
     "training": ["--max_iters", str(LAST_STEP), "--save_every", "100", "--num_workers", "1"],
+    "affinity": ["--max_epoches", "3", "--save_every", "100", "--num_workers", "1"],
     "segmentation": [],
 }
 

@@ -1,0 +1,89 @@
+"""AffinityNet's walk and its loss, by our functions and by the plain way, timed; processor time on a CPU."""
+
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from network.resnet38_aff import CHANNELS, affinities
+from refine.affinity.labels import STRIDE, PairLabels, pair_labels
+from refine.affinity.loss import pair_losses
+from refine.walk import random_walk, structure
+from tool.pairs import Pairs, pairs_of
+
+BETA, LOGT, CLASSES = 8, 6, 2
+TIMES = 3
+
+
+def seconds(work: Callable[[], Tensor], device: torch.device, times: int = TIMES) -> tuple[float, Tensor]:
+    """The least of so many times that `work` takes, and what it gives."""
+    clock = time.process_time if device.type == "cpu" else time.perf_counter
+    taken = []
+    for _ in range(times):
+        start = clock()
+        result = work()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        taken.append(clock() - start)
+    return min(taken), result
+
+
+def squared(scores: Tensor, affinities: Tensor, pairs: Pairs) -> Tensor:
+    """The walk by its definition: the full matrix, squared again and again."""
+    matrix = torch.eye(pairs.height * pairs.width, device=scores.device)
+    first, second = torch.from_numpy(pairs.index).to(scores.device)
+    matrix[first, second] = matrix[second, first] = affinities
+    matrix = matrix**BETA
+    matrix = matrix / matrix.sum(dim=0)
+    for _ in range(LOGT):
+        matrix = matrix @ matrix
+    return (scores.flatten(1) @ matrix).view(scores.shape)
+
+
+def walk_times(size: tuple[int, int], device: torch.device) -> None:
+    height, width = (-(-side // STRIDE) for side in size)
+    pairs = pairs_of(height, width)
+    generator = torch.Generator().manual_seed(0)
+    features = torch.rand(1, 16, height, width, generator=generator)
+    near = affinities(features, pairs)[0].to(device)
+    scores = torch.rand(CLASSES + 1, height, width, generator=generator).to(device)
+    structure(pairs)  # of images of one size it is kept
+    plain, expected = seconds(lambda: squared(scores, near, pairs), device, 1 if device.type == "cpu" else TIMES)
+    fast, found = seconds(lambda: random_walk(scores, near, pairs, beta=BETA, steps=2**LOGT), device)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+    print(f"walk on {height} x {width} cells ({device.type}, one thread on a CPU)")
+    report("squarings", plain, "sparse products", fast)
+
+
+def loop(features: Tensor, pairs: Pairs) -> Tensor:
+    """The affinities, offset after offset, differentiated by autograd."""
+    both = zip(pairs.starts, pairs.ends, strict=True)
+    means = [(features[(..., *end)] - features[(..., *start)]).abs().mean(1).flatten(1) for start, end in both]
+    return torch.exp(-torch.cat(means, dim=1))
+
+
+def pair_loss_times(count: int, crop: int, device: torch.device) -> None:
+    cells = crop // STRIDE
+    pairs = pairs_of(cells, cells)
+    features = torch.rand(count, sum(CHANNELS), cells, cells, device=device).requires_grad_()
+    label = torch.tensor([0, 1, 2, 255], device=device)[torch.randint(0, 4, (count, cells, cells), device=device)]
+    labels: PairLabels = pair_labels(label, pairs)
+
+    def step(of: Callable[[Tensor, Pairs], Tensor]) -> Tensor:
+        return torch.autograd.grad(pair_losses(of(features, pairs), labels)["total"], features)[0]
+
+    plain, expected = seconds(lambda: step(loop), device)
+    fast, found = seconds(lambda: step(affinities), device)
+    torch.testing.assert_close(found, expected, atol=1e-6 * float(expected.abs().max()), rtol=1e-4)
+    print(f"pair loss and its gradient, {count} crops of {crop} ({len(pairs)} pairs each)")
+    report("loop over the offsets", plain, "ours", fast)
+    kept = 4 * features.numel() * len(pairs) / cells**2
+    print(
+        f"  kept for the gradient: {kept / 2**20:,.0f} MB by the loop, {4 * features.numel() / 2**20:,.0f} MB by ours"
+    )
+
+
+def report(plain_name: str, plain: float, fast_name: str, fast: float) -> None:
+    print(f"  {plain_name:<22}{1000 * plain:9.1f} ms")
+    print(f"  {fast_name:<22}{1000 * fast:9.1f} ms, {plain / fast:.1f} times faster, equal")
