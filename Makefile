@@ -46,6 +46,7 @@ bench: $(READY)
 	"$(RUN)" -m benchmark.eval_curve
 	"$(RUN)" -m benchmark.crf
 	"$(RUN)" -m benchmark.terms
+	"$(RUN)" -m benchmark.walk
 	"$(RUN)" -m benchmark.infer
 	"$(RUN)" -m benchmark.loader
 	"$(RUN)" -m benchmark.scale

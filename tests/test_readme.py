@@ -40,6 +40,7 @@ PAGES = [README, *sorted({*(ROOT / "docs").glob("*.md")} - {TUTORIAL})]
 STARTERS = ("python", "make", "torchrun", "pip", "srun")
 TRAIN_OR_INFER = {
     *("run.py", "train_voc.py", "inference.py", "benchmark.real", "benchmark.gpu"),
+    *("refine/affinity/prepare.py", "refine/affinity/train.py", "refine/affinity/infer.py"),
     *("segmentation/experiment/train.py", "segmentation/experiment/test.py"),
 }
 # Run by other tests, which are to hold these words.
@@ -177,6 +178,7 @@ SCRIPTS = sorted({command.script for command in PYTHON if command.script[0] != "
 MODULES = (
     *("train_voc", "inference", "eval", "tensorboard", "torch.distributed.run"),
     *("method.training", "method.inference", "segmentation.training", "segmentation.inference"),
+    *("refine.affinity.training", "refine.affinity.inference", "refine.affinity.preparation"),
 )
 
 
@@ -188,7 +190,18 @@ def clone(tmp_path_factory) -> Path:
     for path in ROOT.glob("*.py"):
         shutil.copy(path, clone)
     skipped = shutil.ignore_patterns("__pycache__", "*.txt", "*.npy", "*.params")
-    for package in ("tool", "voc12", "network", "method", "segmentation", "paper", "benchmark", "data", "recipes"):
+    for package in (
+        "tool",
+        "voc12",
+        "network",
+        "method",
+        "refine",
+        "segmentation",
+        "paper",
+        "benchmark",
+        "data",
+        "recipes",
+    ):
         shutil.copytree(ROOT / package, clone / package, ignore=skipped)
     return clone
 
@@ -223,7 +236,7 @@ def furnished(clone, answers) -> Path:
     quick = exps / "demo_quick"
     results = exps / "hsc_deeplab" / "results" / "VOC2012" / "Segmentation" / "comp6_test_cls"
     seeds, quick_seeds = exps / "crf" / "crf_8_7", quick / "hsc" / "crf" / "crf_8_7"
-    for folder in (exps / "hsc", exps / "cam_npy", seeds, quick_seeds, results, quick / "data"):
+    for folder in (exps / "hsc", exps / "cam_npy", exps / "out_rw", seeds, quick_seeds, results, quick / "data"):
         folder.mkdir(parents=True)
     (exps / "hsc" / "hsc.pth").write_bytes(b"weights")
     (exps / "eps").mkdir()
@@ -241,7 +254,8 @@ def furnished(clone, answers) -> Path:
             save_cam(exps / "cam_npy" / f"{image_id}.npy", {c: np.float32(mask == c + 1) for c in classes}, VOC12)
             present = [0, *(c + 1 for c in classes)]
             save_crf(seeds / f"{image_id}.npy", {label: np.float32(mask == label) for label in present}, VOC12)
-            save_label_map(seeds / f"{image_id}.png", mask, VOC12)
+            for folder in (seeds, exps / "out_rw"):
+                save_label_map(folder / f"{image_id}.png", mask, VOC12)
     save_cam(clone / "old.npy", {0: np.zeros((2, 3), np.float32)}, VOC12)
     shutil.copytree(made / "SegmentationClass", clone / "MASKS")
     mine = clone / "MINE"
