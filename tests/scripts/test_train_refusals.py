@@ -131,7 +131,7 @@ CASES = {
     ),
     "weights of another data set": Case(
         {"--weights": "net.pth"},
-        ["fc8.weight", "81 classes, not VOC's", "a copy without fc8.weight"],
+        ["fc8.weight", "81 labels, --data_set has another number", "a copy without fc8.weight"],
         save_weights(lambda state: {**state, "fc8.weight": state["fc8.weight"].repeat(4, 1, 1, 1)[:81]}),
     ),
     "truncated weights": Case(
