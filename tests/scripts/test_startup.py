@@ -89,6 +89,8 @@ def test_what_is_no_weights_is_named(python, tmp_path, name, words):
         ("eval.py", ["--type", "jpg"], "argument --type: invalid choice: 'jpg'"),
         ("eval.py", [], "required: --list, --predict_dir, --gt_dir, --comment"),
         ("demo.py", ["--methods", "hcs"], "argument --methods: invalid choice: 'hcs'"),
+        ("refine/affinity/train.py", ["--sane", "paddin"], "); did you mean padding?"),
+        ("refine/affinity/infer.py", ["--bg", "high"], "argument --bg: expected a score from 0 to 1, or none"),
         (TRAIN, ["--set", "TRAIN_LRR=1"], "--set TRAIN_LRR: unknown key; did you mean TRAIN_LR?"),
         (TRAIN, ["--set", "GPUS=many"], "--set GPUS: expected a whole number"),
         (TRAIN, ["--set", "TRAIN_BATCHES=1"], "TRAIN_BATCHES 1: expected at least two images a process"),
@@ -158,6 +160,28 @@ def test_a_mistake_in_a_file_of_evaluation_is_named(python, data, files):
         ({"--predict_dir": "nowhere"}, "--predict_dir nowhere: expected a folder"),
     ):
         assert_refused(python("eval.py", *words_of({**flags, **change})), expected)
+
+
+def test_a_mistake_in_a_file_of_stage_2_is_named(python, data, files):
+    net, here = files["weights.pth"], files[""]
+    common = {"--img_root": data.images, "--infer_list": data.train_list, "--cam_dir": here}
+    training = {"--data_root": data.images, "--train_list": data.train_list, "--weights": net, "--work_dir": here}
+    training |= {"--la_crf_dir": here, "--ha_crf_dir": data.root}
+    prepare, train, infer = (f"refine/affinity/{name}.py" for name in ("prepare", "train", "infer"))
+    for script, flags, expected in (
+        (prepare, {**common, "--out_crf": here, "--cam_dir": "nowhere"}, "--cam_dir nowhere: expected a folder"),
+        (prepare, {**common, "--out_crf": here}, f"CAM dicts of --infer_list {data.train_list} that are missing"),
+        (prepare, {**common, "--out_crf": here, "--img_root": "nowhere"}, "--img_root nowhere: expected a folder"),
+        (prepare, {**common, "--out_crf": here, "--infer_list": "nowhere"}, "--infer_list nowhere: expected a file"),
+        (train, {**training, "--data_root": "nowhere"}, "--data_root nowhere: expected a folder"),
+        (train, {**training, "--la_crf_dir": "nowhere"}, "--la_crf_dir nowhere: expected a folder"),
+        (train, training, f"CRF posteriors of --train_list {data.train_list} that are missing"),
+        (train, {**training, "--session": "run"}, "run/last.ckpt: this run exists; pass --resume"),
+        (train, {**training, "--weights": "nowhere"}, "--weights nowhere: expected a file"),
+        (infer, {**common, "--weights": "nowhere"}, "--weights nowhere: expected a file"),
+        (infer, {**common, "--weights": net}, f"CAM dicts of --infer_list {data.train_list} that are missing"),
+    ):
+        assert_refused(python(script, *words_of(flags)), expected)
 
 
 def test_a_mistake_in_a_file_of_stage_3_is_named(python, data, files):
