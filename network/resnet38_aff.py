@@ -1,6 +1,5 @@
 """AffinityNet (Ahn and Kwak, CVPR 2018): features whose distance says whether near cells belong together."""
 
-from collections.abc import Collection
 from pathlib import Path
 
 import torch
@@ -50,10 +49,9 @@ class PairDistance(Function):
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
         (features,) = ctx.saved_tensors
         result = torch.zeros_like(features)
-        for image, part, of_image in zip(
-            *map(_in_cache, (features, result, gradient / features.shape[1])), strict=True
-        ):
-            sizes = [(rows.stop - rows.start) * (columns.stop - columns.start) for rows, columns in ctx.pairs.starts]
+        sizes = [(rows.stop - rows.start) * (columns.stop - columns.start) for rows, columns in ctx.pairs.starts]
+        images = zip(*map(_in_cache, (features, result, gradient / features.shape[1])), strict=True)
+        for image, part, of_image in images:
             for (start, end), of_offset in zip(_both(ctx.pairs), of_image.split(sizes, dim=1), strict=True):
                 sign = (image[(..., *end)] - image[(..., *start)]).sign_()
                 change = sign.mul_(of_offset.view(len(image), 1, *sign.shape[2:]))
@@ -137,5 +135,4 @@ def load_trained(net: AffNet, path: str | Path) -> LoadReport:
 
 
 def _read(net: AffNet, path: str | Path) -> dict[str, Tensor]:
-    own: Collection[str] = released_state_dict(net).keys()
-    return under_own_names(read_weights(path, "--weights"), own, source=str(path))
+    return under_own_names(read_weights(path, "--weights"), released_state_dict(net), source=str(path))

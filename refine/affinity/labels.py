@@ -36,8 +36,15 @@ class PairLabels(NamedTuple):
 
 
 def pair_labels(label: Tensor, pairs: Pairs) -> PairLabels:
-    """Those of the `pairs` of `label`'s grid: integers (N, h, w), 0 background, 255 unknown."""
-    first, second = label.flatten(1)[:, torch.from_numpy(pairs.index).to(label.device)].unbind(dim=1)
+    """Those of the `pairs` of `label`'s grid: integers (N, h, w), 0 background, 255 unknown.
+
+    By slices, as the affinities: numbers of cells would have to be copied to a GPU at each step.
+    """
+    none = label.new_zeros(len(label), 0)
+    first, second = (
+        torch.cat([none, *(label[(..., *place)].flatten(1) for place in places)], dim=1)
+        for places in (pairs.starts, pairs.ends)
+    )
     known = (first != IGNORE) & (second != IGNORE)
     same = known & (first == second)
     return PairLabels(same & (first == 0), same & (first != 0), known & ~same)

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from network.resnet38_aff import build_affinity_net
 from network.weights import released_state_dict
@@ -12,6 +13,7 @@ from refine.affinity.labels import PairLabels, grid_labels, pair_labels
 from refine.affinity.loss import pair_losses
 from refine.affinity.training import build_training, training_step
 from tests.golden_inputs import assert_golden, fill, uni
+from tests.method.hsc.test_no_waiting import Copies, can_pretend
 from tool.pairs import pairs_of
 
 NAMES = ("bg", "fg", "neg")
@@ -97,6 +99,17 @@ def test_a_grid_without_pairs_costs_nothing():
     empty = torch.zeros(1, 0)
     losses = pair_losses(empty, PairLabels(*[empty.bool()] * 3))
     assert all(float(value) == 0 for value in losses.values())
+
+
+@pytest.mark.skipif(not can_pretend(), reason="this torch pretends no GPU")
+def test_forward_pass_and_losses_ask_a_gpu_for_no_value_and_copy_nothing_to_it():
+    pairs = pairs_of(12, 12)
+    with FakeTensorMode(), torch.device("cuda"):
+        net = build_affinity_net(width=0.0625)
+        image, label = torch.empty(2, 3, 96, 96), torch.empty(2, 12, 12, dtype=torch.int64)
+        with Copies() as copies:
+            losses = pair_losses(net(image, pairs), pair_labels(label, pairs))
+    assert copies.number == 0 and losses["total"].device.type == "cuda"
 
 
 SLICES = {
