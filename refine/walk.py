@@ -22,14 +22,11 @@ def structure(pairs: Pairs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """A's sparse rows (CSR), which are its columns too: where each begins, int32 (h w + 1); the cells of its entries,
     int32; and where an entry's value stands in the pairs' affinities with a 1 behind them, int64."""
     first, second = pairs.index
-    cells = np.arange(pairs.height * pairs.width)
-    numbers = np.arange(len(pairs))
-    row = np.concatenate([first, second, cells])
-    column = np.concatenate([second, first, cells])
+    cells, numbers = np.arange(pairs.height * pairs.width), np.arange(len(pairs))
+    row, column = np.concatenate([first, second, cells]), np.concatenate([second, first, cells])
     source = np.concatenate([numbers, numbers, np.full_like(cells, len(pairs))])
-    order = np.lexsort((column, row))
-    begins = np.searchsorted(row[order], np.arange(len(cells) + 1))
-    return begins.astype(np.int32), column[order].astype(np.int32), source[order]
+    entries = sparse.coo_array((source, (row, column)), shape=(len(cells), len(cells))).tocsr()
+    return entries.indptr.astype(np.int32), entries.indices.astype(np.int32), entries.data
 
 
 def random_walk(scores: Tensor, affinities: Tensor, pairs: Pairs, *, beta: float, steps: int) -> Tensor:
