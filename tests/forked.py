@@ -5,6 +5,7 @@ Imports are most of what a command costs on a net as small as the tests'. This f
 """
 
 import atexit
+import gc
 import importlib
 import json
 import os
@@ -18,14 +19,15 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from multiprocessing import util
+from multiprocessing import forkserver, resource_tracker, util
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from tempfile import TemporaryDirectory
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 ROOT = Path(__file__).resolve().parents[1]
 TIME_LIMIT = 600  # seconds for a command, after which it is taken to hang
+Changes = Mapping[str, str | None]  # of an environment; None takes a name out
 
 
 @dataclass
@@ -82,7 +84,7 @@ class Forker:
         self._process.wait()
         self._output.cleanup()
 
-    def start(self, words: Sequence[object], folder: Path, *, changes: Mapping[str, str] | None = None) -> Started:
+    def start(self, words: Sequence[object], folder: Path, *, changes: Changes | None = None) -> Started:
         """Start `python words ...` in `folder`, with `changes` of its environment, which its imports do not hear of."""
         with self._lock:
             self._count += 1
@@ -93,7 +95,7 @@ class Forker:
         return started
 
     def run(
-        self, words: Sequence[object], folder: Path, *, changes: Mapping[str, str] | None = None
+        self, words: Sequence[object], folder: Path, *, changes: Changes | None = None
     ) -> subprocess.CompletedProcess:
         """`start` a command and wait for its end."""
         try:
@@ -135,11 +137,7 @@ def fork_what_forks() -> None:
             return start(path, words, passed)
         process = os.fork()
         if process == 0:
-            for descriptor in {int(path.name) for path in Path("/proc/self/fd").iterdir()} - {0, 1, 2, *passed}:
-                with suppress(OSError):  # of the folder itself
-                    os.close(descriptor)
-            # Of their own: what waits in this process's is for it to write.
-            sys.stdout, sys.stderr = (os.fdopen(number, "w", closefd=False) for number in (1, 2))
+            leave_to_parent(passed)
             try:
                 exec(words[-1])
             finally:
@@ -149,9 +147,52 @@ def fork_what_forks() -> None:
     util.spawnv_passfds = fork_or_start
 
 
+def leave_to_parent(passed: Sequence[int]) -> None:
+    """Close what this fork has of its parent's files, but for the standard streams and `passed`."""
+    for descriptor in {int(path.name) for path in Path("/proc/self/fd").iterdir()} - {0, 1, 2, *passed}:
+        with suppress(OSError):  # of the folder itself
+            os.close(descriptor)
+    # Of its own: what waits in the parent's is for that to write.
+    sys.stdout, sys.stderr = (os.fdopen(number, "w", closefd=False) for number in (1, 2))
+
+
+def fork_commands(root: str) -> None:
+    """Let `subprocess` fork the project's commands from a fork of this process, as `demo.py` starts one a stage."""
+
+    class Popen(subprocess.Popen):
+        def __init__(self, args: Sequence[str], *more: object, **options: Any) -> None:
+            if list(args[:1]) == [sys.executable] and (args[1] == "-m" or args[1].endswith(".py")):
+                options["preexec_fn"] = self.instead_of_exec(args[1:], options.get("preexec_fn"), options.get("env"))
+            super().__init__(args, *more, **options)
+
+        def instead_of_exec(
+            self, words: Sequence[str], before: Callable[[], object] | None, env: Mapping[str, str] | None
+        ) -> Callable[[], None]:
+            """What the fork does where it would start Python: it never returns."""
+
+            def run() -> None:
+                if before is not None:
+                    before()
+                leave_to_parent(())
+                atexit._clear()  # the parent's, as are the helpers of multiprocessing
+                resource_tracker._resource_tracker.__init__()
+                forkserver._forkserver.__init__()
+                gc.enable()  # which `subprocess` has off while it forks
+                signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # as Python has it
+                if env is not None:
+                    os.environ.clear()
+                    os.environ.update(env)
+                end_with(lambda: run_command(words, root))
+
+            return run
+
+    subprocess.Popen = Popen
+
+
 def run_command(words: Sequence[str], root: str) -> None:
     """Run the script or module of a command line in this process."""
     fork_what_forks()
+    fork_commands(root)
     if words[0] == "-m":
         sys.argv = list(words[1:])
         sys.modules.pop(words[1], None)
@@ -178,12 +219,15 @@ def end_with(run: Callable[[], None]) -> None:
     os._exit(code)
 
 
-def fork(words: Sequence[str], root: str, folder: str, output: str, changes: Mapping[str, str]) -> int:
+def fork(words: Sequence[str], root: str, folder: str, output: str, changes: Changes) -> int:
     """The process that runs a command."""
     process = os.fork()
     if process == 0:
         os.setsid()
-        os.environ.update(changes)
+        for name, value in changes.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         for source, descriptor in ((os.devnull, 0), (f"{output}.stdout", 1), (f"{output}.stderr", 2)):

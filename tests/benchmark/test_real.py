@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
@@ -29,12 +28,12 @@ from benchmark.real_table import (
 )
 from data.score import count_list, file_pairs, summarise
 from network.backbones import build_backbone
+from tests.scripts.conftest import ROOT, forker
 from tool.artifact import save_cam, save_label_map
 from tool.cli import UserError
 from tool.lock import turn_in
 from voc12.classes import VOC12
 
-ROOT = Path(__file__).resolve().parents[2]
 LABELS = [0, 3, 7]
 
 
@@ -116,8 +115,7 @@ def voc(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(*command: object) -> str:
-    words = [sys.executable, *map(str, command)]
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=600)
+    done = forker().run(command, ROOT)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

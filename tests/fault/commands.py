@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.processes import living
-from tests.scripts.conftest import ROOT, command, environment
+from tests.scripts.conftest import MODULES, ROOT, command, environment
 
 TIME_LIMIT = 300  # seconds for one command, after which it is taken to hang
 LEAVE_LIMIT = 20  # seconds from a signal to the end of what it ends
 
+MORE_MODULES = ("segmentation.submission", "voc12.mini", "voc12.relabel")
 # Imports what the scripts do, and then forks for each line it reads, a command: its process in a session of its own.
 # Folders are mounted where it is told to, which nobody else sees if `unshare` started it.
 FORKER = """
@@ -36,11 +37,7 @@ def run(job):
 
 sys.path[0] = sys.argv[1]
 from tests.forked import end_with, run_command
-for module in ("train_voc", "inference", "eval", "segmentation.experiment.train", "segmentation.experiment.test",
-               "segmentation.submission", "voc12.prepare", "voc12.mini", "voc12.relabel",
-               "refine.affinity.prepare", "refine.affinity.train", "refine.affinity.infer",
-               "method.training", "method.inference", "segmentation.training", "segmentation.inference",
-               "refine.affinity.preparation", "refine.affinity.training", "refine.affinity.inference"):
+for module in sys.argv[2:]:
     importlib.import_module(module)
 print("ready", flush=True)
 for line in sys.stdin:
@@ -77,7 +74,7 @@ class Forker:
             self.pipes[name] = os.open(f"{self.output}.{name}", os.O_RDONLY | os.O_NONBLOCK)
         words = ["unshare", "--mount", "--propagation", "private"] if private else []
         self.process = subprocess.Popen(
-            [*words, sys.executable, "-c", FORKER, str(ROOT)],
+            [*words, sys.executable, "-c", FORKER, str(ROOT), *MODULES, *MORE_MODULES],
             env=environment(),
             cwd=ROOT,
             stdin=subprocess.PIPE,

@@ -34,6 +34,8 @@ MODULES = (
     *("refine.affinity.prepare", "refine.affinity.train", "refine.affinity.infer"),
     *("method.training", "method.inference", "segmentation.training", "segmentation.inference"),
     *("refine.affinity.training", "refine.affinity.inference", "refine.affinity.preparation"),
+    # What these import late: an optimiser three seconds of torch.
+    *("torch._dynamo", "torchvision", "matplotlib.figure", "matplotlib.backends.backend_agg"),
 )
 TIME_LIMIT = 600  # seconds for one command, after which it is taken to hang
 # A net and images so small that a step takes a tenth of a second.
@@ -159,14 +161,14 @@ def run_until_killed(script: str, flags: Flags, *, kill_when: Callable[[], bool]
     assert done.returncode == -signal.SIGKILL
 
 
-def run_by_two(*words: object) -> list[subprocess.CompletedProcess]:
-    """What became of `python words ...`, run by two processes that find each other as torchrun's do."""
+def run_by_two(*words: object, folder: Path = ROOT) -> list[subprocess.CompletedProcess]:
+    """What became of `python words ...`, run in `folder` by two processes that find each other as torchrun's do."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     group = {"TORCHELASTIC_RUN_ID": "tests", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     group |= {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
-    both = [forker().start(words, ROOT, changes={**group, "RANK": n, "LOCAL_RANK": n}) for n in ("0", "1")]
+    both = [forker().start(words, folder, changes={**group, "RANK": n, "LOCAL_RANK": n}) for n in ("0", "1")]
     return [started.wait() for started in both]
 
 

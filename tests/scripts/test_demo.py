@@ -8,16 +8,11 @@ import time
 
 import pytest
 
-from tests.scripts.conftest import ROOT, environment
-
-
-def run_demo(out):
-    command = [sys.executable, str(ROOT / "demo.py"), "--out", str(out), "--quick", "--methods", "hsc"]
-    return subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=600)
+from tests.scripts.conftest import ROOT, environment, run
 
 
 def test_it_trains_infers_scores_segments_and_prints_where_everything_is(tmp_path):
-    done = run_demo(tmp_path / "demo")
+    done = run("demo.py", {"--out": tmp_path / "demo", "--quick": (), "--methods": "hsc"})
     assert done.returncode == 0, done.stderr
     table = json.loads((tmp_path / "demo" / "table.json").read_text())
     assert list(table["seeds"]) == ["eps", "hsc"]  # hsc starts from eps

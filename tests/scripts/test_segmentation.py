@@ -24,13 +24,13 @@ from tests.scripts.conftest import (
     assert_refused,
     assert_same,
     assert_succeeded,
-    command,
     contents,
     environment,
     forker,
     load,
     run,
     run_all,
+    run_by_two,
     run_until_killed,
     words_of,
 )
@@ -168,12 +168,10 @@ def test_a_run_that_was_killed_ends_with_the_weights_of_one_that_was_not(voc, tr
 
 def test_two_processes_train_one_net(voc, tmp_path):
     keys = settings(QUICK_TRAINING, voc, {"EXP_ROOT": tmp_path, "TRAIN_ITERATION": 4})
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    done = subprocess.run(
-        launcher + command(TRAIN, keys)[1:], cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=300
-    )
-    assert_succeeded(done)
-    assert "on 2 x cpu" in done.stdout
+    first, second = run_by_two(TRAIN, *words_of(keys))
+    for done in (first, second):
+        assert_succeeded(done)
+    assert "on 2 x cpu" in first.stdout and not second.stdout
     assert "deeplabv2_resnet18_VOCDataset_itr4_all.pth" in file_names(tmp_path / "run")
     assert (tmp_path / "run" / "log").read_text().count("step 4/4") == 1
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from tests.scripts.conftest import ROOT, TINY, command, environment, load
+from tests.scripts.conftest import ROOT, TINY, environment, forker, load, run, words_of
 from tool.cli import cores
 from tool.threads import busy_cores, free_cores, take_threads
 
@@ -80,13 +80,11 @@ def test_no_core_is_free_where_each_has_a_process_that_never_rests():
 
 def train(data, work_dir, *, threads: int | None = None) -> str:
     """Train a step, or go on, with `threads` as the user's number, or none; how many it took, and why."""
-    env = environment(threads or 1)
-    if threads is None:
-        del env["OMP_NUM_THREADS"]
     flags = {**TINY, **data.for_training(), "--work_dir": work_dir, "--max_iters": 1, "--resume": ()}
-    done = subprocess.run(
-        command("train_voc.py", flags), cwd=ROOT, env=env, capture_output=True, text=True, timeout=300
-    )
+    if threads is None:
+        done = forker().run(["train_voc.py", *words_of(flags)], ROOT, changes={"OMP_NUM_THREADS": None})
+    else:  # which torch reads as it starts
+        done = run("train_voc.py", flags, env=environment(threads))
     assert done.returncode == 0, done.stderr
     (line,) = (line for line in done.stdout.splitlines() if " x cpu, " in line)
     return line.split(" x cpu, ")[1]
