@@ -85,8 +85,8 @@ def scores(setup: Setup, trained: Stage) -> list[Stage]:
 
 
 def affinity(setup: Setup, trained: Stage, *, posteriors: tuple[Path, Path] | None = None, **walk: Any) -> list[Stage]:
-    """AffinityNet trained on the CAM dicts of train_aug.txt that the net of `trained` gave, its walked masks of the same
-    list, which the last stage but one makes, and their mIoU on train.txt.
+    """AffinityNet trained on the CAM dicts of train_aug.txt that the net of `trained` gave, its walked masks of them,
+    which the last stage but one makes, and their mIoU on train.txt.
 
     posteriors: folders of CRF posteriors with much and with little background; None: made here. walk: infer.py's flags.
     """
