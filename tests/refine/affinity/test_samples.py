@@ -94,7 +94,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-def dataset_in(folder, **options):
+def dataset_in(folder):
     images = {str(number): folder / f"{number}.png" for number in (1, 2)}
     roots = {"low_root": folder / "low", "high_root": folder / "high"}
     augmentation = AffinityAugmentation(crop_size=40, normalisation=IMAGENET)
