@@ -14,7 +14,7 @@ import pytest
 import demo
 from recipes import cls, eps, eps_seam, hsc
 from tests.processes import assert_all_end
-from tests.scripts.conftest import ROOT, environment
+from tests.scripts.conftest import ROOT, environment, forker
 from tool.recipe import Setup, Stage, all_stages
 from tool.run_recipe import command_line
 
@@ -80,8 +80,7 @@ def words(folder: Path, *flags: object) -> list[str]:
 
 def run(folder: Path, *flags: object) -> subprocess.CompletedProcess:
     """`python run.py mine.py --mini`, with its files in `folder`/out."""
-    command = words(folder, "--mini", "--out", folder / "out", *flags)
-    return subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=120)
+    return forker().run(words(folder, "--mini", "--out", folder / "out", *flags)[1:], folder)
 
 
 def ran(folder: Path) -> list[str]:
@@ -232,8 +231,7 @@ def test_a_mistake_is_one_line_before_anything_runs(folder, flags, expected):
         (folder / f"{name}.py").write_text(f"def stages(setup):\n    return {value}\n")
     (folder / "bytes.py").write_bytes(b"\xff\xfe\0")
     before = sorted(folder.iterdir())
-    command = [sys.executable, str(ROOT / "run.py"), *flags]
-    done = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=120)
+    done = forker().run(["run.py", *flags], folder)
     assert done.returncode == 2 and done.stderr.count("error: ") == 1, done.stderr
     assert expected.format(folder) in done.stderr and "Traceback" not in done.stderr
     assert sorted(path for path in folder.iterdir() if path.name != "__pycache__") == before
@@ -249,8 +247,7 @@ def test_a_record_that_is_damaged_is_named(folder):
 @pytest.mark.parametrize("name", ["cls", "eps", "eps_seam", "hsc"])
 @pytest.mark.parametrize("data", [["--mini"], ["--voc12_root", "VOC2012", "--saliency_root", "elsewhere"]])
 def test_a_recipe_lists_commands_that_their_scripts_take_and_a_shell_too(name, data, tmp_path):
-    command = [sys.executable, "run.py", name, *data, "--out", str(tmp_path / "out"), "--list"]
-    done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=120)
+    done = forker().run(["run.py", name, *data, "--out", tmp_path / "out", "--list"], ROOT)
     assert done.returncode == 0, done.stderr
     lines = [shlex.split(line, comments=True) for line in done.stdout.splitlines()]
     commands = [line for line in lines if line]

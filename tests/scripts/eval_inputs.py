@@ -1,16 +1,13 @@
 """What the tests of `eval.py` share: its command, and small inputs."""
 
-import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 
+from tests.scripts.conftest import ROOT, forker
 from tool.artifact import save_cam, save_crf, save_label_map
 from tool.lists import read_ids
 from voc12.classes import VOC12
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def command(folder, *arguments, comment="a comment"):
@@ -21,7 +18,7 @@ def command(folder, *arguments, comment="a comment"):
 
 
 def run(cwd, folder, *arguments, **options):
-    return subprocess.run(command(folder, *arguments, **options), cwd=cwd, capture_output=True, text=True, timeout=120)
+    return forker().run(command(folder, *arguments, **options)[1:], cwd)
 
 
 def assert_refused(done, cwd, *messages):
