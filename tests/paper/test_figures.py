@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 from io import BytesIO
 
 import numpy as np
@@ -16,7 +14,7 @@ from data.labels import load_labels
 from method.hsc.contrast import class_contrast
 from paper.figures.demo import Demo
 from paper.figures.step import class_anchors, pixel_losses, region_means, take_step
-from tests.scripts.conftest import ROOT, TINY, Data, assert_refused, assert_succeeded, environment, run
+from tests.scripts.conftest import ROOT, TINY, Data, assert_refused, assert_succeeded, forker, run
 from tool.artifact import load_label_map, save_cam, save_label_map
 from tool.cli import UserError
 from voc12 import mini
@@ -27,8 +25,7 @@ MOST_BYTES = 200_000
 
 
 def run_figures(*words):
-    command = [sys.executable, "-m", "paper.figures", *map(str, words)]
-    return subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=300)
+    return forker().run(["-m", "paper.figures", *words], ROOT)
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +34,7 @@ def demo(tmp_path_factory) -> Demo:
     quick version, a batch has more images than the list that is shown."""
     demo = Demo(tmp_path_factory.mktemp("demo"))
     mini.generate(demo.data, seed=3, train=8, train_aug=12, val=4, test=2, size=56)
-    prepare = [sys.executable, "-m", "voc12.prepare", "--voc12_root", demo.voc, "--out", demo.data]
-    subprocess.run(prepare, cwd=ROOT, check=True, capture_output=True)
+    assert_succeeded(forker().run(["-m", "voc12.prepare", "--voc12_root", demo.voc, "--out", demo.data], ROOT))
     flags = {**TINY, **Data(demo.data).for_training(), "--batch_size": 12, "--max_iters": 1, "--work_dir": demo.root}
     assert_succeeded(run("train_voc.py", flags))
     random = np.random.default_rng(0)

@@ -1,19 +1,17 @@
 """What the tests of the report share: small runs as the scripts leave them, and the command."""
 
 import json
-import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from tests.scripts.conftest import ROOT, forker
 from tool.artifact import save_cam, save_label_map
 from voc12.classes import VOC12
 
-ROOT = Path(__file__).resolve().parents[2]
 SHAPE = (18, 24)
 # An id may be anything that a file can be named; this one would end a script and start another.
 HOSTILE = "a'\"><img src=x onerror=document.title=1><!--"
@@ -22,14 +20,7 @@ HOSTILE_SETTING = "</script><script>document.title='taken'</script>"
 
 def command(*arguments: object) -> subprocess.CompletedProcess:
     """`python -m tool.report` with `arguments`, to its end."""
-    return subprocess.run(
-        [sys.executable, "-m", "tool.report", *map(str, arguments)],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    return forker().run(["-m", "tool.report", *arguments], ROOT)
 
 
 def make_data(root: Path, ids: list[str], *, saliency: bool = True) -> dict[str, np.ndarray]:

@@ -1,26 +1,23 @@
 """`python -m voc12.relabel` makes label maps of other projects' masks, and refuses colours that are no label's."""
 
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests.scripts.conftest import ROOT, forker
 from tool.artifact import load_label_map, save_label_map
 from tool.colour import voc_palette
 from voc12.classes import VOC12
 
-ROOT = Path(__file__).resolve().parents[2]
 LABELS = np.array([[*range(21), 255]] * 3, np.uint8)
 COLOURS = voc_palette()[LABELS]
 
 
 def relabel(folder, *arguments):
-    words = [sys.executable, "-m", "voc12.relabel", "--masks", folder / "masks", "--out", folder / "out", *arguments]
-    return subprocess.run([*map(str, words)], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    words = ["-m", "voc12.relabel", "--masks", folder / "masks", "--out", folder / "out", *arguments]
+    return forker().run(words, ROOT)
 
 
 def assert_refused(done, *messages):
