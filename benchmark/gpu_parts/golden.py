@@ -16,6 +16,14 @@ FILES = (
     "tests/network/test_resnet38_cls.py",
     "tests/network/test_deeplab.py",
     "tests/scripts/test_inference.py",
+    "tests/method/ppc/test_golden_losses.py",
+    "tests/method/ppc/test_golden_training.py",
+    "tests/method/ppc/test_golden_inference.py",
+    "tests/network/test_resnet38_seam.py",
+    "tests/segmentation/test_golden_v1.py",
+    "tests/network/test_resnet38_aff.py",
+    "tests/refine",
+    "tests/tool/test_pairs.py",
 )
 
 

@@ -3,9 +3,10 @@
 import torch
 
 from benchmark.gpu_parts.record import Bench
-from benchmark.gpu_parts.steps import inputs_of, make_batch, make_training, method_config
+from benchmark.gpu_parts.steps import inputs_of, make_batch, make_training
+from method import METHODS
 from method.engine import training_step
-from method.hsc.config import CONFIGS
+from method.learner import Moment
 
 TOLERANCE = 0.03
 
@@ -14,7 +15,7 @@ def run(bench: Bench) -> None:
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     ways = {"float32 again": "off", "bf16": "bf16", "fp16": "fp16"}
     expected = {}
-    for method in ("hsc",) if bench.quick else CONFIGS:
+    for method in ("hsc",) if bench.quick else METHODS:
         expected[method] = mean_losses(bench, method, amp="off")
         allowed = TOLERANCE
         for way, amp in ways.items():
@@ -42,9 +43,10 @@ def compare(bench: Bench, what: str, found: dict[str, float], expected: dict[str
 def mean_losses(bench: Bench, method: str, *, amp: str, compiled: bool = False) -> dict[str, float]:
     """The mean of each loss over the steps."""
     width, crop, view, images, steps = (1 / 16, 64, 48, 2, 2) if bench.quick else (0.25, 224, 128, 12, 30)
-    config = method_config(method, second_view=view)
-    training = make_training(config, bench.device, width=width, amp=amp, compiled=compiled, frozen=False)
-    batches = [inputs_of(make_batch(images, crop, seed=seed), config, bench.device) for seed in range(4)]
-    losses = [training_step(training, batches[step % len(batches)]) for step in range(steps)]
+    training = make_training(
+        method, bench.device, width=width, amp=amp, second_view=view, compiled=compiled, frozen=False
+    )
+    batches = [inputs_of(make_batch(images, crop, seed=seed), method, bench.device) for seed in range(4)]
+    losses = [training_step(training, batches[step % len(batches)], Moment(step)) for step in range(steps)]
     names = [name for name in losses[0] if "/" not in name]  # not what is only watched
     return {name: float(torch.stack([each[name] for each in losses]).mean()) for name in names}

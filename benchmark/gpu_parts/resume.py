@@ -12,7 +12,7 @@ import torch
 
 from benchmark.generated import generate
 from benchmark.gpu_parts.record import Bench
-from benchmark.gpu_parts.steps import inputs_of, make_batch, make_training, method_config
+from benchmark.gpu_parts.steps import inputs_of, make_batch, make_training
 from method.engine import training_step
 from tool.command import ROOT
 
@@ -96,9 +96,8 @@ def restored_in_place(bench: Bench) -> None:
     """20 steps twice from one state, with deterministic kernels: equal bit for bit?"""
     os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
     torch.use_deterministic_algorithms(True, warn_only=True)
-    config = method_config("hsc", second_view=48)
-    training = make_training(config, bench.device, width=1 / 16, amp="off", frozen=False)
-    inputs = inputs_of(make_batch(4, 64), config, bench.device)
+    training = make_training("hsc", bench.device, width=1 / 16, amp="off", second_view=48, frozen=False)
+    inputs = inputs_of(make_batch(4, 64), "hsc", bench.device)
     training_step(training, inputs)
     state, found = deepcopy(training.state()), []
     for _ in range(2):

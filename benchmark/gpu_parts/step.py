@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmark import plain
 from benchmark.generated import generate
 from benchmark.gpu_parts.record import Bench
-from benchmark.gpu_parts.steps import Batch, inputs_of, make_batch, make_training, method_config
+from benchmark.gpu_parts.steps import Batch, inputs_of, make_batch, make_training
 from benchmark.loader_times import load
 from data.augmentation import TrainingAugmentation
 from data.labels import load_labels
@@ -50,12 +50,13 @@ def run(bench: Bench) -> None:
         without: tuple[str, ...] = (),
     ) -> dict:
         torch.backends.cudnn.allow_tf32 = tf32  # matrix products are float32 by torch's default
-        config = method_config("hsc", second_view=view, without=without)
-        training = make_training(config, bench.device, width=width, amp=amp, compiled=compiled)
+        training = make_training(
+            "hsc", bench.device, width=width, amp=amp, second_view=view, without=without, compiled=compiled
+        )
         if plainly:
             learner = training.objective
             plainly_made = PlainCriterion(
-                config, num_classes=VOC12.num_classes, region_channels=learner.net.region_channels
+                learner.criterion.config, num_classes=VOC12.num_classes, region_channels=learner.net.region_channels
             )
             learner.criterion = plainly_made.to(bench.device)
         figures = measured(bench, training, batch)
@@ -86,7 +87,7 @@ def run(bench: Bench) -> None:
 
 def measured(bench: Bench, training: Training, batch: Batch) -> dict:
     """Pace and peak memory of whole steps, and how long the host takes to start one's work."""
-    inputs = inputs_of(batch, training.objective.criterion.config, bench.device)
+    inputs = inputs_of(batch, "hsc", bench.device)
     gc.collect()  # what an earlier net left
     bench.peak_memory()
     step = seconds(bench, lambda: training_step(training, inputs), steps=2 if bench.quick else 12)
@@ -115,8 +116,8 @@ def seconds(bench: Bench, work, *, steps: int) -> float:
 
 def count_tflop(bench: Bench, batch: Batch, width: float, view: int) -> float:
     """The arithmetic of a step, counted as it runs."""
-    training = make_training(method_config("hsc", second_view=view), bench.device, width=width, amp="bf16")
-    inputs = inputs_of(batch, training.objective.criterion.config, bench.device)
+    training = make_training("hsc", bench.device, width=width, amp="bf16", second_view=view)
+    inputs = inputs_of(batch, "hsc", bench.device)
     with FlopCounterMode(display=False) as counter:
         training_step(training, inputs)
     tflop = counter.get_total_flops() / 1e12
@@ -128,8 +129,8 @@ def profile(bench: Bench, batch: Batch, width: float, view: int) -> None:
     """What takes the time of a bf16 step on the GPU."""
     if not bench.on_gpu:
         return
-    training = make_training(method_config("hsc", second_view=view), bench.device, width=width, amp="bf16")
-    inputs = inputs_of(batch, training.objective.criterion.config, bench.device)
+    training = make_training("hsc", bench.device, width=width, amp="bf16", second_view=view)
+    inputs = inputs_of(batch, "hsc", bench.device)
     note_profile(bench, lambda: training_step(training, inputs), "bf16 step")
 
 

@@ -6,33 +6,35 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from method import METHODS
+from method.base import NetFlags
 from method.engine import build_training
-from method.hsc.config import HSCConfig, configure
-from method.hsc.learner import HSCLearner
-from network.build import build_network
-from tool.device import place
+from method.hsc import config as hsc
+from method.ppc import config as ppc
 from tool.training import Training
 from voc12.classes import VOC12
 
 Batch = dict[str, Tensor]
 
 
-def method_config(method: str, *, second_view: int, without: Sequence[str] = ()) -> HSCConfig:
-    return configure(method, without=without, second_view=second_view)
-
-
 def make_training(
-    config: HSCConfig, device: torch.device, *, width: float, amp: str, compiled: bool = False, frozen: bool = True
+    method: str,
+    device: torch.device,
+    *,
+    width: float,
+    amp: str,
+    second_view: int,
+    without: Sequence[str] = (),
+    compiled: bool = False,
+    frozen: bool = True,
 ) -> Training:
-    """A net with the same random weights each time; trained from scratch (not `frozen`) as the demo does."""
+    """A method's net with the same random weights each time; trained from scratch (not `frozen`) as the demo does."""
     torch.manual_seed(0)
-    net = place(
-        build_network(config.network, num_classes=VOC12.num_classes, width=width, frozen=frozen, **config.net),
-        device,
-        amp,
-    )
+    configure = (hsc if method in hsc.CONFIGS else ppc).configure
+    config = configure(method, without=without, second_view=second_view)
+    flags = NetFlags(width=width, frozen=frozen)
+    learner = METHODS[method].learner(config, flags, VOC12, device=device, amp=amp, compiled=compiled)
     rates = {"lr": 1e-4, "momentum": 5e-4} if frozen else {"lr": 0.05, "momentum": 0.9, "max_gradient": 1.0}
-    learner = HSCLearner(net, config, VOC12, amp=amp, compiled=compiled)
     learner.train()
     return build_training(learner, **rates, weight_decay=5e-4, decay_steps=10**6)
 
@@ -50,7 +52,7 @@ def make_batch(images: int, crop: int, *, seed: int = 0) -> Batch:
     return {"image": image, "saliency": saliency, "label": label, "id": [f"image {n}" for n in range(images)]}
 
 
-def inputs_of(batch: Batch, config: HSCConfig, device: torch.device) -> Batch:
-    """What a step takes of a batch, on the device."""
-    names = ("image", "saliency", "label") if "sal" in config.terms else ("image", "label")
+def inputs_of(batch: Batch, method: str, device: torch.device) -> Batch:
+    """What a step of a method takes of a batch, on the device."""
+    names = ("image", "label", *METHODS[method].reads)
     return {name: batch[name].to(device, non_blocking=True) for name in names}

@@ -6,10 +6,9 @@ import torch
 
 from benchmark.gpu_parts.record import Bench
 from benchmark.gpu_parts.segment import settings_of
-from benchmark.gpu_parts.steps import Batch, make_batch, make_training, method_config
+from benchmark.gpu_parts.steps import Batch, make_batch, make_training
 from data.normalisation import Normalisation
-from method import engine
-from method.hsc.config import CONFIGS
+from method import METHODS, engine
 from segmentation import engine as segmentation_engine
 from segmentation.experiment.config import config_dict
 from segmentation.net import net_of
@@ -23,14 +22,12 @@ OPTIONS = {"steps": range(STEPS), "seed": 0, "log": None, "save": lambda step: N
 
 def run(bench: Bench) -> None:
     crop = 64 if bench.quick else 224
-    for method in ("hsc",) if bench.quick else CONFIGS:
+    for method in ("hsc",) if bench.quick else METHODS:
         for amp in ("off",) if bench.quick else ("off", "bf16", "fp16"):
             batch = make_batch(4, crop)
-            if "sal" not in CONFIGS[method].terms:
+            if "saliency" not in METHODS[method].reads:
                 del batch["saliency"]
-            training = make_training(
-                method_config(method, second_view=crop // 2), bench.device, width=1 / 16, amp=amp, frozen=False
-            )
+            training = make_training(method, bench.device, width=1 / 16, amp=amp, second_view=crop // 2, frozen=False)
             options = {**OPTIONS, "log_every": 10**6, "picture_every": 10**6, "steps_per_epoch": STEPS}
             report(bench, f"{method}, {amp}", lambda t=training, b=batch, o=options: engine.train(
                 t.objective, t, batches(bench, b), device=bench.device, **o

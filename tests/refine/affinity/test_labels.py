@@ -13,7 +13,7 @@ from refine.affinity.labels import PairLabels, grid_labels, pair_labels
 from refine.affinity.loss import pair_losses
 from refine.affinity.training import build_training, training_step
 from tests.golden_inputs import assert_golden, fill, uni
-from tests.method.hsc.test_no_waiting import Copies, can_pretend
+from tests.method.test_no_waiting import Copies, can_pretend
 from tool.pairs import pairs_of
 
 NAMES = ("bg", "fg", "neg")

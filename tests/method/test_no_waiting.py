@@ -13,11 +13,11 @@ from torch.utils._pytree import tree_leaves
 
 import tool.crf
 from data.normalisation import IMAGENET
-from method.hsc.config import CONFIGS, configure
-from method.hsc.criterion import HSCCriterion
-from method.terms.maps import two_scales
-from network.build import build_network
+from method import METHODS
+from method.base import NetFlags
+from method.learner import Moment
 from tool.optim import PortableSGD
+from voc12.classes import VOC12
 
 
 def can_pretend() -> bool:
@@ -64,24 +64,24 @@ def nothing_is_recorded(monkeypatch):
 
 
 def compute_losses(method: str) -> dict[str, torch.Tensor]:
-    """Forward passes and losses on a GPU that is not there; banks from an earlier step."""
-    config = configure(method, without=[], overlap=0.5, foreground_share=0.5, second_view=128, crf_backend="auto")
-    with torch.device("cuda"):
-        net, criterion = (
-            build_network(config.network, num_classes=20, width=1 / 8),
-            HSCCriterion(config, region_channels=32, num_classes=20),
-        )
-        image, saliency, label = torch.empty(4, 3, 160, 160), torch.empty(4, 1, 160, 160), torch.empty(4, 20)
+    """Forward passes and losses on a GPU that is not there, twice; banks from an earlier step."""
+    made = METHODS[method]
+    device = torch.device("cuda")
+    with device:
+        learner = made.learner(made.configure(None), NetFlags(width=1 / 8), VOC12, device=device)
+        shapes = {"image": (4, 3, 160, 160), "label": (4, 20), "saliency": (4, 1, 160, 160)}
+        batch = {name: torch.empty(shape) for name, shape in shapes.items() if name in {"image", "label", *made.reads}}
     with Copies() as copies:
-        for _ in range(2):
-            views = two_scales(image, saliency, config.second_view)
-            losses = criterion([net(view.image) for view in views], views, label)
+        for step in range(2):
+            losses = learner(batch, Moment(step))
     assert copies.number == 0  # constants are made where they are used
-    return losses
+    return losses.terms
 
 
-@pytest.mark.parametrize("method", CONFIGS)
-def test_forward_passes_and_losses_ask_for_no_value(method):
+@pytest.mark.parametrize("method", METHODS)
+def test_forward_passes_and_losses_ask_for_no_value(method, monkeypatch):
+    monkeypatch.setattr(Moment, "generator", lambda moment, device: None)  # there is none of a GPU that is not there
+    monkeypatch.setattr("tool.device.place", lambda net, device, amp: net)  # it is there, and cannot be moved
     with FakeTensorMode():
         losses = compute_losses(method)
     assert {loss.device.type for loss in losses.values()} == {"cuda"}
