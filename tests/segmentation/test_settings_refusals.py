@@ -57,6 +57,7 @@ REFUSED = [
     ("MODEL_BACKBONE_MULTIGRID", 1, "True or False"),
     ("MODEL_BACKBONE_DEEPBASE", "", "True or False"),
     ("MODEL_BACKBONE_WIDTH", 0, "a finite number above 0, at most 8"),
+    ("MODEL_BACKBONE_BN_MOM", 2, "a finite number from 0 to 1, or None"),
     ("MODEL_ASPP_OUTDIM", 0, "a whole number from 1 to 4096"),
     ("MODEL_ASPP_HASGLOBAL", 1, "True or False"),
     ("MODEL_FREEZEBN", 1, "True or False"),
