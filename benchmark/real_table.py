@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from data.score import named_labels
+from method import METHODS
 from tool.artifact import atomic_file, load_cam, load_label_map
 from tool.cli import FILE, UserError, raise_problems, require_file, what_is_at
 from tool.lists import LABEL_MAP_ENDINGS, Source, expect_files, read_ids
@@ -19,7 +20,7 @@ from tool.run_recipe import Record
 from voc12.classes import VOC12
 
 CURVE_FILE = "curve.json"  # of a run, written last
-CRF, PREDICTIONS = "crf/crf_8_7", "results/VOC2012/Segmentation/comp6_val_cls"
+PREDICTIONS = "results/VOC2012/Segmentation/comp6_val_cls"
 FIXED_THRESHOLD = CURVE.index(0.22)
 RESAMPLES = 2000
 LABEL_NAMES, NUM_LABELS = VOC12.label_names, VOC12.num_labels
@@ -38,6 +39,12 @@ class Run(NamedTuple):
     seed: int
     folder: Path
     cpu_seconds: float
+
+    @property
+    def crf(self) -> Path:
+        """The folder of its CRF seeds, by the first CRF of its method's recipe; its name begins with the method's."""
+        method = max((method for method in METHODS if f"{self.name}_".startswith(f"{method}_")), key=len)
+        return self.folder / "crf" / METHODS[method].seeds.crf[0].folder
 
 
 class Estimate(NamedTuple):
@@ -137,13 +144,13 @@ class Protocol:
 
     def crf_counts(self, runs: Iterable[Run]) -> np.ndarray:
         """Counts of the runs' CRF seeds, int64 (R, N, 3, L)."""
-        return np.stack([self.label_map_counts(run.folder / CRF, "train") for run in runs])
+        return np.stack([self.label_map_counts(run.crf, "train") for run in runs])
 
     def figures(self, runs: Sequence[Run]) -> Figures:
         """Those of one method's runs; `UserError` with what to do if a run's files are not whole."""
         for run in runs:
             try:
-                self.label_map_counts(run.folder / CRF, "train"), self.seed_counts(run.folder / "cam_npy")
+                self.label_map_counts(run.crf, "train"), self.seed_counts(run.folder / "cam_npy")
             except UserError as error:
                 raise UserError(f"{error}; remove {run.folder / CURVE_FILE}, and this command makes it anew") from error
         thresholds, best, fixed = zip(*(self.seed_counts(run.folder / "cam_npy") for run in runs), strict=True)

@@ -111,7 +111,12 @@ def affinity(setup: Setup, trained: Stage, *, posteriors: tuple[Path, Path] | No
     flags = {**cams, **images, **net, "infer_list": lists / "train_aug.txt", "weights": train.makes, **walk}
     masks = folder / "out_rw"
     infer = setup.stage(
-        "aff_infer", "refine/affinity/infer.py", {**flags, "out_rw": masks}, makes=masks, fixed=["out_rw"]
+        "aff_infer",
+        "refine/affinity/infer.py",
+        {**flags, "out_rw": masks},
+        mini=mini.WALK,
+        makes=masks,
+        fixed=["out_rw"],
     )
     score = {
         **{"list": lists / "train.txt", "gt_dir": setup.voc12_root / "SegmentationClass", "predict_dir": masks},

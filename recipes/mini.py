@@ -18,9 +18,10 @@ VIEW = {"view2_size": 72}  # of the methods that have HSC's flags
 # AffinityNet on the classifier's backbone, from its weights.
 AFFINITY = {
     **NET,
-    **{"from_scratch": True, "momentum": 0.9, "lr": 0.01, "clip_grad": 1, "batch_size": BATCH_SIZE},
-    **{"crop_size": 96, "max_epoches": 4, "save_every": 100},
+    **{"from_scratch": True, "momentum": 0.9, "lr": 0.05, "clip_grad": 1, "batch_size": BATCH_SIZE},
+    **{"crop_size": IMAGE_SIZE, "max_epoches": 8, "save_every": 100},
 }
+WALK = {"logt": 2}  # 4 steps: on 12 x 12 cells as far, in shares of a side, as 64 on a photograph's 47 x 63
 # DeepLab on the classifier's backbone, from its weights, as there are none of ImageNet's.
 DEEPLAB = {
     **{"MODEL_BACKBONE": "resnet38d", "MODEL_BACKBONE_WIDTH": 0.125, "MODEL_ASPP_OUTDIM": 64},

@@ -14,11 +14,11 @@ import torch
 from benchmark import real
 from benchmark.real_table import (
     BEGIN,
-    CRF,
     END,
     PREDICTIONS,
     RESAMPLES,
     Protocol,
+    Run,
     estimate,
     gain,
     miou,
@@ -33,6 +33,8 @@ from tool.artifact import save_cam, save_label_map
 from tool.cli import UserError
 from tool.lock import turn_in
 from voc12.classes import VOC12
+
+CRF = "crf/crf_8_7"  # of HSC's recipe
 
 LABELS = [0, 3, 7]
 
@@ -248,6 +250,14 @@ def test_a_damaged_record_is_named_and_folders_of_others_are_left_alone(voc, tmp
     (tmp_path / "seed_0" / "hsc" / "stages.json").write_text("{")
     with pytest.raises(UserError, match=r"stages\.json: expected the record that run\.py writes"):
         protocol.runs()
+
+
+@pytest.mark.parametrize(
+    ("name", "folder"),
+    [("hsc_sane_all_after_eps", "crf_8_7"), ("ppc_eps_after_eps", "crf_5_8"), ("ppc_after_eps", "crf_10_thr0.26")],
+)
+def test_a_runs_crf_seeds_lie_where_its_method_puts_them(name, folder, tmp_path):
+    assert Run(name, 0, tmp_path, 0.0).crf == tmp_path / "crf" / folder
 
 
 def test_a_part_or_sane_value_brings_what_the_run_with_it_has_more_than_the_run_without(voc, tmp_path):
