@@ -92,7 +92,9 @@ def parse_arguments() -> argparse.Namespace:
     """The command line; its method's recipe has the defaults of the seeds' flags."""
     method = method_named()
     recipe = method.seeds
-    alphas = " ".join(f"{crf.alpha:g}" for crf in recipe.crf) if recipe.crf[0].threshold is None else "it scores --thr"
+    alphas = (
+        " ".join(f"{crf.alpha:g}" for crf in recipe.crf) if recipe.crf[0].threshold is None else "none: it scores --thr"
+    )
     parser = script_parser("Stage 1: CAMs, seeds and CRF seeds.", examples=EXAMPLES)
     data = parser.add_argument_group("data")
     data.add_argument("--infer_list", type=path_text, default="voc12/train.txt", help="ids to infer (%(default)s)")

@@ -51,16 +51,19 @@ def crf_seeds(trained: Stage) -> Path:
     return trained.makes.parent / "crf" / CRFS.get(trained.flags["method"], "crf_8_7")
 
 
-def inference(setup: Setup, trained: Stage, *, name: str, ids: str) -> Stage:
-    """Seeds and CRF seeds of the list `ids`, by the net that `trained` makes; images that are done are left alone."""
+def inference(setup: Setup, trained: Stage, *, name: str, ids: str, crf: bool = True) -> Stage:
+    """Seeds of the list `ids`, and with `crf` CRF seeds, by the net that `trained` makes; images that are done are left
+    alone."""
     folder = trained.makes.parent
     net = {flag: trained.flags[flag] for flag in ("backbone", "width") if flag in trained.flags}
     flags = {
         **{"method": trained.flags["method"], "weights": trained.makes, **net, **inputs(setup)},
         **{"infer_list": setup.out / "data" / f"{ids}.txt", "work_dir": folder},
+        **({} if crf else {"crf_t": "none"}),
     }
     fixed = ["work_dir", "cam_npy", "cam_png"]
-    return setup.stage(name, "inference.py", flags, makes=crf_seeds(trained), fixed=fixed)
+    makes = crf_seeds(trained) if crf else folder / "cam_npy"
+    return setup.stage(name, "inference.py", flags, makes=makes, fixed=fixed)
 
 
 def scores(setup: Setup, trained: Stage) -> list[Stage]:
