@@ -16,6 +16,7 @@ import subprocess
 import sys
 import threading
 import traceback
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -127,6 +128,14 @@ def run_forked(
         return [forker.run(words, folder) for words, folder in commands]
 
 
+def quiet_fork() -> int:
+    """`os.fork`, without what Python 3.12 and later say on the command's output where it has threads, which no fork
+    has."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return os.fork()
+
+
 def fork_what_forks() -> None:
     """Let multiprocessing fork pools' processes from a fork of this process: a new one would import torch anew."""
     start = util.spawnv_passfds
@@ -135,7 +144,7 @@ def fork_what_forks() -> None:
         # Not its tracker of resources; and not where processes that train together have threads, which no fork has.
         if "multiprocessing.forkserver" not in words[-1] or "TORCHELASTIC_RUN_ID" in os.environ:
             return start(path, words, passed)
-        process = os.fork()
+        process = quiet_fork()
         if process == 0:
             leave_to_parent(passed)
             try:
