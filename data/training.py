@@ -1,17 +1,19 @@
-"""The training images of stage 1, in an order and augmentation that a seed alone decides."""
+"""The training images of stage 1, and the loader of any training: order and augmentation that a seed alone decides."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from data.augmentation import TrainingAugmentation
 from data.images import load_rgb
 from tool.cli import UserError
+from tool.distributed import rank, world_size
 from tool.randomness import mixed_seed
-from tool.reading import Reading
+from tool.reading import Reading, outlive_signals
+from tool.torchrun import loader_processes
 
 
 class TrainingSet(Dataset):
@@ -126,3 +128,39 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
                     np.random.default_rng([self.seed, epoch]).shuffle(permutation)
             batch = permutation[position * self.batch_size :][: self.batch_size]
             yield [(epoch, int(index)) for index in batch[self.share]]
+
+
+def training_loader(
+    dataset: Dataset,
+    batch_size: int,
+    *,
+    seed: int,
+    steps: range,
+    num_workers: int,
+    pin_memory: bool,
+    shuffle: bool = True,
+    start_process: Callable[[int], None] = outlive_signals,
+) -> DataLoader:
+    """This process's share of the batches of `steps`, the same whatever was run before and however many read.
+
+    Args:
+        dataset: under keys (epoch, index). batch_size, seed, shuffle: of `EpochSampler`. num_workers: loader processes
+            of all processes on this machine. start_process: what each of them calls first, with its number.
+    """
+    sampler = EpochSampler(
+        len(dataset),
+        batch_size,
+        seed=seed,
+        shuffle=shuffle,
+        start_step=steps.start,
+        num_steps=len(steps),
+        rank=rank(),
+        world_size=world_size(),
+    )
+    return DataLoader(
+        dataset,
+        batch_sampler=sampler,
+        num_workers=loader_processes(num_workers),
+        pin_memory=pin_memory,
+        worker_init_fn=start_process,
+    )

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from data.augmentation import TrainingAugmentation
 from data.descriptions import find_data_set
 from data.normalisation import Normalisation
-from data.training import EpochSampler, TrainingSet
+from data.training import TrainingSet, training_loader
 from method import METHODS
 from method.base import NetFlags
 from method.engine import build_training, train
@@ -21,10 +21,8 @@ from network.backbone_weights import load_pretrained
 from tool.checkpoint import save_weights
 from tool.cli import UserError, pace
 from tool.device import resolve_device
-from tool.distributed import join_processes, leave_processes, rank, wait_for_all, world_size
-from tool.reading import outlive_signals
+from tool.distributed import join_processes, leave_processes, rank, wait_for_all
 from tool.stage import Run, StartedRun, start_run
-from tool.torchrun import loader_processes
 from tool.training import Training
 
 
@@ -48,21 +46,13 @@ def make_loader(
         augmentation=augmentation,
         seed=args.seed,
     )
-    sampler = EpochSampler(
-        len(images),
+    return training_loader(
+        dataset,
         args.batch_size,
         seed=args.seed,
-        start_step=steps.start,
-        num_steps=len(steps),
-        rank=rank(),
-        world_size=world_size(),
-    )
-    return DataLoader(
-        dataset,
-        batch_sampler=sampler,
-        num_workers=loader_processes(args.num_workers),
+        steps=steps,
+        num_workers=args.num_workers,
         pin_memory=pin_memory,
-        worker_init_fn=outlive_signals,
     )
 
 

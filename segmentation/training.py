@@ -8,7 +8,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from data.normalisation import Normalisation
-from data.training import EpochSampler
+from data.training import training_loader
 from network.backbone_weights import load_backbone
 from segmentation.data import PseudoLabelSet, SegmentationAugmentation, start_loader_process
 from segmentation.engine import build_training, train
@@ -18,7 +18,6 @@ from tool.checkpoint import save_weights
 from tool.device import device_names, place
 from tool.distributed import join_processes, leave_processes, rank, world_size
 from tool.stage import Run, start_run
-from tool.torchrun import loader_processes
 
 
 def make_loader(
@@ -39,22 +38,15 @@ def make_loader(
         augmentation=augmentation,
         seed=config.TRAIN_SEED,
     )
-    sampler = EpochSampler(
-        len(images),
+    return training_loader(
+        dataset,
         config.TRAIN_BATCHES,
         seed=config.TRAIN_SEED,
         shuffle=config.TRAIN_SHUFFLE,
-        start_step=steps.start,
-        num_steps=len(steps),
-        rank=rank(),
-        world_size=world_size(),
-    )
-    return DataLoader(
-        dataset,
-        batch_sampler=sampler,
-        num_workers=loader_processes(config.DATA_WORKERS),
+        steps=steps,
+        num_workers=config.DATA_WORKERS,
         pin_memory=pin_memory,
-        worker_init_fn=start_loader_process,
+        start_process=start_loader_process,
     )
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 import demo
-from recipes import cls, eps, eps_seam, hsc
+from method import METHODS
+from recipes import cls, common, eps, eps_seam, hsc
 from tests.processes import assert_all_end
 from tests.scripts.conftest import ROOT, environment, forker
 from tool.recipe import Setup, Stage, all_stages
@@ -286,6 +287,13 @@ def test_what_depends_on_a_changed_flag_follows_it():
     stages = {stage.name: stage for stage in hsc.stages(setup)}
     assert stages["deeplab"].makes == Path("out/deeplab/deeplabv2_timm_resnet18_Ours_itr300_all.pth")
     assert stages["train"].flags["weights"] == stages["train_eps"].makes == Path("out/first/first.pth")
+
+
+def test_recipes_look_for_crf_seeds_where_each_methods_inference_puts_them():
+    setup = Setup(Path("out"), Path("VOC2012"), Path("saliency"))
+    for name, method in METHODS.items():
+        trained = common.training(setup, name, mini_flags={})
+        assert common.crf_seeds(trained) == Path("out", name, "crf", method.seeds.crf[0].folder)
 
 
 def test_the_demo_runs_the_very_stages_of_the_recipes():

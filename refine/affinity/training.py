@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from data.descriptions import find_data_set
 from data.normalisation import Normalisation
-from data.training import EpochSampler
+from data.training import training_loader
 from network import PRETRAINED
 from network.backbone_weights import load_pretrained
 from network.resnet38_aff import AffNet, build_affinity_net, load_first_weights
@@ -33,9 +33,7 @@ from tool.distributed import (
 from tool.loop import run_steps
 from tool.optim import PortableSGD, parameter_groups, polynomial_schedule
 from tool.pairs import Pairs, pairs_of
-from tool.reading import outlive_signals
 from tool.stage import Run, start_run
-from tool.torchrun import loader_processes
 from tool.training import Training
 
 
@@ -97,21 +95,13 @@ def make_loader(
         augmentation=augmentation,
         seed=args.seed,
     )
-    sampler = EpochSampler(
-        len(images),
+    return training_loader(
+        dataset,
         args.batch_size,
         seed=args.seed,
-        start_step=steps.start,
-        num_steps=len(steps),
-        rank=rank(),
-        world_size=world_size(),
-    )
-    return DataLoader(
-        dataset,
-        batch_sampler=sampler,
-        num_workers=loader_processes(args.num_workers),
+        steps=steps,
+        num_workers=args.num_workers,
         pin_memory=pin_memory,
-        worker_init_fn=outlive_signals,
     )
 
 
