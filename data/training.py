@@ -144,8 +144,8 @@ def training_loader(
     """This process's share of the batches of `steps`, the same whatever was run before and however many read.
 
     Args:
-        dataset: under keys (epoch, index). batch_size, seed, shuffle: of `EpochSampler`. num_workers: loader processes
-            of all processes on this machine. start_process: what each of them calls first, with its number.
+        dataset: under keys (epoch, index). batch_size, seed, shuffle: of `EpochSampler`. num_workers: loader processes,
+            of which no more start than there are cores. start_process: what each calls first, with its number.
     """
     sampler = EpochSampler(
         len(dataset),
