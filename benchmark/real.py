@@ -2,8 +2,9 @@
 
     python -m benchmark.real --voc12_root VOC2012 --weights mobilenet_v2.pth
 
-Each run trains on the training list, infers the seeds and CRF seeds of `train.txt` and is scored there;
-`--segmentation` adds DeepLab on the best CRF seeds of HSC and of a baseline, and on masks, scored on `val.txt`.
+Each run trains on the training list, infers the seeds and CRF seeds of `train.txt` and is scored there; `--refine` adds
+refinements that are trained on each run's own CAMs, and their label maps of `train.txt`; `--segmentation` adds DeepLab
+on the best CRF seeds of HSC and of a baseline, and on masks, scored on `val.txt`.
 A run is a folder, OUT/seed_<seed>/<name>; the same command goes on after a stop, and several at once with other
 `--seeds` or `--runs` share an OUT. After each run the table is written anew, from all runs that are there.
 """
@@ -14,6 +15,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from benchmark.real_refine import REFINEMENTS, changes_of, refine
 from benchmark.real_table import (
     AFTER_EPS,
     CURVE_FILE,
@@ -120,6 +122,12 @@ def parse_arguments() -> argparse.Namespace:
         f"cls with {AFTER_EPS} ({' '.join(CLAIM)})",
     )  # fmt: skip
     runs.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="SEED", help="of training (0 1 2)")
+    runs.add_argument(
+        "--refine", nargs="+", choices=REFINEMENTS, default=[], help="refinements of each run's seeds (none)"
+    )
+    runs.add_argument(
+        "--refine_list", type=path_value, help="ids whose CAMs the refinements are trained on (the training list)"
+    )
     add_switch(runs, "--segmentation", default=False, help="DeepLab too, for the first seed (False)")
     runs.add_argument(
         "--table",
@@ -152,6 +160,7 @@ def parse_arguments() -> argparse.Namespace:
     args.splits = ("train", "val") if args.segmentation else ("train",)
     args.runs = sorted(set(args.runs), key=list(RUNS).index)  # what starts from eps comes after it
     args.training = next((path for path in spellings if what_is_at(path) == FILE), spellings[0])
+    args.refine_list = (args.refine_list or args.training).resolve()
     return args
 
 
@@ -163,6 +172,7 @@ def check_arguments(args: argparse.Namespace) -> None:
     require_file(args.labels, "--labels", "image labels, which voc12.prepare makes")
     for path in (args.training, *(args.lists / f"{split}.txt" for split in args.splits)):
         require_file(path, "--lists", "a list of ids, trainaug.txt or train_aug.txt for training")
+    require_file(args.refine_list, "--refine_list", "a list of ids")
     if min(args.seeds) < 0:
         raise UserError(f"--seeds {min(args.seeds)}: expected whole numbers of at least 0")
     check_scales(args.scales)
@@ -194,6 +204,7 @@ def check_recipe(args: argparse.Namespace) -> None:
     """Note the recipe in OUT, whose runs all share it; raise `UserError` if runs that are there had another."""
     files = {"--weights": args.weights, "--labels": args.labels}
     files |= {"the training list": args.training, "train.txt": args.lists / "train.txt"}
+    files |= {"--refine_list": args.refine_list} if args.refine else {}
     now = {f"--{name}": getattr(args, name) for name in RECIPE}
     now |= {f"{name} (sha256)": hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
     record = args.out / "recipe.json"
@@ -204,6 +215,8 @@ def check_recipe(args: argparse.Namespace) -> None:
             then = error
         if not isinstance(then, dict):
             raise UserError(f"{record}: expected what this benchmark writes ({brief(then)}); name another --out")
+        now = {**then, **now}  # a command without --refine leaves its list there
+        then = {**now, **then}  # and the first with it notes it
         raise_problems(f"--out {args.out} has runs of another recipe; name another folder", changed_settings(then, now))
     with atomic_file(record) as file:
         file.write(json.dumps(now, indent=1).encode())
@@ -246,7 +259,8 @@ def stages_of(
             **{"num_workers": args.num_workers, "save_every": SAVE_EVERY},
         },
     }
-    for stage, ids in (("infer", args.lists / "train.txt"), ("infer_aug", args.training)):
+    lists = {"infer": args.lists / "train.txt", "infer_aug": args.training, "infer_refine": args.refine_list}
+    for stage, ids in lists.items():
         flags[stage] = {**net, **data, "infer_list": ids, "scales": args.scales, "crf_workers": args.num_workers}
     flags["eval"] = {"list": args.lists / "train.txt", "classes": args.classes, "num_workers": args.num_workers}
     merged = {
@@ -263,6 +277,19 @@ def run_one(args: argparse.Namespace, name: str, seed: int) -> None:
     train, setup = stages_of(args, name, seed, {})
     infer = common.inference(setup, train, name="infer", ids="train")
     run_stages([train, infer, common.scores(setup, train)[0]], train.makes.parent)
+
+
+def refine_one(args: argparse.Namespace, name: str, seed: int, kind: str) -> None:
+    """Refine the seeds of a run that is there."""
+    changes = changes_of(
+        ids=args.refine_list,
+        scored=args.lists / "train.txt",
+        net={"backbone": args.backbone, "amp": args.amp},
+        weights=args.weights,
+        classes=args.classes,
+        num_workers=args.num_workers,
+    )
+    refine(kind, *stages_of(args, name, seed, changes))
 
 
 def segment(args: argparse.Namespace, name: str, learnt_from: str, seed: int) -> None:
@@ -312,6 +339,9 @@ def main() -> None:
         if what_is_at(folder / CURVE_FILE) != FILE:
             print(f"\nrun {number} of {len(runs)}: {name}, seed {seed}")
             run_one(args, name, seed)
+        for kind in args.refine:
+            if what_is_at(folder / REFINEMENTS[kind].score) != FILE:
+                refine_one(args, name, seed, kind)
         write_table(protocol, args.table)
     if args.segmentation:
         compare_segmentation(args, protocol)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from benchmark.real_refine import REFINEMENTS
 from data.score import named_labels
 from method import METHODS
 from tool.artifact import atomic_file, load_cam, load_label_map
@@ -216,7 +217,8 @@ def write_table(protocol: Protocol, target: Path | None) -> None:
             by_name.setdefault(run.name, []).append(run)
         rows = {name: protocol.figures(of_name) for name, of_name in by_name.items()}
         brought = what_changes_bring(protocol, by_name)
-        tables = [_runs_table(protocol, by_name, rows), *_changes_table(brought), *_segmentation_table(protocol)]
+        tables = [_runs_table(protocol, by_name, rows), *_changes_table(brought), *_refined_table(protocol, by_name)]
+        tables += _segmentation_table(protocol)
         text = "\n\n".join([protocol.recipe, *tables])
         _write(protocol.out / "table.md", f"{text}\n")
         scores = {name: figures.crf for name, figures in rows.items()}
@@ -281,6 +283,25 @@ def _changes_table(brought: dict[tuple[str, str], tuple[list[int], Estimate]]) -
     for (run, what), (seeds, difference) in brought.items():
         lines.append(f"| {run} | {what} | {', '.join(map(str, seeds))} | {difference} |")
     return ["\n".join(lines)]
+
+
+def _refined_table(protocol: Protocol, by_name: dict[str, list[Run]]) -> list[str]:
+    """The label maps of each refinement, and their gain on the seeds at the best threshold and on the CRF seeds."""
+    lines = []
+    for name, runs in by_name.items():
+        for kind, refinement in REFINEMENTS.items():
+            refined = [run for run in runs if what_is_at(run.folder / refinement.score) == FILE]
+            if refined:
+                masks = np.stack([protocol.label_map_counts(run.folder / refinement.masks, "train") for run in refined])
+                seeds = np.stack([protocol.seed_counts(run.folder / "cam_npy")[1] for run in refined])
+                gains = [gain(masks, others, protocol.labels) for others in (seeds, protocol.crf_counts(refined))]
+                numbers = ", ".join(str(run.seed) for run in refined)
+                score = estimate(masks, protocol.labels)
+                lines.append(f"| {name} | {kind} | {numbers} | {score} | {gains[0]} | {gains[1]} |")
+    if not lines:
+        return []
+    head = "| run | refinement | seed | refined | against its seeds at the best threshold | against its CRF seeds |"
+    return ["\n".join([head, "| --- | --- | --- | --- | --- | --- |", *lines])]
 
 
 def _segmentation_table(protocol: Protocol) -> list[str]:

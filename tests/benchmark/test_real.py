@@ -173,6 +173,21 @@ def test_the_command_trains_infers_scores_and_writes_a_table_whose_figures_are_e
     assert run(*command) == f"2 runs are there; the table and its figure: {tmp_path / 'out' / 'table.md'}, figure.png\n"
     assert paper.read_text() == table
 
+    # The runs are there: AffinityNet of one of them follows, once.
+    refine = [*command[: command.index("--runs")], "--runs", "eps", "--refine", "affinity"]
+    refine += ["--refine_list", voc.parent / "train.txt", *command[command.index("--seeds") :]]
+    refine.remove("--segmentation")
+    said = run(*refine)
+    assert "train_voc.py" not in said and said.count("$ python refine/affinity/train.py") == 1
+    assert "refine/affinity" not in run(*refine)
+    pairs = file_pairs(voc.parent / "train.txt", folder / "out_rw", voc / "SegmentationClass", "png")
+    walked = summarise(count_list(pairs, "png", VOC12, num_workers=1), VOC12, labels=labels)["mIoU"]
+    assert f"| eps | affinity | 0 | {walked:.1f} [" in paper.read_text()
+    other = tmp_path / "other.txt"
+    other.write_text((voc.parent / "train.txt").read_text().split("\n", 1)[1])
+    with pytest.raises(AssertionError, match=r"--refine_list \(sha256\): "):
+        run(*[other if word == voc.parent / "train.txt" else word for word in refine])
+
 
 @pytest.mark.parametrize(
     ("flags", "expected"),
