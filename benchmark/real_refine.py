@@ -12,7 +12,7 @@ LOW, HIGH = 4, 24  # the alphas of AffinityNet's labels
 ITERATIONS = 10  # of their CRF
 # Released but for the size, and for the rate that ImageNet weights with folded norms bear, as DeepLab's in `real`.
 AFF_TRAIN = {
-    **{"crop_size": 224, "batch_size": 8, "max_epoches": 8, "momentum": 0.9, "lr": 0.001, "clip_grad": 1},
+    **{"crop_size": 160, "batch_size": 8, "max_epoches": 8, "momentum": 0.9, "lr": 0.001, "clip_grad": 1},
     "save_every": 50,
 }
 
