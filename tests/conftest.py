@@ -59,3 +59,9 @@ def meta(golden: Path) -> dict:
 def ppc_meta(golden: Path) -> dict:
     """`seed` and `salt` of the golden numbers of SEAM, PPC and AffinityNet."""
     return json.loads((golden / "ppc" / "meta.json").read_text())
+
+
+@pytest.fixture(scope="session")
+def crt_meta(golden: Path) -> dict:
+    """`seed`, `salt` and `edge_shift` of the golden numbers of CRT."""
+    return json.loads((golden / "crt" / "meta.json").read_text())

@@ -8,8 +8,7 @@ from the real kit.
 """
 
 import argparse
-import json
-import shutil
+import functools
 import sys
 import time
 import xml.etree.ElementTree as ElementTree
@@ -21,14 +20,13 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python FILE`; `python -m` finds the packages
 
 from tool.artifact import save_label_map
-from tool.cli import UserError, pace, path_text, positive, raise_problems, run_script, script_parser
-from tool.lock import turn_in
+from tool.cli import UserError, pace, path_text, positive, run_script, script_parser
+from tool.generated import write_once
 from voc12.classes import CLASSES, VOC12
 from voc12.mini_scene import Scene, draw_scene
 
 # Counts changes of what is drawn, so that data of another generation is not taken for the same.
 GENERATION = 1
-RECORD_FILE = "mini.json"
 # Colours at full resolution: halved, as is usual, patterns of two equally bright colours would blur into one.
 JPEG_OPTIONS = {"quality": 92, "subsampling": 0}
 # At the least, a telling part is still 4 pixels across; at the most, a scene takes a quarter of a second.
@@ -102,23 +100,10 @@ def generate(
     _check_settings(seed=seed, train=train, train_aug=train_aug, images=train_aug + val + test, size=size)
     settings = {"generation": GENERATION, "seed": seed, "train": train, "train_aug": train_aug, "val": val,
                 "test": test, "size": size}  # fmt: skip
-    out, root = Path(out), Path(out) / "VOC2012"
-    unfinished = root.with_name(".VOC2012.tmp")  # a sibling, so that renaming moves no data
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with turn_in(out):
-            if _already_made(root, settings):
-                print(f"{root} holds this data set already; it is left as it is")
-                return root
-            if unfinished.exists():
-                shutil.rmtree(unfinished)
-            try:
-                _write_all(unfinished, settings)
-                unfinished.replace(root)
-            finally:
-                shutil.rmtree(unfinished, ignore_errors=True)
-    except OSError as error:
-        raise UserError(f"--out {out}: cannot be written to ({error.strerror or error})") from error
+    root = Path(out) / "VOC2012"
+    if not write_once(root, settings, functools.partial(_write_all, settings=settings)):
+        print(f"{root} holds this data set already; it is left as it is")
+        return root
     parts = f"{train_aug} training images ({train} in train), {val} for validation, {test} for test"
     print(f"wrote {root}: {parts}, {pace(started, train_aug + val + test)}")
     return root
@@ -133,33 +118,6 @@ def _check_settings(*, seed: int, train: int, train_aug: int, images: int, size:
         raise UserError(f"--train_aug, --val, --test: expected at most {MAX_IMAGES} images together, got {images}")
     if size not in SIZES:
         raise UserError(f"--size {size}: expected {SIZES[0]} to {SIZES[-1]} pixels")
-
-
-def _already_made(root: Path, settings: dict[str, int]) -> bool:
-    """Whether `root` is the data set with these settings; `UserError` if it is anything else but missing or empty."""
-    if not root.exists() or (root.is_dir() and not any(root.iterdir())):
-        return False
-    try:
-        record = json.loads((root / RECORD_FILE).read_text())
-        found, sizes = record["settings"], dict(record["bytes"])
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
-        raise UserError(f"--out {root}: holds something else already; remove it or name another folder") from None
-    if found != settings:
-        raise UserError(
-            f"--out {root}: holds a generated data set with other settings ({json.dumps(found)}, not "
-            f"{json.dumps(settings)}); remove it or name another folder"
-        )
-    there = _sizes(root)
-    raise_problems(
-        f"--out {root}: files of this data set are missing or changed; remove it or name another folder",
-        [name for name, size in sizes.items() if there.get(name) != size],
-    )
-    return True
-
-
-def _sizes(root: Path) -> dict[str, int]:
-    """Bytes of each file below `root`, by its path there."""
-    return {str(path.relative_to(root)): path.stat().st_size for path in sorted(root.rglob("*")) if path.is_file()}
 
 
 def _write_all(root: Path, settings: dict[str, int]) -> None:
@@ -189,7 +147,6 @@ def _write_all(root: Path, settings: dict[str, int]) -> None:
         if index in lists["train"] or index in lists["val"]:
             save_label_map(root / "SegmentationClass" / f"{name}.png", scene.mask, VOC12)
         (root / "Annotations" / f"{name}.xml").write_bytes(annotation(name, scene))
-    (root / RECORD_FILE).write_text(json.dumps({"settings": settings, "bytes": _sizes(root)}, indent=0) + "\n")
 
 
 def annotation(name: str, scene: Scene) -> bytes:
