@@ -90,7 +90,7 @@ def load_backbone(net: nn.Module, backbone_name: str, path: str | Path | None) -
         if name.split(".")[0] not in layers or (at_random and (name in at_random or name.startswith(STEM)))
     ]
     usable = {name: value for name, value in state.items() if name not in unused}
-    _check_whole(
+    check_whole(
         usable,
         {name: value for name, value in own.items() if name not in at_random},
         source=source,
@@ -122,7 +122,7 @@ def load_trained(net: nn.Module, path: str | Path, key: str = "TEST_CKPT") -> No
         )
     state = under_own_names(state, own, source=source)
     _check_stem(state, own, source=source, prefix="backbone.")
-    _check_whole(
+    check_whole(
         state,
         own,
         source=source,
@@ -191,7 +191,7 @@ def _check_stem(state: Mapping[str, Tensor], own: Mapping[str, Tensor], *, sourc
         )
 
 
-def _check_whole(state: Mapping[str, Tensor], own: Mapping[str, Tensor], *, source: str, advice: str) -> None:
+def check_whole(state: Mapping[str, Tensor], own: Mapping[str, Tensor], *, source: str, advice: str) -> None:
     """Raise `UserError` with the first few, and the number, of tensors missing, unexpected and misfitting."""
     faults = {
         "missing": [name for name in own if name not in state and not _is_counter(name)],

@@ -11,10 +11,12 @@ from network.resnet38d import Taps
 
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 STEM_CHANNELS = 128  # that three convolutions end in; a 7x7 one ends in 64
-# Strides of layer2 to layer4 and dilations of their 3x3 convolutions: torchvision's, of output stride 32, and those of
-# output stride 8. There the convolution that had a stride keeps the dilation of those before it, half of those after
-# it, so that pretrained weights see what they saw: every second pixel is what the strided layer gives.
+# Strides of layer2 to layer4 and dilations of their 3x3 convolutions: torchvision's, of output stride 32, those of
+# output stride 16, where layer4 sees half as much around a pixel as it was trained to, and those of output stride 8.
+# There the convolution that had a stride keeps the dilation of those before it, half of those after it, so that
+# pretrained weights see what they saw: every second pixel is what the strided layer gives.
 STRIDE_32 = {"strides": (2, 2, 2), "dilations": ((1,), (1,), (1,))}
+STRIDE_16 = {"strides": (2, 2, 1), "dilations": ((1,), (1,), (1,))}
 STRIDE_8 = {"strides": (2, 1, 1), "dilations": ((1,), (1, 2), (2, 4))}
 MULTIGRID = (4, 8, 16)  # of layer4's blocks
 

@@ -20,6 +20,16 @@ def fill(name: str, shape: tuple[int, ...], salt: str) -> torch.Tensor:
     return torch.randn(shape, generator=generator) * math.sqrt(1 / math.prod(shape[1:]))
 
 
+def crt_fill(name: str, shape: tuple[int, ...], crt_meta: dict) -> torch.Tensor:
+    """`fill` as CRT's golden nets have it: positions matter, residual blocks do not explode, edges are shifted."""
+    value = fill(name, shape, crt_meta["salt"])
+    if name == "pos_embed":
+        return 100 * value
+    if name.endswith((".bn3.weight", ".increase.bn.weight")):
+        return 0.2 * value
+    return value + crt_meta["edge_shift"] if name == "fc_edge6.bias" else value
+
+
 def rnd(seed: int, *shape: int) -> torch.Tensor:
     """Standard normal values from `seed`."""
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))

@@ -10,7 +10,7 @@ from torchvision import models
 from data.normalisation import Normalisation
 from network import BACKBONES
 from network.build import build_network
-from network.resnet import RESNETS, ResNet
+from network.resnet import RESNETS, STRIDE_16, ResNet
 from network.weights import released_state_dict
 from segmentation.experiment.config import config_dict
 from segmentation.net import normalisation_of
@@ -172,7 +172,7 @@ def test_all_backbones_of_the_configuration_build():
 def test_strides_and_dilations_are_those_asked_for():
     """As other systems have them: layer4 alone at stride 1, undilated; or dilated 2 and 4 but for each first block."""
     with torch.device("meta"):
-        fine = ResNet("resnet50", strides=(2, 2, 1), dilations=((1,), (1,), (1,)))
+        fine = ResNet("resnet50", **STRIDE_16)
         first = ResNet("resnet50", dilations=((1,), (1, 2), (1, 4)))
     taps = fine(torch.empty(1, 3, 65, 33, device="meta"))
     assert [tuple(tap.shape[2:]) for tap in taps] == [(9, 5), (5, 3), (5, 3)]
