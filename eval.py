@@ -160,7 +160,7 @@ def main() -> None:
             " maps"
         )
     labels = named_labels(args.classes, data_set)
-    pairs = file_pairs(args.list, args.predict_dir, args.gt_dir, args.type)
+    pairs = file_pairs(args.list, args.predict_dir, args.gt_dir, args.type, data_set)
     thresholds = CURVE if args.curve else (DEFAULT_THRESHOLD if args.t is None else args.t,)
     started = time.perf_counter()
     counts = count_list(

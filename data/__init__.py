@@ -1,6 +1,7 @@
 """Reading any data set; `DATASETS` names those that come with the project."""
 
+from coco14.classes import COCO14
 from tool.dataset import DataSet
 from voc12.classes import VOC12
 
-DATASETS: dict[str, DataSet] = {data_set.name: data_set for data_set in (VOC12,)}
+DATASETS: dict[str, DataSet] = {data_set.name: data_set for data_set in (VOC12, COCO14)}

@@ -81,7 +81,7 @@ def described(found: Any, source: str) -> DataSet:
     names = found["names"]
     background = names[0] == BACKGROUND
     own = {key: tuple(found[key]) for key in ("images", "suffixes") if key in found}
-    own |= {"masks": found["masks"]} if "masks" in found else {}
+    own |= {"masks": (found["masks"],)} if "masks" in found else {}
     return DataSet("", "", tuple(names[background:]), background, _palette(found.get("palette", []), background), **own)
 
 

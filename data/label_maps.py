@@ -12,16 +12,18 @@ from tool.places import other_ending
 
 def check_label_maps(
     images: Mapping[str, Path],
+    labels: Mapping[str, Path],
     data_set: DataSet,
     *,
     label_root: Path,
     label_key: str,
     advice: str = "correct them",
 ) -> None:
-    """Look at the header of every image, by id, and at every label of `<label_root>/<id>.png`.
+    """Look at the header of every image, by id, and at every label of its map in `labels`.
 
     Args:
-        label_key: names the folder of label maps in messages. advice: what to do about what is wrong.
+        label_root: where the maps were looked for. label_key: names it in messages. advice: what to do about what is
+            wrong.
 
     Raises `UserError` with every file that is missing, damaged, of another size than its image, or of other labels, and
     if not one pixel of all maps is labelled.
@@ -35,7 +37,7 @@ def check_label_maps(
             shape = height, width
         except UserError as error:
             problems.append(str(error))
-        path = label_root / f"{identifier}.png"
+        path = labels[identifier]
         try:
             if not path.exists():
                 raise UserError(f"{path}: no such file{other_ending(path, ('.PNG',))}")

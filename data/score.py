@@ -13,7 +13,7 @@ from tool.artifact import load_cam, load_crf, load_label_map
 from tool.cli import FILE, NOTHING, UserError, raise_problems, require_folder, what_is_at
 from tool.dataset import DataSet
 from tool.limits import reported_limits
-from tool.lists import LABEL_MAP_ENDINGS, Source, expect_files, read_ids
+from tool.lists import LABEL_MAP_ENDINGS, Source, expect_files, find_masks, read_ids
 from tool.metric import CURVE, about_absent, iou, label_counts, occurs, threshold_counts
 from tool.pipeline import Pool, ProcessDied, outcomes
 from tool.places import other_ending
@@ -37,24 +37,25 @@ READERS = {
 
 
 def file_pairs(
-    list_path: str | Path, predict_dir: str | Path, gt_dir: str | Path, kind: str
+    list_path: str | Path, predict_dir: str | Path, gt_dir: str | Path, kind: str, data_set: DataSet
 ) -> list[tuple[Path, Path]]:
     """(prediction, ground truth) of every id of the list at `list_path`; `UserError` names all that are missing."""
-    ids = read_ids(list_path, "--list")
+    ids, source = read_ids(list_path, "--list"), Source("--list", list_path)
     suffix = READERS[kind][0]
-    problems = []
-    for flag, folder, ending in (("--predict_dir", predict_dir, suffix), ("--gt_dir", gt_dir, ".png")):
-        folder = require_folder(folder, flag, f"<id>{ending}")
-        endings = LABEL_MAP_ENDINGS if ending == ".png" else ()
-        expect_files(ids, folder, ending, flag=flag, source=Source("--list", list_path), endings=endings)
-        found = {path: what_is_at(path) for path in (folder / f"{i}{ending}" for i in ids)}
-        problems += [
-            f"{flag}: {path}: {what}{other_ending(path, (ending.upper(),)) if what == NOTHING else ''}"
-            for path, what in found.items()
-            if what != FILE
-        ]
+    predictions = require_folder(predict_dir, "--predict_dir", f"<id>{suffix}")
+    endings = LABEL_MAP_ENDINGS if suffix == ".png" else ()
+    expect_files(ids, predictions, suffix, flag="--predict_dir", source=source, endings=endings)
+    truth = require_folder(gt_dir, "--gt_dir", "<id>.png")
+    truths = find_masks(ids, truth, data_set, flag="--gt_dir", source=source)
+    pairs = [(predictions / f"{i}{suffix}", truths[i]) for i in ids]
+    named = [("--predict_dir", path) for path, _ in pairs] + [("--gt_dir", path) for _, path in pairs]
+    problems = [
+        f"{flag}: {path}: {what}{other_ending(path, (path.suffix.upper(),)) if what == NOTHING else ''}"
+        for flag, path in named
+        if (what := what_is_at(path)) != FILE
+    ]
     raise_problems(f"files missing for ids of --list {list_path}; nothing was scored", problems)
-    return [(Path(predict_dir, i + suffix), Path(gt_dir, i + ".png")) for i in ids]
+    return pairs
 
 
 def count_files(

@@ -21,7 +21,7 @@ from network import BACKBONES, TIMM, is_backbone
 from tool.cli import UserError, did_you_mean, path_value, raise_problems, require_file, require_folder
 from tool.dataset import DataSet
 from tool.flags import AMP
-from tool.lists import id_problem
+from tool.lists import folder_of, id_problem
 from tool.weights_file import require_weights
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -347,13 +347,11 @@ def _problems(requirements: Sequence[_Requirement]) -> list[str]:
 
 
 def truth_folder(config: Config) -> Path:
-    return config.DATA_ROOT / config.data_set.masks
+    return folder_of(config.DATA_ROOT, config.data_set.masks)
 
 
 def _images(config: Config) -> list[_Requirement]:
-    """The folder of images, or, where these lie in several, of which some may be missing, the one that has them."""
-    first, *others = config.data_set.images
-    folder = config.DATA_ROOT if others else config.DATA_ROOT / first
+    folder = folder_of(config.DATA_ROOT, config.data_set.images)
     return [(require_folder, folder, "DATA_ROOT", f"images, <id>{config.data_set.suffixes[0]}")]
 
 

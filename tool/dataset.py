@@ -23,7 +23,7 @@ class DataSet:
             label c. Pixels of no label are 255, `IGNORE`, either way.
         palette: the colours of its masks, uint8 (256, 3), RGB.
         images: the folders of images below the data set's folder, tried in this order.
-        masks: the folder of true masks, <id>.png, below the data set's folder.
+        masks: the folders of true masks, <id>.png, below the data set's folder, tried in this order.
         suffixes: what the images' names may end in, tried in this order.
         prepare, relabel, submission: the commands, if there are, that make its lists and labels, label maps of masks
             that hold its colours or another border, and what its server takes of predictions.
@@ -35,7 +35,7 @@ class DataSet:
     background: bool = True
     palette: np.ndarray = field(default_factory=voc_palette, compare=False, repr=False)
     images: tuple[str, ...] = ("JPEGImages",)
-    masks: str = "SegmentationClass"
+    masks: tuple[str, ...] = ("SegmentationClass",)
     suffixes: tuple[str, ...] = IMAGE_SUFFIXES
     prepare: str | None = None
     relabel: str | None = None

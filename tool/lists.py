@@ -197,23 +197,59 @@ def find_images(
 
     Raises `UserError` if no id has an image and it shows why, and for a list whose lines hold more than ids.
     """
-    root, below = Path(root), [Path(root, folder) for folder in data_set.images]
-    folders = below if fixed else [*(below if len(below) > 1 else []), root]
-    if len(folders) == len(data_set.suffixes) == 1:
-        images = {identifier: folders[0] / f"{identifier}{data_set.suffixes[0]}" for identifier in ids}
-        expect_files(ids, folders[0], data_set.suffixes[0], flag=flag, source=source, fixed=fixed)
-        return images
-    names = {folder: _names_in(folder) for folder in folders}
+    folders = _folders(root, data_set.images, fixed=fixed)
+    return _find(ids, folders, data_set.suffixes, flag=flag, source=source, endings=IMAGE_ENDINGS, fixed=fixed)
 
-    def path_of(identifier: str) -> Path | None:
-        each = ((folder, f"{identifier}{suffix}") for folder in folders for suffix in data_set.suffixes)
-        return next((folder / name for folder, name in each if name in names[folder]), None)
 
-    found = {identifier: path for identifier in ids if (path := path_of(identifier)) is not None}
-    check_lines(ids, found.__contains__, source=source)
+def find_masks(
+    ids: Sequence[str], root: str | Path, data_set: DataSet, *, flag: str, source: Source, fixed: bool = False
+) -> dict[str, Path]:
+    """The true mask of each of `ids`, `<id>.png`, as `find_images` finds images: in `root`, or in the folders below it
+    where the data set has several of masks. Raises as that does."""
+    folders = mask_folders(root, data_set, fixed=fixed)
+    return _find(ids, folders, (".png",), flag=flag, source=source, endings=LABEL_MAP_ENDINGS, fixed=fixed)
+
+
+def mask_folders(root: str | Path, data_set: DataSet, *, fixed: bool = False) -> list[Path]:
+    """Where `find_masks` looks, there or not, in that order."""
+    return _folders(root, data_set.masks, fixed=fixed)
+
+
+def folder_of(root: Path, below: Sequence[str]) -> Path:
+    """The one folder `below` a data set's own, or, where files lie in several, of which some may be missing, `root`."""
+    return root / below[0] if len(below) == 1 else root
+
+
+def _folders(root: str | Path, below: Sequence[str], *, fixed: bool) -> list[Path]:
+    folders = [Path(root, folder) for folder in below]
+    return folders if fixed else [*(folders if len(folders) > 1 else []), Path(root)]
+
+
+def _find(
+    ids: Sequence[str],
+    folders: Sequence[Path],
+    suffixes: Sequence[str],
+    *,
+    flag: str,
+    source: Source,
+    endings: Sequence[str],
+    fixed: bool,
+) -> dict[str, Path]:
+    """The first file of each of `ids` in `folders`, else the first path that it might have."""
+    found = {}
+    if len(folders) > 1 or len(suffixes) > 1:  # else there is nothing to choose from
+        names = {folder: _names_in(folder) for folder in folders}
+
+        def path_of(identifier: str) -> Path | None:
+            each = ((folder, f"{identifier}{suffix}") for folder in folders for suffix in suffixes)
+            return next((folder / name for folder, name in each if name in names[folder]), None)
+
+        found = {identifier: path for identifier in ids if (path := path_of(identifier)) is not None}
+        check_lines(ids, found.__contains__, source=source)
     if not found:
-        expect_files(ids, folders[0], data_set.suffixes[0], flag=flag, source=source, fixed=fixed)
-    return {i: found.get(i, folders[0] / f"{i}{data_set.suffixes[0]}") for i in ids}
+        named = folders[0] if fixed else folders[-1]  # the root itself, to look around in
+        expect_files(ids, named, suffixes[0], flag=flag, source=source, endings=endings, fixed=fixed)
+    return {i: found.get(i, folders[0] / f"{i}{suffixes[0]}") for i in ids}
 
 
 def _names_in(folder: Path) -> set[str]:

@@ -32,7 +32,7 @@ from segmentation.settings import (
 from tool.artifact import atomic_file
 from tool.cli import UserError, cores, pace, run_script, script_parser
 from tool.folder import Claim, claim_folders
-from tool.lists import LABEL_MAP_ENDINGS, Source, expect_files, find_images, read_ids
+from tool.lists import Source, find_images, find_masks, read_ids
 from tool.lock import hold_folder
 
 # What decides a label map, beside the checkpoint.
@@ -82,14 +82,14 @@ def check_data(config: Config, ids: list[str]) -> dict[str, Path]:
     if config.TEST_SPLIT == "test":
         check_images(images, config.DATA_ROOT)
         return images
-    expect_files(ids, truth, ".png", flag="DATA_ROOT", source=source, endings=LABEL_MAP_ENDINGS, fixed=True)
-    check_label_maps(images, config.data_set, label_root=truth, label_key="DATA_ROOT, ground truth")
+    masks = find_masks(ids, config.DATA_ROOT, config.data_set, flag="DATA_ROOT", source=source, fixed=True)
+    check_label_maps(images, masks, config.data_set, label_root=truth, label_key="DATA_ROOT, ground truth")
     return images
 
 
 def score(config: Config, folder: Path) -> None:
     """Print and keep IoU of every label and mIoU, in per cent, on the split's list."""
-    pairs = file_pairs(test_list(config), folder, truth_folder(config), "png")
+    pairs = file_pairs(test_list(config), folder, truth_folder(config), "png", config.data_set)
     started = time.perf_counter()
     summary = summarise(count_list(pairs, "png", config.data_set, num_workers=cores()), config.data_set)
     print(f"scored {len(pairs)} images {pace(started, len(pairs))}")

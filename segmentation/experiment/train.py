@@ -91,6 +91,7 @@ def check_data(config: Config) -> dict[str, Path]:
     expect_files(ids, config.DATA_PSEUDO_GT, ".png", flag="DATA_PSEUDO_GT", source=source, endings=LABEL_MAP_ENDINGS)
     check_label_maps(
         images,
+        {identifier: config.DATA_PSEUDO_GT / f"{identifier}.png" for identifier in ids},
         config.data_set,
         label_root=config.DATA_PSEUDO_GT,
         label_key="DATA_PSEUDO_GT",

@@ -153,7 +153,7 @@ def test_the_command_trains_infers_scores_and_writes_a_table_whose_figures_are_e
     assert "step 0 of 1, 8 images" in said, "what the commands say is seen"
     folder = tmp_path / "out" / "seed_0" / "eps"
     labels = [VOC12.label_names.index(name) for name in ("background", "bicycle", "car")]
-    pairs = file_pairs(voc.parent / "train.txt", folder / "crf" / "crf_8_7", voc / "SegmentationClass", "png")
+    pairs = file_pairs(voc.parent / "train.txt", folder / "crf" / "crf_8_7", voc / "SegmentationClass", "png", VOC12)
     crf = summarise(count_list(pairs, "png", VOC12, num_workers=1), VOC12, labels=labels)["mIoU"]
     curve = json.loads((folder / "curve.json").read_text())
 
@@ -180,7 +180,7 @@ def test_the_command_trains_infers_scores_and_writes_a_table_whose_figures_are_e
     said = run(*refine)
     assert "train_voc.py" not in said and said.count("$ python refine/affinity/train.py") == 1
     assert "refine/affinity" not in run(*refine)
-    pairs = file_pairs(voc.parent / "train.txt", folder / "out_rw", voc / "SegmentationClass", "png")
+    pairs = file_pairs(voc.parent / "train.txt", folder / "out_rw", voc / "SegmentationClass", "png", VOC12)
     walked = summarise(count_list(pairs, "png", VOC12, num_workers=1), VOC12, labels=labels)["mIoU"]
     assert f"| eps | affinity | 0 | {walked:.1f} [" in paper.read_text()
     other = tmp_path / "other.txt"

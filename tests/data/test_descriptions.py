@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 
+from coco14.classes import CLASS_OF_CATEGORY, COCO14
 from data import DATASETS
 from data.descriptions import OF_SCORES, add_data_set_flag, find_data_set, require_background
 from data.score import summarise
@@ -61,7 +62,7 @@ def test_all_of_a_description_is_taken(describe):
     colours = [[0, 0, 0], [1, 2, 3], [255, 254, 253]]
     own = {"images": ["train2014", "val2014"], "masks": "masks", "suffixes": [".JPG"]}
     found = find_data_set(describe(names=NAMES, palette=colours, **own))
-    assert (found.images, found.masks, found.suffixes) == (("train2014", "val2014"), "masks", (".JPG",))
+    assert (found.images, found.masks, found.suffixes) == (("train2014", "val2014"), ("masks",), (".JPG",))
     assert found.palette.dtype == np.uint8 and found.palette[:3].tolist() == colours
     np.testing.assert_array_equal(found.palette[3:], voc_palette()[3:])
 
@@ -69,6 +70,17 @@ def test_all_of_a_description_is_taken(describe):
 def test_vocs_twenty_classes_have_the_name_of_their_folder():
     assert find_data_set("voc12") is DATASETS["voc12"] is VOC12
     assert VOC12.num_labels == 21
+
+
+def test_cocos_eighty_classes_are_its_categories_in_their_order():
+    """The numbers of categories have gaps: 90 is the last of 80."""
+    assert find_data_set("coco14") is DATASETS["coco14"] is COCO14
+    assert (COCO14.num_classes, COCO14.num_labels) == (80, 81)
+    assert (COCO14.classes[0], COCO14.classes[-1]) == ("person", "toothbrush")
+    assert list(CLASS_OF_CATEGORY.values()) == list(range(80)) and list(CLASS_OF_CATEGORY) == sorted(CLASS_OF_CATEGORY)
+    named = {1: "person", 11: "fire hydrant", 13: "stop sign", 27: "backpack", 44: "bottle", 67: "dining table"}
+    named |= {70: "toilet", 72: "tv", 82: "refrigerator", 84: "book", 90: "toothbrush"}
+    assert {category: COCO14.classes[CLASS_OF_CATEGORY[category]] for category in named} == named
 
 
 @pytest.mark.parametrize(
@@ -124,7 +136,7 @@ def test_what_is_no_description_is_refused_in_one_line(tmp_path):
         "list.json": "found list",
         "half.json": "cannot be read as JSON",
         "none.json": "none.json",
-        "coco": "voc12 or",
+        "coco": "expected voc12, coco14 or a .json file that describes a data set; did you mean coco14?",
     }
     for name, words in said.items():
         with pytest.raises(UserError, match=words) as error:

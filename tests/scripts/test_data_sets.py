@@ -136,7 +136,7 @@ def test_stage_3_learns_and_scores_labels_without_a_background(through, tmp_path
     """The same masks, whose label 0 is now a class as others."""
     shapes, _, _ = through[7]
     names = ["ground", *shapes.data_set.classes]
-    own = {"names": names, "images": shapes.data_set.images, "masks": shapes.data_set.masks}
+    own = {"names": names, "images": shapes.data_set.images, "masks": shapes.data_set.masks[0]}
     (tmp_path / "stuff.json").write_text(json.dumps(own))
     keys = {**STAGE_3, **shapes.keys(), "DATA_SET": tmp_path / "stuff.json", "EXP_ROOT": tmp_path}
     training = {"DATA_PSEUDO_GT": shapes.root / "masks", "TRAIN_BATCHES": 4, "TRAIN_ITERATION": 2}

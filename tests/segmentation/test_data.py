@@ -40,8 +40,15 @@ def folders(tmp_path) -> dict[str, Path]:
 
 
 def in_folders(folders: dict[str, Path], ids: Sequence[str] = IDS) -> dict:
-    """What the set and the check take of them."""
+    """What the set takes of them."""
     return {"images": images_in(folders["image_root"], ids), "label_root": folders["label_root"]}
+
+
+def to_check(folders: dict[str, Path], ids: Sequence[str] = IDS) -> dict:
+    """What the check before training takes of them."""
+    root = folders["label_root"]
+    labels = {identifier: root / f"{identifier}.png" for identifier in ids}
+    return {**in_folders(folders, ids), "labels": labels, "data_set": VOC12, "label_key": "DATA_PSEUDO_GT"}
 
 
 def pseudo_labels(folders: dict[str, Path], seed: int = 5) -> PseudoLabelSet:
@@ -139,13 +146,13 @@ def test_a_file_that_changes_after_the_check_is_named_when_it_is_read(folders):
 def refusal(folders: dict[str, Path], ids: list[str], **arguments) -> list[str]:
     """The lines of the one message that refuses `ids`."""
     with pytest.raises(UserError) as raised:
-        check_label_maps(**in_folders(folders, ids), data_set=VOC12, label_key="DATA_PSEUDO_GT", **arguments)
+        check_label_maps(**to_check(folders, ids), **arguments)
     return str(raised.value).split("\n")
 
 
 def test_sound_files_pass_also_as_grey_pngs(folders):
     Image.fromarray(random_labels((20, 31))).save(folders["label_root"] / f"{IDS[0]}.png")
-    check_label_maps(**in_folders(folders), data_set=VOC12, label_key="DATA_PSEUDO_GT")
+    check_label_maps(**to_check(folders))
 
 
 def test_every_faulty_file_is_named_in_one_message(folders):
@@ -206,4 +213,4 @@ def test_maps_without_a_labelled_pixel_are_refused(folders, tmp_path):
     for index, identifier in enumerate(IDS):
         save_label_map(tmp_path / f"{identifier}.png", np.full((20 + index, 31), 255, np.uint8), VOC12)
     with pytest.raises(UserError, match=f"DATA_PSEUDO_GT {tmp_path}: every pixel of every map is 255"):
-        check_label_maps(**{**in_folders(folders), "label_root": tmp_path}, data_set=VOC12, label_key="DATA_PSEUDO_GT")
+        check_label_maps(**to_check({**folders, "label_root": tmp_path}))

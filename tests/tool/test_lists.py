@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tool.cli import UserError
 from tool.dataset import DataSet
-from tool.lists import Source, find_images, id_problem, parse_ids, read_ids
+from tool.lists import Source, find_images, find_masks, id_problem, parse_ids, read_ids
 
 
 @pytest.mark.parametrize(
@@ -150,6 +150,22 @@ def test_no_image_at_all_is_refused_with_where_they_are(files):
         found_in(root, ["a"])
     with pytest.raises(UserError, match=r"expected <id>\.jpg .*found <id>\.bmp"):
         found_in(files("b.bmp"), ["b"])
+
+
+def test_masks_of_several_folders_are_found_from_the_data_sets_own_and_in_one_of_them(files):
+    one, two, three = COCO_IDS
+    folders = "masks/train", "masks/val", "mask/val"
+    root = files(f"masks/train/{one}.png", f"masks/val/{two}.png", f"mask/val/{two}.png", f"mask/val/{three}.png")
+    data_set = described(masks=folders)
+
+    def found(ids, place, **fixed):
+        return list(find_masks(ids, place, data_set, flag="--gt_dir", source=SOURCE, **fixed).values())
+
+    expected = [root / folders[0] / f"{one}.png", root / folders[1] / f"{two}.png", root / folders[2] / f"{three}.png"]
+    assert found(COCO_IDS, root) == found(COCO_IDS, root, fixed=True) == expected
+    assert found([two], root / "mask" / "val") == [root / "mask" / "val" / f"{two}.png"]
+    with pytest.raises(UserError, match=r"--gt_dir .*: expected <id>\.png of .*there are such in .*masks/val;"):
+        found([two], root / "masks")
 
 
 def test_a_list_of_more_than_ids_is_told_by_images_under_any_suffix(files):

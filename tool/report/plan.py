@@ -6,14 +6,15 @@ from typing import NamedTuple
 
 from tool.cli import FILE, FOLDER, UserError, printable, raise_problems, require_folder, what_is_at
 from tool.dataset import DataSet
-from tool.lists import LABEL_MAP_ENDINGS, Source, check_lines, expect_files, find_images, read_ids
+from tool.lists import Source, check_lines, find_images, find_masks, mask_folders, read_ids
 from tool.places import misplaced, other_ending
 from tool.report.image import ImageFiles, RunFiles
 from tool.report.run_folder import STAGES, Run, files_by_id
 
 
 class Data(NamedTuple):
-    """A data set, and its folders of images, ground truth, <id>.png, and saliency maps, <id>.png, if there are any."""
+    """A data set, and its folders: of images, of ground truth, <id>.png, `truth` the one to name, and of saliency maps,
+    <id>.png, if there are any."""
 
     data_set: DataSet
     images: Path
@@ -32,10 +33,11 @@ def find_data(data_root: str, gt_dir: str | None, saliency_root: str | None, dat
         raise UserError(f"--data_root {problem}")
     around = root.resolve() if others else images.resolve().parent
     if gt_dir is None:
-        usual = [around / data_set.masks, around / f"{data_set.masks}Aug"]
-        truth = next((folder for folder in usual if what_is_at(folder) == FOLDER), None)
-        if truth is None:
+        usual = [*mask_folders(around, data_set, fixed=True), around / f"{data_set.masks[0]}Aug"]
+        found = [folder for folder in usual if what_is_at(folder) == FOLDER]
+        if not found:
             raise UserError(f"--gt_dir: expected the ground truth's folder, as {usual[0]} is not there; name it")
+        truth = around if len(data_set.masks) > 1 else found[0]
     else:
         truth = require_folder(gt_dir, "--gt_dir", "ground truth, <id>.png")
     if saliency_root is not None:
@@ -54,7 +56,7 @@ def plan_images(runs: Sequence[Run], data: Data, list_path: str | None) -> tuple
     Args:
         list_path: of the list of images to show, or None for all with ground truth.
     """
-    truths, notes = files_by_id([data.truth], ".png"), []
+    truths, notes = files_by_id(reversed(mask_folders(data.truth, data.data_set)), ".png"), []
     kinds: dict[str, Callable[[Run], dict[str, Path]]] = {"CAMs": lambda run: run.cams}
     kinds |= {title: lambda run, stage=stage: run.labels[stage] for stage, title in STAGES.items()}
     made = {image_id for run in runs for files_of in kinds.values() for image_id in files_of(run)}
@@ -64,7 +66,7 @@ def plan_images(runs: Sequence[Run], data: Data, list_path: str | None) -> tuple
         ids = read_ids(list_path)
         check_lines(ids, made.__contains__, source=source)
     wanted = set(ids)
-    expect_files(ids, data.truth, ".png", flag="--gt_dir", source=source, endings=LABEL_MAP_ENDINGS)
+    find_masks(ids, data.truth, data.data_set, flag="--gt_dir", source=source)  # or it says where they are
     if list_path is not None:
         raise_problems("--list: ids of which the runs hold nothing", sorted(wanted - made))
         raise_problems(f"--list: ids without ground truth in {data.truth}", sorted(wanted - set(truths)))
