@@ -193,6 +193,7 @@ def clone(tmp_path_factory) -> Path:
     for package in (
         "tool",
         "voc12",
+        "coco14",
         "network",
         "method",
         "refine",
