@@ -15,22 +15,25 @@ from tool.device import copied_to
 class Normalisation:
     """Pixels by 255, less the channel's `mean`, over its `std`: a net's input is what its weights were trained with.
 
-    Both are of red, green, blue, for pixels in 0..1. The net says which it is; loader, CRF and pictures take it from
-    there. All is computed where the pixels are.
+    Both are of red, green, blue, for pixels in 0..1; with `bgr` the input has blue first. The net says which it is;
+    loader, CRF and pictures take it from there. All is computed where the pixels are.
     """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    bgr: bool = False
 
     def __call__(self, image: Image.Image | np.ndarray, device: torch.device | None = None) -> Tensor:
-        """The net's input from an RGB image, uint8 (H, W, 3): float32 (3, H, W), on `device` or, if None, the CPU."""
+        """The net's input from an RGB image, uint8 or float of 0..255, (H, W, 3): float32 (3, H, W), on `device` or, if
+        None, the CPU."""
         pixels = torch.from_numpy(np.array(image).transpose(2, 0, 1).copy())
         return self.of_pixels(pixels if device is None else copied_to(pixels, device))
 
     def of_pixels(self, pixels: Tensor) -> Tensor:
-        """The net's input from pixels, uint8 (..., 3, H, W): float32 of that shape."""
-        scaled = pixels.to(torch.float32).mul_(1 / 255)
-        return scaled.sub_(of_channels(self.mean, scaled)).div_(of_channels(self.std, scaled))
+        """The net's input from pixels, uint8 or float of 0..255, (..., 3, H, W): float32 of that shape."""
+        scaled = pixels.to(torch.float32, copy=True).mul_(1 / 255)
+        image = scaled.sub_(of_channels(self.mean, scaled)).div_(of_channels(self.std, scaled))
+        return image.flip(-3) if self.bgr else image
 
     def truncated(self, image: Tensor) -> Tensor:
         """Pixels from the net's input, float (..., 3, H, W): uint8 of that shape, clamped to 0..255 and truncated.
@@ -44,6 +47,7 @@ class Normalisation:
         return self._unscaled(image).round().clamp(0, 255).to(torch.uint8)
 
     def _unscaled(self, image: Tensor) -> Tensor:
+        image = image.flip(-3) if self.bgr else image
         return (image * of_channels(self.std, image) + of_channels(self.mean, image)) * 255
 
 

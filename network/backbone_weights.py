@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from network import PRETRAINED, TIMM
+from network import CAFFE_RESNET101, PRETRAINED, TIMM
 from network.foreign import HEAD
 from network.names import under_own_names
 from network.timm_backbone import download_from_timm
@@ -20,7 +20,7 @@ from network.weights import (
     read_weights,
     released_state_dict,
 )
-from tool.cli import UserError, printable
+from tool.cli import UserError, printable, raise_problems
 
 WEIGHTS_KEY = "MODEL_BACKBONE_WEIGHTS"
 STEM = ("conv1.", "bn1.")
@@ -70,7 +70,7 @@ def load_backbone(net: nn.Module, backbone_name: str, path: str | Path | None) -
         source, state = download(backbone_name, asked=asked, weights=WEIGHTS_KEY, without=without)
     else:
         source, state = f"{WEIGHTS_KEY} {path}", read_weights(path, WEIGHTS_KEY)
-    own = net.backbone.state_dict()
+    own = without_head(net)
     state = under_own_names(state, own, source=source)
     at_random: set[str] = set()
     if _deep_stem(own) and _deep_stem(state) is False:
@@ -105,6 +105,45 @@ def load_backbone(net: nn.Module, backbone_name: str, path: str | Path | None) -
     )
 
 
+def without_head(net: nn.Module) -> dict[str, Tensor]:
+    """The backbone's state by name, less that of a head which hangs on it (`DeepLabMSC`)."""
+    head = {id(value) for layer in net.head_layers for value in layer.state_dict(keep_vars=True).values()}
+    state = net.backbone.state_dict(keep_vars=True)
+    return {name: value.detach() for name, value in state.items() if id(value) not in head}
+
+
+def load_caffe(net: nn.Module, path: str | Path | None) -> LoadReport:
+    """Copy into `net`, a `DeepLabMSC` on a Caffe-style backbone, what the file has of it, and say what it lacks.
+
+    `path`: as `read_weights` takes it, under the released names with any prefix or none; the head may be missing.
+
+    Raises `UserError` for no such file, one without the backbone's convolutions, and tensors that do not fit.
+    """
+    if path is None:
+        raise UserError(
+            f"{WEIGHTS_KEY} None: {CAFFE_RESNET101} has no weights for download: set {WEIGHTS_KEY} to"
+            " deeplabv1_resnet101-coco.pth, MODEL_BACKBONE to resnet101 for torchvision's, or MODEL_BACKBONE_PRETRAIN"
+            " to False"
+        )
+    own, source = net.weights.state_dict(), f"{WEIGHTS_KEY} {path}"
+    state = under_own_names(read_weights(path, WEIGHTS_KEY), own, source=source)
+    convolutions = [name for name, value in without_head(net).items() if value.ndim == 4]
+    if not any(name in state for name in convolutions):
+        raise UserError(
+            f"{source}: expected a Caffe-style ResNet-101 ({first_few(convolutions)}), found {first_few(list(state))};"
+            " torchvision's is read with MODEL_BACKBONE=resnet101"
+        )
+    raise_problems(f"{source}: tensors that do not fit the net", list(misfits(state, own).values()))
+    loaded = [name for name in own if name in state]
+    net.weights.load_state_dict({name: state[name] for name in loaded}, strict=False)
+    return LoadReport(
+        source=source,
+        loaded=loaded,
+        missing=[name for name in own if name not in state and not _is_counter(name)],
+        unexpected=[name for name in state if name not in own],
+    )
+
+
 def load_trained(net: nn.Module, path: str | Path, key: str = "TEST_CKPT") -> None:
     """Copy a segmentation checkpoint into `net`, which it must fit wholly; batch counters may be missing.
 
@@ -113,7 +152,7 @@ def load_trained(net: nn.Module, path: str | Path, key: str = "TEST_CKPT") -> No
     Raises:
         UserError: no such file, damaged, or of another net; that is then as it was.
     """
-    own, source = net.state_dict(), f"{key} {path}"
+    own, source = net.weights.state_dict(), f"{key} {path}"
     state = read_weights(path, key)
     if any(name.endswith(HEAD) for name in state):
         raise UserError(
@@ -121,14 +160,15 @@ def load_trained(net: nn.Module, path: str | Path, key: str = "TEST_CKPT") -> No
             " of stage 1, which inference.py reads; train.py starts from them as MODEL_BACKBONE_WEIGHTS"
         )
     state = under_own_names(state, own, source=source)
-    _check_stem(state, own, source=source, prefix="backbone.")
+    for prefix in ("backbone.", ""):  # as the net's version has it
+        _check_stem(state, own, source=source, prefix=prefix)
     check_whole(
         state,
         own,
         source=source,
         advice="was it trained with another MODEL_NAME, MODEL_BACKBONE, MODEL_NUM_CLASSES or MODEL_ASPP setting?",
     )
-    net.load_state_dict(state, strict=False)
+    net.weights.load_state_dict(state, strict=False)
 
 
 def load_pretrained(net: nn.Module, backbone_name: str) -> LoadReport:

@@ -18,13 +18,18 @@ DROPOUT = 0.5
 class DeepLab(nn.Module):
     """What the versions share: a backbone, a head from its map to the classes' scores, and how norms are treated.
 
+    `BODY` is the backbone's name in a state dict. `aligned`: corners are, where logits are brought to another size.
+
     No norm's affine is trained; the running statistics move, unless `frozen_norms`: then the backbone's norms stay in
     evaluation mode. The head's, which are new, have nothing to preserve.
     """
 
+    BODY = "backbone"
+    aligned = True
+
     def __init__(self, backbone: nn.Module, *, frozen_norms: bool) -> None:
         super().__init__()
-        self.backbone = backbone
+        self.add_module(self.BODY, backbone)
         self.frozen_norms = frozen_norms
 
     @property
@@ -41,12 +46,21 @@ class DeepLab(nn.Module):
         """The backbone's last map (N, C, h, w) to scores (N, classes, h, w)."""
         raise NotImplementedError
 
-    def finish(self) -> None:
-        """Draw the head's weights and take the norms' affine out of the training; what a constructor ends with."""
+    @property
+    def weights(self) -> nn.Module:
+        """The module whose state files hold, under its names with any prefix."""
+        return self
+
+    def draw_head(self) -> None:
+        """Draw the head's first weights."""
         for layer in self.head_layers:
             for part in layer.modules():
                 if isinstance(part, nn.Conv2d):
                     nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")
+
+    def finish(self) -> None:
+        """Draw the head's weights and take the norms' affine out of the training; what a constructor ends with."""
+        self.draw_head()
         for norm in batch_norms(self):
             norm.requires_grad_(False)
         self.train()

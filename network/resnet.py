@@ -18,6 +18,8 @@ STEM_CHANNELS = 128  # that three convolutions end in; a 7x7 one ends in 64
 STRIDE_32 = {"strides": (2, 2, 2), "dilations": ((1,), (1,), (1,))}
 STRIDE_16 = {"strides": (2, 2, 1), "dilations": ((1,), (1,), (1,))}
 STRIDE_8 = {"strides": (2, 1, 1), "dilations": ((1,), (1, 2), (2, 4))}
+# The same without that half, as deeplab-pytorch dilates: a stage's dilation is that of all its 3x3 convolutions.
+EVEN_STRIDE_8 = {"strides": (2, 1, 1), "dilations": ((1,), (2,), (4,))}
 MULTIGRID = (4, 8, 16)  # of layer4's blocks
 
 

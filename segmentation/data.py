@@ -1,11 +1,12 @@
 """The training images of stage 3 with their pseudo labels, read and augmented."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset
@@ -95,6 +96,63 @@ def scale_labels(labels: np.ndarray, factor: float) -> np.ndarray:
     return cv2.resize(np.ascontiguousarray(labels), size, interpolation=cv2.INTER_NEAREST_EXACT)
 
 
+class ScalesAugmentation:
+    """deeplab-pytorch's: one of a few scales, padding to the crop on the right and below, cropping and mirroring.
+
+    Args:
+        scales: factors on both sides of the image; sides are rounded down.
+        crop_size, jitter, mirrored, normalisation: as `SegmentationAugmentation` has them; a jitter of zeros does
+            nothing.
+
+    All randomness is drawn from torch's global CPU generator.
+    """
+
+    def __init__(
+        self,
+        *,
+        crop_size: int,
+        scales: Sequence[float],
+        jitter: tuple[int, int, int],
+        mirrored: float,
+        normalisation: Normalisation,
+    ):
+        self.crop_size = crop_size
+        self.scales = scales
+        self.jitter = jitter
+        self.mirrored = mirrored
+        self.normalisation = normalisation
+
+    def __call__(self, image: np.ndarray, labels: np.ndarray) -> tuple[Tensor, Tensor]:
+        """As `SegmentationAugmentation`."""
+        if any(self.jitter):
+            image = jitter_colours(image, [random_integer(-most, most) for most in self.jitter])
+        factor = self.scales[random_integer(0, len(self.scales) - 1)]
+        image, labels = scale_by(image, labels, factor)
+        top, left = (random_integer(0, max(0, side - self.crop_size)) for side in labels.shape)
+        image, label = crop_or_pad(image, labels, top=top, left=left, size=self.crop_size, normalise=self.normalisation)
+        if torch.rand(()) < self.mirrored:
+            image, label = image.flip(-1), label.flip(-1)
+        return image, label
+
+
+def scale_by(image: np.ndarray, labels: np.ndarray, factor: float) -> tuple[np.ndarray, np.ndarray]:
+    """An image, uint8 (H, W, 3), and its label map, uint8 (H, W), with both sides scaled by `factor` and rounded down:
+    the image bilinear, float32, the labels PIL's nearest."""
+    size = tuple(max(1, int(side * factor)) for side in labels.shape[::-1])
+    image = cv2.resize(np.ascontiguousarray(image, np.float32), size, interpolation=cv2.INTER_LINEAR)
+    return image, np.asarray(Image.fromarray(labels).resize(size, Image.Resampling.NEAREST))
+
+
+def crop_or_pad(
+    image: np.ndarray, labels: np.ndarray, *, top: int, left: int, size: int, normalise: Normalisation
+) -> tuple[Tensor, Tensor]:
+    """The square of `size` pixels from (top, left) on, normalised; 0 where the image does not reach, and 255."""
+    part = np.s_[top : top + size, left : left + size]
+    label = torch.from_numpy(labels[part].astype(np.int64))
+    padding = (0, size - label.shape[1], 0, size - label.shape[0])
+    return F.pad(normalise(image[part]), padding), F.pad(label, padding, value=IGNORE)
+
+
 class PseudoLabelSet(Dataset):
     """Augmented images with their label maps, under keys (epoch, index in `images`).
 
@@ -103,7 +161,7 @@ class PseudoLabelSet(Dataset):
     Args:
         images: their paths by id (`tool.lists.find_images`). label_root: folder of `<id>.png`.
         data_set: that the labels are of.
-        augmentation: draws its randomness from torch's global CPU generator.
+        augmentation: one of those above; draws its randomness from torch's global CPU generator.
         seed: not negative.
     """
 
@@ -113,7 +171,7 @@ class PseudoLabelSet(Dataset):
         *,
         label_root: Path,
         data_set: DataSet,
-        augmentation: SegmentationAugmentation,
+        augmentation: Callable[[np.ndarray, np.ndarray], tuple[Tensor, Tensor]],
         seed: int,
     ):
         self.ids = list(images)

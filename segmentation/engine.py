@@ -1,7 +1,9 @@
 """Training DeepLab on label maps: what a step does, what it changes, and what is logged."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -20,13 +22,22 @@ PICTURE_EVERY = 200  # steps
 
 
 def build_training(
-    net: nn.Module, *, lr: float, momentum: float, weight_decay: float, power: float, num_steps: int
+    net: nn.Module,
+    *,
+    lr: float,
+    momentum: float,
+    weight_decay: float,
+    power: float,
+    num_steps: int,
+    lr_decay: int | None = None,
 ) -> Training:
     """`net`, which has its first weights, with SGD at rate `lr` (heads x 10, biases x 2), times
-    (1 - i / (num_steps + 1))^power at step i from 0."""
+    (1 - i / (num_steps + 1))^power at step i from 0; with `lr_decay`, as deeplab-pytorch has it, times
+    (1 - i / num_steps)^power, where i is the step in which each `lr_decay` steps began."""
     groups = parameter_groups(net, head_layers=net.head_layers, lr=lr, weight_decay=weight_decay)
     optimizer = PortableSGD(groups, lr=lr, momentum=momentum)
-    schedule = polynomial_schedule(optimizer, max_step=num_steps + 1, power=power)
+    last = num_steps + (lr_decay is None)
+    schedule = polynomial_schedule(optimizer, max_step=last, power=power, every=lr_decay or 1)
     return Training(one_over_processes(net), {"model": net}, optimizer, schedule)
 
 
@@ -43,6 +54,29 @@ def segmentation_loss(logits: Tensor, label: Tensor) -> Tensor:
     return total * world_size() / count.clamp(min=1)
 
 
+def loss_of_scales(logits: Sequence[Tensor], label: Tensor) -> Tensor:
+    """The sum of `segmentation_loss` over a net's `logits`, (N, L, h, w) of any sizes, for each of which the label map
+    (N, H, W) is brought to its grid."""
+    losses = [segmentation_loss(scores, nearest_labels(label, scores.shape[2:])) for scores in logits]
+    return torch.stack(losses).sum()
+
+
+def nearest_labels(label: Tensor, size: Sequence[int]) -> Tensor:
+    """A label map (N, H, W) at `size` (h, w), as PIL's nearest picks it: row i is row floor((i + 1/2) H / h)."""
+    if label.shape[1:] == tuple(size):
+        return label
+    rows, columns = (_picked(old, new, label.device) for old, new in zip(label.shape[1:], size, strict=True))
+    return label[:, rows[:, None], columns]
+
+
+@lru_cache(maxsize=16)
+def _picked(old: int, new: int, device: torch.device) -> Tensor:
+    """Which of `old` rows `new` ones are. Kept, as a copy to a GPU makes the host wait; summed up as PIL does, whose
+    rounding decides where a place lies between two rows."""
+    places = np.cumsum([old / new / 2, *[old / new] * (new - 1)])
+    return torch.from_numpy(places.astype(np.int64)).to(device)
+
+
 def train(
     training: Training,
     loader: Iterable[dict],
@@ -56,25 +90,38 @@ def train(
     log: RunLog | None,
     save: Callable[[int], None],
     save_due: Callable[[int], bool],
+    iter_size: int = 1,
 ) -> dict[str, float]:
     """Train over `steps`, batches of `loader`; the other arguments, the losses returned and errors are `run_steps`'.
 
     Args:
         amp: what the net's products are computed in, one of `tool.flags.AMP`; weights, statistics and the loss stay
             float32.
+        iter_size: in so many parts each batch goes through the net, the mean of whose losses is the step's; every so
+            many-th image is of one part, so that several processes have the parts of one.
         normalisation: what made the net's input; undone for pictures. data_set: that the labels are of.
     """
 
     def take_step(batch: dict, step: int) -> dict[str, Tensor]:
         image, label = (batch[name].to(device, non_blocking=True) for name in ("image", "label"))
-        with autocast(device, amp):
-            logits = training.objective(image)
-        loss = segmentation_loss(logits, label)
-        training.step(loss)
+        totals, shown = [], []
+
+        def losses() -> Iterator[Tensor]:
+            for part in range(iter_size):
+                with autocast(device, amp):
+                    output = training.objective(image[part::iter_size])
+                logits = (output,) if isinstance(output, Tensor) else output
+                loss = loss_of_scales(logits, label[part::iter_size]) / iter_size
+                totals.append(loss.detach())
+                shown[:] = shown or [logits[-1][:1].detach()]
+                yield loss
+
+        training.step(losses())
         if log is not None and (step + 1) % PICTURE_EVERY == 0:
-            parts = pictures(normalisation.rounded(image[0]), label[0], logits[0], data_set)
+            (scores,) = F.interpolate(shown[0].float(), label.shape[1:], mode="bilinear")
+            parts = pictures(normalisation.rounded(image[0]), label[0], scores, data_set)
             log.picture(step + 1, "image, label, prediction", parts)
-        return {"total": sum_over_processes(loss) / world_size()}
+        return {"total": sum_over_processes(torch.stack(totals).sum()) / world_size()}
 
     training.objective.train()
     return run_steps(

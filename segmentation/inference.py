@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from data.images import image_size, load_rgb, with_size
 from network.backbone_weights import load_trained
@@ -16,18 +17,27 @@ from segmentation.crf import refine
 from segmentation.net import net_of, normalisation_of
 from segmentation.predict import multi_scale_probability
 from segmentation.settings import Config
-from tool.artifact import load_label_map, save_label_map
+from tool.artifact import atomic_file, load_label_map, save_label_map
 from tool.cli import UserError, cores, pace, raise_problems
 from tool.crf import resolve_backend
 from tool.device import autocast, device_names, place
 from tool.limits import reported_limits
 from tool.per_image import Job, NetProcess, Work, process_images
+from tool.pickled import load_pickled
+
+ADVICE = "take smaller scales (TEST_MULTISCALE), fewer TEST_CRF_WORKERS, or half the precision (TEST_AMP)"
 
 
 def load_net(config: Config) -> nn.Module:
     net = net_of(config)
     load_trained(net, config.TEST_CKPT)
     return net.eval()
+
+
+def net_without_weights(config: Config) -> nn.Module:
+    """For what it says of itself."""
+    with torch.device("meta"):
+        return net_of(config)
 
 
 def load_on(config: Config, device: torch.device) -> nn.Module:
@@ -43,8 +53,7 @@ def probability_of(path: Path, config: Config) -> Tensor:
         with autocast(device, config.TEST_AMP):
             return net(image)
 
-    advice = "take smaller scales (TEST_MULTISCALE), fewer TEST_CRF_WORKERS, or half the precision (TEST_AMP)"
-    with reported_limits(advice, at=with_size(path)):
+    with reported_limits(ADVICE, at=with_size(path)):
         return multi_scale_probability(
             logits,
             np.asarray(load_rgb(path)),
@@ -52,12 +61,43 @@ def probability_of(path: Path, config: Config) -> Tensor:
             flip=config.TEST_FLIP,
             normalisation=normalisation_of(config, net),
             device=device,
+            aligned=net.aligned,
         )
+
+
+def kept_probability(image_id: str, path: Path, config: Config) -> Tensor:
+    """As `probability_of`, from the logits of one pass that TEST_LOGITS keeps; they are made where they are missing."""
+    net, device = NetProcess.net, NetProcess.device
+    image = np.asarray(load_rgb(path))
+    file = config.TEST_LOGITS / f"{image_id}.npy"
+    with reported_limits(ADVICE, at=with_size(path)), torch.inference_mode():
+        logits = kept_logits(file, config)
+        if logits is None:
+            with autocast(device, config.TEST_AMP):
+                logits = net(normalisation_of(config, net)(image, device)[None])[0]
+            logits = logits.float().cpu().numpy()
+            with atomic_file(file) as written:
+                np.save(written, logits)
+        scores = torch.from_numpy(logits).to(device)[None]
+        scores = F.interpolate(scores, image.shape[:2], mode="bilinear", align_corners=net.aligned)
+        return scores[0].softmax(dim=0)
+
+
+def kept_logits(file: Path, config: Config) -> np.ndarray | None:
+    """The logits, float32 (L, h, w), in a file of TEST_LOGITS; None where it is missing, damaged or something else."""
+    try:
+        logits = load_pickled(file, numbers=True)
+    except UserError:
+        return None
+    is_one = isinstance(logits, np.ndarray) and logits.dtype == np.float32 and logits.ndim == 3 and logits.size
+    return logits if is_one and len(logits) == config.MODEL_NUM_CLASSES and np.isfinite(logits).all() else None
 
 
 def predict(image_id: str, path: Path, folder: Path, config: Config) -> Tensor | None:
     """The net's part of one image: its probabilities for the CRF, or its label map, written."""
-    probability = probability_of(path, config)
+    probability = (
+        probability_of(path, config) if config.TEST_LOGITS is None else kept_probability(image_id, path, config)
+    )
     if config.TEST_CRF:
         return probability
     labels = probability.argmax(dim=0).to(torch.uint8).cpu().numpy()
@@ -66,7 +106,9 @@ def predict(image_id: str, path: Path, folder: Path, config: Config) -> Tensor |
 
 
 def is_done(config: Config, image_id: str, image: Path, folder: Path) -> bool:
-    """Whether an image's label map is there, undamaged and of the image's size."""
+    """Whether an image's label map is there, undamaged and of the image's size, and what TEST_LOGITS is to keep."""
+    if config.TEST_LOGITS is not None and kept_logits(config.TEST_LOGITS / f"{image_id}.npy", config) is None:
+        return False
     path, shape = folder / f"{image_id}.png", image_size(image)[::-1]
     try:
         return path.exists() and load_label_map(path, config.data_set, shape=shape, ignore=False) is not None
@@ -82,8 +124,10 @@ def predict_missing(config: Config, images: Mapping[str, Path], folder: Path) ->
         return
     devices = device_names(config.GPUS, "GPUS")
     started = time.perf_counter()
+    mean = normalisation_of(config, net_without_weights(config)).mean
+    for_crf = config.data_set, config.TEST_CRF_IMAGE, mean
     problems = process_images(
-        [Job(image_id, (path, folder, config), (path, folder, config.data_set)) for image_id, path in missing.items()],
+        [Job(image_id, (path, folder, config), (path, folder, *for_crf)) for image_id, path in missing.items()],
         Work(predict, refine if config.TEST_CRF else None),
         names=("predict", "crf"),
         devices=devices,

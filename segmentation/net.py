@@ -1,12 +1,15 @@
 """Stage 3's net, from its settings."""
 
+from dataclasses import replace
+
 from torch import nn
 
 from data.normalisation import Normalisation
-from network import TIMM
+from network import CAFFE_RESNET101, TIMM
 from network.backbones import BUILDERS, SCALABLE, batch_norms
 from network.deeplab import NETS, DeepLab
-from network.resnet import RESNETS, STRIDE_8, STRIDE_32, ResNet, multigrid
+from network.deeplab_msc import CaffeResNet, DeepLabMSC
+from network.resnet import EVEN_STRIDE_8, RESNETS, STRIDE_8, STRIDE_32, ResNet, multigrid
 from network.timm_backbone import TimmBackbone
 from segmentation.settings import Config
 from tool.cli import UserError
@@ -14,6 +17,8 @@ from tool.cli import UserError
 # Q: the released trainer calls nothing that would freeze ResNet-38's norms, as stage 1 does, so that they run on the
 # batch's statistics, with this momentum. MODEL_FREEZEBN True is the sane value.
 RESNET38_MOMENTUM = 3e-4
+MSC = "deeplabv2_msc"
+ALL_NETS: dict[str, type[DeepLab]] = {**NETS, MSC: DeepLabMSC}
 
 
 def net_of(config: Config) -> DeepLab:
@@ -25,21 +30,18 @@ def net_of(config: Config) -> DeepLab:
     if momentum is not None:
         for norm in batch_norms(backbone):
             norm.momentum = momentum
-    v2 = {"aspp_dim": config.MODEL_ASPP_OUTDIM, "aspp_global": config.MODEL_ASPP_HASGLOBAL}
-    return NETS[config.MODEL_NAME](
-        backbone,
-        num_classes=config.MODEL_NUM_CLASSES,
-        bn_momentum=config.TRAIN_BN_MOM,
-        frozen_norms=config.MODEL_FREEZEBN,
-        **(v2 if config.MODEL_NAME == "deeplabv2" else {}),
-    )
+    v1 = {"bn_momentum": config.TRAIN_BN_MOM}
+    v2 = {**v1, "aspp_dim": config.MODEL_ASPP_OUTDIM, "aspp_global": config.MODEL_ASPP_HASGLOBAL}
+    options = {"deeplabv1": v1, "deeplabv2": v2, MSC: {}}[config.MODEL_NAME]
+    shared = {"num_classes": config.MODEL_NUM_CLASSES, "frozen_norms": config.MODEL_FREEZEBN}
+    return ALL_NETS[config.MODEL_NAME](backbone, **shared, **options)
 
 
 def backbone_of(config: Config) -> nn.Module:
     """The backbone that `config` describes, with random weights.
 
-    resnet38d, mobilenet_v2 and timm's nets have stride 8 and one stem: MODEL_BACKBONE_DEEPBASE, which is on by default,
-    is ignored there.
+    resnet38d, mobilenet_v2, caffe_resnet101 and timm's nets have stride 8 and one stem: MODEL_BACKBONE_DEEPBASE, which
+    is on by default, is ignored there.
 
     Raises `UserError` for options that the backbone does not have.
     """
@@ -52,14 +54,20 @@ def backbone_of(config: Config) -> nn.Module:
     if width != 1 and name not in SCALABLE:
         raise UserError(f"MODEL_BACKBONE_WIDTH {width}: MODEL_BACKBONE {name} has one width only: set it to 1")
     if name in RESNETS:
-        grid = dict(STRIDE_8 if config.MODEL_BACKBONE_DILATED else STRIDE_32)
+        is_msc = config.MODEL_NAME == MSC
+        stride_8 = EVEN_STRIDE_8 if is_msc else STRIDE_8
+        grid = dict(stride_8 if config.MODEL_BACKBONE_DILATED else STRIDE_32)
         if config.MODEL_BACKBONE_MULTIGRID:
             grid["dilations"] = (*grid["dilations"][:2], multigrid(name))
-        return ResNet(name, **grid, deep_stem=config.MODEL_BACKBONE_DEEPBASE)
+        net = ResNet(name, **grid, deep_stem=config.MODEL_BACKBONE_DEEPBASE)
+        net.maxpool.ceil_mode = is_msc
+        return net
     if config.MODEL_BACKBONE_MULTIGRID:
         raise UserError(f"MODEL_BACKBONE_MULTIGRID True: MODEL_BACKBONE {name} has no layer4: set it to False")
     if not config.MODEL_BACKBONE_DILATED:
         raise UserError(f"MODEL_BACKBONE_DILATED False: MODEL_BACKBONE {name} comes dilated only: set it to True")
+    if name == CAFFE_RESNET101:
+        return CaffeResNet()
     if name.startswith(TIMM):
         return TimmBackbone(name.removeprefix(TIMM), flag="MODEL_BACKBONE")
     return BUILDERS[name](width=width) if name in SCALABLE else BUILDERS[name]()
@@ -67,4 +75,5 @@ def backbone_of(config: Config) -> nn.Module:
 
 def normalisation_of(config: Config, net: DeepLab) -> Normalisation:
     """What `net`, made of `config`, expects; DATA_MEAN and DATA_STD stand for the backbone's where they are set."""
-    return Normalisation(config.DATA_MEAN or net.normalisation.mean, config.DATA_STD or net.normalisation.std)
+    own = net.normalisation
+    return replace(own, mean=config.DATA_MEAN or own.mean, std=config.DATA_STD or own.std)

@@ -10,80 +10,42 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
-from pydantic import AfterValidator, ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass
 
 from data import DATASETS
 from data.descriptions import find_data_set
-from network import BACKBONES, TIMM, is_backbone
+from network import CAFFE_RESNET101, TIMM
+from segmentation.fields import (
+    MAX_RATE,
+    MAX_STEPS,
+    Backbone,
+    Bounds,
+    Deviation,
+    FileName,
+    Scale,
+    Share,
+    above,
+    at_least,
+    between,
+    only,
+)
 from tool.cli import UserError, did_you_mean, path_value, raise_problems, require_file, require_folder
 from tool.dataset import DataSet
 from tool.flags import AMP
-from tool.lists import folder_of, id_problem
+from tool.lists import folder_of
 from tool.weights_file import require_weights
 
 ROOT = Path(__file__).resolve().parent.parent
 MAX_FOUND_SHOWN = 80
 # ImageNet's: what config.py has for the released backbones.
 RELEASED_STATISTICS = {"DATA_MEAN": [0.485, 0.456, 0.406], "DATA_STD": [0.229, 0.224, 0.225]}
-MAX_RATE, MAX_STEPS = 1e30, 10**9  # what float32 holds, ten and twenty times too; what anybody could want
 # What messages say of files.
 NOT_THERE = "the configuration names what is not there, or is something else; set these keys in config.py or with --set"
 LIST = "one id a line; python -m voc12.prepare makes it"
 CHECKPOINT = "a checkpoint that train.py wrote"
-
-
-# -- what a value may be -----------------------------------------------------------------------------------------------
-
-
-def at_least(low: int) -> Any:
-    """A field's lower bound, with the words that follow its type's in a message; so are those below."""
-    return Field(ge=low, description=f"of at least {low}")
-
-
-def above(low: float, *, at_most: float) -> Any:
-    return Field(gt=low, le=at_most, description=f"above {low}, at most {at_most:g}")
-
-
-def between(low: float, high: float) -> Any:
-    """Both bounds included."""
-    return Field(ge=low, le=high, description=f"from {low} to {high}")
-
-
-def only(value: int, reason: str) -> Any:
-    return Field(ge=value, le=value, description=f"that is {value} ({reason})")
-
-
-def _file_name(text: str) -> str:
-    if id_problem(text) is not None:
-        raise ValueError(text)
-    return text
-
-
-def _backbone(name: str) -> str:
-    if not is_backbone(name):
-        raise ValueError(name)
-    return name
-
-
-def _ascending(bounds: tuple[float, float]) -> tuple[float, float]:
-    if bounds[0] > bounds[1]:
-        raise ValueError(bounds)
-    return bounds
-
-
-FileName = Annotated[
-    str, AfterValidator(_file_name), Field(description="that is a plain name, as it becomes part of a path")
-]
-Backbone = Annotated[
-    str, AfterValidator(_backbone), Field(description=f"that is one of {', '.join(BACKBONES)}, or {TIMM}NAME")
-]
-Share = Annotated[float, between(0, 1)]
-Deviation = Annotated[float, Field(gt=0)]
-Scale = Annotated[float, Field(gt=0, le=8)]
-Bounds = Annotated[tuple[Scale, Scale], AfterValidator(_ascending)]
 
 
 # Strict: True is no number, 1.0 no whole one, and no text is either.
@@ -110,12 +72,13 @@ class Config:
     )
     DATA_RANDOMCROP: int = between(1, 4096)
     DATA_RANDOMSCALE: Bounds = Field(description="[low, high] with 0 < low <= high <= 8")
+    DATA_SCALES: tuple[Scale, ...] | None = Field(min_length=1, description="(at least one) above 0, at most 8")
     DATA_RANDOM_H: int = between(0, 90)  # half of OpenCV's circle of 180 hues, so every hue
     DATA_RANDOM_S: int = between(0, 255)
     DATA_RANDOM_V: int = between(0, 255)
     DATA_RANDOMFLIP: Share
 
-    MODEL_NAME: Literal["deeplabv2", "deeplabv1"]
+    MODEL_NAME: Literal["deeplabv2", "deeplabv1", "deeplabv2_msc"]
     MODEL_BACKBONE: Backbone
     MODEL_BACKBONE_WIDTH: float = above(0, at_most=8)
     MODEL_BACKBONE_PRETRAIN: bool
@@ -134,7 +97,9 @@ class Config:
     TRAIN_WEIGHT_DECAY: float = between(0, MAX_RATE)
     TRAIN_BN_MOM: Share
     TRAIN_POWER: float = between(0, 1000)
+    TRAIN_LR_DECAY: int | None = at_least(1)
     TRAIN_BATCHES: int = at_least(1)
+    TRAIN_ITER_SIZE: int = between(1, 1000)
     TRAIN_SHUFFLE: bool
     TRAIN_ITERATION: int = between(1, MAX_STEPS)
     TRAIN_MINEPOCH: int = between(0, MAX_STEPS)
@@ -148,9 +113,16 @@ class Config:
     TEST_MULTISCALE: tuple[Scale, ...] = Field(min_length=1, description="(at least one) above 0, at most 8")
     TEST_FLIP: bool
     TEST_CRF: bool
+    TEST_CRF_IMAGE: Literal["rgb", "bgr", "wrapped"]
+    TEST_LOGITS: Path | None
+    TEST_SCORES: Path | None
     TEST_BATCHES: int = only(1, "images differ in size")
     TEST_CRF_WORKERS: int | None = at_least(1)
     TEST_AMP: Literal[AMP]
+
+    @property
+    def images_a_step(self) -> int:
+        return self.TRAIN_BATCHES * self.TRAIN_ITER_SIZE
 
     @cached_property
     def data_set(self) -> DataSet:
@@ -242,7 +214,7 @@ def read_config(config_dict: Mapping[str, Any], assignments: Sequence[str]) -> C
     changes, problems = _read_assignments(assignments)
     problems += [_unknown(key) for key in config_dict if key not in _FIELDS]
     given = {key: value for key, value in {**config_dict, **changes}.items() if key in _FIELDS}
-    if str(given.get("MODEL_BACKBONE")).startswith(TIMM):  # which says its own, unless others were set
+    if str(given.get("MODEL_BACKBONE")).startswith((TIMM, CAFFE_RESNET101)):  # which say their own, unless set
         released = {key for key, value in RELEASED_STATISTICS.items() if given.get(key) == value and key not in changes}
         given |= dict.fromkeys(released)
     wrong: dict[str, str] = {}
@@ -378,11 +350,21 @@ def require_training_paths(config: Config) -> None:
     raise_problems(NOT_THERE, _problems(requirements))
 
 
+def _kept_of_several_passes(config: Config) -> list[str]:
+    """What is wrong with TEST_LOGITS, if anything: logits are kept as the net gives them, once."""
+    if config.TEST_LOGITS is None or (config.TEST_MULTISCALE == (1.0,) and not config.TEST_FLIP):
+        return []
+    return [
+        "TEST_LOGITS: expected TEST_MULTISCALE=[1.0] and TEST_FLIP=False beside it, as it keeps the logits of one pass,"
+        f" found {list(config.TEST_MULTISCALE)} and {config.TEST_FLIP}; or set it to None"
+    ]
+
+
 def require_test_paths(config: Config) -> None:
     """Raise `UserError` with every folder and file that the test reads and that is not there, or an unset `TEST_CKPT`.
 
     The folder of images, the list, the checkpoint, and the folder of ground truth unless `TEST_SPLIT` is test, which
-    has none; not what is in them.
+    has none; not what is in them. Or where TEST_LOGITS would keep logits of several passes.
     """
     requirements = [
         *_images(config),
@@ -394,4 +376,5 @@ def require_test_paths(config: Config) -> None:
         problems = [f"TEST_CKPT: expected a file ({CHECKPOINT}), found None"]
     else:
         problems = _problems([(require_weights, config.TEST_CKPT, "TEST_CKPT", CHECKPOINT)])
-    raise_problems(NOT_THERE, problems + _problems(requirements))
+    problems += _problems(requirements)
+    raise_problems(NOT_THERE, problems + _kept_of_several_passes(config))

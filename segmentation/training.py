@@ -9,8 +9,9 @@ from torch.utils.data import DataLoader
 
 from data.normalisation import Normalisation
 from data.training import training_loader
-from network.backbone_weights import load_backbone
-from segmentation.data import PseudoLabelSet, SegmentationAugmentation, start_loader_process
+from network import CAFFE_RESNET101
+from network.backbone_weights import load_backbone, load_caffe
+from segmentation.data import PseudoLabelSet, ScalesAugmentation, SegmentationAugmentation, start_loader_process
 from segmentation.engine import build_training, train
 from segmentation.net import net_of, normalisation_of
 from segmentation.settings import Config, check_processes, settings_record
@@ -19,18 +20,27 @@ from tool.device import device_names, place
 from tool.distributed import join_processes, leave_processes, rank, world_size
 from tool.stage import Run, start_run
 
+# Q: CRT's DeepLab starts from what more than image labels taught, and says so nowhere.
+ABOUT_CAFFE = (
+    "  these are Caffe-style weights; those that CRT's figures are from (deeplabv1_resnet101-coco.pth) learnt from"
+    " COCO's segmentation masks, which is more than image labels and ImageNet"
+)
+
 
 def make_loader(
     config: Config, images: Mapping[str, Path], steps: range, *, normalisation: Normalisation, pin_memory: bool
 ) -> DataLoader:
     """This process's share of the batches of `steps`, the same whatever was run before."""
-    augmentation = SegmentationAugmentation(
-        crop_size=config.DATA_RANDOMCROP,
-        scale=config.DATA_RANDOMSCALE,
-        jitter=(config.DATA_RANDOM_H, config.DATA_RANDOM_S, config.DATA_RANDOM_V),
-        mirrored=config.DATA_RANDOMFLIP,
-        normalisation=normalisation,
-    )
+    common = {
+        "crop_size": config.DATA_RANDOMCROP,
+        "jitter": (config.DATA_RANDOM_H, config.DATA_RANDOM_S, config.DATA_RANDOM_V),
+        "mirrored": config.DATA_RANDOMFLIP,
+        "normalisation": normalisation,
+    }
+    if config.DATA_SCALES is None:
+        augmentation = SegmentationAugmentation(**common, scale=config.DATA_RANDOMSCALE)
+    else:
+        augmentation = ScalesAugmentation(**common, scales=config.DATA_SCALES)
     dataset = PseudoLabelSet(
         images,
         label_root=config.DATA_PSEUDO_GT,
@@ -40,7 +50,7 @@ def make_loader(
     )
     return training_loader(
         dataset,
-        config.TRAIN_BATCHES,
+        config.images_a_step,
         seed=config.TRAIN_SEED,
         shuffle=config.TRAIN_SHUFFLE,
         steps=steps,
@@ -84,6 +94,8 @@ def first_weights(config: Config, net: nn.Module) -> str:
     """Put the weights that a fresh run starts from into `net`; a line on where they come from."""
     if not config.MODEL_BACKBONE_PRETRAIN or rank() > 0:  # the others get process 0's when their nets become one
         return "random weights"
+    if config.MODEL_BACKBONE == CAFFE_RESNET101:
+        return f"{load_caffe(net, config.MODEL_BACKBONE_WEIGHTS)}\n{ABOUT_CAFFE}"
     return str(load_backbone(net, config.MODEL_BACKBONE, config.MODEL_BACKBONE_WEIGHTS))
 
 
@@ -98,9 +110,9 @@ def train_run(config: Config, images: Mapping[str, Path], settings: dict, *, res
     device = join_processes(torch.device(device_names(config.GPUS, "GPUS")[0]))
     check_processes(config, world_size(), shared=world_size() > 1 and device.type == "cuda")
     folder = config.EXP_ROOT / config.EXP_NAME
-    run = Run(folder, settings_record(config), settings, resume, "EXP_ROOT", "EXP_NAME")
+    run = Run(folder, settings_record(config), settings, resume, "EXP_ROOT", "EXP_NAME", {"TRAIN_ITER_SIZE": 1})
     checkpoint = run.find_checkpoint()
-    steps_per_epoch = len(images) // config.TRAIN_BATCHES
+    steps_per_epoch = len(images) // config.images_a_step
     num_steps = max(config.TRAIN_ITERATION, config.TRAIN_MINEPOCH * steps_per_epoch)
     torch.manual_seed(config.TRAIN_SEED)
     net = place(net_of(config), device, config.TRAIN_AMP)
@@ -113,6 +125,7 @@ def train_run(config: Config, images: Mapping[str, Path], settings: dict, *, res
         weight_decay=config.TRAIN_WEIGHT_DECAY,
         power=config.TRAIN_POWER,
         num_steps=num_steps,
+        lr_decay=config.TRAIN_LR_DECAY,
     )
     started = start_run(
         run,
@@ -145,8 +158,9 @@ def train_run(config: Config, images: Mapping[str, Path], settings: dict, *, res
         log=started.log,
         save=save,
         save_due=lambda step: step % config.TRAIN_SAVE_EVERY == 0 or step % steps_per_epoch == 0,
+        iter_size=config.TRAIN_ITER_SIZE,
     )
     if started.log is not None:
-        started.say_trained(len(started.steps) * config.TRAIN_BATCHES, weights.of_run(num_steps))
+        started.say_trained(len(started.steps) * config.images_a_step, weights.of_run(num_steps))
         started.end(losses)
     leave_processes()

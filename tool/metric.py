@@ -100,6 +100,25 @@ def occurs(counts: np.ndarray) -> np.ndarray:
     return counts[1] + counts[2] > 0
 
 
+def accuracies(counts: np.ndarray) -> dict[str, float | list[float | None]]:
+    """The scores of deeplab-pytorch, in 0..1, from counts (3, L).
+
+    Means are over the labels that the ground truth has; the IoU of a label that neither it nor the prediction has is
+    None. NaN where the ground truth has none.
+    """
+    true_positive, truth, predicted = counts.astype(np.float64)
+    there, union = truth > 0, truth + predicted - true_positive
+    with np.errstate(invalid="ignore", divide="ignore"):
+        share, accuracy, overlap = truth / truth.sum(), true_positive / truth, true_positive / union
+        return {
+            "Pixel Accuracy": float(true_positive.sum() / truth.sum()),
+            "Mean Accuracy": float(accuracy[there].mean()),
+            "Frequency Weighted IoU": float((share * overlap)[there].sum()),
+            "Mean IoU": float(overlap[there].mean()),
+            "Class IoU": [None if size == 0 else float(value) for value, size in zip(overlap, union, strict=True)],
+        }
+
+
 def about_absent(absent: Sequence[str], present: Sequence[str], mean: float | None) -> str:
     """What a reader of a mean over `absent` and `present` labels should know; "" where all of them occur.
 

@@ -93,9 +93,15 @@ def memory_of(optimizer: Optimizer) -> list[dict[str, Tensor]]:
     ]
 
 
-def polynomial_schedule(optimizer: Optimizer, *, max_step: int, power: float = 0.9) -> LambdaLR:
+def polynomial_schedule(optimizer: Optimizer, *, max_step: int, power: float = 0.9, every: int = 1) -> LambdaLR:
     """Rate of step k (from 0): the group's own times (1 - k / max_step) ** power, constant once k reaches max_step.
 
-    The released optimiser stops changing the rate there, so the last rate is that of step max_step - 1, not 0.
+    The released optimiser stops changing the rate there, so the last rate is that of step max_step - 1, not 0. It
+    changes at each `every`-th step alone.
     """
-    return LambdaLR(optimizer, lambda step: (1 - min(step, max_step - 1) / max_step) ** power)
+
+    def factor(step: int) -> float:
+        step = min(step, max_step - 1)
+        return (1 - (step - step % every) / max_step) ** power
+
+    return LambdaLR(optimizer, factor)

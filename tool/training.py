@@ -1,6 +1,6 @@
 """What a training run changes at each step: moved by it, saved and restored."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor, nn
@@ -33,15 +33,18 @@ class Training(NamedTuple):
     scaler: GradScaler | None = None
     max_gradient: float | None = None
 
-    def step(self, loss: Tensor) -> None:
-        """Move the weights by the gradient of `loss`, a scalar, and the rates by one step."""
+    def step(self, losses: Tensor | Iterable[Tensor]) -> None:
+        """Move the weights by the gradient of a loss, a scalar, or of the sum of several, and the rates by one step.
+
+        Of several each is let go before the next is asked for.
+        """
         self.optimizer.zero_grad(set_to_none=True)
+        for loss in (losses,) if isinstance(losses, Tensor) else losses:
+            (loss if self.scaler is None else self.scaler.scale(loss)).backward()
         if self.scaler is None:
-            loss.backward()
             self._cut_gradient()
             self.optimizer.step()
         else:
-            self.scaler.scale(loss).backward()
             if self.max_gradient is not None:
                 self.scaler.unscale_(self.optimizer)
                 self._cut_gradient()

@@ -34,13 +34,15 @@ config_dict = {
     # -- augmentation --------------------------------------------------------------------------------------------------
     "DATA_RANDOMCROP": 448,  # side of the crop, pixels
     "DATA_RANDOMSCALE": [0.5, 1.5],  # bounds of the factor on the image's sides
+    "DATA_SCALES": None,  # (ours) factors, one of which is drawn instead, in deeplab-pytorch's way: data.py
     "DATA_RANDOM_H": 10,  # hue moves by up to this, in OpenCV's 0..179 (2 degrees a step)
     "DATA_RANDOM_S": 10,  # saturation, in 0..255
     "DATA_RANDOM_V": 10,  # value, in 0..255
     "DATA_RANDOMFLIP": 0.5,  # probability of a mirror image
     # -- net -----------------------------------------------------------------------------------------------------------
-    "MODEL_NAME": "deeplabv2",  # or deeplabv1
-    "MODEL_BACKBONE": "resnet101",  # or resnet18, resnet34, resnet50, resnet152, resnet38d, mobilenet_v2, timm:NAME
+    "MODEL_NAME": "deeplabv2",  # or deeplabv1, deeplabv2_msc
+    "MODEL_BACKBONE": "resnet101",  # or resnet18, resnet34, resnet50, resnet152, resnet38d, mobilenet_v2,
+    # caffe_resnet101, timm:NAME
     "MODEL_BACKBONE_WIDTH": 1.0,  # (ours) channel multiplier of resnet38d, as stage 1's --width
     "MODEL_BACKBONE_PRETRAIN": True,  # start from ImageNet weights; False: from random ones
     "MODEL_BACKBONE_WEIGHTS": None,  # (ours) file of these or of a stage-1 classifier; None: torchvision's or timm's
@@ -58,7 +60,10 @@ config_dict = {
     "TRAIN_WEIGHT_DECAY": 5e-4,  # not of biases
     "TRAIN_BN_MOM": 3e-4,  # momentum of the head's batch norms
     "TRAIN_POWER": 0.9,  # of the rate's polynomial decay
-    "TRAIN_BATCHES": 10,  # images a step, over all GPUs
+    "TRAIN_LR_DECAY": None,  # (ours) steps from one rate to the next, on the way to 0 at TRAIN_ITERATION; None: 1, and
+    # 0 one step later
+    "TRAIN_BATCHES": 10,  # images at once, over all GPUs
+    "TRAIN_ITER_SIZE": 1,  # (ours) so many batches a step, the mean of whose losses counts
     "TRAIN_SHUFFLE": True,  # a new order each epoch
     "TRAIN_ITERATION": 20000,  # steps
     "TRAIN_MINEPOCH": 0,  # train at least this many epochs, should TRAIN_ITERATION be fewer
@@ -71,6 +76,9 @@ config_dict = {
     "TEST_MULTISCALE": [0.5, 0.75, 1.0, 1.25, 1.5, 1.75],  # factors on the image's sides, averaged
     "TEST_FLIP": True,  # average with the mirror image too
     "TEST_CRF": True,  # sharpen with the CRF
+    "TEST_CRF_IMAGE": "rgb",  # (ours) what it sees of the image: rgb, bgr, or wrapped, as deeplab-pytorch's does
+    "TEST_LOGITS": None,  # (ours) folder of <id>.npy: one pass's logits are kept there, and taken from there
+    "TEST_SCORES": None,  # (ours) JSON file that gets deeplab-pytorch's scores, too
     "TEST_CRF_WORKERS": None,  # (ours) CRF processes on a CPU; None: the cores there are
     "TEST_AMP": "off",  # (ours) bf16 or fp16: the network in half precision
     "TEST_BATCHES": 1,  # images at once; only 1, as images differ in size
@@ -94,5 +102,31 @@ configurations = {
         "EXP_NAME": "EPS_deeplabv2_resnet101",
         "DATA_PSEUDO_GT": "exps/ppc_eps/crf/crf_5_8",
         "TEST_SPLIT": "test",
+    },
+    # CRT's DeepLab, as deeplab-pytorch trains it. From torchvision's weights instead: MODEL_BACKBONE=resnet101
+    # MODEL_BACKBONE_WEIGHTS=None.
+    "CRT_deeplabv2_resnet101_msc": {
+        "EXP_NAME": "CRT_deeplabv2_resnet101_msc",
+        "DATA_PSEUDO_GT": "exps/crt/sem_seg",
+        "DATA_MEAN": None,
+        "DATA_STD": None,
+        "DATA_RANDOMCROP": 321,
+        "DATA_SCALES": [0.5, 0.75, 1.0, 1.25, 1.5],
+        "DATA_RANDOM_H": 0,
+        "DATA_RANDOM_S": 0,
+        "DATA_RANDOM_V": 0,
+        "MODEL_NAME": "deeplabv2_msc",
+        "MODEL_BACKBONE": "caffe_resnet101",
+        # Trained on COCO's segmentation masks: more than image labels.
+        "MODEL_BACKBONE_WEIGHTS": "pretrained/deeplabv1_resnet101-coco.pth",
+        "MODEL_BACKBONE_DEEPBASE": False,
+        "MODEL_FREEZEBN": True,
+        "TRAIN_LR": 2.5e-4,
+        "TRAIN_LR_DECAY": 10,
+        "TRAIN_BATCHES": 5,
+        "TRAIN_ITER_SIZE": 2,
+        "TEST_MULTISCALE": [1.0],
+        "TEST_FLIP": False,
+        "TEST_CRF_IMAGE": "wrapped",
     },
 }

@@ -34,9 +34,11 @@ from tool.cli import UserError, cores, pace, run_script, script_parser
 from tool.folder import Claim, claim_folders
 from tool.lists import Source, find_images, find_masks, read_ids
 from tool.lock import hold_folder
+from tool.metric import accuracies
 
 # What decides a label map, beside the checkpoint.
-DECISIVE = ("TEST_MULTISCALE", "TEST_FLIP", "TEST_CRF", "TEST_AMP", "DATA_MEAN", "DATA_STD")
+DECISIVE = ("TEST_MULTISCALE", "TEST_FLIP", "TEST_CRF", "TEST_CRF_IMAGE", "TEST_AMP", "DATA_MEAN", "DATA_STD")
+DECISIVE_FOR_LOGITS = ("TEST_AMP", "DATA_MEAN", "DATA_STD")
 EXAMPLES = """\
   # predict and score the validation list
   python segmentation/experiment/test.py \\
@@ -62,8 +64,7 @@ def open_folder(config: Config) -> Path:
     results = config.EXP_ROOT / config.EXP_NAME / "results"
     kit = f"VOC{config.DATA_YEAR}" if config.data_set.submission else config.data_set.title
     folder = results / kit / "Segmentation" / f"comp6_{config.TEST_SPLIT}_cls"
-    settings = {key: value for key, value in settings_record(config).items() if key in DECISIVE}
-    settings["TEST_CKPT, sha256"] = hashlib.sha256(config.TEST_CKPT.read_bytes()).hexdigest()
+    checkpoint = {"TEST_CKPT, sha256": hashlib.sha256(config.TEST_CKPT.read_bytes()).hexdigest()}
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -71,8 +72,26 @@ def open_folder(config: Config) -> Path:
     hold_folder(folder, "EXP_NAME")
     # Not in the folder itself, which is packed for the server as it is.
     record = results / f"{config.TEST_SPLIT}_settings.json"
-    claim_folders([Claim(folder, settings, record)], advice=f"take another EXP_NAME, or remove these and {record}")
+    claim = Claim(folder, {**settings_among(DECISIVE, config), **checkpoint}, record, {"TEST_CRF_IMAGE": "rgb"})
+    claim_folders([claim], advice=f"take another EXP_NAME, or remove these and {record}")
+    if config.TEST_LOGITS is not None:
+        claim_logits(config, {**settings_among(DECISIVE_FOR_LOGITS, config), **checkpoint})
     return folder
+
+
+def settings_among(keys: tuple[str, ...], config: Config) -> dict:
+    return {key: value for key, value in settings_record(config).items() if key in keys}
+
+
+def claim_logits(config: Config, settings: dict) -> None:
+    """Create TEST_LOGITS, or refuse it if it holds another checkpoint's or setting's."""
+    folder = config.TEST_LOGITS
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"TEST_LOGITS {folder}: cannot be created ({error.strerror})") from error
+    record = folder.parent / f"{folder.name}_settings.json"
+    claim_folders([Claim(folder, settings, record)], advice=f"take other TEST_LOGITS, or remove these and {record}")
 
 
 def check_data(config: Config, ids: list[str]) -> dict[str, Path]:
@@ -91,11 +110,16 @@ def score(config: Config, folder: Path) -> None:
     """Print and keep IoU of every label and mIoU, in per cent, on the split's list."""
     pairs = file_pairs(test_list(config), folder, truth_folder(config), "png", config.data_set)
     started = time.perf_counter()
-    summary = summarise(count_list(pairs, "png", config.data_set, num_workers=cores()), config.data_set)
+    counts = count_list(pairs, "png", config.data_set, num_workers=cores())
+    summary = summarise(counts, config.data_set)
     print(f"scored {len(pairs)} images {pace(started, len(pairs))}")
     print(as_text(summary))
     with atomic_file(config.EXP_ROOT / config.EXP_NAME / "results" / f"{config.TEST_SPLIT}_score.json") as file:
         file.write(json.dumps(summary, indent=1).encode())
+    if config.TEST_SCORES is not None:
+        config.TEST_SCORES.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_file(config.TEST_SCORES) as file:
+            file.write(json.dumps(accuracies(counts[:, 0]), indent=4).encode())
 
 
 def main() -> None:

@@ -84,8 +84,9 @@ def check_data(config: Config) -> dict[str, Path]:
     """The images to train on, by id, after every file that training will read has been looked at."""
     require_training_paths(config)
     ids = read_ids(train_list(config), "DATA_LISTS")
-    if config.TRAIN_BATCHES > len(ids):
-        raise UserError(f"TRAIN_BATCHES {config.TRAIN_BATCHES}: {train_list(config)} has {len(ids)} images")
+    if config.images_a_step > len(ids):
+        times = f" x TRAIN_ITER_SIZE {config.TRAIN_ITER_SIZE}" if config.TRAIN_ITER_SIZE > 1 else ""
+        raise UserError(f"TRAIN_BATCHES {config.TRAIN_BATCHES}{times}: {train_list(config)} has {len(ids)} images")
     source = Source("DATA_LISTS", train_list(config))
     images = find_images(ids, config.DATA_ROOT, config.data_set, flag="DATA_ROOT", source=source, fixed=True)
     expect_files(ids, config.DATA_PSEUDO_GT, ".png", flag="DATA_PSEUDO_GT", source=source, endings=LABEL_MAP_ENDINGS)
@@ -102,7 +103,7 @@ def check_data(config: Config) -> dict[str, Path]:
 
 def batch_bytes(config: Config) -> int:
     """The size of this process's share of a batch: float32 images and int64 labels."""
-    return (3 * 4 + 8) * config.DATA_RANDOMCROP**2 * len(own_share(range(config.TRAIN_BATCHES)))
+    return (3 * 4 + 8) * config.DATA_RANDOMCROP**2 * len(own_share(range(config.images_a_step)))
 
 
 def start_torchrun(processes: int) -> None:
@@ -127,7 +128,7 @@ def main() -> None:
         check_loaders(
             workers=loader_processes(config.DATA_WORKERS),
             batch_bytes=batch_bytes(config),
-            num_batches=max(config.TRAIN_ITERATION, config.TRAIN_MINEPOCH * (len(images) // config.TRAIN_BATCHES)),
+            num_batches=max(config.TRAIN_ITERATION, config.TRAIN_MINEPOCH * (len(images) // config.images_a_step)),
             flag="DATA_WORKERS",
         )
     # Not at the top: they import torch, which takes seconds; a mistake in a key or a file has been named by now.

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from network.backbones import batch_norms
-from network.deeplab import NETS, DeepLab
+from network.deeplab import DeepLab
 from segmentation import net
 from segmentation.experiment.config import config_dict
 from segmentation.settings import read_config
@@ -35,9 +35,9 @@ def net_of(
     **options: object,
 ) -> DeepLab:
     """A segmentation net on a small backbone, see `backbone_of`."""
-    v2 = {"aspp_dim": aspp_dim, "aspp_global": aspp_global} if name == "deeplabv2" else {}
-    shared = {"num_classes": num_classes, "bn_momentum": bn_momentum, "frozen_norms": frozen_norms}
-    return NETS[name](backbone_of(**options), **shared, **v2)
+    v1 = {"bn_momentum": bn_momentum}
+    own = {"deeplabv2": {**v1, "aspp_dim": aspp_dim, "aspp_global": aspp_global}, "deeplabv1": v1}.get(name, {})
+    return net.ALL_NETS[name](backbone_of(**options), num_classes=num_classes, frozen_norms=frozen_norms, **own)
 
 
 def numbered(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -10,6 +10,7 @@ import torch
 
 from data.normalisation import IMAGENET, Normalisation
 from segmentation.data import (
+    ScalesAugmentation,
     SegmentationAugmentation,
     jitter_colours,
     scale_image,
@@ -347,3 +348,44 @@ def test_truncating_gives_what_is_below_and_rounding_what_is_nearest():
     plain = Normalisation((0.0,) * 3, (1.0,) * 3)
     assert plain.truncated(image)[0, 0].tolist() == [99, 100, 100]
     assert plain.rounded(image)[0, 0].tolist() == [100, 100, 101]
+
+
+# -- one of several scales ---------------------------------------------------------------------------------------------
+
+
+def of_scales(crop_size: int, scales: tuple[float, ...] = (1.0,), **changes) -> ScalesAugmentation:
+    fixed = {"jitter": (0, 0, 0), "mirrored": 0.0, "normalisation": IMAGENET}
+    return ScalesAugmentation(crop_size=crop_size, scales=scales, **(fixed | changes))
+
+
+def test_a_smaller_image_lies_at_the_top_left_and_every_scale_of_the_list_comes_with_sides_rounded_down():
+    torch.manual_seed(0)
+    sizes = set()
+    for _ in range(40):
+        image, label = of_scales(30, (0.5, 1.0, 1.5))(random_image((13, 15)), np.ones((13, 15), np.uint8))
+        inside = label == 1
+        height, width = int(inside.any(1).sum()), int(inside.any(0).sum())
+        assert inside[:height, :width].all() and (label[~inside] == 255).all() and not image[:, ~inside].any()
+        sizes.add((height, width))
+    assert sizes == {(6, 7), (13, 15), (19, 22)}
+
+
+def test_of_a_larger_image_every_place_is_cropped_and_half_are_mirrored_labels_too():
+    torch.manual_seed(0)
+    labels = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    pixels = np.repeat(labels[..., None], 3, axis=2)
+    found = set()
+    for _ in range(200):
+        image, label = of_scales(2, mirrored=0.5)(pixels, labels)
+        assert torch.equal(IMAGENET.rounded(image)[0].long(), label)
+        found.add(tuple(label.flatten().tolist()))
+    crops = [labels[y : y + 2, x : x + 2] for y, x in product(range(2), range(3))]
+    assert found == {tuple(each.flatten().tolist()) for crop in crops for each in (crop, crop[:, ::-1])}
+
+
+def test_without_jitter_colours_stay_and_with_it_they_do_not():
+    image, labels = random_image((8, 8)), random_labels((8, 8))
+    same, _ = of_scales(8)(image, labels)
+    np.testing.assert_array_equal(IMAGENET.rounded(same).permute(1, 2, 0), image)
+    moved, _ = of_scales(8, jitter=(90, 0, 0))(image, labels)
+    assert not torch.equal(moved, same)

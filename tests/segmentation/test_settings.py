@@ -36,11 +36,15 @@ RELEASED = {
 OURS = {
     "EXP_ROOT": "exps", "DATA_SET": "voc12", "DATA_NAME": "VOCDataset", "DATA_ROOT": "VOC2012", "DATA_LISTS": "voc12",
     "DATA_PSEUDO_GT": "exps/crf/crf_8_7", "MODEL_BACKBONE_WIDTH": 1.0, "MODEL_BACKBONE_WEIGHTS": None,
-    "MODEL_BACKBONE_BN_MOM": None,
+    "MODEL_BACKBONE_BN_MOM": None, "DATA_SCALES": None, "TRAIN_LR_DECAY": None, "TRAIN_ITER_SIZE": 1,
     "TRAIN_AMP": "off", "TRAIN_SEED": 0, "TRAIN_SAVE_EVERY": 500,
     "TEST_CKPT": None, "TEST_SPLIT": "val", "TEST_CRF_WORKERS": None, "TEST_AMP": "off",
+    "TEST_CRF_IMAGE": "rgb", "TEST_LOGITS": None, "TEST_SCORES": None,
 }  # fmt: skip
-PATHS = ["EXP_ROOT", "DATA_ROOT", "DATA_LISTS", "DATA_PSEUDO_GT", "MODEL_BACKBONE_WEIGHTS", "TEST_CKPT"]
+PATHS = [
+    *("EXP_ROOT", "DATA_ROOT", "DATA_LISTS", "DATA_PSEUDO_GT", "MODEL_BACKBONE_WEIGHTS", "TEST_CKPT", "TEST_LOGITS"),
+    "TEST_SCORES",
+]
 
 
 # -- defaults ----------------------------------------------------------------------------------------------------------
@@ -292,6 +296,16 @@ def test_all_missing_paths_are_named_at_once(tmp_path, monkeypatch):
 def test_a_checkpoint_must_be_set_for_the_test(data):
     (problem,) = path_problems(settings.require_test_paths, data[:-1])
     assert problem == "TEST_CKPT: expected a file (a checkpoint that train.py wrote), found None"
+
+
+@pytest.mark.parametrize("other", ["TEST_FLIP=True", "TEST_MULTISCALE=1,2"])
+def test_logits_are_kept_of_one_pass_alone(data, other):
+    keys = [key for key in ("TEST_FLIP=False", "TEST_MULTISCALE=1,") if key[:8] != other[:8]]
+    settings.require_test_paths(
+        read_config(config_dict, [*data, "TEST_FLIP=False", "TEST_MULTISCALE=1,", "TEST_LOGITS=l"])
+    )
+    (problem,) = path_problems(settings.require_test_paths, [*data, *keys, other, "TEST_LOGITS=l"])
+    assert problem.startswith("TEST_LOGITS: expected TEST_MULTISCALE=[1.0] and TEST_FLIP=False beside it")
 
 
 def test_a_folder_is_no_checkpoint_and_a_file_no_folder(data):

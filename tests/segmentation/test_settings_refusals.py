@@ -44,6 +44,8 @@ REFUSED = [
     ("DATA_RANDOMSCALE", [1], "a list of finite numbers [low, high] with 0 < low <= high <= 8"),
     ("DATA_RANDOMSCALE", [1, 2, 3], "a list of finite numbers [low, high] with 0 < low <= high <= 8"),
     ("DATA_RANDOMSCALE", {1: 2}, "a list of finite numbers [low, high] with 0 < low <= high <= 8"),
+    ("DATA_SCALES", [], "a list of finite numbers (at least one) above 0, at most 8, or None"),
+    ("DATA_SCALES", [0.5, 0], "a list of finite numbers (at least one) above 0, at most 8, or None"),
     ("DATA_RANDOM_H", 91, "a whole number from 0 to 90"),
     ("DATA_RANDOM_H", -1, "a whole number from 0 to 90"),
     ("DATA_RANDOM_S", 256, "a whole number from 0 to 255"),
@@ -71,6 +73,8 @@ REFUSED = [
     ("TRAIN_BN_MOM", 3, "a finite number from 0 to 1"),
     ("TRAIN_POWER", -1, "a finite number from 0 to 1000"),
     ("TRAIN_BATCHES", 0, "a whole number of at least 1"),
+    ("TRAIN_LR_DECAY", 0, "a whole number of at least 1, or None"),
+    ("TRAIN_ITER_SIZE", 0, "a whole number from 1 to 1000"),
     ("TRAIN_SHUFFLE", 1, "True or False"),
     ("TRAIN_ITERATION", 0, "a whole number from 1 to 1000000000"),
     ("TRAIN_ITERATION", 10**10, "a whole number from 1 to 1000000000"),
@@ -98,22 +102,26 @@ REFUSED_TEXTS = [
     ("EXP_NAME", "runs/mine", "text that is a plain name"),
     ("EXP_NAME", "a\nb", "text that is a plain name"),
     ("DATA_NAME", "a\\b", "text that is a plain name"),
-    ("MODEL_NAME", "deeplabv3", "text that is one of deeplabv2, deeplabv1"),
+    ("MODEL_NAME", "deeplabv3", "text that is one of deeplabv2, deeplabv1, deeplabv2_msc"),
     (
         "MODEL_BACKBONE",
         "vgg16",
-        "text that is one of resnet18, resnet34, resnet50, resnet101, resnet152, resnet38d, mobilenet_v2",
+        "text that is one of resnet18, resnet34, resnet50, resnet101, resnet152, resnet38d, mobilenet_v2,"
+        " caffe_resnet101",
     ),
     ("MODEL_BACKBONE", "timm:", "text that is one of resnet18"),
     ("MODEL_BACKBONE", "timm:hf-hub:user/net", "text that is one of resnet18"),
     ("TRAIN_AMP", "fp16", "text that is one of off, bf16"),
+    ("TEST_CRF_IMAGE", "gbr", "text that is one of rgb, bgr, wrapped"),
     ("TEST_SPLIT", "train_aug", "text that is one of val, test, train"),
     ("DATA_ROOT", "", "a path"),
     ("TEST_CKPT", "", "a path, or None"),
+    ("TEST_LOGITS", "", "a path, or None"),
+    ("TEST_SCORES", "", "a path, or None"),
 ]
 REFUSED_IN_CONFIG_DICT = [
     ("EXP_NAME", 3, "text that is a plain name"),
-    ("MODEL_NAME", None, "text that is one of deeplabv2, deeplabv1"),
+    ("MODEL_NAME", None, "text that is one of deeplabv2, deeplabv1, deeplabv2_msc"),
     ("DATA_SET", 3, "text"),
     ("DATA_ROOT", 3, "a path"),
     ("DATA_ROOT", None, "a path"),
@@ -176,10 +184,10 @@ def test_a_text_too_deep_to_parse_is_refused_like_any_other(depth):
 def test_every_field_has_a_refused_value():
     """No field takes just anything: each stands in the tables above, or is a path, which they try on `DATA_ROOT`."""
     tried = {key for key, *_ in [*REFUSED, *REFUSED_TEXTS, *REFUSED_IN_CONFIG_DICT]}
-    assert set(config_dict) - tried == set(PATHS) - {"DATA_ROOT", "TEST_CKPT"}
+    assert set(config_dict) - tried == set(PATHS) - {"DATA_ROOT", "TEST_CKPT", "TEST_LOGITS", "TEST_SCORES"}
 
 
-@pytest.mark.parametrize("key", [key for key in PATHS if key not in ("MODEL_BACKBONE_WEIGHTS", "TEST_CKPT")])
+@pytest.mark.parametrize("key", [key for key in PATHS if key.startswith(("EXP", "DATA"))])
 def test_only_the_weights_and_the_checkpoint_may_be_no_path(key):
     assert_one_problem(refusal(**{key: None}), key, "a path", "None")
     assert getattr(read_config(config_dict, [f"{key}=None"]), key) == Path.cwd() / "None"

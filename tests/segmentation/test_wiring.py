@@ -305,7 +305,10 @@ def test_threads_that_do_all_of_an_image_write_what_two_pools_write(places, chec
 
     def jobs(folder):
         paths = {image_id: path_of(places, image_id) for image_id in IDS}
-        return [Job(image_id, (path, folder, config), (path, folder, VOC12)) for image_id, path in paths.items()]
+        return [
+            Job(image_id, (path, folder, config), (path, folder, VOC12, "rgb", MEAN))
+            for image_id, path in paths.items()
+        ]
 
     work = Work(inference.predict, refine)
     options = {"names": ("predict", "crf"), "devices": ["cpu"], "load": load_net, "crf_workers": 1}
