@@ -206,7 +206,7 @@ def main() -> None:
         print_commands([stage for stage in stages if args.stages is None or stage.name in args.stages])
         return
     if not args.mini:
-        require_folder(setup.voc12_root, "--voc12_root", "VOC 2012, with JPEGImages in it")
+        require_folder(setup.data_root, "--voc12_root", "VOC 2012, with JPEGImages in it")
     record = run_stages(steps, setup.out, chosen=args.stages)
     summary = summarise(name, steps, record)
     with atomic_file(setup.out / "summary.json") as file:

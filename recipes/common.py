@@ -17,14 +17,14 @@ DEEPLABV1_RESNET38 = {
 
 def inputs(setup: Setup) -> dict[str, Path]:
     """The flags of training and inference for images and their labels."""
-    return {"data_root": setup.voc12_root / "JPEGImages", "labels": setup.out / "data" / "cls_labels.npy"}
+    return {"data_root": setup.data_root / "JPEGImages", "labels": setup.out / "data" / "cls_labels.npy"}
 
 
 def prepare(setup: Setup, *, saliency: bool = True) -> Stage:
     """Labels and lists, after a look at every file."""
     saliency_root = setup.saliency_root if saliency else None
     data = setup.out / "data"
-    flags = {"voc12_root": setup.voc12_root, "saliency_root": saliency_root, "out": data}
+    flags = {"voc12_root": setup.data_root, "saliency_root": saliency_root, "out": data}
     return setup.stage("prepare", "voc12.prepare", flags, makes=data / "cls_labels.npy", fixed=["out"])
 
 
@@ -70,7 +70,7 @@ def scores(setup: Setup, trained: Stage) -> list[Stage]:
     """mIoU on train.txt of the seeds, over the background thresholds, and of the CRF seeds."""
     folder = trained.makes.parent
     method = folder.name
-    common = {"list": setup.out / "data" / "train.txt", "gt_dir": setup.voc12_root / "SegmentationClass"}
+    common = {"list": setup.out / "data" / "train.txt", "gt_dir": setup.data_root / "SegmentationClass"}
     common |= {"logfile": folder / "evallog.txt"}
     curve, crf = folder / "curve.json", folder / "crf.json"
     seeds = {"predict_dir": folder / "cam_npy", "type": "npy", "curve": True, "plot": folder / "curve.png"}
@@ -94,7 +94,7 @@ def affinity(setup: Setup, trained: Stage, *, posteriors: tuple[Path, Path] | No
     posteriors: folders of CRF posteriors with much and with little background; None: made here. walk: infer.py's flags.
     """
     folder, lists = trained.makes.parent, setup.out / "data"
-    images, cams = {"data_root": setup.voc12_root / "JPEGImages"}, {"cam_dir": folder / "cam_npy"}
+    images, cams = {"data_root": setup.data_root / "JPEGImages"}, {"cam_dir": folder / "cam_npy"}
     made = folder / "aff_crf"
     low, high = posteriors or (made / "4.00", made / "24.00")
     prepare = setup.stage(
@@ -122,7 +122,7 @@ def affinity(setup: Setup, trained: Stage, *, posteriors: tuple[Path, Path] | No
         fixed=["out_rw"],
     )
     score = {
-        **{"list": lists / "train.txt", "gt_dir": setup.voc12_root / "SegmentationClass", "predict_dir": masks},
+        **{"list": lists / "train.txt", "gt_dir": setup.data_root / "SegmentationClass", "predict_dir": masks},
         **{"type": "png", "logfile": folder / "evallog.txt", "json": folder / "walk.json"},
         "comment": f"{folder.name}: walked masks",
     }
@@ -134,7 +134,7 @@ def report(setup: Setup, trained: Stage, *, saliency: bool = True) -> Stage:
     """The run as a page to look at, with the DeepLab that learnt from its seeds."""
     saliency_root = setup.saliency_root if saliency else None
     folder = trained.makes.parent
-    flags = {"run": folder, "data_root": setup.voc12_root / "JPEGImages", "saliency_root": saliency_root}
+    flags = {"run": folder, "data_root": setup.data_root / "JPEGImages", "saliency_root": saliency_root}
     return setup.stage("report", "tool.report", flags, makes=folder / "report.html", fixed=["run", "out", "compare"])
 
 
@@ -143,7 +143,7 @@ def deeplab(setup: Setup, masks: Path, trained: Stage, **released: Any) -> list[
 
     released: keys that differ from config.py's, but for those of `--mini`.
     """
-    where = {"EXP_NAME": "deeplab", "EXP_ROOT": setup.out, "DATA_ROOT": setup.voc12_root}
+    where = {"EXP_NAME": "deeplab", "EXP_ROOT": setup.out, "DATA_ROOT": setup.data_root}
     where |= {"DATA_LISTS": setup.out / "data", "DATA_PSEUDO_GT": masks}
     train = setup.stage(
         "deeplab",

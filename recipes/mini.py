@@ -46,4 +46,4 @@ def data(setup: Setup) -> list[Stage]:
     if not setup.mini:
         return []
     flags = {"out": setup.out / "data", "seed": 0, "size": IMAGE_SIZE, "train_aug": NUM_IMAGES}
-    return [setup.stage("data", "voc12.mini", flags, makes=setup.voc12_root / "JPEGImages", fixed=["out"])]
+    return [setup.stage("data", "voc12.mini", flags, makes=setup.data_root / "JPEGImages", fixed=["out"])]

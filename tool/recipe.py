@@ -59,7 +59,7 @@ class Setup:
     """
 
     out: Path
-    voc12_root: Path
+    data_root: Path
     saliency_root: Path
     mini: bool = False
     changes: Mapping[tuple[str, str], Any] = field(default_factory=dict)
