@@ -16,7 +16,7 @@ from network import PRETRAINED
 from network.backbone_weights import check_whole
 from network.names import under_own_names
 from network.timm_backbone import download_from_timm
-from network.weights import LoadReport, read_weights
+from network.weights import LoadReport, misfits, read_weights
 from tool.cli import UserError
 
 SIDE, PATCH = 224, 16  # of the images that positions are learned for, and of a patch, in pixels
@@ -121,8 +121,9 @@ def _build(name: str, drop_path: float, flag: str) -> nn.Module:
 
 
 def load_vit(vit: ViT, name: str, path: str | Path, *, flag: str) -> LoadReport:
-    """Put the weights of a whole ViT into `vit`, which is timm's `name`: DeiT's file or timm's, whose classifier is
-    left out, or `network.PRETRAINED`: timm's download. `flag` names the argument in messages.
+    """Put the weights of a whole ViT into `vit`, which is timm's `name`: DeiT's file or timm's, or
+    `network.PRETRAINED`: timm's download. Its classifier comes too where `vit` has one of that form, as a file of its
+    own training has; else it is left out. `flag` names the argument in messages.
 
     Raises `UserError` for a file that is missing, damaged or of another net, and where there is no download.
     """
@@ -132,11 +133,15 @@ def load_vit(vit: ViT, name: str, path: str | Path, *, flag: str) -> LoadReport:
         source, state = f"{flag} {path}", read_weights(path, flag)
     own = vit.state_dict()
     state = under_own_names(state, own, source=source)
-    heads = [each for each in state if each.startswith(_HEADS)]
-    state = {each: value for each, value in state.items() if each not in heads}
-    check_whole(state, own, source=source, advice=f"expected weights of timm's {name}, of {SIDE} x {SIDE} pixels")
-    vit.load_state_dict({each: state[each] for each in own})
-    return LoadReport(source, loaded=list(own), missing=[], unexpected=heads)
+    heads = {each: value for each, value in own.items() if each.startswith(_HEADS)}
+    if heads.keys() <= state.keys() and not misfits(state, heads):
+        heads = {}
+    left = [each for each in state if each.startswith(_HEADS) and (heads or each not in own)]
+    state = {each: value for each, value in state.items() if each not in left}
+    wanted = {each: value for each, value in own.items() if each not in heads}
+    check_whole(state, wanted, source=source, advice=f"expected weights of timm's {name}, of {SIDE} x {SIDE} pixels")
+    vit.load_state_dict(state, strict=False)
+    return LoadReport(source, loaded=list(wanted), missing=list(heads), unexpected=left)
 
 
 def _downloaded(name: str, flag: str) -> Mapping[str, Tensor]:
