@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from network.resnet38_aff import CHANNELS, affinities
-from refine.affinity.labels import STRIDE, PairLabels, pair_labels
-from refine.affinity.loss import pair_losses
+from refine.affinity.labels import STRIDE
+from refine.pairs import PairLabels, pair_labels, pair_losses
 from refine.walk import random_walk, structure
 from tool.pairs import Pairs, pairs_of
 

@@ -65,7 +65,11 @@ class ResNet(nn.Module):
     def forward(self, image: torch.Tensor) -> Taps:
         """`image` (N, 3, H, W), normalised, to its three taps."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(image))))
-        conv4 = self.layer2(self.layer1(x))
+        return self.from_stride_4(self.layer1(x))
+
+    def from_stride_4(self, x: torch.Tensor) -> Taps:
+        """The three taps from what layer1 gives."""
+        conv4 = self.layer2(x)
         conv5 = self.layer3(conv4)
         return Taps(conv4, conv5, self.layer4(conv5))
 

@@ -1,4 +1,5 @@
-"""Pairs of near cells of a grid, whose affinities AffinityNet and IRN learn and walk along (spec/ppc.md, AffinityNet).
+"""Pairs of near cells of a grid, whose affinities AffinityNet and IRN learn and walk along (spec/ppc.md, AffinityNet;
+spec/crt.md, IRN).
 
 A pair is a start and the cell at an offset from it, to the right or below, so that each two cells occur once.
 """
@@ -8,7 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
-RADIUS = 5  # cells
+RADIUS = 5  # cells, of AffinityNet and of both walks; IRN learns from pairs of 10
 
 
 @dataclass(frozen=True)
@@ -26,10 +27,24 @@ class Pairs:
 
     @cached_property
     def offsets(self) -> list[tuple[int, int]]:
-        """(dy, dx): to the right, then row by row below; 34 for radius 5, none below 2."""
+        """(dy, dx): to the right, then row by row below; 34 for radius 5, 152 for 10, none below 2."""
         r = self.radius
         below = [(dy, dx) for dy in range(1, r) for dx in range(1 - r, r) if dy**2 + dx**2 < r**2]
         return [*((0, dx) for dx in range(1, r)), *below]
+
+    @cached_property
+    def paths(self) -> list[list[tuple[int, int]]]:
+        """Of each offset the cells (y, x) between start and end, both included, as seen from the start: those nearer
+        than a cell to the straight line, in the box that the two span."""
+        return [
+            [
+                (y, x)
+                for y in range(dy + 1)
+                for x in range(min(dx, 0), max(dx, 0) + 1)
+                if (dy * x - dx * y) ** 2 < dy**2 + dx**2
+            ]
+            for dy, dx in self.offsets
+        ]
 
     @cached_property
     def starts(self) -> list[tuple[slice, slice]]:
@@ -63,9 +78,9 @@ class Pairs:
         return sum((rows.stop - rows.start) * (columns.stop - columns.start) for rows, columns in self.starts)
 
 
-def pairs_of(height: int, width: int, *, everywhere: bool = False) -> Pairs:
-    """The pairs of a grid, of radius 5 or, where that leaves fewer than two starts a side, of what half the smaller
-    side allows: none below 5 cells. With `everywhere` the radius is 5 on any grid."""
+def pairs_of(height: int, width: int, *, radius: int = RADIUS, everywhere: bool = False) -> Pairs:
+    """The pairs of a grid, of `radius` or, where that leaves fewer than two starts a side, of what half the smaller
+    side allows: none below 5 cells. With `everywhere` the radius is the same on any grid."""
     smaller = min(height, width)
-    is_small = smaller < 2 * RADIUS + 1 and not everywhere
-    return Pairs(height, width, (smaller - 1) // 2 if is_small else RADIUS, everywhere)
+    is_small = smaller < 2 * radius + 1 and not everywhere
+    return Pairs(height, width, (smaller - 1) // 2 if is_small else radius, everywhere)

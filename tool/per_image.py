@@ -58,6 +58,10 @@ class Work(NamedTuple):
             return None if result is None else result.cpu().numpy()
 
 
+def no_net(*_: object) -> None:
+    """The half of an image's work that needs a net, and what loads that, where there is none."""
+
+
 class Job(NamedTuple):
     """What is to be done of an image: the arguments of the halves of its `Work`; without `for_net` the second alone."""
 

@@ -16,7 +16,7 @@ sys.path.insert(0, str(ROOT))  # so that `python infer.py` finds the packages fr
 from data.descriptions import add_data_set_flag, find_data_set, require_background
 from data.images import check_images
 from network import BACKBONE_HELP, backbone_name
-from refine.affinity.inputs import check_cams, folder_of_dicts, made_with
+from refine.inputs import check_cams, folder_of_dicts, made_with
 from tool.cli import (
     UserError,
     add_switch,

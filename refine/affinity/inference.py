@@ -17,8 +17,9 @@ from network.fold import fold_norms
 from network.resnet38_aff import AffNet, build_affinity_net, load_trained
 from network.weights import LoadReport
 from refine.affinity.walked import WalkRecipe, label_map, sharpened, walked_scores
-from tool.artifact import load_cam, load_label_map, save_label_map
-from tool.cli import UserError, pace, raise_problems
+from refine.inputs import has_label_map
+from tool.artifact import load_cam, save_label_map
+from tool.cli import pace, raise_problems
 from tool.crf.process import CRFProcess
 from tool.dataset import DataSet
 from tool.device import place
@@ -85,14 +86,6 @@ def sharpen(
     save_label_map(out / f"{image_id}.png", label_map(posterior, classes, image.size[::-1]), data_set)
 
 
-def is_done(path: Path, data_set: DataSet, shape: tuple[int, int]) -> bool:
-    """Whether an image's label map is there, whole and of its (height, width)."""
-    try:
-        return path.exists() and load_label_map(path, data_set, shape=shape, ignore=False) is not None
-    except UserError:
-        return False
-
-
 def infer_missing(
     images: Mapping[str, Path], args: argparse.Namespace, *, devices: Sequence[str], crf_backend: str
 ) -> None:
@@ -114,7 +107,7 @@ def infer_missing(
 
     def missing(image_id: str) -> list[Job]:
         path = images[image_id]
-        if is_done(args.out_rw / f"{image_id}.png", data_set, image_size(path)[::-1]):
+        if has_label_map(args.out_rw / f"{image_id}.png", data_set, image_size(path)[::-1], ignore=False):
             return []
         return [Job(image_id, (path, *places, recipe, args.amp, args.crf), (path, *places, net.normalisation))]
 

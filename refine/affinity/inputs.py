@@ -1,46 +1,15 @@
-"""What stage 2 looks at before it starts: CAM dicts and their CRF's files, of the list's images."""
+"""What AffinityNet's training looks at before it starts: the CRF posteriors of the list's images."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from data.images import image_size
-from tool.artifact import load_cam, load_label_scores
-from tool.cli import UserError, raise_problems, require_folder
+from tool.artifact import load_label_scores
+from tool.cli import UserError, raise_problems
 from tool.dataset import DataSet
-from tool.lists import Source, expect_files
-from tool.places import is_there, sample
-
-EMPTY_BYTES = 1024  # a file of more holds a map
-
-
-def folder_of_dicts(folder: str | Path, ids: Sequence[str], *, flag: str, what: str, source: Source) -> Path:
-    """`folder` as a path, after a look whether it has `<id>.npy` of each of `ids`; `UserError` names all that it lacks,
-    or says where they are. what: it holds, for messages."""
-    folder = require_folder(folder, flag, f"{what}, <id>.npy")
-    expect_files(ids, folder, ".npy", flag=flag, source=source, endings=(".npy",))
-    missing = [f"{image_id}.npy" for image_id in ids if not is_there(folder / f"{image_id}.npy")]
-    raise_problems(f"{flag} {folder}: {what} of {source} that are missing; make them, or take their list", missing)
-    return folder
-
-
-def check_cams(images: Mapping[str, Path], folder: Path, data_set: DataSet, *, flag: str) -> None:
-    """Look at some of the CAM dicts of `images`, and whether any has a class.
-
-    Raises `UserError` with each of those that cannot be read or are of another size than their images, and if all of
-    the list are empty.
-    """
-    problems = []
-    for image_id in sample(list(images)):
-        try:
-            load_cam(folder / f"{image_id}.npy", data_set, shape=image_size(images[image_id])[::-1])
-        except UserError as error:
-            problems.append(str(error))
-    raise_problems(f"{flag} {folder}: CAM dicts that cannot be used; is it the folder of this list's?", problems)
-    small = [path for image_id in images if (path := folder / f"{image_id}.npy").stat().st_size < EMPTY_BYTES]
-    if len(small) == len(images) and not any(load_cam(path, data_set) for path in small):
-        raise UserError(f"{flag} {folder}: every CAM dict of the list is empty; expected some with classes")
+from tool.places import sample
 
 
 def check_backgrounds(images: Mapping[str, Path], low: Path, high: Path, data_set: DataSet) -> None:
@@ -76,9 +45,3 @@ def _background(path: Path, data_set: DataSet, shape: tuple[int, int]) -> float:
 def _any_has_a_class(paths: Iterable[Path], data_set: DataSet) -> bool:
     """Whether one of the files of posteriors has more than background; the first that has ends the search."""
     return any(len(load_label_scores(path, data_set)) > 1 for path in paths)
-
-
-def made_with(folder: Path) -> str | None:
-    """The note that our scripts leave beside the files of a folder, on what made them; None where there is none."""
-    record = folder / "settings.json"
-    return record.read_text() if record.is_file() else None

@@ -14,7 +14,7 @@ from tool.crf.process import CRFProcess
 from tool.dataset import DataSet
 from tool.distributed import leave_processes
 from tool.limits import reported_limits
-from tool.per_image import Job, Work, process_images
+from tool.per_image import Job, Work, no_net, process_images
 from tool.seed_recipe import CRFRecipe
 
 
@@ -35,10 +35,6 @@ def make_posteriors(
                 device=CRFProcess.device,
             )
         save_crf(folder / f"{image_id}.npy", posteriors, data_set)
-
-
-def no_net(*_: object) -> None:
-    """The half of an image's work that needs a net: there is none."""
 
 
 def is_there(path: Path, data_set: DataSet, shape: tuple[int, int]) -> bool:

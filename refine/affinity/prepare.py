@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))  # so that `python prepare.py` finds the packages from any folder
 from data.descriptions import add_data_set_flag, find_data_set, require_background
 from data.images import check_images
-from refine.affinity.inputs import check_cams, folder_of_dicts, made_with
+from refine.inputs import check_cams, folder_of_dicts, made_with
 from tool.cli import UserError, path_text, path_value, positive, require_folder, run_script, script_parser
 from tool.flags import CRF_BACKENDS
 from tool.folder import Claim, claim_folders, open_folder

@@ -18,7 +18,8 @@ sys.path.insert(0, str(ROOT))  # so that `python train.py` finds the packages fr
 from data.descriptions import add_data_set_flag, find_data_set, require_background
 from data.images import check_images, hash_of_sizes
 from network import BACKBONE_HELP, PRETRAINED, backbone_name
-from refine.affinity.inputs import check_backgrounds, folder_of_dicts, made_with
+from refine.affinity.inputs import check_backgrounds
+from refine.inputs import folder_of_dicts, made_with
 from tool.cli import (
     UserError,
     add_switch,

@@ -16,9 +16,9 @@ from network import PRETRAINED
 from network.backbone_weights import load_pretrained
 from network.resnet38_aff import AffNet, build_affinity_net, load_first_weights
 from network.weights import released_state_dict
-from refine.affinity.labels import STRIDE, pair_labels
-from refine.affinity.loss import pair_losses
+from refine.affinity.labels import STRIDE
 from refine.affinity.samples import AffinityAugmentation, AffinitySet
+from refine.pairs import pair_labels, pair_losses
 from tool.checkpoint import save_weights
 from tool.device import autocast, place, resolve_device
 from tool.distributed import (

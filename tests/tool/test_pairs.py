@@ -62,3 +62,29 @@ def test_small_grids_have_a_smaller_radius_and_below_5_cells_no_pairs(size, radi
 
 def test_equal_grids_are_one_key():
     assert Pairs(3, 4, 2) == Pairs(3, 4, 2) and hash(Pairs(3, 4, 2)) == hash(Pairs(3, 4, 2))
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize("radius", [5, 10])
+def test_irns_pairs_and_their_paths_are_the_golden_ones(golden, radius):
+    expected = np.load(golden / "crt" / "irn.npz")
+    pairs = pairs_of(24, 40, radius=radius)
+    first, second = pairs.index.reshape(2, len(pairs.offsets), -1)
+    assert (first == expected[f"from_{radius}"]).all()
+    ours = dict(zip(pairs.offsets, zip(second.sum(axis=1), pairs.paths, strict=True), strict=True))
+    released = [tuple(offset) for offset in expected[f"destinations_{radius}"].tolist()]
+    assert {*released} == {*pairs.offsets}
+    assert [ours[offset][0] for offset in released] == expected[f"to_{radius}_sum"].tolist()
+    lengths = expected[f"path_lengths_{radius}"]
+    assert [len(ours[offset][1]) for offset in released] == lengths.tolist()
+    if radius == 5:
+        points = np.split(expected["paths_5"], lengths.cumsum()[:-1])
+        assert [ours[offset][1] for offset in released] == [sorted(map(tuple, path.tolist())) for path in points]
+
+
+def test_what_is_just_a_cell_away_from_the_straight_line_is_not_on_the_path():
+    pairs = pairs_of(24, 24, radius=10)
+    paths = dict(zip(pairs.offsets, pairs.paths, strict=True))
+    assert paths[0, 3] == [(0, 0), (0, 1), (0, 2), (0, 3)]
+    assert paths[1, -1] == [(0, -1), (0, 0), (1, -1), (1, 0)]
+    assert (1, 2) in paths[3, 4] and (1, 3) not in paths[3, 4]  # at 2 / 5 of a cell, and at exactly one

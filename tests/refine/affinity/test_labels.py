@@ -9,9 +9,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from network.resnet38_aff import build_affinity_net
 from network.weights import released_state_dict
-from refine.affinity.labels import PairLabels, grid_labels, pair_labels
-from refine.affinity.loss import pair_losses
+from refine.affinity.labels import grid_labels
 from refine.affinity.training import build_training, training_step
+from refine.pairs import PairLabels, pair_labels, pair_losses
 from tests.golden_inputs import assert_golden, fill, uni
 from tests.method.test_no_waiting import Copies, can_pretend
 from tool.pairs import pairs_of

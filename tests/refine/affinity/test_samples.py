@@ -6,8 +6,8 @@ import torch
 from PIL import Image
 
 from data.normalisation import IMAGENET
-from refine.affinity.labels import pair_labels
 from refine.affinity.samples import AffinityAugmentation, AffinitySet, Place
+from refine.pairs import pair_labels
 from tests.golden_inputs import assert_golden, uni
 from tool.artifact import save_crf
 from tool.cli import UserError

@@ -1,20 +1,47 @@
-"""AffinityNet's loss (spec/ppc.md, AffinityNet)."""
+"""Labels of pairs of cells, and the loss of their affinities, AffinityNet's and IRN's (spec/ppc.md, AffinityNet;
+spec/crt.md, IRN)."""
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from refine.affinity.labels import PairLabels
+from tool.dataset import IGNORE
 from tool.distributed import sum_over_processes, world_size
+from tool.pairs import Pairs
 
 EPSILON = 1e-5  # in logarithms, and beside the numbers of pairs
 WEIGHTS = {"bg": 0.25, "fg": 0.25, "neg": 0.5}
+
+
+class PairLabels(NamedTuple):
+    """Bool (N, P) each, of which a pair has one or none: both background; the same class; different."""
+
+    background: Tensor
+    foreground: Tensor
+    different: Tensor
+
+
+def pair_labels(label: Tensor, pairs: Pairs) -> PairLabels:
+    """Those of the `pairs` of `label`'s grid: integers (N, h, w), 0 background, 255 unknown.
+
+    By slices, as the affinities: numbers of cells would have to be copied to a GPU at each step.
+    """
+    none = label.new_zeros(len(label), 0)
+    first, second = (
+        torch.cat([none, *(label[(..., *place)].flatten(1) for place in places)], dim=1)
+        for places in (pairs.starts, pairs.ends)
+    )
+    known = (first != IGNORE) & (second != IGNORE)
+    same = known & (first == second)
+    return PairLabels(same & (first == 0), same & (first != 0), known & ~same)
 
 
 def pair_losses(affinities: Tensor, labels: PairLabels) -> dict[str, Tensor]:
     """Scalars: bg, fg and neg, the means of -log of what each pair's affinity should be near, and `total`, their
     weighted sum; pairs/bg and so on, the numbers of pairs, without gradient.
 
-    affinities: float32 (N, P) in (0, 1]. labels: of these pairs.
+    affinities: float32 (N, P) in [0, 1]. labels: of these pairs.
 
     Means are over the pairs of all processes. Each process returns its own pairs' share, so scaled that the mean over
     processes, which is what they train on, is that of the global batch.

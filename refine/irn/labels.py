@@ -1,0 +1,118 @@
+"""Stage 2, IRN's labels: what is surely background or a class in CAM dicts, and 255 elsewhere.
+
+    python refine/irn/labels.py --cam_dir exps/cam_npy --infer_list voc12/train_aug.txt \\
+        --img_root VOC2012/JPEGImages --ir_label_out_dir exps/ir_label
+
+The CAM dicts are any method's. A high threshold leaves little foreground, all of it sure, a low one little background;
+a CRF sharpens both. Runs again from where it stopped.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))  # so that `python labels.py` finds the packages from any folder
+from data.descriptions import add_data_set_flag, find_data_set, require_background
+from data.images import check_images
+from refine.inputs import check_cams, folder_of_dicts, made_with
+from tool.cli import UserError, check_bounds, path_text, path_value, positive, require_folder, run_script, script_parser
+from tool.flags import CRF_BACKENDS
+from tool.folder import Claim, claim_folders, open_folder
+from tool.lists import Source, find_images, read_ids
+from tool.torchrun import is_first, own_cores, own_share
+
+BOUNDS = {"conf_fg_thres": (0, 1), "conf_bg_thres": (0, 1)}
+EXAMPLES = """\
+  # of the CAM dicts of any method
+  python refine/irn/labels.py --cam_dir exps/cam_npy --infer_list voc12/train_aug.txt \\
+      --img_root VOC2012/JPEGImages --ir_label_out_dir exps/ir_label
+"""
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = script_parser("Stage 2: the label maps that IRN learns from.", examples=EXAMPLES)
+    data = parser.add_argument_group("data")
+    data.add_argument("--cam_dir", type=path_value, required=True, help="folder of CAM dicts, <id>.npy (cam_npy)")
+    data.add_argument("--infer_list", type=path_text, required=True, help="ids (voc12/train_aug.txt)")
+    data.add_argument(
+        "--img_root", "--data_root", type=path_text, required=True, help="folder of <id>.jpg (VOC2012/JPEGImages)"
+    )
+    data.add_argument("--ir_label_out_dir", type=path_value, required=True, help="folder of the label maps, <id>.png")
+    add_data_set_flag(data)
+
+    crf = parser.add_argument_group("crf")
+    crf.add_argument(
+        "--conf_fg_thres", type=float, default=0.35, metavar="SCORE", help="sure is a class above that (%(default)s)"
+    )
+    crf.add_argument(
+        "--conf_bg_thres", type=float, default=0.15, metavar="SCORE", help="sure is background below (%(default)s)"
+    )
+    crf.add_argument(
+        "--crf_backend", choices=CRF_BACKENDS, default="auto", help="auto: torch on a GPU, else pydensecrf"
+    )
+
+    run = parser.add_argument_group("run")
+    run.add_argument("--device", help="cpu, cuda or cuda:N (default: cuda where there is a GPU)")
+    run.add_argument(
+        "--crf_workers", type=positive, default=own_cores(), help="processes on a CPU (its cores: %(default)s)"
+    )
+    return parser.parse_args()
+
+
+def check_arguments(args: argparse.Namespace) -> None:
+    """Raise `UserError` for flags that are wrong or do not go together."""
+    require_background(find_data_set(args.data_set))
+    check_bounds(args, BOUNDS)
+    if args.conf_fg_thres < args.conf_bg_thres:
+        raise UserError(
+            f"--conf_fg_thres {args.conf_fg_thres}: expected at least --conf_bg_thres, {args.conf_bg_thres}; exchange"
+            " them"
+        )
+    if args.ir_label_out_dir.resolve() == args.cam_dir.resolve():
+        raise UserError(f"--ir_label_out_dir {args.ir_label_out_dir}: expected another folder than --cam_dir")
+
+
+def open_output(args: argparse.Namespace) -> None:
+    """Create the folder of label maps and keep others out; refuse one of other thresholds or CAM dicts."""
+    folder = args.ir_label_out_dir
+    open_folder(folder, "--ir_label_out_dir")
+    settings = {"conf_fg_thres": args.conf_fg_thres, "conf_bg_thres": args.conf_bg_thres}
+    settings["settings.json of --cam_dir"] = made_with(args.cam_dir)
+    claim_folders(
+        [Claim(folder, settings, folder / "settings.json")],
+        advice="take another --ir_label_out_dir, or remove these files and the settings.json there",
+    )
+
+
+def main() -> None:
+    args = parse_arguments()
+    check_arguments(args)
+    data_set, source = find_data_set(args.data_set), Source("--infer_list", args.infer_list)
+    image_root = require_folder(args.img_root, "--img_root", "JPEGImages, <id>.jpg")
+    ids = read_ids(args.infer_list, "--infer_list")
+    folder_of_dicts(args.cam_dir, ids, flag="--cam_dir", what="CAM dicts", source=source)
+    images = find_images(ids, image_root, data_set, flag="--img_root", source=source)
+    own = {image_id: images[image_id] for image_id in own_share(ids)}
+    check_images(own, image_root)
+    check_cams(images, args.cam_dir, data_set, flag="--cam_dir")
+    # Not at the top: they import torch, which takes seconds; a mistake in a flag or a file has been named by now.
+    import torch
+
+    from refine.irn.labelling import label_missing
+    from tool.crf import resolve_backend
+    from tool.device import process_devices
+    from tool.distributed import join_processes, wait_for_all
+
+    devices = process_devices(args.device, None, [1])
+    crf_backend = resolve_backend(args.crf_backend, torch.device(devices[0]))
+    join_processes(torch.device("cpu"))
+    if is_first():
+        open_output(args)
+    wait_for_all()
+    label_missing(own, args, devices=devices, crf_backend=crf_backend)
+    print(f"  {args.ir_label_out_dir}")
+
+
+if __name__ == "__main__":
+    run_script(main)

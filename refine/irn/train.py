@@ -1,0 +1,203 @@
+"""Stage 2, IRN: train the net that finds the edges between an image's objects.
+
+    python refine/irn/train.py --data_root VOC2012/JPEGImages --weights resnet50-19c8e357.pth \\
+        --ir_label_out_dir exps/ir_label
+
+It learns from what labels.py makes of any method's CAM dicts. With --displacement it also learns where each object's
+centre lies, which instances need; the edges are the same without.
+Released recipe (the defaults): 3 epochs of batch 32 at crop 512, from ImageNet's weights.
+"""
+
+import argparse
+import hashlib
+import math
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))  # so that `python train.py` finds the packages from any folder
+from data.descriptions import add_data_set_flag, find_data_set, require_background
+from data.images import check_images, hash_of_sizes
+from data.label_maps import check_label_maps
+from network import IRN_BACKBONES, PRETRAINED
+from refine.inputs import made_with
+from tool.cli import (
+    UserError,
+    add_switch,
+    check_bounds,
+    path_text,
+    positive,
+    require_folder,
+    run_script,
+    script_parser,
+)
+from tool.flags import AMP, MAX_PIXELS
+from tool.folder import checkpoint_of
+from tool.limits import check_loaders
+from tool.lists import Source, find_images, read_ids
+from tool.lock import hold_folder
+from tool.torchrun import is_first, loader_processes, own_share
+from tool.weights_file import require_weights
+
+# Flags that may change between a run and its resumption: they do not touch the weights, or what they lead to is known.
+FREE_TO_CHANGE = {
+    *("resume", "device", "num_workers", "save_every", "log_every"),
+    *("work_dir", "train_list", "infer_list", "data_set", "data_root", "ir_label_out_dir"),
+}
+BOUNDS = {
+    "momentum": (0, 1),
+    **dict.fromkeys(("lr", "wt_dec"), (0, 1e30)),
+    "num_workers": (0, 4096),
+    "seed": (0, 2**32 - 1),
+}
+MIN_CROP = 5 * 4  # pixels: 5 cells, the fewest that have pairs
+EXAMPLES = """\
+  # the released recipe
+  python refine/irn/train.py --data_root VOC2012/JPEGImages --weights resnet50-19c8e357.pth \\
+      --ir_label_out_dir exps/ir_label
+  # go on after a stop: the same command with --resume
+  python refine/irn/train.py --data_root VOC2012/JPEGImages --weights resnet50-19c8e357.pth \\
+      --ir_label_out_dir exps/ir_label --resume
+  # with displacements, for instances, whose mean is that of --infer_list
+  python refine/irn/train.py --data_root VOC2012/JPEGImages --weights resnet50-19c8e357.pth \\
+      --ir_label_out_dir exps/ir_label --displacement --infer_list voc12/train.txt
+"""
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = script_parser("Stage 2: train IRN on sure labels.", examples=EXAMPLES)
+    data = parser.add_argument_group("data")
+    data.add_argument("--data_root", type=path_text, required=True, help="folder of <id>.jpg (VOC2012/JPEGImages)")
+    data.add_argument(
+        "--train_list", type=path_text, default="voc12/train_aug.txt", help="ids to train on (%(default)s)"
+    )
+    data.add_argument("--ir_label_out_dir", type=path_text, required=True, help="label maps that labels.py wrote")
+    data.add_argument(
+        "--infer_list",
+        type=path_text,
+        default="voc12/train.txt",
+        help="ids of --displacement's mean shift (%(default)s)",
+    )
+    add_data_set_flag(data)
+    data.add_argument("--num_workers", type=int, default=8, help="loader processes (%(default)s)")
+
+    run = parser.add_argument_group("run")
+    run.add_argument("--session_name", "--session", dest="session", default="res50_irn", help="its name (%(default)s)")
+    run.add_argument(
+        "--work_dir", type=path_text, default="./exps", help="runs go to <work_dir>/<session>/ (%(default)s)"
+    )
+    run.add_argument("--seed", type=int, default=0, help="random seed of weights, order and augmentation (%(default)s)")
+    run.add_argument("--device", help="cpu, cuda or cuda:N (default: a GPU where there is one)")
+    run.add_argument("--amp", choices=AMP, default="off", help="the network in half precision (%(default)s)")
+    run.add_argument(
+        "--save_every", type=positive, default=200, metavar="STEPS", help="between two checkpoints (%(default)s)"
+    )
+    run.add_argument(
+        "--log_every", type=positive, default=20, metavar="STEPS", help="between two log lines (%(default)s)"
+    )
+    add_switch(run, "--resume", default=False, help="go on from <work_dir>/<session>/last.ckpt where there is one")
+
+    net = parser.add_argument_group("net")
+    net.add_argument("--backbone", choices=IRN_BACKBONES, default="resnet50", help="which stays frozen (%(default)s)")
+    net.add_argument(
+        "--weights",
+        type=path_text,
+        required=True,
+        help=f"the backbone's: ImageNet's (.pth), a classifier's, {PRETRAINED} (downloaded), or none",
+    )
+    add_switch(net, "--displacement", default=False, help="learn displacements too, which instances need (False)")
+
+    recipe = parser.add_argument_group("recipe")
+    recipe.add_argument(
+        "--batch_size", type=positive, default=32, help="images in a step, over all processes (%(default)s)"
+    )
+    recipe.add_argument("--max_epoches", type=positive, default=3, help="epochs to train (%(default)s)")
+    recipe.add_argument("--lr", type=float, default=0.1, help="rate of the edges; displacements: x 10 (%(default)s)")
+    recipe.add_argument("--wt_dec", type=float, default=1e-4, help="weight decay (%(default)s)")
+    recipe.add_argument(
+        "--momentum", type=float, default=1e-4, help="as released; usual is 0.9, with a smaller --lr (%(default)s)"
+    )
+    recipe.add_argument("--crop_size", type=positive, default=512, help="pixels, a multiple of 4 (%(default)s)")
+    recipe.add_argument("--clip_grad", type=float, metavar="NORM", help="largest norm of a step's gradient (no limit)")
+    return parser.parse_args()
+
+
+def check_arguments(args: argparse.Namespace) -> None:
+    """Raise `UserError` for flags that are wrong or do not go together."""
+    require_background(find_data_set(args.data_set))
+    check_bounds(args, BOUNDS)
+    if args.crop_size % 4 or not MIN_CROP <= args.crop_size <= MAX_PIXELS:
+        raise UserError(f"--crop_size {args.crop_size}: expected a multiple of 4 from {MIN_CROP} to {MAX_PIXELS}")
+    if args.clip_grad is not None and not 0 < args.clip_grad < math.inf:
+        raise UserError(f"--clip_grad {args.clip_grad}: expected a finite norm above 0")
+    if Path(args.session).name != args.session or args.session in ("", ".", ".."):
+        raise UserError(f"--session {args.session}: expected a plain name, it becomes a folder in --work_dir")
+
+
+def find_listed(args: argparse.Namespace, flag: str) -> dict[str, Path]:
+    """The images of a list, by id, at least a batch of them."""
+    path = getattr(args, flag)
+    ids = read_ids(path, f"--{flag}")
+    if args.batch_size > len(ids):
+        raise UserError(f"--batch_size {args.batch_size}: {path} has {len(ids)} images; take at most that")
+    source = Source(f"--{flag}", path)
+    return find_images(ids, args.data_root, find_data_set(args.data_set), flag="--data_root", source=source)
+
+
+def read_data(args: argparse.Namespace) -> tuple[dict[str, Path], dict[str, Path]]:
+    """The images to train on and those of the mean shift, by id, after a look at all the files that will be read."""
+    require_folder(args.data_root, "--data_root", "JPEGImages, <id>.jpg")
+    labels = require_folder(args.ir_label_out_dir, "--ir_label_out_dir", "label maps of labels.py, <id>.png")
+    images = find_listed(args, "train_list")
+    shift_images = find_listed(args, "infer_list") if args.displacement else {}
+    check_images(shift_images, args.data_root)
+    check_label_maps(
+        images,
+        find_data_set(args.data_set),
+        label_root=labels,
+        label_key="--ir_label_out_dir",
+        advice="make them with refine/irn/labels.py",
+    )
+    return images, shift_images
+
+
+def settings_of(args: argparse.Namespace, ids: list[str], shift_ids: list[str]) -> dict:
+    """What decides what a run's weights become; ids and label maps by themselves, wherever they lie.
+
+    Images are taken to be what their ids say: one that was damaged may be mended.
+    """
+    settings = {f"--{name}": value for name, value in vars(args).items() if name not in FREE_TO_CHANGE}
+    for flag, listed in (("train_list", ids), ("infer_list", shift_ids)):
+        settings[f"the ids of --{flag} (sha256)"] = hashlib.sha256("\n".join(listed).encode()).hexdigest()
+    folder = Path(args.ir_label_out_dir)
+    settings["the files of --ir_label_out_dir (sha256 of their sizes)"] = hash_of_sizes(ids, folder)
+    settings["the settings.json of --ir_label_out_dir"] = made_with(folder)
+    return settings
+
+
+def main() -> None:
+    args = parse_arguments()
+    check_arguments(args)
+    folder = Path(args.work_dir) / args.session
+    if is_first():
+        hold_folder(folder, "--work_dir")
+    checkpoint_of(folder, resume=args.resume, name_flag="--session")
+    if args.weights not in ("none", PRETRAINED) and not args.resume:  # a run that goes on has its own
+        require_weights(args.weights, "--weights", f"weights to start from: .pth or .ckpt, {PRETRAINED} or none")
+    images, shift_images = read_data(args)
+    settings = settings_of(args, list(images), list(shift_images))
+    cells = (args.crop_size // 4) ** 2
+    check_loaders(
+        workers=loader_processes(args.num_workers),
+        batch_bytes=(4 * 3 * args.crop_size**2 + 8 * cells) * len(own_share(range(args.batch_size))),
+        num_batches=len(images) // args.batch_size * args.max_epoches,
+        flag="--num_workers",
+    )
+    # Not at the top: it imports torch, which takes seconds; a mistake in a flag or a file has been named by now.
+    from refine.irn.training import train_run
+
+    train_run(args, images, shift_images, settings=settings)
+
+
+if __name__ == "__main__":
+    run_script(main)

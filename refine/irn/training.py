@@ -1,0 +1,218 @@
+"""A run of IRN's training, from its command line and images to its files; what it reads has been checked."""
+
+import argparse
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.amp import GradScaler
+
+from data.descriptions import find_data_set
+from data.training import training_loader
+from network import PRETRAINED
+from network.resnet50_irn import STRIDE, IRNet, edge_affinities, load_first_weights, with_aliases
+from refine.irn.loss import WEIGHT, displacement_losses
+from refine.irn.samples import IRNAugmentation, IRNSet, TopLeftSet
+from refine.pairs import pair_labels, pair_losses
+from tool.checkpoint import save_weights
+from tool.device import autocast, place, resolve_device
+from tool.distributed import (
+    join_processes,
+    leave_processes,
+    one_over_processes,
+    rank,
+    sum_over_processes,
+    wait_for_all,
+    world_size,
+)
+from tool.loop import reported_loader_death, run_steps
+from tool.optim import PortableSGD, polynomial_schedule
+from tool.pairs import Pairs, pairs_of
+from tool.reading import none_left_behind
+from tool.reading import started as started_loader
+from tool.stage import Run, start_run
+from tool.training import Training
+
+RADIUS = 10  # cells: pairs are nearer
+
+
+class Objective(nn.Module):
+    """A net's affinities of the pairs of a grid and, where it has them, its displacements."""
+
+    def __init__(self, net: IRNet) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, image: Tensor, pairs: Pairs, amp: str) -> tuple[Tensor, Tensor | None]:
+        with autocast(image.device, amp):
+            logits, displacement = self.net(image)
+        return edge_affinities(logits, pairs), displacement
+
+
+def build_training(
+    net: IRNet,
+    *,
+    lr: float,
+    momentum: float,
+    weight_decay: float,
+    num_steps: int,
+    amp: str = "off",
+    max_gradient: float | None = None,
+) -> Training:
+    """`net`, which is on its device, with SGD and the polynomial schedule over all its steps."""
+    groups = [
+        {"params": [value for name, value in net.named_parameters() if name.startswith(beginning)], "lr": lr * factor}
+        for beginning, factor in IRNet.RATES.items()
+    ]
+    groups = [{**group, "weight_decay": weight_decay} for group in groups if group["params"]]
+    optimizer = PortableSGD(groups, lr=lr, momentum=momentum)
+    return Training(
+        objective=one_over_processes(Objective(net)),
+        saved={"model": net},
+        optimizer=optimizer,
+        schedule=polynomial_schedule(optimizer, max_step=num_steps),
+        scaler=GradScaler(next(net.parameters()).device.type, enabled=amp == "fp16"),
+        max_gradient=max_gradient,
+    )
+
+
+def irn_losses(affinities: Tensor, displacement: Tensor | None, label: Tensor, pairs: Pairs) -> dict[str, Tensor]:
+    """Those of `pair_losses` and, with displacements, of `displacement_losses`; `total` is what trains.
+
+    label: int64 (N, h, w), a quarter of the image's; 0 background, 255 unknown.
+    """
+    labels = pair_labels(label, pairs)
+    losses = pair_losses(affinities, labels)
+    if displacement is None:
+        return losses
+    more = displacement_losses(displacement, labels, pairs)
+    return {**losses, **more, "total": losses["total"] + WEIGHT * sum(more.values())}
+
+
+def training_step(
+    training: Training, image: Tensor, label: Tensor, pairs: Pairs, *, amp: str = "off"
+) -> dict[str, Tensor]:
+    """One optimiser step; the losses of all processes' images and the numbers of their pairs, detached.
+
+    image: float32 (N, 3, H, W), normalised. label: of `irn_losses`.
+    """
+    losses = irn_losses(*training.objective(image, pairs, amp), label, pairs)
+    training.step(losses["total"])
+    means = sum_over_processes(torch.stack(list(losses.values()))) / world_size()
+    return dict(zip(losses, means, strict=True))
+
+
+@torch.no_grad()
+def mean_displacement(net: IRNet, loader: Iterable[dict], device: torch.device, amp: str) -> Tensor:
+    """The mean displacement, (2), over all batches of all processes, by `net` with the mean shift that it has."""
+    net.eval()
+    total, batches = torch.zeros(2, device=device), 0
+    for batch in loader:
+        with autocast(device, amp):
+            _, displacement = net(batch["image"].to(device, non_blocking=True))
+        total += displacement.mean(dim=(0, 2, 3))
+        batches += 1
+    return sum_over_processes(total) / (batches * world_size())
+
+
+def set_mean_shift(args: argparse.Namespace, net: IRNet, images: Mapping[str, Path], device: torch.device) -> None:
+    """Put into `net` the mean displacement over full batches of `images`, by id."""
+    loader = training_loader(
+        TopLeftSet(images, crop_size=args.crop_size, normalisation=net.normalisation),
+        args.batch_size,
+        seed=args.seed,
+        steps=range(len(images) // args.batch_size),
+        num_workers=args.num_workers,
+        pin_memory=device.type == "cuda",
+        shuffle=False,
+    )
+    with none_left_behind(), reported_loader_death(loader):
+        net.mean_shift.running_mean.copy_(mean_displacement(net, started_loader(loader), device, args.amp))
+
+
+def first_weights(args: argparse.Namespace, net: IRNet) -> object:
+    """Put the weights that a fresh run starts from into `net`; a line on them."""
+    if args.weights == "none":
+        return "random weights"
+    if args.weights == PRETRAINED and rank() > 0:
+        wait_for_all()  # until the first process has downloaded them
+    report = load_first_weights(net, args.weights, args.backbone)
+    if args.weights == PRETRAINED and rank() == 0:
+        wait_for_all()
+    return report
+
+
+def train_run(
+    args: argparse.Namespace, images: Mapping[str, Path], shift_images: Mapping[str, Path], *, settings: dict
+) -> None:
+    """Train on `images`, by id, from the start or from the run's checkpoint, and write all the run's files.
+
+    Args:
+        args: train.py's. shift_images: that the mean shift is of, where there are displacements. settings: of
+            `tool.stage.Run`.
+
+    Raises `UserError` for a device that is not there, a checkpoint or weights that do not fit, and as `run_steps`.
+    """
+    device = join_processes(resolve_device(args.device))
+    folder = Path(args.work_dir) / args.session
+    run = Run(folder, vars(args), settings, args.resume, "--work_dir", "--session")
+    checkpoint = run.find_checkpoint()
+    num_steps = len(images) // args.batch_size * args.max_epoches
+    torch.manual_seed(args.seed)
+    net = place(IRNet(args.backbone, displacement=args.displacement), device, args.amp)
+    origin = first_weights(args, net) if checkpoint is None else None
+    training = build_training(
+        net,
+        lr=args.lr,
+        momentum=args.momentum,
+        weight_decay=args.wt_dec,
+        num_steps=num_steps,
+        amp=args.amp,
+        max_gradient=args.clip_grad,
+    )
+    started = start_run(
+        run, training, checkpoint, origin=origin, num_steps=num_steps, num_images=len(images), name="IRN"
+    )
+    dataset = IRNSet(
+        images,
+        label_root=Path(args.ir_label_out_dir),
+        data_set=find_data_set(args.data_set),
+        augmentation=IRNAugmentation(crop_size=args.crop_size, normalisation=net.normalisation),
+        seed=args.seed,
+    )
+    loader = training_loader(
+        dataset,
+        args.batch_size,
+        seed=args.seed,
+        steps=started.steps,
+        num_workers=args.num_workers,
+        pin_memory=device.type == "cuda",
+    )
+    cells = args.crop_size // STRIDE
+    pairs = pairs_of(cells, cells, radius=RADIUS)
+
+    def take_step(batch: dict, step: int) -> dict[str, Tensor]:
+        image, label = (batch[name].to(device, non_blocking=True) for name in ("image", "label"))
+        return training_step(training, image, label, pairs, amp=args.amp)
+
+    training.objective.train()
+    losses = run_steps(
+        take_step,
+        loader,
+        optimizer=training.optimizer,
+        steps=started.steps,
+        seed=args.seed,
+        log=started.log,
+        log_every=args.log_every,
+        save=started.save,
+        save_due=lambda step: step % args.save_every == 0,
+    )
+    if args.displacement:
+        set_mean_shift(args, net, shift_images, device)
+    leave_processes()
+    if started.log is not None:
+        path = folder / f"{args.session}.pth"
+        save_weights(path, with_aliases({name: value.cpu() for name, value in net.state_dict().items()}))
+        started.say_trained(len(started.steps) * args.batch_size, path)
+        started.end(losses)

@@ -1,0 +1,231 @@
+"""IRN's net: the golden forward, released names, weights in and out, and affinities by their definition."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from network.resnet50_irn import (
+    IRNet,
+    edge_affinities,
+    load_first_weights,
+    load_trained,
+    path_maxima,
+    with_aliases,
+    without_aliases,
+)
+from tests.golden_inputs import assert_golden, crt_fill, rnd, uni
+from tests.method.test_no_waiting import Copies, can_pretend
+from tool.cli import UserError
+from tool.pairs import pairs_of
+
+
+def filled(crt_meta, *, displacement: bool) -> IRNet:
+    net = IRNet(displacement=displacement).eval()
+    with torch.no_grad():
+        for name, value in net.state_dict().items():
+            value.copy_(crt_fill(name, tuple(value.shape), crt_meta))
+    return net
+
+
+@pytest.fixture(scope="module")
+def net(crt_meta, golden_device) -> IRNet:
+    return filled(crt_meta, displacement=True).to(golden_device)
+
+
+@pytest.mark.golden
+def test_edges_and_displacements_are_the_golden_ones(golden, crt_meta, net, golden_device):
+    expected = np.load(golden / "crt" / "irn.npz")
+    with torch.no_grad():
+        logits, displacement = net(rnd(crt_meta["seed"] + 40, 2, 3, 64, 96).to(golden_device))
+    assert_golden(logits, expected["edge_logit"])
+    assert_golden(displacement, expected["displacement"])
+
+
+@pytest.mark.golden
+def test_names_shapes_and_rates_are_the_released_ones(golden, net):
+    released = json.loads((golden / "crt" / "state_dict_irn.json").read_text())
+    state = net.state_dict()
+    assert {name: list(value.shape) for name, value in state.items()} == released["keys"]
+    expanded = dict.fromkeys(released["keys"])
+    for alias, prefix in released["aliases"].items():
+        expanded |= {alias + n.removeprefix(prefix): None for n in [*expanded] if (n + ".").startswith(prefix + ".")}
+    assert [*with_aliases(state)] == [*expanded]
+    own = without_aliases({**with_aliases(state), **dict.fromkeys(released["training_only"])})
+    assert [*own] == [*state]
+    groups = json.loads((golden / "crt" / "parameter_groups.json").read_text())["irn"]
+    trained = [name for name, value in net.named_parameters() if value.requires_grad]
+    for beginning, factor in IRNet.RATES.items():
+        assert {name for name in trained if name.startswith(beginning)} == {*groups[f"x{factor}"]}
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize(("radius", "step"), [(10, 6), (5, 2)])
+def test_affinities_are_the_golden_ones(golden, crt_meta, golden_device, radius, step):
+    expected = np.load(golden / "crt" / "irn.npz")
+    pairs = pairs_of(24, 40, radius=radius)
+    found = edge_affinities(3 * rnd(crt_meta["seed"] + 42, 24, 40)[None, None].to(golden_device), pairs)
+    order = np.argsort(order_of(expected[f"destinations_{radius}"]))
+    mine = np.argsort(order_of(pairs.offsets))
+    in_released_order = found.view(len(mine), -1).cpu()[mine[np.argsort(order)]]
+    assert_golden(in_released_order[::step, ::3], expected[f"affinity_{radius}"])
+
+
+def order_of(offsets) -> list[int]:
+    """A number for each offset that sorts them row by row."""
+    return [100 * int(dy) + int(dx) for dy, dx in offsets]
+
+
+def plain_affinities(logits, pairs):
+    """By the definition, pair after pair."""
+    edges = torch.sigmoid(logits[:, 0])
+    columns = []
+    for (dy, dx), (rows, places) in zip(pairs.offsets, pairs.starts, strict=True):
+        length = (dy**2 + dx**2) ** 0.5
+        for y in range(rows.start, rows.stop):
+            for x in range(places.start, places.stop):
+                cells = [
+                    edges[:, y + py, x + px]
+                    for py in range(0, dy + 1)
+                    for px in range(min(0, dx), max(0, dx) + 1)
+                    if abs(dy * px - dx * py) / length < 1 - 1e-9  # from the straight line
+                ]
+                columns.append(1 - torch.stack(cells).amax(dim=0))
+    return torch.stack(columns, dim=1) if columns else logits.new_zeros(len(logits), 0)
+
+
+@pytest.mark.parametrize(
+    ("size", "radius", "everywhere"), [((14, 13), 6, False), ((4, 7), 5, True), ((3, 9), 5, False), ((1, 1), 5, True)]
+)
+def test_affinities_and_their_gradient_are_those_of_the_definition(size, radius, everywhere):
+    pairs = pairs_of(*size, radius=radius, everywhere=everywhere)
+    logits = (3 * rnd(3, 2, 1, *size)).requires_grad_()
+    found, expected = edge_affinities(logits, pairs), plain_affinities(logits, pairs)
+    assert found.shape == (2, len(pairs))
+    torch.testing.assert_close(found, expected)
+    weight = rnd(4, 2, len(pairs))
+    if len(pairs):
+        gradients = [torch.autograd.grad(weight.mul(each).sum(), logits)[0] for each in (found, expected)]
+        torch.testing.assert_close(*gradients, atol=1e-6, rtol=1e-5)
+
+
+def test_of_equal_edges_on_a_path_one_gets_the_gradient():
+    pairs = pairs_of(5, 9, radius=3)
+    logits = torch.zeros(1, 1, 5, 9, requires_grad=True)
+    (gradient,) = torch.autograd.grad(edge_affinities(logits, pairs).sum(), logits)
+    assert float(gradient.sum()) == pytest.approx(-0.25 * len(pairs))  # of each pair sigma'(0), once
+
+
+def test_ranks_are_integers_that_hold_the_cells_of_a_large_grid():
+    """128 x 128 cells fit into 16 bits, 256 x 256 do not."""
+    logits = rnd(1, 1, 1, 256, 256)
+    pairs = pairs_of(256, 256, radius=2)
+    torch.testing.assert_close(edge_affinities(logits, pairs), torch.sigmoid(-path_maxima(logits[:, 0], pairs)))
+
+
+@pytest.mark.skipif(not can_pretend(), reason="this torch pretends no GPU")
+def test_net_and_affinities_ask_a_gpu_for_no_value_and_copy_nothing_to_it():
+    pairs = pairs_of(16, 16, radius=4)
+    with FakeTensorMode(), torch.device("cuda"):
+        net = IRNet("resnet18", displacement=True)
+        with Copies() as copies:
+            logits, displacement = net(torch.empty(2, 3, 64, 64))
+            found = edge_affinities(logits, pairs)
+    assert copies.number == 0 and found.device.type == displacement.device.type == "cuda"
+
+
+def test_the_edges_are_the_same_without_displacement_and_for_any_size_of_image():
+    torch.manual_seed(0)
+    both = IRNet("resnet18", displacement=True).eval()
+    edges = IRNet("resnet18").eval()
+    edges.load_state_dict(both.state_dict(), strict=False)
+    for height, width in ((1, 1), (33, 50), (64, 20)):
+        image = rnd(1, 1, 3, height, width)
+        with torch.no_grad():
+            logits, none = edges(image)
+            expected, displacement = both(image)
+        cells = (height - 1) // 4 + 1, (width - 1) // 4 + 1
+        assert none is None and torch.equal(logits, expected)
+        assert logits.shape == (1, 1, *cells) and displacement.shape == (1, 2, *cells)
+
+
+def test_the_mean_shift_is_subtracted_but_in_training_and_the_backbone_never_moves():
+    torch.manual_seed(0)
+    net = IRNet("resnet18", displacement=True)
+    net.mean_shift.running_mean.copy_(torch.tensor([2.0, -1.0]))
+    image = uni(1, 2, 3, 40, 40)
+    before = {name: value.clone() for name, value in net.resnet50.state_dict().items()}
+    logits, raw = net.train()(image)
+    (logits.sum() + raw.sum()).backward()
+    _, shifted = net.eval()(image)
+    torch.testing.assert_close(raw - shifted, torch.tensor([2.0, -1.0]).view(2, 1, 1).expand_as(raw))
+    assert all(torch.equal(value, before[name]) for name, value in net.resnet50.state_dict().items())
+    reached = {name for name, value in net.named_parameters() if value.grad is not None and value.grad.any()}
+    assert reached == {name for name, _ in net.named_parameters() if name.startswith("fc_")}
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """What IRN may meet: its own weights with and without displacement, released ones, a backbone's, others'."""
+    tmp_path = tmp_path_factory.mktemp("files")
+    torch.manual_seed(1)
+    states = {"both": IRNet("resnet18", displacement=True).state_dict()}
+    states["edges"] = {k: v for k, v in states["both"].items() if not k.startswith(("fc_dp", "mean_shift"))}
+    states["released"] = {**with_aliases(states["both"]), "path_indices0": torch.zeros(2, 2, 5, dtype=torch.int64)}
+    states["backbone"] = {
+        name.removeprefix("resnet50."): value for name, value in states["edges"].items() if "fc_" not in name
+    }
+    states["classifier"] = {**states["backbone"], "fc8.weight": torch.zeros(20, 512, 1, 1)}
+    states["aff"] = {**states["backbone"], "f8_5.weight": torch.zeros(256, 512, 1, 1)}
+    for name, state in states.items():
+        torch.save(state, tmp_path / f"{name}.pth")
+    return tmp_path, states
+
+
+@pytest.mark.parametrize("name", ["backbone", "classifier", "released"])
+def test_training_starts_from_a_backbone_of_any_file(files, name):
+    folder, states = files
+    torch.manual_seed(2)
+    net = IRNet("resnet18")
+    heads = {key: value.clone() for key, value in net.state_dict().items() if key.startswith("fc_")}
+    load_first_weights(net, folder / f"{name}.pth", "resnet18")
+    found = net.state_dict()
+    assert all(torch.equal(found[key], value) for key, value in heads.items())
+    assert torch.equal(found["resnet50.layer4.1.conv2.weight"], states["backbone"]["layer4.1.conv2.weight"])
+
+
+@pytest.mark.parametrize("name", ["both", "released"])
+def test_trained_weights_come_back_whole_and_serve_edges_alone_too(files, name):
+    folder, states = files
+    for displacement in (True, False):
+        net = IRNet("resnet18", displacement=displacement)
+        load_trained(net, folder / f"{name}.pth")
+        assert all(torch.equal(value, states["both"][key]) for key, value in net.state_dict().items())
+
+
+def test_other_nets_files_are_named_as_what_they_are(files):
+    folder, states = files
+    net = IRNet("resnet18")
+    for name, found in (
+        ("classifier", "found a classifier's, whose seeds it refines"),
+        ("aff", "found AffinityNet's, which refine/affinity/infer.py reads"),
+        ("backbone", r"found conv1\.weight"),
+    ):
+        with pytest.raises(UserError, match=rf"{name}\.pth: expected the weights of IRN.*{found}"):
+            load_trained(net, folder / f"{name}.pth")
+    with pytest.raises(UserError, match=r"expected the weights of an IRN with displacement.*found one without"):
+        load_trained(IRNet("resnet18", displacement=True), folder / "edges.pth")
+    wide = {**states["edges"], "resnet50.conv1.weight": torch.zeros(128, 3, 7, 7)}
+    torch.save(wide, folder / "wide.pth")
+    with pytest.raises(
+        UserError, match=r"(?s)tensors that do not fit; was it trained with another --backbone\?.*conv1"
+    ):
+        load_trained(net, folder / "wide.pth")
+    torch.save({k: v for k, v in states["backbone"].items() if "layer4" not in k}, folder / "short.pth")
+    with pytest.raises(UserError, match=r"expected the backbone's weights, resnet18's.*25 tensors are missing: layer4"):
+        load_first_weights(net, folder / "short.pth", "resnet18")
+    torch.save({k: v for k, v in states["edges"].items() if k != "fc_edge2.1.bias"}, folder / "part.pth")
+    with pytest.raises(UserError, match=r"1 tensors are missing: fc_edge2\.1\.bias"):
+        load_trained(net, folder / "part.pth")
