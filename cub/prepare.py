@@ -30,10 +30,12 @@ def parse_arguments() -> argparse.Namespace:
     parser = script_parser(
         "A check of all of CUB-200-2011 that training and test read.", examples=EXAMPLES, prog="python -m cub.prepare"
     )
-    parser.add_argument(
+    data = parser.add_argument_group("data")
+    data.add_argument(
         "--cub_root", type=path_value, required=True, help="CUB_200_2011, with images and images.txt in it"
     )
-    parser.add_argument("--json", type=path_value, metavar="FILE", help="write the numbers of images and classes there")
+    output = parser.add_argument_group("output")
+    output.add_argument("--json", type=path_value, metavar="FILE", help="write the numbers of images and classes there")
     return parser.parse_args()
 
 

@@ -72,11 +72,16 @@ class TrainingSet(Dataset):
         return sample if saliency is None else {**sample, "saliency": saliency}
 
 
+def steps_of_epoch(num_samples: int, batch_size: int, *, keep_last: bool = False) -> int:
+    """How many batches an epoch has; with `keep_last` the rest that fills none is one."""
+    return -(-num_samples // batch_size) if keep_last else num_samples // batch_size
+
+
 class EpochSampler(Sampler[list[tuple[int, int]]]):
     """Batches of keys (epoch, index): an epoch is a permutation that (seed, epoch) decides, less the rest
-    that fills no batch.
+    that fills no batch, unless it is kept.
 
-    An epoch has `num_samples // batch_size` steps, as the released schedule counts them.
+    An epoch has `num_samples // batch_size` steps, as the released schedule counts them, or with `keep_last` one more.
 
     Args:
         num_samples: images there are.
@@ -86,6 +91,7 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
         start_step: steps done before, by a run that is resumed.
         num_steps: batches to give, from step `start_step` on.
         rank, world_size: this process, and how many there are; each takes its contiguous share of every batch.
+        keep_last: whether an epoch ends with a batch of the rest, whose shares may differ by one image.
 
     Raises `UserError` for a batch size that does not fit.
     """
@@ -101,33 +107,39 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
         num_steps: int,
         rank: int = 0,
         world_size: int = 1,
+        keep_last: bool = False,
     ):
         if batch_size > num_samples:
             raise UserError(f"--batch_size {batch_size}: expected at most the number of images, {num_samples}")
         if batch_size % world_size:
             raise UserError(f"--batch_size {batch_size}: expected a multiple of the number of processes, {world_size}")
+        if keep_last and 0 < num_samples % batch_size < world_size:
+            raise UserError(
+                f"--batch_size {batch_size}: the last batch of {num_samples} images has {num_samples % batch_size},"
+                f" fewer than the processes, {world_size}; take another"
+            )
         self.num_samples = num_samples
         self.batch_size = batch_size
         self.seed = seed
         self.shuffle = shuffle
         self.steps = range(start_step, start_step + num_steps)
-        share = batch_size // world_size
-        self.share = slice(rank * share, (rank + 1) * share)
+        self.steps_per_epoch = steps_of_epoch(num_samples, batch_size, keep_last=keep_last)
+        self.rank, self.world_size = rank, world_size
 
     def __len__(self) -> int:
         return len(self.steps)
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        steps_per_epoch = self.num_samples // self.batch_size
         permutation = None
         for step in self.steps:
-            epoch, position = divmod(step, steps_per_epoch)
+            epoch, position = divmod(step, self.steps_per_epoch)
             if permutation is None or position == 0:
                 permutation = np.arange(self.num_samples)
                 if self.shuffle:
                     np.random.default_rng([self.seed, epoch]).shuffle(permutation)
             batch = permutation[position * self.batch_size :][: self.batch_size]
-            yield [(epoch, int(index)) for index in batch[self.share]]
+            start, end = (number * len(batch) // self.world_size for number in (self.rank, self.rank + 1))
+            yield [(epoch, int(index)) for index in batch[start:end]]
 
 
 def training_loader(
@@ -139,13 +151,15 @@ def training_loader(
     num_workers: int,
     pin_memory: bool,
     shuffle: bool = True,
+    keep_last: bool = False,
     start_process: Callable[[int], None] = outlive_signals,
 ) -> DataLoader:
     """This process's share of the batches of `steps`, the same whatever was run before and however many read.
 
     Args:
-        dataset: under keys (epoch, index). batch_size, seed, shuffle: of `EpochSampler`. num_workers: loader processes,
-            of which no more start than there are cores. start_process: what each calls first, with its number.
+        dataset: under keys (epoch, index). batch_size, seed, shuffle, keep_last: of `EpochSampler`.
+        num_workers: loader processes, of which no more start than there are cores.
+        start_process: what each calls first, with its number.
     """
     sampler = EpochSampler(
         len(dataset),
@@ -156,6 +170,7 @@ def training_loader(
         num_steps=len(steps),
         rank=rank(),
         world_size=world_size(),
+        keep_last=keep_last,
     )
     return DataLoader(
         dataset,

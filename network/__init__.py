@@ -6,9 +6,9 @@ import re
 from tool.cli import UserError, did_you_mean
 
 NETWORKS = ("resnet38_hsc", "resnet38_cls", "resnet38_seam", "resnet38_ppc", "resnet38_ppc_eps")
-BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnet38d", "mobilenet_v2")
+RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")  # torchvision's
+BACKBONES = (*RESNETS, "resnet38d", "mobilenet_v2")
 CAFFE_RESNET101 = "caffe_resnet101"  # of stage 3 alone
-IRN_BACKBONES = BACKBONES[:5]  # torchvision's ResNets
 TIMM = "timm:"  # before the name of any convolutional net of timm
 BACKBONE_HELP = f"{', '.join(BACKBONES)}, or {TIMM}NAME (%(default)s)"
 PRETRAINED = "pretrained"  # in the place of a file: the weights that torchvision or timm has for the backbone

@@ -13,10 +13,10 @@ import torch
 from torch import nn
 
 from data.normalisation import IMAGENET
-from network import BACKBONES, TIMM, is_backbone
+from network import BACKBONES, RESNETS, TIMM, is_backbone
 from network.depthwise import DilatedDepthwise
 from network.norm import FixedNorm
-from network.resnet import RESNETS, ResNet
+from network.resnet import ResNet
 from network.resnet38d import ResNet38d, Taps
 from network.timm_backbone import TimmBackbone
 from tool.cli import UserError

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from data.normalisation import IMAGENET, of_channels
-from network import PRETRAINED
+from network import PRETRAINED, RESNETS
 from network.backbone_weights import check_whole, download
 from network.backbones import batch_norms, drop_nothing, fix_norms
 from network.names import TORCH_WRAPPERS
-from network.resnet import RESNETS, STRIDE_16, ResNet
+from network.resnet import STRIDE_16, ResNet
 from network.vit import GRID, PATCH, SIDE, ViT
 from network.weights import LoadReport, first_few, misfits, read_weights
 from tool.cli import UserError, did_you_mean, raise_problems

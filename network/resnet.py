@@ -9,7 +9,6 @@ from torch import nn
 from data.normalisation import IMAGENET
 from network.resnet38d import Taps
 
-RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 STEM_CHANNELS = 128  # that three convolutions end in; a 7x7 one ends in 64
 # Strides of layer2 to layer4 and dilations of their 3x3 convolutions: torchvision's, of output stride 32, those of
 # output stride 16, where layer4 sees half as much around a pixel as it was trained to, and those of output stride 8.

@@ -5,11 +5,11 @@ from dataclasses import replace
 from torch import nn
 
 from data.normalisation import Normalisation
-from network import CAFFE_RESNET101, TIMM
+from network import CAFFE_RESNET101, RESNETS, TIMM
 from network.backbones import BUILDERS, SCALABLE, batch_norms
 from network.deeplab import NETS, DeepLab
 from network.deeplab_msc import CaffeResNet, DeepLabMSC
-from network.resnet import EVEN_STRIDE_8, RESNETS, STRIDE_8, STRIDE_32, ResNet, multigrid
+from network.resnet import EVEN_STRIDE_8, STRIDE_8, STRIDE_32, ResNet, multigrid
 from network.timm_backbone import TimmBackbone
 from segmentation.settings import Config
 from tool.cli import UserError

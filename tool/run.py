@@ -55,11 +55,12 @@ def restore_checkpoint(training: Training, checkpoint: Mapping[str, Any], *, fol
     than those of `training`.
     """
     expected = training.state()
-    # The optimiser remembers something of a parameter from its first gradient on.
-    found = checkpoint["optimizer"] if isinstance(checkpoint.get("optimizer"), Mapping) else {}
-    found = found["state"] if isinstance(found.get("state"), Mapping) else {}
-    memory = {number: entry for number, entry in enumerate(memory_of(training.optimizer)) if number in found}
-    expected["optimizer"] = {**expected["optimizer"], "state": memory}
+    # An optimiser remembers something of a parameter from its first gradient on.
+    for name, optimizer in training.optimizers.items():
+        found = checkpoint[name] if isinstance(checkpoint.get(name), Mapping) else {}
+        found = found["state"] if isinstance(found.get("state"), Mapping) else {}
+        memory = {number: entry for number, entry in enumerate(memory_of(optimizer)) if number in found}
+        expected[name] = {**expected[name], "state": memory}
 
     problems = _form_problems(
         {name: value for name, value in checkpoint.items() if name not in ("step", "settings", "threads")}, expected, ""

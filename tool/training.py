@@ -24,6 +24,7 @@ class Training(NamedTuple):
     saved: what of it a checkpoint holds, by name.
     scaler: of fp16, whose gradients would vanish; None where there is no fp16.
     max_gradient: the norm that a step's whole gradient is cut to; None: never.
+    beside: a second optimiser, of the parameters that the first has not, whose rates stay as they are.
     """
 
     objective: nn.Module
@@ -32,23 +33,28 @@ class Training(NamedTuple):
     schedule: LRScheduler
     scaler: GradScaler | None = None
     max_gradient: float | None = None
+    beside: Optimizer | None = None
 
     def step(self, losses: Tensor | Iterable[Tensor]) -> None:
         """Move the weights by the gradient of a loss, a scalar, or of the sum of several, and the rates by one step.
 
         Of several each is let go before the next is asked for.
         """
-        self.optimizer.zero_grad(set_to_none=True)
+        for optimizer in self.optimizers.values():
+            optimizer.zero_grad(set_to_none=True)
         for loss in (losses,) if isinstance(losses, Tensor) else losses:
             (loss if self.scaler is None else self.scaler.scale(loss)).backward()
         if self.scaler is None:
             self._cut_gradient()
-            self.optimizer.step()
+            for optimizer in self.optimizers.values():
+                optimizer.step()
         else:
             if self.max_gradient is not None:
-                self.scaler.unscale_(self.optimizer)
+                for optimizer in self.optimizers.values():
+                    self.scaler.unscale_(optimizer)
                 self._cut_gradient()
-            self.scaler.step(self.optimizer)
+            for optimizer in self.optimizers.values():
+                self.scaler.step(optimizer)
             self.scaler.update()
         self.schedule.step()
 
@@ -57,9 +63,14 @@ class Training(NamedTuple):
             nn.utils.clip_grad_norm_(self.objective.parameters(), self.max_gradient)
 
     @property
+    def optimizers(self) -> dict[str, Optimizer]:
+        """By the names under which a checkpoint has their states."""
+        return {"optimizer": self.optimizer, **({} if self.beside is None else {"beside": self.beside})}
+
+    @property
     def _parts(self) -> dict[str, Stateful]:
         scaler = {} if self.scaler is None else {"scaler": self.scaler}
-        return {**self.saved, "optimizer": self.optimizer, "schedule": self.schedule, **scaler}
+        return {**self.saved, **self.optimizers, "schedule": self.schedule, **scaler}
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds of it: tensors and plain values."""

@@ -19,7 +19,7 @@ sys.path.insert(0, str(ROOT))  # so that `python train.py` finds the packages fr
 from data.descriptions import add_data_set_flag, find_data_set, require_background
 from data.images import check_images, hash_of_sizes
 from data.label_maps import check_label_maps
-from network import IRN_BACKBONES, PRETRAINED
+from network import PRETRAINED, RESNETS
 from refine.inputs import made_with
 from tool.cli import (
     UserError,
@@ -98,7 +98,7 @@ def parse_arguments() -> argparse.Namespace:
     add_switch(run, "--resume", default=False, help="go on from <work_dir>/<session>/last.ckpt where there is one")
 
     net = parser.add_argument_group("net")
-    net.add_argument("--backbone", choices=IRN_BACKBONES, default="resnet50", help="which stays frozen (%(default)s)")
+    net.add_argument("--backbone", choices=RESNETS, default="resnet50", help="which stays frozen (%(default)s)")
     net.add_argument(
         "--weights",
         type=path_text,

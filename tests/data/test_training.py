@@ -20,7 +20,7 @@ from data.images import (
     load_rgb,
     run_checks,
 )
-from data.training import EpochSampler, TrainingSet
+from data.training import EpochSampler, TrainingSet, steps_of_epoch
 from tests.data.places import images_in
 from tool.cli import UserError
 from voc12.classes import VOC12
@@ -325,3 +325,24 @@ def test_a_batch_that_does_not_fit_the_images_or_the_processes_is_refused():
         EpochSampler(11, 12, seed=0, num_steps=1)
     with pytest.raises(UserError, match="--batch_size 12"):
         EpochSampler(100, 12, seed=0, num_steps=1, world_size=5)
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 4])
+def test_the_rest_of_an_epoch_is_a_smaller_batch_where_it_is_kept_and_its_shares_differ_by_one_at_most(world_size):
+    assert steps_of_epoch(10, 8, keep_last=True) == 2 and steps_of_epoch(16, 8, keep_last=True) == 2
+    count = {"num_steps": 4, "keep_last": True}
+    whole = list(EpochSampler(13, 8, seed=1, **count))
+    assert [len(batch) for batch in whole] == [8, 5, 8, 5]
+    assert {index for _, index in whole[2] + whole[3]} == set(range(13))
+    ranks = range(world_size)
+    shares = [EpochSampler(13, 8, seed=1, **count, rank=rank, world_size=world_size) for rank in ranks]
+    for batch, *parts in zip(whole, *shares, strict=True):
+        assert [key for part in parts for key in part] == batch
+        assert max(map(len, parts)) - min(map(len, parts)) <= 1 and all(parts)
+    assert list(EpochSampler(13, 8, seed=1, start_step=3, num_steps=1, keep_last=True)) == whole[3:]
+
+
+def test_a_rest_that_leaves_a_process_without_an_image_is_refused_where_it_is_kept():
+    with pytest.raises(UserError, match="the last batch of 13 images has 1, fewer than the processes, 2"):
+        EpochSampler(13, 4, seed=0, num_steps=1, world_size=2, keep_last=True)
+    EpochSampler(13, 4, seed=0, num_steps=1, world_size=2)

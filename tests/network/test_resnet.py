@@ -8,9 +8,9 @@ from torch import nn
 from torchvision import models
 
 from data.normalisation import Normalisation
-from network import BACKBONES
+from network import BACKBONES, RESNETS
 from network.build import build_network
-from network.resnet import RESNETS, STRIDE_16, ResNet
+from network.resnet import STRIDE_16, ResNet
 from network.weights import released_state_dict
 from segmentation.experiment.config import config_dict
 from segmentation.net import normalisation_of

@@ -33,9 +33,10 @@ MODULES = (
     *("segmentation.experiment.train", "segmentation.experiment.test"),
     *("refine.affinity.prepare", "refine.affinity.train", "refine.affinity.infer"),
     *("method.training", "method.inference", "segmentation.training", "segmentation.inference"),
+    *("localise.train", "localise.test", "localise.training", "localise.testing", "localise.outputs"),
     *("refine.affinity.training", "refine.affinity.inference", "refine.affinity.preparation"),
     # What these import late: an optimiser three seconds of torch.
-    *("torch._dynamo", "torchvision", "matplotlib.figure", "matplotlib.backends.backend_agg"),
+    *("torch._dynamo", "torchvision", "timm", "matplotlib.figure", "matplotlib.backends.backend_agg"),
 )
 TIME_LIMIT = 600  # seconds for one command, after which it is taken to hang
 # A net and images so small that a step takes a tenth of a second.

@@ -1,0 +1,51 @@
+"""The flags that training and test share."""
+
+import argparse
+
+from tool.cli import check_bounds, path_text, positive
+
+SANE = ("half",)
+SIDE = 224  # pixels, of the nets' input
+AMP = ("off", "bf16")
+
+
+def add_test_flags(parser: argparse.ArgumentParser, *, batch_flag: str) -> argparse._ArgumentGroup:
+    """What is tested, and how: data, device, boxes; the group of the data's."""
+    data = parser.add_argument_group("data")
+    data.add_argument("--cub_root", type=path_text, required=True, help="CUB_200_2011, with images.txt in it")
+    data.add_argument("--num_workers", type=int, default=8, help="loader processes (%(default)s)")
+
+    test = parser.add_argument_group("test")
+    test.add_argument(
+        "--cam_thr", type=float, default=0.1, help="of a map for its box, share of its maximum (%(default)s)"
+    )
+    test.add_argument(batch_flag, type=positive, default=64, help="images tested at once (%(default)s)")
+    test.add_argument(
+        "--sane",
+        nargs="+",
+        choices=SANE,
+        default=[],
+        metavar="ODDITY",
+        help=f"correct these oddities, which paper/deviations.md lists: {', '.join(SANE)}",
+    )
+    test.add_argument("--device", help="cpu, cuda or cuda:N (default: a GPU where there is one)")
+    test.add_argument("--amp", choices=AMP, default="off", help="the nets in half precision (%(default)s)")
+    return data
+
+
+def add_net_flags(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """The transformer, which training and test have in common; the group that it is in."""
+    nets = parser.add_argument_group("nets")
+    nets.add_argument(
+        "--transformer",
+        default="deit_small_patch16_224",
+        metavar="NAME",
+        help="a plain ViT of timm with patches of 16 pixels (%(default)s)",
+    )
+    return nets
+
+
+def check_test_flags(args: argparse.Namespace) -> None:
+    """Raise `UserError` for flags of `add_test_flags` that are wrong."""
+    check_bounds(args, {"cam_thr": (0, 1), "num_workers": (0, 4096)})
+    args.sane = sorted({*args.sane})

@@ -1,0 +1,39 @@
+"""A test of trained weights, by one process or by several."""
+
+import argparse
+from pathlib import Path
+
+from data.cub import Cub
+from localise.evaluation import Recipe, Result, evaluate, test_loader
+from network.localiser import TransformerBranch, load_trained
+from tool.device import place, resolve_device
+from tool.distributed import join_processes, leave_processes, rank
+from tool.folder import open_folder
+from tool.limits import reported_limits
+from tool.loop import reported_loader_death
+from tool.reading import none_left_behind
+
+LIMITS = "take a smaller batch or fewer loader processes (--batch_size, --num_workers)"
+
+
+def test_run(args: argparse.Namespace, cub: Cub, out: Path) -> Result | None:
+    """What the net of `args`, test.py's, finds in the test images; None in processes beside the first, which makes
+    the folder `out` before the work.
+
+    Raises `UserError` for a device that is not there, weights that do not fit, a folder that cannot be made, and an
+    image that cannot be read.
+    """
+    device = join_processes(resolve_device(args.device))
+    branch = TransformerBranch(args.transformer, num_classes=cub.data_set.num_classes)
+    report = load_trained(branch, args.weights)
+    if rank() == 0:
+        print(report)
+        open_folder(out, "--out")
+    branch = place(branch.eval(), device, args.amp).requires_grad_(False)
+    recipe = Recipe(args.cam_thr, "half" in args.sane, args.batch_size, args.num_workers, args.amp)
+    loader = test_loader(cub.test, recipe, branch.normalisation)
+    with reported_limits(LIMITS), none_left_behind(), reported_loader_death(loader):
+        result = evaluate(branch, loader, cub.test, recipe, show=rank() == 0)
+    is_first = rank() == 0
+    leave_processes()
+    return result if is_first else None

@@ -1,0 +1,163 @@
+"""Object localisation from image labels: train a transformer and a CNN side by side on CUB-200-2011.
+
+    python localise/train.py --cub_root CUB_200_2011 --transformer_weights deit_small_patch16_224-cd65a155.pth \\
+        --weights resnet50-19c8e357.pth
+
+Released recipe (the defaults): 60 epochs of batch 64 at crop 224. Each epoch ends with a test, in the log.
+"""
+
+import argparse
+import hashlib
+import math
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))  # so that `python train.py` finds the packages from any folder
+from data.cub import Cub, check_boxed_images, read_cub
+from localise.arguments import SIDE, add_net_flags, add_test_flags, check_test_flags
+from network import PRETRAINED, RESNETS
+from tool.cli import UserError, add_switch, check_bounds, path_text, positive, run_script, script_parser
+from tool.flags import MAX_PIXELS
+from tool.folder import checkpoint_of
+from tool.limits import check_loaders
+from tool.lock import hold_folder
+from tool.torchrun import is_first, loader_processes, own_share
+from tool.weights_file import require_weights
+
+# Flags that may change between a run and its resumption: they do not touch the weights, or what they lead to is known.
+FREE_TO_CHANGE = {
+    *("resume", "device", "num_workers", "save_every", "log_every", "work_dir", "cub_root", "test_batch_size"),
+}
+BOUNDS = {
+    **dict.fromkeys(("lr", "wt_dec", "cnn_lr", "cnn_wt_dec", "lr_factor"), (0, 1e30)),
+    "drop_path": (0, 0.99),
+    "seed": (0, 2**32 - 1),
+}
+EXAMPLES = """\
+  # the released recipe
+  python localise/train.py --cub_root CUB_200_2011 \\
+      --transformer_weights deit_small_patch16_224-cd65a155.pth --weights resnet50-19c8e357.pth
+  # go on after a stop: the same command with --resume
+  python localise/train.py --cub_root CUB_200_2011 \\
+      --transformer_weights deit_small_patch16_224-cd65a155.pth --weights resnet50-19c8e357.pth \\
+      --resume
+  # four GPUs
+  torchrun --nproc_per_node 4 localise/train.py --cub_root CUB_200_2011 \\
+      --transformer_weights deit_small_patch16_224-cd65a155.pth --weights resnet50-19c8e357.pth
+"""
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = script_parser("Train a transformer and a CNN to localise objects from image labels.", examples=EXAMPLES)
+    add_test_flags(parser, batch_flag="--test_batch_size")
+
+    run = parser.add_argument_group("run")
+    run.add_argument("--session_name", "--session", dest="session", default="crt_cub", help="its name (%(default)s)")
+    run.add_argument(
+        "--work_dir", type=path_text, default="./exps", help="runs go to <work_dir>/<session>/ (%(default)s)"
+    )
+    run.add_argument("--seed", type=int, default=0, help="random seed of weights, order and augmentation (%(default)s)")
+    run.add_argument(
+        "--save_every", type=positive, default=200, metavar="STEPS", help="between two checkpoints (%(default)s)"
+    )
+    run.add_argument(
+        "--log_every", type=positive, default=20, metavar="STEPS", help="between two log lines (%(default)s)"
+    )
+    add_switch(run, "--resume", default=False, help="go on from <work_dir>/<session>/last.ckpt where there is one")
+
+    nets = add_net_flags(parser)
+    nets.add_argument(
+        "--transformer_weights",
+        type=path_text,
+        required=True,
+        help=f"ImageNet's or a trained one's file, {PRETRAINED} (downloaded), or none",
+    )
+    nets.add_argument(
+        "--backbone", choices=RESNETS, default="resnet50", metavar="NAME", help=f"{', '.join(RESNETS)} (%(default)s)"
+    )
+    nets.add_argument(
+        "--weights", type=path_text, required=True, help=f"the CNN's: ImageNet's file, {PRETRAINED}, or none"
+    )
+    add_switch(nets, "--from_scratch", default=False, help="train the CNN's batch norms and first blocks too (False)")
+
+    recipe = parser.add_argument_group("recipe")
+    recipe.add_argument(
+        "--batch_size", type=positive, default=64, help="images in a step, over all processes (%(default)s)"
+    )
+    recipe.add_argument("--max_epoches", type=positive, default=60, help="epochs to train (%(default)s)")
+    recipe.add_argument("--lr", type=float, default=5e-5, help="AdamW's rate, of the transformer (%(default)s)")
+    recipe.add_argument("--wt_dec", type=float, default=0.05, help="AdamW's weight decay (%(default)s)")
+    recipe.add_argument(
+        "--lr_epochs", type=positive, nargs="*", default=[30, 60], metavar="EPOCH",
+        help="AdamW's rate falls from these epochs on, counted from 1 (30 60)",
+    )  # fmt: skip
+    recipe.add_argument("--lr_factor", type=float, default=0.1, help="by which it falls (%(default)s)")
+    recipe.add_argument(
+        "--cnn_lr", type=float, default=5e-3, help="SGD's rate, of the CNN; its classifier: x 10 (%(default)s)"
+    )
+    recipe.add_argument("--cnn_wt_dec", type=float, default=1e-4, help="SGD's weight decay (%(default)s)")
+    recipe.add_argument(
+        "--drop_path", type=float, default=0.1, help="of the last block; linear from 0 at the first (%(default)s)"
+    )
+    recipe.add_argument(
+        "--resize_size", type=positive, default=256, help="pixels of the square that is cropped (%(default)s)"
+    )
+    return parser.parse_args()
+
+
+def check_arguments(args: argparse.Namespace) -> None:
+    """Raise `UserError` for flags that are wrong or do not go together."""
+    check_bounds(args, BOUNDS)
+    check_test_flags(args)
+    if not SIDE <= args.resize_size <= MAX_PIXELS:
+        raise UserError(f"--resize_size {args.resize_size}: expected {SIDE}, the crop's side, to {MAX_PIXELS} pixels")
+    if Path(args.session).name != args.session or args.session in ("", ".", ".."):
+        raise UserError(f"--session {args.session}: expected a plain name, it becomes a folder in --work_dir")
+
+
+def settings_of(args: argparse.Namespace, cub: Cub) -> dict:
+    """What decides what a run's weights become; the data set's by what its files say, wherever it lies."""
+    settings = {f"--{name}": value for name, value in vars(args).items() if name not in FREE_TO_CHANGE}
+    lines = [
+        f"{image_id} {label} {box}"
+        for part in (cub.train, cub.test)
+        for image_id, label, box in zip(part.ids, part.labels, part.boxes, strict=True)
+    ]
+    settings["the images, classes and boxes of --cub_root (sha256)"] = hashlib.sha256(
+        "\n".join(lines).encode()
+    ).hexdigest()
+    return settings
+
+
+def main() -> None:
+    args = parse_arguments()
+    check_arguments(args)
+    folder = Path(args.work_dir) / args.session
+    if is_first():
+        hold_folder(folder, "--work_dir")
+    checkpoint_of(folder, resume=args.resume, name_flag="--session")
+    for flag in ("transformer_weights", "weights"):
+        path = getattr(args, flag)
+        if path not in ("none", PRETRAINED) and not args.resume:  # a run that goes on has its own
+            require_weights(path, f"--{flag}", f"weights to start from, {PRETRAINED} or none")
+    cub = read_cub(args.cub_root)
+    for images in (cub.train, cub.test):
+        check_boxed_images(images, args.cub_root)
+    if args.batch_size > len(cub.train):
+        raise UserError(f"--batch_size {args.batch_size}: there are {len(cub.train)} images to train on")
+    largest = max(len(own_share(range(args.batch_size))), args.test_batch_size)
+    check_loaders(
+        workers=loader_processes(args.num_workers),
+        batch_bytes=4 * 3 * SIDE**2 * largest,
+        num_batches=math.ceil(len(cub.train) / args.batch_size) * args.max_epoches,
+        flag="--num_workers",
+    )
+    # Not at the top: it imports torch, which takes seconds; a mistake in a flag or a file has been named by now.
+    from localise.training import train_run
+
+    train_run(args, cub, settings=settings_of(args, cub))
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,60 @@
+"""CRT's object localisation: a transformer and a CNN side by side, a map a class each (spec/crt.md, WSOL)."""
+
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from network.backbone_weights import check_whole
+from network.crt import CNNBranch
+from network.names import under_own_names
+from network.vit import GRID, ViT
+from network.weights import LoadReport, read_weights
+
+
+class TransformerBranch(ViT):
+    """A ViT in one pass, and a 3x3 convolution from its patches to classes, under timm's names with `head`."""
+
+    def __init__(self, name: str, *, num_classes: int, drop_path: float = 0.0) -> None:
+        super().__init__(name, drop_path=drop_path)
+        self.head = nn.Conv2d(self.dim, num_classes, 3, padding=1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Raw maps (N, K, 14, 14) from `image` (N, 3, 224, 224), normalised."""
+        return self._score(super().forward(image).patches)
+
+    def maps(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """The raw maps and what the class token looks at, (N, 14, 14), summed over the blocks: their product, where it
+        is positive, localises."""
+        tokens = super().forward(image, with_attention=True)
+        return self._score(tokens.patches), tokens.attention.unflatten(1, (GRID, GRID))
+
+    def _score(self, patches: Tensor) -> Tensor:
+        return self.head(patches.transpose(1, 2).unflatten(2, (GRID, GRID)))
+
+
+class Localiser(nn.Module):
+    """Both branches, with random weights."""
+
+    def __init__(
+        self, transformer: str, cnn: str, *, num_classes: int, drop_path: float = 0.0, frozen: bool = True
+    ) -> None:
+        super().__init__()
+        self.transformer = TransformerBranch(transformer, num_classes=num_classes, drop_path=drop_path)
+        self.cnn = CNNBranch(cnn, num_classes=num_classes, frozen=frozen)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """The raw maps of the transformer and of the CNN, float32 (N, K, 14, 14), of `image` (N, 3, 224, 224)."""
+        return self.transformer(image).float(), self.cnn(image).float()
+
+
+def load_trained(branch: TransformerBranch, path: str | Path) -> LoadReport:
+    """Put trained weights into `branch`: of train.py's files, or of the released ones.
+
+    Raises `UserError` for a file that is missing, damaged or of another net.
+    """
+    source, own = f"--weights {path}", branch.state_dict()
+    state = under_own_names(read_weights(path, "--weights"), own, source=source)
+    advice = "expected what localise/train.py writes; was it trained with another --transformer, or on other classes?"
+    check_whole(state, own, source=source, advice=advice)
+    branch.load_state_dict(state)
+    return LoadReport(source, loaded=list(state), missing=[], unexpected=[])

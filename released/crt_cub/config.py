@@ -1,0 +1,108 @@
+"""The settings of CRT's localisation, its YAML and the KEY VALUE pairs behind it, as words of a command line."""
+
+import argparse
+import difflib
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+
+from released.table import Row
+
+# By key: our flags of training and of test; "" where it decides nothing there, or cannot be another.
+KEYS: dict[str, tuple[str, str]] = {
+    "BASIC.SEED": ("--seed", ""),
+    "BASIC.NUM_WORKERS": ("--num_workers", "--num_workers"),
+    "DATA.DATADIR": ("--cub_root", "--cub_root"),
+    "DATA.RESIZE_SIZE": ("--resize_size", ""),
+    "MODEL.ARCH": ("--transformer", "--transformer"),
+    "MODEL.CAM_THR": ("--cam_thr", "--cam_thr"),
+    "SOLVER.NUM_EPOCHS": ("--max_epoches", ""),
+    "SOLVER.LR_STEPS": ("--lr_epochs", ""),
+    "SOLVER.LR_FACTOR": ("--lr_factor", ""),
+    "TRAIN.BATCH_SIZE": ("--batch_size", ""),
+    "TEST.BATCH_SIZE": ("--test_batch_size", "--batch_size"),
+    # The rate and the decay are flags, or fixed; the released code reads neither of these.
+    **dict.fromkeys(("SOLVER.START_LR", "SOLVER.WEIGHT_DECAY", "SOLVER.MUMENTUM"), ("", "")),
+    **dict.fromkeys(("BASIC.DISP_FREQ", "BASIC.GPU_ID", "BASIC.SAVE_DIR", "BASIC.TIME", "BASIC.ROOT_DIR"), ("", "")),
+    **dict.fromkeys(("BASIC.BACKUP_CODES", "BASIC.BACKUP_LIST", "MODEL.LOCALIZER_DIR", "MODEL.TOP_K"), ("", "")),
+    **dict.fromkeys(("CUDNN.BENCHMARK", "CUDNN.DETERMINISTIC", "CUDNN.ENABLE"), ("", "")),
+    **dict.fromkeys(("DATA.DATASET", "DATA.NUM_CLASSES", "DATA.CROP_SIZE"), ("", "")),
+    **dict.fromkeys(("DATA.IMAGE_MEAN", "DATA.IMAGE_STD", "DATA.TRAIN_AUG_PATH", "DATA.VAL_PATH"), ("", "")),
+    **dict.fromkeys(("TEST.TEN_CROPS", "TEST.SAVE_BOXED_IMAGE", "TEST.SAVE_CAMS"), ("", "")),
+}
+ONLY = {"DATA.DATASET": ("CUB",), "DATA.CROP_SIZE": ("224",)}
+SHOWN = 80  # characters of what a file holds
+
+
+def rows(which: int) -> list[Row]:
+    """Those of training (0) or of test (1): each key as a flag onto ours."""
+    many = {"SOLVER.LR_STEPS": "+"}
+    return [Row(f"--{key}", None, ours[which] or None, count=many.get(key)) for key, ours in KEYS.items()]
+
+
+def in_words(words: Sequence[str]) -> list[str]:
+    """A released command line's words, `--config_file FILE` and the KEY VALUE pairs made flags of their keys.
+
+    Ends with 2, after a line for each, where a key is unknown, has a value that it cannot have here, or lacks one.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--config_file", "--config-file", type=Path)
+    given, others = parser.parse_known_args(words)
+    pairs: dict[str, Any] = {}
+    while len(others) > 1 and others[-2].partition(".")[0].isupper() and "." in others[-2]:
+        *others, key, value = others
+        pairs.setdefault(key, value)  # the last of several holds
+    found = {**({} if given.config_file is None else read(given.config_file)), **pairs}
+    problems = [f"{key}: unknown key{_meant(key)}" for key in found if key not in KEYS]
+    problems += [
+        f"{key}: expected {' or '.join(only)}, found {str(found[key])[:SHOWN]!r}"
+        for key, only in ONLY.items()
+        if key in found and str(found[key]) not in only
+    ]
+    if problems:
+        fail(*problems)
+    return [*others, *(word for key, value in found.items() for word in (f"--{key}", *_texts(key, value)))]
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The entries of the YAML file at `path`, nested names joined by dots; ends with 2 where it is none."""
+    try:
+        values = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError, ValueError) as error:
+        fail(f"--config_file {path}: cannot be read as YAML ({' '.join(str(error).split())[:SHOWN]})")
+    if not isinstance(values, Mapping):
+        fail(f"--config_file {path}: expected entries as DATA: {{DATADIR: ...}}, found {type(values).__name__}")
+    return dict(_flattened(values))
+
+
+def fail(*problems: str) -> NoReturn:
+    """End as our scripts do at a user's mistake."""
+    for problem in problems:
+        print(f"error: {problem}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def _flattened(values: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flattened(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _texts(key: str, value: Any) -> list[str]:
+    """A value as words: a list, or the text of one as `[30, 60]`, as several."""
+    if key == "MODEL.ARCH":  # timm's names have no word for what the released class adds
+        return [str(value).replace("deit_tscam_", "deit_")]
+    if key == "SOLVER.LR_STEPS":
+        parts = value if isinstance(value, list) else str(value).strip("[]()").replace(",", " ").split()
+        return [str(part) for part in parts]
+    return [str(value)]
+
+
+def _meant(key: str) -> str:
+    near = difflib.get_close_matches(key.upper(), KEYS, n=1)
+    return f"; did you mean {near[0]}?" if near else f"; there are {', '.join(KEYS)}"
