@@ -65,3 +65,9 @@ def ppc_meta(golden: Path) -> dict:
 def crt_meta(golden: Path) -> dict:
     """`seed`, `salt` and `edge_shift` of the golden numbers of CRT."""
     return json.loads((golden / "crt" / "meta.json").read_text())
+
+
+@pytest.fixture(scope="session")
+def msa_meta(golden: Path) -> dict:
+    """`seed`, `salt` and sizes of the golden numbers of MSA."""
+    return json.loads((golden / "msa" / "meta.json").read_text())

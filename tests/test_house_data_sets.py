@@ -26,6 +26,7 @@ OTHER_COUNTS = {
     "data/saliency.py": ("height // 20 + 1",),  # the rim of a map
     "method/arguments.py": ("--log_every",),
     "network/norm.py": ("20 of 93 ms",),
+    "superpixel/validation.py": ("STEPS = 20",),  # of a walk
     "segmentation/engine.py": ("LOG_EVERY = 20",),
     "segmentation/experiment/config.py": ("head biases x 20",),  # of the rate
     "tool/cli.py": ("_BRIEF.maxlist", "3 min 20 s"),

@@ -41,6 +41,7 @@ STARTERS = ("python", "make", "torchrun", "pip", "srun")
 TRAIN_OR_INFER = {
     *("run.py", "train_voc.py", "inference.py", "benchmark.real", "benchmark.gpu"),
     *("refine/affinity/prepare.py", "refine/affinity/train.py", "refine/affinity/infer.py"),
+    *("superpixel/train.py",),
     *("segmentation/experiment/train.py", "segmentation/experiment/test.py"),
 }
 # Run by other tests, which are to hold these words.
@@ -197,6 +198,7 @@ def clone(tmp_path_factory) -> Path:
         "network",
         "method",
         "refine",
+        "superpixel",
         "segmentation",
         "paper",
         "benchmark",

@@ -24,6 +24,7 @@ SCRIPTS = {
     "refine/affinity/infer.py": "refine.affinity.infer",
     "localise/train.py": "localise.train",
     "localise/test.py": "localise.test",
+    "superpixel/train.py": "superpixel.train",
     "segmentation/experiment/train.py": "segmentation.experiment.train",
     "segmentation/experiment/test.py": "segmentation.experiment.test",
     "segmentation.submission": "segmentation.submission",

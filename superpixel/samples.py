@@ -1,0 +1,133 @@
+"""The training images of the superpixel network, each with the colours that it learns to rebuild (spec/msa.md)."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.data import Dataset
+
+from data.augmentation import random_integer, random_span
+from data.images import load_rgb
+from data.normalisation import Normalisation
+from tool.randomness import mixed_seed
+from tool.reading import Reading
+
+BRIGHT = 100  # **Q** the copy of an image with a value above it is padded with 0, another with 255
+
+
+class Place(NamedTuple):
+    """What becomes of an image: its longer side, whether it is mirrored, and along the width and the height where the
+    crop starts in it, where that lands in the output, and how long it is; all in pixels."""
+
+    longer_side: int
+    mirrored: bool
+    horizontal: tuple[int, int, int]
+    vertical: tuple[int, int, int]
+
+
+class SuperpixelAugmentation:
+    """Random resizing, mirroring and cropping of an image, as the net sees it and in the colours that it rebuilds.
+
+    Args:
+        crop_size: side of the square output in pixels.
+        resize: bounds of the image's longer side before cropping, in pixels, both included.
+        normalisation: the net's.
+        same_resize: **Q** The copy for the colours is resized to the nearest pixel, the image bicubic. Sane: both
+            bicubic.
+        black_padding: **Q** Beside a dark image the colours are white, `BRIGHT`. Sane: black beside any.
+
+    All randomness is drawn from torch's global CPU generator.
+    """
+
+    def __init__(
+        self,
+        *,
+        crop_size: int,
+        resize: tuple[int, int],
+        normalisation: Normalisation,
+        same_resize: bool = False,
+        black_padding: bool = False,
+    ):
+        self.crop_size = crop_size
+        self.resize = resize
+        self.normalisation = normalisation
+        self.same_resize = same_resize
+        self.black_padding = black_padding
+
+    def __call__(self, image: Image.Image) -> tuple[Tensor, Tensor]:
+        """Augment an RGB image.
+
+        Returns:
+            The normalised image, float32 (3, c, c), 0 where it does not reach, and OpenCV's 8-bit Lab, uint8 (3, c, c).
+        """
+        longer_side = random_integer(*self.resize)
+        mirrored = bool(torch.rand(()) < 0.5)
+        spans = (random_span(side, self.crop_size) for side in resized(image.size, longer_side))
+        return self.at(image, Place(longer_side, mirrored, *spans))
+
+    def at(self, image: Image.Image, place: Place) -> tuple[Tensor, Tensor]:
+        """What `__call__` gives for these draws."""
+        size = resized(image.size, place.longer_side)
+        copy_resize = Image.Resampling.BICUBIC if self.same_resize else Image.Resampling.NEAREST
+        picture, copy = (image.resize(size, how) for how in (Image.Resampling.BICUBIC, copy_resize))
+        if place.mirrored:
+            picture, copy = (each.transpose(Image.Transpose.FLIP_LEFT_RIGHT) for each in (picture, copy))
+        (left, x, width), (top, y, height) = place.horizontal, place.vertical
+        box = (left, top, left + width, top + height)
+        padding = (x, self.crop_size - width - x, y, self.crop_size - height - y)
+        brightest = max(high for _, high in copy.getextrema())
+        beside = 0 if self.black_padding or brightest > BRIGHT else 255
+        pixels = np.full((self.crop_size, self.crop_size, 3), beside, np.uint8)
+        pixels[y : y + height, x : x + width] = np.asarray(copy.crop(box))
+        return F.pad(self.normalisation(picture.crop(box)), padding), to_lab(pixels)
+
+
+def resized(size: tuple[int, int], longer_side: int) -> tuple[int, int]:
+    """(width, height) of an image of `size` whose longer side is to be `longer_side`."""
+    width, height = (max(1, round(side * longer_side / max(size))) for side in size)
+    return width, height
+
+
+def to_lab(pixels: np.ndarray) -> Tensor:
+    """OpenCV's 8-bit Lab, uint8 (3, H, W), 0..255 in all channels, of RGB `pixels`, uint8 (H, W, 3)."""
+    return torch.from_numpy(cv2.cvtColor(pixels, cv2.COLOR_RGB2LAB).transpose(2, 0, 1).copy())
+
+
+class SuperpixelSet(Dataset):
+    """Augmented images with their colours, under keys (epoch, index in `images`).
+
+    What a key gives depends on (seed, epoch, index) alone: not on workers, nor on what was read before.
+
+    Args:
+        images: their paths by id (`tool.lists.find_images`).
+        augmentation: draws its randomness from torch's global CPU generator.
+        seed: not negative.
+    """
+
+    def __init__(self, images: Mapping[str, Path], *, augmentation: SuperpixelAugmentation, seed: int):
+        self.ids = list(images)
+        self.paths = [str(path) for path in images.values()]
+        self.reading = Reading(self.ids)
+        self.augmentation = augmentation
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor | str]:
+        """The sample of (epoch, index): `image` float32 (3, c, c), `lab` uint8 (3, c, c), `id`.
+
+        Raises `UserError` naming the file if it cannot be read.
+        """
+        epoch, index = key
+        with self.reading.of(index), torch.random.fork_rng(devices=[]):
+            image = load_rgb(self.paths[index])
+            torch.default_generator.manual_seed(mixed_seed(self.seed, epoch, index))
+            picture, lab = self.augmentation(image)
+        return {"image": picture, "lab": lab, "id": self.ids[index]}

@@ -1,0 +1,187 @@
+"""Superpixels: train the network that says of each pixel to which of nine cells around it it belongs.
+
+    python superpixel/train.py --data_root VOC2012/JPEGImages --val_list voc12/train.txt \\
+        --gt_dir VOC2012/SegmentationClassAug
+
+It learns from images alone. Released recipe (the defaults): 50 epochs of batch 16 at crop 512, from random weights.
+"""
+
+import argparse
+import hashlib
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))  # so that `python train.py` finds the packages from any folder
+from data.descriptions import add_data_set_flag, find_data_set
+from data.images import check_images
+from data.label_maps import check_label_maps
+from tool.cli import (
+    UserError,
+    add_switch,
+    check_bounds,
+    path_text,
+    positive,
+    require_folder,
+    run_script,
+    script_parser,
+)
+from tool.flags import MAX_PIXELS
+from tool.folder import checkpoint_of
+from tool.limits import check_loaders
+from tool.lists import LABEL_MAP_ENDINGS, Source, expect_files, find_images, read_ids
+from tool.lock import hold_folder
+from tool.torchrun import is_first, loader_processes, own_share
+from tool.weights_file import require_weights
+
+SANE = ("order", "resize", "padding")
+# Flags that may change between a run and its resumption: they do not touch the weights, or what they lead to is known.
+FREE_TO_CHANGE = {
+    *("resume", "device", "num_workers", "save_every", "log_every"),
+    *("work_dir", "train_list", "val_list", "gt_dir", "data_set", "data_root"),
+}
+CELL = 16  # pixels of a superpixel's side, on average
+BOUNDS = {
+    "lr": (0, 1e30),
+    "num_workers": (0, 4096),
+    "seed": (0, 2**32 - 1),
+    **dict.fromkeys(("crop_size", "min_image_size", "max_image_size"), (CELL, MAX_PIXELS)),
+}
+EXAMPLES = """\
+  # the released recipe, scored on masks after each epoch
+  python superpixel/train.py --data_root VOC2012/JPEGImages --val_list voc12/train.txt \\
+      --gt_dir VOC2012/SegmentationClassAug
+  # go on after a stop: the same command with --resume
+  python superpixel/train.py --data_root VOC2012/JPEGImages --val_list voc12/train.txt \\
+      --gt_dir VOC2012/SegmentationClassAug --resume
+  # four GPUs, from the weights of other superpixels, without masks
+  torchrun --nproc_per_node 4 superpixel/train.py --data_root VOC2012/JPEGImages \\
+      --weights SpixelNet_bsd_ckpt.tar
+"""
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = script_parser("Superpixels: train the superpixel network on images.", examples=EXAMPLES)
+    data = parser.add_argument_group("data")
+    data.add_argument("--data_root", type=path_text, required=True, help="folder of <id>.jpg (VOC2012/JPEGImages)")
+    data.add_argument(
+        "--train_list", type=path_text, default="voc12/train_aug.txt", help="ids to train on (%(default)s)"
+    )
+    data.add_argument(
+        "--val_list", type=path_text, default="voc12/train.txt", help="ids to score after each epoch (%(default)s)"
+    )
+    data.add_argument("--gt_dir", type=path_text, help="folder of their masks, <id>.png (default: nothing is scored)")
+    add_data_set_flag(data)
+    data.add_argument("--num_workers", type=int, default=8, help="loader processes (%(default)s)")
+
+    run = parser.add_argument_group("run")
+    run.add_argument("--session_name", "--session", dest="session", default="scn", help="its name (%(default)s)")
+    run.add_argument(
+        "--work_dir", type=path_text, default="./exps", help="runs go to <work_dir>/<session>/ (%(default)s)"
+    )
+    run.add_argument("--seed", type=int, default=0, help="random seed of weights and augmentation (%(default)s)")
+    run.add_argument("--device", help="cpu, cuda or cuda:N (default: a GPU where there is one)")
+    run.add_argument(
+        "--amp", choices=("off", "bf16"), default="off", help="the network in half precision (%(default)s)"
+    )
+    run.add_argument(
+        "--save_every", type=positive, default=500, metavar="STEPS", help="between two checkpoints (%(default)s)"
+    )
+    run.add_argument(
+        "--log_every", type=positive, default=20, metavar="STEPS", help="between two log lines (%(default)s)"
+    )
+    add_switch(run, "--resume", default=False, help="go on from <work_dir>/<session>/last.ckpt where there is one")
+
+    recipe = parser.add_argument_group("recipe")
+    recipe.add_argument(
+        "--weights", type=path_text, default="none", help="a superpixel network's to start from, or %(default)s"
+    )
+    recipe.add_argument(
+        "--batch_size", type=positive, default=16, help="images in a step, over all processes (%(default)s)"
+    )
+    recipe.add_argument("--max_epoches", type=positive, default=50, help="epochs to train (%(default)s)")
+    recipe.add_argument("--lr", type=float, default=5e-5, help="Adam's rate, which stays (%(default)s)")
+    recipe.add_argument("--crop_size", type=positive, default=512, help="pixels, a multiple of 16 (%(default)s)")
+    recipe.add_argument(
+        "--min_image_size", type=positive, default=320, help="longer side before the crop, at least (%(default)s)"
+    )
+    recipe.add_argument("--max_image_size", type=positive, default=640, help="and at most (%(default)s)")
+    recipe.add_argument(
+        "--sane",
+        nargs="+",
+        choices=SANE,
+        default=[],
+        metavar="ODDITY",
+        help=f"correct these oddities, which paper/deviations.md lists: {', '.join(SANE)}",
+    )
+    return parser.parse_args()
+
+
+def check_arguments(args: argparse.Namespace) -> None:
+    """Raise `UserError` for flags that are wrong or do not go together."""
+    find_data_set(args.data_set)
+    check_bounds(args, BOUNDS)
+    if args.crop_size % CELL:
+        raise UserError(f"--crop_size {args.crop_size}: expected a multiple of {CELL}")
+    if args.min_image_size > args.max_image_size:
+        raise UserError(
+            f"--min_image_size {args.min_image_size}: expected at most --max_image_size, {args.max_image_size}"
+        )
+    if Path(args.session).name != args.session or args.session in ("", ".", ".."):
+        raise UserError(f"--session {args.session}: expected a plain name, it becomes a folder in --work_dir")
+    args.sane = sorted({*args.sane})
+
+
+def read_data(args: argparse.Namespace) -> tuple[dict[str, Path], dict[str, Path]]:
+    """The images to train on and those to score, by id, after the files that training will read have been looked at."""
+    data_set = find_data_set(args.data_set)
+    require_folder(args.data_root, "--data_root", "JPEGImages, <id>.jpg")
+    ids = read_ids(args.train_list, "--train_list")
+    images = find_images(
+        ids, args.data_root, data_set, flag="--data_root", source=Source("--train_list", args.train_list)
+    )
+    check_images(images, args.data_root)
+    if args.batch_size > len(ids):
+        raise UserError(f"--batch_size {args.batch_size}: {args.train_list} has {len(ids)} images; take at most that")
+    if args.gt_dir is None:
+        return images, {}
+    masks, source = require_folder(args.gt_dir, "--gt_dir", "<id>.png"), Source("--val_list", args.val_list)
+    val_ids = read_ids(args.val_list, "--val_list")
+    val_images = find_images(val_ids, args.data_root, data_set, flag="--data_root", source=source)
+    expect_files(val_ids, masks, ".png", flag="--gt_dir", source=source, endings=LABEL_MAP_ENDINGS)
+    check_label_maps(val_images, data_set, label_root=masks, label_key="--gt_dir")
+    return images, val_images
+
+
+def settings_of(args: argparse.Namespace, ids: list[str]) -> dict:
+    """What decides what a run's weights become. Images are taken to be what their ids say."""
+    settings = {f"--{name}": value for name, value in vars(args).items() if name not in FREE_TO_CHANGE}
+    settings["the ids of --train_list (sha256)"] = hashlib.sha256("\n".join(ids).encode()).hexdigest()
+    return settings
+
+
+def main() -> None:
+    args = parse_arguments()
+    check_arguments(args)
+    folder = Path(args.work_dir) / args.session
+    if is_first():
+        hold_folder(folder, "--work_dir")
+    checkpoint_of(folder, resume=args.resume, name_flag="--session")
+    if args.weights != "none" and not args.resume:  # a run that goes on has its own
+        require_weights(args.weights, "--weights", "weights of a superpixel network to start from, or none")
+    images, val_images = read_data(args)
+    settings = settings_of(args, list(images))
+    check_loaders(
+        workers=loader_processes(args.num_workers),
+        batch_bytes=(4 * 3 + 3) * args.crop_size**2 * len(own_share(range(args.batch_size))),
+        num_batches=len(images) // args.batch_size * args.max_epoches,
+        flag="--num_workers",
+    )
+    # Not at the top: it imports torch, which takes seconds; a mistake in a flag or a file has been named by now.
+    from superpixel.training import train_run
+
+    train_run(args, images, val_images, settings=settings)
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,83 @@
+"""How good a superpixel network is on masks: what its superpixels keep of them, and how far labels walk along them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from data.images import load_rgb
+from network.scn import SCN
+from network.superpixel import hard_map, walk
+from superpixel.measures import figures, superpixel_counts
+from tool.artifact import load_label_map
+from tool.dataset import IGNORE, DataSet
+from tool.device import autocast, copied_to
+from tool.distributed import sum_over_processes
+from tool.metric import iou, label_counts, occurs
+from tool.torchrun import own_share
+
+COARSE = 12  # cells of a side that labels are blurred to before they walk
+STEPS = 20  # of the walk
+
+
+def walked_labels(association: Tensor, labels: Tensor, data_set: DataSet) -> Tensor:
+    """Labels, blurred and walked back along the superpixels: int64 (N, H, W).
+
+    association: float (N, 9, H, W). labels: int64 (N, H, W) of `data_set`; 255 counts as background, where there is
+    one, else as no label.
+    """
+    unlabelled = 0 if data_set.background else data_set.num_labels
+    channels = F.one_hot(labels.where(labels != IGNORE, unlabelled), data_set.num_labels + 1)
+    maps = channels[..., : data_set.num_labels].permute(0, 3, 1, 2).float()
+    coarse = F.interpolate(maps, (COARSE, COARSE), mode="bilinear", align_corners=False)
+    blurred = F.interpolate(coarse, maps.shape[2:], mode="bilinear", align_corners=False)
+    return walk(blurred, association, STEPS).argmax(dim=1)
+
+
+def top_left(image: np.ndarray, crop_size: int) -> np.ndarray:
+    """The top left corner of (H, W) or (H, W, 3), at most (crop_size, crop_size)."""
+    return image[:crop_size, :crop_size]
+
+
+@torch.no_grad()
+def validate(
+    net: SCN,
+    images: Mapping[str, Path],
+    *,
+    mask_root: Path,
+    data_set: DataSet,
+    crop_size: int,
+    amp: str = "off",
+) -> dict[str, float]:
+    """Figures in 0..1, by name, over all processes, each of which takes its share of `images`, by id: `mIoU` of walked
+    labels, over those that occur, and the measures.
+
+    Of each image its top left crop; beside it nothing is counted. `mask_root` has `<id>.png`. The net is left in the
+    mode that it was in. Raises `UserError` naming a file that cannot be read.
+    """
+    device = next(net.parameters()).device
+    was_training = net.training
+    net.eval()
+    counts = np.zeros((3, data_set.num_labels), np.int64)
+    measured = np.zeros(5, np.int64)
+    for image_id in own_share(list(images)):
+        pixels = top_left(np.asarray(load_rgb(images[image_id])), crop_size)
+        mask = top_left(load_label_map(mask_root / f"{image_id}.png", data_set), crop_size)
+        height, width = mask.shape
+        beside = (0, crop_size - width, 0, crop_size - height)
+        image = F.pad(net.normalisation(pixels, device), beside)[None]
+        labels = F.pad(copied_to(torch.from_numpy(mask.astype(np.int64)), device), beside, value=IGNORE)[None]
+        with autocast(device, amp):
+            association = net(image)
+        walked = walked_labels(association, labels, data_set)[0, :height, :width].cpu().numpy()
+        counts += label_counts(walked, mask, num_labels=data_set.num_labels)
+        measured += superpixel_counts(hard_map(association)[0, :height, :width].cpu().numpy(), mask)
+    net.train(was_training)
+    together = torch.from_numpy(np.concatenate([counts.ravel(), measured])).to(device)
+    sums = sum_over_processes(together).cpu().numpy()
+    counts, measured = sums[:-5].reshape(counts.shape), sums[-5:]
+    found = iou(counts)[occurs(counts)]
+    return {"mIoU": float(found.mean()) if found.size else 0.0, **figures(measured)}
