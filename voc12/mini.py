@@ -110,12 +110,17 @@ def generate(
 
 
 def _check_settings(*, seed: int, train: int, train_aug: int, images: int, size: int) -> None:
-    if not 0 <= seed < 2**32:
-        raise UserError(f"--seed {seed}: expected a number from 0 to {2**32 - 1}")
+    check_scenes(seed=seed, size=size)
     if train > train_aug:
         raise UserError(f"--train {train}: expected at most --train_aug {train_aug}, for train is a part of trainaug")
     if images > MAX_IMAGES:
         raise UserError(f"--train_aug, --val, --test: expected at most {MAX_IMAGES} images together, got {images}")
+
+
+def check_scenes(*, seed: int, size: int) -> None:
+    """Raise `UserError` unless scenes can be drawn with these settings."""
+    if not 0 <= seed < 2**32:
+        raise UserError(f"--seed {seed}: expected a number from 0 to {2**32 - 1}")
     if size not in SIZES:
         raise UserError(f"--size {size}: expected {SIZES[0]} to {SIZES[-1]} pixels")
 

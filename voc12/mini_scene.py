@@ -39,12 +39,15 @@ class SceneObject:
 @dataclass(frozen=True)
 class Scene:
     """image: uint8 (H, W, 3) RGB; mask: uint8 (H, W), 0 background, class + 1, 255 at boundaries; saliency: uint8
-    (H, W), 0..255; objects: front to back, every one with pixels of its label in the mask."""
+    (H, W), 0..255; objects: front to back, every one with pixels of its label in the mask; seen, outlines: bool (H, W)
+    for each of these, its visible pixels and all that it covers, hidden or not."""
 
     image: np.ndarray
     mask: np.ndarray
     saliency: np.ndarray
     objects: tuple[SceneObject, ...]
+    seen: tuple[np.ndarray, ...]
+    outlines: tuple[np.ndarray, ...]
 
 
 @dataclass(frozen=True)
@@ -89,10 +92,7 @@ def draw_scene(seed: int, index: int, *, size: int) -> Scene:
     size: long side in pixels, before a variation of 15 %.
     """
     rng = np.random.default_rng([seed, index])
-    aspect = rng.choice(ASPECTS, p=ASPECT_SHARES)
-    long_side = size * rng.uniform(0.85, 1.15)
-    width = round(long_side * min(1, aspect))
-    height = round(long_side / max(1, aspect))
+    height, width = _choose_size(rng, size)
     unit = size / 128
 
     classes = _choose_classes(rng, main_class(seed, index))
@@ -115,7 +115,25 @@ def draw_scene(seed: int, index: int, *, size: int) -> Scene:
         mask=_label_map([thing.class_index for thing in objects], visible, unit),
         saliency=_saliency(rng, visible, unlabelled_shown, unit),
         objects=tuple(_describe(thing, seen) for thing, seen in zip(objects, visible, strict=True)),
+        seen=tuple(visible),
+        outlines=tuple(thing.inside for thing in objects),
     )
+
+
+def draw_empty_scene(seed: int, index: int, *, size: int) -> Scene:
+    """Scene `index` of such a data set, of a background alone; as `draw_scene` else."""
+    rng = np.random.default_rng([seed, index])
+    height, width = _choose_size(rng, size)
+    canvas = draw_background(rng, str(rng.choice(list(BACKGROUNDS))), height, width, size / 128)
+    nothing = np.zeros((height, width), np.uint8)
+    return Scene(np.clip(np.round(canvas), 0, 255).astype(np.uint8), nothing, nothing, (), (), ())
+
+
+def _choose_size(rng: np.random.Generator, size: int) -> tuple[int, int]:
+    """Height and width in pixels."""
+    aspect = rng.choice(ASPECTS, p=ASPECT_SHARES)
+    long_side = size * rng.uniform(0.85, 1.15)
+    return round(long_side / max(1, aspect)), round(long_side * min(1, aspect))
 
 
 def _choose_classes(rng: np.random.Generator, first: int) -> list[int]:

@@ -8,7 +8,6 @@ With `--check` it writes nothing and decodes no image, and shows what is there a
 """
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -19,9 +18,9 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python FILE`; `python -m` finds the packages
 
 from data.images import image_problems, image_size, run_checks
-from data.labels import save_labels
+from data.prepared import make_folder, write_prepared
 from data.saliency import check_saliency
-from tool.artifact import atomic_file, load_label_map
+from tool.artifact import load_label_map
 from tool.cli import (
     NOTHING,
     UserError,
@@ -208,25 +207,6 @@ def find_problems(root: Path, lists: dict[str, list[str]], saliency_root: Path |
     return run_checks(check, unique(*lists.values()), "images and masks")
 
 
-def make_folder(out: Path) -> None:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--out {out}: expected a folder to write to ({error.strerror})") from error
-    if not os.access(out, os.W_OK):
-        raise UserError(f"--out {out}: the folder cannot be written to; check its permissions")
-
-
-def write(out: Path, labels: dict[str, np.ndarray], lists: dict[str, list[str]]) -> None:
-    """Write the labels and lists, and print what they hold."""
-    save_labels(out / "cls_labels.npy", labels)
-    print(f"wrote {out / 'cls_labels.npy'}: labels of {len(labels)} images")
-    for name, ids in lists.items():
-        with atomic_file(out / f"{name}.txt") as file:
-            file.write("".join(f"{identifier}\n" for identifier in ids).encode())
-        print(f"wrote {out / name}.txt: {len(ids)} images")
-
-
 def main() -> None:
     args = parse_arguments()
     root = Path(args.voc12_root)
@@ -267,7 +247,7 @@ def main() -> None:
         raise UserError(f"--voc12_root {root}: nothing written; first repair the {len(problems)} problems listed above")
     per_class = np.sum(list(labels.values()), axis=0, dtype=int)
     print("images with " + ", ".join(f"{name} {count}" for name, count in zip(CLASSES, per_class, strict=True)))
-    write(out, labels, lists)
+    write_prepared(out, labels, lists)
 
 
 if __name__ == "__main__":

@@ -15,13 +15,13 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python FILE`; `python -m` finds the packages
 
+from data.prepared import make_folder
 from tool.artifact import check_labels, read_mask, save_label_map
 from tool.cli import UserError, pace, path_text, printable, raise_problems, require_folder, run_script, script_parser
 from tool.colour import voc_palette
 from tool.dataset import IGNORE
 from tool.places import misplaced
 from voc12.classes import NUM_CLASSES, VOC12
-from voc12.prepare import make_folder
 
 EXAMPLES = """\
   # masks in VOC's colours

@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[2]
 AT_ONCE = 2  # commands; each computes on one thread
 # What the commands import, the scripts and what computes.
 MODULES = (
-    *("train_voc", "inference", "eval", "voc12.prepare", "cub.prepare", "cub.mini"),
+    *("train_voc", "inference", "eval", "voc12.prepare", "cub.prepare", "cub.mini", "coco14.prepare", "coco14.mini"),
     *("segmentation.experiment.train", "segmentation.experiment.test"),
     *("refine.affinity.prepare", "refine.affinity.train", "refine.affinity.infer"),
     *("method.training", "method.inference", "segmentation.training", "segmentation.inference"),

@@ -1,0 +1,30 @@
+"""What a data set's `prepare` leaves for the stages: a file of image labels, and lists."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from data.labels import save_labels
+from tool.artifact import atomic_file
+from tool.cli import UserError
+
+
+def make_folder(out: Path) -> None:
+    """Make the folder `out`, which --out names, unless it is there. Raises `UserError`."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out {out}: expected a folder to write to ({error.strerror})") from error
+    if not os.access(out, os.W_OK):
+        raise UserError(f"--out {out}: the folder cannot be written to; check its permissions")
+
+
+def write_prepared(out: Path, labels: dict[str, np.ndarray], lists: dict[str, list[str]]) -> None:
+    """Write the labels and lists, and print what they hold."""
+    save_labels(out / "cls_labels.npy", labels)
+    print(f"wrote {out / 'cls_labels.npy'}: labels of {len(labels)} images")
+    for name, ids in lists.items():
+        with atomic_file(out / f"{name}.txt") as file:
+            file.write("".join(f"{identifier}\n" for identifier in ids).encode())
+        print(f"wrote {out / name}.txt: {len(ids)} images")
