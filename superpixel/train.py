@@ -149,7 +149,8 @@ def read_data(args: argparse.Namespace) -> tuple[dict[str, Path], dict[str, Path
     val_ids = read_ids(args.val_list, "--val_list")
     val_images = find_images(val_ids, args.data_root, data_set, flag="--data_root", source=source)
     expect_files(val_ids, masks, ".png", flag="--gt_dir", source=source, endings=LABEL_MAP_ENDINGS)
-    check_label_maps(val_images, data_set, label_root=masks, label_key="--gt_dir")
+    files = {identifier: masks / f"{identifier}.png" for identifier in val_ids}
+    check_label_maps(val_images, files, data_set, label_root=masks, label_key="--gt_dir")
     return images, val_images
 
 

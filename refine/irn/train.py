@@ -153,6 +153,7 @@ def read_data(args: argparse.Namespace) -> tuple[dict[str, Path], dict[str, Path
     check_images(shift_images, args.data_root)
     check_label_maps(
         images,
+        {identifier: labels / f"{identifier}.png" for identifier in images},
         find_data_set(args.data_set),
         label_root=labels,
         label_key="--ir_label_out_dir",
