@@ -40,6 +40,12 @@ from tool.run_recipe import Record, command_line, run_stages, summarise
 RECIPES = {
     path.stem: path for path in sorted((ROOT / "recipes").glob("*.py")) if "\ndef stages(" in path.read_text("utf-8")
 }
+# What a recipe may be about, by the flag that leads to it: a title, what is in its folder, that folder's usual name. A
+# recipe that is not about VOC says `DATA = "cub_root"`.
+DATA = {
+    "voc12_root": ("VOC 2012", "JPEGImages", "VOC2012"),
+    "cub_root": ("CUB-200-2011", "images.txt", "CUB_200_2011"),
+}
 EXAMPLES = """\
   # HSC on VOC 2012, from its images to DeepLab's score
   python run.py hsc --voc12_root VOC2012 --saliency_root VOC2012/saliency
@@ -60,6 +66,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("recipe", help=f"{', '.join(RECIPES)}, or a FILE.py written like those in recipes/")
     data = parser.add_argument_group("data")
     data.add_argument("--voc12_root", type=path_value, help="VOC 2012: the folder with JPEGImages in it")
+    data.add_argument("--cub_root", type=path_value, help="CUB-200-2011, for crt_cub: the folder with images.txt in it")
     data.add_argument("--saliency_root", type=path_value, help="saliency maps, <id>.png (<voc12_root>/saliency)")
     add_switch(data, "--mini", default=False, help="generate small data, and train narrow nets for minutes (False)")
 
@@ -87,8 +94,8 @@ def read_changes(texts: Sequence[str]) -> dict[tuple[str, str], Any]:
     return changes
 
 
-def load_recipe(name: str) -> tuple[str, Callable[[Setup], Steps]]:
-    """A recipe's name and its function `stages`, from recipes/ or from a file."""
+def load_recipe(name: str) -> tuple[str, str, Callable[[Setup], Steps]]:
+    """A recipe's name, its key of `DATA` and its function `stages`, from recipes/ or from a file."""
     if not name.endswith(".py") and name not in RECIPES:
         raise UserError(
             f"{name}: expected one of the recipes {', '.join(RECIPES)}, or a FILE.py{did_you_mean(name, RECIPES)}"
@@ -97,7 +104,9 @@ def load_recipe(name: str) -> tuple[str, Callable[[Setup], Steps]]:
     content = attempt(path, lambda: runpy.run_path(str(path), run_name="recipe"))
     if not callable(content.get("stages")):
         raise UserError(f"{path}: expected a function stages(setup), as in recipes/hsc.py, found none")
-    return path.stem, lambda setup: attempt(path, lambda: content["stages"](setup))
+    if (data := content.get("DATA", "voc12_root")) not in DATA:
+        raise UserError(f"{path}: DATA: expected one of {', '.join(DATA)}, found {data!r}")
+    return path.stem, data, lambda setup: attempt(path, lambda: content["stages"](setup))
 
 
 def attempt(path: Path, step: Callable[[], Any]) -> Any:
@@ -113,17 +122,22 @@ def attempt(path: Path, step: Callable[[], Any]) -> Any:
         raise UserError(f"{path}, line {lines[-1] if lines else 1}: {type(error).__name__}: {error}") from error
 
 
-def make_setup(args: argparse.Namespace, name: str) -> Setup:
-    """Paths as they are where all commands start, in the clone's folder."""
+def make_setup(args: argparse.Namespace, name: str, data: str) -> Setup:
+    """Paths as they are where all commands start, in the clone's folder. data: the key of `DATA`."""
     here = Path() if Path.cwd() == ROOT else Path.cwd()
     out = here / (args.out or Path("exps", f"{name}_mini" if args.mini else name))
-    if args.mini and (args.voc12_root or args.saliency_root):
-        raise UserError("--mini: it generates its own data; leave --voc12_root and --saliency_root out")
-    if not args.mini and args.voc12_root is None:
-        raise UserError("--voc12_root: expected the folder of VOC 2012, found none; or try --mini, on generated data")
-    voc = out / "data" / "VOC2012" if args.mini else here / args.voc12_root
-    saliency = voc / "saliency" if args.saliency_root is None else here / args.saliency_root
-    return Setup(out, voc, saliency, args.mini, read_changes(args.set))
+    title, _, folder = DATA[data]
+    given = [flag for flag in DATA if getattr(args, flag)]
+    if args.mini and (given or args.saliency_root):
+        flags = " and ".join(f"--{flag}" for flag in (data, "saliency_root"))
+        raise UserError(f"--mini: it generates its own data; leave {flags} out")
+    if others := [flag for flag in given if flag != data]:
+        raise UserError(f"--{others[0]}: {name} is about {title}; give --{data} instead")
+    if not args.mini and data not in given:
+        raise UserError(f"--{data}: expected the folder of {title}, found none; or try --mini, on generated data")
+    root = out / "data" / folder if args.mini else here / getattr(args, data)
+    saliency = root / "saliency" if args.saliency_root is None else here / args.saliency_root
+    return Setup(out, root, saliency, args.mini, read_changes(args.set))
 
 
 def check_steps(steps: Any, recipe: str) -> None:
@@ -184,18 +198,20 @@ def print_commands(stages: Sequence[Stage]) -> None:
 
 
 def print_table(steps: Steps, record: Record, scores: dict[str, float]) -> None:
-    """A row for each stage: its time so far, and the mIoU that it found."""
-    print(f"\n{'stage':<12} {'time':>12}   mIoU, per cent")
-    for stage in all_stages(steps):
+    """A row for each stage: its time so far, and the scores that it found."""
+    stages = all_stages(steps)
+    what = "" if any(stage.figures for stage in stages) else "mIoU, "
+    print(f"\n{'stage':<12} {'time':>12}   {what}per cent")
+    for stage in stages:
         took = duration(record.seconds(stage)) if record.done(stage) else "not done"
-        score = f"{scores[stage.score]:.1f} {stage.score}" if stage.score in scores else ""
-        print(f"{stage.name:<12} {took:>12}   {score}".rstrip())
+        found = [f"{scores[name]:.1f} {name}" for name in (stage.score, *stage.figures) if name in scores]
+        print(f"{stage.name:<12} {took:>12}   {', '.join(found)}".rstrip())
 
 
 def main() -> None:
     args = parse_arguments()
-    name, recipe = load_recipe(args.recipe)
-    setup = make_setup(args, name)
+    name, data, recipe = load_recipe(args.recipe)
+    setup = make_setup(args, name, data)
     steps = recipe(setup)
     check_steps(steps, args.recipe)
     stages = all_stages(steps)
@@ -206,7 +222,8 @@ def main() -> None:
         print_commands([stage for stage in stages if args.stages is None or stage.name in args.stages])
         return
     if not args.mini:
-        require_folder(setup.data_root, "--voc12_root", "VOC 2012, with JPEGImages in it")
+        title, content, _ = DATA[data]
+        require_folder(setup.data_root, f"--{data}", f"{title}, with {content} in it")
     record = run_stages(steps, setup.out, chosen=args.stages)
     summary = summarise(name, steps, record)
     with atomic_file(setup.out / "summary.json") as file:

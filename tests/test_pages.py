@@ -49,7 +49,7 @@ def test_each_equation_of_the_paper_is_beside_a_function_that_is_there():
     """A row names files, by the end of their paths, and after each what is defined in it."""
     sources = [
         path
-        for folder in ("method", "refine", "superpixel", "network", "tool", "data", "segmentation")
+        for folder in ("method", "refine", "superpixel", "network", "tool", "data", "segmentation", "localise")
         for path in ROOT.glob(f"{folder}/**/*.py")
     ]
     rows = [line for line in (ROOT / "paper" / "method.md").read_text().splitlines() if line.startswith("| ")]

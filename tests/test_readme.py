@@ -23,6 +23,7 @@ from PIL import Image
 from torch.distributed.run import get_args_parser
 
 import demo
+from cub import mini as mini_cub
 from data.labels import load_labels
 from network.build import build_network
 from network.weights import released_state_dict
@@ -43,6 +44,7 @@ TRAIN_OR_INFER = {
     *("refine/affinity/prepare.py", "refine/affinity/train.py", "refine/affinity/infer.py"),
     *("superpixel/train.py",),
     *("segmentation/experiment/train.py", "segmentation/experiment/test.py"),
+    *("localise/train.py", "localise/test.py"),
 }
 # Run by other tests, which are to hold these words.
 ELSEWHERE = {
@@ -180,6 +182,7 @@ MODULES = (
     *("train_voc", "inference", "eval", "tensorboard", "torch.distributed.run"),
     *("method.training", "method.inference", "segmentation.training", "segmentation.inference"),
     *("refine.affinity.training", "refine.affinity.inference", "refine.affinity.preparation"),
+    *("cub.prepare", "localise.train", "localise.test"),
 )
 
 
@@ -195,11 +198,13 @@ def clone(tmp_path_factory) -> Path:
         "tool",
         "voc12",
         "coco14",
+        "cub",
         "network",
         "method",
         "refine",
         "superpixel",
         "segmentation",
+        "localise",
         "paper",
         "benchmark",
         "data",
@@ -261,6 +266,7 @@ def furnished(clone, answers) -> Path:
                 save_label_map(folder / f"{image_id}.png", mask, VOC12)
     save_cam(clone / "old.npy", {0: np.zeros((2, 3), np.float32)}, VOC12)
     shutil.copytree(made / "SegmentationClass", clone / "MASKS")
+    (clone / "CUB_200_2011").symlink_to(mini_cub.generate(clone / "made_cub", train=6, test=2, size=40))
     mine = clone / "MINE"
     shutil.copytree(made / "SegmentationClass", mine / "SegmentationClass")
     (mine / "set.json").write_text(json.dumps({"names": VOC12.label_names}))
@@ -303,7 +309,7 @@ def test_a_command_that_needs_data_misses_that_alone(command, answers):
         return
     assert_refused(answers[command])
     assert "usage:" not in answers[command].stderr
-    places = ("VOC2012", "exps/", "voc12/", "network/", "GPU", "MASKS", "MINE")
+    places = ("VOC2012", "exps/", "voc12/", "network/", "GPU", "MASKS", "MINE", "CUB_200_2011")
     missing = [word for word in places if word in answers[command].stderr]
     assert missing, answers[command].stderr
 

@@ -263,6 +263,47 @@ def test_a_recipe_lists_commands_that_their_scripts_take_and_a_shell_too(name, d
     assert ("elsewhere" in done.stdout) == (name != "cls" and data != ["--mini"])
 
 
+@pytest.mark.parametrize("data", [["--mini"], ["--cub_root", "CUB"]])
+def test_the_recipe_of_other_data_lists_its_commands(data, tmp_path):
+    done = forker().run(["run.py", "crt_cub", *data, "--out", tmp_path / "out", "--list"], ROOT)
+    assert done.returncode == 0, done.stderr
+    lines = [shlex.split(line, comments=True) for line in done.stdout.splitlines()]
+    scripts = [line[2] if line[1] == "-m" else line[1] for line in lines if line]
+    generated = ["cub.mini"] if data == ["--mini"] else []
+    assert scripts == [*generated, "cub.prepare", "localise/train.py", "localise/test.py", "localise/test.py"]
+    last = "model_epoch6.pth" if data == ["--mini"] else "model_epoch60.pth"
+    assert last in done.stdout and ("--cub_root CUB " in done.stdout) == (data != ["--mini"])
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (["crt_cub"], "--cub_root: expected the folder of CUB-200-2011, found none"),
+        (["crt_cub", "--voc12_root", "."], "--voc12_root: crt_cub is about CUB-200-2011; give --cub_root instead"),
+        (["cls", "--cub_root", "."], "--cub_root: cls is about VOC 2012; give --voc12_root instead"),
+        (["crt_cub", "--mini", "--cub_root", "."], "--mini: it generates its own data"),
+        (["crt_cub", "--cub_root", "nowhere"], "nowhere: expected a folder (CUB-200-2011, with images.txt in it)"),
+        (["crt_cub", "--mini", "--set", "train.backbone=vgg"], "stage train: localise/train.py: "),
+        (["other.py", "--mini"], "DATA: expected one of voc12_root, cub_root, found 'bird'"),
+    ],
+)
+def test_data_that_a_recipe_is_not_about_is_refused(folder, flags, expected):
+    (folder / "other.py").write_text(f"DATA = 'bird'\n{RECIPE}")
+    done = forker().run(["run.py", *flags], folder)
+    assert done.returncode == 2 and done.stderr.count("error: ") == 1, done.stderr
+    assert expected in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_stage_may_give_several_figures(folder):
+    figures = RECIPE.replace('score="seed_crf")', 'figures={"first_figure": "mIoU", "again": "mIoU"})')
+    (folder / "mine.py").write_text(figures)
+    done = run(folder)
+    assert done.returncode == 0, done.stderr
+    assert "12.5 first_figure, 12.5 again" in done.stdout and "   per cent" in done.stdout
+    summary = json.loads((folder / "out" / "summary.json").read_text())
+    assert summary["scores"] == {"first_figure": 12.5, "again": 12.5}
+
+
 def test_the_short_run_of_the_page_has_flags_and_stages_as_they_are():
     page = (ROOT / "docs" / "reproduce.md").read_text()
     shown, output = re.search(r"^\$ python (run\.py .*?--set.*?)\n\n(.*?)```", page, re.DOTALL | re.MULTILINE).groups()

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from tool.cli import UserError
@@ -16,7 +17,8 @@ class Stage(NamedTuple):
 
     `script` is a file as `train_voc.py`, or a module as `voc12.prepare`. A name in capitals in `flags` is a key of
     stage 3 and goes behind `--set`. `makes` is what is there once the stage has ended well; `score` the name, in
-    summary.json, of the mIoU in the JSON file that it makes.
+    summary.json, of the mIoU in the JSON file that it makes, and `figures` has, by their names there, the keys of
+    others.
     """
 
     name: str
@@ -24,6 +26,7 @@ class Stage(NamedTuple):
     flags: Flags
     makes: Path
     score: str | None = None
+    figures: Mapping[str, str] = MappingProxyType({})
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -73,6 +76,7 @@ class Setup:
         makes: Path,
         mini: Flags | None = None,
         score: str | None = None,
+        figures: Mapping[str, str] = MappingProxyType({}),
         fixed: Collection[str] = (),
     ) -> Stage:
         """A stage with the flags that it runs with: the recipe's, then those of `mini`, then the user's changes.
@@ -86,7 +90,7 @@ class Setup:
                 " another folder for all files with --out"
             )
         small = (mini or {}) if self.mini else {}
-        return Stage(name, script, {**flags, **small, **changes}, makes, score)
+        return Stage(name, script, {**flags, **small, **changes}, makes, score, figures)
 
 
 def all_stages(steps: Steps) -> list[Stage]:

@@ -145,11 +145,11 @@ def run_stages(steps: Steps, out: Path, *, chosen: Collection[str] | None = None
 
 
 def summarise(recipe: str, steps: Steps, record: Record) -> dict[str, Any]:
-    """What summary.json holds: the scores, mIoU in per cent, and the seconds and the command of each stage done."""
+    """What summary.json holds: the scores in per cent, and the seconds and the command of each stage done."""
     done = [stage for stage in all_stages(steps) if record.done(stage)]
     return {
         "recipe": recipe,
-        "scores": {stage.score: _miou(stage.makes) for stage in done if stage.score is not None},
+        "scores": {name: score for stage in done for name, score in _scores(stage).items()},
         "stages": [
             {"name": stage.name, "seconds": round(record.seconds(stage), 3), "command": command_line(stage)}
             for stage in done
@@ -157,10 +157,15 @@ def summarise(recipe: str, steps: Steps, record: Record) -> dict[str, Any]:
     }
 
 
-def _miou(path: Path) -> float:
-    """The mIoU, in per cent, in a file that eval.py or test.py wrote: of a curve, the best."""
+def _scores(stage: Stage) -> dict[str, float]:
+    """The scores, in per cent, in the file that eval.py or test.py wrote: mIoU, of a curve the best, and others."""
+    if stage.score is None and not stage.figures:
+        return {}
+    path = stage.makes
     try:
-        scores = json.loads(path.read_text())
-        return float(scores["best_mIoU"] if "best_mIoU" in scores else scores["mIoU"])
+        found = json.loads(path.read_text())
+        miou = found["best_mIoU"] if "best_mIoU" in found else found["mIoU"] if stage.score else None
+        named = {name: float(found[key]) for name, key in stage.figures.items()}
+        return named if stage.score is None else {stage.score: float(miou), **named}
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(f"{path}: expected the scores that a stage wrote ({brief(str(error))}); remove it") from error
