@@ -1,4 +1,4 @@
-"""AffinityNet's walk and its loss, by our functions and by the plain way, timed; processor time on a CPU."""
+"""AffinityNet's walk and its loss, and IRN's affinities, by our functions and the plain way; processor time on CPUs."""
 
 import time
 from collections.abc import Callable
@@ -7,7 +7,10 @@ import torch
 from torch import Tensor
 
 from network.resnet38_aff import CHANNELS, affinities
+from network.resnet50_irn import STRIDE as IRN_STRIDE
+from network.resnet50_irn import edge_affinities
 from refine.affinity.labels import STRIDE
+from refine.irn.training import RADIUS
 from refine.pairs import PairLabels, pair_labels, pair_losses
 from refine.walk import random_walk, structure
 from tool.pairs import Pairs, pairs_of
@@ -82,6 +85,35 @@ def pair_loss_times(count: int, crop: int, device: torch.device) -> None:
     print(
         f"  kept for the gradient: {kept / 2**20:,.0f} MB by the loop, {4 * features.numel() / 2**20:,.0f} MB by ours"
     )
+
+
+def paths_loop(logits: Tensor, pairs: Pairs) -> Tensor:
+    """IRN's affinities, offset after offset, from a copy of each offset's paths, differentiated by autograd."""
+    edges = logits.sigmoid()[:, 0]
+    parts = []
+    for (rows, columns), path in zip(pairs.starts, pairs.paths, strict=True):
+        cells = [edges[:, rows.start + y : rows.stop + y, columns.start + x : columns.stop + x] for y, x in path]
+        parts.append(torch.stack(cells).amax(dim=0).flatten(1))
+    return 1 - torch.cat(parts, dim=1)
+
+
+def path_times(count: int, crop: int, device: torch.device) -> None:
+    cells = crop // IRN_STRIDE
+    pairs = pairs_of(cells, cells, radius=RADIUS)
+    logits = torch.randn(count, 1, cells, cells, device=device).requires_grad_()
+    weight = torch.rand(count, len(pairs), device=device)
+
+    def step(of: Callable[[Tensor, Pairs], Tensor]) -> Tensor:
+        return torch.autograd.grad((weight * of(logits, pairs)).sum(), logits)[0]
+
+    plain, expected = seconds(lambda: step(paths_loop), device)
+    fast, found = seconds(lambda: step(edge_affinities), device)
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-3)
+    print(f"IRN's affinities and their gradient, {count} crops of {crop} ({len(pairs)} pairs each)")
+    report("copies of the paths", plain, "ranks of the cells", fast)
+    points = sum(map(len, pairs.paths)) * len(pairs) // len(pairs.offsets)
+    kept, ours = (4 * count * each / 2**20 for each in (points, 3 * len(pairs)))  # a place, of 8 bytes, and a value
+    print(f"  kept for the gradient: {kept:,.0f} MB by the copies, {ours:,.0f} MB by ours")
 
 
 def report(plain_name: str, plain: float, fast_name: str, fast: float) -> None:

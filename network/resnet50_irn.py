@@ -56,7 +56,7 @@ class MeanShift(nn.Module):
 class IRNet(nn.Module):
     """A frozen ResNet under heads, by the released names: `resnet50` is its name whichever it is.
 
-    backbone: one of `network.resnet.RESNETS`. displacement: whether it has those heads; they share no parameter that
+    backbone: one of `network.RESNETS`. displacement: whether it has those heads; they share no parameter that
     trains with the edges', which are the same without them.
     """
 

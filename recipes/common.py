@@ -5,10 +5,12 @@ from typing import Any
 
 from recipes import mini
 from tool.cli import UserError
-from tool.recipe import Setup, Stage
+from tool.recipe import Flags, Setup, Stage
 
 # ResNet-38's ImageNet weights (docs/reproduce.md).
 RESNET38_WEIGHTS = "network/ilsvrc-cls_rna-a1_cls1000_ep-0001.params"
+# torchvision's, of ImageNet.
+RESNET50_WEIGHTS = "network/resnet50-19c8e357.pth"
 # SEAM_deeplabv1_resnet38 of segmentation/experiment/config.py.
 DEEPLABV1_RESNET38 = {
     **{"MODEL_NAME": "deeplabv1", "MODEL_BACKBONE": "resnet38d", "MODEL_BACKBONE_WEIGHTS": RESNET38_WEIGHTS},
@@ -128,6 +130,51 @@ def affinity(setup: Setup, trained: Stage, *, posteriors: tuple[Path, Path] | No
     }
     evaluate = setup.stage("eval_walk", "eval.py", score, makes=folder / "walk.json", score="refined", fixed=["json"])
     return [*([] if posteriors else [prepare]), train, infer, evaluate]
+
+
+def irn(setup: Setup, trained: Stage, **walk: Any) -> list[Stage]:
+    """IRN trained on the CAM dicts of train_aug.txt that the net of `trained` gave, its walked masks of them, which the
+    last stage but one makes, and their mIoU on train.txt. walk: infer.py's flags."""
+    folder, lists = trained.makes.parent, setup.out / "data"
+    images, cams = {"data_root": setup.data_root / "JPEGImages"}, {"cam_dir": folder / "cam_npy"}
+    sure, masks = folder / "ir_label", folder / "sem_seg"
+    labels = setup.stage(
+        "irn_labels", "refine/irn/labels.py",
+        {**cams, **images, "infer_list": lists / "train_aug.txt", "ir_label_out_dir": sure},
+        makes=sure, fixed=["ir_label_out_dir"],
+    )  # fmt: skip
+    train = setup.stage(
+        "irn_train", "refine/irn/train.py",
+        {
+            **{**images, "train_list": lists / "train_aug.txt", "infer_list": lists / "train.txt"},
+            **{"ir_label_out_dir": sure, "work_dir": folder, "session": "irn", "weights": RESNET50_WEIGHTS},
+            "resume": True,
+        },
+        mini={**mini.IRN, **({"weights": trained.makes} if _has_backbone_of(mini.IRN, trained) else {})},
+        makes=folder / "irn" / "irn.pth", fixed=["work_dir", "session", "session_name"],
+    )  # fmt: skip
+    net = {flag: train.flags[flag] for flag in ("backbone", "crop_size") if flag in train.flags}
+    flags = {**cams, **images, **net, "infer_list": lists / "train_aug.txt", "weights": train.makes, **walk}
+    infer = setup.stage(
+        "irn_infer",
+        "refine/irn/infer.py",
+        {**flags, "sem_seg_out_dir": masks},
+        mini=mini.IRN_WALK,
+        makes=masks,
+        fixed=["sem_seg_out_dir"],
+    )
+    score = {
+        **{"list": lists / "train.txt", "gt_dir": setup.data_root / "SegmentationClass", "predict_dir": masks},
+        **{"type": "png", "logfile": folder / "evallog.txt", "json": folder / "irn.json"},
+        "comment": f"{folder.name}: masks walked by IRN",
+    }
+    evaluate = setup.stage("eval_irn", "eval.py", score, makes=folder / "irn.json", score="refined", fixed=["json"])
+    return [labels, train, infer, evaluate]
+
+
+def _has_backbone_of(flags: Flags, trained: Stage) -> bool:
+    """Whether the net of `trained` has the backbone that `flags` name."""
+    return flags["backbone"] == trained.flags.get("backbone")
 
 
 def report(setup: Setup, trained: Stage, *, saliency: bool = True) -> Stage:

@@ -22,6 +22,12 @@ AFFINITY = {
     **{"crop_size": IMAGE_SIZE, "max_epoches": 8, "save_every": 100},
 }
 WALK = {"logt": 2}  # 4 steps: on 12 x 12 cells as far, in shares of a side, as 64 on a photograph's 47 x 63
+# IRN on a net of its own, as it knows ResNets alone, from random weights; its cells are half as large.
+IRN = {
+    **{"backbone": "resnet18", "weights": "none", "momentum": 0.9, "lr": 0.05, "clip_grad": 1},
+    **{"batch_size": BATCH_SIZE, "crop_size": IMAGE_SIZE, "max_epoches": 8, "save_every": 100},
+}
+IRN_WALK = {"exp_times": 4}  # 16 steps: on 24 x 24 cells as far, in shares of a side, as 256 on 94 x 125
 # DeepLab on the classifier's backbone, from its weights, as there are none of ImageNet's.
 DEEPLAB = {
     **{"MODEL_BACKBONE": "resnet38d", "MODEL_BACKBONE_WIDTH": 0.125, "MODEL_ASPP_OUTDIM": 64},

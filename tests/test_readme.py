@@ -43,6 +43,7 @@ TRAIN_OR_INFER = {
     *("run.py", "train_voc.py", "inference.py", "benchmark.real", "benchmark.gpu"),
     *("refine/affinity/prepare.py", "refine/affinity/train.py", "refine/affinity/infer.py"),
     *("superpixel/train.py",),
+    *("refine/irn/labels.py", "refine/irn/train.py", "refine/irn/infer.py"),
     *("segmentation/experiment/train.py", "segmentation/experiment/test.py"),
     *("localise/train.py", "localise/test.py"),
 }
@@ -183,6 +184,7 @@ MODULES = (
     *("method.training", "method.inference", "segmentation.training", "segmentation.inference"),
     *("refine.affinity.training", "refine.affinity.inference", "refine.affinity.preparation"),
     *("cub.prepare", "localise.train", "localise.test"),
+    *("refine.irn.labelling", "refine.irn.training", "refine.irn.inference"),
 )
 
 

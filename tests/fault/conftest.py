@@ -200,6 +200,33 @@ def walk(undisturbed, affinity, inference, data) -> Activity:
     return undisturbed(words_of("refine/affinity/infer.py", {**flags, "--device": "cpu", "--crf_workers": 1}))
 
 
+IRN = {"--backbone": "resnet18", "--crop_size": 64, "--device": "cpu"}
+
+
+@pytest.fixture(scope="session")
+def ir_labels(undisturbed, inference, data) -> Activity:
+    flags = {"--cam_dir": inference.folder / "exps" / "cam_npy", "--img_root": data.images, "--crf_workers": 1}
+    flags |= {"--infer_list": data.train_list, "--ir_label_out_dir": "exps/ir_label", "--device": "cpu"}
+    return undisturbed(words_of("refine/irn/labels.py", flags))
+
+
+@pytest.fixture(scope="session")
+def irn(undisturbed, ir_labels, data) -> Activity:
+    flags = {"--data_root": data.images, "--train_list": data.train_list, "--infer_list": data.train_list}
+    flags |= {"--ir_label_out_dir": ir_labels.folder / "exps" / "ir_label", "--weights": "none", "--displacement": ()}
+    flags |= {"--batch_size": 4, "--max_epoches": 2, "--lr": 0.01, "--work_dir": "exps"}
+    more = {"--num_workers": 0, "--save_every": 3, "--log_every": 1}
+    return undisturbed(words_of("refine/irn/train.py", {**IRN, **flags, **more}), again=("--resume",))
+
+
+@pytest.fixture(scope="session")
+def irn_walk(undisturbed, irn, inference, data) -> Activity:
+    flags = {"--cam_dir": inference.folder / "exps" / "cam_npy", "--img_root": data.images}
+    flags |= {"--infer_list": data.train_list, "--weights": irn.folder / "exps" / "res50_irn" / "res50_irn.pth"}
+    flags |= {"--sem_seg_out_dir": "exps/sem_seg", "--ins_seg_out_dir": "exps/ins_seg"}
+    return undisturbed(words_of("refine/irn/infer.py", {**IRN, **flags}))
+
+
 @pytest.fixture(scope="session")
 def evaluation(undisturbed, inference, data, tmp_path_factory) -> Activity:
     """Of every CAM dict under ten names, so that several processes read them."""

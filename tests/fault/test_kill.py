@@ -35,7 +35,11 @@ def assert_left(done, number, activity, folder):
 
 
 @pytest.mark.parametrize(
-    "name", ["training", "inference", "posteriors", "affinity", "walk", "evaluation", "segmentation", "prediction"]
+    "name",
+    [
+        *("training", "inference", "posteriors", "affinity", "walk", "ir_labels", "irn", "irn_walk"),
+        *("evaluation", "segmentation", "prediction"),
+    ],
 )
 def test_a_command_that_is_ended_again_and_again_leaves_the_files_of_one_that_was_not(
     name, request, commands, chance, rounds, tmp_path

@@ -46,7 +46,7 @@ def said(folder: Path) -> str:
 
 COMMANDS = [
     *("training", "inference", "posteriors", "affinity", "walk", "evaluation", "segmentation", "prediction"),
-    *("submission", "preparation", "relabelling"),
+    *("submission", "preparation", "relabelling", "ir_labels", "irn", "irn_walk"),
 ]
 # A signal's own end of a process, or that of a script which has heard it.
 CODES = {SIGKILL: {-SIGKILL}, SIGTERM: {-SIGTERM, 128 + SIGTERM}, SIGINT: {-SIGINT, 128 + SIGINT}}

@@ -54,6 +54,9 @@ MESSAGES = {
     "inference": r"error: a (cam|seed) process died, killed or out of memory; it was at ({ids}|no image);",
     "posteriors": r"error: a crf process died, killed or out of memory; it was at ({ids}|no image);",
     "walk": r"error: a (walk|crf) process died, killed or out of memory; it was at ({ids}|no image);",
+    "ir_labels": r"error: a crf process died, killed or out of memory; it was at ({ids}|no image);",
+    "irn": r"error: a loader process .*; it was at ({ids}|no image);",
+    "irn_walk": r"error: a walk process died, killed or out of memory; it was at ({ids}|no image);",
     "prediction": r"error: a (predict|crf) process died, killed or out of memory; it was at ({ids}|no image);",
     "evaluation": r"error: a worker process was killed, .*; it was at (one of \d+ files, ({ids}) \d.npy to |no file)",
 }
@@ -102,7 +105,7 @@ def all_ids(data):
 def test_an_image_that_is_damaged_after_the_check_is_named_and_none_is_left_out(
     request, commands, data, chance, tmp_path, some
 ):
-    for name in some(["training", "inference", "affinity", "walk", "segmentation", "prediction"]):
+    for name in some(["training", "inference", "affinity", "walk", "irn", "irn_walk", "segmentation", "prediction"]):
         activity, folder = request.getfixturevalue(name), tmp_path / name
         copy = data.copy(folder / "data")
         words = [str(word).replace(str(data.root), str(copy.root)) for word in activity.words]
@@ -116,7 +119,7 @@ def test_an_image_that_is_damaged_after_the_check_is_named_and_none_is_left_out(
         done = commands.run(words, folder=work)
         assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
         assert f"{image.name}: " in done.stderr
-        if name in ("inference", "walk", "prediction"):
+        if name in ("inference", "walk", "irn_walk", "prediction"):
             assert "the others are done" in done.stderr
             assert {path.stem for path in work.rglob("*.png")} == set(ids) - {image.stem}
         image.write_bytes(whole)

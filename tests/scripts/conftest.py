@@ -32,10 +32,12 @@ MODULES = (
     *("train_voc", "inference", "eval", "voc12.prepare", "cub.prepare", "cub.mini", "coco14.prepare", "coco14.mini"),
     *("segmentation.experiment.train", "segmentation.experiment.test"),
     *("refine.affinity.prepare", "refine.affinity.train", "refine.affinity.infer"),
+    *("refine.irn.labels", "refine.irn.train", "refine.irn.infer", "refine.irn.score_instances"),
     *("method.training", "method.inference", "segmentation.training", "segmentation.inference"),
     *("localise.train", "localise.test", "localise.training", "localise.testing", "localise.outputs"),
     *("refine.affinity.training", "refine.affinity.inference", "refine.affinity.preparation"),
     *("superpixel.train", "superpixel.training"),
+    *("refine.irn.labelling", "refine.irn.training", "refine.irn.inference"),
     # What these import late: an optimiser three seconds of torch.
     *("torch._dynamo", "torchvision", "timm", "matplotlib.figure", "matplotlib.backends.backend_agg"),
 )

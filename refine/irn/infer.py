@@ -1,0 +1,142 @@
+"""Stage 2, IRN's walk: CAM dicts spread up to the edges that a trained net finds, into label maps and instances.
+
+    python refine/irn/infer.py --weights exps/res50_irn/res50_irn.pth --cam_dir exps/cam_npy \\
+        --infer_list voc12/train_aug.txt --img_root VOC2012/JPEGImages --sem_seg_out_dir exps/sem_seg
+
+Runs again from where it stopped: an image is done when its files are there, whole, and of its size.
+"""
+
+import argparse
+import hashlib
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))  # so that `python infer.py` finds the packages from any folder
+from data.descriptions import add_data_set_flag, find_data_set, require_background
+from data.images import check_images
+from network import RESNETS
+from refine.inputs import check_cams, folder_of_dicts, made_with
+from tool.cli import UserError, check_bounds, path_text, path_value, positive, require_folder, run_script, script_parser
+from tool.flags import AMP, MAX_PIXELS
+from tool.folder import Claim, claim_folders, open_folder
+from tool.lists import Source, find_images, read_ids
+from tool.torchrun import own_share
+from tool.weights_file import require_weights
+
+BOUNDS = {
+    "crop_size": (1, MAX_PIXELS),
+    "beta": (0, 100),
+    "exp_times": (0, 16),
+    "sem_seg_bg_thres": (0, 1),
+    "ins_seg_bg_thres": (0, 1),
+}
+EXAMPLES = """\
+  # walked masks of the CAM dicts of any method
+  python refine/irn/infer.py --weights exps/res50_irn/res50_irn.pth --cam_dir exps/cam_npy \\
+      --infer_list voc12/train_aug.txt --img_root VOC2012/JPEGImages --sem_seg_out_dir exps/sem_seg
+  # instances as well, by a net that was trained with --displacement
+  python refine/irn/infer.py --weights exps/res50_irn/res50_irn.pth --cam_dir exps/cam_npy \\
+      --img_root VOC2012/JPEGImages --sem_seg_out_dir exps/sem_seg --ins_seg_out_dir exps/ins_seg
+"""
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = script_parser("Stage 2: label maps and instances from CAM dicts, by IRN's random walk.", examples=EXAMPLES)
+    data = parser.add_argument_group("data")
+    data.add_argument("--cam_dir", type=path_value, required=True, help="folder of CAM dicts, <id>.npy (cam_npy)")
+    data.add_argument("--infer_list", type=path_text, default="voc12/train.txt", help="ids to infer (%(default)s)")
+    data.add_argument(
+        "--img_root", "--data_root", type=path_text, required=True, help="folder of <id>.jpg (VOC2012/JPEGImages)"
+    )
+    data.add_argument("--sem_seg_out_dir", type=path_value, help="label maps, <id>.png, go there")
+    data.add_argument("--ins_seg_out_dir", type=path_value, help="instances, <id>.npy, go there")
+    add_data_set_flag(data)
+
+    net = parser.add_argument_group("network")
+    net.add_argument("--weights", type=path_text, required=True, help=".pth or last.ckpt that train.py wrote")
+    net.add_argument("--backbone", choices=RESNETS, default="resnet50", help="that it was trained on (resnet50)")
+    net.add_argument(
+        "--crop_size", type=positive, default=512, help="pixels a side that it was trained at (%(default)s)"
+    )
+
+    walk = parser.add_argument_group("walk")
+    walk.add_argument("--beta", type=float, default=10.0, help="exponent of the affinities (%(default)s)")
+    walk.add_argument("--exp_times", type=int, default=8, help="log2 of the steps (%(default)s: 256)")
+    walk.add_argument(
+        "--sem_seg_bg_thres", type=float, default=0.25, metavar="SCORE", help="background's in label maps (%(default)s)"
+    )
+    walk.add_argument(
+        "--ins_seg_bg_thres", type=float, default=0.25, metavar="SCORE", help="background's of instances (%(default)s)"
+    )
+
+    run = parser.add_argument_group("run")
+    run.add_argument("--device", help="cpu, cuda or cuda:N (default: cuda where there is a GPU)")
+    run.add_argument("--n_gpus", type=int, help="GPUs to use; 0: the CPU (default: 1 where there is one)")
+    run.add_argument(
+        "--n_processes_per_gpu", type=positive, nargs="+", default=[1],
+        help="network processes, one number for all GPUs, or one each (1)",
+    )  # fmt: skip
+    run.add_argument("--amp", choices=AMP, default="off", help="the network in half precision (%(default)s)")
+    return parser.parse_args()
+
+
+def check_arguments(args: argparse.Namespace) -> None:
+    """Raise `UserError` for flags that are wrong or do not go together."""
+    require_background(find_data_set(args.data_set))
+    check_bounds(args, BOUNDS)
+    folders = [folder for folder in (args.sem_seg_out_dir, args.ins_seg_out_dir) if folder is not None]
+    if not folders:
+        raise UserError("--sem_seg_out_dir, --ins_seg_out_dir: expected one of them, or both: where files go")
+    if len({folder.resolve() for folder in (args.cam_dir, *folders)}) <= len(folders):
+        raise UserError("--cam_dir, --sem_seg_out_dir, --ins_seg_out_dir: expected a folder for each, found one twice")
+
+
+def open_outputs(args: argparse.Namespace) -> None:
+    """Create the folders and keep others out; refuse those with files of another net, walk or CAM dicts."""
+    settings = {name: getattr(args, name) for name in ("backbone", "crop_size", "beta", "exp_times", "amp")}
+    settings["weights_sha256"] = hashlib.sha256(Path(args.weights).read_bytes()).hexdigest()
+    settings["settings.json of --cam_dir"] = made_with(args.cam_dir)
+    claims = []
+    for name in ("sem_seg", "ins_seg"):
+        folder, threshold = getattr(args, f"{name}_out_dir"), f"{name}_bg_thres"
+        if folder is not None:
+            open_folder(folder, f"--{name}_out_dir")
+            claims.append(Claim(folder, {**settings, threshold: getattr(args, threshold)}, folder / "settings.json"))
+    claim_folders(claims, advice="take another folder, or remove these files and the settings.json there")
+
+
+def main() -> None:
+    args = parse_arguments()
+    check_arguments(args)
+    data_set, source = find_data_set(args.data_set), Source("--infer_list", args.infer_list)
+    require_weights(args.weights, "--weights")
+    image_root = require_folder(args.img_root, "--img_root", "JPEGImages, <id>.jpg")
+    ids = read_ids(args.infer_list, "--infer_list")
+    folder_of_dicts(args.cam_dir, ids, flag="--cam_dir", what="CAM dicts", source=source)
+    images = find_images(ids, image_root, data_set, flag="--img_root", source=source)
+    own = {image_id: images[image_id] for image_id in own_share(ids)}
+    check_images(own, image_root)
+    check_cams(images, args.cam_dir, data_set, flag="--cam_dir")
+    # Not at the top: they import torch, which takes seconds; a mistake in a flag or a file has been named by now.
+    import torch
+
+    from refine.irn.inference import infer_missing, load_net
+    from tool.device import process_devices
+    from tool.distributed import join_processes, rank, wait_for_all
+
+    devices = process_devices(args.device, args.n_gpus, args.n_processes_per_gpu)
+    join_processes(torch.device("cpu"))  # GPUs are for the processes of the pools
+    _, report = load_net(args)  # a wrong checkpoint is reported here and once, not by every process
+    if rank() == 0:
+        print(report)
+        open_outputs(args)
+    wait_for_all()
+    infer_missing(own, args, devices=devices)
+    for folder in (args.sem_seg_out_dir, args.ins_seg_out_dir):
+        if folder is not None:
+            print(f"  {folder}")
+
+
+if __name__ == "__main__":
+    run_script(main)
