@@ -24,6 +24,7 @@ from multiprocessing import forkserver, resource_tracker, util
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from tempfile import TemporaryDirectory
+from types import ModuleType
 from typing import Any, BinaryIO
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -147,6 +148,7 @@ def fork_what_forks() -> None:
         process = quiet_fork()
         if process == 0:
             leave_to_parent(passed)
+            forkserver._forkserver.__init__()  # of what it forks: the parent's is locked while it starts this process
             try:
                 exec(words[-1])
             finally:
@@ -199,10 +201,14 @@ def fork_commands(root: str) -> None:
 
 
 def run_command(words: Sequence[str], root: str) -> None:
-    """Run the script or module of a command line in this process."""
+    """Run the script, the module or the code (`-c`) of a command line in this process."""
     fork_what_forks()
     fork_commands(root)
-    if words[0] == "-m":
+    if words[0] == "-c":
+        sys.argv = ["-c", *words[2:]]
+        sys.modules["__main__"] = ModuleType("__main__")
+        exec(words[1], sys.modules["__main__"].__dict__)
+    elif words[0] == "-m":
         sys.argv = list(words[1:])
         sys.modules.pop(words[1], None)
         runpy.run_module(words[1], run_name="__main__", alter_sys=True)

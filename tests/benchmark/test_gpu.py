@@ -1,23 +1,21 @@
 """`benchmark.gpu` goes through all its parts on a CPU, keeps what each found, and outlives parts that fail or hang."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 from benchmark.gpu_parts import PARTS
+from tests.scripts.conftest import ROOT, forker
 
-ROOT = Path(__file__).resolve().parents[2]
+
+def run(out, *flags, **changes):
+    return forker().run(["-m", "benchmark.gpu", "--out", out, *flags], ROOT, changes=changes)
 
 
-def run(out, *flags, **env):
-    command = [sys.executable, "-m", "benchmark.gpu", "--out", str(out), "--device", "cpu", "--quick", *flags]
-    return subprocess.run(command, cwd=ROOT, env={**os.environ, **env}, capture_output=True, text=True, timeout=600)
+def run_quickly(out, *flags, **changes):
+    return run(out, "--device", "cpu", "--quick", *flags, **changes)
 
 
 def test_every_part_runs_and_its_figures_are_in_json_and_table(tmp_path):
-    done = run(tmp_path)
+    done = run_quickly(tmp_path)
     report = json.loads((tmp_path / "gpu.json").read_text())
     assert [part["name"] for part in report["parts"]] == list(PARTS)
     log = (tmp_path / "gpu.log").read_text()
@@ -35,13 +33,13 @@ def test_every_part_runs_and_its_figures_are_in_json_and_table(tmp_path):
 
 def test_a_part_that_fails_and_one_that_takes_too_long_cost_only_themselves(tmp_path):
     (tmp_path / "empty").mkdir()
-    done = run(tmp_path / "failed", "--only", "golden", "machine", GOLDEN_DIR=str(tmp_path / "empty"))
+    done = run_quickly(tmp_path / "failed", "--only", "golden", "machine", GOLDEN_DIR=str(tmp_path / "empty"))
     golden, machine = json.loads((tmp_path / "failed" / "gpu.json").read_text())["parts"]
     assert done.returncode == 1 and "golden: well" in done.stdout and "NOT: " in done.stdout
     assert any(entry["holds"] is False for entry in golden["entries"])
     assert machine["ended"] == "well"
 
-    done = run(tmp_path / "slow", "--only", "golden", "machine", "--minutes", "0.02")
+    done = run_quickly(tmp_path / "slow", "--only", "golden", "machine", "--minutes", "0.02")
     report = json.loads((tmp_path / "slow" / "gpu.json").read_text())
     assert done.returncode == 1
     golden, machine = report["parts"]
@@ -51,14 +49,11 @@ def test_a_part_that_fails_and_one_that_takes_too_long_cost_only_themselves(tmp_
 
 
 def test_a_cpu_is_refused_at_full_size(tmp_path):
-    command = [sys.executable, "-m", "benchmark.gpu", "--out", str(tmp_path), "--device", "cpu"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = run(tmp_path, "--device", "cpu")
     assert done.returncode == 2 and done.stderr == "error: --device cpu: takes hours at full size; add --quick\n"
 
 
 def test_a_machine_without_a_gpu_is_told_so_at_once(tmp_path):
-    command = [sys.executable, "-m", "benchmark.gpu", "--out", str(tmp_path)]
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
+    done = run(tmp_path, CUDA_VISIBLE_DEVICES="")
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr == "error: --device cuda: this machine has 0 GPUs; use --device cpu\n"
