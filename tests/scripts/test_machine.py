@@ -1,6 +1,5 @@
 """Limits of the machine that the scripts meet: one line that names the limit and the need, and whose advice works."""
 
-import shutil
 import subprocess
 import sys
 
@@ -16,8 +15,9 @@ from tests.scripts.conftest import (
     WIDTH,
     assert_refused,
     assert_succeeded,
-    command,
     environment,
+    forker,
+    words_of,
 )
 from tool.artifact import save_label_map
 from voc12.classes import VOC12
@@ -30,39 +30,42 @@ SEGMENTATION = {
     "TRAIN_ITERATION": 1,
     "DATA_RANDOMCROP": 96,
 }
-# What a command runs under, before its own words.
-LIMITED = (
-    "import os, resource, sys; resource.setrlimit(resource.{}, ({size}, {size})); os.execv(sys.argv[1], sys.argv[1:])"
-)
-LITTLE_SHARED_MEMORY = 'mount -t tmpfs -o size=1m tmpfs /dev/shm && exec "$@"'
+# What a command does before its own work.
+LIMITED = "import resource; resource.setrlimit(resource.{name}, ({size}, {size}))"
+LITTLE_SHARED_MEMORY = """
+import ctypes, subprocess
+assert ctypes.CDLL(None).unshare(0x20000) == 0  # CLONE_NEWNS: mounts of its own
+for words in (["--make-rprivate", "/"], ["-t", "tmpfs", "-o", "size=1m", "tmpfs", "/dev/shm"]):
+    subprocess.run(["mount", *words], check=True)
+"""
+THEN_RUN = "\nimport runpy, sys; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
 
 
-def run_under(before, words, **changes):
+def run_under(before, words):
+    """Run the words of a script after the code `before`, in the same process."""
+    return forker().run(["-c", before + THEN_RUN, *words], ROOT)
+
+
+def run_anew(words, **changes):
+    """Run `python words ...` in a process that imports all anew."""
     return subprocess.run(
-        [*before, *words], cwd=ROOT, env=environment(**changes), capture_output=True, text=True, timeout=600
+        [sys.executable, *words], cwd=ROOT, env=environment(**changes), capture_output=True, text=True, timeout=600
     )
-
-
-def limited(name, size):
-    return [sys.executable, "-c", LIMITED.format(name, size=size)]
 
 
 @pytest.fixture(scope="module")
 def with_little_shared_memory():
-    """The words before a command that give it a /dev/shm of 1 MB."""
-    if (
-        shutil.which("unshare") is None
-        or run_under(["unshare", "-m", "sh", "-c", LITTLE_SHARED_MEMORY, "sh"], ["true"]).returncode
-    ):
+    """The code before a command that gives it a /dev/shm of 1 MB."""
+    if forker().run(["-c", LITTLE_SHARED_MEMORY], ROOT).returncode:
         pytest.skip("NOT TESTED: little shared memory, as no file system can be mounted here")
-    return ["unshare", "-m", "sh", "-c", LITTLE_SHARED_MEMORY, "sh"]
+    return LITTLE_SHARED_MEMORY
 
 
 @pytest.fixture
 def training(data, tmp_path):
     """The words of stage 1's training with loader processes; 24 batches of 16 x 16,384 x 4 bytes are loaded."""
     flags = {**TINY, **data.for_training(), **STEPS_OF_RUN, "--work_dir": tmp_path / "exps", "--crop_size": 128}
-    return command("train_voc.py", {**flags, "--max_iters": 2, "--num_workers": 4})
+    return ["train_voc.py", *words_of({**flags, "--max_iters": 2, "--num_workers": 4})]
 
 
 def test_shared_memory_too_small_for_training_is_named_before_it_starts(training, with_little_shared_memory, tmp_path):
@@ -85,7 +88,7 @@ def test_shared_memory_too_small_for_stage_3_is_named_before_it_starts(data, wit
         "EXP_ROOT": tmp_path / "exps",
     }
     settings = [f"{key}={value}" for key, value in {**SEGMENTATION, **paths, "EXP_NAME": "new"}.items()]
-    words = [*command("segmentation/experiment/train.py", {}), "--set", *settings]
+    words = ["segmentation/experiment/train.py", "--set", *settings]
     done = run_under(with_little_shared_memory, words)
     assert_refused(
         done, "shared memory (/dev/shm) has 1 MB free", "loader processes (DATA_WORKERS) fill 3 MB (1 batches of 3 MB)"
@@ -96,7 +99,7 @@ def test_shared_memory_too_small_for_stage_3_is_named_before_it_starts(data, wit
 
 
 def test_too_few_open_files_are_named_before_training_starts(training, tmp_path):
-    done = run_under(limited("RLIMIT_NOFILE", 20), training)
+    done = run_under(LIMITED.format(name="RLIMIT_NOFILE", size=20), training)
     assert_refused(
         done, "ulimit -n: 20 files may be open at once", "loader processes (--num_workers) need", "--num_workers 0"
     )
@@ -106,7 +109,7 @@ def test_too_few_open_files_are_named_before_training_starts(training, tmp_path)
 def test_a_folder_for_temporary_files_that_loaders_cannot_use_is_named_before_training_starts(training, tmp_path):
     folder = tmp_path / ("x" * 90)
     folder.mkdir()
-    done = run_under([], training, TMPDIR=str(folder))
+    done = run_anew(training, TMPDIR=str(folder))  # Python looks at it once
     assert_refused(done, "no folder for temporary files", "set TMPDIR")
     assert not (tmp_path / "exps").exists()
 
@@ -119,7 +122,8 @@ def test_memory_too_small_for_an_image_names_the_image_and_its_size(undisturbed,
         **{"--weights": undisturbed / "hsc.pth", "--width": WIDTH, "--device": "cpu", "--work_dir": tmp_path / "exps"},
         **{"--infer_list": tmp_path / "list.txt", "--img_root": tmp_path, "--labels": tmp_path / "labels.npy"},
     }
-    done = run_under(limited("RLIMIT_AS", 8 * 10**9), command("inference.py", {**flags, "--scales": 8}))
+    before = LIMITED.format(name="RLIMIT_AS", size=8 * 10**9)
+    done = run_under(before, ["inference.py", *words_of({**flags, "--scales": 8})])
     assert_refused(
         done, f"{tmp_path / 'big.jpg'}, 6500 x 6500 pixels: the memory is too small", "ulimit -v gives a process"
     )
@@ -140,6 +144,7 @@ def test_memory_too_small_for_a_score_names_the_file(tmp_path):
         "--logfile": "log",
     }
     flags = {flag: tmp_path / value for flag, value in flags.items()}
-    done = run_under(limited("RLIMIT_AS", 10**9), command("eval.py", flags))
+    words = ["-c", LIMITED.format(name="RLIMIT_AS", size=10**9) + THEN_RUN, "eval.py", *words_of(flags)]
+    done = run_anew(words)  # the process that forks takes more by itself
     assert_refused(done, f"{tmp_path / 'predicted' / 'big.png'}: the memory is too small", "--num_workers")
     assert not (tmp_path / "log").exists()

@@ -1,35 +1,26 @@
-"""`train_voc.py` under torchrun: one run of two processes, and the same one again."""
-
-import subprocess
-import sys
+"""`train_voc.py` by two processes: one run, and the same one again. `tests/fault/test_kill_fresh.py` has torchrun."""
 
 from tests.scripts.conftest import (
-    ROOT,
     TINY,
     assert_refused,
     assert_same,
     assert_succeeded,
-    command,
-    environment,
     load,
     run_by_two,
     words_of,
 )
 
 SCRIPT = "train_voc.py"
-LAUNCHER = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
 
 
 def test_two_processes_train_one_net_the_same_again(data, tmp_path):
     flags = {**TINY, **data.for_training(), "--max_iters": 4, "--log_every": 1}
-    words = LAUNCHER + command(SCRIPT, {**flags, "--work_dir": tmp_path / "one"})[1:]
-    done = subprocess.run(words, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=300)
-    first, second = run_by_two(SCRIPT, *words_of({**flags, "--work_dir": tmp_path / "again"}))
-    for ended in (done, first, second):
-        assert_succeeded(ended)
-    for ended in (done, first):
-        assert "on 2 x cpu" in ended.stdout and ended.stdout.count("trained 4 steps in ") == 1
-    assert not second.stdout
+    for name in ("one", "again"):
+        first, second = run_by_two(SCRIPT, *words_of({**flags, "--work_dir": tmp_path / name}))
+        for ended in (first, second):
+            assert_succeeded(ended)
+        assert "on 2 x cpu" in first.stdout and first.stdout.count("trained 4 steps in ") == 1
+        assert not second.stdout
     one, again = (tmp_path / name / "hsc" for name in ("one", "again"))
     assert (one / "log").read_text().count("step 4/4") == 1
     assert sorted(path.name.split(".")[0] for path in one.iterdir()) == ["args", "events", "hsc", "last", "log"]

@@ -1,8 +1,6 @@
 """Stage 1's training notices changed data, damaged state, a second run, a full disk and weights that are no numbers."""
 
 import shutil
-import subprocess
-import sys
 from copy import deepcopy
 
 import pytest
@@ -11,20 +9,19 @@ import torch
 from data.labels import load_labels, save_labels
 from data.training import EpochSampler
 from tests.scripts.conftest import (
-    ROOT,
     STEPS,
     STEPS_OF_RUN,
     TINY,
     assert_refused,
     assert_succeeded,
-    command,
     contents,
     corrupt_middle,
-    environment,
     load,
     run,
     run_all,
+    words_of,
 )
+from tests.scripts.test_machine import run_under
 from tool.lock import hold_folder
 from voc12.classes import VOC12
 
@@ -113,11 +110,7 @@ def test_data_of_the_same_content_may_lie_elsewhere(continued):
     assert after["hsc/last.ckpt"] == before["hsc/last.ckpt"]
 
 
-LIMIT = """
-import os, resource, sys
-resource.setrlimit(resource.RLIMIT_FSIZE, (4_000_000, resource.RLIM_INFINITY))
-os.execv(sys.argv[1], sys.argv[1:])
-"""
+LIMIT = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (4_000_000, resource.RLIM_INFINITY))"
 
 
 @pytest.fixture
@@ -139,14 +132,7 @@ def test_a_full_disk_is_named_and_the_run_goes_on_when_there_is_space(stopped, u
     flags, folder = stopped
     before = contents(folder)
     assert (folder / "last.ckpt").stat().st_size > 4_000_000
-    done = subprocess.run(
-        [sys.executable, "-c", LIMIT, *command("train_voc.py", {**flags, **RESUME})],
-        cwd=ROOT,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    done = run_under(LIMIT, ["train_voc.py", *words_of({**flags, **RESUME})])
     assert_refused(done, f"error: {folder / 'last.ckpt'}: cannot be written: File too large")
     assert contents(folder)["last.ckpt"] == before["last.ckpt"]
     assert not list(folder.glob(".*")) and not list(folder.glob("*.pth"))

@@ -3,7 +3,6 @@
 import os
 import resource
 import subprocess
-import sys
 from collections import deque
 
 import cv2
@@ -12,7 +11,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from tests.conftest import ROOT
+from tests.scripts.conftest import ROOT, forker
 from tests.tool.test_loop import Run
 from tool.cli import UserError
 from tool.limits import check_loaders, limit_met, reported_limits
@@ -60,7 +59,7 @@ def of_shared_memory():
 def python(code: str) -> subprocess.CompletedProcess:
     """What became of code that uses what is in this file."""
     code = f"from tests.tool.test_limits import *\nfrom tool.cli import run_script\n{code}"
-    return subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    return forker().run(["-c", code], ROOT)
 
 
 MET = {

@@ -3,15 +3,12 @@
 import os
 import re
 import signal
-import subprocess
-import sys
-from contextlib import suppress
 from multiprocessing import active_children
 
 import pytest
 from torch.utils.data import DataLoader, Dataset
 
-from tests.conftest import ROOT
+from tests.scripts.conftest import ROOT, forker
 from tests.tool.test_loop import Run
 from tool.cli import run_script
 from tool.reading import Reading, outlive_signals, started
@@ -42,7 +39,7 @@ def run_with_dying_loader(killed: bool) -> None:
 @pytest.mark.parametrize("killed", [True, False])
 def test_a_loader_process_that_dies_ends_the_run_with_one_line_of_advice(killed):
     script = f"from tests.tool.test_reading import run_with_dying_loader; run_with_dying_loader({killed})"
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    done = forker().run(["-c", script], ROOT)
     assert done.returncode == 2, done.stderr
     (line,) = done.stderr.splitlines()
     assert re.match(r"error: a loader process (is killed by signal: Killed|exited unexpectedly|died)", line)
@@ -81,12 +78,9 @@ def run_with_stopped_loader() -> None:
 
 def test_a_loader_process_that_answers_no_more_keeps_no_run_from_ending():
     script = "from tests.tool.test_reading import run_with_stopped_loader; run_with_stopped_loader()"
-    with subprocess.Popen(
-        [sys.executable, "-c", script], cwd=ROOT, start_new_session=True, stdout=subprocess.PIPE, text=True
-    ) as process:
-        try:
-            said, _ = process.communicate(timeout=60)
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-    assert (process.returncode, said.split()) == (128 + signal.SIGTERM, ["1", "2"])
+    started = forker().start(["-c", script], ROOT)
+    try:
+        done = started.wait()
+    finally:
+        started.kill()
+    assert (done.returncode, done.stdout.split()) == (128 + signal.SIGTERM, ["1", "2"])
