@@ -16,6 +16,16 @@ DEEPLABV1_RESNET38 = {
     **{"MODEL_NAME": "deeplabv1", "MODEL_BACKBONE": "resnet38d", "MODEL_BACKBONE_WEIGHTS": RESNET38_WEIGHTS},
 }
 
+# CRT_deeplabv2_resnet101_msc there; the weights are those that the release starts from, which learnt from COCO's masks.
+DEEPLAB_MSC = {
+    **{"DATA_MEAN": "None", "DATA_STD": "None", "DATA_RANDOMCROP": 321, "DATA_SCALES": "[0.5, 0.75, 1.0, 1.25, 1.5]"},
+    **{"DATA_RANDOM_H": 0, "DATA_RANDOM_S": 0, "DATA_RANDOM_V": 0},
+    **{"MODEL_NAME": "deeplabv2_msc", "MODEL_BACKBONE": "caffe_resnet101", "MODEL_BACKBONE_DEEPBASE": False},
+    **{"MODEL_BACKBONE_WEIGHTS": "pretrained/deeplabv1_resnet101-coco.pth", "MODEL_FREEZEBN": True},
+    **{"TRAIN_LR": 2.5e-4, "TRAIN_LR_DECAY": 10, "TRAIN_BATCHES": 5, "TRAIN_ITER_SIZE": 2},
+    **{"TEST_MULTISCALE": "[1.0]", "TEST_FLIP": False, "TEST_CRF_IMAGE": "wrapped"},
+}
+
 
 def inputs(setup: Setup) -> dict[str, Path]:
     """The flags of training and inference for images and their labels."""
@@ -192,11 +202,12 @@ def deeplab(setup: Setup, masks: Path, trained: Stage, **released: Any) -> list[
     """
     where = {"EXP_NAME": "deeplab", "EXP_ROOT": setup.out, "DATA_ROOT": setup.data_root}
     where |= {"DATA_LISTS": setup.out / "data", "DATA_PSEUDO_GT": masks}
+    of_net = mini.DEEPLAB_OF_NET.get(released.get("MODEL_NAME"), {})
     train = setup.stage(
         "deeplab",
         "segmentation/experiment/train.py",
         {**where, **released, "resume": True},
-        mini={**mini.DEEPLAB, "MODEL_BACKBONE_WEIGHTS": trained.makes},
+        mini={**mini.DEEPLAB, **of_net, "MODEL_BACKBONE_WEIGHTS": trained.makes},
         makes=setup.out / "deeplab" / "last.ckpt",
     )
     keys = train.settings

@@ -38,8 +38,10 @@ DEEPLAB = {
         "TRAIN_LR": 0.01,
         "TRAIN_BATCHES": 12,
     },
-    "TRAIN_ITERATION": 300,
+    **{"TRAIN_ITER_SIZE": 1, "TRAIN_ITERATION": 300},
 }
+# By MODEL_NAME: at the rate above the loss is not finite, as four are summed and no norm follows the head.
+DEEPLAB_OF_NET = {"deeplabv2_msc": {"TRAIN_LR": 0.001}}
 
 
 def length(steps: int) -> dict[str, int]:

@@ -61,7 +61,11 @@ def translate(rows: Sequence[Row], words: Sequence[str], *, description: str = "
 def run_as(script: str, rows: Sequence[Row]) -> None:
     """Run our `script`, a file as `refine/affinity/train.py`, as the released command line of this process says."""
     description = f"The released command, run by {script}, whose other flags may stand here too (its --help)."
-    words = [script, *translate(rows, sys.argv[1:], description=description)]
-    print(f"python {shlex.join(words)}", flush=True)
-    sys.argv = words
+    run_words(script, translate(rows, sys.argv[1:], description=description))
+
+
+def run_words(script: str, words: Sequence[str]) -> None:
+    """Run our `script` with these `words`, which are printed."""
+    sys.argv = [script, *words]
+    print(f"python {shlex.join(sys.argv)}", flush=True)
     runpy.run_path(str(ROOT / script), run_name="__main__")

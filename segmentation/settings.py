@@ -344,7 +344,7 @@ def require_training_paths(config: Config) -> None:
                 require_weights,
                 config.MODEL_BACKBONE_WEIGHTS,
                 "MODEL_BACKBONE_WEIGHTS",
-                "ImageNet weights of the backbone; MODEL_BACKBONE_PRETRAIN=False starts without any",
+                "weights that it starts from; MODEL_BACKBONE_PRETRAIN=False starts without any",
             )
         )
     raise_problems(NOT_THERE, _problems(requirements))

@@ -14,6 +14,8 @@ import pytest
 import demo
 from method import METHODS
 from recipes import cls, common, eps, eps_seam, hsc
+from segmentation.experiment.config import config_dict, configurations
+from segmentation.settings import read_config
 from tests.processes import assert_all_end
 from tests.scripts.conftest import ROOT, environment, forker
 from tool.recipe import Setup, Stage, all_stages
@@ -358,3 +360,18 @@ def test_the_demo_runs_the_very_stages_of_the_recipes():
         assert command(theirs["data"]) == command(ours["data"])
     assert command(theirs["infer_aug"]) == command(ours["infer_aug"])
     assert command(theirs["seeds_deeplab"], EXP_NAME="deeplab") == command(ours["deeplab"])
+
+
+@pytest.mark.parametrize(
+    ("name", "keys"),
+    [
+        ("SEAM_deeplabv1_resnet38", common.DEEPLABV1_RESNET38),
+        ("CRT_deeplabv2_resnet101_msc", common.DEEPLAB_MSC),
+    ],
+)
+def test_a_recipes_deeplab_is_the_released_configuration(name, keys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    places = {"EXP_NAME": "deeplab", "DATA_PSEUDO_GT": "masks", "MODEL_BACKBONE_WEIGHTS": "net.pth"}
+    released = read_config({**config_dict, **configurations[name], **places}, [])
+    ours = read_config(config_dict, [f"{key}={value}" for key, value in {**keys, **places}.items()])
+    assert ours == released
