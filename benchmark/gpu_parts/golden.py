@@ -22,6 +22,7 @@ FILES = (
     "tests/network/test_resnet38_seam.py",
     "tests/segmentation/test_golden_v1.py",
     "tests/network/test_resnet38_aff.py",
+    "tests/network/test_resnet50_irn.py",
     "tests/refine",
     "tests/tool/test_pairs.py",
 )

@@ -27,6 +27,7 @@ from tool.artifact import (
     save_crf,
     save_label_map,
 )
+from tool.instances import Instances, load_instances, save_instances
 from tool.lists import read_ids
 from tool.run import find_checkpoint
 from voc12.classes import VOC12
@@ -104,6 +105,17 @@ def of_voc(load: Callable) -> Callable:
     return functools.partial(load, data_set=VOC12)
 
 
+def instances() -> Instances:
+    found = Instances.none(SHAPE)
+    for score, label in ((0.75, 3), (0.5, 14)):
+        found.add(score, label_map() == label, label)
+    return found
+
+
+def read_instances(path: Path) -> dict:
+    return vars(load_instances(path, VOC12, shape=SHAPE))
+
+
 KINDS = [
     Kind("image.jpg", image_writer("JPEG"), read_image),
     Kind("progressive.jpg", image_writer("JPEG", progressive=True), read_image),
@@ -116,6 +128,7 @@ KINDS = [
     Kind("cam.npy", lambda path: save_cam(path, {k: m / 2 for k, m in maps(2, 14).items()}, VOC12), of_voc(load_cam)),
     Kind("crf.npy", lambda path: save_crf(path, maps(0, 3, 15), VOC12), of_voc(load_crf)),
     Kind("scores.npy", lambda path: np.save(path, scores()), of_voc(load_label_scores)),
+    Kind("instances.npy", lambda path: save_instances(path, instances()), read_instances),
     Kind("cls_labels.npy", lambda path: save_labels(path, labels()), of_voc(load_labels)),
     Kind("labels.npz", lambda path: np.savez(path, **labels()), of_voc(load_labels), summed=True),
     Kind("labels.pkl", lambda path: path.write_bytes(pickle.dumps(labels())), of_voc(load_labels)),

@@ -29,6 +29,7 @@ from tests.network.mxnet_writer import array_record, params_file
 from tests.tool.test_pickled import write_pickle
 from tool.artifact import load_cam, load_crf, load_label_map, load_label_scores
 from tool.cli import UserError
+from tool.instances import load_instances
 from tool.run import find_checkpoint
 from voc12.classes import VOC12
 
@@ -110,6 +111,7 @@ FILES = {
     "cam.npy": (numpy_file, of_voc(load_cam)),
     "crf.npy": (functools.partial(numpy_file, protocol=2), of_voc(load_crf)),
     "scores.npy": (numpy_file, of_voc(load_label_scores)),
+    "instances.npy": (numpy_file, functools.partial(load_instances, data_set=VOC12, shape=(4, 5))),
     "cls_labels.npy": (functools.partial(numpy_file, protocol=0), of_voc(load_labels)),
     "labels.pkl": (bare_pickle, of_voc(load_labels)),
     "labels.npz": (lambda path, value: np.savez(path, labels=np.array({1: value}, dtype=object)), of_voc(load_labels)),

@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pytest
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from network.resnet50_irn import (
     IRNet,
@@ -17,7 +16,6 @@ from network.resnet50_irn import (
     without_aliases,
 )
 from tests.golden_inputs import assert_golden, crt_fill, rnd, uni
-from tests.method.test_no_waiting import Copies, can_pretend
 from tool.cli import UserError
 from tool.pairs import pairs_of
 
@@ -123,17 +121,6 @@ def test_ranks_are_integers_that_hold_the_cells_of_a_large_grid():
     logits = rnd(1, 1, 1, 256, 256)
     pairs = pairs_of(256, 256, radius=2)
     torch.testing.assert_close(edge_affinities(logits, pairs), torch.sigmoid(-path_maxima(logits[:, 0], pairs)))
-
-
-@pytest.mark.skipif(not can_pretend(), reason="this torch pretends no GPU")
-def test_net_and_affinities_ask_a_gpu_for_no_value_and_copy_nothing_to_it():
-    pairs = pairs_of(16, 16, radius=4)
-    with FakeTensorMode(), torch.device("cuda"):
-        net = IRNet("resnet18", displacement=True)
-        with Copies() as copies:
-            logits, displacement = net(torch.empty(2, 3, 64, 64))
-            found = edge_affinities(logits, pairs)
-    assert copies.number == 0 and found.device.type == displacement.device.type == "cuda"
 
 
 def test_the_edges_are_the_same_without_displacement_and_for_any_size_of_image():

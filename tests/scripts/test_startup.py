@@ -178,6 +178,9 @@ def test_a_mistake_in_a_file_of_stage_2_is_named(python, data, files):
     training = {"--data_root": data.images, "--train_list": data.train_list, "--weights": net, "--work_dir": here}
     training |= {"--la_crf_dir": here, "--ha_crf_dir": data.root}
     prepare, train, infer = (f"refine/affinity/{name}.py" for name in ("prepare", "train", "infer"))
+    labels, train_irn, infer_irn = (f"refine/irn/{name}.py" for name in ("labels", "train", "infer"))
+    for_irn = {name: value for name, value in training.items() if not name.endswith("_crf_dir")}
+    for_irn |= {"--ir_label_out_dir": here}
     for script, flags, expected in (
         (prepare, {**common, "--out_crf": here, "--cam_dir": "nowhere"}, "--cam_dir nowhere: expected a folder"),
         (prepare, {**common, "--out_crf": here}, f"CAM dicts of --infer_list {data.train_list} that are missing"),
@@ -189,6 +192,11 @@ def test_a_mistake_in_a_file_of_stage_2_is_named(python, data, files):
         (train, {**training, "--session": "run"}, "run/last.ckpt: this run exists; pass --resume"),
         (train, {**training, "--weights": "nowhere"}, "--weights nowhere: expected a file"),
         (infer, {**common, "--weights": "nowhere"}, "--weights nowhere: expected a file"),
+        (labels, {**common, "--ir_label_out_dir": here / "new"}, "CAM dicts of --infer_list"),
+        (train_irn, {**for_irn, "--batch_size": 1}, "images or label maps of the list that cannot be used"),
+        (train_irn, {**for_irn, "--session": "run"}, "run/last.ckpt: this run exists; pass --resume"),
+        (infer_irn, {**common, "--weights": net}, "--sem_seg_out_dir, --ins_seg_out_dir: expected one of them"),
+        (infer_irn, {**common, "--weights": net, "--sem_seg_out_dir": here / "new"}, "CAM dicts of --infer_list"),
         (infer, {**common, "--weights": net}, f"CAM dicts of --infer_list {data.train_list} that are missing"),
     ):
         assert_refused(python(script, *words_of(flags)), expected)

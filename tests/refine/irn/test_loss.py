@@ -3,13 +3,15 @@
 import numpy as np
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from network.resnet50_irn import IRNet, edge_affinities
 from refine.irn.loss import displacement_losses
 from refine.irn.samples import reduced
-from refine.irn.training import build_training, irn_losses, mean_displacement, training_step
+from refine.irn.training import Objective, build_training, irn_losses, mean_displacement, training_step
 from refine.pairs import PairLabels, pair_labels
 from tests.golden_inputs import assert_golden, crt_fill, rnd, uni
+from tests.method.test_no_waiting import Copies, can_pretend
 from tool.pairs import pairs_of
 
 
@@ -91,6 +93,17 @@ def test_displacements_losses_are_those_of_plain_loops_whichever_pairs_there_are
 def test_a_grid_without_pairs_costs_nothing():
     losses = displacement_losses(rnd(1, 1, 2, 3, 3), PairLabels(*[torch.zeros(1, 0).bool()] * 3), pairs_of(3, 3))
     assert all(float(value) == 0 for value in losses.values())
+
+
+@pytest.mark.skipif(not can_pretend(), reason="this torch pretends no GPU")
+def test_forward_pass_and_losses_ask_a_gpu_for_no_value_and_copy_nothing_to_it():
+    pairs = pairs_of(12, 12, radius=2)
+    with FakeTensorMode(), torch.device("cuda"):
+        objective = Objective(IRNet("resnet18", displacement=True))
+        image, label = torch.empty(2, 3, 48, 48), torch.empty(2, 12, 12, dtype=torch.int64)
+        with Copies() as copies:
+            losses = irn_losses(*objective(image, pairs, "off"), label, pairs)
+    assert copies.number == 0 and losses["total"].device.type == "cuda"
 
 
 SLICES = {
