@@ -39,13 +39,13 @@ def superpixel_counts(superpixels: np.ndarray, mask: np.ndarray, *, reach: int |
 
     reach = reach_of(mask.shape) if reach is None else reach
     window = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
-    near = cv2.dilate(_borders(superpixels).astype(np.uint8), window, borderType=cv2.BORDER_CONSTANT, borderValue=0)
-    true_border = _borders(mask) & valid
+    near = cv2.dilate(borders(superpixels).astype(np.uint8), window, borderType=cv2.BORDER_CONSTANT, borderValue=0)
+    true_border = borders(mask) & valid
     met = np.count_nonzero(true_border & (near > 0))
     return np.array([overlaps.max(1).sum(), leaks.sum(), met, true_border.sum(), valid.sum()], np.int64)
 
 
-def _borders(labels: np.ndarray) -> np.ndarray:
+def borders(labels: np.ndarray) -> np.ndarray:
     """The pixels with a neighbour of another label above, below, left or right, bool (H, W)."""
     result = np.zeros(labels.shape, bool)
     for ahead, behind in ((np.s_[1:], np.s_[:-1]), (np.s_[:, 1:], np.s_[:, :-1])):

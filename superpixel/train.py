@@ -29,7 +29,7 @@ from tool.cli import (
 from tool.flags import MAX_PIXELS
 from tool.folder import checkpoint_of
 from tool.limits import check_loaders
-from tool.lists import LABEL_MAP_ENDINGS, Source, expect_files, find_images, read_ids
+from tool.lists import Source, find_images, find_masks, read_ids
 from tool.lock import hold_folder
 from tool.torchrun import is_first, loader_processes, own_share
 from tool.weights_file import require_weights
@@ -132,8 +132,8 @@ def check_arguments(args: argparse.Namespace) -> None:
     args.sane = sorted({*args.sane})
 
 
-def read_data(args: argparse.Namespace) -> tuple[dict[str, Path], dict[str, Path]]:
-    """The images to train on and those to score, by id, after the files that training will read have been looked at."""
+def read_data(args: argparse.Namespace) -> tuple[dict[str, Path], dict[str, Path], dict[str, Path]]:
+    """The images to train on, those to score and their masks, by id, after a look at all that training will read."""
     data_set = find_data_set(args.data_set)
     require_folder(args.data_root, "--data_root", "JPEGImages, <id>.jpg")
     ids = read_ids(args.train_list, "--train_list")
@@ -144,14 +144,13 @@ def read_data(args: argparse.Namespace) -> tuple[dict[str, Path], dict[str, Path
     if args.batch_size > len(ids):
         raise UserError(f"--batch_size {args.batch_size}: {args.train_list} has {len(ids)} images; take at most that")
     if args.gt_dir is None:
-        return images, {}
-    masks, source = require_folder(args.gt_dir, "--gt_dir", "<id>.png"), Source("--val_list", args.val_list)
+        return images, {}, {}
+    truth, source = require_folder(args.gt_dir, "--gt_dir", "<id>.png"), Source("--val_list", args.val_list)
     val_ids = read_ids(args.val_list, "--val_list")
     val_images = find_images(val_ids, args.data_root, data_set, flag="--data_root", source=source)
-    expect_files(val_ids, masks, ".png", flag="--gt_dir", source=source, endings=LABEL_MAP_ENDINGS)
-    files = {identifier: masks / f"{identifier}.png" for identifier in val_ids}
-    check_label_maps(val_images, files, data_set, label_root=masks, label_key="--gt_dir")
-    return images, val_images
+    masks = find_masks(val_ids, truth, data_set, flag="--gt_dir", source=source)
+    check_label_maps(val_images, masks, data_set, label_root=truth, label_key="--gt_dir")
+    return images, val_images, masks
 
 
 def settings_of(args: argparse.Namespace, ids: list[str]) -> dict:
@@ -170,7 +169,7 @@ def main() -> None:
     checkpoint_of(folder, resume=args.resume, name_flag="--session")
     if args.weights != "none" and not args.resume:  # a run that goes on has its own
         require_weights(args.weights, "--weights", "weights of a superpixel network to start from, or none")
-    images, val_images = read_data(args)
+    images, val_images, masks = read_data(args)
     settings = settings_of(args, list(images))
     check_loaders(
         workers=loader_processes(args.num_workers),
@@ -179,9 +178,9 @@ def main() -> None:
         flag="--num_workers",
     )
     # Not at the top: it imports torch, which takes seconds; a mistake in a flag or a file has been named by now.
-    from superpixel.training import train_run
+    from superpixel.training import HeldOut, train_run
 
-    train_run(args, images, val_images, settings=settings)
+    train_run(args, images, HeldOut(val_images, masks), settings=settings)
 
 
 if __name__ == "__main__":

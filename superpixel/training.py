@@ -5,6 +5,7 @@ import argparse
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,6 +26,13 @@ from tool.loop import run_steps
 from tool.optim import polynomial_schedule
 from tool.stage import Run, StartedRun, start_run
 from tool.training import Training
+
+
+class HeldOut(NamedTuple):
+    """Images and their masks, by id."""
+
+    images: Mapping[str, Path]
+    masks: Mapping[str, Path]
 
 
 def build_training(net: SCN, *, lr: float) -> Training:
@@ -78,15 +86,13 @@ def make_loader(
     )
 
 
-def log_validation(
-    args: argparse.Namespace, net: SCN, started: StartedRun, images: Mapping[str, Path], step: int
-) -> list[str]:
-    """Log what `validate` finds on `images`, by id, after `step` steps; the names of the curves. In all processes."""
+def log_validation(args: argparse.Namespace, net: SCN, started: StartedRun, held_out: HeldOut, step: int) -> list[str]:
+    """Log what `validate` finds on `held_out` after `step` steps; the names of the curves. In all processes."""
     began = time.perf_counter()
     found = validate(
         net,
-        images,
-        mask_root=Path(args.gt_dir),
+        held_out.images,
+        held_out.masks,
         data_set=find_data_set(args.data_set),
         crop_size=args.crop_size,
         amp=args.amp,
@@ -94,18 +100,16 @@ def log_validation(
     curves = {f"val/{name.replace(' ', '_')}": value for name, value in found.items()}
     if started.log is not None:
         said = ", ".join(f"{name} {100 * value:.2f} %" for name, value in found.items())
-        started.log.line(f"validated after step {step} {pace(began, len(images))}: {said}")
+        started.log.line(f"validated after step {step} {pace(began, len(held_out.images))}: {said}")
         started.log.scalars(step, curves)
     return list(curves)
 
 
-def train_run(
-    args: argparse.Namespace, images: Mapping[str, Path], val_images: Mapping[str, Path], *, settings: dict
-) -> None:
+def train_run(args: argparse.Namespace, images: Mapping[str, Path], held_out: HeldOut, *, settings: dict) -> None:
     """Train on `images`, by id, from the start or from the run's checkpoint, and write all the run's files.
 
     Args:
-        args: train.py's. val_images: scored after each epoch; none: never. settings: of `tool.stage.Run`.
+        args: train.py's. held_out: scored after each epoch, if it has images. settings: of `tool.stage.Run`.
 
     Raises `UserError` for a device that is not there, a checkpoint or weights that do not fit, and as `run_steps`.
     """
@@ -130,8 +134,8 @@ def train_run(
     def take_step(batch: dict, step: int) -> dict[str, Tensor]:
         image, lab = (batch[name].to(device, non_blocking=True) for name in ("image", "lab"))
         losses = training_step(training, image, lab, amp=args.amp)
-        if val_images and (step + 1) % epoch == 0:
-            curves[:] = log_validation(args, net, started, val_images, step + 1)
+        if held_out.images and (step + 1) % epoch == 0:
+            curves[:] = log_validation(args, net, started, held_out, step + 1)
         return losses
 
     training.objective.train()

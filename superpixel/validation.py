@@ -46,17 +46,17 @@ def top_left(image: np.ndarray, crop_size: int) -> np.ndarray:
 def validate(
     net: SCN,
     images: Mapping[str, Path],
+    masks: Mapping[str, Path],
     *,
-    mask_root: Path,
     data_set: DataSet,
     crop_size: int,
     amp: str = "off",
 ) -> dict[str, float]:
-    """Figures in 0..1, by name, over all processes, each of which takes its share of `images`, by id: `mIoU` of walked
-    labels, over those that occur, and the measures.
+    """Figures in 0..1, by name: `mIoU` of walked labels, over those that occur, and the measures.
 
-    Of each image its top left crop; beside it nothing is counted. `mask_root` has `<id>.png`. The net is left in the
-    mode that it was in. Raises `UserError` naming a file that cannot be read.
+    They are of all processes together, each of which takes its share of `images` and `masks`, by id. Of each image its
+    top left crop; beside it nothing is counted. The net is left in the mode that it was in. Raises `UserError` naming a
+    file that cannot be read.
     """
     device = next(net.parameters()).device
     was_training = net.training
@@ -65,7 +65,7 @@ def validate(
     measured = np.zeros(5, np.int64)
     for image_id in own_share(list(images)):
         pixels = top_left(np.asarray(load_rgb(images[image_id])), crop_size)
-        mask = top_left(load_label_map(mask_root / f"{image_id}.png", data_set), crop_size)
+        mask = top_left(load_label_map(masks[image_id], data_set), crop_size)
         height, width = mask.shape
         beside = (0, crop_size - width, 0, crop_size - height)
         image = F.pad(net.normalisation(pixels, device), beside)[None]

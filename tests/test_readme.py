@@ -42,8 +42,8 @@ STARTERS = ("python", "make", "torchrun", "pip", "srun")
 TRAIN_OR_INFER = {
     *("run.py", "train_voc.py", "inference.py", "benchmark.real", "benchmark.gpu"),
     *("refine/affinity/prepare.py", "refine/affinity/train.py", "refine/affinity/infer.py"),
-    *("superpixel/train.py",),
     *("refine/irn/labels.py", "refine/irn/train.py", "refine/irn/infer.py"),
+    *("superpixel/train.py", "superpixel/infer.py"),
     *("segmentation/experiment/train.py", "segmentation/experiment/test.py"),
     *("localise/train.py", "localise/test.py"),
 }

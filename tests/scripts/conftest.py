@@ -36,8 +36,8 @@ MODULES = (
     *("method.training", "method.inference", "segmentation.training", "segmentation.inference"),
     *("localise.train", "localise.test", "localise.training", "localise.testing", "localise.outputs"),
     *("refine.affinity.training", "refine.affinity.inference", "refine.affinity.preparation"),
-    *("superpixel.train", "superpixel.training"),
     *("refine.irn.labelling", "refine.irn.training", "refine.irn.inference"),
+    *("superpixel.train", "superpixel.infer", "superpixel.training", "superpixel.inference"),
     # What these import late: an optimiser three seconds of torch.
     *("torch._dynamo", "torchvision", "timm", "matplotlib.figure", "matplotlib.backends.backend_agg"),
 )

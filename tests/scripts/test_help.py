@@ -29,6 +29,7 @@ SCRIPTS = {
     "refine/irn/train.py": "refine.irn.train",
     "refine/irn/infer.py": "refine.irn.infer",
     "refine/irn/score_instances.py": "refine.irn.score_instances",
+    "superpixel/infer.py": "superpixel.infer",
     "segmentation/experiment/train.py": "segmentation.experiment.train",
     "segmentation/experiment/test.py": "segmentation.experiment.test",
     "segmentation.submission": "segmentation.submission",

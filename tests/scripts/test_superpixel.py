@@ -1,14 +1,20 @@
-"""The superpixel network's command: through a kill, by two processes, from other weights, and what it refuses."""
+"""The superpixel network's commands: through a kill, by two processes, to maps and scores, and what they refuse."""
+
+import json
+import shutil
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from network.scn import SCN
+from superpixel.maps import load_superpixels
 from tests.scripts.conftest import (
     assert_refused,
     assert_same,
     assert_succeeded,
+    contents,
     load,
     run,
     run_all,
@@ -18,7 +24,7 @@ from tests.scripts.conftest import (
 )
 from tests.shapes import make_shapes
 
-TRAIN = "superpixel/train.py"
+TRAIN, INFER = "superpixel/train.py", "superpixel/infer.py"
 STEPS = 4  # two epochs of eight images in batches of four
 TINY = {
     **{"--crop_size": 48, "--min_image_size": 40, "--max_image_size": 64, "--batch_size": 4, "--max_epoches": 2},
@@ -130,3 +136,84 @@ def test_what_does_not_fit_is_named(shapes, tmp_path):
     for done, (_, *messages) in zip(run_all(jobs).values(), cases, strict=True):
         assert_refused(done, *messages)
     assert not (tmp_path / "exps").exists()
+
+
+# -- infer -------------------------------------------------------------------------------------------------------------
+
+
+def for_inference(shapes, trained, folder, **changes):
+    root = shapes.root
+    places = {"--data_set": shapes.data_set.name, "--img_root": root, "--infer_list": root / "val.txt"}
+    outputs = {"--out": folder / "maps", "--png": folder / "pictures"}
+    return {**places, **outputs, "--weights": trained / "scn.pth", "--device": "cpu", **changes}
+
+
+@pytest.fixture(scope="module")
+def inferred(shapes, trained, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("inferred")
+    scored = {"--gt_dir": shapes.root / "masks", "--json": folder / "scores.json"}
+    done = run(INFER, for_inference(shapes, trained, folder, **scored))
+    assert_succeeded(done)
+    assert "boundary recall" in done.stdout
+    return folder
+
+
+def test_maps_have_the_images_sizes_and_figures_are_written(inferred):
+    maps = sorted((inferred / "maps").glob("*.npy"))
+    assert len(maps) == 9
+    for path in maps:
+        found = load_superpixels(path, (48, 56))  # resized to 48 x 64, of 3 x 4 cells
+        assert 1 < len(np.unique(found)) <= 12
+        assert Image.open(inferred / "pictures" / f"{path.stem}.png").size == (56, 48)
+    scores = json.loads((inferred / "scores.json").read_text())
+    assert scores["images"] == 9 and 1 < scores["superpixels an image"] <= 12
+    assert 50 < scores["achievable segmentation accuracy"] < 100
+
+
+def test_again_infer_makes_what_is_missing_and_nothing_else(shapes, trained, inferred, tmp_path):
+    copy = shutil.copytree(inferred, tmp_path / "copy")
+    maps = sorted((copy / "maps").glob("*.npy"))
+    maps[1].unlink()
+    maps[3].write_bytes(maps[3].read_bytes()[:-9])
+    (copy / "pictures" / f"{maps[5].stem}.png").unlink()
+    done = run(INFER, for_inference(shapes, trained, copy))
+    assert_succeeded(done)
+    assert "3 of 9 images done" in done.stdout
+    assert contents(copy) == contents(inferred)
+    refused = run(INFER, for_inference(shapes, trained, copy, **{"--amp": "bf16"}))
+    assert_refused(refused, "made with other settings", "amp: off then, bf16 now")
+
+
+def test_two_processes_share_the_list(shapes, trained, inferred, tmp_path):
+    scored = {"--gt_dir": shapes.root / "masks", "--json": tmp_path / "scores.json"}
+    for done in run_by_two(INFER, *words_of(for_inference(shapes, trained, tmp_path, **scored))):
+        assert_succeeded(done)
+    assert contents(tmp_path) == contents(inferred)
+
+
+def test_images_of_any_size_and_kind(shapes, trained, tmp_path):
+    sizes = {"a": (1, 1), "b": (16, 16), "c": (33, 7), "d": (20, 90)}
+    for name, size in sizes.items():
+        Image.fromarray(np.full(size, 99, np.uint8)).save(tmp_path / f"{name}.png")  # grey
+    (tmp_path / "list.txt").write_text("\n".join(sizes))
+    places = {"--img_root": tmp_path, "--infer_list": tmp_path / "list.txt"}
+    assert_succeeded(run(INFER, for_inference(shapes, trained, tmp_path, **places)))
+    for name, size in sizes.items():
+        load_superpixels(tmp_path / "maps" / f"{name}.npy", size)
+
+
+def test_what_does_not_fit_inference_is_named(shapes, trained, tmp_path):
+    torch.save({"fc8.weight": torch.zeros(7, 4, 1, 1)}, tmp_path / "cls.pth")
+    flags = for_inference(shapes, trained, tmp_path / "out")
+    cases = [
+        ({"--weights": tmp_path / "cls.pth"}, "expected the weights of a superpixel network", "a classifier's"),
+        ({"--weights": "nowhere"}, "--weights nowhere: expected a file"),
+        ({"--gt_dir": "nowhere"}, "--gt_dir nowhere: expected a folder"),
+        ({"--json": tmp_path / "scores.json"}, "--json: expected --gt_dir"),
+        ({"--png": tmp_path / "out" / "maps"}, "expected another folder than --out"),
+        ({"--infer_list": "nowhere"}, "--infer_list nowhere: expected a file"),
+    ]
+    jobs = {str(n): lambda changes=changes: run(INFER, {**flags, **changes}) for n, (changes, *_) in enumerate(cases)}
+    for done, (_, *messages) in zip(run_all(jobs).values(), cases, strict=True):
+        assert_refused(done, *messages)
+    assert not (tmp_path / "out").exists()

@@ -74,12 +74,13 @@ def test_golden_losses_and_updates(golden, three_steps):
 @pytest.mark.golden
 def test_golden_validation(golden, msa_meta, three_steps, tmp_path):
     net, _, _ = three_steps
-    images = {}
+    images, masks = {}, {}
     pixels = np.concatenate([pixels_of(msa_meta["seed"], step) for step in (0, 1)])
     for number, (image, mask) in enumerate(zip(pixels, masks_of(msa_meta["seed"]), strict=True)):
         images[str(number)] = tmp_path / f"image {number}.png"
         Image.fromarray(image).save(images[str(number)])
-        save_label_map(tmp_path / f"{number}.png", mask, VOC12)
-    found = validate(net, images, mask_root=tmp_path, data_set=VOC12, crop_size=SIDE)
+        masks[str(number)] = tmp_path / f"{number}.png"
+        save_label_map(masks[str(number)], mask, VOC12)
+    found = validate(net, images, masks, data_set=VOC12, crop_size=SIDE)
     assert_golden(100 * found["mIoU"], np.load(golden / "msa" / "scn_steps.npz")["mIoU"][0], atol=0.05)
     assert net.training  # as it was

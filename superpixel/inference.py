@@ -1,0 +1,105 @@
+"""The superpixels of images, as a trained network sees them: which are missing, and what a process does for each."""
+
+import argparse
+import functools
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from data.images import image_size, load_rgb, run_checks, with_size
+from network.fold import fold_norms
+from network.scn import SCN, load_scn
+from network.superpixel import CELL, hard_map
+from superpixel.maps import load_superpixels, save_outlined, save_superpixels
+from tool.cli import UserError, pace, raise_problems
+from tool.device import autocast, place
+from tool.image import load_image
+from tool.limits import reported_limits
+from tool.per_image import Job, NetProcess, Work, process_images
+
+LIMITS = "take fewer --n_processes_per_gpu, or --amp bf16"
+
+
+def load_on(weights: Path, amp: str, device: torch.device) -> SCN:
+    """The net as a process infers with it."""
+    net = SCN()
+    load_scn(net, weights)
+    return place(fold_norms(net.eval()), device, amp).requires_grad_(False)
+
+
+def association_of(net: SCN, image: Tensor, *, amp: str = "off") -> Tensor:
+    """The association of one normalised image, float32 (3, H, W), of any size, on the net's device.
+
+    float32 (1, 9, H', W'), of the image resized to the next multiples of 16.
+    """
+    size = [-(-side // CELL) * CELL for side in image.shape[1:]]
+    with autocast(image.device, amp):
+        return net(F.interpolate(image[None], size, mode="bilinear", align_corners=False))
+
+
+def superpixels_of(net: SCN, image: Image.Image, device: torch.device, *, amp: str = "off") -> np.ndarray:
+    """The superpixel of each pixel of an RGB image (W, H), int32 (H, W): row x columns + column of its cell.
+
+    Where the sides are no multiples of 16, the map is that of the resized image, and pixels take the nearest of it.
+    """
+    width, height = image.size
+    labels = hard_map(association_of(net, net.normalisation(image, device), amp=amp))
+    # Not F.interpolate, which knows no whole numbers.
+    rows = torch.arange(height, device=device) * labels.shape[1] // height
+    columns = torch.arange(width, device=device) * labels.shape[2] // width
+    return labels[0][rows][:, columns].to(torch.int32).cpu().numpy()
+
+
+def infer(image_id: str, path: Path, out: Path, pictures: Path | None, amp: str) -> None:
+    """All of one image, at `path`: its superpixels and, if wanted, their picture, written."""
+    image = load_rgb(path)
+    with reported_limits(LIMITS, at=with_size(path)):
+        superpixels = superpixels_of(NetProcess.net, image, NetProcess.device, amp=amp)
+    if pictures is not None:
+        save_outlined(pictures / f"{image_id}.png", image, superpixels)
+    save_superpixels(out / f"{image_id}.npy", superpixels)
+
+
+def is_done(image_id: str, out: Path, pictures: Path | None, shape: tuple[int, int]) -> bool:
+    """Whether all files of an image are there, whole and of its (height, width)."""
+    path, picture = out / f"{image_id}.npy", None if pictures is None else pictures / f"{image_id}.png"
+    try:
+        if not path.exists():
+            return False
+        load_superpixels(path, shape)
+        return picture is None or (picture.exists() and load_image(picture, "RGB").size == shape[::-1])
+    except UserError:
+        return False
+
+
+def infer_missing(images: Mapping[str, Path], args: argparse.Namespace, *, devices: Sequence[str]) -> None:
+    """Make the superpixels of `images`, by id, that are missing or damaged; `args` are infer.py's.
+
+    Raises `UserError` with a line for each image that could not be done, or if a process died.
+    """
+
+    def missing(image_id: str) -> list[Job]:
+        path = images[image_id]
+        if is_done(image_id, args.out, args.png, image_size(path)[::-1]):
+            return []
+        return [Job(image_id, (path, args.out, args.png, args.amp))]
+
+    jobs = run_checks(missing, list(images), "what is there")
+    started = time.perf_counter()
+    problems = process_images(
+        jobs,
+        Work(infer),
+        names=("superpixels", ""),
+        devices=devices,
+        load=functools.partial(load_on, args.weights, args.amp),
+        crf_backend="torch",
+        crf_workers=1,
+    )
+    raise_problems("images that gave no superpixels; the others are done", problems)
+    print(f"{len(jobs)} of {len(images)} images done {pace(started, len(jobs))}")
