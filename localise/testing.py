@@ -32,7 +32,7 @@ def test_run(args: argparse.Namespace, cub: Cub, out: Path) -> Result | None:
     branch = place(branch.eval(), device, args.amp).requires_grad_(False)
     recipe = Recipe(args.cam_thr, "half" in args.sane, args.batch_size, args.num_workers, args.amp)
     loader = test_loader(cub.test, recipe, branch.normalisation)
-    with reported_limits(LIMITS), none_left_behind(), reported_loader_death(loader):
+    with reported_limits(LIMITS), none_left_behind(), reported_loader_death(loader, then=""):
         result = evaluate(branch, loader, cub.test, recipe, show=rank() == 0)
     is_first = rank() == 0
     leave_processes()

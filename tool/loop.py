@@ -26,11 +26,13 @@ LOST_CONNECTION = (EOFError, ConnectionResetError, ConnectionRefusedError)
 
 
 @contextmanager
-def reported_loader_death(loader: Iterable[dict]) -> Iterator[None]:
+def reported_loader_death(
+    loader: Iterable[dict], *, then: str = "; --resume goes on from the last checkpoint"
+) -> Iterator[None]:
     """Make of the death of a loader process, which torch may report at any point of the block, a `UserError`.
 
-    It names the image that the process was at where the data set has a `reading`. The end of another of several
-    processes becomes one, too; on GPUs it is torchrun alone that hears of it.
+    It names the image that the process was at where the data set has a `reading`, and ends with `then`. The end of
+    another of several processes becomes one, too; on GPUs it is torchrun alone that hears of it.
     """
     try:
         try:
@@ -40,9 +42,7 @@ def reported_loader_death(loader: Iterable[dict]) -> Iterator[None]:
             raise
     except (RuntimeError, *LOST_CONNECTION) as error:
         if world_size() > 1 and re.search("Connection (closed|reset) by peer", str(error)):  # gloo's words
-            raise UserError(
-                "another process of this run has ended, and says why; --resume goes on from the last checkpoint"
-            ) from None
+            raise UserError(f"another process of this run has ended, and says why{then}") from None
         death = re.search(r"(?:DataLoader worker \(pid[\d, (s)]+\)|Pin memory thread) ([^.\n]+)", str(error))
         if death is None and isinstance(error, RuntimeError):
             raise
@@ -59,7 +59,7 @@ def reported_loader_death(loader: Iterable[dict]) -> Iterator[None]:
         )
         raise UserError(
             f"a loader process {death[1] if death else 'died'}; it was at {', '.join(held) or 'no image'}; {cause},"
-            f" {advice}; --resume goes on from the last checkpoint"
+            f" {advice}{then}"
         ) from None
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import itertools
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -35,6 +36,7 @@ KEYS: dict[str, tuple[str, str]] = {
 }
 ONLY = {"DATA.DATASET": ("CUB",), "DATA.CROP_SIZE": ("224",)}
 SHOWN = 80  # characters of what a file holds
+MAX_ENTRIES = 1000  # of a YAML, in which a line can stand for any number of others
 
 
 def rows(which: int) -> list[Row]:
@@ -71,11 +73,11 @@ def read(path: Path) -> dict[str, Any]:
     """The entries of the YAML file at `path`, nested names joined by dots; ends with 2 where it is none."""
     try:
         values = yaml.safe_load(path.read_text())
+        if not isinstance(values, Mapping):
+            fail(f"--config_file {path}: expected entries as DATA: {{DATADIR: ...}}, found {type(values).__name__}")
+        return dict(itertools.islice(_flattened(values), MAX_ENTRIES))
     except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError, ValueError) as error:
         fail(f"--config_file {path}: cannot be read as YAML ({' '.join(str(error).split())[:SHOWN]})")
-    if not isinstance(values, Mapping):
-        fail(f"--config_file {path}: expected entries as DATA: {{DATADIR: ...}}, found {type(values).__name__}")
-    return dict(_flattened(values))
 
 
 def fail(*problems: str) -> NoReturn:

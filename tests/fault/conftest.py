@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from cub import mini as mini_cub
 from tests.fault.commands import Forker, words_of
 from tests.scripts.conftest import TINY, WIDTH, Data, assert_same, load
 from voc12 import mini
@@ -98,7 +99,7 @@ def assert_whole(activity: Activity, folder: Path) -> None:
     for name, path in files_in(folder).items():
         if path.name.startswith(".") and path.name.endswith(".tmp"):
             continue
-        if path.suffix == ".ckpt" or "_epoch" in name:
+        if path.suffix == ".ckpt" or "_epoch" in name or "model_best" in name:  # the best so far
             load(path)
         elif name.endswith("args.json"):  # has --resume
             json.loads(path.read_text())
@@ -225,6 +226,28 @@ def irn_walk(undisturbed, irn, inference, data) -> Activity:
     flags |= {"--infer_list": data.train_list, "--weights": irn.folder / "exps" / "res50_irn" / "res50_irn.pth"}
     flags |= {"--sem_seg_out_dir": "exps/sem_seg", "--ins_seg_out_dir": "exps/ins_seg"}
     return undisturbed(words_of("refine/irn/infer.py", {**IRN, **flags}))
+
+
+@pytest.fixture(scope="session")
+def cub_root(tmp_path_factory) -> Path:
+    """Four images to train on and two to test on."""
+    return mini_cub.generate(tmp_path_factory.mktemp("cub"), seed=3, train=4, test=2, size=40)
+
+
+@pytest.fixture(scope="session")
+def localisation(undisturbed, cub_root) -> Activity:
+    """Two epochs of a step each."""
+    net = {"--transformer": "test_vit", "--transformer_weights": "none", "--backbone": "resnet18", "--weights": "none"}
+    flags = {"--cub_root": cub_root, "--work_dir": "exps", "--batch_size": 4, "--max_epoches": 2, "--save_every": 1}
+    more = {"--device": "cpu", "--num_workers": 0, "--log_every": 1}
+    return undisturbed(words_of("localise/train.py", {**net, **flags, **more}), again=("--resume",))
+
+
+@pytest.fixture(scope="session")
+def localised(undisturbed, localisation, cub_root) -> Activity:
+    weights = localisation.folder / "exps" / "crt_cub" / "model_epoch2.pth"
+    flags = {"--cub_root": cub_root, "--transformer": "test_vit", "--weights": weights, "--out": "exps/tested"}
+    return undisturbed(words_of("localise/test.py", {**flags, "--device": "cpu", "--num_workers": 0}))
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ from tests.scripts.conftest import contents
 
 ALL = [
     *("training", "inference", "posteriors", "affinity", "walk", "evaluation", "segmentation", "prediction"),
+    *("localisation", "localised"),
     *("submission", "preparation", "relabelling", "generation", "ir_labels", "irn", "irn_walk"),
 ]
 
@@ -66,9 +67,9 @@ def test_files_that_cannot_grow_are_named_and_the_command_goes_on_when_they_can(
 
 
 def test_a_checkpoint_that_cannot_be_replaced_stays_and_the_run_goes_on_from_it(
-    training, affinity, irn, segmentation, commands, chance, folder, some
+    training, affinity, irn, segmentation, localisation, commands, chance, folder, some
 ):
-    for activity in some([training, affinity, irn, segmentation]):
+    for activity in some([training, affinity, irn, segmentation, localisation]):
         work = folder()
 
         def stop_after_a_checkpoint(group, work=work):

@@ -38,7 +38,7 @@ def assert_left(done, number, activity, folder):
     "name",
     [
         *("training", "inference", "posteriors", "affinity", "walk", "ir_labels", "irn", "irn_walk"),
-        *("evaluation", "segmentation", "prediction"),
+        *("evaluation", "segmentation", "prediction", "localisation", "localised"),
     ],
 )
 def test_a_command_that_is_ended_again_and_again_leaves_the_files_of_one_that_was_not(

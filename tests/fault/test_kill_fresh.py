@@ -46,6 +46,7 @@ def said(folder: Path) -> str:
 
 COMMANDS = [
     *("training", "inference", "posteriors", "affinity", "walk", "evaluation", "segmentation", "prediction"),
+    *("localisation", "localised"),
     *("submission", "preparation", "relabelling", "ir_labels", "irn", "irn_walk"),
 ]
 # A signal's own end of a process, or that of a script which has heard it.
@@ -100,6 +101,7 @@ MORE = {
     "training": ["--max_iters", str(LAST_STEP), "--save_every", "100", "--num_workers", "1"],
     "affinity": ["--max_epoches", "3", "--save_every", "100", "--num_workers", "1"],
     "segmentation": [],
+    "localisation": ["--max_epoches", "12", "--save_every", "100", "--num_workers", "1"],
 }
 
 

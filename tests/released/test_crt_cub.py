@@ -14,6 +14,11 @@ SOLVER: {START_LR: 0.001, LR_STEPS: [30, 50], NUM_EPOCHS: 60, WEIGHT_DECAY: 5.0e
 TRAIN: {BATCH_SIZE: 64}
 TEST: {BATCH_SIZE: 128}
 """
+# Nine lines that stand for ten to the power of eight entries.
+BOMB = "".join(
+    f"{c}: &{c} {{{', '.join(f'k{n}: {v}' for n in range(10))}}}\n"
+    for c, v in zip("abcdefghi", ["1", *(f"*{c}" for c in "abcdefgh")], strict=True)
+)
 FILES = ["--transformer_weights", "none", "--weights", "none"]
 
 
@@ -71,7 +76,7 @@ def test_a_key_that_means_nothing_here_is_refused(run, words, said):
     assert said in done.stderr and not done.stdout
 
 
-@pytest.mark.parametrize("content", ["- 1\n", "a: [1\n", "SOLVER: {LR: 1}\n"])
+@pytest.mark.parametrize("content", ["- 1\n", "a: [1\n", "SOLVER: {LR: 1}\n", "a: &a {b: *a}\n", BOMB])
 def test_a_yaml_with_other_content_is_refused(run, tmp_path, content):
     (tmp_path / "crt.yaml").write_text(content)
     done = run("train_cam")
