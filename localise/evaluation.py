@@ -12,7 +12,7 @@ from data.cub import BoxedImages, scaled_box
 from data.normalisation import Normalisation
 from localise.arguments import SIDE
 from localise.boxes import box_of
-from localise.samples import TestImages
+from localise.samples import WholeImages
 from localise.scores import Found, scores_of, summary
 from network.localiser import TransformerBranch
 from tool.device import autocast
@@ -101,7 +101,7 @@ def test_loader(images: BoxedImages, recipe: Recipe, normalisation: Normalisatio
     """This process's share of the images, in batches: every `world_size()`-th from the `rank()`-th on."""
     share = images.part(range(rank(), len(images), world_size()))
     return DataLoader(
-        TestImages(share, side=SIDE, normalisation=normalisation),
+        WholeImages(share, side=SIDE, normalisation=normalisation),
         recipe.batch_size,
         num_workers=loader_processes(recipe.num_workers),
         worker_init_fn=outlive_signals,

@@ -63,7 +63,7 @@ class LocalisationSet(Dataset):
         return {"image": picture, "label": int(self.images.labels[index]), "id": self.images.ids[index]}
 
 
-class TestImages(Dataset):
+class WholeImages(Dataset):
     """Images as they are tested, under their indices in `images`."""
 
     def __init__(self, images: BoxedImages, *, side: int, normalisation: Normalisation):

@@ -7,7 +7,9 @@ from PIL import Image
 from torch.nn import functional as F
 
 from data.cub import read_cub, scaled_box
-from tests.golden_inputs import uni
+from data.normalisation import IMAGENET
+from localise.samples import WholeImages
+from tests.golden_inputs import assert_golden, uni
 
 pytestmark = pytest.mark.golden
 
@@ -47,3 +49,9 @@ def test_golden_labels_and_boxes(wsol, cub_root):
     sizes = [tuple(size) for size in wsol["cub_sizes"][1:].tolist()]
     boxes = [scaled_box(boxes[0], size, 224) for boxes, size in zip(found.test.boxes, sizes, strict=True)]
     assert np.array_equal(boxes, wsol["cub_boxes"])
+
+
+def test_golden_image(wsol, cub_root):
+    sample = WholeImages(read_cub(cub_root).test, side=224, normalisation=IMAGENET)[0]
+    assert_golden(sample["image"][:, ::16, ::16], wsol["cub_image"], atol=1e-2)
+    assert sample["size"].tolist() == wsol["cub_sizes"][1].tolist()
