@@ -1,5 +1,6 @@
 """run.py on recipes of small scripts: order, logs, record, going on, failure, changes; and the real ones' commands."""
 
+import importlib
 import json
 import os
 import re
@@ -337,6 +338,20 @@ def test_recipes_look_for_crf_seeds_where_each_methods_inference_puts_them():
     for name, method in METHODS.items():
         trained = common.training(setup, name, mini_flags={})
         assert common.crf_seeds(trained) == Path("out", name, "crf", method.seeds.crf[0].folder)
+
+
+@pytest.mark.parametrize("backbone", [None, "resnet18"])
+def test_irns_stages_take_any_training_and_what_follows_its_net_follows_it(backbone, monkeypatch):
+    changes = {("train", "backbone"): backbone, ("irn_train", "crop_size"): 64}
+    setup = Setup(Path("out"), Path("VOC2012"), Path("saliency"), mini=True, changes=changes)
+    trained = common.training(setup, "eps", mini_flags={})
+    labels, train, infer, _ = common.irn(setup, trained, beta=8)
+    for stage in (labels, train, infer):
+        monkeypatch.setattr(sys, "argv", [str(word) for word in stage.words])
+        importlib.import_module(stage.script.removesuffix(".py").replace("/", ".")).parse_arguments()
+    assert infer.flags["cam_dir"] == Path("out/eps/cam_npy") and infer.flags["beta"] == 8
+    assert infer.flags["weights"] == train.makes and infer.flags["crop_size"] == 64
+    assert train.flags["weights"] == (trained.makes if backbone else "none")  # of the same backbone alone
 
 
 def test_the_demo_runs_the_very_stages_of_the_recipes():
