@@ -31,7 +31,7 @@ demo: $(READY)
 figures: $(READY)
 	"$(RUN)" -m paper.figures
 
-# Files in their order: the one that is slowest by far comes first, and nothing slow is left to the end.
+# Files in their order, which leaves nothing slow to the end.
 test: $(READY)
 	"$(RUN)" -m pytest tests -n 2 --dist loadfile --no-loadscope-reorder
 

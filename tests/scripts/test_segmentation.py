@@ -4,8 +4,6 @@ import json
 import re
 import shlex
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -25,7 +23,6 @@ from tests.scripts.conftest import (
     assert_same,
     assert_succeeded,
     contents,
-    environment,
     forker,
     load,
     run,
@@ -63,16 +60,8 @@ def voc(data):
 def trained(voc, tmp_path_factory):
     """The folder of a run from its beginning to its end, started in the scripts' own folder."""
     root = tmp_path_factory.mktemp("exps")
-    words = [*settings(QUICK_TRAINING, voc, {"EXP_ROOT": root, "DATA_WORKERS": 2})["--set"]]
-    done = subprocess.run(
-        [sys.executable, "train.py", "--set", *words],
-        cwd=ROOT / "segmentation" / "experiment",
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert_succeeded(done)
+    words = words_of(settings(QUICK_TRAINING, voc, {"EXP_ROOT": root, "DATA_WORKERS": 2}))
+    assert_succeeded(forker().run([TRAIN, *words], ROOT / "segmentation" / "experiment"))
     return root / "run"
 
 
@@ -125,12 +114,11 @@ def variants(voc, trained, tmp_path_factory):
     mobilenet = {"MODEL_BACKBONE": "mobilenet_v2", "MODEL_BACKBONE_PRETRAIN": True, "MODEL_BACKBONE_WEIGHTS": imagenet}
     changes = {
         "mobilenet_v2 from a file": mobilenet,
-        "deeplabv1": {"MODEL_NAME": "deeplabv1"},
-        "bf16": {"TRAIN_AMP": "bf16"},
-        "plain stem, no curves, in order": {
-            "MODEL_BACKBONE_DEEPBASE": False, "TRAIN_TBLOG": False, "TRAIN_SHUFFLE": False
+        "deeplabv1 in bf16": {"MODEL_NAME": "deeplabv1", "TRAIN_AMP": "bf16"},
+        "plain stem, no curves, in order, an epoch at least": {
+            **{"MODEL_BACKBONE_DEEPBASE": False, "TRAIN_TBLOG": False, "TRAIN_SHUFFLE": False},
+            **{"TRAIN_MINEPOCH": 1, "TRAIN_ITERATION": 1},
         },
-        "an epoch at least": {"TRAIN_MINEPOCH": 1, "TRAIN_ITERATION": 1},
     }  # fmt: skip
 
     def job(name):
@@ -145,9 +133,10 @@ def test_every_backbone_version_and_precision_trains(variants):
     for name, (done, _) in variants.items():
         assert done.returncode == 0, f"{name}\n{done.stdout}{done.stderr}"
     assert "260 of the backbone's 260 tensors loaded" in variants["mobilenet_v2 from a file"][0].stdout
-    assert (variants["deeplabv1"][1] / "deeplabv1_resnet18_VOCDataset_itr2_all.pth").is_file()
-    assert "events.out.tfevents" not in file_names(variants["plain stem, no curves, in order"][1])
-    assert (variants["an epoch at least"][1] / "deeplabv2_resnet18_VOCDataset_itr4_all.pth").is_file()
+    assert (variants["deeplabv1 in bf16"][1] / "deeplabv1_resnet18_VOCDataset_itr2_all.pth").is_file()
+    _, folder = variants["plain stem, no curves, in order, an epoch at least"]
+    assert "events.out.tfevents" not in file_names(folder)
+    assert (folder / "deeplabv2_resnet18_VOCDataset_itr4_all.pth").is_file()
 
 
 def test_a_run_that_was_killed_ends_with_the_weights_of_one_that_was_not(voc, trained, tmp_path):
@@ -189,13 +178,7 @@ def test_the_test_list_needs_no_masks_and_goes_into_a_submission(voc, trained, t
     (line,) = [line for line in done.stdout.splitlines() if "segmentation.submission" in line]
     words = shlex.split(line.partition("python ")[2])
     assert words[words.index("--results") + 1] == str(folder)
-    packed = subprocess.run(
-        [sys.executable, *words, "--out", tmp_path / "results.tgz"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
-    assert_succeeded(packed)
+    assert_succeeded(forker().run([*words, "--out", tmp_path / "results.tgz"], ROOT))
 
 
 # -- refusals ----------------------------------------------------------------------------------------------------------

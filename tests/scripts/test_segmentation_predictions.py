@@ -5,7 +5,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 
 import numpy as np
 import pytest
@@ -21,12 +20,12 @@ from tests.network.nets import with_many_labels
 from tests.scripts.conftest import (
     assert_refused,
     assert_succeeded,
-    command,
     contents,
-    environment,
+    forker,
     run,
     run_until_killed,
     truncate,
+    words_of,
 )
 from tests.scripts.test_segmentation import TEST, settings
 from tests.segmentation.test_predict import plain_probability
@@ -72,8 +71,7 @@ def keys(data, net, tmp_path_factory):
 def tested(keys, tmp_path_factory):
     """What a whole test on the list val said, and the folder of its label maps; started in a folder of its own."""
     root = tmp_path_factory.mktemp("tested")
-    words = command(TEST, settings(keys, {"EXP_ROOT": root}))
-    done = subprocess.run(words, cwd=root, env=environment(), capture_output=True, text=True, timeout=300)
+    done = forker().run([TEST, *words_of(settings(keys, {"EXP_ROOT": root}))], root)
     assert_succeeded(done)
     return done, root / "run" / "results"
 
