@@ -28,11 +28,6 @@ def children(process: int) -> list[int]:
         return []
 
 
-def workers(group: int) -> int:
-    """How many processes of pools run in the group, without the one that they are forked from."""
-    return max(sum("multiprocessing.forkserver" in line for line in living(group)) - 1, 0)
-
-
 def assert_all_end(group: int, seconds: float = 60) -> None:
     """All of the group's processes end by themselves."""
     deadline = time.monotonic() + seconds

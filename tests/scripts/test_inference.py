@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import time
 from pathlib import Path
 
@@ -20,16 +19,17 @@ from network.build import build_network
 from network.weights import released_state_dict
 from tests.golden_inputs import fill
 from tests.needs import needs_pydensecrf
-from tests.processes import assert_all_end, needs_proc, workers
+from tests.processes import assert_all_end, living, needs_proc
 from tests.scripts.conftest import (
     ROOT,
+    TIME_LIMIT,
     WIDTH,
     assert_refused,
     assert_succeeded,
-    command,
     contents,
     corrupt_middle,
     environment,
+    forker,
     run,
     run_all,
     run_by_two,
@@ -369,19 +369,19 @@ def test_a_folder_that_another_run_writes_into_is_left_alone(flags, tmp_path):
 @needs_proc
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_the_processes_end_with_the_command(flags, data, tmp_path, number):
-    words = command(SCRIPT, {**flags, "--work_dir": tmp_path, "--n_processes_per_gpu": 2, "--crf_t": 1000})
-    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(words, cwd=ROOT, env=environment(), start_new_session=True, **streams) as process:
-        while workers(process.pid) < 3:
-            assert process.poll() is None
-            time.sleep(0.05)
-        if number == signal.SIGINT:
-            os.killpg(process.pid, number)  # as a terminal does
-            said, errors = process.communicate(timeout=60)
-            assert said.endswith(" tensors loaded\n") and errors == "interrupted\n"
-        else:
-            process.kill()
-        assert_all_end(process.pid)
+    flags = {**flags, "--work_dir": tmp_path, "--n_processes_per_gpu": 2, "--crf_t": 1000}
+    started = forker().start([SCRIPT, *words_of(flags)], ROOT)
+    process = started.pids.get(timeout=TIME_LIMIT)
+    while len(living(process)) < 5:  # itself, what forks its pools' processes, and these
+        assert not started.has_ended()
+        time.sleep(0.05)
+    if number == signal.SIGINT:
+        os.killpg(process, number)  # as a terminal does
+        done = started.wait()
+        assert done.stdout.endswith(" tensors loaded\n") and done.stderr == "interrupted\n"
+    else:
+        os.kill(process, number)
+    assert_all_end(process)
     assert set(written(tmp_path)) < outputs_of(data.ids, ["crf_1000_7"])
 
 
