@@ -40,10 +40,11 @@ from tool.run_recipe import Record, command_line, run_stages, summarise
 RECIPES = {
     path.stem: path for path in sorted((ROOT / "recipes").glob("*.py")) if "\ndef stages(" in path.read_text("utf-8")
 }
-# What a recipe may be about, by the flag that leads to it: a title, what is in its folder, that folder's usual name. A
-# recipe that is not about VOC says `DATA = "cub_root"`.
+# What a recipe may be about, by the flag that leads to it, its name and _root: a title, what is in its folder, that
+# folder's usual name. A recipe that is not about VOC says `DATA = "cub_root"`.
 DATA = {
     "voc12_root": ("VOC 2012", "JPEGImages", "VOC2012"),
+    "coco14_root": ("COCO 2014", "train2014", "COCO"),
     "cub_root": ("CUB-200-2011", "images.txt", "CUB_200_2011"),
 }
 EXAMPLES = """\
@@ -66,6 +67,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("recipe", help=f"{', '.join(RECIPES)}, or a FILE.py written like those in recipes/")
     data = parser.add_argument_group("data")
     data.add_argument("--voc12_root", type=path_value, help="VOC 2012: the folder with JPEGImages in it")
+    data.add_argument("--coco14_root", type=path_value, help="COCO 2014, for eps_coco: the folder with train2014 in it")
     data.add_argument("--cub_root", type=path_value, help="CUB-200-2011, for crt_cub: the folder with images.txt in it")
     data.add_argument("--saliency_root", type=path_value, help="saliency maps, <id>.png (<voc12_root>/saliency)")
     add_switch(data, "--mini", default=False, help="generate small data, and train narrow nets for minutes (False)")
@@ -137,7 +139,7 @@ def make_setup(args: argparse.Namespace, name: str, data: str) -> Setup:
         raise UserError(f"--{data}: expected the folder of {title}, found none; or try --mini, on generated data")
     root = out / "data" / folder if args.mini else here / getattr(args, data)
     saliency = root / "saliency" if args.saliency_root is None else here / args.saliency_root
-    return Setup(out, root, saliency, args.mini, read_changes(args.set))
+    return Setup(out, root, saliency, args.mini, read_changes(args.set), data.removesuffix("_root"))
 
 
 def check_steps(steps: Any, recipe: str) -> None:

@@ -1,9 +1,13 @@
-"""Stages that recipes share, on VOC 2012. Files go to OUT: data/ (lists, labels), a folder a method, deeplab/."""
+"""Stages that recipes share, on the data sets of `recipes.data_sets`; lists are called as VOC's are.
+
+Files go to OUT: data/ (lists, labels), a folder a method, deeplab/.
+"""
 
 from pathlib import Path
 from typing import Any
 
 from recipes import mini
+from recipes.data_sets import image_flags, layout, list_file, truth_flags
 from tool.cli import UserError
 from tool.recipe import Flags, Setup, Stage
 
@@ -29,15 +33,15 @@ DEEPLAB_MSC = {
 
 def inputs(setup: Setup) -> dict[str, Path]:
     """The flags of training and inference for images and their labels."""
-    return {"data_root": setup.data_root / "JPEGImages", "labels": setup.out / "data" / "cls_labels.npy"}
+    return {**image_flags(setup), "labels": setup.out / "data" / "cls_labels.npy"}
 
 
 def prepare(setup: Setup, *, saliency: bool = True) -> Stage:
     """Labels and lists, after a look at every file."""
     saliency_root = setup.saliency_root if saliency else None
     data = setup.out / "data"
-    flags = {"voc12_root": setup.data_root, "saliency_root": saliency_root, "out": data}
-    return setup.stage("prepare", "voc12.prepare", flags, makes=data / "cls_labels.npy", fixed=["out"])
+    flags = {f"{setup.data_set}_root": setup.data_root, "saliency_root": saliency_root, "out": data}
+    return setup.stage("prepare", layout(setup).preparation, flags, makes=data / "cls_labels.npy", fixed=["out"])
 
 
 def training(
@@ -47,7 +51,7 @@ def training(
     flags = {
         **{"method": method, "work_dir": setup.out, **inputs(setup)},
         **{"saliency_root": setup.saliency_root if saliency else None},
-        **{"train_list": setup.out / "data" / "train_aug.txt", "resume": True},
+        **{"train_list": list_file(setup, "train_aug"), "resume": True},
     }
     stage = setup.stage(name, "train_voc.py", flags, mini={**mini.TRAINING, **mini_flags}, makes=setup.out)
     session = stage.flags.get("session_name") or stage.flags.get("session") or stage.flags["method"]
@@ -70,7 +74,7 @@ def inference(setup: Setup, trained: Stage, *, name: str, ids: str, crf: bool = 
     net = {flag: trained.flags[flag] for flag in ("backbone", "width") if flag in trained.flags}
     flags = {
         **{"method": trained.flags["method"], "weights": trained.makes, **net, **inputs(setup)},
-        **{"infer_list": setup.out / "data" / f"{ids}.txt", "work_dir": folder},
+        **{"infer_list": list_file(setup, ids), "work_dir": folder},
         **({} if crf else {"crf_t": "none"}),
     }
     fixed = ["work_dir", "cam_npy", "cam_png"]
@@ -82,8 +86,7 @@ def scores(setup: Setup, trained: Stage) -> list[Stage]:
     """mIoU on train.txt of the seeds, over the background thresholds, and of the CRF seeds."""
     folder = trained.makes.parent
     method = folder.name
-    common = {"list": setup.out / "data" / "train.txt", "gt_dir": setup.data_root / "SegmentationClass"}
-    common |= {"logfile": folder / "evallog.txt"}
+    common = {**truth_flags(setup, "train"), "logfile": folder / "evallog.txt"}
     curve, crf = folder / "curve.json", folder / "crf.json"
     seeds = {"predict_dir": folder / "cam_npy", "type": "npy", "curve": True, "plot": folder / "curve.png"}
     labels = {"predict_dir": crf_seeds(trained), "type": "png"}
@@ -105,25 +108,25 @@ def affinity(setup: Setup, trained: Stage, *, posteriors: tuple[Path, Path] | No
 
     posteriors: folders of CRF posteriors with much and with little background; None: made here. walk: infer.py's flags.
     """
-    folder, lists = trained.makes.parent, setup.out / "data"
-    images, cams = {"data_root": setup.data_root / "JPEGImages"}, {"cam_dir": folder / "cam_npy"}
+    folder, learnt = trained.makes.parent, list_file(setup, "train_aug")
+    images, cams = image_flags(setup), {"cam_dir": folder / "cam_npy"}
     made = folder / "aff_crf"
     low, high = posteriors or (made / "4.00", made / "24.00")
     prepare = setup.stage(
         "aff_prepare", "refine/affinity/prepare.py",
-        {**cams, **images, "infer_list": lists / "train_aug.txt", "out_crf": made}, makes=high, fixed=["out_crf"],
+        {**cams, **images, "infer_list": learnt, "out_crf": made}, makes=high, fixed=["out_crf"],
     )  # fmt: skip
     train = setup.stage(
         "aff_train", "refine/affinity/train.py",
         {
-            **{**images, "train_list": lists / "train_aug.txt", "la_crf_dir": low, "ha_crf_dir": high},
+            **{**images, "train_list": learnt, "la_crf_dir": low, "ha_crf_dir": high},
             **{"work_dir": folder, "session": "aff", "weights": RESNET38_WEIGHTS, "resume": True},
         },
         mini={**mini.AFFINITY, "weights": trained.makes}, makes=folder / "aff" / "aff.pth",
         fixed=["work_dir", "session", "session_name"],
     )  # fmt: skip
     net = {flag: train.flags[flag] for flag in ("backbone", "width") if flag in train.flags}
-    flags = {**cams, **images, **net, "infer_list": lists / "train_aug.txt", "weights": train.makes, **walk}
+    flags = {**cams, **images, **net, "infer_list": learnt, "weights": train.makes, **walk}
     masks = folder / "out_rw"
     infer = setup.stage(
         "aff_infer",
@@ -134,8 +137,8 @@ def affinity(setup: Setup, trained: Stage, *, posteriors: tuple[Path, Path] | No
         fixed=["out_rw"],
     )
     score = {
-        **{"list": lists / "train.txt", "gt_dir": setup.data_root / "SegmentationClass", "predict_dir": masks},
-        **{"type": "png", "logfile": folder / "evallog.txt", "json": folder / "walk.json"},
+        **truth_flags(setup, "train"),
+        **{"predict_dir": masks, "type": "png", "logfile": folder / "evallog.txt", "json": folder / "walk.json"},
         "comment": f"{folder.name}: walked masks",
     }
     evaluate = setup.stage("eval_walk", "eval.py", score, makes=folder / "walk.json", score="refined", fixed=["json"])
@@ -145,18 +148,18 @@ def affinity(setup: Setup, trained: Stage, *, posteriors: tuple[Path, Path] | No
 def irn(setup: Setup, trained: Stage, **walk: Any) -> list[Stage]:
     """IRN trained on the CAM dicts of train_aug.txt that the net of `trained` gave, its walked masks of them, which the
     last stage but one makes, and their mIoU on train.txt. walk: infer.py's flags."""
-    folder, lists = trained.makes.parent, setup.out / "data"
-    images, cams = {"data_root": setup.data_root / "JPEGImages"}, {"cam_dir": folder / "cam_npy"}
+    folder, learnt = trained.makes.parent, list_file(setup, "train_aug")
+    images, cams = image_flags(setup), {"cam_dir": folder / "cam_npy"}
     sure, masks = folder / "ir_label", folder / "sem_seg"
     labels = setup.stage(
         "irn_labels", "refine/irn/labels.py",
-        {**cams, **images, "infer_list": lists / "train_aug.txt", "ir_label_out_dir": sure},
+        {**cams, **images, "infer_list": learnt, "ir_label_out_dir": sure},
         makes=sure, fixed=["ir_label_out_dir"],
     )  # fmt: skip
     train = setup.stage(
         "irn_train", "refine/irn/train.py",
         {
-            **{**images, "train_list": lists / "train_aug.txt", "infer_list": lists / "train.txt"},
+            **{**images, "train_list": learnt, "infer_list": list_file(setup, "train")},
             **{"ir_label_out_dir": sure, "work_dir": folder, "session": "irn", "weights": RESNET50_WEIGHTS},
             "resume": True,
         },
@@ -164,7 +167,7 @@ def irn(setup: Setup, trained: Stage, **walk: Any) -> list[Stage]:
         makes=folder / "irn" / "irn.pth", fixed=["work_dir", "session", "session_name"],
     )  # fmt: skip
     net = {flag: train.flags[flag] for flag in ("backbone", "crop_size") if flag in train.flags}
-    flags = {**cams, **images, **net, "infer_list": lists / "train_aug.txt", "weights": train.makes, **walk}
+    flags = {**cams, **images, **net, "infer_list": learnt, "weights": train.makes, **walk}
     infer = setup.stage(
         "irn_infer",
         "refine/irn/infer.py",
@@ -174,8 +177,8 @@ def irn(setup: Setup, trained: Stage, **walk: Any) -> list[Stage]:
         fixed=["sem_seg_out_dir"],
     )
     score = {
-        **{"list": lists / "train.txt", "gt_dir": setup.data_root / "SegmentationClass", "predict_dir": masks},
-        **{"type": "png", "logfile": folder / "evallog.txt", "json": folder / "irn.json"},
+        **truth_flags(setup, "train"),
+        **{"predict_dir": masks, "type": "png", "logfile": folder / "evallog.txt", "json": folder / "irn.json"},
         "comment": f"{folder.name}: masks walked by IRN",
     }
     evaluate = setup.stage("eval_irn", "eval.py", score, makes=folder / "irn.json", score="refined", fixed=["json"])
@@ -191,7 +194,7 @@ def report(setup: Setup, trained: Stage, *, saliency: bool = True) -> Stage:
     """The run as a page to look at, with the DeepLab that learnt from its seeds."""
     saliency_root = setup.saliency_root if saliency else None
     folder = trained.makes.parent
-    flags = {"run": folder, "data_root": setup.data_root / "JPEGImages", "saliency_root": saliency_root}
+    flags = {"run": folder, **image_flags(setup), "saliency_root": saliency_root}
     return setup.stage("report", "tool.report", flags, makes=folder / "report.html", fixed=["run", "out", "compare"])
 
 
@@ -206,7 +209,7 @@ def deeplab(setup: Setup, masks: Path, trained: Stage, **released: Any) -> list[
     train = setup.stage(
         "deeplab",
         "segmentation/experiment/train.py",
-        {**where, **released, "resume": True},
+        {**where, **layout(setup).keys, **released, "resume": True},
         mini={**mini.DEEPLAB, **of_net, "MODEL_BACKBONE_WEIGHTS": trained.makes},
         makes=setup.out / "deeplab" / "last.ckpt",
     )

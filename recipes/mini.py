@@ -4,6 +4,7 @@ Unlike the released recipe these need batch norm and momentum, and gradients cut
 as usual.
 """
 
+from recipes.data_sets import layout
 from tool.recipe import Setup, Stage
 
 IMAGE_SIZE = 96
@@ -53,5 +54,6 @@ def data(setup: Setup) -> list[Stage]:
     """The stage that generates the data, at `--mini`."""
     if not setup.mini:
         return []
-    flags = {"out": setup.out / "data", "seed": 0, "size": IMAGE_SIZE, "train_aug": NUM_IMAGES}
-    return [setup.stage("data", "voc12.mini", flags, makes=setup.data_root / "JPEGImages", fixed=["out"])]
+    data = layout(setup)
+    flags = {"out": setup.out / "data", "seed": 0, "size": IMAGE_SIZE, data.size_flag: NUM_IMAGES}
+    return [setup.stage("data", data.generator, flags, makes=setup.data_root / "mini.json", fixed=["out"])]

@@ -57,8 +57,9 @@ Steps = Sequence[Stage | SideBySide]
 class Setup:
     """What a recipe's stages are made for: where the data is, where files go, and which flags the user changes.
 
-    With `mini` the data is generated, in `out`/data, and `stage` takes the small numbers. `changes` has, by the
-    stage's name and the flag's, the values that come before the recipe's.
+    `data_set` is its name, `data_root` its own folder. With `mini` the data is generated, in `out`/data, and `stage`
+    takes the small numbers. `changes` has, by the stage's name and the flag's, the values that come before the
+    recipe's.
     """
 
     out: Path
@@ -66,6 +67,7 @@ class Setup:
     saliency_root: Path
     mini: bool = False
     changes: Mapping[tuple[str, str], Any] = field(default_factory=dict)
+    data_set: str = "voc12"
 
     def stage(
         self,

@@ -1,0 +1,70 @@
+"""The data sets that recipes with label maps run on: which commands make them, where their parts lie."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tool.recipe import Setup
+
+
+class Layout(NamedTuple):
+    """What a recipe's stages are told of a data set.
+
+    generator: the module that draws a small one, with as many images to train on as `size_flag` says. preparation: the
+    module that makes its labels and lists. images, masks: the folders below the data set's own, which is "". lists:
+    its lists by VOC's names, train_aug, to learn from, and train, to score seeds on. flag: what --data_set says of it,
+    None for the scripts' default. keys: of stage 3, that differ from config.py's.
+    """
+
+    generator: str
+    size_flag: str
+    preparation: str
+    images: str
+    masks: str
+    lists: Mapping[str, str]
+    flag: str | None
+    keys: Mapping[str, Any]
+
+
+LAYOUTS = {
+    "voc12": Layout(
+        generator="voc12.mini",
+        size_flag="train_aug",
+        preparation="voc12.prepare",
+        images="JPEGImages",
+        masks="SegmentationClass",
+        lists={"train_aug": "train_aug", "train": "train"},
+        flag=None,
+        keys={},
+    ),
+    "coco14": Layout(
+        generator="coco14.mini",
+        size_flag="train",
+        preparation="coco14.prepare",
+        images="",
+        masks="",
+        lists={"train_aug": "train", "train": "train_1000"},
+        flag="coco14",
+        keys={"DATA_SET": "coco14", "DATA_AUG": False},  # the list is train.txt
+    ),
+}
+
+
+def layout(setup: Setup) -> Layout:
+    return LAYOUTS[setup.data_set]
+
+
+def image_flags(setup: Setup) -> dict[str, Any]:
+    """The flags of any stage for its images, and for which data set's they are."""
+    return {"data_root": setup.data_root / layout(setup).images, "data_set": layout(setup).flag}
+
+
+def truth_flags(setup: Setup, list_name: str) -> dict[str, Any]:
+    """The flags of `eval.py` for the true masks of a list, of VOC's name."""
+    masks = setup.data_root / layout(setup).masks
+    return {"list": list_file(setup, list_name), "gt_dir": masks, "data_set": layout(setup).flag}
+
+
+def list_file(setup: Setup, list_name: str) -> Path:
+    """The list that `prepare` makes for VOC's of that name."""
+    return setup.out / "data" / f"{layout(setup).lists[list_name]}.txt"
