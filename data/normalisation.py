@@ -46,6 +46,13 @@ class Normalisation:
         """As `truncated`, but to the nearest: each pixel comes back as it was."""
         return self._unscaled(image).round().clamp(0, 255).to(torch.uint8)
 
+    def of_others(self, image: Tensor, other: "Normalisation") -> Tensor:
+        """This net's input from that of a net of `other`, float (..., 3, H, W); `image` itself where they are equal."""
+        if self == other:
+            return image
+        scaled = image * of_channels(other.std, image) + of_channels(other.mean, image)
+        return (scaled - of_channels(self.mean, image)) / of_channels(self.std, image)
+
     def _unscaled(self, image: Tensor) -> Tensor:
         image = image.flip(-3) if self.bgr else image
         return (image * of_channels(self.std, image) + of_channels(self.mean, image)) * 255

@@ -124,6 +124,7 @@ class Tests:
 
     def __init__(self, args: argparse.Namespace, cub: Cub, net: Localiser, history: History) -> None:
         self.net, self.history, self.cub = net, history, cub
+        self.steps_per_epoch = steps_of_epoch(len(cub.train), args.batch_size, keep_last=True)
         half = "half" in args.sane
         self.recipe = Recipe(args.cam_thr, half, args.test_batch_size, args.num_workers, args.amp)
 
@@ -138,8 +139,7 @@ class Tests:
         if started.log is None:
             return
         started.log.line(f"epoch {epoch}, tested {pace(began, len(images))}: {line_of(found)}")
-        step = epoch * steps_of_epoch(len(self.cub.train), started.run.settings["--batch_size"], keep_last=True)
-        started.log.scalars(step, {f"test/{name}": found[name] for name in KEPT})
+        started.log.scalars(epoch * self.steps_per_epoch, {f"test/{name}": found[name] for name in KEPT})
         for file, name in BEST.items():
             if self.history.best(name) == epoch:
                 self.save(started.run.folder / file, epoch)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from data.normalisation import IMAGENET, of_channels
+from data.normalisation import IMAGENET
 from network import PRETRAINED, RESNETS
 from network.backbone_weights import check_whole, download
 from network.backbones import batch_norms, drop_nothing, fix_norms
@@ -115,10 +115,7 @@ class TransformerBranch(ViT):
         return max(strides * WINDOW_STRIDE, SIDE)
 
     def _merged(self, image: Tensor, *, with_attention: bool) -> Tensor:
-        if self.normalisation != IMAGENET:
-            pixels = image * of_channels(IMAGENET.std, image) + of_channels(IMAGENET.mean, image)
-            mean, std = self.normalisation.mean, self.normalisation.std
-            image = (pixels - of_channels(mean, image)) / of_channels(std, image)
+        image = self.normalisation.of_others(image, IMAGENET)
         windows, grid = cut_windows(image)
         # Each of a CPU's chunks stays in its caches; a GPU takes all at once, and so does training, whose graph is one.
         at_once = WINDOWS_AT_ONCE if image.device.type == "cpu" and not self.training else len(windows)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from data.normalisation import IMAGENET
 from network.backbone_weights import check_whole
 from network.crt import CNNBranch
 from network.names import under_own_names
@@ -33,7 +34,7 @@ class TransformerBranch(ViT):
 
 
 class Localiser(nn.Module):
-    """Both branches, with random weights."""
+    """Both branches, with random weights. The input is the transformer's, which need not be ImageNet's."""
 
     def __init__(
         self, transformer: str, cnn: str, *, num_classes: int, drop_path: float = 0.0, frozen: bool = True
@@ -43,8 +44,10 @@ class Localiser(nn.Module):
         self.cnn = CNNBranch(cnn, num_classes=num_classes, frozen=frozen)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """The raw maps of the transformer and of the CNN, float32 (N, K, 14, 14), of `image` (N, 3, 224, 224)."""
-        return self.transformer(image).float(), self.cnn(image).float()
+        """The raw maps of the transformer and of the CNN, float32 (N, K, 14, 14), of `image` (N, 3, 224, 224),
+        normalised as `transformer.normalisation` says."""
+        as_imagenet = IMAGENET.of_others(image, self.transformer.normalisation)
+        return self.transformer(image).float(), self.cnn(as_imagenet)
 
 
 def load_trained(branch: TransformerBranch, path: str | Path) -> LoadReport:

@@ -21,6 +21,7 @@ MINI = {
     **{"transformer": "test_vit", "transformer_weights": "none", "backbone": "resnet18", "weights": "none"},
     **{"from_scratch": True, "batch_size": 12, "max_epoches": 6, "lr": 1e-3, "lr_epochs": 6, "drop_path": 0},
     **{"cnn_lr": 0.002, "num_workers": 1, "save_every": 10},
+    "cam_thr": 0.3,  # shapes of one colour are found whole, and at 0.1 with much around them
 }
 MINI_IMAGES = {"train": 120, "test": 60, "size": 128}
 FIGURES = {"top1": "loc_top1", "top5": "loc_top5", "gt_known": "gt_known"}
@@ -29,10 +30,11 @@ FIGURES = {"top1": "loc_top1", "top5": "loc_top5", "gt_known": "gt_known"}
 def test(setup: Setup, train: Stage, *, name: str, weights: Path) -> Stage:
     """Scores, boxes and pictures of one of the files that `train` leaves."""
     out = weights.parent / name
+    as_trained = {flag: train.flags.get(flag) for flag in ("transformer", "cam_thr")}
     return setup.stage(
         name,
         "localise/test.py",
-        {"cub_root": setup.data_root, "transformer": train.flags.get("transformer"), "weights": weights, "out": out},
+        {"cub_root": setup.data_root, **as_trained, "weights": weights, "out": out},
         makes=out / "scores.json",
         figures={f"{figure}_{name}": key for figure, key in FIGURES.items()},
         fixed=["out"],
