@@ -119,7 +119,13 @@ def parse_arguments() -> argparse.Namespace:
     net.add_argument(
         "--network", default=method.network, help=f"{', '.join(NETWORKS)} or a released module path (%(default)s)"
     )
-    net.add_argument("--backbone", type=backbone_name, default="resnet38d", metavar="NAME", help=BACKBONE_HELP)
+    net.add_argument(
+        "--backbone",
+        type=backbone_name,
+        default=method.defaults.get("backbone", "resnet38d"),
+        metavar="NAME",
+        help=BACKBONE_HELP,
+    )
     net.add_argument("--width", type=float, default=1.0, help="channel multiplier of resnet38d (%(default)s)")
 
     seeds = parser.add_argument_group("seeds")
@@ -142,6 +148,11 @@ def parse_arguments() -> argparse.Namespace:
     )
     add_switch(seeds, "--overlay", default=False, help="pictures to look at in <work_dir>/overlay (False)")
     seeds.add_argument("--cam_npy", type=path_text, help="folder of CAM dicts (<work_dir>/cam_npy)")
+    seeds.add_argument(
+        "--cam_out_dir",
+        type=path_text,
+        help="folder of CAMs in IRN's form, at the image's size and a quarter of it (none)",
+    )
     seeds.add_argument("--cam_png", type=path_text, help="folder of label maps (<work_dir>/cam_png)")
 
     run = parser.add_argument_group("run")
@@ -156,6 +167,7 @@ def parse_arguments() -> argparse.Namespace:
         help="CRF processes on a CPU (its cores: %(default)s)",
     )  # fmt: skip
     run.add_argument("--amp", choices=AMP, default="off", help="the network in half precision (%(default)s)")
+    method.add_inference_flags(parser)
     return parser.parse_args()
 
 
@@ -204,7 +216,9 @@ def plan_outputs(args: argparse.Namespace) -> Outputs:
     crf = {each: work_dir / "crf" / each.folder for each in crf_recipes(args)}
     overlay = work_dir / "overlay" if args.overlay else None
     users = [("CAM dicts", cam_npy), ("label maps", cam_png)]
+    irn = None if args.cam_out_dir is None else Path(args.cam_out_dir)
     users += [] if overlay is None else [("pictures", overlay)]
+    users += [] if irn is None else [("CAMs in IRN's form", irn)]
     users += [
         (f"CRF seeds of {each.iterations} iterations, {each.background[0]} {float(each.background[1])}", folder)
         for each, folder in crf.items()
@@ -213,10 +227,11 @@ def plan_outputs(args: argparse.Namespace) -> Outputs:
     for user, folder in users:
         by_folder.setdefault(folder.resolve(), []).append(user)
     raise_problems(
-        "--cam_npy, --cam_png, --crf_alpha: expected a folder for each kind of files, found several in one",
+        "--cam_npy, --cam_png, --cam_out_dir, --crf_alpha: expected a folder for each kind of files, found several in"
+        " one",
         [f"{folder}: {'; '.join(names)}" for folder, names in by_folder.items() if len(names) > 1],
     )
-    return Outputs(cam_npy, cam_png, crf, overlay, args.thr, find_data_set(args.data_set))
+    return Outputs(cam_npy, cam_png, crf, overlay, args.thr, find_data_set(args.data_set), irn)
 
 
 def open_outputs(args: argparse.Namespace, outputs: Outputs, background: str | None) -> None:
@@ -225,6 +240,7 @@ def open_outputs(args: argparse.Namespace, outputs: Outputs, background: str | N
     `background`: where the weights' head has it, if that is in doubt (`network.weights.LoadReport`).
     """
     flags = {outputs.cam_npy: args.cam_npy and "--cam_npy", outputs.cam_png: args.cam_png and "--cam_png"}
+    flags[outputs.irn] = "--cam_out_dir"
     for folder in outputs.folders:
         flag = flags.get(folder) or "--work_dir"
         try:
@@ -239,7 +255,10 @@ def open_outputs(args: argparse.Namespace, outputs: Outputs, background: str | N
         cam["background in fc8"] = background
     if METHODS[args.method].seeds != SeedRecipe():
         cam["method"] = args.method
+    cam |= METHODS[args.method].inference_settings(args)
     settings = {outputs.cam_npy: cam, outputs.cam_png: {**cam, "thr": args.thr}}
+    if outputs.irn is not None:
+        settings[outputs.irn] = cam
     for each, folder in outputs.crf.items():
         settings[folder] = {**cam, "iterations": each.iterations, **dict([each.background])}
     if outputs.overlay is not None:
@@ -250,7 +269,8 @@ def open_outputs(args: argparse.Namespace, outputs: Outputs, background: str | N
             Claim(folder, made_with, folder / "settings.json", defaults={"data_set": DEFAULT})
             for folder, made_with in settings.items()
         ],
-        advice="take another --work_dir, --cam_npy or --cam_png, or remove these files and the settings.json there",
+        advice="take another --work_dir, --cam_npy, --cam_png or --cam_out_dir, or remove these files and the"
+        " settings.json there",
     )
 
 

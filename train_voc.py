@@ -96,9 +96,11 @@ def main() -> None:
     if is_first():
         hold_folder(folder, "--work_dir")
     checkpoint_of(folder, resume=args.resume, name_flag="--session")
-    if args.weights not in ("none", PRETRAINED) and not args.resume:  # a run that goes on has its own
-        what = f"the .params, .pth, .ckpt or .safetensors to start from, {PRETRAINED} or none"
-        require_weights(args.weights, "--weights", what)
+    for flag in METHODS[args.method].weight_flags:
+        path = getattr(args, flag)
+        if path not in ("none", PRETRAINED) and not args.resume:  # a run that goes on has its own
+            what = f"the .params, .pth, .ckpt or .safetensors to start from, {PRETRAINED} or none"
+            require_weights(path, f"--{flag}", what)
     data_set = find_data_set(args.data_set)
     images, labels = read_data(args, data_set)
     val_images = read_validation(args, labels, data_set) if args.eval or args.eval_every else {}

@@ -34,19 +34,25 @@ class TrainingAugmentation:
         crop_size: side of the square output in pixels.
         resize: bounds of the image's longer side before cropping, in pixels, both included.
         normalisation: the net's.
+        jitter: whether colours change.
 
     All randomness is drawn from torch's global CPU generator.
     """
 
     def __init__(
-        self, *, crop_size: int = 448, resize: tuple[int, int] = (448, 768), normalisation: Normalisation = IMAGENET
+        self,
+        *,
+        crop_size: int = 448,
+        resize: tuple[int, int] = (448, 768),
+        normalisation: Normalisation = IMAGENET,
+        jitter: bool = True,
     ):
         from torchvision.transforms import v2  # not at the top: stage 3's test, which has no use for it, would wait
 
         self.crop_size = crop_size
         self.resize = resize
         self.normalisation = normalisation
-        self.jitter = v2.ColorJitter(brightness=0.3, contrast=0.3, saturation=0.3, hue=0.1)
+        self.jitter = v2.ColorJitter(brightness=0.3, contrast=0.3, saturation=0.3, hue=0.1) if jitter else v2.Identity()
 
     def __call__(self, image: Image.Image, saliency: Image.Image | None = None) -> tuple[Tensor, Tensor | None]:
         """Augment RGB images of one size (W, H), the saliency map as the image but for the colour jitter.

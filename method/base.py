@@ -33,19 +33,25 @@ class Method(ABC):
     """One way to train a classifier from image labels, and to make seeds of its maps.
 
     name: of --method. network: of `network.NETWORKS`, what it trains. reads: what it reads of each image beside the
-    image and its labels, by the batch's names (saliency). defaults: its recipe's values of the flags that all methods
-    have, where they are others. seeds: how its maps become seeds.
+    image and its labels, by the batch's names (saliency). jitter: whether its augmentation changes colours.
+    weight_flags: those of files that a fresh run starts from. defaults: its recipe's values of the flags that all
+    methods have, where they are others. seeds: how its maps become seeds.
     """
 
     name: str
     network: str
     reads: frozenset[str] = frozenset()
+    jitter: bool = True
+    weight_flags: tuple[str, ...] = ("weights",)
     defaults: ClassVar[dict[str, Any]] = {}
     seeds: SeedRecipe = SeedRecipe()
 
     @abstractmethod
     def add_flags(self, parser: argparse.ArgumentParser) -> None:
         """Add the flags that are its own."""
+
+    def add_inference_flags(self, parser: argparse.ArgumentParser) -> None:  # noqa: B027 - most have none
+        """Add those of its own flags that inference.py has."""
 
     @abstractmethod
     def settle(self, args: argparse.Namespace) -> None:
@@ -58,6 +64,14 @@ class Method(ABC):
     @abstractmethod
     def configure(self, args: argparse.Namespace | None) -> Any:
         """What its learner needs to know, from train_voc.py's flags; None: as released, for inference."""
+
+    def configure_inference(self, args: argparse.Namespace) -> Any:
+        """What its learner needs to know, from inference.py's flags."""
+        return self.configure(None)
+
+    def inference_settings(self, args: argparse.Namespace) -> dict[str, Any]:
+        """What inference.py's flags of its own say, for the record of what files were made with."""
+        return {}
 
     @abstractmethod
     def learner(
@@ -77,5 +91,11 @@ class Method(ABC):
         """
 
     def steps(self, args: argparse.Namespace, num_images: int) -> tuple[int, int]:
-        """How many steps to train on `num_images` images, and over how many of them the rate decays."""
+        """How many steps to train on `num_images` images, and over how many of them the rate decays.
+
+        Without --max_iters as many as --max_epoches have, and over all of them.
+        """
+        if args.max_iters is None:
+            steps = num_images // args.batch_size * args.max_epoches
+            return steps, steps
         return args.max_iters * args.iter_size, num_images // args.batch_size * args.max_epoches

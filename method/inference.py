@@ -17,8 +17,8 @@ from method.outputs import Outputs
 from method.seeds import make_seeds
 from network.fold import fold_norms
 from network.weights import LoadReport, first_few
-from tool.artifact import save_cam
-from tool.cam import multi_scale_cam
+from tool.artifact import save_cam, save_irn_cam
+from tool.cam import multi_scale_cam, two_size_cam
 from tool.cli import pace, raise_problems
 from tool.device import place
 from tool.distributed import leave_processes
@@ -34,7 +34,7 @@ def load_learner(args: argparse.Namespace) -> tuple[Learner, LoadReport]:
     """
     method = METHODS[args.method]
     learner = method.learner(
-        method.configure(None),
+        method.configure_inference(args),
         NetFlags(args.backbone, args.width),
         find_data_set(args.data_set),
         device=torch.device("cpu"),
@@ -60,11 +60,15 @@ def make_cam(image_id: str, classes: list[int], path: Path, recipe: SeedRecipe, 
     limits = reported_limits(
         "take smaller --scales, fewer --n_processes_per_gpu or --crf_workers, or --amp bf16", at=with_size(path)
     )
+    made = multi_scale_cam if outputs.irn is None else two_size_cam
     with limits:
-        cams = multi_scale_cam(
+        cams = made(
             functools.partial(learner.maps, device=device), load_rgb(path), classes, recipe=recipe, device=device
         )
     outputs.remove_seeds(image_id)
+    if outputs.irn is not None:
+        cams, small = cams
+        save_irn_cam(outputs.irn / f"{image_id}.npy", small, cams, outputs.data_set)
     save_cam(outputs.cam_npy / f"{image_id}.npy", cams, outputs.data_set)
 
 

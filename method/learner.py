@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from data.images import load_rgb
+from network import PRETRAINED
+from network.backbone_weights import load_pretrained
 from network.weights import LoadReport, load_released_state_dict, load_weights, released_state_dict
 from tool.cam import maps_of_pair, mirrored_pair
 from tool.device import autocast
@@ -86,6 +88,8 @@ class Learner(nn.Module, ABC):
         helper: a frozen net that the method asks, such as one for superpixels: neither trained nor saved.
     """
 
+    measures_shares: ClassVar[bool] = True  # whether what `validate` finds are shares, told in per cent
+
     def __init__(
         self,
         net: nn.Module,
@@ -153,7 +157,7 @@ class Learner(nn.Module, ABC):
 
     @torch.inference_mode()
     def validate(self, images: LabelledImages, device: torch.device) -> dict[str, float]:
-        """What it is worth on images that it does not train on, 0..1, by the names of the curves; the first is shown.
+        """What it is worth on images that it does not train on, by the names of the curves.
 
         Mean average precision of the scores of whole images' labels, unless a method has another measure.
         """
@@ -170,6 +174,15 @@ class Learner(nn.Module, ABC):
     def load(self, path: str | Path, *, background_last: bool = False) -> LoadReport:
         """Put the weights of a file into the net; as `network.weights.load_weights`."""
         return load_weights(self.net, path, background_last=background_last)
+
+    def load_first(self, flag: str, path: str, *, backbone: str, background_last: bool) -> LoadReport:
+        """Put into the net what a fresh run starts from: of the file at `path`, or `network.PRETRAINED`.
+
+        flag: which of the method's `weight_flags` says so. backbone: of --backbone.
+        """
+        if path == PRETRAINED:
+            return load_pretrained(self.net, backbone)
+        return self.load(path, background_last=background_last)
 
     def released(self) -> dict[str, dict[str, Tensor]]:
         """The weights under their released names, by the ending of the file's stem that holds them."""

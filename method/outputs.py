@@ -7,7 +7,7 @@ from typing import Any
 
 from PIL import Image
 
-from tool.artifact import load_cam, load_crf, load_label_map
+from tool.artifact import load_cam, load_crf, load_irn_cam, load_label_map
 from tool.cli import UserError
 from tool.dataset import DataSet
 from tool.image import load_image
@@ -24,11 +24,12 @@ class Outputs:
     overlay: Path | None
     threshold: float
     data_set: DataSet
+    irn: Path | None = None  # CAMs in IRN's form, at two sizes
 
     @property
     def folders(self) -> list[Path]:
         pictures = [] if self.overlay is None else [self.overlay]
-        return [self.cam_npy, self.cam_png, *self.crf.values(), *pictures]
+        return [self.cam_npy, self.cam_png, *self.crf.values(), *pictures, *([] if self.irn is None else [self.irn])]
 
     def lacks_overlay(self, image_id: str) -> bool:
         def load(path: Path) -> Image.Image:
@@ -37,9 +38,15 @@ class Outputs:
         return self.overlay is not None and load_whole(load, self.overlay / f"{image_id}.png") is None
 
     def has_cam(self, image_id: str, classes: list[int], shape: tuple[int, int]) -> bool:
-        """Whether the image's CAM dict is there, whole, of its classes and its (height, width)."""
+        """Whether the image's CAM dict is there, whole, of its classes and its (height, width), and IRN's where that is
+        asked for."""
         cams = load_whole(load_cam, self.cam_npy / f"{image_id}.npy", self.data_set, shape=shape)
-        return cams is not None and list(cams) == classes
+        if cams is None or list(cams) != classes:
+            return False
+        if self.irn is None:
+            return True
+        irns = load_whole(load_irn_cam, self.irn / f"{image_id}.npy", self.data_set, shape=shape)
+        return irns is not None and irns[0].tolist() == classes
 
     def missing_seeds(self, image_id: str, classes: list[int], shape: tuple[int, int]) -> tuple[bool, list[CRFRecipe]]:
         """Whether the label map is missing, damaged or of another image, and the CRFs of which a file is."""

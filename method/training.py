@@ -17,7 +17,6 @@ from method.base import NetFlags
 from method.engine import build_training, train
 from method.learner import LabelledImages, Learner
 from network import EPS_SEAM, PRETRAINED
-from network.backbone_weights import load_pretrained
 from tool.checkpoint import save_weights
 from tool.cli import UserError, pace
 from tool.device import resolve_device
@@ -37,7 +36,10 @@ def make_loader(
 ) -> DataLoader:
     """This process's share of the batches of `steps`, the same whatever was run before and however many read."""
     augmentation = TrainingAugmentation(
-        crop_size=args.crop_size, resize=tuple(args.resize_size), normalisation=normalisation
+        crop_size=args.crop_size,
+        resize=tuple(args.resize_size),
+        normalisation=normalisation,
+        jitter=METHODS[args.method].jitter,
     )
     dataset = TrainingSet(
         images,
@@ -154,15 +156,19 @@ def train_run(
 
 
 def first_weights(args: argparse.Namespace, learner: Learner) -> object:
-    """Put the weights that a fresh run starts from into the net; a line on them."""
-    if args.weights == "none":
-        return "random weights"
-    if args.weights != PRETRAINED:
-        return learner.load(args.weights, background_last=args.network == EPS_SEAM)
-    if rank() > 0:
+    """Put the weights that a fresh run starts from into the net; lines on them."""
+    flags = METHODS[args.method].weight_flags
+    return "\n".join(str(_load_first(args, learner, flag, getattr(args, flag))) for flag in flags)
+
+
+def _load_first(args: argparse.Namespace, learner: Learner, flag: str, path: str) -> object:
+    if path == "none":
+        return "random weights" if flag == "weights" else f"random weights (--{flag} none)"
+    downloads = path == PRETRAINED
+    if downloads and rank() > 0:
         wait_for_all()  # until the first process has downloaded them
-    report = load_pretrained(learner.net, args.backbone)
-    if rank() == 0:
+    report = learner.load_first(flag, path, backbone=args.backbone, background_last=args.network == EPS_SEAM)
+    if downloads and rank() == 0:
         wait_for_all()
     return report
 
@@ -181,8 +187,11 @@ def log_validation(
     """Log what `Learner.validate` finds after `step` steps; the names of the curves."""
     began = time.perf_counter()
     found = learner.validate(images, next(learner.parameters()).device)
-    figures = ", ".join(f"{name.replace('_', ' ')} {100 * value:.2f} %" for name, value in found.items())
-    started.log.line(f"scored image labels of {args.val_list} {pace(began, len(images.paths))}: {figures}")
+    said = [
+        f"{name.replace('_', ' ')} " + (f"{100 * value:.2f} %" if learner.measures_shares else f"{value:.4f}")
+        for name, value in found.items()
+    ]
+    started.log.line(f"scored image labels of {args.val_list} {pace(began, len(images.paths))}: {', '.join(said)}")
     curves = {f"val/{name}": value for name, value in found.items()}
     started.log.scalars(step, curves)
     return list(curves)

@@ -5,7 +5,7 @@ import re
 
 from tool.cli import UserError, did_you_mean
 
-NETWORKS = ("resnet38_hsc", "resnet38_cls", "resnet38_seam", "resnet38_ppc", "resnet38_ppc_eps")
+NETWORKS = ("resnet38_hsc", "resnet38_cls", "resnet38_seam", "resnet38_ppc", "resnet38_ppc_eps", "crt")
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")  # torchvision's
 BACKBONES = (*RESNETS, "resnet38d", "mobilenet_v2")
 CAFFE_RESNET101 = "caffe_resnet101"  # of stage 3 alone

@@ -59,7 +59,7 @@ def training(
 
 
 # The first CRF of a method's seed recipe; others have HSC's.
-CRFS = {"seam": "crf_10_4", "ppc": "crf_10_thr0.26", "ppc_eps": "crf_5_8"}
+CRFS = {"seam": "crf_10_4", "ppc": "crf_10_thr0.26", "ppc_eps": "crf_5_8", "crt": "crf_10_thr0.15"}
 
 
 def crf_seeds(trained: Stage) -> Path:
@@ -71,7 +71,7 @@ def inference(setup: Setup, trained: Stage, *, name: str, ids: str, crf: bool = 
     """Seeds of the list `ids`, and with `crf` CRF seeds, by the net that `trained` makes; images that are done are left
     alone."""
     folder = trained.makes.parent
-    net = {flag: trained.flags[flag] for flag in ("backbone", "width") if flag in trained.flags}
+    net = {flag: trained.flags[flag] for flag in ("backbone", "width", "transformer") if flag in trained.flags}
     flags = {
         **{"method": trained.flags["method"], "weights": trained.makes, **net, **inputs(setup)},
         **{"infer_list": list_file(setup, ids), "work_dir": folder},

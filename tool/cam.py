@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from tool.artifact import quarter
 from tool.device import copied_to
 from tool.seed_recipe import SeedRecipe
 
@@ -58,14 +59,11 @@ def maps_of_pair(net: Callable[[Tensor], Tensor], pair: Tensor) -> Tensor:
     return plain + mirrored.flip(-1)
 
 
-@torch.inference_mode()
+Maps = Callable[[Image.Image, float], Tensor]
+
+
 def multi_scale_cam(
-    maps: Callable[[Image.Image, float], Tensor],
-    image: Image.Image,
-    classes: Sequence[int],
-    *,
-    recipe: SeedRecipe,
-    device: torch.device,
+    maps: Maps, image: Image.Image, classes: Sequence[int], *, recipe: SeedRecipe, device: torch.device
 ) -> dict[int, np.ndarray]:
     """The CAMs of an image's classes, summed over scales and normalised, as `recipe` says.
 
@@ -76,23 +74,48 @@ def multi_scale_cam(
     Returns:
         {class: float32 (H, W)}, classes ascending.
     """
+    return _multi_scale(maps, image, classes, recipe, device, with_quarter=False)[0]
+
+
+def two_size_cam(
+    maps: Maps, image: Image.Image, classes: Sequence[int], *, recipe: SeedRecipe, device: torch.device
+) -> tuple[dict[int, np.ndarray], dict[int, np.ndarray]]:
+    """What `multi_scale_cam` gives, and the same summed on a quarter of the image's size (`tool.artifact.quarter`),
+    {class: float32 (h, w)}, which IRN's walk reads (spec/crt.md, Seeds)."""
+    return _multi_scale(maps, image, classes, recipe, device, with_quarter=True)
+
+
+@torch.inference_mode()
+def _multi_scale(
+    maps: Maps,
+    image: Image.Image,
+    classes: Sequence[int],
+    recipe: SeedRecipe,
+    device: torch.device,
+    *,
+    with_quarter: bool,
+) -> tuple[dict[int, np.ndarray], dict[int, np.ndarray]]:
     width, height = image.size
     classes = sorted(classes)
     if not classes:
-        return {}
-    size = (height, width) if recipe.frame is None else recipe.frame((height, width))
-    total = torch.zeros(len(classes), *size, device=device)
+        return {}, {}
+    frame = (height, width) if recipe.frame is None else recipe.frame((height, width))
+    totals = [torch.zeros(len(classes), *frame, device=device)]
+    if with_quarter:
+        totals.append(torch.zeros(len(classes), *quarter((height, width)), device=device))
     index = copied_to(torch.tensor(classes, dtype=torch.long), device)  # a list would make the host wait for a GPU
     for scale in recipe.scales:
         # One channel a class of the image: the others would be resized for nothing.
         of_scale = maps(image, scale).index_select(0, index)
-        total += F.interpolate(of_scale[None], size, mode="bilinear", align_corners=False)[0]
+        for total in totals:
+            total += F.interpolate(of_scale[None], total.shape[1:], mode="bilinear", align_corners=False)[0]
     if recipe.is_cut:
-        total = total[:, :height, :width]
-    cams = NORMALISATIONS[recipe.normalise](total)
+        totals[0] = totals[0][:, :height, :width]
+    cams, *small = [NORMALISATIONS[recipe.normalise](total) for total in totals]
     if cams.shape[1:] != (height, width):
         cams = F.interpolate(cams[None], (height, width), mode="bilinear", align_corners=False)[0]
-    return dict(zip(classes, cams.cpu().numpy(), strict=True))
+    whole = dict(zip(classes, cams.cpu().numpy(), strict=True))
+    return whole, (dict(zip(classes, small[0].cpu().numpy(), strict=True)) if small else {})
 
 
 def seed_labels(cams: Mapping[int, np.ndarray], *, threshold: float, shape: tuple[int, int]) -> np.ndarray:

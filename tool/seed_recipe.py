@@ -19,6 +19,9 @@ class CRFKernels:
 # Refining seeds at the image's full size (spec/hsc.md, "Seeds").
 SEED_KERNELS = CRFKernels(gaussian_sxy=3, gaussian_compat=3, bilateral_sxy=80, bilateral_srgb=13, bilateral_compat=10)
 
+# Refining label maps, each label taken to be right with some probability (spec/ppc.md, Seeds; spec/crt.md, IR labels).
+LABEL_KERNELS = CRFKernels(gaussian_sxy=3, gaussian_compat=3, bilateral_sxy=50, bilateral_srgb=5, bilateral_compat=10)
+
 
 @dataclass(frozen=True)
 class CRFRecipe:

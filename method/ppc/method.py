@@ -19,7 +19,7 @@ from method.ppc.config import (
 from tool.cli import UserError, check_bounds, positive
 from tool.dataset import DataSet
 from tool.flags import MAX_PIXELS
-from tool.seed_recipe import CRFKernels, CRFRecipe, SeedRecipe
+from tool.seed_recipe import LABEL_KERNELS, CRFRecipe, SeedRecipe
 
 if TYPE_CHECKING:
     import torch
@@ -27,14 +27,13 @@ if TYPE_CHECKING:
     from method.ppc.learner import PPCLearner
 
 # Seeds and their CRFs (spec/ppc.md, Seeds).
-HARD_KERNELS = CRFKernels(gaussian_sxy=3, gaussian_compat=3, bilateral_sxy=50, bilateral_srgb=5, bilateral_compat=10)
 SEEDS = {
     # Much background and sure objects, or the other way round: AffinityNet takes both.
     "seam": SeedRecipe(normalise="min_max", threshold=0.26, crf=(CRFRecipe(10, 4), CRFRecipe(10, 24))),
     "ppc": SeedRecipe(
         normalise="min_max",
         threshold=0.26,
-        crf=(CRFRecipe(10, threshold=0.26, certainty=0.7, all_labels=True, kernels=HARD_KERNELS),),
+        crf=(CRFRecipe(10, threshold=0.26, certainty=0.7, all_labels=True, kernels=LABEL_KERNELS),),
     ),
     "ppc_eps": SeedRecipe(crf=(CRFRecipe(5, 8),)),
 }
@@ -132,13 +131,6 @@ class PPCMethod(Method):
             frozen=net.frozen,
         )
         return PPCLearner(place(made, device, amp), config, data_set, amp=amp, compiled=compiled)
-
-    def steps(self, args: argparse.Namespace, num_images: int) -> tuple[int, int]:
-        """As all methods', and without --max_iters as many as --max_epoches have, over which the rate decays."""
-        if args.max_iters is None:
-            steps = num_images // args.batch_size * args.max_epoches
-            return steps, steps
-        return super().steps(args, num_images)
 
 
 PPC_METHODS = [PPCMethod(name) for name in CONFIGS]

@@ -29,13 +29,17 @@ from tool.training import Training
 
 CPU = torch.device("cpu")
 VOC12 = DATASETS["voc12"]
-SIDE, BATCH, IMAGES = 64, 4, 16
-FLAGS = ["--data_root", "images", "--width", "0.0625", "--batch_size", str(BATCH), "--max_epoches", "2", "--lr", "0.01"]
+BATCH, IMAGES = 4, 16
+FLAGS = ["--data_root", "images", "--batch_size", str(BATCH), "--max_epoches", "2", "--lr", "0.01"]
+NARROW = ["--width", "0.0625"]
+# The flags of a method's small net, where it is no narrow ResNet-38, and the side of what it takes at least.
+SMALL = {"crt": ["--backbone", "resnet18", "--transformer", "test_vit"]}
+SIDE = {"crt": 224}
 
 
 def start(method: str, *more: str) -> tuple[Learner, Training]:
     """A narrow net of `method` with the weights of its seed."""
-    argv, sys.argv = sys.argv, ["train_voc.py", "--method", method, *FLAGS, *more]
+    argv, sys.argv = sys.argv, ["train_voc.py", "--method", method, *FLAGS, *SMALL.get(method, NARROW), *more]
     try:
         args = parse_arguments()
     finally:
@@ -52,9 +56,10 @@ def batch_of(method: str, step: int) -> Batch:
     label = torch.zeros(BATCH, VOC12.num_classes)
     label[range(BATCH), [3, 7, 3, 11]] = 1
     label[1, 11] = 1
-    batch = {"image": rnd(10 + step, BATCH, 3, SIDE, SIDE), "label": label}
+    side = SIDE.get(method, 64)
+    batch = {"image": rnd(10 + step, BATCH, 3, side, side), "label": label}
     if "saliency" in METHODS[method].reads:
-        batch["saliency"] = uni(20 + step, BATCH, 1, SIDE, SIDE)
+        batch["saliency"] = uni(20 + step, BATCH, 1, side, side)
     return batch
 
 

@@ -2,11 +2,19 @@
 values. Whoever asks for a value, as for one that decides a size, gets an error there."""
 
 import sys
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensorMode,
+    unset_fake_temporarily,
+)
 from torch.amp import GradScaler
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -16,6 +24,7 @@ from data.normalisation import IMAGENET
 from method import METHODS
 from method.base import NetFlags
 from method.learner import Moment
+from network import vit
 from tool.optim import PortableSGD
 from voc12.classes import VOC12
 
@@ -63,17 +72,30 @@ def nothing_is_recorded(monkeypatch):
     monkeypatch.setattr(tool.crf, "_replay", lambda refinement, *_: refinement.refined)
 
 
+def hollow_vit(build: Callable[..., nn.Module], *arguments: object) -> nn.Module:
+    """timm's net, which asks for values while it is built, with weights that have none."""
+    with unset_fake_temporarily(), torch.device("cpu"):
+        net = build(*arguments)
+    for part in net.modules():
+        for name, parameter in part.named_parameters(recurse=False):
+            setattr(part, name, nn.Parameter(torch.empty(tuple(parameter.shape))))
+    return net
+
+
 def compute_losses(method: str) -> dict[str, torch.Tensor]:
     """Forward passes and losses on a GPU that is not there, twice; banks from an earlier step."""
     made = METHODS[method]
     device = torch.device("cuda")
+    config, net, side = made.configure(None), NetFlags(width=1 / 8), 160
+    if method == "crt":
+        config, net, side = replace(config, transformer="test_vit"), NetFlags("resnet18"), 224
     with device:
-        learner = made.learner(made.configure(None), NetFlags(width=1 / 8), VOC12, device=device)
-        shapes = {"image": (4, 3, 160, 160), "label": (4, 20), "saliency": (4, 1, 160, 160)}
+        learner = made.learner(config, net, VOC12, device=device)
+        shapes = {"image": (4, 3, side, side), "label": (4, 20), "saliency": (4, 1, side, side)}
         batch = {name: torch.empty(shape) for name, shape in shapes.items() if name in {"image", "label", *made.reads}}
     with Copies() as copies:
         for step in range(2):
-            losses = learner(batch, Moment(step))
+            losses = learner(batch, Moment(step, epoch=step))
     assert copies.number == 0  # constants are made where they are used
     return losses.terms
 
@@ -81,6 +103,7 @@ def compute_losses(method: str) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("method", METHODS)
 def test_forward_passes_and_losses_ask_for_no_value(method, monkeypatch):
     monkeypatch.setattr(Moment, "generator", lambda moment, device: None)  # there is none of a GPU that is not there
+    monkeypatch.setattr(vit, "_build", partial(hollow_vit, vit._build))
     monkeypatch.setattr("tool.device.place", lambda net, device, amp: net)  # it is there, and cannot be moved
     with FakeTensorMode():
         losses = compute_losses(method)

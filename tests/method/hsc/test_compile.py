@@ -6,19 +6,26 @@ from torch import nn
 from torch._dynamo import OptimizedModule
 
 from method.hsc.config import CONFIGS
-from network import NETWORKS
-from network.build import build_network
+from network.build import NETS, build_network
+from network.crt import CRTNet
 from tests.method.hsc.steps import build_training, training_step
 from tool.device import autocast
 
 
 @pytest.mark.parametrize("amp", ["off", "bf16"])
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", NETS)
 def test_a_training_net_is_one_graph(name, amp):
-    net = build_network(name, num_classes=20, width=1 / 16).train()
+    assert_one_graph(build_network(name, num_classes=20, width=1 / 16), 32, amp)
+
+
+def test_so_are_crts_branches():
+    assert_one_graph(CRTNet("resnet18", "test_vit", num_classes=20), 224, "off")
+
+
+def assert_one_graph(net: nn.Module, side: int, amp: str) -> None:
     torch._dynamo.reset()
     with autocast(torch.device("cpu"), amp):
-        found = torch._dynamo.explain(net)(torch.randn(2, 3, 32, 32))
+        found = torch._dynamo.explain(net.train())(torch.randn(2, 3, side, side))
     assert (found.graph_count, found.graph_break_count) == (1, 0), found.break_reasons
 
 

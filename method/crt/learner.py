@@ -1,0 +1,135 @@
+"""CRT at work: both branches on a batch, one of them on an image."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from data.images import load_rgb
+from method.crt.config import CRTConfig
+from method.crt.criterion import CRTCriterion, label_loss
+from method.learner import Batch, LabelledImages, Learner, Losses, Moment
+from method.picture import picture
+from network.crt import CRTNet, CRTOutput, crt_state_dict, load_cnn, load_crt, load_crt_state_dict
+from network.vit import PATCH, load_vit
+from network.weights import LoadReport
+from tool.cam import maps_of_pair, mirrored_pair
+from tool.dataset import DataSet
+from tool.device import autocast
+from tool.training import Stateful
+
+
+class CRTState:
+    """The state of both branches under the released names, as checkpoints hold it."""
+
+    def __init__(self, net: CRTNet) -> None:
+        self.net = net
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return crt_state_dict(self.net)
+
+    def load_state_dict(self, state_dict: Mapping[str, Tensor]) -> None:
+        """Raises `UserError` if the net differs."""
+        load_crt_state_dict(self.net, state_dict, source="last.ckpt")
+
+
+class CRTLearner(Learner):
+    """Both branches side by side on each batch."""
+
+    measures_shares: ClassVar[bool] = False
+
+    def __init__(
+        self, net: CRTNet, config: CRTConfig, data_set: DataSet, *, amp: str = "off", compiled: bool = False
+    ) -> None:
+        super().__init__(net, CRTCriterion(config), amp=amp, compiled=compiled)
+        self.config, self.data_set = config, data_set
+
+    def outputs(self, batch: Batch) -> CRTOutput:
+        return self.training_net(batch["image"])
+
+    def losses(self, outputs: CRTOutput, batch: Batch, moment: Moment) -> Losses:
+        label = batch["label"]
+
+        def pictures() -> dict[str, Tensor]:
+            cam, normalisation = outputs.transformer[0].detach().relu(), self.net.normalisation
+            return picture(
+                *(batch["image"][0], cam, label[0], self.data_set),
+                normalisation=normalisation,
+                saliency=None,
+                pseudo=None,
+            )
+
+        return Losses(self.criterion(outputs, label, moment), watched={}, pictures=pictures)
+
+    def groups(self, *, lr: float, weight_decay: float) -> list[dict]:
+        """Each branch's body and its last layer, which learns ten times as fast; everything decays.
+
+        The release has an optimiser a branch; with the same numbers for both, one that has all four groups takes the
+        same steps.
+        """
+        groups = []
+        for branch, head in ((self.net.cnn, "classifier"), (self.net.transformer, "head")):
+            for factor, in_head in ((1, False), (10, True)):
+                params = [
+                    parameter
+                    for name, parameter in branch.named_parameters()
+                    if parameter.requires_grad and (name.split(".")[0] == head) is in_head
+                ]
+                groups.append({"params": params, "lr": factor * lr, "weight_decay": weight_decay})
+        return groups
+
+    def saved(self) -> dict[str, Stateful]:
+        return {"model": CRTState(self.net), "criterion": self.criterion}
+
+    def maps(self, image: Image.Image, scale: float, device: torch.device) -> Tensor:
+        def net(pixels: Tensor) -> Tensor:
+            with autocast(device, self.amp):
+                return self.net.foreground_cam(pixels)
+
+        pair = mirrored_pair(image, scale, normalise=self.net.normalisation.of_pixels, device=device)
+        if not self.config.pad_mirror:
+            plain = F.pad(pair[0], (0, -pair.shape[3] % PATCH, 0, 0))
+            pair = torch.stack([plain, plain.flip(-1)])
+        return maps_of_pair(net, pair)
+
+    @torch.inference_mode()
+    def validate(self, images: LabelledImages, device: torch.device) -> dict[str, float]:
+        """The CNN's loss on the crops at the images' top left: the mean over full batches, as released; of fewer images
+        than one, over all of them."""
+        self.eval()
+        every, size = list(images.paths), self.config.batch_size
+        starts = range(0, len(every) - size + 1, size) if len(every) >= size else (0,)
+        found = []
+        for start in tqdm(starts, desc="score image labels", unit="batch", disable=None, leave=False):
+            ids = every[start : start + size]
+            crops = torch.stack([self._top_left(images.paths[image_id]) for image_id in ids]).to(device)
+            label = torch.stack([torch.as_tensor(images.labels[image_id]) for image_id in ids]).to(device)
+            with autocast(device, self.amp):
+                maps = self.net.cnn(crops)
+            found.append(label_loss(maps, label))
+        return {"cnn_loss": float(torch.stack(found).mean())}
+
+    def _top_left(self, path: Path) -> Tensor:
+        """The crop of an image of any size at its top left, (3, c, c), zeros where the image does not reach."""
+        image = load_rgb(path)
+        width, height = (min(side, self.config.side) for side in image.size)
+        crop = self.net.normalisation(image.crop((0, 0, width, height)))
+        return F.pad(crop, (0, self.config.side - width, 0, self.config.side - height))
+
+    def load(self, path: str | Path, *, background_last: bool = False) -> LoadReport:
+        return load_crt(self.net, path)
+
+    def load_first(self, flag: str, path: str, *, backbone: str, background_last: bool) -> LoadReport:
+        if flag == "weights":
+            return load_cnn(self.net.cnn, backbone, path, flag="--weights")
+        return load_vit(self.net.transformer, self.config.transformer, path, flag=f"--{flag}")
+
+    def released(self) -> dict[str, dict[str, Tensor]]:
+        """Both branches together, and each in a file as the release has it."""
+        branches = {f"_{name}": dict(branch.state_dict()) for name, branch in self.net.branches.items()}
+        return {"": crt_state_dict(self.net), **branches}
