@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from method import METHODS
 from method.base import NetFlags
+from method.crt.config import CRTConfig
 from method.engine import build_training
 from method.hsc import config as hsc
 from method.ppc import config as ppc
@@ -15,6 +16,7 @@ from tool.training import Training
 from voc12.classes import VOC12
 
 Batch = dict[str, Tensor]
+CONFIGURE = {**dict.fromkeys(hsc.CONFIGS, hsc.configure), **dict.fromkeys(ppc.CONFIGS, ppc.configure)}
 
 
 def make_training(
@@ -28,11 +30,17 @@ def make_training(
     compiled: bool = False,
     frozen: bool = True,
 ) -> Training:
-    """A method's net with the same random weights each time; trained from scratch (not `frozen`) as the demo does."""
+    """A method's net with the same random weights each time; trained from scratch (not `frozen`) as the demo does.
+
+    width, second_view, without: of the methods that have them; crt has small nets of one width, and crops of 224.
+    """
     torch.manual_seed(0)
-    configure = (hsc if method in hsc.CONFIGS else ppc).configure
-    config = configure(method, without=without, second_view=second_view)
-    flags = NetFlags(width=width, frozen=frozen)
+    if method in CONFIGURE:
+        config = CONFIGURE[method](method, without=without, second_view=second_view)
+        flags = NetFlags(width=width, frozen=frozen)
+    else:
+        config = CRTConfig(transformer="deit_tiny_patch16_224", side=224)
+        flags = NetFlags("resnet18", frozen=frozen)
     learner = METHODS[method].learner(config, flags, VOC12, device=device, amp=amp, compiled=compiled)
     rates = {"lr": 1e-4, "momentum": 5e-4} if frozen else {"lr": 0.05, "momentum": 0.9, "max_gradient": 1.0}
     learner.train()
