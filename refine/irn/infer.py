@@ -54,7 +54,9 @@ def parse_arguments() -> argparse.Namespace:
     add_data_set_flag(data)
 
     net = parser.add_argument_group("network")
-    net.add_argument("--weights", type=path_text, required=True, help=".pth or last.ckpt that train.py wrote")
+    net.add_argument(
+        "--weights", type=path_text, required=True, help=".pth that train.py wrote (its last.ckpt lacks the mean shift)"
+    )
     net.add_argument("--backbone", choices=RESNETS, default="resnet50", help="that it was trained on (resnet50)")
     net.add_argument(
         "--crop_size", type=positive, default=512, help="pixels a side that it was trained at (%(default)s)"
