@@ -7,16 +7,19 @@ import torch
 from benchmark.gpu_parts.record import Bench
 from benchmark.gpu_parts.segment import settings_of
 from benchmark.gpu_parts.steps import Batch, make_batch, make_training
-from data.normalisation import Normalisation
 from method import METHODS, engine
 from segmentation import engine as segmentation_engine
 from segmentation.experiment.config import config_dict
-from segmentation.net import net_of
+from segmentation.net import net_of, normalisation_of
 from segmentation.settings import read_config
 from tool.device import place
 from voc12.classes import VOC12
 
 STEPS = 6
+DEEPLABS = {
+    "segmentation": [],
+    "segmentation of three scales": ["MODEL_NAME=deeplabv2_msc", "MODEL_FREEZEBN=True", "TRAIN_ITER_SIZE=2"],
+}
 OPTIONS = {"steps": range(STEPS), "seed": 0, "log": None, "save": lambda step: None, "save_due": lambda step: False}
 
 
@@ -33,7 +36,8 @@ def run(bench: Bench) -> None:
                 t.objective, t, batches(bench, b), device=bench.device, **o
             ))  # fmt: skip
     for amp in ("off",) if bench.quick else ("off", "bf16"):
-        report(bench, f"segmentation, {amp}", lambda amp=amp: train_deeplab(bench, amp, crop))
+        for name, keys in DEEPLABS.items():
+            report(bench, f"{name}, {amp}", lambda amp=amp, keys=keys: train_deeplab(bench, amp, crop, keys))
 
 
 def report(bench: Bench, what: str, train) -> None:
@@ -59,8 +63,8 @@ def batches(bench: Bench, batch: Batch) -> Iterator[Batch]:
         yield batch
 
 
-def train_deeplab(bench: Bench, amp: str, crop: int) -> None:
-    config = read_config(config_dict, settings_of(bench))
+def train_deeplab(bench: Bench, amp: str, crop: int, keys: list[str]) -> None:
+    config = read_config(config_dict, [*settings_of(bench), *keys])
     net = place(net_of(config), bench.device, amp)
     training = segmentation_engine.build_training(
         net, lr=1e-3, momentum=0.9, weight_decay=5e-4, power=0.9, num_steps=STEPS
@@ -72,7 +76,8 @@ def train_deeplab(bench: Bench, amp: str, crop: int) -> None:
         batches(bench, batch),
         device=bench.device,
         amp=amp,
-        normalisation=Normalisation(config.DATA_MEAN, config.DATA_STD),
+        normalisation=normalisation_of(config, net),
         data_set=VOC12,
+        iter_size=config.TRAIN_ITER_SIZE,
         **OPTIONS,
     )

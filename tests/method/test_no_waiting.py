@@ -25,6 +25,7 @@ from method import METHODS
 from method.base import NetFlags
 from method.learner import Moment
 from network import vit
+from segmentation import engine
 from tool.optim import PortableSGD
 from voc12.classes import VOC12
 
@@ -108,6 +109,20 @@ def test_forward_passes_and_losses_ask_for_no_value(method, monkeypatch):
     with FakeTensorMode():
         losses = compute_losses(method)
     assert {loss.device.type for loss in losses.values()} == {"cuda"}
+
+
+def test_the_losses_of_several_grids_copy_what_they_pick_once_and_ask_for_no_value():
+    engine._picked.cache_clear()
+    copied = []
+    with FakeTensorMode():
+        label = torch.empty(2, 33, 33, dtype=torch.long, device="cuda")
+        logits = [torch.empty(2, 21, side, side, device="cuda") for side in (5, 3, 4, 5)]
+        for _ in range(2):
+            with Copies() as copies:
+                assert engine.loss_of_scales(logits, label).device.type == "cuda"
+            copied.append(copies.number)
+    engine._picked.cache_clear()
+    assert copied[0] > 0 == copied[1]
 
 
 def test_pixels_become_the_nets_input_and_back_without_a_copy():

@@ -5,9 +5,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from data.normalisation import IMAGENET
 from network.backbone_weights import WEIGHTS_KEY, load_backbone, load_caffe, load_trained
 from network.deeplab_msc import CAFFE, STRIDES, CaffeResNet, DeepLabMSC
 from network.fold import fold_norms
+from segmentation.experiment.config import config_dict
+from segmentation.net import net_of as stage_3_net
+from segmentation.settings import read_config
 from tests.golden_inputs import fill
 from tests.network.nets import net_of
 from tool.cli import UserError
@@ -105,6 +109,19 @@ def test_folded_for_inference_it_gives_the_same():
         folded = fold_norms(net)
         assert not any(isinstance(part, nn.BatchNorm2d) for part in folded.modules())
         torch.testing.assert_close(folded(image), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_on_torchvisions_resnet_the_stride_is_in_the_3x3_every_3x3_is_dilated_and_pooling_rounds_up():
+    with torch.device("meta"):
+        net = stage_3_net(read_config(config_dict, ["MODEL_NAME=deeplabv2_msc", "MODEL_BACKBONE=resnet50"]))
+        plain = stage_3_net(read_config(config_dict, ["MODEL_BACKBONE=resnet50"]))
+    assert net.backbone.maxpool.ceil_mode and not plain.backbone.maxpool.ceil_mode
+    first = net.backbone.layer2[0]
+    assert (first.conv1.stride, first.conv2.stride) == ((1, 1), (2, 2)) and net.normalisation == IMAGENET
+    for layer, dilation in ((net.backbone.layer3, 2), (net.backbone.layer4, 4)):
+        assert {block.conv2.dilation[0] for block in layer} == {dilation}
+    for layer, expected in ((plain.backbone.layer3, 1), (plain.backbone.layer4, 2)):
+        assert layer[0].conv2.dilation[0] == expected  # the easy mistake
 
 
 # -- weights -----------------------------------------------------------------------------------------------------------
