@@ -17,7 +17,7 @@ def fill(name: str, shape: tuple[int, ...], salt: str) -> torch.Tensor:
         return 0.5 + torch.rand(shape, generator=generator)
     if kind in ("running_mean", "bias"):
         return 0.1 * torch.randn(shape, generator=generator)
-    return torch.randn(shape, generator=generator) * math.sqrt(1 / math.prod(shape[1:]))
+    return torch.randn(shape, generator=generator).mul_(math.sqrt(1 / math.prod(shape[1:])))
 
 
 def crt_fill(name: str, shape: tuple[int, ...], crt_meta: dict) -> torch.Tensor:

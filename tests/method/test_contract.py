@@ -139,7 +139,7 @@ def train(method: str, *more: str) -> dict:
     learner, training = start(method, "--clip_grad", "1", *more)
     drop_nothing(learner)  # what is dropped hangs on the process
     size = BATCH // world_size()
-    losses = take_steps(method, training, range(3), slice(rank() * size, (rank() + 1) * size))
+    losses = take_steps(method, training, range(2), slice(rank() * size, (rank() + 1) * size))
     return {"losses": losses, **{name: part.state_dict() for name, part in training.saved.items()}}
 
 
