@@ -22,7 +22,7 @@ from tool.run_recipe import Record, run_stages
 RECIPES = {"cls": cls, "eps": eps, "eps_seam": eps_seam, "hsc": hsc}
 START = {"eps_seam": "eps", "hsc": "eps"}
 SEEDS = ("train", "infer", "eval", "eval_crf")  # the stages up to the seeds' scores
-QUICK_STEPS = 4
+QUICK_STEPS = 2
 QUICK = {
     **{("data", name): number for name, number in {"train": 8, "train_aug": 24, "val": 4, "test": 2}.items()},
     **{("train", flag): number for flag, number in mini.length(QUICK_STEPS).items()},

@@ -18,7 +18,7 @@ def test_it_trains_infers_scores_segments_and_prints_where_everything_is(tmp_pat
     assert list(table["seeds"]) == ["eps", "hsc"]  # hsc starts from eps
     for method, row in table["seeds"].items():
         folder = tmp_path / "demo" / method
-        assert f"{method:<9} {4:>6} {row['seed']:>10.1f} {row['threshold']:>12.2f} {row['crf']:>10.1f}" in done.stdout
+        assert f"{method:<9} {2:>6} {row['seed']:>10.1f} {row['threshold']:>12.2f} {row['crf']:>10.1f}" in done.stdout
         assert (folder / f"{method}.pth").is_file()
         assert (folder / "curve.png").is_file()
         assert len(list((folder / "crf" / "crf_8_7").glob("*.png"))) == (24 if method == "hsc" else 8)
