@@ -251,6 +251,24 @@ def localised(undisturbed, localisation, cub_root) -> Activity:
 
 
 @pytest.fixture(scope="session")
+def superpixels(undisturbed, data) -> Activity:
+    masks = data.root / "VOC2012" / "SegmentationClassAug"
+    flags = {"--data_root": data.images, "--train_list": data.train_list, "--work_dir": "exps"}
+    flags |= {"--gt_dir": masks, "--val_list": data.root / "val.txt", "--crop_size": 32, "--min_image_size": 32}
+    flags |= {"--max_image_size": 48, "--batch_size": 4, "--max_epoches": 2, "--lr": 1e-3}
+    more = {"--device": "cpu", "--num_workers": 0, "--save_every": 3, "--log_every": 1}
+    return undisturbed(words_of("superpixel/train.py", {**flags, **more}), again=("--resume",))
+
+
+@pytest.fixture(scope="session")
+def superpixel_maps(undisturbed, superpixels, data) -> Activity:
+    flags = {"--weights": superpixels.folder / "exps" / "scn" / "scn.pth", "--img_root": data.images}
+    flags |= {"--infer_list": data.train_list, "--gt_dir": data.root / "VOC2012" / "SegmentationClassAug"}
+    outputs = {"--out": "exps/superpixels", "--png": "exps/pictures", "--json": "exps/scores.json"}
+    return undisturbed(words_of("superpixel/infer.py", {**flags, **outputs, "--device": "cpu"}))
+
+
+@pytest.fixture(scope="session")
 def evaluation(undisturbed, inference, data, tmp_path_factory) -> Activity:
     """Of every CAM dict under ten names, so that several processes read them."""
     folder = tmp_path_factory.mktemp("many")

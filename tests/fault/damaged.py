@@ -17,6 +17,7 @@ from data.images import image_size, load_rgb
 from data.labels import load_labels, save_labels
 from network.mxnet_params import read_params
 from network.weights import read_state_dict
+from superpixel.maps import load_superpixels, save_superpixels
 from tests.network.mxnet_writer import params_of
 from tool.artifact import (
     load_cam,
@@ -129,6 +130,11 @@ KINDS = [
     Kind("crf.npy", lambda path: save_crf(path, maps(0, 3, 15), VOC12), of_voc(load_crf)),
     Kind("scores.npy", lambda path: np.save(path, scores()), of_voc(load_label_scores)),
     Kind("instances.npy", lambda path: save_instances(path, instances()), read_instances),
+    Kind(
+        "superpixels.npy",
+        lambda path: save_superpixels(path, np.arange(9 * 14).reshape(SHAPE)),
+        lambda path: load_superpixels(path, SHAPE),
+    ),
     Kind("cls_labels.npy", lambda path: save_labels(path, labels()), of_voc(load_labels)),
     Kind("labels.npz", lambda path: np.savez(path, **labels()), of_voc(load_labels), summed=True),
     Kind("labels.pkl", lambda path: path.write_bytes(pickle.dumps(labels())), of_voc(load_labels)),

@@ -24,6 +24,7 @@ from data.labels import load_labels
 from network.backbone_weights import load_trained
 from network.mxnet_params import read_params
 from network.weights import load_weights, read_state_dict
+from superpixel.maps import load_superpixels
 from tests.fault.conftest import COUNTS
 from tests.network.mxnet_writer import array_record, params_file
 from tests.tool.test_pickled import write_pickle
@@ -112,6 +113,7 @@ FILES = {
     "crf.npy": (functools.partial(numpy_file, protocol=2), of_voc(load_crf)),
     "scores.npy": (numpy_file, of_voc(load_label_scores)),
     "instances.npy": (numpy_file, functools.partial(load_instances, data_set=VOC12, shape=(4, 5))),
+    "superpixels.npy": (numpy_file, functools.partial(load_superpixels, shape=(2, 3))),
     "cls_labels.npy": (functools.partial(numpy_file, protocol=0), of_voc(load_labels)),
     "labels.pkl": (bare_pickle, of_voc(load_labels)),
     "labels.npz": (lambda path, value: np.savez(path, labels=np.array({1: value}, dtype=object)), of_voc(load_labels)),

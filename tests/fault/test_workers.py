@@ -50,6 +50,8 @@ def kill_a_helper(chance, seconds, killed):
 MESSAGES = {
     "training": r"error: a loader process .*; it was at ({ids}|no image);",
     "affinity": r"error: a loader process .*; it was at ({ids}|no image);",
+    "superpixels": r"error: a loader process .*; it was at ({ids}|no image);",
+    "superpixel_maps": r"error: a superpixels process died, killed or out of memory; it was at ({ids}|no image);",
     "segmentation": r"error: a loader process .*; it was at ({ids}|no image);",
     "localisation": r"error: a loader process .*; it was at (\d+|no image);",
     "localised": r"error: a loader process .*; it was at (\d+|no image);",
@@ -104,10 +106,17 @@ def all_ids(data):
     return sorted(path.stem for path in data.images.iterdir())
 
 
+# Commands that read images, some of which process each by itself.
+DAMAGED = [
+    *("training", "inference", "affinity", "walk", "irn", "irn_walk", "superpixels", "superpixel_maps"),
+    *("segmentation", "prediction"),
+]
+
+
 def test_an_image_that_is_damaged_after_the_check_is_named_and_none_is_left_out(
     request, commands, data, chance, tmp_path, some
 ):
-    for name in some(["training", "inference", "affinity", "walk", "irn", "irn_walk", "segmentation", "prediction"]):
+    for name in some(DAMAGED):
         activity, folder = request.getfixturevalue(name), tmp_path / name
         copy = data.copy(folder / "data")
         words = [str(word).replace(str(data.root), str(copy.root)) for word in activity.words]
@@ -121,7 +130,7 @@ def test_an_image_that_is_damaged_after_the_check_is_named_and_none_is_left_out(
         done = commands.run(words, folder=work)
         assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
         assert f"{image.name}: " in done.stderr
-        if name in ("inference", "walk", "irn_walk", "prediction"):
+        if name in ("inference", "walk", "irn_walk", "superpixel_maps", "prediction"):
             assert "the others are done" in done.stderr
             assert {path.stem for path in work.rglob("*.png")} == set(ids) - {image.stem}
         image.write_bytes(whole)
