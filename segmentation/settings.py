@@ -251,7 +251,8 @@ def _wrong_number_of_labels(config: Config) -> list[str]:
 
 def add_config_arguments(parser: argparse._ActionsContainer, configurations: Collection[str]) -> None:
     """Add `--config`, one of `configurations`, and `--set KEY=VALUE [KEY=VALUE ...]`, which may come more than once."""
-    parser.add_argument("--config", choices=configurations, help="a released experiment of config.py")
+    names = ", ".join(configurations)
+    parser.add_argument("--config", metavar="NAME", choices=configurations, help=f"of config.py, as released: {names}")
     parser.add_argument(
         "--set",
         nargs="+",
