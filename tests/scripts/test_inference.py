@@ -28,7 +28,6 @@ from tests.scripts.conftest import (
     assert_succeeded,
     contents,
     corrupt_middle,
-    environment,
     forker,
     run,
     run_all,
@@ -79,7 +78,8 @@ def golden_run(golden, meta, golden_device, tmp_path_factory):
         "--device": golden_device,
         "--crf_workers": 1,
     }
-    done = run(SCRIPT, flags, env=environment(threads=2))
+    tf32 = {"NVIDIA_TF32_OVERRIDE": os.environ.get("NVIDIA_TF32_OVERRIDE")}  # as `golden_device` has set it
+    done = forker().run([SCRIPT, *words_of(flags)], ROOT, changes=tf32)
     weights.unlink()  # half a gigabyte
     assert_succeeded(done)
     assert expected
