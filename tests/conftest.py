@@ -71,3 +71,15 @@ def crt_meta(golden: Path) -> dict:
 def msa_meta(golden: Path) -> dict:
     """`seed`, `salt` and sizes of the golden numbers of MSA."""
     return json.loads((golden / "msa" / "meta.json").read_text())
+
+
+@pytest.fixture(scope="session")
+def crt_net(crt_meta: dict, golden_device: torch.device) -> torch.nn.Module:
+    """CRT's released branches, filled as the golden nets are; who trains them takes a copy."""
+    from network.crt import CRTNet, crt_state_dict, load_crt_state_dict
+    from tests.golden_inputs import crt_fill
+
+    net = CRTNet("resnet152", "deit_small_patch16_224", num_classes=20)
+    filled = {name: crt_fill(name, tuple(value.shape), crt_meta) for name, value in crt_state_dict(net).items()}
+    load_crt_state_dict(net, filled, source="the golden numbers")
+    return net.to(golden_device)

@@ -22,10 +22,12 @@ from tests.network.mxnet_writer import params_of
 from tool.artifact import (
     load_cam,
     load_crf,
+    load_irn_cam,
     load_label_map,
     load_label_scores,
     save_cam,
     save_crf,
+    save_irn_cam,
     save_label_map,
 )
 from tool.instances import Instances, load_instances, save_instances
@@ -117,6 +119,15 @@ def read_instances(path: Path) -> dict:
     return vars(load_instances(path, VOC12, shape=SHAPE))
 
 
+def save_irns(path: Path) -> None:
+    whole = {key: scores / 2 for key, scores in maps(2, 14).items()}
+    save_irn_cam(path, {key: scores[::4, ::4] for key, scores in whole.items()}, whole, VOC12)
+
+
+def read_irns(path: Path) -> dict[str, np.ndarray]:
+    return dict(zip(("keys", "cam", "high_res"), load_irn_cam(path, VOC12), strict=True))
+
+
 KINDS = [
     Kind("image.jpg", image_writer("JPEG"), read_image),
     Kind("progressive.jpg", image_writer("JPEG", progressive=True), read_image),
@@ -127,6 +138,7 @@ KINDS = [
     Kind("saliency.png", lambda path: Image.fromarray(pixels()[..., 0]).save(path), read_image),
     Kind("labels.png", lambda path: save_label_map(path, label_map(), VOC12), of_voc(load_label_map), summed=True),
     Kind("cam.npy", lambda path: save_cam(path, {k: m / 2 for k, m in maps(2, 14).items()}, VOC12), of_voc(load_cam)),
+    Kind("irn_cam.npy", save_irns, read_irns),
     Kind("crf.npy", lambda path: save_crf(path, maps(0, 3, 15), VOC12), of_voc(load_crf)),
     Kind("scores.npy", lambda path: np.save(path, scores()), of_voc(load_label_scores)),
     Kind("instances.npy", lambda path: save_instances(path, instances()), read_instances),

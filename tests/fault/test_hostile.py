@@ -28,7 +28,7 @@ from superpixel.maps import load_superpixels
 from tests.fault.conftest import COUNTS
 from tests.network.mxnet_writer import array_record, params_file
 from tests.tool.test_pickled import write_pickle
-from tool.artifact import load_cam, load_crf, load_label_map, load_label_scores
+from tool.artifact import load_cam, load_crf, load_label_map, load_label_scores, load_quarter_cam
 from tool.cli import UserError
 from tool.instances import load_instances
 from tool.run import find_checkpoint
@@ -110,6 +110,7 @@ def of_voc(load):
 # The file, how the hostile object gets into it, and what reads it.
 FILES = {
     "cam.npy": (numpy_file, of_voc(load_cam)),
+    "irn_cam.npy": (numpy_file, of_voc(load_quarter_cam)),
     "crf.npy": (functools.partial(numpy_file, protocol=2), of_voc(load_crf)),
     "scores.npy": (numpy_file, of_voc(load_label_scores)),
     "instances.npy": (numpy_file, functools.partial(load_instances, data_set=VOC12, shape=(4, 5))),

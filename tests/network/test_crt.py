@@ -17,11 +17,10 @@ from network.crt import (
     cut_windows,
     load_cnn,
     load_crt,
-    load_crt_state_dict,
     merge_windows,
 )
 from network.vit import load_vit
-from tests.golden_inputs import assert_golden, crt_fill, rnd
+from tests.golden_inputs import assert_golden, rnd
 from tool.cam import maps_of_pair
 from tool.cli import UserError
 
@@ -89,14 +88,6 @@ def test_a_multiple_of_112_gets_112_more_unless_that_is_mended():
 
 
 @pytest.fixture(scope="module")
-def net(crt_meta, golden_device) -> CRTNet:
-    made = CRTNet("resnet152", "deit_small_patch16_224", num_classes=20)
-    filled = {name: crt_fill(name, tuple(value.shape), crt_meta) for name, value in crt_state_dict(made).items()}
-    load_crt_state_dict(made, filled, source="the golden numbers")
-    return made.to(golden_device)
-
-
-@pytest.fixture(scope="module")
 def expected(golden) -> dict[str, np.ndarray]:
     with np.load(golden / "crt" / "network.npz") as file:
         return dict(file)
@@ -104,8 +95,8 @@ def expected(golden) -> dict[str, np.ndarray]:
 
 @torch.no_grad()
 @pytest.mark.golden
-def test_golden_maps_of_training(net, expected, crt_meta, golden_device):
-    net.train()
+def test_golden_maps_of_training(crt_net, expected, crt_meta, golden_device):
+    net = crt_net.train()
     height, width = (16 * side for side in expected["cnn_map"].shape[2:])
     image = rnd(crt_meta["seed"] + 1, 2, 3, height, width).to(golden_device)
     assert_golden(net.cnn(image), expected["cnn_map"])
@@ -116,8 +107,8 @@ def test_golden_maps_of_training(net, expected, crt_meta, golden_device):
 
 @torch.no_grad()
 @pytest.mark.golden
-def test_golden_maps_of_pairs(net, expected, crt_meta, golden_device):
-    net.eval()
+def test_golden_maps_of_pairs(crt_net, expected, crt_meta, golden_device):
+    net = crt_net.eval()
     height, width = (16 * side for side in expected["cnn_cam"].shape[1:])
     pair = rnd(crt_meta["seed"] + 1, 2, 3, height, width).to(golden_device)
     assert_golden(maps_of_pair(net.cnn.foreground_cam, pair), expected["cnn_cam"])
@@ -130,13 +121,13 @@ def test_golden_maps_of_pairs(net, expected, crt_meta, golden_device):
 
 
 @pytest.mark.golden
-def test_golden_names_and_shapes(net, golden):
+def test_golden_names_and_shapes(crt_net, golden):
     def shapes(branch: torch.nn.Module) -> dict[str, list[int]]:
         return {name: list(value.shape) for name, value in branch.state_dict().items()}
 
     released = json.loads((golden / "crt" / "state_dict_cnn.json").read_text())
-    assert shapes(net.cnn) == released["keys"] and released["aliases"] == ALIASES
-    assert shapes(net.transformer) == json.loads((golden / "crt" / "state_dict_deit.json").read_text())
+    assert shapes(crt_net.cnn) == released["keys"] and released["aliases"] == ALIASES
+    assert shapes(crt_net.transformer) == json.loads((golden / "crt" / "state_dict_deit.json").read_text())
 
 
 # -- what trains -------------------------------------------------------------------------------------------------------

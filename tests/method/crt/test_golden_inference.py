@@ -13,8 +13,7 @@ from data.labels import load_labels
 from method import METHODS
 from method.crt.config import CRTConfig
 from method.crt.learner import CRTLearner
-from network.crt import CRTNet, crt_state_dict, load_crt_state_dict
-from tests.golden_inputs import crt_fill, uni
+from tests.golden_inputs import uni
 from tool.artifact import load_irn_cam, load_quarter_cam, save_irn_cam
 from tool.cam import seed_labels, two_size_cam
 from tool.metric import iou, label_counts, occurs
@@ -23,18 +22,11 @@ from voc12.classes import VOC12
 pytestmark = pytest.mark.golden
 
 
-@pytest.fixture(scope="module")
-def learner(crt_meta, golden_device) -> CRTLearner:
-    net = CRTNet("resnet152", "deit_small_patch16_224", num_classes=20)
-    filled = {name: crt_fill(name, tuple(value.shape), crt_meta) for name, value in crt_state_dict(net).items()}
-    load_crt_state_dict(net, filled, source="the golden numbers")
-    return CRTLearner(net.to(golden_device), CRTConfig(), VOC12).eval()
-
-
 @pytest.mark.parametrize(("branch", "prefix"), [("transformer", "deit"), ("cnn", "cnn")])
-def test_cams_at_both_sizes(branch, prefix, learner, golden, golden_device, tmp_path):
+def test_cams_at_both_sizes(branch, prefix, crt_net, golden, golden_device, tmp_path, monkeypatch):
+    learner = CRTLearner(crt_net, CRTConfig(), VOC12).eval()
+    monkeypatch.setattr(crt_net, "branch", branch)
     labels = load_labels(golden / "inference" / "cls_labels.npy", VOC12)
-    learner.net.branch = branch
     paths = sorted((golden / "crt" / "inference").glob("*.npz"))
     assert paths
     for path in paths:

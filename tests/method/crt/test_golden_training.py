@@ -1,6 +1,7 @@
 """CRT's losses on given maps, its optimiser's groups, and three whole steps, against those of the released code."""
 
 import json
+from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
@@ -12,8 +13,8 @@ from method.crt.criterion import CRTCriterion
 from method.crt.learner import CRTLearner
 from method.engine import build_training, training_step
 from method.learner import FIRST, Moment
-from network.crt import CRTNet, CRTOutput, crt_state_dict, load_crt_state_dict
-from tests.golden_inputs import assert_golden, crt_fill, rnd, uni
+from network.crt import CRTOutput, crt_state_dict
+from tests.golden_inputs import assert_golden, rnd, uni
 from tests.network.test_crt import small
 from voc12.classes import VOC12
 
@@ -62,11 +63,8 @@ def test_losses_and_gradients_of_given_maps(golden, crt_meta):
 
 
 @pytest.fixture(scope="module")
-def learner(crt_meta, golden_device) -> CRTLearner:
-    net = CRTNet("resnet152", "deit_small_patch16_224", num_classes=20)
-    filled = {name: crt_fill(name, tuple(value.shape), crt_meta) for name, value in crt_state_dict(net).items()}
-    load_crt_state_dict(net, filled, source="the golden numbers")
-    return CRTLearner(net.to(golden_device), CRTConfig(), VOC12).train()
+def learner(crt_net) -> CRTLearner:
+    return CRTLearner(deepcopy(crt_net), CRTConfig(), VOC12).train()
 
 
 def test_groups(learner, golden):
