@@ -23,6 +23,8 @@ from PIL import Image
 from torch.distributed.run import get_args_parser
 
 import demo
+from coco14 import mini as coco_mini
+from coco14.classes import COCO14
 from cub import mini as mini_cub
 from data.labels import load_labels
 from network.build import build_network
@@ -196,22 +198,11 @@ def clone(tmp_path_factory) -> Path:
     for path in ROOT.glob("*.py"):
         shutil.copy(path, clone)
     skipped = shutil.ignore_patterns("__pycache__", "*.txt", "*.npy", "*.params")
-    for package in (
-        "tool",
-        "voc12",
-        "coco14",
-        "cub",
-        "network",
-        "method",
-        "refine",
-        "superpixel",
-        "segmentation",
-        "localise",
-        "paper",
-        "benchmark",
-        "data",
-        "recipes",
-    ):
+    packages = (
+        *("tool", "voc12", "coco14", "cub", "network", "method", "refine", "superpixel"),
+        *("segmentation", "localise", "paper", "benchmark", "data", "recipes"),
+    )
+    for package in packages:
         shutil.copytree(ROOT / package, clone / package, ignore=skipped)
     return clone
 
@@ -239,6 +230,8 @@ def furnished(clone, answers) -> Path:
         patch.chdir(clone)
         patch.setattr(sys, "argv", ["prepare", "--voc12_root", "VOC2012"])
         prepare.main()
+    (clone / "COCO").symlink_to(coco_mini.generate(clone / "made", seed=3, train=6, val=4, size=48))
+    subprocess.run([sys.executable, "-m", "coco14.prepare", "--coco14_root", "COCO"], cwd=clone, check=True)
     lists = {name: read_ids(clone / "voc12" / f"{name}.txt") for name in ("train", "train_aug", "test")}
     labels = load_labels(clone / "voc12" / "cls_labels.npy", VOC12)
 
@@ -266,6 +259,10 @@ def furnished(clone, answers) -> Path:
             save_crf(seeds / f"{image_id}.npy", {label: np.float32(mask == label) for label in present}, VOC12)
             for folder in (seeds, exps / "out_rw"):
                 save_label_map(folder / f"{image_id}.png", mask, VOC12)
+    coco_seeds = exps / "coco" / "crf" / "crf_8_7"
+    coco_seeds.mkdir(parents=True)
+    for path in (clone / "COCO" / "SegmentationClass" / "train2014").glob("*.png"):
+        save_label_map(coco_seeds / path.name, load_label_map(path, COCO14) % 255, COCO14)
     save_cam(clone / "old.npy", {0: np.zeros((2, 3), np.float32)}, VOC12)
     shutil.copytree(made / "SegmentationClass", clone / "MASKS")
     (clone / "CUB_200_2011").symlink_to(mini_cub.generate(clone / "made_cub", train=6, test=2, size=40))
@@ -311,7 +308,7 @@ def test_a_command_that_needs_data_misses_that_alone(command, answers):
         return
     assert_refused(answers[command])
     assert "usage:" not in answers[command].stderr
-    places = ("VOC2012", "exps/", "voc12/", "network/", "GPU", "MASKS", "MINE", "CUB_200_2011")
+    places = ("VOC2012", "exps/", "voc12/", "network/", "GPU", "MASKS", "MINE", "CUB_200_2011", "COCO", "coco14/")
     missing = [word for word in places if word in answers[command].stderr]
     assert missing, answers[command].stderr
 

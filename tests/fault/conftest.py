@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from coco14 import mini as coco_mini
 from cub import mini as mini_cub
 from tests.fault.commands import Forker, words_of
 from tests.scripts.conftest import TINY, WIDTH, Data, assert_same, load
@@ -322,6 +323,26 @@ def submission(undisturbed, prediction, data) -> Activity:
 @pytest.fixture(scope="session")
 def preparation(undisturbed, data) -> Activity:
     return undisturbed(["-m", "voc12.prepare", "--voc12_root", data.root / "VOC2012", "--out", "lists"])
+
+
+@pytest.fixture(scope="session")
+def coco(commands, tmp_path_factory) -> Path:
+    """A few images in COCO's layout, with masks."""
+    folder = tmp_path_factory.mktemp("coco")
+    root = coco_mini.generate(folder, train=4, val=3, size=40)
+    done = commands.run(["-m", "coco14.prepare", "--coco14_root", root, "--out", folder / "lists"])
+    assert done.returncode == 0, done.stderr
+    return root
+
+
+@pytest.fixture(scope="session")
+def coco_preparation(undisturbed, coco) -> Activity:
+    return undisturbed(["-m", "coco14.prepare", "--coco14_root", coco, "--out", "lists", "--num_workers", 1])
+
+
+@pytest.fixture(scope="session")
+def coco_generation(undisturbed) -> Activity:
+    return undisturbed(["-m", "coco14.mini", "--out", "mini", "--train", 3, "--val", 1, "--size", 32])
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,9 @@ import numpy as np
 import torch
 from PIL import Image
 
+from coco14 import mini as coco_mini
+from coco14.annotations import read_instances as read_coco
+from coco14.masks import label_map as coco_label_map
 from data.images import image_size, load_rgb
 from data.labels import load_labels, save_labels
 from network.mxnet_params import read_params
@@ -30,6 +33,7 @@ from tool.artifact import (
     save_irn_cam,
     save_label_map,
 )
+from tool.cli import raise_problems
 from tool.instances import Instances, load_instances, save_instances
 from tool.lists import read_ids
 from tool.run import find_checkpoint
@@ -50,6 +54,24 @@ def read_state(path: Path) -> dict:
     """A run's last.ckpt, in a folder of its own."""
     found = find_checkpoint(path.parent, resume=True, settings={"--lr": 0.01}, name_flag="--session")
     return found.get("model", found)
+
+
+def annotations() -> dict:
+    """An image of COCO's with polygons and a crowd, as its JSON has it."""
+    mask = np.zeros(SHAPE, bool)
+    mask[2:7, 3:9] = True
+    image = {"id": 7, "file_name": "a.jpg", "height": SHAPE[0], "width": SHAPE[1]}
+    common = {"image_id": 7, "category_id": 3}
+    outlined = {**common, "id": 1, "iscrowd": 0, "segmentation": coco_mini.polygons(mask)}
+    crowd = {**common, "id": 2, "iscrowd": 1, "segmentation": coco_mini.run_lengths(mask)}
+    return {"images": [image], "annotations": [outlined, crowd], "categories": [{"id": 3, "name": "car"}]}
+
+
+def read_annotations(path: Path) -> dict[str, np.ndarray]:
+    """The masks of COCO's annotations, of images of the size that the image file has."""
+    images, problems = read_coco(path)
+    raise_problems(f"{path}: annotations that cannot be used", problems)
+    return {name: coco_label_map(image) for name, image in images.items() if image.shape == SHAPE}
 
 
 class Kind(NamedTuple):
@@ -151,6 +173,7 @@ KINDS = [
     Kind("labels.npz", lambda path: np.savez(path, **labels()), of_voc(load_labels), summed=True),
     Kind("labels.pkl", lambda path: path.write_bytes(pickle.dumps(labels())), of_voc(load_labels)),
     Kind("labels.json", lambda path: path.write_text(json.dumps(plain_labels())), of_voc(load_labels)),
+    Kind("coco.json", lambda path: path.write_text(json.dumps(annotations())), read_annotations),
     Kind("list.txt", lambda path: path.write_text("".join(f"{name}\n" for name in labels())), read_ids),
     Kind("weights.pth", save_state, lambda path: read_state_dict(path, "--weights")),
     Kind(

@@ -12,6 +12,7 @@ from tests.fault.conftest import COUNTS, assert_as_undisturbed, assert_whole, fi
 from tests.scripts.conftest import contents
 
 ALL = [
+    *("coco_preparation", "coco_generation"),
     *("training", "inference", "posteriors", "affinity", "walk", "evaluation", "segmentation", "prediction"),
     *("localisation", "localised"),
     *("submission", "preparation", "relabelling", "generation", "ir_labels", "irn", "irn_walk"),

@@ -45,6 +45,7 @@ def said(folder: Path) -> str:
 # -- before the work has begun -----------------------------------------------------------------------------------------
 
 COMMANDS = [
+    "coco_preparation",
     *("training", "inference", "posteriors", "affinity", "walk", "evaluation", "segmentation", "prediction"),
     *("localisation", "localised"),
     *("submission", "preparation", "relabelling", "ir_labels", "irn", "irn_walk"),

@@ -36,6 +36,8 @@ SCRIPTS = {
     "voc12.prepare": "voc12.prepare",
     "voc12.mini": "voc12.mini",
     "voc12.relabel": "voc12.relabel",
+    "coco14.prepare": "coco14.prepare",
+    "coco14.mini": "coco14.mini",
     "cub.prepare": "cub.prepare",
     "cub.mini": "cub.mini",
     "tool.report": "tool.report.__main__",
