@@ -31,6 +31,7 @@ from tool.limits import limit_met
 from tool.pickled import load_pickled, read_file, write_pickled
 
 POSTERIOR_TOLERANCE = 1e-2  # CRF posteriors sum to 1 within this, also after a trip through float16
+HIGHEST_CAM = 1 + 1e-3  # no lowest: where a map is nearly flat, what `tool.cam.min_max` zeroed is far below 0
 
 _BLACK = b"\0\0\0"
 _VOC_PALETTE = voc_palette().tobytes()
@@ -142,6 +143,8 @@ def _checked_cam(path: str | Path, cams: Any, data_set: DataSet, shape: tuple | 
     cams = _score_maps(path, cams, range(data_set.num_classes), "CAMs by class", shape)
     if _is_posterior(cams, data_set):
         raise UserError(f"{path}: holds CRF posteriors (they sum to 1 at every pixel), not CAMs; eval.py: --type crf")
+    if (highest := max((scores.max() for scores in cams.values()), default=0)) > HIGHEST_CAM:
+        raise UserError(f"{path}: expected CAMs of 0 to 1, found values up to {highest:.6g}")
     return cams
 
 
@@ -167,7 +170,7 @@ def load_cam(path: str | Path, data_set: DataSet, *, shape: tuple[int, int] | No
     IRN's form, {"keys", "cam", "high_res"}, is read as this one.
 
     Raises `UserError` naming the file if it is damaged, holds anything but finite maps of one size (of `shape` where
-    that is given), or holds CRF posteriors.
+    that is given), values above 1, or CRF posteriors.
     """
     return _checked_cam(path, load_pickled(path), data_set, shape)
 
@@ -287,8 +290,7 @@ def check_labels(path: str | Path, labels: np.ndarray, data_set: DataSet, *, ign
     last = data_set.num_labels - 1
     if labels.max() <= last:
         return
-    above = np.unique(labels[labels > last])
-    wrong = [str(label) for label in above if not (ignore and label == IGNORE)]
+    wrong = [str(label) for label in np.unique(labels[labels > last]) if not (ignore and label == IGNORE)]
     if wrong:
         expected = f"0 to {last}" + (f" or {IGNORE}" if ignore else "")
         if wrong == [str(last + 1)] and data_set.relabel:
