@@ -15,7 +15,7 @@ from voc12.classes import VOC12
 SLOW = ("torch", "torchvision", "tensorboard", "matplotlib")
 BENCHMARKS = [
     f"benchmark.{name}"
-    for name in ("crf", "eval_curve", "gpu", "infer", "lists", "loader", "real", "scale", "terms", "walk")
+    for name in ("crf", "eval_curve", "gpu", "infer", "lists", "loader", "real", "scale", "superpixel", "terms", "walk")
 ]
 TRAIN, TEST = "segmentation/experiment/train.py", "segmentation/experiment/test.py"
 NOBODY = "2007_999999"  # an id that has no files
@@ -91,6 +91,9 @@ def test_what_is_no_weights_is_named(python, tmp_path, name, words):
         ("eval.py", [], "required: --list, --predict_dir, --gt_dir, --comment"),
         ("demo.py", ["--methods", "hcs"], "argument --methods: invalid choice: 'hcs'"),
         ("refine/affinity/train.py", ["--sane", "paddin"], "); did you mean padding?"),
+        ("superpixel/train.py", ["--data_root", ".", "--crop_size", "60"], "--crop_size 60: expected a multiple of 16"),
+        ("superpixel/train.py", ["--sane", "oder"], "); did you mean order?"),
+        ("superpixel/infer.py", ["--img_root", "."], "required: --weights"),
         ("refine/affinity/infer.py", ["--bg", "high"], "argument --bg: expected a score from 0 to 1, or none"),
         ("localise/train.py", ["--cub_root", "."], "required: --transformer_weights, --weights"),
         (
