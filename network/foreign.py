@@ -7,7 +7,12 @@ from torch import Tensor
 from voc12.classes import NUM_CLASSES
 
 HEAD = "fc8.weight"  # (channels, features, 1, 1); with a background, it is our last channel
-SEGMENTATION_HEAD = "cls_conv.weight"  # of DeepLab's, where classifiers have `HEAD`
+# Layers by which the nets of the other stages are told from classifiers: whose they are, and what reads them.
+LATER_STAGES = {
+    "cls_conv.weight": "a segmentation network's weights; segmentation/experiment/test.py takes them",
+    "f8_5.weight": "AffinityNet's weights; refine/affinity/infer.py takes them",
+    "fc_edge6.weight": "IRN's weights; refine/irn/infer.py takes them",
+}
 # In the file, of SEAM's form: where background is among the channels of `HEAD`.
 FIRST, LAST = "first", "last"
 # By the number of a head's channels: what it scores, and which of our nets and methods does.

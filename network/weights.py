@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from network import EPS_SEAM, TIMM
-from network.foreign import FIRST, HEAD, LAST, SEGMENTATION_HEAD, has_form_of_seam, head_advice, with_head_rolled
+from network.foreign import FIRST, HEAD, LAST, LATER_STAGES, has_form_of_seam, head_advice, with_head_rolled
 from network.mxnet_params import read_params
 from network.names import under_own_names
 from tool.checkpoint import load_checkpoint
@@ -117,11 +117,9 @@ def load_weights(net: nn.Module, path: str | Path, *, background_last: bool = Fa
     """
     read = read_weights(path, "--weights")
     own = released_state_dict(net)
-    if any(name.endswith(SEGMENTATION_HEAD) for name in read):
-        raise UserError(
-            f"--weights {path}: expected a classifier's, as train_voc.py writes them, found those of a segmentation"
-            " network, which segmentation/experiment/test.py reads"
-        )
+    for layer, found in LATER_STAGES.items():
+        if any(name.endswith(layer) for name in read):
+            raise UserError(f"--weights {path}: expected a classifier's, as train_voc.py writes them, found {found}")
     state = under_own_names(read, own.keys(), source=str(path))
     of_seam = has_form_of_seam(state, own)
     is_first = of_seam and not background_last

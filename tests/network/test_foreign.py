@@ -66,6 +66,20 @@ def test_a_file_of_seams_form_is_read_as_it_is_for_a_caller_who_knows_better(tmp
     assert report.background == LAST and "SEAM" not in str(report)
 
 
+@pytest.mark.parametrize(
+    ("layer", "found"),
+    [
+        ("f8_5.weight", "AffinityNet's weights; refine/affinity/infer.py takes them"),
+        ("module.fc_edge6.weight", "IRN's weights; refine/irn/infer.py takes them"),
+        ("classifier.cls_conv.weight", "a segmentation network's weights; segmentation/experiment/test.py takes them"),
+    ],
+)
+def test_the_nets_of_later_stages_are_named_as_what_they_are(tmp_path, state, layer, found):
+    torch.save({**state, layer: torch.zeros(1)}, tmp_path / "net.pth")
+    with pytest.raises(UserError, match=rf"net\.pth: expected a classifier's, .*, found {found}$"):
+        load_weights(build_network("resnet38_hsc", num_classes=20, width=WIDTH), tmp_path / "net.pth")
+
+
 @pytest.mark.parametrize("method", CONFIGS)
 def test_what_our_methods_write_is_never_taken_for_seams(tmp_path, method):
     """However few of the layers a method trains."""
