@@ -18,7 +18,7 @@ sys.path.insert(0, str(ROOT))  # so that `python train.py` finds the packages fr
 from data.descriptions import add_data_set_flag, find_data_set, require_background
 from data.images import check_images, hash_of_sizes
 from network import BACKBONE_HELP, PRETRAINED, backbone_name
-from refine.affinity.inputs import check_backgrounds
+from refine.affinity.inputs import check_alphas, check_backgrounds
 from refine.inputs import folder_of_dicts, made_with
 from tool.cli import (
     UserError,
@@ -161,6 +161,7 @@ def read_data(args: argparse.Namespace) -> dict[str, Path]:
         folder_of_dicts(getattr(args, flag), ids, flag=f"--{flag}", what="CRF posteriors", source=source)
         for flag in ("la_crf_dir", "ha_crf_dir")
     )
+    check_alphas(low, high)
     check_images(images, args.data_root)
     check_backgrounds(images, low, high, data_set)
     if args.batch_size > len(ids):
