@@ -12,9 +12,28 @@ from tool.lock import hold_folder
 
 
 def changed_settings(then: Mapping[str, Any], now: Mapping[str, Any], *, prefix: str = "") -> list[str]:
-    """One line for each setting of `now` that was another in `then`."""
-    changed = (name for name in now if not _same_setting(then.get(name), now[name]))
-    return [f"{prefix}{name}: {brief(then.get(name))} then, {brief(now[name])} now" for name in changed]
+    """One line for each setting of `now` that was another in `then`; of a setting that is itself a record, as JSON
+    text, one for each that changed there."""
+    lines = []
+    for name, value in now.items():
+        if _same_setting(then.get(name), value):
+            continue
+        before, after = _record(then.get(name)), _record(value)
+        whose = name.split(" of ")[-1]  # the settings.json of --cam_dir
+        inner = changed_settings(before, dict.fromkeys(before) | after, prefix=f"{prefix}{whose}'s ") if after else []
+        if not before or not inner:  # no two records, or such as differ in their spaces alone
+            inner = [f"{prefix}{name}: {brief(then.get(name))} then, {brief(value)} now"]
+        lines += inner
+    return lines
+
+
+def _record(setting: Any) -> dict[str, Any]:
+    """The record that a setting holds as JSON text; empty where it holds none."""
+    try:
+        record = json.loads(setting) if isinstance(setting, str) else None
+    except (ValueError, RecursionError):
+        return {}
+    return record if isinstance(record, dict) else {}
 
 
 def _same_setting(then: Any, now: Any) -> bool:
