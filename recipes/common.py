@@ -45,13 +45,13 @@ def prepare(setup: Setup, *, saliency: bool = True) -> Stage:
 
 
 def training(
-    setup: Setup, method: str, *, name: str = "train", saliency: bool = True, mini_flags: dict[str, Any]
+    setup: Setup, method: str, *, name: str = "train", saliency: bool = True, mini_flags: dict[str, Any], **more: Any
 ) -> Stage:
-    """Training of a method on train_aug.txt as released, or with `mini_flags` at `--mini`."""
+    """Training of a method on train_aug.txt as released, with the flags `more`; at `--mini` with `mini_flags`."""
     flags = {
         **{"method": method, "work_dir": setup.out, **inputs(setup)},
         **{"saliency_root": setup.saliency_root if saliency else None},
-        **{"train_list": list_file(setup, "train_aug"), "resume": True},
+        **{"train_list": list_file(setup, "train_aug"), "resume": True, **more},
     }
     stage = setup.stage(name, "train_voc.py", flags, mini={**mini.TRAINING, **mini_flags}, makes=setup.out)
     session = stage.flags.get("session_name") or stage.flags.get("session") or stage.flags["method"]
@@ -67,19 +67,22 @@ def crf_seeds(trained: Stage) -> Path:
     return trained.makes.parent / "crf" / CRFS.get(trained.flags["method"], "crf_8_7")
 
 
-def inference(setup: Setup, trained: Stage, *, name: str, ids: str, crf: bool = True) -> Stage:
+def inference(
+    setup: Setup, trained: Stage, *, name: str, ids: str, crf: bool = True, mini_flags: Flags | None = None, **more: Any
+) -> Stage:
     """Seeds of the list `ids`, and with `crf` CRF seeds, by the net that `trained` makes; images that are done are left
-    alone."""
+    alone. more: other flags of inference.py."""
     folder = trained.makes.parent
     net = {flag: trained.flags[flag] for flag in ("backbone", "width", "transformer") if flag in trained.flags}
     flags = {
         **{"method": trained.flags["method"], "weights": trained.makes, **net, **inputs(setup)},
         **{"infer_list": list_file(setup, ids), "work_dir": folder},
         **({} if crf else {"crf_t": "none"}),
+        **more,
     }
-    fixed = ["work_dir", "cam_npy", "cam_png"]
+    fixed = ["work_dir", "cam_npy", "cam_png", "cam_out_dir"]
     makes = crf_seeds(trained) if crf else folder / "cam_npy"
-    return setup.stage(name, "inference.py", flags, makes=makes, fixed=fixed)
+    return setup.stage(name, "inference.py", flags, mini=mini_flags, makes=makes, fixed=fixed)
 
 
 def scores(setup: Setup, trained: Stage) -> list[Stage]:
@@ -145,11 +148,14 @@ def affinity(setup: Setup, trained: Stage, *, posteriors: tuple[Path, Path] | No
     return [*([] if posteriors else [prepare]), train, infer, evaluate]
 
 
-def irn(setup: Setup, trained: Stage, **walk: Any) -> list[Stage]:
+def irn(setup: Setup, trained: Stage, *, cam_dir: Path | None = None, **walk: Any) -> list[Stage]:
     """IRN trained on the CAM dicts of train_aug.txt that the net of `trained` gave, its walked masks of them, which the
-    last stage but one makes, and their mIoU on train.txt. walk: infer.py's flags."""
+    last stage but one makes, and their mIoU on train.txt.
+
+    cam_dir: of the dicts; None: the run's cam_npy. walk: infer.py's flags.
+    """
     folder, learnt = trained.makes.parent, list_file(setup, "train_aug")
-    images, cams = image_flags(setup), {"cam_dir": folder / "cam_npy"}
+    images, cams = image_flags(setup), {"cam_dir": cam_dir or folder / "cam_npy"}
     sure, masks = folder / "ir_label", folder / "sem_seg"
     labels = setup.stage(
         "irn_labels", "refine/irn/labels.py",
@@ -205,7 +211,7 @@ def deeplab(setup: Setup, masks: Path, trained: Stage, **released: Any) -> list[
     """
     where = {"EXP_NAME": "deeplab", "EXP_ROOT": setup.out, "DATA_ROOT": setup.data_root}
     where |= {"DATA_LISTS": setup.out / "data", "DATA_PSEUDO_GT": masks}
-    of_net = mini.DEEPLAB_OF_NET.get(released.get("MODEL_NAME"), {})
+    of_net = {**mini.DEEPLAB_OF_NET.get(released.get("MODEL_NAME"), {}), **mini.deeplab_backbone(trained)}
     train = setup.stage(
         "deeplab",
         "segmentation/experiment/train.py",

@@ -4,6 +4,8 @@ Unlike the released recipe these need batch norm and momentum, and gradients cut
 as usual.
 """
 
+from typing import Any
+
 from recipes.data_sets import layout
 from tool.recipe import Setup, Stage
 
@@ -16,6 +18,19 @@ TRAINING = {
     **{"crop_size": 96, "resize_size": [84, 132], "save_every": 100},
 }
 VIEW = {"view2_size": 72}  # of the methods that have HSC's flags
+# CRT on timm's smallest plain ViT and the smallest ResNet, from random weights. Its windows are of 224 pixels, so that
+# images are seen at twice their size and more.
+CRT = {
+    **{
+        "width": None,
+        "backbone": "resnet18",
+        "weights": "none",
+        "transformer": "test_vit",
+        "transformer_weights": "none",
+    },
+    **{"crop_size": 224, "resize_size": [196, 308], "max_iters": None, "max_epoches": 8, "lr": 0.02},
+}
+CRT_SEEDS = {"scales": [1.5, 2.0, 2.5, 3.0]}
 # AffinityNet on the classifier's backbone, from its weights.
 AFFINITY = {
     **NET,
@@ -44,6 +59,12 @@ DEEPLAB = {
 # By MODEL_NAME: the released rate. At the one above the loss is not finite, as four are summed and no norm follows the
 # head; at 0.001 it first rises.
 DEEPLAB_OF_NET = {"deeplabv2_msc": {"TRAIN_LR": 2.5e-4}}
+
+
+def deeplab_backbone(trained: Stage) -> dict[str, Any]:
+    """The keys of DeepLab on the backbone of `trained`, where that is no ResNet-38."""
+    backbone = trained.flags.get("backbone")
+    return {} if backbone is None else {"MODEL_BACKBONE": backbone, "MODEL_BACKBONE_WIDTH": 1}
 
 
 def length(steps: int) -> dict[str, int]:

@@ -287,7 +287,7 @@ def test_the_recipe_of_other_data_lists_its_commands(data, tmp_path):
         (["crt_cub", "--mini", "--cub_root", "."], "--mini: it generates its own data"),
         (["crt_cub", "--cub_root", "nowhere"], "nowhere: expected a folder (CUB-200-2011, with images.txt in it)"),
         (["crt_cub", "--mini", "--set", "train.backbone=vgg"], "stage train: localise/train.py: "),
-        (["other.py", "--mini"], "DATA: expected one of voc12_root, cub_root, found 'bird'"),
+        (["other.py", "--mini"], "DATA: expected one of voc12_root, coco14_root, cub_root, found 'bird'"),
     ],
 )
 def test_data_that_a_recipe_is_not_about_is_refused(folder, flags, expected):

@@ -1,0 +1,36 @@
+"""CRT: a ResNet and a transformer, each pulled towards the other's class maps (Huo, Su, Wu, 2022); IRN; DeepLab.
+
+    python run.py crt --voc12_root VOC2012
+
+Figures, as published: seeds 57.7 % mIoU on the train list, IRN's masks 71.8; segmentation 71.2 on val, 71.7 on test.
+DeepLab starts from deeplabv1_resnet101-coco.pth, which learnt from COCO's masks: more than image labels
+(--set deeplab.MODEL_BACKBONE=resnet101 deeplab.MODEL_BACKBONE_WEIGHTS=FILE starts from ImageNet's).
+Needs ResNet-152's, DeiT-S's and ResNet-50's ImageNet weights in network/ (docs/from_crt_or_irn.md).
+"""
+
+from recipes import common, mini
+from tool.recipe import Setup, Stage
+
+WEIGHTS = {
+    "weights": "network/resnet152-b121ed2d.pth",
+    "transformer_weights": "network/deit_small_patch16_224-cd65a155.pth",
+}
+
+
+def stages(setup: Setup) -> list[Stage]:
+    scored = {"val_list": setup.out / "data" / "val.txt"}  # the CNN, after each epoch
+    train = common.training(setup, "crt", saliency=False, mini_flags=mini.CRT, **WEIGHTS, **scored)
+    cams = train.makes.parent / "cam"  # in IRN's form, which walks the maps that were summed at a quarter of the size
+    return [
+        *mini.data(setup),
+        common.prepare(setup, saliency=False),
+        train,
+        common.inference(setup, train, name="infer", ids="train", mini_flags=mini.CRT_SEEDS),
+        *common.scores(setup, train),
+        common.inference(
+            setup, train, name="infer_aug", ids="train_aug", crf=False, mini_flags=mini.CRT_SEEDS, cam_out_dir=cams
+        ),
+        *common.irn(setup, train, cam_dir=cams),
+        *common.deeplab(setup, train.makes.parent / "sem_seg", train, **common.DEEPLAB_MSC),
+        common.report(setup, train, saliency=False),
+    ]
