@@ -5,13 +5,14 @@
 is said in our flags, printed so, and run. Our own flags may stand among the released ones.
 """
 
-import argparse
 import runpy
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+from tool.cli import script_parser
 
 ROOT = Path(__file__).resolve().parents[1]
 REQUIRED = object()  # as a default: the flag has none
@@ -35,13 +36,13 @@ class Row(NamedTuple):
 def translate(rows: Sequence[Row], words: Sequence[str], *, description: str = "") -> list[str]:
     """Our flags for the released command line `words`; words that are no released flag's stay, behind them.
 
-    Ends with 2, as argparse does, where a flag is missing or lacks its value.
+    Ends with one line and 2 where a flag is missing or lacks its value.
 
     >>> rows = [Row("--voc12_root", "VOC2012", "--data_root", "{}/JPEGImages"), Row("--network")]
     >>> translate(rows, ["--network", "network.resnet38_aff", "--resume"])
     ['--data_root', 'VOC2012/JPEGImages', '--resume']
     """
-    parser = argparse.ArgumentParser(description=description, allow_abbrev=False)  # what remains is for our script
+    parser = script_parser(description, allow_abbrev=False)  # what remains is for our script
     for row in rows:
         default = "" if row.default in (REQUIRED, None) else f" ({row.default})"
         meaning = "decides nothing here" if row.ours is None else f"{row.ours} {row.value.format('VALUE')}"

@@ -168,13 +168,16 @@ class _Parser(argparse.ArgumentParser):
         sys.exit(2)
 
 
-def script_parser(description: str, *, examples: str, prog: str | None = None) -> argparse.ArgumentParser:
+def script_parser(
+    description: str, *, examples: str = "", prog: str | None = None, allow_abbrev: bool = True
+) -> argparse.ArgumentParser:
     """A parser whose `--help` ends with `examples`, commands and comments indented by two; `prog` for `python -m`."""
     return _Parser(
         prog=prog,
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=f"examples:\n{examples}",
+        epilog=f"examples:\n{examples}" if examples else None,
+        allow_abbrev=allow_abbrev,
     )
 
 
