@@ -152,13 +152,13 @@ def load_trained(net: nn.Module, path: str | Path, key: str = "TEST_CKPT") -> No
     Raises:
         UserError: no such file, damaged, or of another net; that is then as it was.
     """
-    own, source = net.weights.state_dict(), f"{key} {path}"
-    state = read_weights(path, key)
+    state, source = read_weights(path, key), f"{key} {path}"
     if any(name.endswith(HEAD) for name in state):
         raise UserError(
             f"{source}: expected a segmentation network's weights, as train.py writes them, found those of a classifier"
             " of stage 1, which inference.py reads; train.py starts from them as MODEL_BACKBONE_WEIGHTS"
         )
+    own = net.weights.state_dict()
     state = under_own_names(state, own, source=source)
     for prefix in ("backbone.", ""):  # as the net's version has it
         _check_stem(state, own, source=source, prefix=prefix)

@@ -44,7 +44,8 @@ def test_a_part_that_fails_and_one_that_takes_too_long_cost_only_themselves(tmp_
     assert done.returncode == 1
     golden, machine = report["parts"]
     assert golden["ended"] == "over its time"
-    assert machine["ended"] in ("over its time", "not run, no time was left")  # there may be a core for each
+    # There may be a core for each, and the short part may be quick enough.
+    assert machine["ended"] in ("well", "over its time", "not run, no time was left")
     assert "**This part did not end well: over its time.**" in (tmp_path / "slow" / "gpu.md").read_text()
 
 

@@ -141,6 +141,10 @@ class Training:
         self.optimizer = torch.optim.SGD(self.net.parameters(), lr=0.1, momentum=0.9)
         self.schedule = polynomial_schedule(self.optimizer, max_step=20)
 
+    @property
+    def optimizers(self):
+        return {"optimizer": self.optimizer}
+
     def step(self):
         self.optimizer.zero_grad()
         self.net["used"](torch.ones(4, 2)).square().sum().backward()
