@@ -14,6 +14,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from data.images import image_size
 from data.labels import save_labels
 from network.backbone_weights import BackboneReport, load_trained
+from network.backbones import build_backbone
+from network.deeplab import NETS
 from network.weights import LoadReport
 from tests.fault.commands import words_of
 from tests.fault.conftest import COUNTS, settings
@@ -69,6 +71,11 @@ def assert_no_control(text):
     assert all(printable(line) == line for line in text.split("\n")), repr(text)
 
 
+def small_deeplab():
+    backbone = build_backbone("resnet38d", width=0.0625)
+    return NETS["deeplabv1"](backbone, num_classes=2, bn_momentum=0.1, frozen_norms=True)
+
+
 @pytest.mark.parametrize("report", ["classifier", "backbone", "misfit", "trained"])
 def test_names_in_a_checkpoint_do_not_reach_the_terminal_or_the_log(tmp_path, report):
     COUNTS["payloads tried"] += 1
@@ -79,7 +86,7 @@ def test_names_in_a_checkpoint_do_not_reach_the_terminal_or_the_log(tmp_path, re
     else:
         torch.save({EVIL: "text" if report == "misfit" else torch.zeros(1)}, tmp_path / "a.pth")
         with pytest.raises(UserError) as raised:
-            load_trained(torch.nn.Conv2d(1, 1, 1), tmp_path / "a.pth")
+            load_trained(small_deeplab(), tmp_path / "a.pth")
         text = str(raised.value)
     assert_no_control(text)
     assert "error: all" not in [line[:10] for line in text.split("\n")]
