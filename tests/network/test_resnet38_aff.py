@@ -139,5 +139,5 @@ def test_a_classifiers_file_is_no_affinity_nets_and_the_reverse(files, tmp_path)
     torch.save({key: value for key, value in files["aff"][1].items() if key != "f9.weight"}, tmp_path / "part.pth")
     with pytest.raises(UserError, match=r"(?s)these tensors are missing.*f9\.weight"):
         load_trained(net, tmp_path / "part.pth")
-    with pytest.raises(UserError, match=r"aff\.pth: tensors that do not fit"):
+    with pytest.raises(UserError, match=r"aff\.pth: expected a classifier.*found AffinityNet"):
         load_weights(build_network("resnet38_hsc", num_classes=20, width=TINY), files["aff"][0])
