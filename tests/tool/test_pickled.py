@@ -120,7 +120,7 @@ OURS = {key: value for key, value in PLAIN.items() if not isinstance(key, np.gen
 MAPS = {0: np.full((2, 3), 0.25, np.float32), 4: np.full((2, 3), 0.75, np.float32)}
 WRITERS = {
     "plain data": lambda path: path.write_bytes(pickled(OURS)),
-    "CAMs": lambda path: save_cam(path, {k: 2 * scores for k, scores in MAPS.items()}, VOC12),
+    "CAMs": lambda path: save_cam(path, {k: scores / 2 for k, scores in MAPS.items()}, VOC12),
     "no CAMs": lambda path: save_cam(path, {}, VOC12),
     "posteriors": lambda path: save_crf(path, MAPS, VOC12),
     "labels": lambda path: save_labels(path, {"2007_000032": np.eye(20, dtype=np.float32)[3]}),
