@@ -6,9 +6,8 @@ from torch import Tensor
 from data.normalisation import IMAGENET, Normalisation
 from method.terms.maps import resize, with_background
 from tool.crf import crf_from_labels, resolve_backend
-from tool.seed_recipe import CRFKernels
+from tool.seed_recipe import LABEL_KERNELS
 
-KERNELS = CRFKernels(gaussian_sxy=3, gaussian_compat=3, bilateral_sxy=50, bilateral_srgb=5, bilateral_compat=10)
 ITERATIONS = 10
 LABEL_CONFIDENCE = 0.7
 
@@ -35,7 +34,7 @@ def pseudo_labels(
         coarse.flatten(0, 1),
         num_labels=cam.shape[2],
         gt_prob=LABEL_CONFIDENCE,
-        kernels=KERNELS,
+        kernels=LABEL_KERNELS,
         iterations=ITERATIONS,
         backend=resolve_backend(crf_backend, cam.device),
     )

@@ -19,11 +19,10 @@ from tool.dataset import IGNORE, DataSet
 from tool.distributed import leave_processes
 from tool.limits import reported_limits
 from tool.per_image import Job, Work, no_net, process_images
-from tool.seed_recipe import CRFKernels
+from tool.seed_recipe import LABEL_KERNELS
 
 # spec/crt.md, IR labels
 GT_PROB, ITERATIONS = 0.7, 10
-KERNELS = CRFKernels(gaussian_sxy=3, gaussian_compat=3, bilateral_sxy=50, bilateral_srgb=5, bilateral_compat=10)
 
 
 def sure_labels(
@@ -53,7 +52,7 @@ def sure_labels(
             labels[None],
             num_labels=len(classes) + 1,
             gt_prob=GT_PROB,
-            kernels=KERNELS,
+            kernels=LABEL_KERNELS,
             iterations=ITERATIONS,
             backend=backend,
         )

@@ -11,7 +11,6 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from data.labels import load_labels, save_labels
-from method.hsc.pseudo import KERNELS
 from network.build import build_network
 from network.weights import released_state_dict
 from segmentation.crf import crf_labels
@@ -23,7 +22,7 @@ from tool.artifact import load_cam, load_crf, load_label_map
 from tool.cam import multi_scale_cam, seed_labels
 from tool.checkpoint import _tensors
 from tool.crf import crf_from_labels, crf_from_probability, crf_seed
-from tool.seed_recipe import CRFRecipe, SeedRecipe
+from tool.seed_recipe import LABEL_KERNELS, CRFRecipe, SeedRecipe
 from voc12.classes import VOC12
 
 BACKENDS = (pytest.param("pydensecrf", marks=needs_pydensecrf), "torch")
@@ -186,12 +185,12 @@ def test_the_crf_gives_finite_posteriors_whatever_the_image_and_the_scores(backe
     assert all(np.isfinite(posterior).all() for posterior in posteriors.values())
     np.testing.assert_allclose(sum(posteriors.values()), 1, atol=1e-4)
     equal = torch.from_numpy(maps).expand(21, -1, -1)
-    every = crf_from_probability(torch.from_numpy(pixels), equal, kernels=KERNELS, iterations=10, backend=backend)
+    every = crf_from_probability(torch.from_numpy(pixels), equal, kernels=LABEL_KERNELS, iterations=10, backend=backend)
     assert every.isfinite().all()
     assert crf_labels(pixels, np.full((21, *SHAPE), 1 / 21, np.float32), backend=backend).max() <= 20
     labels = torch.zeros((1, *SHAPE), dtype=torch.long)
     refined = crf_from_labels(
-        torch.from_numpy(pixels)[None], labels, num_labels=21, gt_prob=0.7, kernels=KERNELS,
+        torch.from_numpy(pixels)[None], labels, num_labels=21, gt_prob=0.7, kernels=LABEL_KERNELS,
         iterations=10, backend=backend,
     )  # fmt: skip
     assert (refined == 0).all()
