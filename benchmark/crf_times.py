@@ -16,7 +16,7 @@ from method.hsc import pseudo
 from segmentation.crf import TEST_KERNELS
 from tool.crf import crf_from_labels, crf_from_probability
 from tool.image import load_image
-from tool.seed_recipe import SEED_KERNELS, CRFKernels
+from tool.seed_recipe import LABEL_KERNELS, SEED_KERNELS, CRFKernels
 from voc12.classes import VOC12
 
 ITERATIONS = 10
@@ -36,8 +36,8 @@ class Work(NamedTuple):
 WORKS = (
     Work("seeds", (375, 500), 3, SEED_KERNELS, from_labels=False),
     Work("test", (375, 500), VOC12.num_labels, TEST_KERNELS, from_labels=False),
-    Work("training", (16, 16), VOC12.num_labels, pseudo.KERNELS, from_labels=True),
-    Work("training", (56, 56), VOC12.num_labels, pseudo.KERNELS, from_labels=True),
+    Work("training", (16, 16), VOC12.num_labels, LABEL_KERNELS, from_labels=True),
+    Work("training", (56, 56), VOC12.num_labels, LABEL_KERNELS, from_labels=True),
 )
 
 

@@ -14,7 +14,7 @@ from segmentation.crf import TEST_KERNELS
 from tool.cli import cores
 from tool.crf import crf_from_labels, crf_from_probability
 from tool.lists import read_ids
-from tool.seed_recipe import SEED_KERNELS, CRFKernels
+from tool.seed_recipe import LABEL_KERNELS, SEED_KERNELS, CRFKernels
 from voc12.classes import VOC12
 
 ITERATIONS = 10
@@ -48,7 +48,7 @@ def training_crf_agreement(bench: Bench) -> float:
     """The CRF of two steps' 24 views, on a grid of 16 x 16: a GPU records the first and replays it for the second."""
     images = torch.from_numpy(photographs(48, (16, 16))).split(24)
     labels = torch.from_numpy(scores(48, 4, (16, 16))).argmax(dim=1).split(24)
-    options = {"num_labels": VOC12.num_labels, "gt_prob": pseudo.LABEL_CONFIDENCE, "kernels": pseudo.KERNELS}
+    options = {"num_labels": VOC12.num_labels, "gt_prob": pseudo.LABEL_CONFIDENCE, "kernels": LABEL_KERNELS}
 
     def refined(device: torch.device) -> torch.Tensor:
         steps = [
