@@ -74,6 +74,12 @@ def msa_meta(golden: Path) -> dict:
 
 
 @pytest.fixture(scope="session")
+def dhr_meta(golden: Path) -> dict:
+    """`seed` and `salt` of the golden numbers of DHR."""
+    return json.loads((golden / "dhr" / "meta.json").read_text())
+
+
+@pytest.fixture(scope="session")
 def crt_net(crt_meta: dict, golden_device: torch.device) -> torch.nn.Module:
     """CRT's released branches, filled as the golden nets are; who trains them takes a copy."""
     from network.crt import CRTNet, crt_state_dict, load_crt_state_dict

@@ -7,10 +7,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 # Each package may import itself and what comes after it.
-ORDER = ["superpixel", "method", "refine", "segmentation", "localise", "network", "data", "tool"]
+ORDER = ["superpixel", "method", "refine", "segmentation", "rebalance", "localise", "network", "data", "tool"]
 # A folder a data set: what it is (classes.py) stands above the tools, `data` collects it; the rest counts as scripts.
 DATA_SETS = ["voc12", "cub", "coco14"]
-SIDE_BY_SIDE = {"superpixel", "method", "refine", "segmentation", "localise"}
+SIDE_BY_SIDE = {"superpixel", "method", "refine", "segmentation", "rebalance", "localise"}
 SCRIPTS = ["train_voc", "inference", "eval", "demo", "run"]
 SOURCES = sorted(
     [*ROOT.glob("*.py"), *(file for package in [*ORDER, *DATA_SETS] for file in (ROOT / package).rglob("*.py"))]

@@ -13,6 +13,7 @@ LINKING = [
     *sorted((ROOT / "paper").glob("*.md")),
     *ROOT.glob("method/*/README.md"),
 ]
+CODE = ("method", "refine", "superpixel", "segmentation", "rebalance", "localise", "network", "data", "tool")
 
 
 def headings(page: Path) -> set[str]:
@@ -47,11 +48,7 @@ def test_what_the_readme_says_can_be_imported_can():
 
 def test_each_equation_of_the_paper_is_beside_a_function_that_is_there():
     """A row names files, by the end of their paths, and after each what is defined in it."""
-    sources = [
-        path
-        for folder in ("method", "refine", "superpixel", "network", "tool", "data", "segmentation", "localise")
-        for path in ROOT.glob(f"{folder}/**/*.py")
-    ]
+    sources = [path for folder in CODE for path in ROOT.glob(f"{folder}/**/*.py")]
     rows = [line for line in (ROOT / "paper" / "method.md").read_text().splitlines() if line.startswith("| ")]
     found = 0
     for row in rows:

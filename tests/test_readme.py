@@ -200,7 +200,7 @@ def clone(tmp_path_factory) -> Path:
     skipped = shutil.ignore_patterns("__pycache__", "*.txt", "*.npy", "*.params")
     packages = (
         *("tool", "voc12", "coco14", "cub", "network", "method", "refine", "superpixel"),
-        *("segmentation", "localise", "paper", "benchmark", "data", "recipes"),
+        *("segmentation", "rebalance", "localise", "paper", "benchmark", "data", "recipes"),
     )
     for package in packages:
         shutil.copytree(ROOT / package, clone / package, ignore=skipped)

@@ -1,0 +1,82 @@
+"""Optimal transport between cells and classes, by Sinkhorn's rounds: each class gets its share (spec/dhr.md, Labels).
+
+Of many problems at once, of unlike sizes: what a problem lacks of the cells or classes of the largest is masked out.
+"""
+
+import torch
+from torch import Tensor
+
+TRANSPORT_RULES = ("released", "converged")
+TEMPERATURE = 0.1
+# Q: rounds end when the cells' factors move by less than .01 in mean, though these are about one over their number:
+# thousands of cells stop after two rounds. Converged: by less than that share of theirs, as the cells' sums are wrong.
+TOLERANCES = {"released": 0.01, "converged": 1e-5}
+MOST_ROUNDS = {"released": 100, "converged": 1000}
+MIN_RANGE = 1e-5
+
+
+def transport(
+    scores: Tensor, *, rule: str = "released", cells: Tensor | None = None, classes: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """The plans that bring the same from each cell and the same to each class, most of it where scores are high.
+
+    On a GPU the host waits for nothing: a problem that has ended is left as it is while the others go on, to the last
+    round that there could be.
+
+    Args:
+        scores: float32 (P, N, M) of 0..1, of N classes in M cells.
+        rule: of `TRANSPORT_RULES`, when rounds end.
+        cells: bool (P, M), those that each problem has; None: all. classes: bool (P, N), alike.
+
+    Returns:
+        The plans, float32 (P, N, M), 0 where masked out, and the rounds that each took, int64 (P,).
+    """
+    cells = _all_of(scores, 2) if cells is None else cells
+    classes = _all_of(scores, 1) if classes is None else classes
+    kernel = ((scores - 1) / TEMPERATURE).exp() * _there(cells, classes)
+    cell_share = cells / cells.sum(1, keepdim=True).clamp(min=1)
+    class_share = classes / classes.sum(1, keepdim=True).clamp(min=1)
+    of_cell, of_class = torch.ones_like(cell_share), torch.ones_like(class_share)
+    rounds = torch.zeros(len(scores), dtype=torch.int64, device=scores.device)
+    going = torch.ones_like(rounds, dtype=torch.bool)
+    for _ in range(MOST_ROUNDS[rule]):
+        new_cell = _shared(cell_share, (of_class[:, None] @ kernel)[:, 0])
+        new_class = _shared(class_share, (kernel @ new_cell[..., None])[..., 0])
+        moved = (new_cell - of_cell).abs()
+        if rule == "converged":
+            moved = _shared(moved, of_cell)
+        of_cell = torch.where(going[:, None], new_cell, of_cell)
+        of_class = torch.where(going[:, None], new_class, of_class)
+        rounds += going
+        moved = (moved * cells).sum(1) / cells.sum(1).clamp(min=1)
+        going = going & (moved >= TOLERANCES[rule])
+        if not scores.is_cuda and not going.any():
+            break
+    return of_class[..., None] * kernel * of_cell[:, None], rounds
+
+
+def balanced(
+    scores: Tensor, *, rule: str = "released", cells: Tensor | None = None, classes: Tensor | None = None
+) -> Tensor:
+    """OT(S): the plans of `transport` with each class's cells brought to 0..1 by their lowest and highest.
+
+    Arguments as there; float32 (P, N, M), 0 where masked out.
+    """
+    plan, _ = transport(scores, rule=rule, cells=cells, classes=classes)
+    cells = _all_of(scores, 2) if cells is None else cells
+    lowest = plan.masked_fill(~cells[:, None], torch.inf).amin(2, keepdim=True)
+    spread = plan.amax(2, keepdim=True) - lowest  # what is masked out is 0, and no plan is below
+    return torch.where(_there(cells, cells.new_ones(plan.shape[:2])), (plan - lowest) / spread.clamp(min=MIN_RANGE), 0)
+
+
+def _all_of(scores: Tensor, axis: int) -> Tensor:
+    return torch.ones(len(scores), scores.shape[axis], dtype=torch.bool, device=scores.device)
+
+
+def _there(cells: Tensor, classes: Tensor) -> Tensor:
+    return classes[..., None] & cells[:, None]
+
+
+def _shared(share: Tensor, among: Tensor) -> Tensor:
+    """`share` divided by `among`, 0 where there is nothing to share, as beyond a problem's cells."""
+    return torch.where(among > 0, share / among, 0)
