@@ -1,7 +1,7 @@
 """The backbones by name, for stages 1 and 3, and what freezing a backbone means.
 
 A backbone maps an image (N, 3, H, W) to `Taps`, knows its `channels`, its `stem` and its
-`normalisation`. torchvision's nets keep its names
+`normalisation`; its `levels` are all five of its maps. torchvision's nets keep its names
 for their submodules, so that its checkpoints fit. They import it, not this file: that takes as long as torch, in each
 process.
 """
@@ -17,7 +17,7 @@ from network import BACKBONES, RESNETS, TIMM, is_backbone
 from network.depthwise import DilatedDepthwise
 from network.norm import FixedNorm
 from network.resnet import ResNet
-from network.resnet38d import ResNet38d, Taps
+from network.resnet38d import Levels, ResNet38d, Taps
 from network.timm_backbone import TimmBackbone
 from tool.cli import UserError
 
@@ -29,7 +29,7 @@ class MobileNetV2(nn.Module):
     channels) and of the whole (1280 channels, 0 to 6).
     """
 
-    channels = Taps(32, 96, 1280)
+    channels, low_channels = Taps(32, 96, 1280), 24
     normalisation = IMAGENET
 
     def __init__(self) -> None:
@@ -59,6 +59,15 @@ class MobileNetV2(nn.Module):
         conv4 = self.features[:7](image)
         conv5 = self.features[7:14](conv4)
         return Taps(conv4, conv5, self.features[14:](conv5))
+
+    def levels(self, image: torch.Tensor) -> Levels:
+        """All five maps of `image`; c1 and c2 are those before strides 4 and 8, of 16 and 24 channels, of either
+        sign."""
+        c1 = self.features[:2](image)
+        c2 = self.features[2:4](c1)
+        c3 = self.features[4:7](c2)
+        c4 = self.features[7:14](c3)
+        return Levels(c1, c2, c3, c4, self.features[14:](c4))
 
 
 BUILDERS: dict[str, Callable[..., nn.Module]] = {

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from data.normalisation import IMAGENET
-from network.resnet38d import Taps
+from network.resnet38d import Levels, Taps
 
 STEM_CHANNELS = 128  # that three convolutions end in; a 7x7 one ends in 64
 # Strides of layer2 to layer4 and dilations of their 3x3 convolutions: torchvision's, of output stride 32, those of
@@ -17,6 +17,8 @@ STEM_CHANNELS = 128  # that three convolutions end in; a 7x7 one ends in 64
 STRIDE_32 = {"strides": (2, 2, 2), "dilations": ((1,), (1,), (1,))}
 STRIDE_16 = {"strides": (2, 2, 1), "dilations": ((1,), (1,), (1,))}
 STRIDE_8 = {"strides": (2, 1, 1), "dilations": ((1,), (1, 2), (2, 4))}
+# The same, but that layer4's first convolution is not dilated at all, as DHR has it.
+SHARP_STRIDE_8 = {"strides": (2, 1, 1), "dilations": ((1,), (1, 2), (1, 4))}
 # The same without that half, as deeplab-pytorch dilates: a stage's dilation is that of all its 3x3 convolutions.
 EVEN_STRIDE_8 = {"strides": (2, 1, 1), "dilations": ((1,), (2,), (4,))}
 MULTIGRID = (4, 8, 16)  # of layer4's blocks
@@ -52,7 +54,7 @@ class ResNet(nn.Module):
             _set_stride(layer, stride)
             _set_dilations(layer, rates)
         last: int = net.fc.in_features
-        self.channels = Taps(last // 4, last // 2, last)
+        self.channels, self.low_channels = Taps(last // 4, last // 2, last), last // 8
         self.conv1, self.bn1, self.relu, self.maxpool = net.conv1, net.bn1, net.relu, net.maxpool
         self.layer1, self.layer2, self.layer3, self.layer4 = net.layer1, net.layer2, net.layer3, net.layer4
 
@@ -63,8 +65,16 @@ class ResNet(nn.Module):
 
     def forward(self, image: torch.Tensor) -> Taps:
         """`image` (N, 3, H, W), normalised, to its three taps."""
-        x = self.maxpool(self.relu(self.bn1(self.conv1(image))))
-        return self.from_stride_4(self.layer1(x))
+        return self.from_stride_4(self.layer1(self._pooled(image)))
+
+    def levels(self, image: torch.Tensor) -> Levels:
+        """All five maps of `image`, not negative; c1 is the pooled one, of stride 4 as c2, which layer1 gives."""
+        c1 = self._pooled(image)
+        c2 = self.layer1(c1)
+        return Levels(c1, c2, *self.from_stride_4(c2))
+
+    def _pooled(self, image: torch.Tensor) -> torch.Tensor:
+        return self.maxpool(self.relu(self.bn1(self.conv1(image))))
 
     def from_stride_4(self, x: torch.Tensor) -> Taps:
         """The three taps from what layer1 gives."""

@@ -23,6 +23,17 @@ class Taps(NamedTuple):
     conv6: torch.Tensor
 
 
+class Levels(NamedTuple):
+    """All five feature maps of a backbone, at strides 2 or 4, 4, and as its `Taps`; its attribute `low_channels` holds
+    how many channels c2 has."""
+
+    c1: torch.Tensor
+    c2: torch.Tensor
+    c3: torch.Tensor
+    c4: torch.Tensor
+    c5: torch.Tensor
+
+
 def convolution(inputs: int, outputs: int, size: int, *, stride: int = 1, dilation: int = 1) -> nn.Conv2d:
     """A convolution without bias whose padding keeps the grid, but for the stride."""
     return nn.Conv2d(
@@ -99,7 +110,7 @@ class ResNet38d(nn.Module):
         if not 0 < width <= 8:
             raise UserError(f"--width {width}: expected a channel multiplier above 0 and at most 8 (1 is the paper's)")
         c64, c128, c256, c512, c1024, c2048, c4096 = (scaled(64 * 2**k, width) for k in range(7))
-        self.channels = Taps(c512, c1024, c4096)
+        self.channels, self.low_channels = Taps(c512, c1024, c4096), c256
         self.conv1a = convolution(3, c64, 3)
         self.b2 = ResidualBlock(c64, c128, c128, stride=2)
         self.b2_1 = ResidualBlock(c128, c128, c128)
@@ -131,9 +142,26 @@ class ResNet38d(nn.Module):
     def forward(self, image: torch.Tensor) -> Taps:
         """`image` (N, 3, H, W), normalised, to conv4 (the activated input of b5, 512 channels), conv5 (that
         of b6, 1024) and conv6 (relu of bn7, 4096), all not negative."""
+        return self._from_stride_4(self._to_stride_4(self._to_stride_2(image)))
+
+    def levels(self, image: torch.Tensor) -> Levels:
+        """All five maps of `image`; c1 and c2, of either sign, are what b2_2 (stride 2) and b3_2 give."""
+        c1 = self._to_stride_2(image)
+        c2 = self._to_stride_4(c1)
+        return Levels(c1, c2, *self._from_stride_4(c2))
+
+    def _to_stride_2(self, image: torch.Tensor) -> torch.Tensor:
         x = self.conv1a(image)
-        for block in (self.b2, self.b2_1, self.b2_2, self.b3, self.b3_1, self.b3_2):
+        for block in (self.b2, self.b2_1, self.b2_2):
             x, _ = block(x)
+        return x
+
+    def _to_stride_4(self, x: torch.Tensor) -> torch.Tensor:
+        for block in (self.b3, self.b3_1, self.b3_2):
+            x, _ = block(x)
+        return x
+
+    def _from_stride_4(self, x: torch.Tensor) -> Taps:
         for block in (self.b4, self.b4_1, self.b4_2, self.b4_3, self.b4_4, self.b4_5):
             x, _ = block(x)
         x, conv4 = self.b5(x)

@@ -69,7 +69,7 @@ class IRNet(nn.Module):
         self.has_displacement = displacement
         if displacement:
             self.mean_shift = MeanShift()
-        taps = (64, self.resnet50.channels.conv4 // 2, *self.resnet50.channels)
+        taps = (64, self.resnet50.low_channels, *self.resnet50.channels)
         for number, channels in enumerate(taps, start=1):
             setattr(self, f"fc_edge{number}", nn.Sequential(*_layer(channels, EDGE_CHANNELS)))
         self.fc_edge6 = nn.Conv2d(5 * EDGE_CHANNELS, 1, 1)
@@ -95,11 +95,8 @@ class IRNet(nn.Module):
 
     def taps(self, image: Tensor) -> list[Tensor]:
         """The backbone's outputs at strides 4, 4, 8, 16 and 16, without gradient, from `image` (N, 3, H, W)."""
-        net = self.resnet50
         with torch.no_grad():
-            stem = net.maxpool(net.relu(net.bn1(net.conv1(image))))
-            second = net.layer1(stem)
-            return [stem, second, *net.from_stride_4(second)]
+            return [*self.resnet50.levels(image)]
 
     def edges(self, taps: list[Tensor]) -> Tensor:
         """Logits of there being an edge, float32 (N, 1, h, w), a quarter of the image's size (rounded up)."""

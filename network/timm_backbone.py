@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from data.normalisation import Normalisation
 from network import TIMM
 from network.depthwise import mend_depthwise
-from network.resnet38d import Taps
+from network.resnet38d import Levels, Taps
 from tool.cli import UserError
 
 EXAMPLES = "resnet50, convnext_tiny, efficientnet_b0, regnety_002"
@@ -31,7 +31,7 @@ class TimmBackbone(nn.Module):
 
     def __init__(self, name: str, *, flag: str = "--backbone") -> None:
         super().__init__()
-        self.net = _features(name, flag)
+        self.name, self.net = name, _features(name, flag)
         channels: list[int] = self.net.feature_info.channels()
         self.channels = Taps(*channels[-3:])
         self.normalisation = Normalisation(*(tuple(self.net.pretrained_cfg[key]) for key in ("mean", "std")))
@@ -51,6 +51,20 @@ class TimmBackbone(nn.Module):
     def forward(self, image: Tensor) -> Taps:
         """`image` (N, 3, H, W), normalised, to its three taps."""
         return Taps(*self.net(image)[-3:])
+
+    @property
+    def low_channels(self) -> int:
+        """Of c2. Raises `UserError` for a net that has not five maps, of strides 2, 4, 8, 8 and 8."""
+        if (reductions := self.net.feature_info.reduction()) != [2, 4, 8, 8, 8]:
+            raise UserError(
+                f"--backbone {TIMM}{self.name}: expected a net with maps at strides 2, 4, 8, 8 and 8, found"
+                f" {', '.join(map(str, reductions))}; take for example {TIMM}resnet50, {TIMM}efficientnet_b0"
+            )
+        return self.net.feature_info.channels()[1]
+
+    def levels(self, image: Tensor) -> Levels:
+        """All five maps of `image`, of a net with `low_channels`."""
+        return Levels(*self.net(image))
 
 
 def download_from_timm(name: str) -> Mapping[str, Tensor]:
