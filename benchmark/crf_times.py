@@ -13,10 +13,9 @@ from torch import Tensor
 
 import tool.crf
 from method.hsc import pseudo
-from segmentation.crf import TEST_KERNELS
 from tool.crf import crf_from_labels, crf_from_probability
 from tool.image import load_image
-from tool.seed_recipe import LABEL_KERNELS, SEED_KERNELS, CRFKernels
+from tool.seed_recipe import LABEL_KERNELS, MASK_KERNELS, SEED_KERNELS, CRFKernels
 from voc12.classes import VOC12
 
 ITERATIONS = 10
@@ -35,7 +34,7 @@ class Work(NamedTuple):
 
 WORKS = (
     Work("seeds", (375, 500), 3, SEED_KERNELS, from_labels=False),
-    Work("test", (375, 500), VOC12.num_labels, TEST_KERNELS, from_labels=False),
+    Work("test", (375, 500), VOC12.num_labels, MASK_KERNELS, from_labels=False),
     Work("training", (16, 16), VOC12.num_labels, LABEL_KERNELS, from_labels=True),
     Work("training", (56, 56), VOC12.num_labels, LABEL_KERNELS, from_labels=True),
 )

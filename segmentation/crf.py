@@ -17,9 +17,8 @@ from tool.crf.process import CRFProcess
 from tool.dataset import DataSet
 from tool.device import copied_to
 from tool.limits import reported_limits
-from tool.seed_recipe import CRFKernels
+from tool.seed_recipe import MASK_KERNELS
 
-TEST_KERNELS = CRFKernels(gaussian_sxy=1, gaussian_compat=3, bilateral_sxy=67, bilateral_srgb=3, bilateral_compat=4)
 CRF_ITERATIONS = 10
 
 
@@ -62,7 +61,7 @@ def crf_labels(image: np.ndarray, probability: Tensor | np.ndarray, *, backend: 
     posterior = crf_from_probability(
         copied_to(torch.tensor(image), probability.device),
         probability,
-        kernels=TEST_KERNELS,
+        kernels=MASK_KERNELS,
         iterations=CRF_ITERATIONS,
         backend=resolve_backend(backend, probability.device),
     )

@@ -22,6 +22,9 @@ SEED_KERNELS = CRFKernels(gaussian_sxy=3, gaussian_compat=3, bilateral_sxy=80, b
 # Refining label maps, each label taken to be right with some probability (spec/ppc.md, Seeds; spec/crt.md, IR labels).
 LABEL_KERNELS = CRFKernels(gaussian_sxy=3, gaussian_compat=3, bilateral_sxy=50, bilateral_srgb=5, bilateral_compat=10)
 
+# Refining what a segmentation net says of an image (spec/segmentation.md, Test; spec/dhr.md, Labels).
+MASK_KERNELS = CRFKernels(gaussian_sxy=1, gaussian_compat=3, bilateral_sxy=67, bilateral_srgb=3, bilateral_compat=4)
+
 
 @dataclass(frozen=True)
 class CRFRecipe:

@@ -10,18 +10,17 @@ from benchmark.gpu_parts.record import Bench
 from benchmark.infer import equal_share
 from benchmark.photographs import photographs, scores
 from method.hsc import pseudo
-from segmentation.crf import TEST_KERNELS
 from tool.cli import cores
 from tool.crf import crf_from_labels, crf_from_probability
 from tool.lists import read_ids
-from tool.seed_recipe import LABEL_KERNELS, SEED_KERNELS, CRFKernels
+from tool.seed_recipe import LABEL_KERNELS, MASK_KERNELS, SEED_KERNELS, CRFKernels
 from voc12.classes import VOC12
 
 ITERATIONS = 10
 
 
 def run(bench: Bench) -> None:
-    for labels, kernels in ((3, SEED_KERNELS), (VOC12.num_labels, TEST_KERNELS)):
+    for labels, kernels in ((3, SEED_KERNELS), (VOC12.num_labels, MASK_KERNELS)):
         equal = crf_agreement(bench, labels, kernels)
         bench.check(f"CRF, {labels} labels", equal >= 0.999, {"labels equal, %": percent(equal)}, goal="99.9 %")
     equal = training_crf_agreement(bench)

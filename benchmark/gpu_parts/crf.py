@@ -8,15 +8,14 @@ import torch
 from benchmark.gpu_parts.record import Bench
 from benchmark.gpu_parts.step import note_profile, seconds
 from benchmark.photographs import photographs, scores
-from segmentation.crf import TEST_KERNELS
 from tool.crf import crf_from_probability
 from tool.crf.mean_field import mean_field
-from tool.seed_recipe import SEED_KERNELS, CRFKernels
+from tool.seed_recipe import MASK_KERNELS, SEED_KERNELS, CRFKernels
 from voc12.classes import VOC12
 
 ITERATIONS = 10
 # By the number of labels: of a seed, of VOC, of COCO.
-KERNELS = {3: SEED_KERNELS, VOC12.num_labels: TEST_KERNELS, 81: TEST_KERNELS}
+KERNELS = {3: SEED_KERNELS, VOC12.num_labels: MASK_KERNELS, 81: MASK_KERNELS}
 
 
 def run(bench: Bench) -> None:
