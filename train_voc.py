@@ -16,21 +16,16 @@ from data.labels import load_labels
 from data.saliency import check_saliency
 from method import METHODS
 from method.arguments import check_arguments, flag_defaults, parse_arguments
-from network import PRETRAINED
+from network import NO_FILES, PRETRAINED
 from tool.cli import UserError, require_folder, run_script
 from tool.dataset import DataSet
-from tool.folder import checkpoint_of
-from tool.limits import check_loaders
 from tool.lists import Source, expect_files, find_images, read_ids
-from tool.lock import hold_folder
-from tool.torchrun import is_first, loader_processes, own_share
-from tool.weights_file import require_weights
+from tool.torchrun import is_first
+from tool.training_flags import RUN_FREE_TO_CHANGE, check_batch, check_run_loaders, hold_run, recorded_flags
 
-# Flags that may change between a run and its resumption: they do not touch the weights, or what they lead to is known.
 FREE_TO_CHANGE = {
-    *("resume", "device", "compile", "num_workers", "save_every", "log_every", "picture_every"),
-    *("eval", "eval_every", "val_list"),
-    *("work_dir", "train_list", "labels", "data_set", "data_root", "saliency_root"),
+    *(*RUN_FREE_TO_CHANGE, "compile", "picture_every"),
+    *("eval", "eval_every", "val_list", "labels", "saliency_root"),
 }
 
 
@@ -54,8 +49,7 @@ def read_data(args: argparse.Namespace, data_set: DataSet) -> tuple[dict[str, Pa
         for note in check_saliency(args.saliency_root, ids):
             if is_first():
                 print(f"note: {note}", file=sys.stderr)
-    if args.batch_size > len(ids):
-        raise UserError(f"--batch_size {args.batch_size}: {args.train_list} has {len(ids)} images; take at most that")
+    check_batch(args, len(ids), args.train_list)
     return images, labels
 
 
@@ -68,10 +62,10 @@ def read_validation(args: argparse.Namespace, labels: dict, data_set: DataSet) -
     return images
 
 
-def batch_bytes(args: argparse.Namespace) -> int:
-    """The size of this process's share of a batch: float32 images, and saliency where it is used."""
+def image_bytes(args: argparse.Namespace) -> int:
+    """The size of a float32 crop, with its saliency where that is used."""
     channels = 3 if args.saliency_root is None else 4
-    return 4 * channels * args.crop_size**2 * len(own_share(range(args.batch_size)))
+    return 4 * channels * args.crop_size**2
 
 
 def settings_of(args: argparse.Namespace, ids: list[str], labels: dict) -> dict:
@@ -83,7 +77,7 @@ def settings_of(args: argparse.Namespace, ids: list[str], labels: dict) -> dict:
     for image_id in ids:
         content.update(f"{image_id}\n{labels[image_id].tolist()}\n".encode())
     return {
-        **{f"--{name}": value for name, value in vars(args).items() if name not in FREE_TO_CHANGE},
+        **recorded_flags(args, FREE_TO_CHANGE),
         "the ids of --train_list and their labels (sha256)": content.hexdigest(),
         "the maps of --saliency_root (sha256 of their sizes)": hash_of_sizes(ids, args.saliency_root),
     }
@@ -92,25 +86,13 @@ def settings_of(args: argparse.Namespace, ids: list[str], labels: dict) -> dict:
 def main() -> None:
     args = parse_arguments()
     check_arguments(args)
-    folder = Path(args.work_dir) / args.session
-    if is_first():
-        hold_folder(folder, "--work_dir")
-    checkpoint_of(folder, resume=args.resume, name_flag="--session")
-    for flag in METHODS[args.method].weight_flags:
-        path = getattr(args, flag)
-        if path not in ("none", PRETRAINED) and not args.resume:  # a run that goes on has its own
-            what = f"the .params, .pth, .ckpt or .safetensors to start from, {PRETRAINED} or none"
-            require_weights(path, f"--{flag}", what)
+    what = f"the .params, .pth, .ckpt or .safetensors to start from, {PRETRAINED} or none"
+    hold_run(args, dict.fromkeys(METHODS[args.method].weight_flags, what), words=NO_FILES)
     data_set = find_data_set(args.data_set)
     images, labels = read_data(args, data_set)
     val_images = read_validation(args, labels, data_set) if args.eval or args.eval_every else {}
     settings = settings_of(args, list(images), labels)
-    check_loaders(
-        workers=loader_processes(args.num_workers),
-        batch_bytes=batch_bytes(args),
-        num_batches=METHODS[args.method].steps(args, len(images))[0],
-        flag="--num_workers",
-    )
+    check_run_loaders(args, image_bytes=image_bytes(args), num_batches=METHODS[args.method].steps(args, len(images))[0])
     # Not at the top: it imports torch, which takes seconds; a mistake in a flag or a file has been named by now.
     from method.training import train_run
 

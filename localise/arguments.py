@@ -3,6 +3,7 @@
 import argparse
 
 from tool.cli import check_bounds, path_text, positive
+from tool.training_flags import add_device_flags, add_sane_flag
 
 SANE = ("half",)
 SIDE = 224  # pixels, of the nets' input
@@ -20,16 +21,8 @@ def add_test_flags(parser: argparse.ArgumentParser, *, batch_flag: str) -> argpa
         "--cam_thr", type=float, default=0.1, help="of a map for its box, share of its maximum (%(default)s)"
     )
     test.add_argument(batch_flag, type=positive, default=64, help="images tested at once (%(default)s)")
-    test.add_argument(
-        "--sane",
-        nargs="+",
-        choices=SANE,
-        default=[],
-        metavar="ODDITY",
-        help=f"correct these oddities, which paper/deviations.md lists: {', '.join(SANE)}",
-    )
-    test.add_argument("--device", help="cpu, cuda or cuda:N (default: a GPU where there is one)")
-    test.add_argument("--amp", choices=AMP, default="off", help="the nets in half precision (%(default)s)")
+    add_sane_flag(test, SANE)
+    add_device_flags(test, amp=AMP)
     return data
 
 

@@ -16,23 +16,25 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # so that `python train.py` finds the packages from any folder
 from data.cub import Cub, check_boxed_images, read_cub
 from localise.arguments import SIDE, add_net_flags, add_test_flags, check_test_flags
-from network import PRETRAINED, RESNETS
+from network import NO_FILES, PRETRAINED, RESNETS
 from tool.cli import UserError, add_switch, check_bounds, path_text, positive, run_script, script_parser
 from tool.flags import MAX_PIXELS
-from tool.folder import checkpoint_of
 from tool.limits import check_loaders
-from tool.lock import hold_folder
-from tool.torchrun import is_first, loader_processes, own_share
-from tool.weights_file import require_weights
+from tool.torchrun import loader_processes, own_share
+from tool.training_flags import (
+    RUN_BOUNDS,
+    RUN_FREE_TO_CHANGE,
+    add_run_flags,
+    check_run,
+    hold_run,
+    recorded_flags,
+)
 
-# Flags that may change between a run and its resumption: they do not touch the weights, or what they lead to is known.
-FREE_TO_CHANGE = {
-    *("resume", "device", "num_workers", "save_every", "log_every", "work_dir", "cub_root", "test_batch_size"),
-}
+FREE_TO_CHANGE = {*RUN_FREE_TO_CHANGE, "cub_root", "test_batch_size"}
 BOUNDS = {
+    **RUN_BOUNDS,
     **dict.fromkeys(("lr", "wt_dec", "cnn_lr", "cnn_wt_dec", "lr_factor"), (0, 1e30)),
     "drop_path": (0, 0.99),
-    "seed": (0, 2**32 - 1),
 }
 EXAMPLES = """\
   # the released recipe
@@ -52,19 +54,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = script_parser("Train a transformer and a CNN to localise objects from image labels.", examples=EXAMPLES)
     add_test_flags(parser, batch_flag="--test_batch_size")
 
-    run = parser.add_argument_group("run")
-    run.add_argument("--session_name", "--session", dest="session", default="crt_cub", help="its name (%(default)s)")
-    run.add_argument(
-        "--work_dir", type=path_text, default="./exps", help="runs go to <work_dir>/<session>/ (%(default)s)"
-    )
-    run.add_argument("--seed", type=int, default=0, help="random seed of weights, order and augmentation (%(default)s)")
-    run.add_argument(
-        "--save_every", type=positive, default=200, metavar="STEPS", help="between two checkpoints (%(default)s)"
-    )
-    run.add_argument(
-        "--log_every", type=positive, default=20, metavar="STEPS", help="between two log lines (%(default)s)"
-    )
-    add_switch(run, "--resume", default=False, help="go on from <work_dir>/<session>/last.ckpt where there is one")
+    add_run_flags(parser, session="crt_cub", save_every=200)
 
     nets = add_net_flags(parser)
     nets.add_argument(
@@ -112,13 +102,12 @@ def check_arguments(args: argparse.Namespace) -> None:
     check_test_flags(args)
     if not SIDE <= args.resize_size <= MAX_PIXELS:
         raise UserError(f"--resize_size {args.resize_size}: expected {SIDE}, the crop's side, to {MAX_PIXELS} pixels")
-    if Path(args.session).name != args.session or args.session in ("", ".", ".."):
-        raise UserError(f"--session {args.session}: expected a plain name, it becomes a folder in --work_dir")
+    check_run(args)
 
 
 def settings_of(args: argparse.Namespace, cub: Cub) -> dict:
     """What decides what a run's weights become; the data set's by what its files say, wherever it lies."""
-    settings = {f"--{name}": value for name, value in vars(args).items() if name not in FREE_TO_CHANGE}
+    settings = recorded_flags(args, FREE_TO_CHANGE)
     lines = [
         f"{image_id} {label} {box}"
         for part in (cub.train, cub.test)
@@ -133,14 +122,8 @@ def settings_of(args: argparse.Namespace, cub: Cub) -> dict:
 def main() -> None:
     args = parse_arguments()
     check_arguments(args)
-    folder = Path(args.work_dir) / args.session
-    if is_first():
-        hold_folder(folder, "--work_dir")
-    checkpoint_of(folder, resume=args.resume, name_flag="--session")
-    for flag in ("transformer_weights", "weights"):
-        path = getattr(args, flag)
-        if path not in ("none", PRETRAINED) and not args.resume:  # a run that goes on has its own
-            require_weights(path, f"--{flag}", f"weights to start from, {PRETRAINED} or none")
+    what = f"weights to start from, {PRETRAINED} or none"
+    hold_run(args, dict.fromkeys(("transformer_weights", "weights"), what), words=NO_FILES)
     cub = read_cub(args.cub_root)
     for images in (cub.train, cub.test):
         check_boxed_images(images, args.cub_root)

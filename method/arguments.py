@@ -1,8 +1,6 @@
 """The command line of stage 1's training: the flags of all methods, then those of the one that is asked for."""
 
 import argparse
-import math
-from pathlib import Path
 from typing import Any
 
 from data.descriptions import add_data_set_flag, find_data_set, require_background
@@ -10,17 +8,17 @@ from method import METHODS
 from method.base import Method
 from network import BACKBONE_HELP, PRETRAINED, backbone_name, resolve_network
 from tool.cli import UserError, add_switch, check_bounds, path_text, positive, script_parser
-from tool.flags import AMP, MAX_PIXELS
+from tool.flags import MAX_PIXELS
+from tool.training_flags import RUN_BOUNDS, add_device_flags, add_run_flags, check_run
 
 RELEASED_WEIGHTS = "network/ilsvrc-cls_rna-a1_cls1000_ep-0001.params"
 MAX_STEPS = 10**9
 # What numbers may be: rates that float32 holds, heads' too; sizes and steps that anybody could want.
 BOUNDS = {
+    **RUN_BOUNDS,
     "momentum": (0, 1),
     **dict.fromkeys(("lr", "wt_dec"), (0, 1e30)),
     "crop_size": (1, MAX_PIXELS),
-    "num_workers": (0, 4096),
-    "seed": (0, 2**32 - 1),
 }
 EXAMPLES = """\
   # the released recipe
@@ -61,25 +59,9 @@ def make_parser(method: Method) -> argparse.ArgumentParser:
     add_data_set_flag(data)
     data.add_argument("--num_workers", type=int, default=12, help="loader processes (%(default)s)")
 
-    run = parser.add_argument_group("run")
-    run.add_argument("--session_name", "--session", dest="session", help="the run's name (default: the method's)")
-    run.add_argument(
-        "--work_dir", type=path_text, default="./exps", help="runs go to <work_dir>/<session>/ (%(default)s)"
-    )
-    run.add_argument("--seed", type=int, default=0, help="random seed of weights, order and augmentation (%(default)s)")
-    run.add_argument("--device", help="cpu, cuda or cuda:N (default: a GPU where there is one)")
-    run.add_argument("--amp", choices=AMP, default="off", help="the network in half precision (%(default)s)")
+    run = add_run_flags(parser, session=None)
+    add_device_flags(run)
     add_switch(run, "--compile", default=False, help="compile the network, on a GPU (False)")
-    run.add_argument(
-        "--save_every",
-        type=positive,
-        default=500,
-        metavar="STEPS",
-        help="from one checkpoint to the next (%(default)s)",
-    )
-    run.add_argument(
-        "--log_every", type=positive, default=20, metavar="STEPS", help="from one log line to the next (%(default)s)"
-    )
     run.add_argument(
         "--picture_every",
         type=positive,
@@ -87,7 +69,6 @@ def make_parser(method: Method) -> argparse.ArgumentParser:
         metavar="STEPS",
         help="from one CAM in TensorBoard to the next (%(default)s)",
     )
-    add_switch(run, "--resume", default=False, help="go on from <work_dir>/<session>/last.ckpt where there is one")
     add_switch(run, "--eval", default=False, help="score image labels on --val_list at the end (mean AP)")
     run.add_argument(
         "--eval_every", type=positive, metavar="EPOCHS", help="score them after every so many epochs, too (never)"
@@ -175,8 +156,5 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise UserError(f"--resize_size {smaller} {larger}: expected the smaller number first, at most {MAX_PIXELS}")
     if (args.max_iters or 1) * args.iter_size > MAX_STEPS:
         raise UserError(f"--max_iters {args.max_iters}: expected at most {MAX_STEPS} steps, --max_iters x --iter_size")
-    if args.clip_grad is not None and not 0 < args.clip_grad < math.inf:
-        raise UserError(f"--clip_grad {args.clip_grad}: expected a finite norm above 0")
-    if Path(args.session).name != args.session or args.session in ("", ".", ".."):
-        raise UserError(f"--session {args.session}: expected a plain name, it becomes a folder in --work_dir")
+    check_run(args)
     method.check(args)

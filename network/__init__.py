@@ -13,6 +13,7 @@ CAFFE_RESNET101 = "caffe_resnet101"  # of stage 3 alone
 TIMM = "timm:"  # before the name of any convolutional net of timm
 BACKBONE_HELP = f"{', '.join(BACKBONES)}, or {TIMM}NAME (%(default)s)"
 PRETRAINED = "pretrained"  # in the place of a file: the weights that torchvision or timm has for the backbone
+NO_FILES = ("none", PRETRAINED)  # what may stand in the place of a file of weights
 
 # Whose checkpoints hold the same layers as SEAM's, but score background last.
 EPS_SEAM = "network.resnet38_eps_seam"

@@ -7,7 +7,6 @@ It learns from images alone. Released recipe (the defaults): 50 epochs of batch 
 """
 
 import argparse
-import hashlib
 import sys
 from pathlib import Path
 
@@ -18,7 +17,6 @@ from data.images import check_images
 from data.label_maps import check_label_maps
 from tool.cli import (
     UserError,
-    add_switch,
     check_bounds,
     path_text,
     positive,
@@ -27,24 +25,27 @@ from tool.cli import (
     script_parser,
 )
 from tool.flags import MAX_PIXELS
-from tool.folder import checkpoint_of
-from tool.limits import check_loaders
 from tool.lists import Source, find_images, find_masks, read_ids
-from tool.lock import hold_folder
-from tool.torchrun import is_first, loader_processes, own_share
-from tool.weights_file import require_weights
+from tool.training_flags import (
+    RUN_BOUNDS,
+    RUN_FREE_TO_CHANGE,
+    add_device_flags,
+    add_run_flags,
+    add_sane_flag,
+    check_batch,
+    check_run,
+    check_run_loaders,
+    hash_of_ids,
+    hold_run,
+    recorded_flags,
+)
 
 SANE = ("order", "resize", "padding")
-# Flags that may change between a run and its resumption: they do not touch the weights, or what they lead to is known.
-FREE_TO_CHANGE = {
-    *("resume", "device", "num_workers", "save_every", "log_every"),
-    *("work_dir", "train_list", "val_list", "gt_dir", "data_set", "data_root"),
-}
+FREE_TO_CHANGE = {*RUN_FREE_TO_CHANGE, "val_list", "gt_dir"}
 CELL = 16  # pixels of a superpixel's side, on average
 BOUNDS = {
+    **RUN_BOUNDS,
     "lr": (0, 1e30),
-    "num_workers": (0, 4096),
-    "seed": (0, 2**32 - 1),
     **dict.fromkeys(("crop_size", "min_image_size", "max_image_size"), (CELL, MAX_PIXELS)),
 }
 EXAMPLES = """\
@@ -74,23 +75,7 @@ def parse_arguments() -> argparse.Namespace:
     add_data_set_flag(data)
     data.add_argument("--num_workers", type=int, default=8, help="loader processes (%(default)s)")
 
-    run = parser.add_argument_group("run")
-    run.add_argument("--session_name", "--session", dest="session", default="scn", help="its name (%(default)s)")
-    run.add_argument(
-        "--work_dir", type=path_text, default="./exps", help="runs go to <work_dir>/<session>/ (%(default)s)"
-    )
-    run.add_argument("--seed", type=int, default=0, help="random seed of weights and augmentation (%(default)s)")
-    run.add_argument("--device", help="cpu, cuda or cuda:N (default: a GPU where there is one)")
-    run.add_argument(
-        "--amp", choices=("off", "bf16"), default="off", help="the network in half precision (%(default)s)"
-    )
-    run.add_argument(
-        "--save_every", type=positive, default=500, metavar="STEPS", help="between two checkpoints (%(default)s)"
-    )
-    run.add_argument(
-        "--log_every", type=positive, default=20, metavar="STEPS", help="between two log lines (%(default)s)"
-    )
-    add_switch(run, "--resume", default=False, help="go on from <work_dir>/<session>/last.ckpt where there is one")
+    add_device_flags(add_run_flags(parser, session="scn"), amp=("off", "bf16"))
 
     recipe = parser.add_argument_group("recipe")
     recipe.add_argument(
@@ -106,14 +91,7 @@ def parse_arguments() -> argparse.Namespace:
         "--min_image_size", type=positive, default=320, help="longer side before the crop, at least (%(default)s)"
     )
     recipe.add_argument("--max_image_size", type=positive, default=640, help="and at most (%(default)s)")
-    recipe.add_argument(
-        "--sane",
-        nargs="+",
-        choices=SANE,
-        default=[],
-        metavar="ODDITY",
-        help=f"correct these oddities, which paper/deviations.md lists: {', '.join(SANE)}",
-    )
+    add_sane_flag(recipe, SANE)
     return parser.parse_args()
 
 
@@ -127,8 +105,7 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise UserError(
             f"--min_image_size {args.min_image_size}: expected at most --max_image_size, {args.max_image_size}"
         )
-    if Path(args.session).name != args.session or args.session in ("", ".", ".."):
-        raise UserError(f"--session {args.session}: expected a plain name, it becomes a folder in --work_dir")
+    check_run(args)
     args.sane = sorted({*args.sane})
 
 
@@ -141,8 +118,7 @@ def read_data(args: argparse.Namespace) -> tuple[dict[str, Path], dict[str, Path
         ids, args.data_root, data_set, flag="--data_root", source=Source("--train_list", args.train_list)
     )
     check_images(images, args.data_root)
-    if args.batch_size > len(ids):
-        raise UserError(f"--batch_size {args.batch_size}: {args.train_list} has {len(ids)} images; take at most that")
+    check_batch(args, len(ids), args.train_list)
     if args.gt_dir is None:
         return images, {}, {}
     truth, source = require_folder(args.gt_dir, "--gt_dir", "<id>.png"), Source("--val_list", args.val_list)
@@ -155,27 +131,21 @@ def read_data(args: argparse.Namespace) -> tuple[dict[str, Path], dict[str, Path
 
 def settings_of(args: argparse.Namespace, ids: list[str]) -> dict:
     """What decides what a run's weights become. Images are taken to be what their ids say."""
-    settings = {f"--{name}": value for name, value in vars(args).items() if name not in FREE_TO_CHANGE}
-    settings["the ids of --train_list (sha256)"] = hashlib.sha256("\n".join(ids).encode()).hexdigest()
+    settings = recorded_flags(args, FREE_TO_CHANGE)
+    settings["the ids of --train_list (sha256)"] = hash_of_ids(ids)
     return settings
 
 
 def main() -> None:
     args = parse_arguments()
     check_arguments(args)
-    folder = Path(args.work_dir) / args.session
-    if is_first():
-        hold_folder(folder, "--work_dir")
-    checkpoint_of(folder, resume=args.resume, name_flag="--session")
-    if args.weights != "none" and not args.resume:  # a run that goes on has its own
-        require_weights(args.weights, "--weights", "weights of a superpixel network to start from, or none")
+    hold_run(args, {"weights": "weights of a superpixel network to start from, or none"}, words=["none"])
     images, val_images, masks = read_data(args)
     settings = settings_of(args, list(images))
-    check_loaders(
-        workers=loader_processes(args.num_workers),
-        batch_bytes=(4 * 3 + 3) * args.crop_size**2 * len(own_share(range(args.batch_size))),
+    check_run_loaders(
+        args,
+        image_bytes=(4 * 3 + 3) * args.crop_size**2,
         num_batches=len(images) // args.batch_size * args.max_epoches,
-        flag="--num_workers",
     )
     # Not at the top: it imports torch, which takes seconds; a mistake in a flag or a file has been named by now.
     from superpixel.training import HeldOut, train_run

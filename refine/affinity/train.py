@@ -8,8 +8,6 @@ Released recipe (the defaults): 8 epochs of batch 8 at crop 448, from ImageNet's
 """
 
 import argparse
-import hashlib
-import math
 import sys
 from pathlib import Path
 
@@ -17,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))  # so that `python train.py` finds the packages from any folder
 from data.descriptions import add_data_set_flag, find_data_set, require_background
 from data.images import check_images, hash_of_sizes
-from network import BACKBONE_HELP, PRETRAINED, backbone_name
+from network import BACKBONE_HELP, NO_FILES, PRETRAINED, backbone_name
 from refine.affinity.inputs import check_alphas, check_backgrounds
 from refine.inputs import folder_of_dicts, made_with
 from tool.cli import (
@@ -30,25 +28,28 @@ from tool.cli import (
     run_script,
     script_parser,
 )
-from tool.flags import AMP, MAX_PIXELS
-from tool.folder import checkpoint_of
-from tool.limits import check_loaders
+from tool.flags import MAX_PIXELS
 from tool.lists import Source, find_images, read_ids
-from tool.lock import hold_folder
-from tool.torchrun import is_first, loader_processes, own_share
-from tool.weights_file import require_weights
+from tool.training_flags import (
+    RUN_BOUNDS,
+    RUN_FREE_TO_CHANGE,
+    add_device_flags,
+    add_run_flags,
+    add_sane_flag,
+    check_batch,
+    check_run,
+    check_run_loaders,
+    hash_of_ids,
+    hold_run,
+    recorded_flags,
+)
 
 SANE = ("border_pairs", "padding")
-# Flags that may change between a run and its resumption: they do not touch the weights, or what they lead to is known.
-FREE_TO_CHANGE = {
-    *("resume", "device", "num_workers", "save_every", "log_every"),
-    *("work_dir", "train_list", "data_set", "data_root", "la_crf_dir", "ha_crf_dir"),
-}
+FREE_TO_CHANGE = {*RUN_FREE_TO_CHANGE, "la_crf_dir", "ha_crf_dir"}
 BOUNDS = {
+    **RUN_BOUNDS,
     "momentum": (0, 1),
     **dict.fromkeys(("lr", "wt_dec"), (0, 1e30)),
-    "num_workers": (0, 4096),
-    "seed": (0, 2**32 - 1),
 }
 MIN_CROP = 40  # pixels: 5 cells, the fewest that have pairs
 EXAMPLES = """\
@@ -83,23 +84,7 @@ def parse_arguments() -> argparse.Namespace:
     add_data_set_flag(data)
     data.add_argument("--num_workers", type=int, default=8, help="loader processes (%(default)s)")
 
-    run = parser.add_argument_group("run")
-    run.add_argument(
-        "--session_name", "--session", dest="session", default="resnet38_aff", help="its name (%(default)s)"
-    )
-    run.add_argument(
-        "--work_dir", type=path_text, default="./exps", help="runs go to <work_dir>/<session>/ (%(default)s)"
-    )
-    run.add_argument("--seed", type=int, default=0, help="random seed of weights, order and augmentation (%(default)s)")
-    run.add_argument("--device", help="cpu, cuda or cuda:N (default: a GPU where there is one)")
-    run.add_argument("--amp", choices=AMP, default="off", help="the network in half precision (%(default)s)")
-    run.add_argument(
-        "--save_every", type=positive, default=500, metavar="STEPS", help="between two checkpoints (%(default)s)"
-    )
-    run.add_argument(
-        "--log_every", type=positive, default=20, metavar="STEPS", help="between two log lines (%(default)s)"
-    )
-    add_switch(run, "--resume", default=False, help="go on from <work_dir>/<session>/last.ckpt where there is one")
+    add_device_flags(add_run_flags(parser, session="resnet38_aff"))
 
     net = parser.add_argument_group("net")
     net.add_argument("--backbone", type=backbone_name, default="resnet38d", metavar="NAME", help=BACKBONE_HELP)
@@ -124,14 +109,7 @@ def parse_arguments() -> argparse.Namespace:
     recipe.add_argument("--momentum", type=float, default=5e-4, help="as released; usual is 0.9 (%(default)s)")
     recipe.add_argument("--crop_size", type=positive, default=448, help="pixels, a multiple of 8 (%(default)s)")
     recipe.add_argument("--clip_grad", type=float, metavar="NORM", help="largest norm of a step's gradient (no limit)")
-    recipe.add_argument(
-        "--sane",
-        nargs="+",
-        choices=SANE,
-        default=[],
-        metavar="ODDITY",
-        help=f"correct these oddities, which paper/deviations.md lists: {', '.join(SANE)}",
-    )
+    add_sane_flag(recipe, SANE)
     return parser.parse_args()
 
 
@@ -141,10 +119,7 @@ def check_arguments(args: argparse.Namespace) -> None:
     check_bounds(args, BOUNDS)
     if args.crop_size % 8 or not MIN_CROP <= args.crop_size <= MAX_PIXELS:
         raise UserError(f"--crop_size {args.crop_size}: expected a multiple of 8 from {MIN_CROP} to {MAX_PIXELS}")
-    if args.clip_grad is not None and not 0 < args.clip_grad < math.inf:
-        raise UserError(f"--clip_grad {args.clip_grad}: expected a finite norm above 0")
-    if Path(args.session).name != args.session or args.session in ("", ".", ".."):
-        raise UserError(f"--session {args.session}: expected a plain name, it becomes a folder in --work_dir")
+    check_run(args)
     if Path(args.la_crf_dir).resolve() == Path(args.ha_crf_dir).resolve():
         raise UserError(f"--la_crf_dir, --ha_crf_dir: expected two folders, found {args.la_crf_dir} twice")
     args.sane = sorted({*args.sane})
@@ -164,8 +139,7 @@ def read_data(args: argparse.Namespace) -> dict[str, Path]:
     check_alphas(low, high)
     check_images(images, args.data_root)
     check_backgrounds(images, low, high, data_set)
-    if args.batch_size > len(ids):
-        raise UserError(f"--batch_size {args.batch_size}: {args.train_list} has {len(ids)} images; take at most that")
+    check_batch(args, len(ids), args.train_list)
     return images
 
 
@@ -174,8 +148,8 @@ def settings_of(args: argparse.Namespace, ids: list[str]) -> dict:
 
     Images are taken to be what their ids say: one that was damaged may be mended.
     """
-    settings = {f"--{name}": value for name, value in vars(args).items() if name not in FREE_TO_CHANGE}
-    settings["the ids of --train_list (sha256)"] = hashlib.sha256("\n".join(ids).encode()).hexdigest()
+    settings = recorded_flags(args, FREE_TO_CHANGE)
+    settings["the ids of --train_list (sha256)"] = hash_of_ids(ids)
     for flag in ("la_crf_dir", "ha_crf_dir"):
         folder = Path(getattr(args, flag))
         settings[f"the files of --{flag} (sha256 of their sizes)"] = hash_of_sizes(ids, folder, ".npy")
@@ -186,22 +160,15 @@ def settings_of(args: argparse.Namespace, ids: list[str]) -> dict:
 def main() -> None:
     args = parse_arguments()
     check_arguments(args)
-    folder = Path(args.work_dir) / args.session
-    if is_first():
-        hold_folder(folder, "--work_dir")
-    checkpoint_of(folder, resume=args.resume, name_flag="--session")
-    if args.weights not in ("none", PRETRAINED) and not args.resume:  # a run that goes on has its own
-        require_weights(
-            args.weights, "--weights", f"weights to start from: .params, .pth or .ckpt, {PRETRAINED} or none"
-        )
+    what = f"weights to start from: .params, .pth or .ckpt, {PRETRAINED} or none"
+    hold_run(args, {"weights": what}, words=NO_FILES)
     images = read_data(args)
     settings = settings_of(args, list(images))
     cells = (args.crop_size // 8) ** 2
-    check_loaders(
-        workers=loader_processes(args.num_workers),
-        batch_bytes=(4 * 3 * args.crop_size**2 + 8 * cells) * len(own_share(range(args.batch_size))),
+    check_run_loaders(
+        args,
+        image_bytes=4 * 3 * args.crop_size**2 + 8 * cells,
         num_batches=len(images) // args.batch_size * args.max_epoches,
-        flag="--num_workers",
     )
     # Not at the top: it imports torch, which takes seconds; a mistake in a flag or a file has been named by now.
     from refine.affinity.training import train_run

@@ -9,8 +9,6 @@ Released recipe (the defaults): 3 epochs of batch 32 at crop 512, from ImageNet'
 """
 
 import argparse
-import hashlib
-import math
 import sys
 from pathlib import Path
 
@@ -19,7 +17,7 @@ sys.path.insert(0, str(ROOT))  # so that `python train.py` finds the packages fr
 from data.descriptions import add_data_set_flag, find_data_set, require_background
 from data.images import check_images, hash_of_sizes
 from data.label_maps import check_label_maps
-from network import PRETRAINED, RESNETS
+from network import NO_FILES, PRETRAINED, RESNETS
 from refine.inputs import made_with
 from tool.cli import (
     UserError,
@@ -31,24 +29,26 @@ from tool.cli import (
     run_script,
     script_parser,
 )
-from tool.flags import AMP, MAX_PIXELS
-from tool.folder import checkpoint_of
-from tool.limits import check_loaders
+from tool.flags import MAX_PIXELS
 from tool.lists import Source, find_images, read_ids
-from tool.lock import hold_folder
-from tool.torchrun import is_first, loader_processes, own_share
-from tool.weights_file import require_weights
+from tool.training_flags import (
+    RUN_BOUNDS,
+    RUN_FREE_TO_CHANGE,
+    add_device_flags,
+    add_run_flags,
+    check_batch,
+    check_run,
+    check_run_loaders,
+    hash_of_ids,
+    hold_run,
+    recorded_flags,
+)
 
-# Flags that may change between a run and its resumption: they do not touch the weights, or what they lead to is known.
-FREE_TO_CHANGE = {
-    *("resume", "device", "num_workers", "save_every", "log_every"),
-    *("work_dir", "train_list", "infer_list", "data_set", "data_root", "ir_label_out_dir"),
-}
+FREE_TO_CHANGE = {*RUN_FREE_TO_CHANGE, "infer_list", "ir_label_out_dir"}
 BOUNDS = {
+    **RUN_BOUNDS,
     "momentum": (0, 1),
     **dict.fromkeys(("lr", "wt_dec"), (0, 1e30)),
-    "num_workers": (0, 4096),
-    "seed": (0, 2**32 - 1),
 }
 MIN_CROP = 5 * 4  # pixels: 5 cells, the fewest that have pairs
 EXAMPLES = """\
@@ -81,21 +81,7 @@ def parse_arguments() -> argparse.Namespace:
     add_data_set_flag(data)
     data.add_argument("--num_workers", type=int, default=8, help="loader processes (%(default)s)")
 
-    run = parser.add_argument_group("run")
-    run.add_argument("--session_name", "--session", dest="session", default="res50_irn", help="its name (%(default)s)")
-    run.add_argument(
-        "--work_dir", type=path_text, default="./exps", help="runs go to <work_dir>/<session>/ (%(default)s)"
-    )
-    run.add_argument("--seed", type=int, default=0, help="random seed of weights, order and augmentation (%(default)s)")
-    run.add_argument("--device", help="cpu, cuda or cuda:N (default: a GPU where there is one)")
-    run.add_argument("--amp", choices=AMP, default="off", help="the network in half precision (%(default)s)")
-    run.add_argument(
-        "--save_every", type=positive, default=200, metavar="STEPS", help="between two checkpoints (%(default)s)"
-    )
-    run.add_argument(
-        "--log_every", type=positive, default=20, metavar="STEPS", help="between two log lines (%(default)s)"
-    )
-    add_switch(run, "--resume", default=False, help="go on from <work_dir>/<session>/last.ckpt where there is one")
+    add_device_flags(add_run_flags(parser, session="res50_irn", save_every=200))
 
     net = parser.add_argument_group("net")
     net.add_argument("--backbone", choices=RESNETS, default="resnet50", help="which stays frozen (%(default)s)")
@@ -128,18 +114,14 @@ def check_arguments(args: argparse.Namespace) -> None:
     check_bounds(args, BOUNDS)
     if args.crop_size % 4 or not MIN_CROP <= args.crop_size <= MAX_PIXELS:
         raise UserError(f"--crop_size {args.crop_size}: expected a multiple of 4 from {MIN_CROP} to {MAX_PIXELS}")
-    if args.clip_grad is not None and not 0 < args.clip_grad < math.inf:
-        raise UserError(f"--clip_grad {args.clip_grad}: expected a finite norm above 0")
-    if Path(args.session).name != args.session or args.session in ("", ".", ".."):
-        raise UserError(f"--session {args.session}: expected a plain name, it becomes a folder in --work_dir")
+    check_run(args)
 
 
 def find_listed(args: argparse.Namespace, flag: str) -> dict[str, Path]:
     """The images of a list, by id, at least a batch of them."""
     path = getattr(args, flag)
     ids = read_ids(path, f"--{flag}")
-    if args.batch_size > len(ids):
-        raise UserError(f"--batch_size {args.batch_size}: {path} has {len(ids)} images; take at most that")
+    check_batch(args, len(ids), path)
     source = Source(f"--{flag}", path)
     return find_images(ids, args.data_root, find_data_set(args.data_set), flag="--data_root", source=source)
 
@@ -167,9 +149,9 @@ def settings_of(args: argparse.Namespace, ids: list[str], shift_ids: list[str]) 
 
     Images are taken to be what their ids say: one that was damaged may be mended.
     """
-    settings = {f"--{name}": value for name, value in vars(args).items() if name not in FREE_TO_CHANGE}
+    settings = recorded_flags(args, FREE_TO_CHANGE)
     for flag, listed in (("train_list", ids), ("infer_list", shift_ids)):
-        settings[f"the ids of --{flag} (sha256)"] = hashlib.sha256("\n".join(listed).encode()).hexdigest()
+        settings[f"the ids of --{flag} (sha256)"] = hash_of_ids(listed)
     folder = Path(args.ir_label_out_dir)
     settings["the files of --ir_label_out_dir (sha256 of their sizes)"] = hash_of_sizes(ids, folder)
     settings["the settings.json of --ir_label_out_dir"] = made_with(folder)
@@ -179,20 +161,15 @@ def settings_of(args: argparse.Namespace, ids: list[str], shift_ids: list[str]) 
 def main() -> None:
     args = parse_arguments()
     check_arguments(args)
-    folder = Path(args.work_dir) / args.session
-    if is_first():
-        hold_folder(folder, "--work_dir")
-    checkpoint_of(folder, resume=args.resume, name_flag="--session")
-    if args.weights not in ("none", PRETRAINED) and not args.resume:  # a run that goes on has its own
-        require_weights(args.weights, "--weights", f"weights to start from: .pth or .ckpt, {PRETRAINED} or none")
+    what = f"weights to start from: .pth or .ckpt, {PRETRAINED} or none"
+    hold_run(args, {"weights": what}, words=NO_FILES)
     images, shift_images = read_data(args)
     settings = settings_of(args, list(images), list(shift_images))
     cells = (args.crop_size // 4) ** 2
-    check_loaders(
-        workers=loader_processes(args.num_workers),
-        batch_bytes=(4 * 3 * args.crop_size**2 + 8 * cells) * len(own_share(range(args.batch_size))),
+    check_run_loaders(
+        args,
+        image_bytes=4 * 3 * args.crop_size**2 + 8 * cells,
         num_batches=len(images) // args.batch_size * args.max_epoches,
-        flag="--num_workers",
     )
     # Not at the top: it imports torch, which takes seconds; a mistake in a flag or a file has been named by now.
     from refine.irn.training import train_run

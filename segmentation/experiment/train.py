@@ -8,7 +8,6 @@ Released recipe (the defaults): ResNet-101 from ImageNet weights, 20,000 steps o
 """
 
 import argparse
-import hashlib
 import os
 import sys
 from pathlib import Path
@@ -33,6 +32,7 @@ from tool.limits import check_loaders
 from tool.lists import LABEL_MAP_ENDINGS, Source, expect_files, find_images, read_ids
 from tool.lock import hold_folder
 from tool.torchrun import is_first, loader_processes, own_share, started_by_torchrun
+from tool.training_flags import hash_of_ids
 
 # Keys that may change between a run and its resumption: they do not touch the weights, or what they lead to is known.
 FREE_TO_CHANGE = {
@@ -75,7 +75,7 @@ def settings_of(config: Config, ids: list[str]) -> dict:
     }
     return {
         **settings,
-        "the ids of DATA_LISTS (sha256)": hashlib.sha256("\n".join(ids).encode()).hexdigest(),
+        "the ids of DATA_LISTS (sha256)": hash_of_ids(ids),
         "the label maps of DATA_PSEUDO_GT (sha256 of their sizes)": hash_of_sizes(ids, config.DATA_PSEUDO_GT),
     }
 
