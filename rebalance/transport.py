@@ -33,7 +33,7 @@ def transport(
     """
     cells = _all_of(scores, 2) if cells is None else cells
     classes = _all_of(scores, 1) if classes is None else classes
-    kernel = ((scores - 1) / TEMPERATURE).exp() * _there(cells, classes)
+    kernel = ((scores - 1) / TEMPERATURE).exp() * (classes[..., None] & cells[:, None])
     cell_share = cells / cells.sum(1, keepdim=True).clamp(min=1)
     class_share = classes / classes.sum(1, keepdim=True).clamp(min=1)
     of_cell, of_class = torch.ones_like(cell_share), torch.ones_like(class_share)
@@ -63,18 +63,22 @@ def balanced(
     Arguments as there; float32 (P, N, M), 0 where masked out.
     """
     plan, _ = transport(scores, rule=rule, cells=cells, classes=classes)
-    cells = _all_of(scores, 2) if cells is None else cells
-    lowest = plan.masked_fill(~cells[:, None], torch.inf).amin(2, keepdim=True)
-    spread = plan.amax(2, keepdim=True) - lowest  # what is masked out is 0, and no plan is below
-    return torch.where(_there(cells, cells.new_ones(plan.shape[:2])), (plan - lowest) / spread.clamp(min=MIN_RANGE), 0)
+    return min_max(plan, cells)
+
+
+def min_max(maps: Tensor, cells: Tensor | None = None) -> Tensor:
+    """n: maps (P, N, M) of M cells brought to 0..1 by their lowest and highest; a constant one is 0.
+
+    cells: bool (P, M), those that there are; the others become 0. None: all.
+    """
+    there = _all_of(maps, 2)[:, None] if cells is None else cells[:, None]
+    lowest = maps.masked_fill(~there, torch.inf).amin(2, keepdim=True)
+    spread = maps.masked_fill(~there, -torch.inf).amax(2, keepdim=True) - lowest
+    return torch.where(there, (maps - lowest) / spread.clamp(min=MIN_RANGE), 0)
 
 
 def _all_of(scores: Tensor, axis: int) -> Tensor:
     return torch.ones(len(scores), scores.shape[axis], dtype=torch.bool, device=scores.device)
-
-
-def _there(cells: Tensor, classes: Tensor) -> Tensor:
-    return classes[..., None] & cells[:, None]
 
 
 def _shared(share: Tensor, among: Tensor) -> Tensor:
