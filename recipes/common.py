@@ -80,7 +80,7 @@ def inference(
         **({} if crf else {"crf_t": "none"}),
         **more,
     }
-    fixed = ["work_dir", "cam_npy", "cam_png", "cam_out_dir"]
+    fixed = ["work_dir", "cam_npy", "cam_png"]
     makes = crf_seeds(trained) if crf else folder / "cam_npy"
     return setup.stage(name, "inference.py", flags, mini=mini_flags, makes=makes, fixed=fixed)
 
@@ -150,23 +150,23 @@ def affinity(setup: Setup, trained: Stage, *, posteriors: tuple[Path, Path] | No
 
 def irn(setup: Setup, trained: Stage, *, cam_dir: Path | None = None, **walk: Any) -> list[Stage]:
     """IRN trained on the CAM dicts of train_aug.txt that the net of `trained` gave, its walked masks of them, which the
-    last stage but one makes, and their mIoU on train.txt.
+    third stage makes, and their mIoU on train.txt; with instances (--set irn_infer.ins_seg_out_dir=DIR
+    irn_train.displacement=True) their average precision, too.
 
     cam_dir: of the dicts; None: the run's cam_npy. walk: infer.py's flags.
     """
     folder, learnt = trained.makes.parent, list_file(setup, "train_aug")
     images, cams = image_flags(setup), {"cam_dir": cam_dir or folder / "cam_npy"}
-    sure, masks = folder / "ir_label", folder / "sem_seg"
     labels = setup.stage(
         "irn_labels", "refine/irn/labels.py",
-        {**cams, **images, "infer_list": learnt, "ir_label_out_dir": sure},
-        makes=sure, fixed=["ir_label_out_dir"],
+        {**cams, **images, "infer_list": learnt, "ir_label_out_dir": folder / "ir_label"}, makes=folder,
     )  # fmt: skip
+    labels = labels._replace(makes=Path(labels.flags["ir_label_out_dir"]))
     train = setup.stage(
         "irn_train", "refine/irn/train.py",
         {
             **{**images, "train_list": learnt, "infer_list": list_file(setup, "train")},
-            **{"ir_label_out_dir": sure, "work_dir": folder, "session": "irn", "weights": RESNET50_WEIGHTS},
+            **{"ir_label_out_dir": labels.makes, "work_dir": folder, "session": "irn", "weights": RESNET50_WEIGHTS},
             "resume": True,
         },
         mini={**mini.IRN, **({"weights": trained.makes} if _has_backbone_of(mini.IRN, trained) else {})},
@@ -177,18 +177,29 @@ def irn(setup: Setup, trained: Stage, *, cam_dir: Path | None = None, **walk: An
     infer = setup.stage(
         "irn_infer",
         "refine/irn/infer.py",
-        {**flags, "sem_seg_out_dir": masks},
+        {**flags, "sem_seg_out_dir": folder / "sem_seg"},
         mini=mini.IRN_WALK,
-        makes=masks,
-        fixed=["sem_seg_out_dir"],
+        makes=folder,
     )
+    masks, instances = (infer.flags.get(f"{kind}_seg_out_dir") for kind in ("sem", "ins"))
+    infer = infer._replace(makes=Path(masks or instances or folder))
     score = {
         **truth_flags(setup, "train"),
-        **{"predict_dir": masks, "type": "png", "logfile": folder / "evallog.txt", "json": folder / "irn.json"},
+        **{"predict_dir": infer.makes, "type": "png", "logfile": folder / "evallog.txt", "json": folder / "irn.json"},
         "comment": f"{folder.name}: masks walked by IRN",
     }
     evaluate = setup.stage("eval_irn", "eval.py", score, makes=folder / "irn.json", score="refined", fixed=["json"])
-    return [labels, train, infer, evaluate]
+    stages = [labels, train, infer, evaluate]
+    return stages if instances is None else [*stages, _score_instances(setup, folder, instances)]
+
+
+def _score_instances(setup: Setup, folder: Path, instances: Path) -> Stage:
+    """The average precision of `instances`, a folder, of train.txt."""
+    figures = folder / "instances.json"
+    flags = {**truth_flags(setup, "train"), "object_dir": setup.data_root / "SegmentationObject"}
+    flags |= {"predict_dir": instances, "json": figures}
+    scored, precision = "refine/irn/score_instances.py", {"instances": "mAP"}
+    return setup.stage("eval_ins", scored, flags, makes=figures, figures=precision, fixed=["json"])
 
 
 def _has_backbone_of(flags: Flags, trained: Stage) -> bool:

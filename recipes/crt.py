@@ -8,6 +8,8 @@ DeepLab starts from deeplabv1_resnet101-coco.pth, which learnt from COCO's masks
 Needs ResNet-152's, DeiT-S's and ResNet-50's ImageNet weights in network/ (docs/from_crt_or_irn.md).
 """
 
+from pathlib import Path
+
 from recipes import common, mini
 from tool.recipe import Setup, Stage
 
@@ -20,17 +22,21 @@ WEIGHTS = {
 def stages(setup: Setup) -> list[Stage]:
     scored = {"val_list": setup.out / "data" / "val.txt"}  # the CNN, after each epoch
     train = common.training(setup, "crt", saliency=False, mini_flags=mini.CRT, **WEIGHTS, **scored)
-    cams = train.makes.parent / "cam"  # in IRN's form, which walks the maps that were summed at a quarter of the size
+    # In IRN's form, which walks the maps that were summed at a quarter of the size. Before `infer`, which goes on from
+    # these.
+    infer_aug = common.inference(
+        *(setup, train), name="infer_aug", ids="train_aug", crf=False, mini_flags=mini.CRT_SEEDS,
+        cam_out_dir=train.makes.parent / "cam",
+    )  # fmt: skip
+    irn = common.irn(setup, train, cam_dir=Path(infer_aug.flags["cam_out_dir"]))
     return [
         *mini.data(setup),
         common.prepare(setup, saliency=False),
         train,
+        infer_aug,
         common.inference(setup, train, name="infer", ids="train", mini_flags=mini.CRT_SEEDS),
         *common.scores(setup, train),
-        common.inference(
-            setup, train, name="infer_aug", ids="train_aug", crf=False, mini_flags=mini.CRT_SEEDS, cam_out_dir=cams
-        ),
-        *common.irn(setup, train, cam_dir=cams),
-        *common.deeplab(setup, train.makes.parent / "sem_seg", train, **common.DEEPLAB_MSC),
+        *irn,
+        *common.deeplab(setup, irn[2].makes, train, **common.DEEPLAB_MSC),
         common.report(setup, train, saliency=False),
     ]

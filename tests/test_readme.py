@@ -47,7 +47,7 @@ TRAIN_OR_INFER = {
     *("refine/irn/labels.py", "refine/irn/train.py", "refine/irn/infer.py"),
     *("superpixel/train.py", "superpixel/infer.py"),
     *("segmentation/experiment/train.py", "segmentation/experiment/test.py"),
-    *("localise/train.py", "localise/test.py"),
+    *("localise/train.py", "localise/test.py", "released/crt/run_sample.py"),
 }
 # Run by other tests, which are to hold these words.
 ELSEWHERE = {
@@ -200,7 +200,7 @@ def clone(tmp_path_factory) -> Path:
     skipped = shutil.ignore_patterns("__pycache__", "*.txt", "*.npy", "*.params")
     packages = (
         *("tool", "voc12", "coco14", "cub", "network", "method", "refine", "superpixel"),
-        *("segmentation", "rebalance", "localise", "paper", "benchmark", "data", "recipes"),
+        *("segmentation", "rebalance", "localise", "paper", "benchmark", "data", "recipes", "released"),
     )
     for package in packages:
         shutil.copytree(ROOT / package, clone / package, ignore=skipped)
