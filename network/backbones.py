@@ -1,7 +1,8 @@
 """The backbones by name, for stages 1 and 3, and what freezing a backbone means.
 
 A backbone maps an image (N, 3, H, W) to `Taps`, knows its `channels`, its `stem` and its
-`normalisation`; its `levels` are all five of its maps. torchvision's nets keep its names
+`normalisation`; its `levels` are all five of its maps. All but resnet38d know their
+`stages`, and can have output stride 16. torchvision's nets keep its names
 for their submodules, so that its checkpoints fit. They import it, not this file: that takes as long as torch, in each
 process.
 """
@@ -16,14 +17,14 @@ from data.normalisation import IMAGENET
 from network import BACKBONES, RESNETS, TIMM, is_backbone
 from network.depthwise import DilatedDepthwise
 from network.norm import FixedNorm
-from network.resnet import ResNet
-from network.resnet38d import Levels, ResNet38d, Taps
+from network.resnet import STRIDE_8, STRIDE_16, ResNet
+from network.resnet38d import Levels, ResNet38d, Stages, Taps
 from network.timm_backbone import TimmBackbone
 from tool.cli import UserError
 
 
 class MobileNetV2(nn.Module):
-    """torchvision's MobileNetV2 with the strides after 8 turned into dilation.
+    """torchvision's MobileNetV2 with the strides after `output_stride`, 8 or 16, turned into dilation.
 
     The taps are the last outputs of the original strides 8 and 16 (linear bottlenecks, of either sign, 32 and 96
     channels) and of the whole (1280 channels, 0 to 6).
@@ -32,7 +33,7 @@ class MobileNetV2(nn.Module):
     channels, low_channels = Taps(32, 96, 1280), 24
     normalisation = IMAGENET
 
-    def __init__(self) -> None:
+    def __init__(self, *, output_stride: int = 8) -> None:
         from torchvision import models
         from torchvision.ops import Conv2dNormActivation
 
@@ -40,7 +41,7 @@ class MobileNetV2(nn.Module):
         self.features = models.mobilenet_v2(weights=None).features
         # A layer that strided keeps the dilation of those before it; those after it see a grid twice as fine.
         dilation = 1
-        for layer in self.features[7:].modules():
+        for layer in self.features[{8: 7, 16: 14}[output_stride] :].modules():
             if isinstance(layer, Conv2dNormActivation) and layer[0].kernel_size == (3, 3):
                 strided = layer[0]
                 layer[0] = DilatedDepthwise(strided.out_channels, 3, dilation=dilation)
@@ -53,6 +54,10 @@ class MobileNetV2(nn.Module):
     def stem(self) -> tuple[nn.Module, ...]:
         """The layers up to stride 2."""
         return (self.features[0], self.features[1])
+
+    @property
+    def stages(self) -> Stages:
+        return (self.features[:7],), (self.features[7:14],), (self.features[14:],)
 
     def forward(self, image: torch.Tensor) -> Taps:
         """`image` (N, 3, H, W), normalised, to its three taps."""
@@ -70,30 +75,44 @@ class MobileNetV2(nn.Module):
         return Levels(c1, c2, c3, c4, self.features[14:](c4))
 
 
+def _resnet(name: str, *, output_stride: int) -> ResNet:
+    return ResNet(name, **{8: STRIDE_8, 16: STRIDE_16}[output_stride])
+
+
 BUILDERS: dict[str, Callable[..., nn.Module]] = {
-    **{name: partial(ResNet, name) for name in RESNETS},
+    **{name: partial(_resnet, name) for name in RESNETS},
     "resnet38d": ResNet38d,
     "mobilenet_v2": MobileNetV2,
 }
 SCALABLE = ("resnet38d",)
 
 
-def build_backbone(name: str, *, width: float = 1.0) -> nn.Module:
-    """The backbone `name` with random weights, of output stride 8; `width` multiplies the channels of resnet38d.
+def build_backbone(name: str, *, width: float = 1.0, output_stride: int = 8) -> nn.Module:
+    """The backbone `name` with random weights, of output stride 8 or 16; `width` multiplies the channels of resnet38d.
 
-    `name` is one of `network.BACKBONES`, or `timm:` and a name of timm's (`TimmBackbone`).
+    `name` is one of `network.BACKBONES`, or `timm:` and a name of timm's (`TimmBackbone`). At output stride 16 a
+    ResNet's layer4 is not dilated, the last layers of other nets are.
 
-    Raises `UserError` for an unknown name, a width that makes no net, and a width other than 1 elsewhere.
+    Raises `UserError` for an unknown name, a width that makes no net, a width other than 1 elsewhere, and resnet38d of
+    another output stride than 8.
     """
     if not is_backbone(name):
         raise UserError(f"--backbone {name}: expected one of {', '.join(BACKBONES)}, or {TIMM}NAME")
+    if name in SCALABLE and output_stride != 8:
+        others = ", ".join(other for other in BACKBONES if other not in SCALABLE)
+        raise UserError(
+            f"--backbone {name}: expected a net that has output stride {output_stride}, {others} or {TIMM}NAME; this"
+            " one has 8"
+        )
     if name in SCALABLE:
         return BUILDERS[name](width=width)
     if width != 1:
         raise UserError(
             f"--width {width}: --backbone {name} has one width only: leave --width at 1, or use {', '.join(SCALABLE)}"
         )
-    return TimmBackbone(name.removeprefix(TIMM)) if name.startswith(TIMM) else BUILDERS[name]()
+    if name.startswith(TIMM):
+        return TimmBackbone(name.removeprefix(TIMM), output_stride=output_stride)
+    return BUILDERS[name](output_stride=output_stride)
 
 
 def batch_norms(module: nn.Module) -> Iterator[nn.Module]:

@@ -15,7 +15,7 @@ from data.normalisation import IMAGENET
 from network import PRETRAINED, RESNETS
 from network.backbone_weights import check_whole, download
 from network.backbones import batch_norms, drop_nothing, fix_norms
-from network.names import TORCH_WRAPPERS
+from network.names import under_first_names
 from network.resnet import STRIDE_16, ResNet
 from network.vit import GRID, PATCH, SIDE, ViT
 from network.weights import LoadReport, first_few, misfits, read_weights
@@ -233,7 +233,9 @@ def load_crt_state_dict(net: CRTNet, state: Mapping[str, Tensor], *, source: str
 def load_crt(net: CRTNet, path: str | Path, *, flag: str = "--weights") -> LoadReport:
     """Put a file's weights into the branches that it holds, one or both. Raises as `read_weights` and
     `load_crt_state_dict`."""
-    return load_crt_state_dict(net, _canonical(read_weights(path, flag), f"{flag} {path}"), source=str(path))
+    return load_crt_state_dict(
+        net, under_first_names(read_weights(path, flag), ALIASES, source=f"{flag} {path}"), source=str(path)
+    )
 
 
 def load_cnn(cnn: CNNBranch, name: str, path: str | Path, *, flag: str) -> LoadReport:
@@ -248,7 +250,7 @@ def load_cnn(cnn: CNNBranch, name: str, path: str | Path, *, flag: str) -> LoadR
         source, read = download(name, asked=asked, weights=flag, without=f"{flag} to none")
     else:
         source, read = f"{flag} {path}", read_weights(path, flag)
-    state = _canonical(read, source)
+    state = under_first_names(read, ALIASES, source=source)
     layers = {each.split(".")[0] for each in cnn.resnet50.state_dict()}
     state = {f"resnet50.{each}" if each.split(".")[0] in layers else each: value for each, value in state.items()}
     own = cnn.state_dict()
@@ -261,25 +263,3 @@ def load_cnn(cnn: CNNBranch, name: str, path: str | Path, *, flag: str) -> LoadR
     return LoadReport(
         source, loaded=list(wanted), missing=[each for each in own if each not in wanted], unexpected=left
     )
-
-
-def _canonical(read: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
-    """`read` under the first of a tensor's names, without what torch's wrappers put before it. Raises `UserError` where
-    two names of one tensor have different ones."""
-    state: dict[str, Tensor] = {}
-    differ = []
-    for name, value in read.items():
-        first = ".".join(part for part in name.split(".") if part not in TORCH_WRAPPERS)
-        for alias, meant in ALIASES.items():
-            if f"{first}.".startswith(f"{alias}."):
-                first = meant + first[len(alias) :]
-        if first in state and not _are_equal(state[first], value):
-            differ.append(f"{first}: {name} is another")
-        state.setdefault(first, value)
-    raise_problems(f"{source}: expected one tensor under each of its names, found two", differ)
-    return state
-
-
-def _are_equal(one: Tensor, other: Tensor) -> bool:
-    is_same = one.data_ptr() == other.data_ptr() and one.shape == other.shape and one.stride() == other.stride()
-    return is_same or torch.equal(one, other)

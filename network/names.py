@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 
+import torch
 from torch import Tensor
 
 from tool.cli import UserError, raise_problems
@@ -48,3 +49,29 @@ def _splits(name: str) -> Iterator[tuple[str, str]]:
     parts = name.split(".")
     for number in range(len(parts)):
         yield "".join(f"{part}." for part in parts[:number]), ".".join(parts[number:])
+
+
+def under_first_names(read: Mapping[str, Tensor], aliases: Mapping[str, str], *, source: str) -> dict[str, Tensor]:
+    """`read`, a file that has tensors under several names, under the first of each, without what torch's wrappers put
+    before them.
+
+    aliases: what the other names begin with, and what that stands for; applied in turn. Raises `UserError` where two
+    names of one tensor have different ones.
+    """
+    state: dict[str, Tensor] = {}
+    differ = []
+    for name, value in read.items():
+        first = ".".join(part for part in name.split(".") if part not in TORCH_WRAPPERS)
+        for alias, meant in aliases.items():
+            if f"{first}.".startswith(f"{alias}."):
+                first = meant + first[len(alias) :]
+        if first in state and not _are_equal(state[first], value):
+            differ.append(f"{first}: {name} is another")
+        state.setdefault(first, value)
+    raise_problems(f"{source}: expected one tensor under each of its names, found two", differ)
+    return state
+
+
+def _are_equal(one: Tensor, other: Tensor) -> bool:
+    is_same = one.data_ptr() == other.data_ptr() and one.shape == other.shape and one.stride() == other.stride()
+    return is_same or torch.equal(one, other)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from data.normalisation import IMAGENET
-from network.resnet38d import Levels, Taps
+from network.resnet38d import Levels, Stages, Taps
 
 STEM_CHANNELS = 128  # that three convolutions end in; a 7x7 one ends in 64
 # Strides of layer2 to layer4 and dilations of their 3x3 convolutions: torchvision's, of output stride 32, those of
@@ -62,6 +62,14 @@ class ResNet(nn.Module):
     def stem(self) -> tuple[nn.Module, ...]:
         """The layers up to stride 4."""
         return (self.conv1, self.bn1, self.layer1)
+
+    @property
+    def stages(self) -> Stages:
+        return (
+            (self.conv1, self.bn1, self.relu, self.maxpool, self.layer1, self.layer2),
+            (self.layer3,),
+            (self.layer4,),
+        )
 
     def forward(self, image: torch.Tensor) -> Taps:
         """`image` (N, 3, H, W), normalised, to its three taps."""

@@ -34,6 +34,11 @@ class Levels(NamedTuple):
     c5: torch.Tensor
 
 
+# What computes each tap, one layer after the other, from the tap before it, the first from the image. A backbone that
+# is such a chain has them as `stages`, for nets that change what a stage reads.
+Stages = tuple[tuple[nn.Module, ...], tuple[nn.Module, ...], tuple[nn.Module, ...]]
+
+
 def convolution(inputs: int, outputs: int, size: int, *, stride: int = 1, dilation: int = 1) -> nn.Conv2d:
     """A convolution without bias whose padding keeps the grid, but for the stride."""
     return nn.Conv2d(

@@ -77,7 +77,8 @@ def load_scn(net: SCN, path: str | Path, flag: str = "--weights") -> LoadReport:
     own = net.state_dict()
     state = under_own_names(read_weights(path, flag), own, source=str(path))
     if OWN not in state:
-        found = "a classifier's" if {"fc8.weight", "classifier.0.weight"} & state.keys() else first_few(list(state))
+        heads = {"fc8.weight", "classifier.0.weight", "classifier.weight"}
+        found = "a classifier's" if heads & state.keys() else first_few(list(state))
         raise UserError(
             f"{flag} {path}: expected the weights of a superpixel network, which superpixel/train.py writes, with"
             f" {OWN}; found {found}"

@@ -1,4 +1,4 @@
-"""Any convolutional net of timm as a backbone of output stride 8, under timm's own names."""
+"""Any convolutional net of timm as a backbone of output stride 8 or 16, under timm's own names."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
@@ -10,18 +10,22 @@ from torch import Tensor, nn
 from data.normalisation import Normalisation
 from network import TIMM
 from network.depthwise import mend_depthwise
-from network.resnet38d import Levels, Taps
+from network.resnet38d import Levels, Stages, Taps
 from tool.cli import UserError
 
 EXAMPLES = "resnet50, convnext_tiny, efficientnet_b0, regnety_002"
+# timm's classes of nets that list their maps and run their parts one after the other.
+CHAINS = ("FeatureListNet", "EfficientNetFeatures", "MobileNetV3Features")
 
 
 class TimmBackbone(nn.Module):
-    """timm's net `name` (`resnet50`, `resnet50.a1_in1k`) with random weights, its strides after 8 turned into dilation.
+    """timm's net `name` (`resnet50`, `resnet50.a1_in1k`) with random weights, its strides after `output_stride`, 8 or
+    16, turned into dilation.
 
     The taps are the last three of the maps that timm lists, which had strides 8, 16 and 32: of either sign where the
-    net's stages end without an activation. They lie on one grid, an eighth of the image's size, rounded up, or down in
-    nets that cut the image into patches (ConvNeXt). What timm computes behind the last map (`conv_head`) is left out.
+    net's stages end without an activation. At output stride 8 they lie on one grid, an eighth of the image's size,
+    rounded up, or down in nets that cut the image into patches (ConvNeXt). What timm computes behind the last map
+    (`conv_head`) is left out.
 
     In `state_dict` and `load_state_dict` the names are those of the whole net in timm, so that its files fit.
 
@@ -29,9 +33,9 @@ class TimmBackbone(nn.Module):
     argument in messages.
     """
 
-    def __init__(self, name: str, *, flag: str = "--backbone") -> None:
+    def __init__(self, name: str, *, output_stride: int = 8, flag: str = "--backbone") -> None:
         super().__init__()
-        self.name, self.net = name, _features(name, flag)
+        self.name, self.net = name, _features(name, output_stride, flag)
         channels: list[int] = self.net.feature_info.channels()
         self.channels = Taps(*channels[-3:])
         self.normalisation = Normalisation(*(tuple(self.net.pretrained_cfg[key]) for key in ("mean", "std")))
@@ -47,6 +51,19 @@ class TimmBackbone(nn.Module):
         """The layers up to the first map that timm lists, of stride 2 or 4."""
         first: str = self.net.feature_info.module_name()[0]
         return tuple(_up_to(self.net, _renamed(first, self._flat).split(".")))
+
+    @property
+    def stages(self) -> Stages:
+        """As `Stages` says. Raises `UserError` for a net that is no chain of its parts."""
+        if type(self.net).__name__ not in CHAINS:
+            raise UserError(
+                f"--backbone {TIMM}{self.name}: expected a net whose parts run one after the"
+                f" other, for example {EXAMPLES}, found one whose parts do not"
+            )
+        names = [_renamed(name, self._flat) for name in self.net.feature_info.module_name()[-3:]]
+        parts = [tuple(_up_to(self.net, name.split("."))) for name in names]
+        first, second, third = parts
+        return first, second[len(first) :], third[len(second) :]
 
     def forward(self, image: Tensor) -> Taps:
         """`image` (N, 3, H, W), normalised, to its three taps."""
@@ -74,7 +91,7 @@ def download_from_timm(name: str) -> Mapping[str, Tensor]:
     return timm.create_model(name, pretrained=True).state_dict()
 
 
-def _features(name: str, flag: str) -> nn.Module:
+def _features(name: str, output_stride: int, flag: str) -> nn.Module:
     import timm  # not at the top: it takes as long as torch, in each process
 
     if not timm.is_model(name):
@@ -82,21 +99,21 @@ def _features(name: str, flag: str) -> nn.Module:
         advice = f"did you mean {', '.join(near)}?" if near else f"it has for example {EXAMPLES}"
         raise UserError(f"{flag} {TIMM}{name}: timm {timm.__version__} has no net of this name; {advice}")
     try:
-        net = timm.create_model(name, features_only=True, output_stride=8)
+        net = timm.create_model(name, features_only=True, output_stride=output_stride)
         reductions = net.feature_info.reduction()
     except RuntimeError as error:  # of a tag, behind the dot, that is none
         raise UserError(f"{flag} {TIMM}{name}: {error}") from error
     except Exception as error:  # each net says in its own way that it does not do this
-        raise UserError(_unfit(name, flag)) from error
-    if reductions[-3:] != [8, 8, 8]:
-        raise UserError(_unfit(name, flag))
+        raise UserError(_unfit(name, output_stride, flag)) from error
+    if reductions[-3:] != [8, output_stride, output_stride]:
+        raise UserError(_unfit(name, output_stride, flag))
     return net
 
 
-def _unfit(name: str, flag: str) -> str:
+def _unfit(name: str, output_stride: int, flag: str) -> str:
     return (
-        f"{flag} {TIMM}{name}: expected a convolutional net that timm builds with features_only and output_stride=8,"
-        f" found one that it does not; take for example {EXAMPLES}"
+        f"{flag} {TIMM}{name}: expected a convolutional net that timm builds with features_only and"
+        f" output_stride={output_stride}, found one that it does not; take for example {EXAMPLES}"
     )
 
 

@@ -53,6 +53,41 @@ def test_dilated_taps_hold_the_strided_net_at_every_second_and_fourth_pixel(name
         torch.testing.assert_close(tap[:, :, ::step, ::step], reference, rtol=1e-4, atol=1e-5 * scale)
 
 
+@pytest.mark.parametrize("output_stride", [8, 16])
+@pytest.mark.parametrize(
+    "name", ["resnet18", "mobilenet_v2", "timm:test_resnet", "timm:test_efficientnet", "timm:test_convnext"]
+)
+def test_stages_one_after_the_other_give_the_taps(name, output_stride):
+    backbone = build_backbone(name, output_stride=output_stride).eval()
+    x = image = rnd(1, 1, 3, 64, 96)
+    with torch.no_grad():
+        taps = backbone(image)
+        for stage, tap in zip(backbone.stages, taps, strict=True):
+            for layer in stage:
+                x = layer(x)
+            assert torch.equal(x, tap)
+    assert [tuple(tap.shape[2:]) for tap in taps] == [(8, 12)] + 2 * [(64 // output_stride, 96 // output_stride)]
+
+
+def test_mobilenet_of_output_stride_16_holds_the_strided_net_at_every_second_pixel():
+    original = models.mobilenet_v2(weights=None).eval()
+    original.load_state_dict({key: fill(key, tuple(value.shape), "t") for key, value in original.state_dict().items()})
+    backbone = build_backbone("mobilenet_v2", output_stride=16).eval()
+    backbone.load_state_dict(original.state_dict(), strict=False)
+    image = rnd(1, 1, 3, 96, 64)
+    with torch.no_grad():
+        tap, expected = backbone(image).conv6, strided_taps("mobilenet_v2", original, image)[2]
+    scale = float(expected.abs().max())
+    torch.testing.assert_close(tap[:, :, ::2, ::2], expected, rtol=1e-4, atol=1e-5 * scale)
+
+
+def test_a_net_of_timm_that_is_no_chain_has_no_stages(monkeypatch):
+    backbone = build_backbone("timm:test_resnet")
+    monkeypatch.setattr("network.timm_backbone.CHAINS", ("EfficientNetFeatures",))
+    with pytest.raises(UserError, match="--backbone timm:test_resnet: expected a net whose parts run one after"):
+        backbone.stages  # noqa: B018
+
+
 @pytest.mark.parametrize("name", ADAPTERS)
 def test_a_torchvision_checkpoint_loads_whole_but_for_its_classifier(name):
     state = ADAPTERS[name](weights=None).state_dict()
