@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from tool.artifact import load_cam, load_crf, load_label_map
 from tool.cli import FILE, NOTHING, UserError, raise_problems, require_folder, what_is_at
-from tool.dataset import DataSet
+from tool.dataset import IGNORE, DataSet
 from tool.limits import reported_limits
 from tool.lists import LABEL_MAP_ENDINGS, Source, expect_files, find_masks, read_ids
 from tool.metric import CURVE, about_absent, iou, label_counts, occurs, threshold_counts
@@ -65,35 +65,51 @@ def count_files(
     *,
     thresholds: Sequence[float],
     wrong_255: bool = False,
-) -> tuple[np.ndarray, list[str]]:
-    """Counts, int64 (3, T, L), summed over the files, and what is wrong with those that cannot be read."""
+    objects_only: bool = False,
+) -> tuple[np.ndarray, int, list[str]]:
+    """Counts, int64 (3, T, L), summed over the files, of how many images, and what is wrong with those that cannot be
+    read."""
     read = load_label_map if wrong_255 else READERS[kind][1]
     total = np.zeros((3, len(thresholds), data_set.num_labels), np.int64)
-    problems = []
+    number, problems = 0, []
     for prediction_path, target_path in pairs:
         with reported_limits("take fewer --num_workers", at=str(prediction_path)):
-            counts, found = _count_pair(prediction_path, target_path, read, data_set, thresholds)
-        total += counts
+            counts, found = _count_pair(prediction_path, target_path, read, data_set, thresholds, objects_only)
+        if counts is not None:
+            total += counts
+            number += 1
         problems += found
-    return total, problems
+    return total, number, problems
+
+
+def has_object(target: np.ndarray, data_set: DataSet) -> bool:
+    """Whether a label map has a label beside the background, where there is one, and 255."""
+    return bool(((target != IGNORE) & (target >= data_set.label_of(0))).any())
 
 
 def _count_pair(
-    prediction_path: Path, target_path: Path, read: Callable, data_set: DataSet, thresholds: Sequence[float]
-) -> tuple[np.ndarray | int, list[str]]:
-    """What `count_files` gives, of one pair; 0 where one of its files cannot be read."""
+    prediction_path: Path,
+    target_path: Path,
+    read: Callable,
+    data_set: DataSet,
+    thresholds: Sequence[float],
+    objects_only: bool,
+) -> tuple[np.ndarray | None, list[str]]:
+    """The counts of one pair, None where it is left out or one of its files cannot be read, and what is wrong."""
     target = prediction = None
     problems = []
     try:
         target = load_label_map(target_path, data_set)
     except UserError as error:
         problems.append(str(error))
+    if objects_only and target is not None and not has_object(target, data_set):
+        return None, problems
     try:
         prediction = read(prediction_path, data_set, shape=None if target is None else target.shape)
     except UserError as error:
         problems.append(str(error))
     if target is None or prediction is None:
-        return 0, problems
+        return None, problems
     num_labels = data_set.num_labels
     if isinstance(prediction, dict):
         return threshold_counts(prediction, target, thresholds=thresholds, num_labels=num_labels), problems
@@ -142,21 +158,38 @@ def count_list(
     kind: a key of `READERS`. thresholds: background scores of CAMs, ascending; label maps are scored as they are, and
     T is 1. wrong_255: 255 in the label maps of kind "png", else refused, is a wrong prediction.
     """
+    options = {"thresholds": thresholds, "wrong_255": wrong_255}
+    return count_images(pairs, kind, data_set, num_workers=num_workers, **options)[0]
+
+
+def count_images(
+    pairs: Sequence[tuple[Path, Path]],
+    kind: str,
+    data_set: DataSet,
+    *,
+    thresholds: Sequence[float] = (DEFAULT_THRESHOLD,),
+    num_workers: int,
+    wrong_255: bool,
+    objects_only: bool = False,
+) -> tuple[np.ndarray, int]:
+    """What `count_list` gives, and of how many images it is. objects_only: those without `has_object` are left out."""
     chunks = [pairs[start : start + FILES_PER_TASK] for start in range(0, len(pairs), FILES_PER_TASK)]
-    task = functools.partial(count_files, kind=kind, data_set=data_set, thresholds=thresholds, wrong_255=wrong_255)
+    options = {"thresholds": thresholds, "wrong_255": wrong_255, "objects_only": objects_only}
+    task = functools.partial(count_files, kind=kind, data_set=data_set, **options)
     num_workers = min(num_workers, len(chunks))
     results = map(task, chunks) if num_workers == 1 else in_parallel(task, chunks, num_workers)
     total = np.zeros((3, len(thresholds), data_set.num_labels), np.int64)
-    problems = []
+    number, problems = 0, []
     with tqdm(total=len(pairs), unit="image", disable=None, leave=False) as progress:
-        for chunk, (counts, found) in zip(chunks, results, strict=True):
+        for chunk, (counts, counted, found) in zip(chunks, results, strict=True):
             total += counts
+            number += counted
             problems += found
             progress.update(len(chunk))
     raise_problems("faulty files (a prediction has its ground truth's size); nothing was scored", problems)
     if not total[1].any():
         raise UserError(f"{pairs[0][1].parent}: no ground truth of the list has a labelled pixel, all are 255")
-    return total
+    return total, number
 
 
 def named_labels(words: Sequence[str], data_set: DataSet) -> list[int]:

@@ -317,11 +317,12 @@ def _contradiction(labels: np.ndarray, palette: bytes, data_set: DataSet) -> str
     """Which index in use has the data set's colour of another label, as where an image of colours was quantised, if any
     has.
 
-    Other palettes say nothing about the indices. Neither does VOC's, whole, which many tools give to any label map, nor
-    a grey ramp where it meets the colour of a label, nor black where index 0 is black too: unset entries are.
+    Other palettes say nothing about the indices. Neither does VOC's, whole or as far as there are labels, which many
+    tools give to any label map, nor a grey ramp where it meets the colour of a label, nor black where index 0 is black
+    too: unset entries are.
     """
     own = data_set.palette.tobytes()
-    if _VOC_PALETTE.startswith(palette) or own.startswith(palette):
+    if _is_vocs(palette, data_set.num_labels) or own.startswith(palette):
         return None
     label_of = {own[3 * label :][:3]: label for label in (*range(data_set.num_labels), IGNORE)}
     for index in range(len(palette) // 3):
@@ -332,6 +333,14 @@ def _contradiction(labels: np.ndarray, palette: bytes, data_set: DataSet) -> str
         if label != index and not is_own and not is_filler and np.any(labels == index):
             return f"index {index} has the colour of label {label} in {data_set.title}'s palette"
     return None
+
+
+def _is_vocs(palette: bytes, num_labels: int) -> bool:
+    """Whether the labels' colours are VOC's, and all others too, or black."""
+    colours = [palette[start : start + 3] for start in range(0, len(palette), 3)]
+    return _VOC_PALETTE.startswith(palette[: 3 * num_labels]) and all(
+        colour in (_BLACK, _VOC_PALETTE[3 * index :][:3]) for index, colour in enumerate(colours)
+    )
 
 
 def save_label_map(path: str | Path, labels: np.ndarray, data_set: DataSet) -> None:

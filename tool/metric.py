@@ -95,6 +95,14 @@ def iou(counts: np.ndarray) -> np.ndarray:
     return true_positive / np.maximum(truth + predicted - true_positive, 1)
 
 
+def false_rates(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """False positives and false negatives in 0..1, each float64 (..., L), as shares of what `iou` divides by, so that
+    the three sum to 1 for a label that occurs; from counts (3, ..., L)."""
+    true_positive, truth, predicted = counts
+    union = np.maximum(truth + predicted - true_positive, 1)
+    return (predicted - true_positive) / union, (truth - true_positive) / union
+
+
 def occurs(counts: np.ndarray) -> np.ndarray:
     """Whether prediction or ground truth has each label, bool (..., L), from counts (3, ..., L)."""
     return counts[1] + counts[2] > 0

@@ -30,6 +30,7 @@ SCRIPTS = {
     "refine/irn/infer.py": "refine.irn.infer",
     "refine/irn/score_instances.py": "refine.irn.score_instances",
     "superpixel/infer.py": "superpixel.infer",
+    "rebalance/evaluate.py": "rebalance.evaluate",
     "segmentation/experiment/train.py": "segmentation.experiment.train",
     "segmentation/experiment/test.py": "segmentation.experiment.test",
     "segmentation.submission": "segmentation.submission",
@@ -53,6 +54,7 @@ NO_PATHS = {
     "--transformer",
     "--crf_t",
     "--comment",
+    "--tag",
     "--classes",
     "--set",
 }
