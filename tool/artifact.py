@@ -24,7 +24,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from tool.cli import UserError
-from tool.colour import voc_palette
+from tool.colour import is_vocs
 from tool.dataset import IGNORE, DataSet
 from tool.image import UNREADABLE
 from tool.limits import limit_met
@@ -34,7 +34,6 @@ POSTERIOR_TOLERANCE = 1e-2  # CRF posteriors sum to 1 within this, also after a 
 HIGHEST_CAM = 1 + 1e-3  # no lowest: where a map is nearly flat, what `tool.cam.min_max` zeroed is far below 0
 
 _BLACK = b"\0\0\0"
-_VOC_PALETTE = voc_palette().tobytes()
 
 
 @contextmanager
@@ -322,7 +321,7 @@ def _contradiction(labels: np.ndarray, palette: bytes, data_set: DataSet) -> str
     too: unset entries are.
     """
     own = data_set.palette.tobytes()
-    if _is_vocs(palette, data_set.num_labels) or own.startswith(palette):
+    if is_vocs(palette, data_set.num_labels) or own.startswith(palette):
         return None
     label_of = {own[3 * label :][:3]: label for label in (*range(data_set.num_labels), IGNORE)}
     for index in range(len(palette) // 3):
@@ -333,14 +332,6 @@ def _contradiction(labels: np.ndarray, palette: bytes, data_set: DataSet) -> str
         if label != index and not is_own and not is_filler and np.any(labels == index):
             return f"index {index} has the colour of label {label} in {data_set.title}'s palette"
     return None
-
-
-def _is_vocs(palette: bytes, num_labels: int) -> bool:
-    """Whether the labels' colours are VOC's, and all others too, or black."""
-    colours = [palette[start : start + 3] for start in range(0, len(palette), 3)]
-    return _VOC_PALETTE.startswith(palette[: 3 * num_labels]) and all(
-        colour in (_BLACK, _VOC_PALETTE[3 * index :][:3]) for index, colour in enumerate(colours)
-    )
 
 
 def save_label_map(path: str | Path, labels: np.ndarray, data_set: DataSet) -> None:

@@ -17,8 +17,19 @@ def voc_palette() -> np.ndarray:
     return palette
 
 
+_VOC = voc_palette()
+
+
 def shifted_palette() -> np.ndarray:
     """VOC's colours for labels without a background, uint8 (256, 3): label 0 has that of VOC's label 1, and so on up to
     254; 255 keeps its own."""
     palette = voc_palette()
     return np.concatenate([palette[1:255], palette[:1], palette[255:]])
+
+
+def is_vocs(palette: bytes, num_labels: int) -> bool:
+    """Whether a file's `palette`, three bytes a colour, is VOC's as far as there are labels, and beyond or black."""
+    colours = np.frombuffer(palette, np.uint8)
+    colours = colours[: len(colours) // 3 * 3].reshape(-1, 3)
+    equal = (colours == _VOC[: len(colours)]).all(axis=1)
+    return bool(equal[:num_labels].all() and (equal | (colours == 0).all(axis=1)).all())
