@@ -12,7 +12,7 @@ ITERATIONS = 10
 def seen_by_crf(pixels: np.ndarray, normalisation: Normalisation) -> np.ndarray:
     """**Q** What the CRF takes for an RGB image, uint8 (H, W, 3): the net's input brought back to pixels, truncated.
 
-    Of ImageNet's normalisation 68 % of the values of red, 21 % of green and 9 % of blue come back one lower.
+    Of ImageNet's normalisation 68 % of the values of red come back one lower, fewer of green and blue.
     """
     table = _brought_back(normalisation)
     return np.stack([table[channel][pixels[..., channel]] for channel in range(3)], axis=-1)
