@@ -26,6 +26,7 @@ from network import BACKBONE_HELP, EPS_SEAM, NETWORKS, backbone_name, resolve_ne
 from tool.cli import (
     UserError,
     add_switch,
+    check_bounds,
     path_text,
     positive,
     raise_problems,
@@ -50,6 +51,9 @@ EXAMPLES = """\
   # the plain classifier, into a folder of its own, with pictures to look at
   python inference.py --weights exps/cls/cls.pth --network resnet38_cls \\
       --img_root VOC2012/JPEGImages --work_dir exps/cls --overlay
+  # along the superpixels of a network that superpixel/train.py trained, instead of resized
+  python inference.py --weights exps/hsc/hsc.pth --img_root VOC2012/JPEGImages \\
+      --scn exps/scn/scn.pth --work_dir exps/hsc_scn
   # four GPUs, two processes each
   python inference.py --weights exps/hsc/hsc.pth --infer_list voc12/train_aug.txt \\
       --img_root VOC2012/JPEGImages --n_gpus 4 --n_processes_per_gpu 2
@@ -58,6 +62,7 @@ EXAMPLES = """\
       inference.py --weights exps/hsc/hsc.pth --img_root VOC2012/JPEGImages
 """
 MAX_CRF_ITERATIONS = 1000
+MAX_WALK = 1000  # steps
 
 
 def method_named() -> Method:
@@ -144,6 +149,14 @@ def parse_arguments() -> argparse.Namespace:
         "--crf_backend", choices=CRF_BACKENDS, default="auto", help="auto: torch on a GPU, else pydensecrf"
     )
     seeds.add_argument(
+        "--scn", type=path_text, metavar="FILE",
+        help="a superpixel network's weights: maps come to pixels along its superpixels (none: they are resized)",
+    )  # fmt: skip
+    seeds.add_argument(
+        "--refine_list", type=int, default=0, metavar="R",
+        help="with --scn: steps that maps walk between superpixels before (%(default)s)",
+    )  # fmt: skip
+    seeds.add_argument(
         "--work_dir", type=path_text, default="./exps", help="CRF seeds go to <work_dir>/crf (%(default)s)"
     )
     add_switch(seeds, "--overlay", default=False, help="pictures to look at in <work_dir>/overlay (False)")
@@ -205,6 +218,9 @@ def check_arguments(args: argparse.Namespace) -> None:
     if not 0 <= args.thr <= 1:
         raise UserError(f"--thr {args.thr}: expected a background score from 0 to 1")
     check_scales(args.scales)
+    check_bounds(args, {"refine_list": (0, MAX_WALK)})
+    if args.refine_list and args.scn is None:
+        raise UserError(f"--refine_list {args.refine_list}: maps walk between superpixels; give their network, --scn")
     if not all(0 < alpha < float("inf") for alpha in args.crf_alpha or ()):
         raise UserError(f"--crf_alpha {' '.join(map(str, args.crf_alpha))}: expected positive exponents")
 
@@ -251,6 +267,8 @@ def open_outputs(args: argparse.Namespace, outputs: Outputs, background: str | N
     cam = {name: getattr(args, name) for name in ("network", "backbone", "width", "scales", "amp")}
     cam["data_set"] = args.data_set
     cam["weights_sha256"] = hashlib.sha256(Path(args.weights).read_bytes()).hexdigest()
+    cam["scn_sha256"] = None if args.scn is None else hashlib.sha256(Path(args.scn).read_bytes()).hexdigest()
+    cam["refine_list"] = args.refine_list
     if background is not None:
         cam["background in fc8"] = background
     if METHODS[args.method].seeds != SeedRecipe():
@@ -266,7 +284,7 @@ def open_outputs(args: argparse.Namespace, outputs: Outputs, background: str | N
         settings[outputs.overlay] = {**cam, "thr": args.thr, "crf": crf}
     claim_folders(
         [
-            Claim(folder, made_with, folder / "settings.json", defaults={"data_set": DEFAULT})
+            Claim(folder, made_with, folder / "settings.json", defaults={"data_set": DEFAULT, "refine_list": 0})
             for folder, made_with in settings.items()
         ],
         advice="take another --work_dir, --cam_npy, --cam_png or --cam_out_dir, or remove these files and the"
@@ -279,6 +297,8 @@ def main() -> None:
     check_arguments(args)
     outputs = plan_outputs(args)
     require_weights(args.weights, "--weights")
+    if args.scn is not None:
+        require_weights(args.scn, "--scn", "weights of a superpixel network")
     image_root = require_folder(args.img_root, "--img_root", "JPEGImages, <id>.jpg")
     ids = own_share(read_ids(args.infer_list, "--infer_list"))
     data_set, source = find_data_set(args.data_set), Source("--infer_list", args.infer_list)
@@ -291,6 +311,7 @@ def main() -> None:
     import torch
 
     from method.inference import infer_missing, load_learner
+    from network.scn import SCN, load_scn
     from tool.crf import resolve_backend
     from tool.device import process_devices
     from tool.distributed import join_processes, rank, wait_for_all
@@ -298,9 +319,11 @@ def main() -> None:
     devices = process_devices(args.device, args.n_gpus, args.n_processes_per_gpu)
     crf_backend = resolve_backend(args.crf_backend, torch.device(devices[0]))
     join_processes(torch.device("cpu"))  # GPUs are for the processes of the pools
-    _, report = load_learner(args)  # a wrong checkpoint is reported here and once, not by every process
+    # A wrong checkpoint is reported here and once, not by every process.
+    _, report = load_learner(args)
+    superpixels = None if args.scn is None else load_scn(SCN(), args.scn, "--scn")
     if rank() == 0:
-        print(report)
+        print(report if superpixels is None else f"{report}\n{superpixels}")
         open_outputs(args, outputs, report.background)
     wait_for_all()
     infer_missing(

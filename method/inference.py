@@ -15,7 +15,9 @@ from method.base import NetFlags
 from method.learner import Learner
 from method.outputs import Outputs
 from method.seeds import make_seeds
+from method.superpixels import Superpixels
 from network.fold import fold_norms
+from network.scn import frozen_scn
 from network.weights import LoadReport, first_few
 from tool.artifact import save_cam, save_irn_cam
 from tool.cam import multi_scale_cam, two_size_cam
@@ -51,6 +53,8 @@ def load_on(args: argparse.Namespace, device: torch.device) -> Learner:
     """The learner as a process infers with it."""
     learner, _ = load_learner(args)
     learner.net = place(fold_norms(learner.net), device, args.amp)
+    if args.scn is not None:
+        learner.superpixels = Superpixels(frozen_scn(args.scn, args.amp, device), args.refine_list, args.amp)
     return learner.requires_grad_(False)
 
 

@@ -12,10 +12,13 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from data.images import load_rgb
+from method.superpixels import Superpixels
 from network import PRETRAINED
 from network.backbone_weights import load_pretrained
+from network.scn import SCN
+from network.superpixel import to_whole_cells
 from network.weights import LoadReport, load_released_state_dict, load_weights, released_state_dict
-from tool.cam import maps_of_pair, mirrored_pair
+from tool.cam import maps_of_pair, mirrored_pair, turned_back
 from tool.device import autocast
 from tool.metric import mean_average_precision
 from tool.optim import parameter_groups
@@ -89,6 +92,7 @@ class Learner(nn.Module, ABC):
     """
 
     measures_shares: ClassVar[bool] = True  # whether what `validate` finds are shares, told in per cent
+    superpixels: Superpixels | None = None  # along which `maps` are brought to pixels, where that is asked for
 
     def __init__(
         self,
@@ -145,15 +149,29 @@ class Learner(nn.Module, ABC):
 
     # -- inference -----------------------------------------------------------------------------------------------------
 
-    def maps(self, image: Image.Image, scale: float, device: torch.device) -> Tensor:
-        """The maps of all classes of an image at a scale, (K, h, w) on `device`: those of the scaled image and of its
-        mirror image, turned back, added."""
+    def maps(self, image: Image.Image, scale: float, classes: Tensor, device: torch.device) -> Tensor:
+        """The maps of n classes, int64 (n) on `device`, of an image at a scale, float32 (n, h, w): those of the scaled
+        image and of its mirror image, turned back, added; brought to pixels first where there are `superpixels`."""
 
         def net(pixels: Tensor) -> Tensor:
             with autocast(device, self.amp):
                 return self.net.foreground_cam(pixels)
 
-        return maps_of_pair(net, mirrored_pair(image, scale, normalise=self.net.normalisation.of_pixels, device=device))
+        pair = self.input_pair(image, scale, device)
+        # One channel a class of the image: what follows would be done to the others for nothing.
+        maps = maps_of_pair(net, pair).index_select(1, classes)
+        if self.superpixels is None:
+            return turned_back(maps)
+        return self.superpixels.spread(maps, self.superpixels.associations(self.superpixel_pair(pair)))
+
+    def input_pair(self, image: Image.Image, scale: float, device: torch.device) -> Tensor:
+        """What `maps` shows the net of an image at a scale: it and its mirror image, normalised, (2, 3, h, w)."""
+        return mirrored_pair(image, scale, normalise=self.net.normalisation.of_pixels, device=device)
+
+    def superpixel_pair(self, pair: Tensor) -> Tensor:
+        """What `maps` shows the superpixel network, of the same extent as the net's maps: (2, 3, H, W), both sides
+        multiples of 16."""
+        return to_whole_cells(SCN.normalisation.of_others(pair, self.net.normalisation))
 
     @torch.inference_mode()
     def validate(self, images: LabelledImages, device: torch.device) -> dict[str, float]:

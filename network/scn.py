@@ -7,9 +7,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from data.normalisation import IMAGENET, Normalisation
+from network.fold import fold_norms
 from network.names import under_own_names
 from network.weights import LoadReport, first_few, misfits, read_weights
 from tool.cli import UserError, raise_problems
+from tool.device import place
 
 SLOPE = 0.1  # of the leaky relu
 OFFSETS = 9  # of the cells around a pixel, its own in the middle
@@ -96,3 +98,10 @@ def load_scn(net: SCN, path: str | Path, flag: str = "--weights") -> LoadReport:
         missing=missing,
         unexpected=[name for name in state if name not in own],
     )
+
+
+def frozen_scn(path: str | Path, amp: str, device: torch.device) -> SCN:
+    """The net with the weights at `path`, as a process infers with it on `device`. Raises as `load_scn`."""
+    net = SCN()
+    load_scn(net, path)
+    return place(fold_norms(net.eval()), device, amp).requires_grad_(False)

@@ -85,6 +85,12 @@ def walk(features: Tensor, association: Tensor, steps: int, size: int = CELL) ->
     return up(values, association, size)
 
 
+def to_whole_cells(image: Tensor, size: int = CELL) -> Tensor:
+    """Images, float (N, C, h, w), resized to the next multiples of `size`; bilinear, corners not aligned."""
+    sides = tuple(-(-side // size) * size for side in image.shape[2:])
+    return image if image.shape[2:] == sides else F.interpolate(image, sides, mode="bilinear", align_corners=False)
+
+
 def hard_map(association: Tensor, size: int = CELL) -> Tensor:
     """The superpixel of each pixel, int64 (N, H, W): row x columns + column of the cell that its largest weight, the
     first of equal ones, names, or at the grid's border of the nearest cell of the grid."""

@@ -10,15 +10,13 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.nn import functional as F
 
 from data.images import image_size, load_rgb, run_checks, with_size
-from network.fold import fold_norms
-from network.scn import SCN, load_scn
-from network.superpixel import CELL, hard_map
+from network.scn import SCN, frozen_scn
+from network.superpixel import hard_map, to_whole_cells
 from superpixel.maps import load_superpixels, save_outlined, save_superpixels
 from tool.cli import UserError, pace, raise_problems
-from tool.device import autocast, place
+from tool.device import autocast
 from tool.image import load_image
 from tool.limits import reported_limits
 from tool.per_image import Job, NetProcess, Work, process_images
@@ -26,21 +24,13 @@ from tool.per_image import Job, NetProcess, Work, process_images
 LIMITS = "take fewer --n_processes_per_gpu, or --amp bf16"
 
 
-def load_on(weights: Path, amp: str, device: torch.device) -> SCN:
-    """The net as a process infers with it."""
-    net = SCN()
-    load_scn(net, weights)
-    return place(fold_norms(net.eval()), device, amp).requires_grad_(False)
-
-
 def association_of(net: SCN, image: Tensor, *, amp: str = "off") -> Tensor:
     """The association of one normalised image, float32 (3, H, W), of any size, on the net's device.
 
     float32 (1, 9, H', W'), of the image resized to the next multiples of 16.
     """
-    size = [-(-side // CELL) * CELL for side in image.shape[1:]]
     with autocast(image.device, amp):
-        return net(F.interpolate(image[None], size, mode="bilinear", align_corners=False))
+        return net(to_whole_cells(image[None]))
 
 
 def superpixels_of(net: SCN, image: Image.Image, device: torch.device, *, amp: str = "off") -> np.ndarray:
@@ -97,7 +87,7 @@ def infer_missing(images: Mapping[str, Path], args: argparse.Namespace, *, devic
         Work(infer),
         names=("superpixels", ""),
         devices=devices,
-        load=functools.partial(load_on, args.weights, args.amp),
+        load=functools.partial(frozen_scn, args.weights, args.amp),
         crf_backend="torch",
         crf_workers=1,
     )

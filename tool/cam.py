@@ -51,15 +51,20 @@ def mirrored_pair(
 
 
 def maps_of_pair(net: Callable[[Tensor], Tensor], pair: Tensor) -> Tensor:
-    """The maps of an image and of its mirror image, turned back, added: (K, h', w') from `net`, which gives
-    (N, K, h', w'), float, of (N, 3, h, w)."""
+    """The maps of an image and of its mirror image, float32 (2, K, h', w'), from `net`, which gives (N, K, h', w'),
+    float, of (N, 3, h, w)."""
     # A CPU's caches hold the maps of one better than those of two: a fifth of the time.
     parts = pair.split(1) if pair.device.type == "cpu" else [pair]
-    plain, mirrored = torch.cat([net(part) for part in parts]).float()
+    return torch.cat([net(part) for part in parts]).float()
+
+
+def turned_back(pair: Tensor) -> Tensor:
+    """The maps of an image and of its mirror image, (2, K, h, w), the latter turned back, added: (K, h, w)."""
+    plain, mirrored = pair
     return plain + mirrored.flip(-1)
 
 
-Maps = Callable[[Image.Image, float], Tensor]
+Maps = Callable[[Image.Image, float, Tensor], Tensor]
 
 
 def multi_scale_cam(
@@ -68,7 +73,7 @@ def multi_scale_cam(
     """The CAMs of an image's classes, summed over scales and normalised, as `recipe` says.
 
     Args:
-        maps: from the image and a scale to the maps of all classes, (K, h, w) on `device`, of any size.
+        maps: from the image, a scale and n classes, int64 (n) on `device`, to their maps, (n, h, w) there, of any size.
         image: RGB, any size (W, H). classes: the image's, each in 0..K-1.
 
     Returns:
@@ -105,8 +110,7 @@ def _multi_scale(
         totals.append(torch.zeros(len(classes), *quarter((height, width)), device=device))
     index = copied_to(torch.tensor(classes, dtype=torch.long), device)  # a list would make the host wait for a GPU
     for scale in recipe.scales:
-        # One channel a class of the image: the others would be resized for nothing.
-        of_scale = maps(image, scale).index_select(0, index)
+        of_scale = maps(image, scale, index)
         for total in totals:
             total += F.interpolate(of_scale[None], total.shape[1:], mode="bilinear", align_corners=False)[0]
     if recipe.is_cut:

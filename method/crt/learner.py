@@ -16,9 +16,9 @@ from method.crt.criterion import CRTCriterion, label_loss
 from method.learner import Batch, LabelledImages, Learner, Losses, Moment
 from method.picture import picture
 from network.crt import CRTNet, CRTOutput, crt_state_dict, load_cnn, load_crt, load_crt_state_dict
+from network.superpixel import CELL
 from network.vit import PATCH, load_vit
 from network.weights import LoadReport
-from tool.cam import maps_of_pair, mirrored_pair
 from tool.dataset import DataSet
 from tool.device import autocast
 from tool.training import Stateful
@@ -86,16 +86,17 @@ class CRTLearner(Learner):
     def saved(self) -> dict[str, Stateful]:
         return {"model": CRTState(self.net), "criterion": self.criterion}
 
-    def maps(self, image: Image.Image, scale: float, device: torch.device) -> Tensor:
-        def net(pixels: Tensor) -> Tensor:
-            with autocast(device, self.amp):
-                return self.net.foreground_cam(pixels)
+    def input_pair(self, image: Image.Image, scale: float, device: torch.device) -> Tensor:
+        pair = super().input_pair(image, scale, device)
+        if self.config.pad_mirror:
+            return pair
+        plain = F.pad(pair[0], (0, -pair.shape[3] % PATCH, 0, 0))
+        return torch.stack([plain, plain.flip(-1)])
 
-        pair = mirrored_pair(image, scale, normalise=self.net.normalisation.of_pixels, device=device)
-        if not self.config.pad_mirror:
-            plain = F.pad(pair[0], (0, -pair.shape[3] % PATCH, 0, 0))
-            pair = torch.stack([plain, plain.flip(-1)])
-        return maps_of_pair(net, pair)
+    def superpixel_pair(self, pair: Tensor) -> Tensor:
+        """Padded, as the branches pad what they see, whose maps reach beyond the image."""
+        height, width = pair.shape[2:]
+        return super().superpixel_pair(F.pad(pair, (0, -width % CELL, 0, -height % CELL)))
 
     @torch.inference_mode()
     def validate(self, images: LabelledImages, device: torch.device) -> dict[str, float]:

@@ -157,7 +157,7 @@ def test_images_of_one_colour_and_a_net_that_sees_nothing_give_seeds_of_backgrou
 def test_cams_of_any_size_from_a_net_that_sees_nothing_are_zero(size):
     COUNTS["bad inputs tried"] += 1
     cams = multi_scale_cam(
-        lambda image, scale: torch.zeros(20, 3, 3),
+        lambda image, scale, classes: torch.zeros(len(classes), 3, 3),
         Image.new("RGB", size, (0, 255, 7)),
         [2, 14],
         recipe=SeedRecipe(scales=(0.5, 2)),

@@ -34,7 +34,7 @@ def inputs(tmp_path_factory):
     net = build_network("resnet38_hsc", num_classes=20, width=0.0625, frozen=False)
     torch.save(released_state_dict(net), folder / "net.pth")
     flags = {"network": "resnet38_hsc", "backbone": "resnet38d", "width": 0.0625, "weights": str(folder / "net.pth")}
-    args = Namespace(**flags, method="hsc", data_set="voc12", background_last=False, amp="off")
+    args = Namespace(**flags, method="hsc", data_set="voc12", background_last=False, amp="off", scn=None)
     return folder, args, {i: [n, n + 5] for n, i in enumerate(IDS)}
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import nn
 
-from tool.cam import maps_of_pair, min_max, mirrored_pair, multi_scale_cam, seed_labels
+from tool.cam import maps_of_pair, min_max, mirrored_pair, multi_scale_cam, seed_labels, turned_back
 from tool.seed_recipe import SeedRecipe
 
 NUM_CLASSES = 20
@@ -48,8 +48,8 @@ def photograph(width: int, height: int) -> Image.Image:
 
 
 def cams_of(net, image, classes, scales, **changes):
-    def maps(image, scale):
-        return maps_of_pair(net, mirrored_pair(image, scale, normalise=scaled, device=CPU))
+    def maps(image, scale, index):
+        return turned_back(maps_of_pair(net, mirrored_pair(image, scale, normalise=scaled, device=CPU))[:, index])
 
     return multi_scale_cam(
         maps, image, classes, recipe=replace(SeedRecipe(scales=tuple(scales)), **changes), device=CPU

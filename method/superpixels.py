@@ -1,0 +1,41 @@
+"""Maps brought to pixels along superpixels, instead of resized: of any method (spec/msa.md, Inference)."""
+
+from typing import NamedTuple
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from network.scn import SCN
+from network.superpixel import CELL, affinity, step, up
+from tool.cam import maps_of_pair, turned_back
+from tool.device import autocast
+
+
+class Superpixels(NamedTuple):
+    """A frozen superpixel network beside a method's own.
+
+    steps: how often maps walk between superpixels before they are brought to pixels. amp: of `tool.flags.AMP`.
+    """
+
+    net: SCN
+    steps: int = 0
+    amp: str = "off"
+
+    def associations(self, pair: Tensor) -> Tensor:
+        """Of an image and its mirror image, normalised, float (2, 3, H, W), multiples of 16: float32 (2, 9, H, W)."""
+        with autocast(pair.device, self.amp):
+            return maps_of_pair(self.net, pair)
+
+    def spread(self, pair: Tensor, associations: Tensor) -> Tensor:
+        """The maps of an image and of its mirror image, float32 (2, K, h, w) of any size, along the superpixels of
+        `associations`, the latter turned back, added: float32 (K, H, W).
+
+        A superpixel takes what the maps have at its cell, resized to the cells' grid where they have another.
+        """
+        cells = tuple(side // CELL for side in associations.shape[2:])
+        if pair.shape[2:] != cells:
+            pair = F.interpolate(pair, cells, mode="bilinear", align_corners=False)
+        shares = affinity(associations) if self.steps else None
+        for _ in range(self.steps):
+            pair = step(pair, shares)
+        return turned_back(up(pair, associations))
