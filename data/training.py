@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from data.augmentation import TrainingAugmentation
@@ -16,17 +18,56 @@ from tool.reading import Reading, outlive_signals
 from tool.torchrun import loader_processes
 
 
-class TrainingSet(Dataset):
-    """Augmented images with their labels, under keys (epoch, index in `images`).
+class AugmentedImages(Dataset):
+    """Augmented images of a training, under keys (epoch, index in `images`).
 
-    What a key gives depends on (seed, epoch, index) alone: not on workers, nor on what was read before.
+    What a key gives depends on (seed, epoch, index) alone: not on workers, nor on what was read before. What a training
+    reads beside an image is in `read`, what becomes of them in `augment`.
 
     Args:
-        images: their paths by id (`tool.lists.find_images`).
+        images: their paths by id (`tool.lists.find_images`). seed: not negative.
+    """
+
+    def __init__(self, images: Mapping[str, Path], *, seed: int):
+        self.ids = list(images)
+        self.paths = [str(path) for path in images.values()]  # lighter than paths in each process that reads
+        self.reading = Reading(self.ids)
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, torch.Tensor | str]:
+        """The sample of (epoch, index): what `augment` makes, and `id`. Raises `UserError` naming a file that cannot be
+        read or does not fit its image."""
+        epoch, index = key
+        with self.reading.of(index), torch.random.fork_rng(devices=[]):
+            image = load_rgb(self.paths[index])
+            others = self.read(index, image)
+            # Not torch.manual_seed: that reaches the GPUs' generators too, which are not restored here.
+            torch.default_generator.manual_seed(mixed_seed(self.seed, epoch, index))
+            return {**self.augment(index, image, *others), "id": self.ids[index]}
+
+    def read(self, index: int, image: Image.Image) -> tuple[Any, ...]:
+        """What comes with the RGB `image` (W, H), for `augment`."""
+        return ()
+
+    def augment(self, index: int, image: Image.Image, *others: Any) -> dict[str, torch.Tensor]:
+        """The sample. All randomness is drawn from torch's global CPU generator."""
+        raise NotImplementedError
+
+
+class TrainingSet(AugmentedImages):
+    """Images with their labels and, where it is used, their saliency.
+
+    `image`: normalised, float32 (3, c, c). `saliency`: float32 (1, c, c) in 0..1; not there without `saliency_root`.
+    `label`: float32 (K,), zeros and ones.
+
+    Args:
+        images, seed: of `AugmentedImages`.
         saliency_root: folder of `<id>.png`, or None where no saliency is used.
         labels: of `load_labels`, proper ones of all `images` (`labels_of`).
         augmentation: draws its randomness from torch's global CPU generator.
-        seed: not negative.
     """
 
     def __init__(
@@ -38,37 +79,17 @@ class TrainingSet(Dataset):
         augmentation: TrainingAugmentation,
         seed: int,
     ):
-        self.ids = list(images)
-        self.paths = [str(path) for path in images.values()]  # lighter than paths in each process that reads
-        self.reading = Reading(self.ids)
+        super().__init__(images, seed=seed)
         self.saliency_root = None if saliency_root is None else Path(saliency_root)
         self.labels = torch.from_numpy(np.stack([labels[identifier] for identifier in self.ids]))
         self.augmentation = augmentation
-        self.seed = seed
 
-    def __len__(self) -> int:
-        return len(self.ids)
+    def read(self, index: int, image: Image.Image) -> tuple[Image.Image | None]:
+        return (None if self.saliency_root is None else load_rgb(self.saliency_root / f"{self.ids[index]}.png"),)
 
-    def __getitem__(self, key: tuple[int, int]) -> dict[str, torch.Tensor | str]:
-        """The sample of (epoch, index).
-
-        Returns:
-            image: normalised, float32 (3, c, c).
-            saliency: float32 (1, c, c) in 0..1; not there without `saliency_root`.
-            label: float32 (K,), zeros and ones.
-            id: str.
-
-        Raises `UserError` naming the file if it cannot be read.
-        """
-        epoch, index = key
-        identifier = self.ids[index]
-        with self.reading.of(index), torch.random.fork_rng(devices=[]):
-            image = load_rgb(self.paths[index])
-            saliency = None if self.saliency_root is None else load_rgb(self.saliency_root / f"{identifier}.png")
-            # Not torch.manual_seed: that reaches the GPUs' generators too, which are not restored here.
-            torch.default_generator.manual_seed(mixed_seed(self.seed, epoch, index))
-            image, saliency = self.augmentation(image, saliency)
-        sample = {"image": image, "label": self.labels[index], "id": identifier}
+    def augment(self, index: int, image: Image.Image, saliency: Image.Image | None) -> dict[str, torch.Tensor]:
+        picture, saliency = self.augmentation(image, saliency)
+        sample = {"image": picture, "label": self.labels[index]}
         return sample if saliency is None else {**sample, "saliency": saliency}
 
 

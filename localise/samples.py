@@ -9,7 +9,7 @@ from data.augmentation import random_integer
 from data.cub import BoxedImages
 from data.images import load_rgb
 from data.normalisation import Normalisation
-from tool.randomness import mixed_seed
+from data.training import AugmentedImages
 from tool.reading import Reading
 
 
@@ -40,27 +40,15 @@ def squared(image: Image.Image, side: int) -> Image.Image:
     return image.resize((side, side), Image.Resampling.BILINEAR)
 
 
-class LocalisationSet(Dataset):
-    """Augmented images with their classes, under keys (epoch, index in `images`).
-
-    What a key gives depends on (seed, epoch, index) alone: not on workers, nor on what was read before.
-    """
+class LocalisationSet(AugmentedImages):
+    """Images with their classes: `image` float32 (3, c, c), normalised, `label`, a class from 0."""
 
     def __init__(self, images: BoxedImages, *, augmentation: LocalisationAugmentation, seed: int):
-        self.images, self.augmentation, self.seed = images, augmentation, seed
-        self.reading = Reading(images.ids)
+        super().__init__(dict(zip(images.ids, images.paths, strict=True)), seed=seed)
+        self.labels, self.augmentation = images.labels, augmentation
 
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor | int | str]:
-        """`image` float32 (3, c, c), normalised, `label`, a class from 0, `id`. Raises `UserError` naming the file."""
-        epoch, index = key
-        with self.reading.of(index), torch.random.fork_rng(devices=[]):
-            image = load_rgb(self.images.paths[index])
-            torch.default_generator.manual_seed(mixed_seed(self.seed, epoch, index))
-            picture = self.augmentation(image)
-        return {"image": picture, "label": int(self.images.labels[index]), "id": self.images.ids[index]}
+    def augment(self, index: int, image: Image.Image) -> dict[str, Tensor | int]:
+        return {"image": self.augmentation(image), "label": int(self.labels[index])}
 
 
 class WholeImages(Dataset):

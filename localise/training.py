@@ -34,7 +34,6 @@ from tool.distributed import (
     wait_for_all,
     world_size,
 )
-from tool.loop import run_steps
 from tool.stage import Run, StartedRun, start_run
 from tool.training import Training
 
@@ -243,17 +242,12 @@ def train_run(args: argparse.Namespace, cub: Cub, *, settings: dict) -> None:
             tests.test(step // steps_per_epoch + 1, started)
         return losses
 
-    training.objective.train()
-    losses = run_steps(
+    losses = started.train(
         take_step,
         make_loader(args, cub, net, steps=started.steps, pin_memory=device.type == "cuda"),
-        optimizer=training.optimizer,
-        steps=started.steps,
         seed=args.seed,
-        log=started.log,
         log_every=args.log_every,
-        save=started.save,
-        save_due=lambda step: step % args.save_every == 0,
+        save_every=args.save_every,
     )
     leave_processes()
     if started.log is not None:

@@ -9,15 +9,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.data import Dataset
 
 from data.augmentation import random_integer, random_span
-from data.images import load_rgb
 from data.normalisation import Normalisation
+from data.training import AugmentedImages
 from tool.artifact import load_label_map
 from tool.dataset import IGNORE, DataSet
-from tool.randomness import mixed_seed
-from tool.reading import Reading, outlive_signals
+from tool.reading import outlive_signals
 
 
 class SegmentationAugmentation:
@@ -153,16 +151,12 @@ def crop_or_pad(
     return F.pad(normalise(image[part]), padding), F.pad(label, padding, value=IGNORE)
 
 
-class PseudoLabelSet(Dataset):
-    """Augmented images with their label maps, under keys (epoch, index in `images`).
-
-    What a key gives depends on (seed, epoch, index) alone: not on workers, nor on what was read before.
+class PseudoLabelSet(AugmentedImages):
+    """Images with their label maps: `image` float32 (3, c, c), `label` int64 (c, c).
 
     Args:
-        images: their paths by id (`tool.lists.find_images`). label_root: folder of `<id>.png`.
-        data_set: that the labels are of.
+        images, seed: of `AugmentedImages`. label_root: folder of `<id>.png`. data_set: that the labels are of.
         augmentation: one of those above; draws its randomness from torch's global CPU generator.
-        seed: not negative.
     """
 
     def __init__(
@@ -174,30 +168,17 @@ class PseudoLabelSet(Dataset):
         augmentation: Callable[[np.ndarray, np.ndarray], tuple[Tensor, Tensor]],
         seed: int,
     ):
-        self.ids = list(images)
-        self.paths = [str(path) for path in images.values()]
-        self.reading = Reading(self.ids)
+        super().__init__(images, seed=seed)
         self.label_root = label_root
         self.data_set = data_set
         self.augmentation = augmentation
-        self.seed = seed
 
-    def __len__(self) -> int:
-        return len(self.ids)
+    def read(self, index: int, image: Image.Image) -> tuple[np.ndarray]:
+        return (load_label_map(self.label_root / f"{self.ids[index]}.png", self.data_set, shape=image.size[::-1]),)
 
-    def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor | str]:
-        """The sample of (epoch, index): `image` float32 (3, c, c), `label` int64 (c, c), `id`.
-
-        Raises `UserError` naming the file if one cannot be read or the label map has another size.
-        """
-        epoch, index = key
-        identifier = self.ids[index]
-        with self.reading.of(index), torch.random.fork_rng(devices=[]):
-            image = np.asarray(load_rgb(self.paths[index]))
-            labels = load_label_map(self.label_root / f"{identifier}.png", self.data_set, shape=image.shape[:2])
-            torch.default_generator.manual_seed(mixed_seed(self.seed, epoch, index))
-            image, label = self.augmentation(image, labels)
-        return {"image": image, "label": label, "id": identifier}
+    def augment(self, index: int, image: Image.Image, labels: np.ndarray) -> dict[str, Tensor]:
+        picture, label = self.augmentation(np.asarray(image), labels)
+        return {"image": picture, "label": label}
 
 
 def start_loader_process(number: int) -> None:

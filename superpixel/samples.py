@@ -10,13 +10,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.data import Dataset
 
 from data.augmentation import random_integer, random_span
-from data.images import load_rgb
 from data.normalisation import Normalisation
-from tool.randomness import mixed_seed
-from tool.reading import Reading
+from data.training import AugmentedImages
 
 BRIGHT = 100  # **Q** the copy of an image with a value above it is padded with 0, another with 255
 
@@ -99,35 +96,17 @@ def to_lab(pixels: np.ndarray) -> Tensor:
     return torch.from_numpy(cv2.cvtColor(pixels, cv2.COLOR_RGB2LAB).transpose(2, 0, 1).copy())
 
 
-class SuperpixelSet(Dataset):
-    """Augmented images with their colours, under keys (epoch, index in `images`).
-
-    What a key gives depends on (seed, epoch, index) alone: not on workers, nor on what was read before.
+class SuperpixelSet(AugmentedImages):
+    """Images with their colours: `image` float32 (3, c, c), `lab` uint8 (3, c, c).
 
     Args:
-        images: their paths by id (`tool.lists.find_images`).
-        augmentation: draws its randomness from torch's global CPU generator.
-        seed: not negative.
+        images, seed: of `AugmentedImages`. augmentation: draws its randomness from torch's global CPU generator.
     """
 
     def __init__(self, images: Mapping[str, Path], *, augmentation: SuperpixelAugmentation, seed: int):
-        self.ids = list(images)
-        self.paths = [str(path) for path in images.values()]
-        self.reading = Reading(self.ids)
+        super().__init__(images, seed=seed)
         self.augmentation = augmentation
-        self.seed = seed
 
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor | str]:
-        """The sample of (epoch, index): `image` float32 (3, c, c), `lab` uint8 (3, c, c), `id`.
-
-        Raises `UserError` naming the file if it cannot be read.
-        """
-        epoch, index = key
-        with self.reading.of(index), torch.random.fork_rng(devices=[]):
-            image = load_rgb(self.paths[index])
-            torch.default_generator.manual_seed(mixed_seed(self.seed, epoch, index))
-            picture, lab = self.augmentation(image)
-        return {"image": picture, "lab": lab, "id": self.ids[index]}
+    def augment(self, index: int, image: Image.Image) -> dict[str, Tensor]:
+        picture, lab = self.augmentation(image)
+        return {"image": picture, "lab": lab}

@@ -22,7 +22,6 @@ from tool.checkpoint import save_weights
 from tool.cli import pace
 from tool.device import autocast, place, resolve_device
 from tool.distributed import join_processes, leave_processes, one_over_processes, sum_over_processes, world_size
-from tool.loop import run_steps
 from tool.optim import polynomial_schedule
 from tool.stage import Run, StartedRun, start_run
 from tool.training import Training
@@ -138,19 +137,14 @@ def train_run(args: argparse.Namespace, images: Mapping[str, Path], held_out: He
             curves[:] = log_validation(args, net, started, held_out, step + 1)
         return losses
 
-    training.objective.train()
-    losses = run_steps(
+    losses = started.train(
         take_step,
         make_loader(
             args, images, steps=started.steps, normalisation=net.normalisation, pin_memory=device.type == "cuda"
         ),
-        optimizer=training.optimizer,
-        steps=started.steps,
         seed=args.seed,
-        log=started.log,
         log_every=args.log_every,
-        save=started.save,
-        save_due=lambda step: step % args.save_every == 0,
+        save_every=args.save_every,
     )
     leave_processes()
     if started.log is not None:

@@ -1,18 +1,20 @@
 """What every training does around its own steps: it goes on from a checkpoint or begins, says so, saves and ends."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from tool.checkpoint import save_checkpoint
 from tool.cli import pace
 from tool.distributed import rank, world_size
 from tool.folder import make_folder
 from tool.log import RunLog, curve_name
+from tool.loop import run_steps
 from tool.run import find_checkpoint, restore_checkpoint
 from tool.threads import take_threads
 from tool.training import Training
@@ -62,6 +64,29 @@ class StartedRun:
         if self.log is not None:
             state = {"step": step, "settings": dict(self.run.settings), "threads": torch.get_num_threads()}
             save_checkpoint(self.run.folder / "last.ckpt", {**self.training.state(), **state})
+
+    def train(
+        self,
+        take_step: Callable[[dict, int], Mapping[str, Tensor]],
+        loader: Iterable[dict],
+        *,
+        seed: int,
+        log_every: int,
+        save_every: int,
+    ) -> dict[str, float]:
+        """Take the run's steps and save where `save_every` divides how many are done; as `tool.loop.run_steps`."""
+        self.training.objective.train()
+        return run_steps(
+            take_step,
+            loader,
+            optimizer=self.training.optimizer,
+            steps=self.steps,
+            seed=seed,
+            log=self.log,
+            log_every=log_every,
+            save=self.save,
+            save_due=lambda step: step % save_every == 0,
+        )
 
     def say_trained(self, num_images: int, weights: Path) -> None:
         """The line that the steps are done, `num_images` of them, and where the weights are."""

@@ -9,16 +9,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.data import Dataset
 
 from data.augmentation import random_span
-from data.images import load_rgb
 from data.normalisation import Normalisation
+from data.training import AugmentedImages
 from refine.affinity.labels import grid_labels
 from tool.artifact import load_label_scores
 from tool.dataset import DataSet
-from tool.randomness import mixed_seed
-from tool.reading import Reading
 
 
 class Place(NamedTuple):
@@ -79,17 +76,14 @@ class AffinityAugmentation:
         return padded.flip(-1) if mirrored else padded
 
 
-class AffinitySet(Dataset):
-    """Augmented images with the labels of their cells, under keys (epoch, index in `images`).
-
-    What a key gives depends on (seed, epoch, index) alone: not on workers, nor on what was read before.
+class AffinitySet(AugmentedImages):
+    """Images with the labels of their cells: `image` float32 (3, c, c), `label` int64 (c / 8, c / 8).
 
     Args:
-        images: their paths by id (`tool.lists.find_images`).
+        images, seed: of `AugmentedImages`.
         low_root, high_root: folders of `<id>.npy`, scores by label (`tool.artifact.load_label_scores`).
         data_set: that the labels are of.
         augmentation: draws its randomness from torch's global CPU generator.
-        seed: not negative.
     """
 
     def __init__(
@@ -102,30 +96,18 @@ class AffinitySet(Dataset):
         augmentation: AffinityAugmentation,
         seed: int,
     ):
-        self.ids = list(images)
-        self.paths = [str(path) for path in images.values()]
-        self.reading = Reading(self.ids)
+        super().__init__(images, seed=seed)
         self.roots = low_root, high_root
         self.data_set = data_set
         self.augmentation = augmentation
-        self.seed = seed
 
-    def __len__(self) -> int:
-        return len(self.ids)
+    def read(self, index: int, image: Image.Image) -> tuple[np.ndarray, ...]:
+        scores = (
+            load_label_scores(root / f"{self.ids[index]}.npy", self.data_set, shape=image.size[::-1])
+            for root in self.roots
+        )
+        return tuple(np.stack(list(each.values())) for each in scores)
 
-    def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor | str]:
-        """The sample of (epoch, index): `image` float32 (3, c, c), `label` int64 (c / 8, c / 8), `id`.
-
-        Raises `UserError` naming the file if one cannot be read or the scores have another size.
-        """
-        epoch, index = key
-        identifier = self.ids[index]
-        with self.reading.of(index), torch.random.fork_rng(devices=[]):
-            image = load_rgb(self.paths[index])
-            low, high = (
-                load_label_scores(root / f"{identifier}.npy", self.data_set, shape=image.size[::-1])
-                for root in self.roots
-            )
-            torch.default_generator.manual_seed(mixed_seed(self.seed, epoch, index))
-            picture, label = self.augmentation(image, *(np.stack(list(scores.values())) for scores in (low, high)))
-        return {"image": picture, "label": label, "id": identifier}
+    def augment(self, index: int, image: Image.Image, low: np.ndarray, high: np.ndarray) -> dict[str, Tensor]:
+        picture, label = self.augmentation(image, low, high)
+        return {"image": picture, "label": label}

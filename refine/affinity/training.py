@@ -30,7 +30,6 @@ from tool.distributed import (
     wait_for_all,
     world_size,
 )
-from tool.loop import run_steps
 from tool.optim import PortableSGD, parameter_groups, polynomial_schedule
 from tool.pairs import Pairs, pairs_of
 from tool.stage import Run, start_run
@@ -155,19 +154,14 @@ def train_run(args: argparse.Namespace, images: Mapping[str, Path], *, settings:
         image, label = (batch[name].to(device, non_blocking=True) for name in ("image", "label"))
         return training_step(training, image, label, pairs, amp=args.amp)
 
-    training.objective.train()
-    losses = run_steps(
+    losses = started.train(
         take_step,
         make_loader(
             args, images, steps=started.steps, normalisation=net.normalisation, pin_memory=device.type == "cuda"
         ),
-        optimizer=training.optimizer,
-        steps=started.steps,
         seed=args.seed,
-        log=started.log,
         log_every=args.log_every,
-        save=started.save,
-        save_due=lambda step: step % args.save_every == 0,
+        save_every=args.save_every,
     )
     leave_processes()
     if started.log is not None:

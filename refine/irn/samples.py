@@ -13,10 +13,10 @@ from torch.utils.data import Dataset
 from data.augmentation import random_span
 from data.images import load_rgb
 from data.normalisation import Normalisation
+from data.training import AugmentedImages
 from network.resnet50_irn import STRIDE
 from tool.artifact import load_label_map
 from tool.dataset import IGNORE, DataSet
-from tool.randomness import mixed_seed
 from tool.reading import Reading
 
 FACTORS = 0.5, 1.5  # of an image's sides
@@ -64,14 +64,12 @@ class IRNAugmentation:
         return picture, reduced(F.pad(cut, padding, value=IGNORE)).long()
 
 
-class IRNSet(Dataset):
-    """Augmented images with the labels of their cells, under keys (epoch, index in `images`).
-
-    What a key gives depends on (seed, epoch, index) alone: not on workers, nor on what was read before.
+class IRNSet(AugmentedImages):
+    """Images with the labels of their cells: `image` float32 (3, c, c), `label` int64 (c / 4, c / 4).
 
     Args:
-        images: their paths by id (`tool.lists.find_images`). label_root: folder of `<id>.png`, which `data_set` has the
-            labels of. augmentation: draws its randomness from torch's global CPU generator. seed: not negative.
+        images, seed: of `AugmentedImages`. label_root: folder of `<id>.png`, which `data_set` has the labels of.
+        augmentation: draws its randomness from torch's global CPU generator.
     """
 
     def __init__(
@@ -83,30 +81,17 @@ class IRNSet(Dataset):
         augmentation: IRNAugmentation,
         seed: int,
     ):
-        self.ids = list(images)
-        self.paths = [str(path) for path in images.values()]
-        self.reading = Reading(self.ids)
+        super().__init__(images, seed=seed)
         self.label_root = label_root
         self.data_set = data_set
         self.augmentation = augmentation
-        self.seed = seed
 
-    def __len__(self) -> int:
-        return len(self.ids)
+    def read(self, index: int, image: Image.Image) -> tuple[np.ndarray]:
+        return (load_label_map(self.label_root / f"{self.ids[index]}.png", self.data_set, shape=image.size[::-1]),)
 
-    def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor | str]:
-        """The sample of (epoch, index): `image` float32 (3, c, c), `label` int64 (c / 4, c / 4), `id`.
-
-        Raises `UserError` naming the file if one cannot be read or the labels have another size.
-        """
-        epoch, index = key
-        identifier = self.ids[index]
-        with self.reading.of(index), torch.random.fork_rng(devices=[]):
-            image = load_rgb(self.paths[index])
-            labels = load_label_map(self.label_root / f"{identifier}.png", self.data_set, shape=image.size[::-1])
-            torch.default_generator.manual_seed(mixed_seed(self.seed, epoch, index))
-            picture, label = self.augmentation(image, labels)
-        return {"image": picture, "label": label, "id": identifier}
+    def augment(self, index: int, image: Image.Image, labels: np.ndarray) -> dict[str, Tensor]:
+        picture, label = self.augmentation(image, labels)
+        return {"image": picture, "label": label}
 
 
 class TopLeftSet(Dataset):

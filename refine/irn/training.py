@@ -26,7 +26,7 @@ from tool.distributed import (
     wait_for_all,
     world_size,
 )
-from tool.loop import reported_loader_death, run_steps
+from tool.loop import reported_loader_death
 from tool.optim import PortableSGD, polynomial_schedule
 from tool.pairs import Pairs, pairs_of
 from tool.reading import none_left_behind
@@ -196,17 +196,12 @@ def train_run(
         image, label = (batch[name].to(device, non_blocking=True) for name in ("image", "label"))
         return training_step(training, image, label, pairs, amp=args.amp)
 
-    training.objective.train()
-    losses = run_steps(
+    losses = started.train(
         take_step,
         loader,
-        optimizer=training.optimizer,
-        steps=started.steps,
         seed=args.seed,
-        log=started.log,
         log_every=args.log_every,
-        save=started.save,
-        save_due=lambda step: step % args.save_every == 0,
+        save_every=args.save_every,
     )
     if args.displacement:
         set_mean_shift(args, net, shift_images, device)
