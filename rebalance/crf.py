@@ -1,10 +1,14 @@
 """The CRF of label maps that DHR makes: what it is and which image it sees (spec/dhr.md, Labels)."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
+from torch import Tensor
 
 from data.normalisation import Normalisation
+from tool.crf import crf_from_probabilities
+from tool.seed_recipe import MASK_KERNELS
 
 ITERATIONS = 10
 
@@ -28,3 +32,11 @@ def _brought_back(normalisation: Normalisation) -> np.ndarray:
     mean, std = (np.array(numbers)[:, None] for numbers in (normalisation.mean, normalisation.std))
     normalised = (values - mean.astype(np.float32)) / std.astype(np.float32)
     return ((normalised.astype(np.float64) * std + mean) * 255).clip(0, 255).astype(np.uint8)
+
+
+def posteriors(pictures: Sequence[Tensor], scores: Sequence[Tensor], *, backend: str) -> list[Tensor]:
+    """The CRF's posteriors, float32 (C, h, w), of images of any sizes, each with its own labels.
+
+    pictures: uint8 (h, w, 3). scores: float32 (C, h, w) of 0..1, as they are. backend: pydensecrf or torch.
+    """
+    return crf_from_probabilities(pictures, scores, kernels=MASK_KERNELS, iterations=ITERATIONS, backend=backend)

@@ -3,6 +3,8 @@
 Of many problems at once, of unlike sizes: what a problem lacks of the cells or classes of the largest is masked out.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -84,3 +86,24 @@ def _all_of(scores: Tensor, axis: int) -> Tensor:
 def _shared(share: Tensor, among: Tensor) -> Tensor:
     """`share` divided by `among`, 0 where there is nothing to share, as beyond a problem's cells."""
     return torch.where(among > 0, share / among, 0)
+
+
+def balanced_each(problems: Sequence[Tensor], *, rule: str = "released") -> list[Tensor]:
+    """OT(S) of each of several problems, all at once: maps (N, ...) of N classes, each with cells and classes of its
+    own number, to 0..1."""
+    if not problems:
+        return []
+    flat = [maps.flatten(1) for maps in problems]
+    numbers = torch.tensor([maps.shape for maps in flat])
+    most_classes, most_cells = numbers.amax(0).tolist()
+    scores = flat[0].new_zeros(len(flat), most_classes, most_cells)
+    for place, maps in zip(scores, flat, strict=True):
+        place[: maps.shape[0], : maps.shape[1]] = maps
+    classes, cells = (
+        (torch.arange(most) < numbers[:, axis, None]).to(scores.device)
+        for axis, most in enumerate((most_classes, most_cells))
+    )
+    found = balanced(scores, rule=rule, cells=cells, classes=classes)
+    return [
+        place[: maps.shape[0], : maps[0].numel()].view_as(maps) for place, maps in zip(found, problems, strict=True)
+    ]

@@ -104,6 +104,16 @@ def test_groups_do_not_see_each_other(with_origin):
     np.testing.assert_allclose(together, np.concatenate(alone), rtol=1e-4)
 
 
+def test_groups_of_unequal_sizes_do_not_see_each_other_wherever_their_points_stand():
+    features, values = some_features(5), some_values()
+    group_of = np.arange(len(features)) ** 2 % 7 % 3
+    together = filter_of(features, num_groups=3, group_of=torch.from_numpy(group_of))(values).numpy()
+    for number in range(3):
+        chosen = group_of == number
+        expected = plain_filter(features[chosen], values.numpy()[chosen])
+        np.testing.assert_allclose(together[chosen], expected, rtol=1e-4)
+
+
 @pytest.mark.parametrize("counted", [False, True])
 @pytest.mark.parametrize("with_origin", [False, True])
 @pytest.mark.parametrize("longest_sum", [1, 4, 7, 1000])

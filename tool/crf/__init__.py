@@ -5,6 +5,7 @@ Two backends that agree: pydensecrf, one image at a time on one core, and `torch
 
 import importlib.util
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from tool.cli import UserError
 from tool.crf.mean_field import mean_field
+from tool.crf.unequal import mean_field_of_each
 from tool.replay import Replay
 from tool.seed_recipe import CRFKernels, CRFRecipe
 
@@ -64,6 +66,24 @@ def crf_from_probability(
     )
     row_of = torch.where(idle, len(kept) - 1, (~idle).cumsum(0) - 1)
     return posterior[row_of]
+
+
+def crf_from_probabilities(
+    images: Sequence[Tensor],
+    probabilities: Sequence[Tensor],
+    *,
+    kernels: CRFKernels,
+    iterations: int,
+    backend: str,
+) -> list[Tensor]:
+    """`crf_from_probability` of several images, of any sizes and numbers of labels; by torch at once."""
+    if backend == "pydensecrf":
+        options = {"kernels": kernels, "iterations": iterations, "backend": backend}
+        return [crf_from_probability(*pair, **options) for pair in zip(images, probabilities, strict=True)]
+    for image, probability in zip(images, probabilities, strict=True):
+        _check_images(image, probability.shape[1:])
+    unaries = [-probability.float().clamp(MIN_PROBABILITY, 1).log() for probability in probabilities]
+    return mean_field_of_each(images, unaries, kernels=kernels, iterations=iterations)
 
 
 def crf_from_labels(

@@ -41,7 +41,8 @@ class GaussianFilter:
 
     Args:
         features: float32 (d, P), in standard deviations, of 0 to `largest` (d).
-        num_groups: that many groups of equally many points, one after the other, that do not see each other.
+        num_groups: that many groups of points, that do not see each other.
+        group_of: each point's group, int64 (P,); None: equally many points of each, one after the other.
         counted: whether the vertices are counted, which takes the fewest rows but makes the host wait for the device.
             Otherwise there are as many rows as there could be vertices.
         with_origin: whether each group has the vertices around features of 0 too, though no point may lie there.
@@ -57,6 +58,7 @@ class GaussianFilter:
         *,
         largest: Sequence[float],
         num_groups: int = 1,
+        group_of: Tensor | None = None,
         counted: bool,
         with_origin: bool = False,
         longest_sum: int | None = None,
@@ -68,7 +70,10 @@ class GaussianFilter:
         cells, places, weights = _enclosing_simplex(features)
         keys = _vertex_keys(cells, places, layout)
         groups = layout.group * torch.arange(num_groups, dtype=keys.dtype, device=keys.device)
-        keys[:, :num_points].view(len(keys), num_groups, -1).add_(groups[:, None])
+        if group_of is None:
+            keys[:, :num_points].view(len(keys), num_groups, -1).add_(groups[:, None])
+        else:
+            keys[:, :num_points] += groups.index_select(0, group_of)
         if with_origin:
             keys[:, num_points:].add_(groups)
             weights[:, num_points:].zero_()

@@ -119,21 +119,21 @@ def _build_smoothness_kernel(
 ) -> GaussianFilter:
     # Tensors made in inference mode could not be used outside it.
     with torch.inference_mode(False), torch.no_grad():
-        places = _pixel_places(height, width, device).flatten(1) / sxy
+        places = pixel_places(height, width, device).flatten(1) / sxy
         return _kernel(places, [width / sxy, height / sxy], 1, counted)
 
 
 def _appearance_kernel(images: Tensor, kernels: CRFKernels, counted: bool) -> GaussianFilter:
     """Over the pixels of all images, one after the other."""
     count, height, width, _ = images.shape
-    places = _pixel_places(height, width, images.device)[:, None].expand(-1, count, -1, -1)
+    places = pixel_places(height, width, images.device)[:, None].expand(-1, count, -1, -1)
     colours = images.permute(3, 0, 1, 2).float()
     features = torch.cat([places / kernels.bilateral_sxy, colours / kernels.bilateral_srgb]).flatten(1)
     largest = [width / kernels.bilateral_sxy, height / kernels.bilateral_sxy, *[255 / kernels.bilateral_srgb] * 3]
     return _kernel(features, largest, count, counted)
 
 
-def _pixel_places(height: int, width: int, device: torch.device) -> Tensor:
+def pixel_places(height: int, width: int, device: torch.device) -> Tensor:
     """Columns and rows, float32 (2, H, W)."""
     rows, columns = (torch.arange(size, dtype=torch.float32, device=device) for size in (height, width))
     return torch.stack([columns.expand(height, -1), rows[:, None].expand(-1, width)])
