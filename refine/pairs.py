@@ -1,6 +1,7 @@
 """Labels of pairs of cells, and the loss of their affinities, AffinityNet's and IRN's (spec/ppc.md, AffinityNet;
 spec/crt.md, IRN)."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -12,6 +13,7 @@ from tool.pairs import Pairs
 
 EPSILON = 1e-5  # in logarithms, and beside the numbers of pairs
 WEIGHTS = {"bg": 0.25, "fg": 0.25, "neg": 0.5}
+MEANING = {"bg": "both background", "fg": "of one class", "neg": "of different labels"}
 
 
 class PairLabels(NamedTuple):
@@ -56,3 +58,28 @@ def pair_losses(affinities: Tensor, labels: PairLabels) -> dict[str, Tensor]:
     }
     total = sum(WEIGHTS[name] * term for name, term in terms.items())
     return {**terms, "total": total, **{f"pairs/{name}": count for name, count in zip(costs, counts, strict=True)}}
+
+
+class PairsMet:
+    """The pairs of each kind that the steps of a run met, added up on the device."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.counts = torch.zeros(len(WEIGHTS), device=device)
+        self.steps = 0
+
+    def add(self, losses: Mapping[str, Tensor]) -> None:
+        """A step's, of `pair_losses`."""
+        self.counts += torch.stack([losses[f"pairs/{name}"] for name in WEIGHTS])
+        self.steps += 1
+
+    def notes(self, source: str) -> list[str]:
+        """A line for each kind that no step met, if there was a step; it waits for the device.
+
+        source: of the labels, in words.
+        """
+        return [
+            f"note: none of {self.steps} steps met near cells that are surely {MEANING[name]}, so the net learnt"
+            f" nothing of such: look at {source}, or take a larger --crop_size or --batch_size"
+            for name, count in zip(WEIGHTS, self.counts.tolist(), strict=True)
+            if self.steps and count == 0
+        ]

@@ -18,7 +18,7 @@ from network.resnet38_aff import AffNet, build_affinity_net, load_first_weights
 from network.weights import released_state_dict
 from refine.affinity.labels import STRIDE
 from refine.affinity.samples import AffinityAugmentation, AffinitySet
-from refine.pairs import pair_labels, pair_losses
+from refine.pairs import PairsMet, pair_labels, pair_losses
 from tool.checkpoint import save_weights
 from tool.device import autocast, place, resolve_device
 from tool.distributed import (
@@ -149,10 +149,13 @@ def train_run(args: argparse.Namespace, images: Mapping[str, Path], *, settings:
     )
     cells = args.crop_size // STRIDE
     pairs = pairs_of(cells, cells, everywhere="border_pairs" in args.sane)
+    met = PairsMet(device)
 
     def take_step(batch: dict, step: int) -> dict[str, Tensor]:
         image, label = (batch[name].to(device, non_blocking=True) for name in ("image", "label"))
-        return training_step(training, image, label, pairs, amp=args.amp)
+        losses = training_step(training, image, label, pairs, amp=args.amp)
+        met.add(losses)
+        return losses
 
     losses = started.train(
         take_step,
@@ -165,6 +168,8 @@ def train_run(args: argparse.Namespace, images: Mapping[str, Path], *, settings:
     )
     leave_processes()
     if started.log is not None:
+        for note in met.notes("the posteriors of --la_crf_dir and --ha_crf_dir"):
+            started.log.line(note)
         path = folder / f"{args.session}.pth"
         save_weights(path, released_state_dict(net))
         started.say_trained(len(started.steps) * args.batch_size, path)

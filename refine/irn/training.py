@@ -14,7 +14,7 @@ from network import PRETRAINED
 from network.resnet50_irn import STRIDE, IRNet, edge_affinities, load_first_weights, with_aliases
 from refine.irn.loss import WEIGHT, displacement_losses
 from refine.irn.samples import IRNAugmentation, IRNSet, TopLeftSet
-from refine.pairs import pair_labels, pair_losses
+from refine.pairs import PairsMet, pair_labels, pair_losses
 from tool.checkpoint import save_weights
 from tool.device import autocast, place, resolve_device
 from tool.distributed import (
@@ -191,10 +191,13 @@ def train_run(
     )
     cells = args.crop_size // STRIDE
     pairs = pairs_of(cells, cells, radius=RADIUS)
+    met = PairsMet(device)
 
     def take_step(batch: dict, step: int) -> dict[str, Tensor]:
         image, label = (batch[name].to(device, non_blocking=True) for name in ("image", "label"))
-        return training_step(training, image, label, pairs, amp=args.amp)
+        losses = training_step(training, image, label, pairs, amp=args.amp)
+        met.add(losses)
+        return losses
 
     losses = started.train(
         take_step,
@@ -207,6 +210,8 @@ def train_run(
         set_mean_shift(args, net, shift_images, device)
     leave_processes()
     if started.log is not None:
+        for note in met.notes("the label maps of --ir_label_out_dir"):
+            started.log.line(note)
         path = folder / f"{args.session}.pth"
         save_weights(path, with_aliases({name: value.cpu() for name, value in net.state_dict().items()}))
         started.say_trained(len(started.steps) * args.batch_size, path)

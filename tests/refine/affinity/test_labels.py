@@ -11,7 +11,7 @@ from network.resnet38_aff import build_affinity_net
 from network.weights import released_state_dict
 from refine.affinity.labels import grid_labels
 from refine.affinity.training import build_training, training_step
-from refine.pairs import PairLabels, pair_labels, pair_losses
+from refine.pairs import PairLabels, PairsMet, pair_labels, pair_losses
 from tests.golden_inputs import assert_golden, fill, uni
 from tests.method.test_no_waiting import Copies, can_pretend
 from tool.pairs import pairs_of
@@ -101,14 +101,28 @@ def test_a_grid_without_pairs_costs_nothing():
     assert all(float(value) == 0 for value in losses.values())
 
 
+def test_a_run_says_which_pairs_it_never_met():
+    pairs, met = pairs_of(8, 8), PairsMet(torch.device("cpu"))
+    assert met.notes("the labels") == []  # nor took a step
+    half = torch.zeros(1, 8, 8, dtype=torch.int64)
+    half[..., 4:] = 4
+    for label, missing in ((half * 0, ["of one class", "of different labels"]), (half, [])):
+        labels = pair_labels(label, pairs)
+        met.add(pair_losses(torch.full_like(labels.background, 0.5, dtype=torch.float32), labels))
+        notes = met.notes("the labels")
+        assert len(notes) == len(missing) and all(map(str.__contains__, notes, missing))
+
+
 @pytest.mark.skipif(not can_pretend(), reason="this torch pretends no GPU")
 def test_forward_pass_and_losses_ask_a_gpu_for_no_value_and_copy_nothing_to_it():
     pairs = pairs_of(12, 12)
     with FakeTensorMode(), torch.device("cuda"):
         net = build_affinity_net(width=0.0625)
         image, label = torch.empty(2, 3, 96, 96), torch.empty(2, 12, 12, dtype=torch.int64)
+        met = PairsMet(image.device)
         with Copies() as copies:
             losses = pair_losses(net(image, pairs), pair_labels(label, pairs))
+            met.add(losses)
     assert copies.number == 0 and losses["total"].device.type == "cuda"
 
 
