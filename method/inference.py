@@ -19,11 +19,12 @@ from method.superpixels import Superpixels
 from network.fold import fold_norms
 from network.scn import frozen_scn
 from network.weights import LoadReport, first_few
-from tool.artifact import save_cam, save_irn_cam
+from tool.artifact import save_cam
 from tool.cam import multi_scale_cam, two_size_cam
 from tool.cli import pace, raise_problems
 from tool.device import place
 from tool.distributed import leave_processes
+from tool.irn_cam import save_irn_cam
 from tool.limits import reported_limits
 from tool.per_image import Job, NetProcess, Work, process_images
 from tool.seed_recipe import SeedRecipe

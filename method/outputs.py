@@ -7,10 +7,11 @@ from typing import Any
 
 from PIL import Image
 
-from tool.artifact import load_cam, load_crf, load_irn_cam, load_label_map
+from tool.artifact import load_cam, load_crf, load_label_map
 from tool.cli import UserError
 from tool.dataset import DataSet
 from tool.image import load_image
+from tool.irn_cam import load_irn_cam
 from tool.seed_recipe import CRFRecipe
 
 

@@ -1,7 +1,7 @@
 """The files that tie the stages together: CAM dicts, CRF dicts, label maps. Written whole or not at all, read warily.
 
     CAM dict   <id>.npy   {class: float32 (H, W)}, the classes of the image, from 0; {} where it has none
-                          (IRN's {"keys", "cam", "high_res"} is read, too, and written where it is asked for)
+                          (IRN's and MSA's forms are read, too: `tool.cam_forms`)
     CRF dict   <id>.npy   {label: float32 (H, W)}, posteriors that sum to 1; 0 = background, always there
     label map  <id>.png   palette PNG in the data set's colours; 0 = background, class + 1, 255 = ignored
 
@@ -23,6 +23,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from tool.cam_forms import by_class, is_irns
 from tool.cli import UserError
 from tool.colour import is_vocs
 from tool.dataset import IGNORE, DataSet
@@ -69,7 +70,8 @@ def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
 # -- CAM and CRF dicts -------------------------------------------------------------------------------------------------
 
 
-def _save_pickled(path: str | Path, value: dict) -> None:
+def save_pickled(path: str | Path, value: dict) -> None:
+    """Write a dict of arrays, whole or not at all."""
     with atomic_file(path) as file:
         write_pickled(file, value)
 
@@ -111,32 +113,9 @@ def _is_posterior(maps: dict[int, np.ndarray], data_set: DataSet) -> bool:
     return bool(np.all(np.abs(total - 1) <= (POSTERIOR_TOLERANCE if len(maps) > 1 else 0)))
 
 
-def _is_irns(cams: Any) -> bool:
-    return isinstance(cams, dict) and "keys" in cams
-
-
-def _by_class(path: str | Path, cams: Any, data_set: DataSet) -> Any:
-    """A CAM dict as IRN and its successors write it, {"keys": (K,), "cam", "high_res": (K, H, W)}, by class; any other
-    value as it is.
-
-    keys are classes, from 0. Where they were padded for pseudo labels, they are labels with 0, background, before them,
-    which may have a map of its own. cam, of lower resolution, is taken where there is no high_res.
-    """
-    if not _is_irns(cams):
-        return cams
-    keys, maps = np.asarray(cams["keys"]), cams.get("high_res", cams.get("cam"))
-    if keys.ndim == 1 and isinstance(maps, np.ndarray) and maps.ndim == 3:
-        if len(keys) and keys[0] == 0 and (len(keys) == len(maps) + 1 or data_set.num_classes in keys):
-            maps = maps[len(maps) - len(keys) + 1 :]
-            keys = keys[1:] - 1
-        if len(keys) == len(maps) == len(np.unique(keys)):
-            return dict(zip(keys.tolist(), maps, strict=True))
-    found = f"{keys.shape} and {getattr(maps, 'shape', 'none')}"
-    raise UserError(f"{path}: expected IRN's CAMs, keys (K,) and high_res (K, height, width), found {found}")
-
-
-def _checked_cam(path: str | Path, cams: Any, data_set: DataSet, shape: tuple | None) -> dict[int, np.ndarray]:
-    cams = _by_class(path, cams, data_set)
+def checked_cam(path: str | Path, cams: Any, data_set: DataSet, shape: tuple | None) -> dict[int, np.ndarray]:
+    """What `load_cam` makes of what the file at `path` holds. Raises as there."""
+    cams = by_class(path, cams, data_set, shape)
     if isinstance(cams, dict) and data_set.background and data_set.num_classes in cams and 0 in cams:
         raise UserError(f"{path}: holds CRF posteriors (by label, background 0), not CAMs; eval.py: --type crf")
     cams = _score_maps(path, cams, range(data_set.num_classes), "CAMs by class", shape)
@@ -148,7 +127,7 @@ def _checked_cam(path: str | Path, cams: Any, data_set: DataSet, shape: tuple | 
 
 
 def _checked_crf(path: str | Path, posteriors: Any, data_set: DataSet, shape: tuple | None) -> dict[int, np.ndarray]:
-    if _is_irns(posteriors):
+    if is_irns(posteriors):
         raise UserError(f"{path}: expected CRF posteriors, found IRN's CAMs (keys, cam, high_res); eval.py: --type npy")
     posteriors = _score_maps(path, posteriors, range(data_set.num_labels), "CRF posteriors by label", shape)
     if not _is_posterior(posteriors, data_set):
@@ -160,92 +139,24 @@ def _checked_crf(path: str | Path, posteriors: Any, data_set: DataSet, shape: tu
 
 def save_cam(path: str | Path, cams: dict[int, np.ndarray], data_set: DataSet) -> None:
     """Write a CAM dict, {class: float (H, W)}; {} for an image without classes. Raises as `load_cam`."""
-    _save_pickled(path, _checked_cam(path, cams, data_set, None))
+    save_pickled(path, checked_cam(path, cams, data_set, None))
 
 
 def load_cam(path: str | Path, data_set: DataSet, *, shape: tuple[int, int] | None = None) -> dict[int, np.ndarray]:
     """Read a CAM dict: {class: float32 (H, W)}, classes from 0, ascending; {} for an image without classes.
 
-    IRN's form, {"keys", "cam", "high_res"}, is read as this one.
+    IRN's form, {"keys", "cam", "high_res"}, and MSA's array (1, L, H, W) of all labels are read as this one
+    (`tool.cam_forms`).
 
     Raises `UserError` naming the file if it is damaged, holds anything but finite maps of one size (of `shape` where
     that is given), values above 1, or CRF posteriors.
     """
-    return _checked_cam(path, load_pickled(path), data_set, shape)
-
-
-def quarter(size: tuple[int, int]) -> tuple[int, int]:
-    """The (height, width) of the maps that IRN's walk reads, from the image's."""
-    return (size[0] - 1) // 4 + 1, (size[1] - 1) // 4 + 1
-
-
-def save_irn_cam(
-    path: str | Path, cam: dict[int, np.ndarray], high_res: dict[int, np.ndarray], data_set: DataSet
-) -> None:
-    """Write the dict of IRN and its successors from CAMs by class: at a quarter of the image's size, and at it.
-
-    It holds keys, int64 (n), classes from 0, ascending; cam and high_res, float32 (n, h, w) (spec/crt.md, Seeds).
-    Raises `UserError` as `load_cam`.
-    """
-    whole = _checked_cam(path, high_res, data_set, None)
-    shape = next(iter(whole.values())).shape if whole else None
-    small = _checked_cam(path, cam, data_set, shape and quarter(shape))
-    if list(small) != list(whole):
-        raise UserError(f"{path}: expected the same classes at both sizes, found {list(small)} and {list(whole)}")
-    _save_pickled(path, {"keys": np.array([*whole], np.int64), "cam": _stacked(small), "high_res": _stacked(whole)})
-
-
-def _stacked(cams: dict[int, np.ndarray]) -> np.ndarray:
-    return np.stack([*cams.values()]) if cams else np.zeros((0, 0, 0), np.float32)
-
-
-def load_irn_cam(
-    path: str | Path, data_set: DataSet, *, shape: tuple[int, int] | None = None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Read what `save_irn_cam` writes, or IRN's own code: keys, cam and high_res, as there.
-
-    Raises `UserError` as `load_cam`, and for a dict of another form or whose cam is not a quarter of its high_res.
-    """
-    return _irn_cam(path, load_pickled(path), data_set, shape)
-
-
-def _irn_cam(path: str | Path, cams: Any, data_set: DataSet, shape: tuple | None) -> tuple:
-    if not _is_irns(cams) or "cam" not in cams or "high_res" not in cams:
-        found = ", ".join(map(repr, [*cams][:5])) if isinstance(cams, dict) else type(cams).__name__
-        raise UserError(f"{path}: expected IRN's CAMs, keys, cam and high_res, found {found or 'an empty dict'}")
-    whole = _checked_cam(path, cams, data_set, shape)
-    size = quarter(next(iter(whole.values())).shape) if whole else None
-    small = _checked_cam(path, {"keys": cams["keys"], "cam": cams["cam"]}, data_set, size)
-    return np.array([*whole], np.int64), _stacked(small), _stacked(whole)
-
-
-def load_quarter_cam(path: str | Path, data_set: DataSet) -> tuple[np.ndarray, np.ndarray]:
-    """The CAMs of an image at a quarter of its size, which IRN's walk reads, from any CAM dict.
-
-    Of IRN's form, its own cam; else the maps resized (bilinear, corners not aligned).
-
-    Returns:
-        The classes, int64 (n), from 0, ascending, and their maps, float32 (n, h, w), h and w as `quarter`; (0, 0, 0)
-        without classes.
-
-    Raises `UserError` as `load_cam`.
-    """
-    cams = load_pickled(path)
-    if _is_irns(cams) and {"cam", "high_res"} <= cams.keys():
-        return _irn_cam(path, cams, data_set, None)[:2]
-    whole = _stacked(checked := _checked_cam(path, cams, data_set, None))
-    if not checked:
-        return np.zeros(0, np.int64), whole
-    import torch  # not at the top: processes that compute no net do without
-    from torch.nn import functional as F
-
-    small = F.interpolate(torch.from_numpy(whole)[None], quarter(whole.shape[1:]), mode="bilinear", align_corners=False)
-    return np.array([*checked], np.int64), small[0].numpy()
+    return checked_cam(path, load_pickled(path, numbers=True), data_set, shape)
 
 
 def save_crf(path: str | Path, posteriors: dict[int, np.ndarray], data_set: DataSet) -> None:
     """Write a CRF dict, {label: float (H, W)}. Raises as `load_crf`."""
-    _save_pickled(path, _checked_crf(path, posteriors, data_set, None))
+    save_pickled(path, _checked_crf(path, posteriors, data_set, None))
 
 
 def load_crf(path: str | Path, data_set: DataSet, *, shape: tuple[int, int] | None = None) -> dict[int, np.ndarray]:

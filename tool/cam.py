@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from tool.artifact import quarter
 from tool.device import copied_to
+from tool.irn_cam import quarter
 from tool.seed_recipe import SeedRecipe
 
 EPSILON = 1e-5

@@ -17,12 +17,13 @@ from network.weights import LoadReport
 from refine.inputs import has_label_map
 from refine.irn.instances import instances_of
 from refine.irn.walked import WalkRecipe, edge_logits, label_map, scores_of, walked
-from tool.artifact import load_quarter_cam, quarter, save_label_map
+from tool.artifact import save_label_map
 from tool.cli import UserError, pace, raise_problems
 from tool.dataset import DataSet
 from tool.device import copied_to, place
 from tool.distributed import leave_processes
 from tool.instances import Instances, load_instances, save_instances
+from tool.irn_cam import load_quarter_cam, quarter
 from tool.limits import reported_limits
 from tool.per_image import Job, NetProcess, Work, process_images
 

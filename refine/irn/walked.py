@@ -9,8 +9,8 @@ from torch.nn import functional as F
 
 from network.resnet50_irn import STRIDE, IRNet, edge_affinities
 from refine.walk import random_walk
-from tool.artifact import quarter
 from tool.device import autocast
+from tool.irn_cam import quarter
 from tool.pairs import pairs_of
 
 FRAME = 512  # pixels: images lie on so many zeros a side, which group norms see, as those of crops in training

@@ -22,20 +22,12 @@ from network.mxnet_params import read_params
 from network.weights import read_state_dict
 from superpixel.maps import load_superpixels, save_superpixels
 from tests.network.mxnet_writer import params_of
-from tool.artifact import (
-    load_cam,
-    load_crf,
-    load_irn_cam,
-    load_label_map,
-    load_label_scores,
-    save_cam,
-    save_crf,
-    save_irn_cam,
-    save_label_map,
-)
+from tool.artifact import load_cam, load_crf, load_label_map, load_label_scores, save_cam, save_crf, save_label_map
 from tool.cli import raise_problems
 from tool.instances import Instances, load_instances, save_instances
+from tool.irn_cam import load_irn_cam, save_irn_cam
 from tool.lists import read_ids
+from tool.msa_cam import load_msa_cam, save_msa_cam
 from tool.run import find_checkpoint
 from voc12.classes import VOC12
 
@@ -146,6 +138,10 @@ def save_irns(path: Path) -> None:
     save_irn_cam(path, {key: scores[::4, ::4] for key, scores in whole.items()}, whole, VOC12)
 
 
+def save_msas(path: Path) -> None:
+    save_msa_cam(path, {key: scores / 2 for key, scores in maps(2, 14).items()}, VOC12, shape=SHAPE)
+
+
 def read_irns(path: Path) -> dict[str, np.ndarray]:
     return dict(zip(("keys", "cam", "high_res"), load_irn_cam(path, VOC12), strict=True))
 
@@ -161,6 +157,7 @@ KINDS = [
     Kind("labels.png", lambda path: save_label_map(path, label_map(), VOC12), of_voc(load_label_map), summed=True),
     Kind("cam.npy", lambda path: save_cam(path, {k: m / 2 for k, m in maps(2, 14).items()}, VOC12), of_voc(load_cam)),
     Kind("irn_cam.npy", save_irns, read_irns),
+    Kind("msa_cam.npy", save_msas, of_voc(load_msa_cam)),
     Kind("crf.npy", lambda path: save_crf(path, maps(0, 3, 15), VOC12), of_voc(load_crf)),
     Kind("scores.npy", lambda path: np.save(path, scores()), of_voc(load_label_scores)),
     Kind("instances.npy", lambda path: save_instances(path, instances()), read_instances),

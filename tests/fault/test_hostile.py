@@ -28,9 +28,11 @@ from superpixel.maps import load_superpixels
 from tests.fault.conftest import COUNTS
 from tests.network.mxnet_writer import array_record, params_file
 from tests.tool.test_pickled import write_pickle
-from tool.artifact import load_cam, load_crf, load_label_map, load_label_scores, load_quarter_cam
+from tool.artifact import load_cam, load_crf, load_label_map, load_label_scores
 from tool.cli import UserError
 from tool.instances import load_instances
+from tool.irn_cam import load_quarter_cam
+from tool.msa_cam import load_msa_cam
 from tool.run import find_checkpoint
 from voc12.classes import VOC12
 
@@ -111,6 +113,7 @@ def of_voc(load):
 FILES = {
     "cam.npy": (numpy_file, of_voc(load_cam)),
     "irn_cam.npy": (numpy_file, of_voc(load_quarter_cam)),
+    "msa_cam.npy": (numpy_file, of_voc(load_msa_cam)),
     "crf.npy": (functools.partial(numpy_file, protocol=2), of_voc(load_crf)),
     "scores.npy": (numpy_file, of_voc(load_label_scores)),
     "instances.npy": (numpy_file, functools.partial(load_instances, data_set=VOC12, shape=(4, 5))),

@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 
 from tests.scripts.conftest import Data, assert_refused, assert_succeeded, contents, load, run
-from tool.artifact import load_cam, load_irn_cam, quarter
+from tool.artifact import load_cam
+from tool.irn_cam import load_irn_cam, quarter
 from voc12.classes import VOC12
 
 NET = {"--backbone": "resnet18", "--transformer": "test_vit"}

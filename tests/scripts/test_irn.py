@@ -23,8 +23,9 @@ from tests.scripts.conftest import (
     words_of,
 )
 from tests.shapes import EMPTY
-from tool.artifact import load_cam, load_label_map, save_cam, save_irn_cam
+from tool.artifact import load_cam, load_label_map, save_cam
 from tool.instances import Instances, load_instances, save_instances
+from tool.irn_cam import save_irn_cam
 
 LABELS, TRAIN, INFER, SCORE = (f"refine/irn/{name}.py" for name in ("labels", "train", "infer", "score_instances"))
 SESSION = "res50_irn"

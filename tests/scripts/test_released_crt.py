@@ -15,7 +15,8 @@ from released.table import ROOT
 from run import read_changes
 from tests.scripts.conftest import assert_refused, assert_succeeded, forker
 from tests.scripts.test_help import SCRIPTS, parse
-from tool.artifact import load_label_map, quarter, save_irn_cam
+from tool.artifact import load_label_map
+from tool.irn_cam import quarter, save_irn_cam
 from tool.lists import read_ids
 from tool.recipe import Setup
 from voc12.classes import VOC12

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from tool.artifact import load_cam, load_irn_cam, load_quarter_cam, quarter, save_cam, save_irn_cam
+from tool.artifact import load_cam, save_cam
 from tool.cli import UserError
+from tool.irn_cam import load_irn_cam, load_quarter_cam, quarter, save_irn_cam
 from voc12.classes import VOC12
 
 SHAPE = (37, 50)

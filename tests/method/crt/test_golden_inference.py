@@ -14,8 +14,8 @@ from method import METHODS
 from method.crt.config import CRTConfig
 from method.crt.learner import CRTLearner
 from tests.golden_inputs import uni
-from tool.artifact import load_irn_cam, load_quarter_cam, save_irn_cam
 from tool.cam import seed_labels, two_size_cam
+from tool.irn_cam import load_irn_cam, load_quarter_cam, save_irn_cam
 from tool.metric import iou, label_counts, occurs
 from voc12.classes import VOC12
 

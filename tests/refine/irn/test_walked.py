@@ -12,7 +12,7 @@ from refine.irn.instances import clusters_of, instances_of, traced
 from refine.irn.walked import WalkRecipe, edge_logits, framed, label_map, scores_of, walked
 from tests.golden_inputs import assert_golden, crt_fill, rnd, uni
 from tests.refine.irn.test_labelling import generated_cams
-from tool.artifact import quarter
+from tool.irn_cam import quarter
 
 
 @pytest.fixture(scope="module")
