@@ -34,6 +34,12 @@ class Box(NamedTuple):
         return Box(left, top, max(right, left + 1), max(bottom, top + 1))
 
 
+def in_box(maps: Tensor, box: Box, side: int) -> Tensor:
+    """What of maps (..., h, w), which cover a crop of `side` pixels, lies in its `box`."""
+    rows, columns = box.on_grid(side, maps.shape[-2:]).part
+    return maps[..., rows, columns]
+
+
 def nearest(maps: Tensor, size: tuple[int, int]) -> Tensor:
     """Maps (..., H, W) at `size` (h, w) by their nearest: row i is row floor(i H / h)."""
     rows, columns = (

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from rebalance.boxes import Box, nearest
+from rebalance.boxes import Box, in_box, nearest
 from rebalance.cells import USS_PATCH, cell_labels, class_means, likeness, unit
 from rebalance.crf import posteriors
 from rebalance.transport import MIN_RANGE, balanced_each, min_max
@@ -83,10 +83,7 @@ def refined_cams(scenes: Sequence[Scene], cams: Tensor, *, rule: str) -> list[Te
     """Each image's CAMs in its box, of its classes, float32 (C, h, w) of 0..1; several are balanced by transport."""
     cams = cams.detach().relu()
     cams = cams / cams.amax((2, 3), keepdim=True).clamp(min=MIN_RANGE)
-    cut = [
-        maps[scene.classes][(slice(None), *scene.box.on_grid(len(scene.mask), maps.shape[1:]).part)]
-        for maps, scene in zip(cams, scenes, strict=True)
-    ]
+    cut = [in_box(maps[scene.classes], scene.box, len(scene.mask)) for maps, scene in zip(cams, scenes, strict=True)]
     several = [maps for maps in cut if len(maps) > 1]
     found = iter(balanced_each(several, rule=rule))
     return [maps * next(found) if len(maps) > 1 else maps for maps in cut]
@@ -198,8 +195,7 @@ def likeness_of_net(region: Region, scene: Scene, maps: Sequence[Tensor], *, num
     grid = region.own_cells.shape
     found = []
     for features in maps:
-        box = scene.box.on_grid(len(scene.mask), features.shape[1:])
-        cut = features.detach()[(slice(None), *box.part)].float()
+        cut = in_box(features.detach(), scene.box, len(scene.mask)).float()
         cut = F.interpolate(cut[None], grid, mode="bilinear", align_corners=True)[0]
         means, _ = class_means(cut, region.own_cells, num_labels=num_labels)
         found.append(likeness(cut, means[region.tags]))

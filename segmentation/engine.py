@@ -9,9 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from data.normalisation import Normalisation
-from tool.dataset import IGNORE, DataSet
+from tool.dataset import DataSet
 from tool.device import autocast
 from tool.distributed import one_over_processes, sum_over_processes, world_size
+from tool.label_loss import segmentation_loss
 from tool.log import RunLog
 from tool.loop import run_steps
 from tool.optim import PortableSGD, parameter_groups, polynomial_schedule
@@ -39,19 +40,6 @@ def build_training(
     last = num_steps + (lr_decay is None)
     schedule = polynomial_schedule(optimizer, max_step=last, power=power, every=lr_decay or 1)
     return Training(one_over_processes(net), {"model": net}, optimizer, schedule)
-
-
-def segmentation_loss(logits: Tensor, label: Tensor) -> Tensor:
-    """Mean cross entropy over the labelled pixels of the global batch, 0 where there are none.
-
-    logits: (N, L, H, W), float or bfloat16. label: int64 (N, H, W) of 0..L - 1, or 255 where a pixel is left out.
-
-    With several processes each returns its own pixels' share, so scaled that the mean over processes, which is what
-    they train on, is that of the global batch.
-    """
-    total = F.cross_entropy(logits.float(), label, ignore_index=IGNORE, reduction="sum")
-    count = sum_over_processes((label != IGNORE).sum())
-    return total * world_size() / count.clamp(min=1)
 
 
 def loss_of_scales(logits: Sequence[Tensor], label: Tensor) -> Tensor:

@@ -111,7 +111,13 @@ class Pool:
                 raise ProcessDied(self, self.running[connection]) from error
         # A process takes no job before it has started: the job would wait for it, though another may be free sooner.
         starting = len(self.processes) - len(self.started)
-        wanted = -(-len(jobs) // self.threads) - starting
+        self._start(-(-len(jobs) // self.threads) - starting)
+
+    def start_all(self) -> None:
+        """Start all processes now, in the main thread; any thread may feed them then. Raises `ProcessDied`."""
+        self._start(self.size)
+
+    def _start(self, wanted: int) -> None:
         for _ in range(min(wanted, self.size - len(self.processes))):
             self._start_process()
 

@@ -17,12 +17,13 @@ from torch.nn import functional as F
 
 from data.normalisation import IMAGENET
 from network.deeplab import DeepLab
-from segmentation.engine import PICTURE_EVERY, build_training, pictures, segmentation_loss, train
+from segmentation.engine import PICTURE_EVERY, build_training, pictures, train
 from tests.golden_inputs import assert_golden
 from tests.network.nets import net_of
 from tests.scripts.conftest import assert_same
 from tests.tool.test_distributed import end_what_hangs, needs_alarm, run_processes
 from tool.distributed import join_processes, leave_processes, rank, world_size
+from tool.label_loss import segmentation_loss
 from tool.log import RunLog
 from tool.randomness import seed_step
 from tool.training import Training

@@ -1,0 +1,63 @@
+"""The CRFs of a training's steps, made by processes on the CPU while the net goes on."""
+
+import functools
+from collections.abc import Callable, Sequence
+from types import TracebackType
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tool.cli import UserError
+from tool.crf.process import CRFProcess
+from tool.pipeline import Pool, ProcessDied, outcomes
+
+
+class CRFPool:
+    """Processes, all started at once, that make an image's CRF each; called as `rebalance.labels.RunCRF`.
+
+    It may be called from any thread, one at a time; it ends with the `with` block. backend: pydensecrf or torch.
+    """
+
+    def __init__(self, *, backend: str, processes: int) -> None:
+        self.pool = Pool("CRF", _work_on_one, processes, start=functools.partial(CRFProcess.start, backend))
+
+    def __enter__(self) -> "CRFPool":
+        self.pool.__enter__()
+        self.pool.start_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.pool.__exit__(kind, error, trace)
+
+    def __call__(
+        self, work: Callable[..., list[Tensor]], pictures: Sequence[Tensor], maps: Sequence[Tensor]
+    ) -> list[Tensor]:
+        """What `work` makes of each image's picture and maps. Raises `UserError` if a process died."""
+        pairs = [
+            (np.ascontiguousarray(a.cpu().numpy()), np.ascontiguousarray(b.cpu().numpy()))
+            for a, b in zip(pictures, maps, strict=True)
+        ]
+        self.pool.waiting.extend((number, work, *pair) for number, pair in enumerate(pairs))
+        found: dict[int, np.ndarray] = {}
+        try:
+            while self.pool.waiting or self.pool.running:
+                self.pool.feed(self.pool.waiting)
+                for outcome in outcomes(self.pool):
+                    if outcome.error is not None:
+                        raise outcome.error
+                    found[outcome.key] = outcome.result
+        except ProcessDied as died:
+            raise UserError(
+                "a CRF process died, killed or out of memory; --resume goes on from the last checkpoint, with fewer"
+                " --crf_workers if memory is short"
+            ) from died
+        return [torch.from_numpy(found[number]).to(maps[number].device) for number in range(len(pairs))]
+
+
+def _work_on_one(number: int, work: Callable[..., list[Tensor]], picture: np.ndarray, maps: np.ndarray) -> np.ndarray:
+    """`work` on an image alone, in a process of the pool."""
+    (made,) = work([torch.tensor(picture)], [torch.tensor(maps)], backend=CRFProcess.backend)
+    return made.numpy()
