@@ -28,5 +28,5 @@ def test_processes_make_what_is_made_here_and_for_other_threads_too(batch):
             expected = work(*batch, backend="torch")
             assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
         os.kill(next(iter(pool.pool.processes.values())).pid, signal.SIGKILL)
-        with pytest.raises(UserError, match="a CRF process died.*--resume"):
+        with pytest.raises(UserError, match=r"a CRF process died.*--resume"):
             pool(labels_of, *batch)
