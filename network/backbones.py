@@ -30,7 +30,7 @@ class MobileNetV2(nn.Module):
     channels) and of the whole (1280 channels, 0 to 6).
     """
 
-    channels, low_channels = Taps(32, 96, 1280), 24
+    channels, low_channels, first_channels = Taps(32, 96, 1280), 24, 16
     normalisation = IMAGENET
 
     def __init__(self, *, output_stride: int = 8) -> None:

@@ -55,6 +55,7 @@ class ResNet(nn.Module):
             _set_dilations(layer, rates)
         last: int = net.fc.in_features
         self.channels, self.low_channels = Taps(last // 4, last // 2, last), last // 8
+        self.first_channels = STEM_CHANNELS if deep_stem else net.conv1.out_channels
         self.conv1, self.bn1, self.relu, self.maxpool = net.conv1, net.bn1, net.relu, net.maxpool
         self.layer1, self.layer2, self.layer3, self.layer4 = net.layer1, net.layer2, net.layer3, net.layer4
 

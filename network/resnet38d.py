@@ -24,8 +24,8 @@ class Taps(NamedTuple):
 
 
 class Levels(NamedTuple):
-    """All five feature maps of a backbone, at strides 2 or 4, 4, and as its `Taps`; its attribute `low_channels` holds
-    how many channels c2 has."""
+    """All five feature maps of a backbone, at strides 2 or 4, 4, and as its `Taps`; its attributes `first_channels` and
+    `low_channels` hold how many channels c1 and c2 have."""
 
     c1: torch.Tensor
     c2: torch.Tensor
@@ -115,7 +115,7 @@ class ResNet38d(nn.Module):
         if not 0 < width <= 8:
             raise UserError(f"--width {width}: expected a channel multiplier above 0 and at most 8 (1 is the paper's)")
         c64, c128, c256, c512, c1024, c2048, c4096 = (scaled(64 * 2**k, width) for k in range(7))
-        self.channels, self.low_channels = Taps(c512, c1024, c4096), c256
+        self.channels, self.low_channels, self.first_channels = Taps(c512, c1024, c4096), c256, c128
         self.conv1a = convolution(3, c64, 3)
         self.b2 = ResidualBlock(c64, c128, c128, stride=2)
         self.b2_1 = ResidualBlock(c128, c128, c128)

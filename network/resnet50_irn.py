@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from data.normalisation import Normalisation
-from network import PRETRAINED
+from network import PRETRAINED, RESNETS
 from network.backbone_weights import download
+from network.backbones import build_backbone
 from network.names import under_own_names
 from network.resnet import STRIDE_16, ResNet
 from network.weights import LoadReport, first_few, misfits, read_weights
@@ -20,7 +21,8 @@ from tool.pairs import Pairs
 
 STRIDE = 4  # pixels of a cell's side
 EDGE_CHANNELS = 32
-STRIDES = (4, 4, 8, 16, 16)  # of the five taps
+# Of the five taps: a ResNet's, as released; those of the house's other backbones.
+RESNET_STRIDES, STRIDES = (4, 4, 8, 16, 16), (4, 4, 8, 8, 8)
 ALL_CHANNELS = ((64, 128, 256, 256, 256), 256)  # of the displacement's parts: of each tap, of what they become
 GROUPS = {32: 4, 64: 8, 128: 16, 256: 16}  # of a group norm, by its channels
 OWN_HEAD = "fc_edge6.weight"  # which no other net has
@@ -54,22 +56,31 @@ class MeanShift(nn.Module):
 
 
 class IRNet(nn.Module):
-    """A frozen ResNet under heads, by the released names: `resnet50` is its name whichever it is.
+    """A frozen backbone under heads, by the released names: `resnet50` is its name whichever it is.
 
-    backbone: one of `network.RESNETS`. displacement: whether it has those heads; they share no parameter that
-    trains with the edges', which are the same without them.
+    fc_edge1 to fc_edge5, and fc_dp1 to fc_dp5, read five maps. A ResNet of output stride 16 gives them as released: its
+    pooled stem and layer1 to layer4. Any other backbone gives its `levels`, of output stride 8: MobileNetV2 features.1,
+    3, 6, 13 and 18, each the last of a stride; timm's nets the five maps that timm lists; ResNet-38 b2_2, b3_2 and its
+    taps. The first of these has stride 2: each two by two cells of it become their mean.
+
+    backbone: of `network.backbones.build_backbone`, as width. displacement: whether it has those heads; they share no
+    parameter that trains with the edges', which are the same without them.
+
+    Raises `UserError` for a backbone that is not there, or has not five maps at strides 2 or 4, 4, 8, 8 and 8.
     """
 
     RATES: ClassVar[dict[str, int]] = {"fc_edge": 1, "fc_dp": 10}  # of the heads, by their names' beginnings
 
-    def __init__(self, backbone: str = "resnet50", *, displacement: bool = False) -> None:
+    def __init__(self, backbone: str = "resnet50", *, width: float = 1.0, displacement: bool = False) -> None:
         super().__init__()
-        self.resnet50 = ResNet(backbone, **STRIDE_16)
+        is_resnet = backbone in RESNETS and width == 1
+        body = ResNet(backbone, **STRIDE_16) if is_resnet else build_backbone(backbone, width=width)
+        self.resnet50, self.strides = body, RESNET_STRIDES if is_resnet else STRIDES
         self.resnet50.requires_grad_(False)
         self.has_displacement = displacement
         if displacement:
             self.mean_shift = MeanShift()
-        taps = (64, self.resnet50.low_channels, *self.resnet50.channels)
+        taps = (body.first_channels, body.low_channels, *body.channels)
         for number, channels in enumerate(taps, start=1):
             setattr(self, f"fc_edge{number}", nn.Sequential(*_layer(channels, EDGE_CHANNELS)))
         self.fc_edge6 = nn.Conv2d(5 * EDGE_CHANNELS, 1, 1)
@@ -94,15 +105,18 @@ class IRNet(nn.Module):
         return self
 
     def taps(self, image: Tensor) -> list[Tensor]:
-        """The backbone's outputs at strides 4, 4, 8, 16 and 16, without gradient, from `image` (N, 3, H, W)."""
+        """The backbone's maps at the net's `strides`, without gradient, from `image` (N, 3, H, W)."""
         with torch.no_grad():
-            return [*self.resnet50.levels(image)]
+            first, *others = self.resnet50.levels(image)
+            if first.shape[2:] != others[0].shape[2:]:
+                first = F.avg_pool2d(first, 2, ceil_mode=True)
+            return [first, *others]
 
     def edges(self, taps: list[Tensor]) -> Tensor:
         """Logits of there being an edge, float32 (N, 1, h, w), a quarter of the image's size (rounded up)."""
         size = taps[1].shape[2:]
         parts = [
-            _resized(getattr(self, f"fc_edge{number}")(tap), STRIDES[number - 1] // STRIDE, size)
+            _resized(getattr(self, f"fc_edge{number}")(tap), self.strides[number - 1] // STRIDE, size)
             for number, tap in enumerate(taps, start=1)
         ]
         return self.fc_edge6(torch.cat(parts, dim=1)).float()
@@ -113,7 +127,8 @@ class IRNet(nn.Module):
         first, second, third, fourth, fifth = (
             getattr(self, f"fc_dp{number}")(tap) for number, tap in enumerate(taps, start=1)
         )
-        coarse = [_resized(third, 1, middle), _resized(fourth, 2, middle), _resized(fifth, 2, middle)]
+        factor = self.strides[-1] // self.strides[2]
+        coarse = [_resized(third, 1, middle), *(_resized(each, factor, middle) for each in (fourth, fifth))]
         joined = _resized(self.fc_dp6(torch.cat(coarse, dim=1)), 2, fine)
         parts = [_resized(first, 1, fine), _resized(second, 1, fine), joined]
         return self.mean_shift(self.fc_dp7(torch.cat(parts, dim=1)).float())

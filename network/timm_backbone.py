@@ -79,6 +79,11 @@ class TimmBackbone(nn.Module):
             )
         return self.net.feature_info.channels()[1]
 
+    @property
+    def first_channels(self) -> int:
+        """Of c1."""
+        return self.net.feature_info.channels()[0]
+
     def levels(self, image: Tensor) -> Levels:
         """All five maps of `image`, of a net with `low_channels`."""
         return Levels(*self.net(image))

@@ -169,10 +169,10 @@ def irn(setup: Setup, trained: Stage, *, cam_dir: Path | None = None, **walk: An
             **{"ir_label_out_dir": labels.makes, "work_dir": folder, "session": "irn", "weights": RESNET50_WEIGHTS},
             "resume": True,
         },
-        mini={**mini.IRN, **({"weights": trained.makes} if _has_backbone_of(mini.IRN, trained) else {})},
+        mini={**mini.IRN, **mini.backbone_of(trained)},
         makes=folder / "irn" / "irn.pth", fixed=["work_dir", "session", "session_name"],
     )  # fmt: skip
-    net = {flag: train.flags[flag] for flag in ("backbone", "crop_size") if flag in train.flags}
+    net = {flag: train.flags[flag] for flag in ("backbone", "width", "crop_size") if flag in train.flags}
     flags = {**cams, **images, **net, "infer_list": learnt, "weights": train.makes, **walk}
     infer = setup.stage(
         "irn_infer",
@@ -200,11 +200,6 @@ def _score_instances(setup: Setup, folder: Path, instances: Path) -> Stage:
     flags |= {"predict_dir": instances, "json": figures}
     scored, precision = "refine/irn/score_instances.py", {"instances": "mAP"}
     return setup.stage("eval_ins", scored, flags, makes=figures, figures=precision, fixed=["json"])
-
-
-def _has_backbone_of(flags: Flags, trained: Stage) -> bool:
-    """Whether the net of `trained` has the backbone that `flags` name."""
-    return flags["backbone"] == trained.flags.get("backbone")
 
 
 def report(setup: Setup, trained: Stage, *, saliency: bool = True) -> Stage:

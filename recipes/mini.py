@@ -38,9 +38,9 @@ AFFINITY = {
     **{"crop_size": IMAGE_SIZE, "max_epoches": 8, "save_every": 100},
 }
 WALK = {"logt": 2}  # 4 steps: on 12 x 12 cells as far, in shares of a side, as 64 on a photograph's 47 x 63
-# IRN on a net of its own, as it knows ResNets alone, from random weights; its cells are half as large.
+# IRN on the classifier's backbone, from its weights; its cells are half as large as AffinityNet's.
 IRN = {
-    **{"backbone": "resnet18", "weights": "none", "momentum": 0.9, "lr": 0.05, "clip_grad": 1},
+    **{"momentum": 0.9, "lr": 0.05, "clip_grad": 1},
     **{"batch_size": BATCH_SIZE, "crop_size": IMAGE_SIZE, "max_epoches": 8, "save_every": 100},
 }
 IRN_WALK = {"exp_times": 4}  # 16 steps: on 24 x 24 cells as far, in shares of a side, as 256 on 94 x 125
@@ -65,6 +65,12 @@ def deeplab_backbone(trained: Stage) -> dict[str, Any]:
     """The keys of DeepLab on the backbone of `trained`, where that is no ResNet-38."""
     backbone = trained.flags.get("backbone")
     return {} if backbone is None else {"MODEL_BACKBONE": backbone, "MODEL_BACKBONE_WIDTH": 1}
+
+
+def backbone_of(trained: Stage) -> dict[str, Any]:
+    """The flags of a net on the backbone of `trained`, from its weights."""
+    named = {flag: trained.flags.get(flag) for flag in ("backbone", "width")}
+    return {**named, "backbone": named["backbone"] or "resnet38d", "weights": trained.makes}
 
 
 def length(steps: int) -> dict[str, int]:

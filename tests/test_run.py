@@ -342,7 +342,8 @@ def test_recipes_look_for_crf_seeds_where_each_methods_inference_puts_them():
 
 @pytest.mark.parametrize("backbone", [None, "resnet18"])
 def test_irns_stages_take_any_training_and_what_follows_its_net_follows_it(backbone, monkeypatch):
-    changes = {("train", "backbone"): backbone, ("irn_train", "crop_size"): 64}
+    changes = {("irn_train", "crop_size"): 64}
+    changes |= {("train", "backbone"): backbone, ("train", "width"): None} if backbone else {}
     setup = Setup(Path("out"), Path("VOC2012"), Path("saliency"), mini=True, changes=changes)
     trained = common.training(setup, "eps", mini_flags={})
     labels, train, infer, _ = common.irn(setup, trained, beta=8)
@@ -351,7 +352,9 @@ def test_irns_stages_take_any_training_and_what_follows_its_net_follows_it(backb
         importlib.import_module(stage.script.removesuffix(".py").replace("/", ".")).parse_arguments()
     assert infer.flags["cam_dir"] == Path("out/eps/cam_npy") and infer.flags["beta"] == 8
     assert infer.flags["weights"] == train.makes and infer.flags["crop_size"] == 64
-    assert train.flags["weights"] == (trained.makes if backbone else "none")  # of the same backbone alone
+    assert train.flags["weights"] == trained.makes
+    net = (backbone, None) if backbone else ("resnet38d", 0.125)  # as the classifier has it
+    assert all((stage.flags["backbone"], stage.flags["width"]) == net for stage in (train, infer))
 
 
 def test_the_demo_runs_the_very_stages_of_the_recipes():

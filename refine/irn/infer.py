@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))  # so that `python infer.py` finds the packages from any folder
 from data.descriptions import add_data_set_flag, find_data_set, require_background
 from data.images import check_images
-from network import RESNETS
+from network import BACKBONE_HELP, backbone_name
 from refine.inputs import check_cams, folder_of_dicts, made_with
 from tool.cli import UserError, check_bounds, path_text, path_value, positive, require_folder, run_script, script_parser
 from tool.flags import AMP, MAX_PIXELS
@@ -57,7 +57,10 @@ def parse_arguments() -> argparse.Namespace:
     net.add_argument(
         "--weights", type=path_text, required=True, help=".pth that train.py wrote (its last.ckpt lacks the mean shift)"
     )
-    net.add_argument("--backbone", choices=RESNETS, default="resnet50", help="that it was trained on (resnet50)")
+    net.add_argument(
+        "--backbone", type=backbone_name, default="resnet50", metavar="NAME", help=f"trained on: {BACKBONE_HELP}"
+    )
+    net.add_argument("--width", type=float, default=1.0, help="channel multiplier of resnet38d (%(default)s)")
     net.add_argument(
         "--crop_size", type=positive, default=512, help="pixels a side that it was trained at (%(default)s)"
     )
@@ -96,7 +99,7 @@ def check_arguments(args: argparse.Namespace) -> None:
 
 def open_outputs(args: argparse.Namespace) -> None:
     """Create the folders and keep others out; refuse those with files of another net, walk or CAM dicts."""
-    settings = {name: getattr(args, name) for name in ("backbone", "crop_size", "beta", "exp_times", "amp")}
+    settings = {name: getattr(args, name) for name in ("backbone", "width", "crop_size", "beta", "exp_times", "amp")}
     settings["weights_sha256"] = hashlib.sha256(Path(args.weights).read_bytes()).hexdigest()
     settings["settings.json of --cam_dir"] = made_with(args.cam_dir)
     claims = []

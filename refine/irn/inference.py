@@ -32,7 +32,7 @@ LIMITS = "take fewer --n_processes_per_gpu, or --amp bf16"
 
 def load_net(args: argparse.Namespace) -> tuple[IRNet, LoadReport]:
     """The trained net that `args`, infer.py's, name, on the CPU. Raises as `load_trained`."""
-    net = IRNet(args.backbone, displacement=args.ins_seg_out_dir is not None)
+    net = IRNet(args.backbone, width=args.width, displacement=args.ins_seg_out_dir is not None)
     return net.eval(), load_trained(net, args.weights)
 
 

@@ -17,7 +17,7 @@ sys.path.insert(0, str(ROOT))  # so that `python train.py` finds the packages fr
 from data.descriptions import add_data_set_flag, find_data_set, require_background
 from data.images import check_images, hash_of_sizes
 from data.label_maps import check_label_maps
-from network import NO_FILES, PRETRAINED, RESNETS
+from network import BACKBONE_HELP, NO_FILES, PRETRAINED, backbone_name
 from refine.inputs import made_with
 from tool.cli import (
     UserError,
@@ -84,7 +84,10 @@ def parse_arguments() -> argparse.Namespace:
     add_device_flags(add_run_flags(parser, session="res50_irn", save_every=200))
 
     net = parser.add_argument_group("net")
-    net.add_argument("--backbone", choices=RESNETS, default="resnet50", help="which stays frozen (%(default)s)")
+    net.add_argument(
+        "--backbone", type=backbone_name, default="resnet50", metavar="NAME", help=f"frozen: {BACKBONE_HELP}"
+    )
+    net.add_argument("--width", type=float, default=1.0, help="channel multiplier of resnet38d (%(default)s)")
     net.add_argument(
         "--weights",
         type=path_text,

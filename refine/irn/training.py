@@ -160,7 +160,7 @@ def train_run(
     checkpoint = run.find_checkpoint()
     num_steps = len(images) // args.batch_size * args.max_epoches
     torch.manual_seed(args.seed)
-    net = place(IRNet(args.backbone, displacement=args.displacement), device, args.amp)
+    net = place(IRNet(args.backbone, width=args.width, displacement=args.displacement), device, args.amp)
     origin = first_weights(args, net) if checkpoint is None else None
     training = build_training(
         net,

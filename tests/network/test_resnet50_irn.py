@@ -4,7 +4,9 @@ import json
 
 import numpy as np
 import pytest
+import timm
 import torch
+from torchvision import models
 
 from network.resnet50_irn import (
     IRNet,
@@ -136,6 +138,64 @@ def test_the_edges_are_the_same_without_displacement_and_for_any_size_of_image()
         cells = (height - 1) // 4 + 1, (width - 1) // 4 + 1
         assert none is None and torch.equal(logits, expected)
         assert logits.shape == (1, 1, *cells) and displacement.shape == (1, 2, *cells)
+
+
+OTHERS = {"mobilenet_v2": 1.0, "resnet38d": 0.0625, "timm:tf_mobilenetv3_small_minimal_100": 1.0}
+
+
+@pytest.mark.parametrize(("name", "width"), OTHERS.items())
+def test_any_backbone_serves_and_what_an_image_shows_stays_in_its_place(name, width):
+    torch.manual_seed(0)
+    net = IRNet(name, width=width, displacement=True).eval()
+    assert net.normalisation is net.resnet50.normalisation
+    for height, width in ((1, 1), (33, 50)):
+        cells = (height - 1) // 4 + 1, (width - 1) // 4 + 1
+        with torch.no_grad():
+            logits, displacement = net(rnd(1, 1, 3, height, width))
+        assert logits.shape == (1, 1, *cells) and displacement.shape == (1, 2, *cells)
+    image = rnd(2, 1, 3, 128, 160)
+    with torch.no_grad():
+        taps, first = net.taps(image), net.resnet50.levels(image).c1
+        torch.testing.assert_close(taps[0], first.unflatten(2, (32, 2)).unflatten(4, (40, 2)).mean((3, 5)))
+        for number, tap in enumerate(taps):
+            stride = 128 // tap.shape[2]
+            shown = torch.zeros_like(tap)
+            shown[..., 32 // stride : 64 // stride, 96 // stride : 128 // stride] = rnd(3, 1, tap.shape[1], 1, 1)
+            nothing = [torch.zeros_like(each) for each in taps]
+            for head in (net.edges, net.displacement):
+                change = head([*nothing[:number], shown, *nothing[number + 1 :]]) - head(nothing)
+                assert centre_of(change) == pytest.approx([11.5, 27.5], abs=1), number
+
+
+def centre_of(change):
+    """Row and column, in cells, of what changed otherwise than most did, (1, C, h, w)."""
+    change = change[0] - change[0].flatten(1).median(dim=1).values[:, None, None]
+    weight = change.norm(dim=0) ** 2
+    places = torch.meshgrid(*(torch.arange(float(side)) for side in weight.shape), indexing="ij")
+    return [float((weight * place).sum() / weight.sum()) for place in places]
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v2", "timm:tf_mobilenetv3_small_minimal_100"])
+def test_any_backbones_weights_come_from_its_whole_nets_file_and_trained_ones_come_back(name, tmp_path):
+    torch.manual_seed(0)
+    whole = models.mobilenet_v2() if name == "mobilenet_v2" else timm.create_model(name.removeprefix("timm:"))
+    torch.save(whole.state_dict(), tmp_path / "whole.pth")
+    net, others = IRNet(name), IRNet(name)
+    load_first_weights(net, tmp_path / "whole.pth", name)
+    own = net.resnet50.state_dict()
+    assert all(torch.equal(value, whole.state_dict()[key]) for key, value in own.items())
+    torch.save(with_aliases(net.state_dict()), tmp_path / "irn.pth")
+    load_trained(others, tmp_path / "irn.pth")
+    assert all(torch.equal(value, net.state_dict()[key]) for key, value in others.state_dict().items())
+    with pytest.raises(UserError, match="expected the backbone's weights, resnet18's"):
+        load_first_weights(IRNet("resnet18"), tmp_path / "whole.pth", "resnet18")
+
+
+def test_a_backbone_without_five_maps_or_of_another_width_is_named():
+    with pytest.raises(UserError, match=r"--backbone timm:convnext_atto: expected a net with maps at strides 2, 4, 8"):
+        IRNet("timm:convnext_atto")
+    with pytest.raises(UserError, match=r"--width 0.5: --backbone resnet18 has one width only"):
+        IRNet("resnet18", width=0.5)
 
 
 def test_the_mean_shift_is_subtracted_but_in_training_and_the_backbone_never_moves():
