@@ -52,3 +52,11 @@ def check_label_maps(
     )
     if not any(labelled):
         raise UserError(f"{label_key} {label_root}: every pixel of every map is {IGNORE}, left out; expected labels")
+
+
+def has_label_map(path: Path, data_set: DataSet, shape: tuple[int, int], *, ignore: bool) -> bool:
+    """Whether an image's label map is there, whole and of its (height, width); with 255 only where `ignore` allows."""
+    try:
+        return path.exists() and load_label_map(path, data_set, shape=shape, ignore=ignore) is not None
+    except UserError:
+        return False

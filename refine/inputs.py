@@ -1,11 +1,10 @@
-"""What stage 2 looks at before it starts: CAM dicts of the list's images, what made them, and which label maps are
-there."""
+"""What stage 2 looks at before it starts: CAM dicts of the list's images, and what made them."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from data.images import image_size
-from tool.artifact import load_cam, load_label_map
+from tool.artifact import load_cam
 from tool.cli import UserError, raise_problems, require_folder
 from tool.dataset import DataSet
 from tool.lists import Source, expect_files
@@ -46,11 +45,3 @@ def made_with(folder: Path) -> str | None:
     """The note that our scripts leave beside the files of a folder, on what made them; None where there is none."""
     record = folder / "settings.json"
     return record.read_text() if record.is_file() else None
-
-
-def has_label_map(path: Path, data_set: DataSet, shape: tuple[int, int], *, ignore: bool) -> bool:
-    """Whether an image's label map is there, whole and of its (height, width); with 255 only where `ignore` allows."""
-    try:
-        return path.exists() and load_label_map(path, data_set, shape=shape, ignore=ignore) is not None
-    except UserError:
-        return False

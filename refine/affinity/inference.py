@@ -12,12 +12,12 @@ from torch import Tensor
 
 from data.descriptions import find_data_set
 from data.images import image_size, load_rgb, run_checks, with_size
+from data.label_maps import has_label_map
 from data.normalisation import Normalisation
 from network.fold import fold_norms
 from network.resnet38_aff import AffNet, build_affinity_net, load_trained
 from network.weights import LoadReport
 from refine.affinity.walked import WalkRecipe, label_map, sharpened, walked_scores
-from refine.inputs import has_label_map
 from tool.artifact import load_cam, save_label_map
 from tool.cli import pace, raise_problems
 from tool.crf.process import CRFProcess

@@ -11,10 +11,10 @@ import torch
 
 from data.descriptions import find_data_set
 from data.images import image_size, load_rgb, run_checks, with_size
+from data.label_maps import has_label_map
 from network.fold import fold_norms
 from network.resnet50_irn import IRNet, load_trained
 from network.weights import LoadReport
-from refine.inputs import has_label_map
 from refine.irn.instances import instances_of
 from refine.irn.walked import WalkRecipe, edge_logits, label_map, scores_of, walked
 from tool.artifact import save_label_map

@@ -10,7 +10,7 @@ import torch
 
 from data.descriptions import find_data_set
 from data.images import image_size, load_rgb, run_checks, with_size
-from refine.inputs import has_label_map
+from data.label_maps import has_label_map
 from tool.artifact import load_cam, save_label_map
 from tool.cli import pace, raise_problems
 from tool.crf import crf_from_labels

@@ -37,7 +37,7 @@ MODULES = (
     *("localise.train", "localise.test", "localise.training", "localise.testing", "localise.outputs"),
     *("refine.affinity.training", "refine.affinity.inference", "refine.affinity.preparation"),
     *("refine.irn.labelling", "refine.irn.training", "refine.irn.inference"),
-    *("rebalance.evaluate",),
+    *("rebalance.evaluate", "rebalance.masks", "rebalance.masking"),
     *("superpixel.train", "superpixel.infer", "superpixel.training", "superpixel.inference"),
     # What these import late: an optimiser three seconds of torch.
     *("torch._dynamo", "torchvision", "timm", "matplotlib.figure", "matplotlib.backends.backend_agg"),

@@ -31,6 +31,7 @@ SCRIPTS = {
     "refine/irn/score_instances.py": "refine.irn.score_instances",
     "superpixel/infer.py": "superpixel.infer",
     "rebalance/evaluate.py": "rebalance.evaluate",
+    "rebalance/masks.py": "rebalance.masks",
     "segmentation/experiment/train.py": "segmentation.experiment.train",
     "segmentation/experiment/test.py": "segmentation.experiment.test",
     "segmentation.submission": "segmentation.submission",

@@ -1,0 +1,77 @@
+"""What the commands that make a file of each image have in common: their images, flags of their processes, tags."""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from data.annotations import annotated_classes
+from data.images import check_images, run_checks
+from tool.cli import UserError, path_text, positive, raise_problems, require_folder
+from tool.dataset import DataSet
+from tool.flags import AMP
+from tool.lists import Source, find_images, read_ids
+from tool.torchrun import own_share
+
+
+def add_image_flags(data: Any) -> None:
+    """--img_root and --infer_list."""
+    data.add_argument("--img_root", type=path_text, required=True, help="folder of images (VOC2012/JPEGImages)")
+    data.add_argument("--infer_list", type=path_text, metavar="FILE", help="ids (all images of --img_root)")
+
+
+def add_process_flags(run: Any) -> None:
+    """Where the nets are computed, by how many processes, and how precisely."""
+    run.add_argument("--device", help="cpu, cuda or cuda:N (default: cuda where there is a GPU)")
+    run.add_argument("--n_gpus", type=int, help="GPUs to use; 0: the CPU (default: 1 where there is one)")
+    run.add_argument(
+        "--n_processes_per_gpu", type=positive, nargs="+", default=[1],
+        help="network processes, one number for all GPUs, or one each (1)",
+    )  # fmt: skip
+    run.add_argument("--amp", choices=AMP, default="off", help="the network in half precision (%(default)s)")
+
+
+def find_listed(args: argparse.Namespace, data_set: DataSet) -> dict[str, Path]:
+    """The images of --infer_list, or of all --img_root, by id, these sorted. Raises `UserError` where there are none,
+    and for ids without an image."""
+    root = require_folder(args.img_root, "--img_root", "<id>.jpg")
+    if args.infer_list is not None:
+        source = Source("--infer_list", args.infer_list)
+        return find_images(read_ids(args.infer_list, "--infer_list"), root, data_set, flag="--img_root", source=source)
+    found = {path.stem: path for suffix in reversed(data_set.suffixes) for path in root.glob(f"*{suffix}")}
+    if not found:
+        raise UserError(
+            f"--img_root {root}: expected images, <id>{data_set.suffixes[0]}, found none; images in several folders"
+            " need an --infer_list"
+        )
+    return dict(sorted(found.items()))
+
+
+def own_checked(images: Mapping[str, Path], root: str | Path) -> dict[str, Path]:
+    """This process's share of `images`, after a look at each of these. Raises as `check_images`."""
+    own = {image_id: images[image_id] for image_id in own_share(list(images))}
+    check_images(own, root)
+    return own
+
+
+def read_tags(ids: Sequence[str], folder: str | Path, data_set: DataSet) -> dict[str, set[str]]:
+    """The names of the objects in `<folder>/<id>.xml`, --xml_dir, of each image.
+
+    Raises `UserError` with every file that is missing or damaged, or names what is no class of the data set.
+    """
+    folder = require_folder(folder, "--xml_dir", "annotations, <id>.xml")
+    tags: dict[str, set[str]] = {}
+
+    def check(image_id: str) -> list[str]:
+        path = folder / f"{image_id}.xml"
+        try:
+            tags[image_id] = annotated_classes(path)
+        except (OSError, ValueError) as error:
+            return [f"{path}: cannot be read as an annotation ({getattr(error, 'strerror', None) or error})"]
+        unknown = sorted(tags[image_id].difference(data_set.classes))
+        return (
+            [f"{path}: expected classes of {data_set.name}, found {', '.join(map(repr, unknown))}"] if unknown else []
+        )
+
+    raise_problems(f"--xml_dir {folder}: annotations that cannot be used", run_checks(check, ids, "annotations"))
+    return tags

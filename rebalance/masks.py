@@ -1,0 +1,114 @@
+"""Predict label maps with a trained DeepLabv3+ of DHR: four scales, their mirrors, and a CRF.
+
+    python rebalance/masks.py --weights exps/dhr/last.pth --img_root VOC2012/JPEGImages \\
+        --infer_list voc12/val.txt --out_dir exps/dhr/masks
+
+Runs again from where it stopped: an image is done when its label map is there, whole, and of its size.
+"""
+
+import argparse
+import hashlib
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))  # so that `python masks.py` finds the packages from any folder
+from data.descriptions import add_data_set_flag, find_data_set
+from network import DEEPLABV3PLUS_BACKBONES, TIMM, deeplabv3plus_backbone
+from rebalance.inputs import add_image_flags, add_process_flags, find_listed, own_checked, read_tags
+from tool.cli import UserError, check_bounds, path_text, path_value, positive, run_script, script_parser
+from tool.flags import CRF_BACKENDS
+from tool.folder import Claim, claim_folders, open_folder
+from tool.torchrun import own_cores
+from tool.weights_file import require_weights
+
+EXAMPLES = """\
+  # label maps of VOC's validation images
+  python rebalance/masks.py --weights exps/dhr/last.pth --img_root VOC2012/JPEGImages \\
+      --infer_list voc12/val.txt --out_dir exps/dhr/masks
+  # of the images of a folder that have a class, to train another net on
+  python rebalance/masks.py --weights exps/dhr/last.pth --out_dir exps/dhr/train_aug \\
+      --img_root VOC2012/train_aug/image --xml_dir VOC2012/train_aug/xml
+"""
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = script_parser("Label maps by a trained DeepLabv3+, four scales and a CRF.", examples=EXAMPLES)
+    data = parser.add_argument_group("data")
+    add_image_flags(data)
+    data.add_argument("--xml_dir", type=path_text, help="annotations: images without an object are skipped (none is)")
+    data.add_argument("--out_dir", type=path_value, required=True, help="label maps, <id>.png, go there")
+    add_data_set_flag(data)
+
+    net = parser.add_argument_group("network")
+    net.add_argument("--weights", type=path_text, required=True, help=".pth that rebalance/train.py wrote")
+    net.add_argument(
+        "--backbone", type=deeplabv3plus_backbone, default="resnet101", metavar="NAME",
+        help=f"{', '.join(DEEPLABV3PLUS_BACKBONES)}, or {TIMM}NAME (%(default)s)",
+    )  # fmt: skip
+    net.add_argument("--width", type=float, default=1.0, help="channel multiplier of resnet38d (%(default)s)")
+
+    masks = parser.add_argument_group("masks")
+    masks.add_argument(
+        "--threshold", type=float, default=0.05, help="a label's largest score must be above it (%(default)s)"
+    )
+    masks.add_argument(
+        "--crf_backend", choices=CRF_BACKENDS, default="auto", help="auto: torch on a GPU, else pydensecrf"
+    )
+    run = parser.add_argument_group("run")
+    add_process_flags(run)
+    run.add_argument(
+        "--crf_workers", type=positive, default=own_cores(), help="CRF processes on a CPU (its cores: %(default)s)"
+    )
+    return parser.parse_args()
+
+
+def open_output(args: argparse.Namespace) -> None:
+    """Create the folder of label maps and keep others out; refuse one with those of another net or threshold."""
+    open_folder(args.out_dir, "--out_dir")
+    settings = {name: getattr(args, name) for name in ("backbone", "width", "threshold", "amp")}
+    settings["weights_sha256"] = hashlib.sha256(Path(args.weights).read_bytes()).hexdigest()
+    claim_folders(
+        [Claim(args.out_dir, settings, args.out_dir / "settings.json")],
+        advice="take another --out_dir, or remove these files and the settings.json there",
+    )
+
+
+def main() -> None:
+    args = parse_arguments()
+    check_bounds(args, {"threshold": (0, 1)})
+    data_set = find_data_set(args.data_set)
+    require_weights(args.weights, "--weights")
+    images = find_listed(args, data_set)
+    if args.out_dir.resolve() in {path.parent.resolve() for path in images.values()}:
+        raise UserError(f"--out_dir {args.out_dir}: expected another folder than the images'")
+    untagged = 0
+    if args.xml_dir is not None:
+        tags = read_tags(list(images), args.xml_dir, data_set)
+        untagged = sum(not names for names in tags.values())
+        images = {image_id: path for image_id, path in images.items() if tags[image_id]}
+    own = own_checked(images, args.img_root)
+    # Not at the top: they import torch, which takes seconds; a mistake in a flag or a file has been named by now.
+    import torch
+
+    from rebalance.masking import load_net, predict_missing
+    from tool.crf import resolve_backend
+    from tool.device import process_devices
+    from tool.distributed import join_processes, rank, wait_for_all
+
+    devices = process_devices(args.device, args.n_gpus, args.n_processes_per_gpu)
+    crf_backend = resolve_backend(args.crf_backend, torch.device(devices[0]))
+    join_processes(torch.device("cpu"))  # GPUs are for the processes of the pools
+    net, report = load_net(args)  # a wrong checkpoint is reported here and once, not by every process
+    if rank() == 0:
+        print(report)
+        if untagged:
+            print(f"{untagged} images without an object in --xml_dir are skipped")
+        open_output(args)
+    wait_for_all()
+    predict_missing(own, args, normalisation=net.normalisation, devices=devices, crf_backend=crf_backend)
+    print(f"  {args.out_dir}")
+
+
+if __name__ == "__main__":
+    run_script(main)
