@@ -1,6 +1,6 @@
 """The training images of stage 1, and the loader of any training: order and augmentation that a seed alone decides."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -174,13 +174,14 @@ def training_loader(
     shuffle: bool = True,
     keep_last: bool = False,
     start_process: Callable[[int], None] = outlive_signals,
+    collate: Callable[[Sequence[dict]], dict] | None = None,
 ) -> DataLoader:
     """This process's share of the batches of `steps`, the same whatever was run before and however many read.
 
     Args:
         dataset: under keys (epoch, index). batch_size, seed, shuffle, keep_last: of `EpochSampler`.
         num_workers: loader processes, of which no more start than there are cores.
-        start_process: what each calls first, with its number.
+        start_process: what each calls first, with its number. collate: makes a batch of samples; None: PyTorch's.
     """
     sampler = EpochSampler(
         len(dataset),
@@ -199,4 +200,5 @@ def training_loader(
         num_workers=loader_processes(num_workers),
         pin_memory=pin_memory,
         worker_init_fn=start_process,
+        collate_fn=collate,
     )

@@ -2,6 +2,7 @@
 and a 1x1 classifier whose scores are class activation maps."""
 
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,7 +29,8 @@ HEAD = "seg_decoder.classifier.weight"  # (labels, 256, 1, 1)
 
 class Outputs(NamedTuple):
     """Of images (N, 3, H, W), L labels and K classes: logits (N, L, h, w), a quarter of the image's size, and raw CAMs
-    (N, K, ...), a sixteenth, both float32; the backbone's last two maps, an eighth, as it gives them."""
+    (N, K, ...), a sixteenth, both float32; the backbone's last two maps, an eighth, as it gives them, without
+    gradient."""
 
     logits: Tensor
     cam: Tensor
@@ -103,10 +105,16 @@ class DeepLabV3Plus(nn.Module):
             fix_norms(self.model)
         return self
 
-    def forward(self, image: Tensor) -> Outputs:
-        """`image` (N, 3, H, W), normalised. In training mode N must be at least 2 for the norm behind the mean."""
+    def forward(self, image: Tensor, seen: Callable[[Tensor, Tensor, Tensor], None] | None = None) -> Outputs:
+        """`image` (N, 3, H, W), normalised. In training mode N must be at least 2 for the norm behind the mean.
+
+        seen: called with CAMs, C4 and C5 when these are there, before the decoder begins.
+        """
         _, c2, _, c4, c5 = self.model.levels(image)
-        return Outputs(self.seg_decoder(c2, c5).float(), self._cam(c5), c4, c5)
+        cam, c4, own_c5 = self._cam(c5), c4.detach(), c5.detach()
+        if seen is not None:
+            seen(cam.detach(), c4, own_c5)
+        return Outputs(self.seg_decoder(c2, c5).float(), cam, c4, own_c5)
 
     def segment(self, image: Tensor) -> Tensor:
         """The logits alone."""

@@ -47,6 +47,7 @@ class Scene(NamedTuple):
     features: Tensor
 
 
+@torch.no_grad()
 def make_labels(
     scenes: Sequence[Scene],
     cams: Tensor,

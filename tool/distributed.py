@@ -77,11 +77,11 @@ class Agreement:
         return end
 
 
-def one_over_processes(module: nn.Module) -> nn.Module:
+def one_over_processes(module: nn.Module, *, shared_norms: bool = True) -> nn.Module:
     """`module`, or what makes one of several processes' modules: to be called instead, once a step.
 
     It averages gradients while backward runs, and they lie in its buckets. Weights and buffers become process 0's, and
-    batch norms share their statistics; one that keeps its statistics does so all the same.
+    batch norms share their statistics, unless not `shared_norms`; one that keeps its statistics does so all the same.
 
     Batch norms that share their statistics make the host wait for the GPU in each forward pass (PyTorch's do).
 
@@ -91,9 +91,9 @@ def one_over_processes(module: nn.Module) -> nn.Module:
     if world_size() == 1:
         return module
     # Norms are replaced in place: others hold the same modules.
-    if next(module.parameters()).is_cuda:
+    if shared_norms and next(module.parameters()).is_cuda:
         nn.SyncBatchNorm.convert_sync_batchnorm(module)
-    else:
+    elif shared_norms:
         share_statistics(module)
     # A static graph: parameters without gradient are found once, where looking for them at each step makes the host
     # wait for a GPU.

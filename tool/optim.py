@@ -38,9 +38,9 @@ class PortableSGD(torch.optim.SGD):
     On GPUs a step is one fused kernel, which looks itself whether fp16's scaler found gradients that are not finite.
     """
 
-    def __init__(self, groups: list[dict], *, lr: float, momentum: float) -> None:
+    def __init__(self, groups: list[dict], *, lr: float, momentum: float, nesterov: bool = False) -> None:
         on_gpu = all(parameter.is_cuda for group in groups for parameter in group["params"])
-        super().__init__(groups, lr=lr, momentum=momentum, fused=on_gpu or None)
+        super().__init__(groups, lr=lr, momentum=momentum, nesterov=nesterov, fused=on_gpu or None)
 
     def step(self, closure: None = None) -> None:
         for group in self.param_groups:

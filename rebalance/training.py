@@ -1,0 +1,237 @@
+"""A run of DHR's training, from its command line and images to its files; what it reads has been checked."""
+
+import argparse
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.amp import GradScaler
+from torch.utils.data import DataLoader
+
+from data.descriptions import find_data_set
+from data.normalisation import Normalisation
+from data.training import training_loader
+from network import PRETRAINED
+from network.deeplabv3plus import DeepLabV3Plus, build_deeplabv3plus, load_first_weights, parameter_groups
+from rebalance.average import Average
+from rebalance.crf_pool import CRFPool
+from rebalance.feature_files import check_features
+from rebalance.labels import LabelRecipe, RunCRF, Scene, make_labels
+from rebalance.loss import rebalance_losses
+from rebalance.samples import RebalanceAugmentation, RebalanceSet, collate, scenes_of
+from tool.checkpoint import save_weights
+from tool.crf import resolve_backend
+from tool.device import autocast, place, resolve_device
+from tool.distributed import (
+    join_processes,
+    leave_processes,
+    one_over_processes,
+    rank,
+    sum_over_processes,
+    wait_for_all,
+    world_size,
+)
+from tool.loop import run_steps
+from tool.optim import PortableSGD, polynomial_schedule
+from tool.stage import Run, start_run
+from tool.torchrun import own_cores
+from tool.training import Training
+from tool.training_flags import check_run_loaders
+
+# From an image's scenes and the net's CAMs, C4 and C5 to the labels of a batch.
+MakeLabels = Callable[[Sequence[Scene], Tensor, Tensor, Tensor], Tensor]
+
+
+def build_training(
+    net: DeepLabV3Plus,
+    average: Average,
+    *,
+    lr: float,
+    momentum: float,
+    nesterov: bool = False,
+    weight_decay: float,
+    num_steps: int,
+    amp: str = "off",
+) -> Training:
+    """`net`, which is on its device, with its average, SGD and the polynomial schedule over all its steps.
+
+    Batch norms keep to their process's images, of several.
+    """
+    groups = parameter_groups(net, lr=lr, weight_decay=weight_decay)
+    optimizer = PortableSGD(groups, lr=lr, momentum=momentum, nesterov=nesterov)
+    return Training(
+        objective=one_over_processes(net, shared_norms=False),
+        saved={"model": net, "average": average},
+        optimizer=optimizer,
+        schedule=polynomial_schedule(optimizer, max_step=num_steps),
+        scaler=GradScaler(next(net.parameters()).device.type, enabled=amp == "fp16"),
+    )
+
+
+def training_step(
+    training: Training, batch: Mapping[str, Any], make: MakeLabels, *, thread: Executor, amp: str = "off"
+) -> tuple[dict[str, Tensor], Tensor]:
+    """One optimiser step and one of the average; the losses of all processes' images, detached, and the labels of this
+    one's, int64 (N, s, s).
+
+    Labels are made in a `thread` of its own, from the moment on when the net's maps are there, while the decoder goes
+    on. batch: of `rebalance.samples.collate`.
+    """
+    net, average = training.saved["model"], training.saved["average"]
+    device = next(net.parameters()).device
+    image, tags = (batch[name].to(device, non_blocking=True) for name in ("image", "tags"))
+    scenes = scenes_of(batch, device)
+    made: list[Future[Tensor]] = []
+    with autocast(device, amp):
+        outputs = training.objective(image, lambda *maps: made.append(thread.submit(make, scenes, *maps)))
+    labels = made[0].result()
+    losses = rebalance_losses(outputs.cam, outputs.logits, labels, tags, [scene.box for scene in scenes])
+    training.step(losses["total"])
+    average.update(net)
+    means = sum_over_processes(torch.stack(list(losses.values()))) / world_size()
+    return dict(zip(losses, means, strict=True)), labels
+
+
+def make_loader(
+    args: argparse.Namespace,
+    images: Mapping[str, Path],
+    tags: Mapping[str, np.ndarray],
+    *,
+    steps: range,
+    normalisation: Normalisation,
+    pin_memory: bool,
+) -> DataLoader:
+    """This process's share of the batches of `steps`, the same whatever was run before and however many read."""
+    augmentation = RebalanceAugmentation(
+        crop_size=args.crop_size,
+        resize=(args.min_image, args.max_image),
+        jitter=(args.b_factor, args.c_factor, args.s_factor, args.h_factor),
+        normalisation=normalisation,
+        plain_picture="crf_image" in args.sane,
+    )
+    dataset = RebalanceSet(
+        images,
+        mask_root=Path(args.wss_masks),
+        feature_root=Path(args.uss_features),
+        tags=tags,
+        data_set=find_data_set(args.data_set),
+        augmentation=augmentation,
+        seed=args.seed,
+    )
+    return training_loader(
+        dataset,
+        args.batch_size,
+        seed=args.seed,
+        steps=steps,
+        num_workers=args.num_workers,
+        pin_memory=pin_memory,
+        collate=collate,
+    )
+
+
+@contextmanager
+def crfs_of(args: argparse.Namespace, device: torch.device) -> Iterator[RunCRF]:
+    """How a step's CRFs are made: on a GPU there, all at once; else by processes on the CPU, beside the net.
+
+    Raises `UserError` for a backend that is not installed.
+    """
+    backend = resolve_backend(args.crf_backend, device)
+    if device.type != "cpu" and backend == "torch":
+        yield lambda work, pictures, maps: work(pictures, maps, backend=backend)
+        return
+    with CRFPool(backend=backend, processes=args.crf_workers or own_cores()) as pool:
+        yield pool
+
+
+def first_weights(args: argparse.Namespace, net: DeepLabV3Plus) -> object:
+    """Put the weights that a fresh run starts from into `net`; a line on them."""
+    if args.weights == "none":
+        return "random weights"
+    if args.weights != PRETRAINED:
+        return load_first_weights(net, args.weights, args.backbone)
+    if rank() > 0:
+        wait_for_all()  # until the first process has downloaded them
+    report = load_first_weights(net, args.weights, args.backbone)
+    if rank() == 0:
+        wait_for_all()
+    return report
+
+
+def train_run(
+    args: argparse.Namespace, images: Mapping[str, Path], tags: Mapping[str, np.ndarray], *, settings: dict
+) -> None:
+    """Train on `images`, by id, with their `tags`, from the start or from the run's checkpoint; write all its files.
+
+    Args:
+        args: train.py's. settings: of `tool.stage.Run`.
+
+    Raises `UserError` for features that cannot be used, a device that is not there, a checkpoint or weights that do not
+    fit, and as `run_steps`.
+    """
+    num_steps = len(images) // args.batch_size * args.max_epoches
+    feature_bytes = check_features(images, Path(args.uss_features), flag="--uss_features")
+    # An image, its picture and its mask.
+    check_run_loaders(args, image_bytes=(12 + 3 + 1) * args.crop_size**2 + feature_bytes, num_batches=num_steps)
+    device = join_processes(resolve_device(args.device))
+    folder = Path(args.work_dir) / args.session
+    run = Run(folder, vars(args), settings, args.resume, "--work_dir", "--session")
+    checkpoint = run.find_checkpoint()
+    torch.manual_seed(args.seed)
+    data_set = find_data_set(args.data_set)
+    counts = {"num_labels": data_set.num_labels, "num_classes": data_set.num_classes}
+    net = place(build_deeplabv3plus(args.backbone, **counts, width=args.width), device, args.amp)
+    origin = first_weights(args, net) if checkpoint is None else None
+    average = Average(net, decay=args.ema)
+    training = build_training(
+        net,
+        average,
+        lr=args.lr,
+        momentum=args.momentum,
+        nesterov=args.nesterov,
+        weight_decay=args.wt_dec,
+        num_steps=num_steps,
+        amp=args.amp,
+    )
+    started = start_run(
+        run, training, checkpoint, origin=origin, num_steps=num_steps, num_images=len(images), name="DHR"
+    )
+    recipe = LabelRecipe(tau=args.tau, ot_rule=args.ot_rule, seed_crf=args.seed_crf)
+    steps_per_epoch = len(images) // args.batch_size
+
+    def save(step: int) -> None:
+        if started.log is not None and (step % steps_per_epoch == 0 or step == num_steps):
+            save_weights(folder / "last.pth", average.state_dict())
+        # After the weights: a run killed between the two goes on from an earlier step, and writes them again.
+        started.save(step)
+
+    with crfs_of(args, device) as run_crf, ThreadPoolExecutor(1, "labels") as thread:
+        make = partial(make_labels, data_set=data_set, recipe=recipe, run_crf=run_crf)
+        training.objective.train()
+        losses = run_steps(
+            lambda batch, _: training_step(training, batch, make, thread=thread, amp=args.amp)[0],
+            make_loader(
+                args,
+                images,
+                tags,
+                steps=started.steps,
+                normalisation=net.normalisation,
+                pin_memory=device.type == "cuda",
+            ),
+            optimizer=training.optimizer,
+            steps=started.steps,
+            seed=args.seed,
+            log=started.log,
+            log_every=args.log_every,
+            save=save,
+            save_due=lambda step: step % args.save_every == 0 or step % steps_per_epoch == 0,
+        )
+    leave_processes()
+    if started.log is not None:
+        started.say_trained(len(started.steps) * args.batch_size, folder / "last.pth")
+        started.end(losses)
