@@ -12,6 +12,7 @@ import json
 import os
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from data.descriptions import add_data_set_flag, find_data_set
@@ -23,6 +24,7 @@ from data.score import (
     count_list,
     file_pairs,
     named_labels,
+    result_lines,
     summarise,
 )
 from tool.artifact import atomic_file
@@ -74,6 +76,9 @@ def parse_arguments() -> argparse.Namespace:
     scores = parser.add_argument_group("scores")
     scores.add_argument("--t", type=threshold, help=f"background score of --type npy, 0 to 1 ({DEFAULT_THRESHOLD})")
     add_switch(scores, "--curve", default=False, help="score --type npy at 0.00 to 0.59 (False)")
+    scores.add_argument(
+        "--thresholds", type=threshold, nargs="+", metavar="T", help="score --type npy at these instead, in one pass"
+    )
     add_switch(scores, "--wrong_255", default=False, help="--type png: 255 is wrong, as some count it (False: refused)")
     scores.add_argument("--classes", nargs="+", default=[], metavar="NAME", help="average over these (all)")
 
@@ -81,6 +86,10 @@ def parse_arguments() -> argparse.Namespace:
     output.add_argument("--comment", required=True, help="what is scored, for the log file")
     output.add_argument("--logfile", type=path_value, default=Path("evallog.txt"), help="appended to (%(default)s)")
     output.add_argument("--json", type=path_value, metavar="FILE", help="write the scores there too")
+    output.add_argument(
+        "--result", type=path_value, metavar="FILE",
+        help="write MSA's result.txt of the --thresholds there: mIoU, --refine_list of the seeds, threshold",
+    )  # fmt: skip
     output.add_argument("--plot", type=path_value, metavar="FILE", help="draw the curve, .png, .pdf or .svg")
 
     run = parser.add_argument_group("run")
@@ -101,17 +110,25 @@ def threshold(text: str) -> float:
 
 def check_arguments(args: argparse.Namespace) -> None:
     """Raise `UserError` for flags that do not go together and outputs that cannot be written."""
-    if args.curve and args.type != "npy":
-        raise UserError(f"--curve needs CAM dicts (--type npy): --type {args.type} has its background already")
-    if args.t is not None and (args.curve or args.type != "npy"):
+    many = "--thresholds" if args.thresholds else "--curve" if args.curve else None
+    if many and args.type != "npy":
+        raise UserError(f"{many} needs CAM dicts (--type npy): --type {args.type} has its background already")
+    if args.curve and args.thresholds:
+        raise UserError("--thresholds: --curve has its own; leave one of them out")
+    if args.thresholds and not 1 < len({*args.thresholds}) == len(args.thresholds):
+        given = " ".join(map(str, args.thresholds))
+        raise UserError(f"--thresholds {given}: expected several numbers, each once; --t takes a single one")
+    if args.result is not None and not args.thresholds:
+        raise UserError("--result: expected --thresholds, of which it has a line each")
+    if args.t is not None and (many or args.type != "npy"):
         print("note: --t is not used: it is the one background score of --type npy without --curve", file=sys.stderr)
     if args.wrong_255 and args.type != "png":
         raise UserError(f"--wrong_255 is for label maps (--type png): --type {args.type} has no 255")
-    if args.plot is not None and not args.curve:
+    if args.plot is not None and not many:
         raise UserError("--plot draws the curve: add --curve")
     if args.plot is not None and args.plot.suffix not in (".png", ".pdf", ".svg"):
         raise UserError(f"--plot {args.plot}: expected a file name that ends in .png, .pdf or .svg")
-    outputs = {"--logfile": args.logfile, "--json": args.json, "--plot": args.plot}
+    outputs = {"--logfile": args.logfile, "--json": args.json, "--plot": args.plot, "--result": args.result}
     outputs = {flag: path for flag, path in outputs.items() if path is not None}
     for flag, path in outputs.items():
         check_output(flag, path)
@@ -150,6 +167,15 @@ def append_to_log(path: Path, text: str) -> None:
         raise UserError(f"--logfile {path}: cannot be written: {error.strerror}") from error
 
 
+def walk_of(folder: str) -> int:
+    """The steps that the CAMs of a folder walked between superpixels, as its settings.json says; 0 where none is."""
+    with suppress(OSError, ValueError, RecursionError):
+        settings = json.loads(Path(folder, "settings.json").read_text())
+        steps = settings.get("refine_list") if isinstance(settings, dict) else None
+        return steps if isinstance(steps, int) else 0
+    return 0
+
+
 def main() -> None:
     args = parse_arguments()
     check_arguments(args)
@@ -161,20 +187,25 @@ def main() -> None:
         )
     labels = named_labels(args.classes, data_set)
     pairs = file_pairs(args.list, args.predict_dir, args.gt_dir, args.type, data_set)
-    thresholds = CURVE if args.curve else (DEFAULT_THRESHOLD if args.t is None else args.t,)
+    alone = (DEFAULT_THRESHOLD if args.t is None else args.t,)
+    thresholds = CURVE if args.curve else tuple(sorted(args.thresholds or alone))
     started = time.perf_counter()
     counts = count_list(
         pairs, args.type, data_set, thresholds=thresholds, num_workers=args.num_workers, wrong_255=args.wrong_255
     )
     time_taken = pace(started, len(pairs))
-    summary = summarise(counts, data_set, labels=labels, thresholds=thresholds)
+    walk = walk_of(args.predict_dir)
+    summary = summarise(counts, data_set, labels=labels, thresholds=thresholds, walk=walk)
     text = as_text(summary)
     try:
         if args.json is not None:
             with atomic_file(args.json) as file:
                 file.write(json.dumps(summary, indent=1).encode())
         if args.plot is not None:
-            save_curve(args.plot, {args.comment: summary["curve"]}, thresholds=CURVE)
+            save_curve(args.plot, {args.comment: summary["curve"]}, thresholds=thresholds)
+        if args.result is not None:
+            with atomic_file(args.result) as file:
+                file.write(result_lines(summary, walk).encode())
         append_to_log(args.logfile, f"{printable(args.comment)}\n{text}")
     finally:
         # Last, since it fails where the reader of the output left, but always: scoring took its time.

@@ -7,7 +7,6 @@ size. Each folder's settings.json says what its files were made with.
 """
 
 import argparse
-import hashlib
 import json
 import re
 from contextlib import suppress
@@ -16,28 +15,27 @@ from pathlib import Path
 
 import numpy as np
 
-from data.descriptions import DEFAULT, add_data_set_flag, find_data_set, require_background
+from data.descriptions import add_data_set_flag, find_data_set, require_background
 from data.images import check_images
 from data.labels import labels_of, load_labels
 from method import METHODS
 from method.base import Method
-from method.outputs import Outputs
+from method.output_folders import open_outputs, plan_outputs
 from network import BACKBONE_HELP, EPS_SEAM, NETWORKS, backbone_name, resolve_network
 from tool.cli import (
     UserError,
     add_switch,
     check_bounds,
     path_text,
+    path_value,
     positive,
-    raise_problems,
+    require_file,
     require_folder,
     run_script,
     script_parser,
 )
 from tool.flags import AMP, CRF_BACKENDS, check_scales
-from tool.folder import Claim, claim_folders
 from tool.lists import Source, find_images, read_ids
-from tool.lock import hold_folder
 from tool.seed_recipe import CRFRecipe, SeedRecipe
 from tool.torchrun import own_cores, own_share
 from tool.weights_file import require_weights
@@ -136,8 +134,9 @@ def parse_arguments() -> argparse.Namespace:
     seeds = parser.add_argument_group("seeds")
     seeds.add_argument("--scales", type=float, nargs="+", default=[*recipe.scales], help="factors on the image's sides")
     seeds.add_argument(
-        "--thr", type=float, default=recipe.threshold, help="background's score in label maps, 0..1 (%(default)s)"
-    )
+        "--thr", type=threshold_or_file, default=recipe.threshold, metavar="THR",
+        help="background's score in label maps, 0..1, or eval.py's JSON file, whose best one is taken (%(default)s)",
+    )  # fmt: skip
     seeds.add_argument(
         "--crf_t", nargs="+", default=[str(number) for number in {crf.iterations: None for crf in recipe.crf}],
         metavar="T", help=f"CRF iterations; none: no CRF ({recipe.crf[0].iterations})",
@@ -166,7 +165,14 @@ def parse_arguments() -> argparse.Namespace:
         type=path_text,
         help="folder of CAMs in IRN's form, at the image's size and a quarter of it (none)",
     )
+    seeds.add_argument(
+        "--savenpy", type=path_text, metavar="FOLDER", help="write CAMs in MSA's form, (1, K + 1, H, W), there (none)"
+    )
     seeds.add_argument("--cam_png", type=path_text, help="folder of label maps (<work_dir>/cam_png)")
+    seeds.add_argument(
+        "--savepng", type=path_text, metavar="FOLDER",
+        help="write label maps at 0.10, 0.15 to 0.40, in <thr>/<refine_list>/ there (none)",
+    )  # fmt: skip
 
     run = parser.add_argument_group("run")
     run.add_argument("--device", help="cpu, cuda or cuda:N (default: cuda where there is a GPU)")
@@ -201,6 +207,27 @@ def crf_recipes(args: argparse.Namespace) -> list[CRFRecipe]:
     return [replace(of_method[0], iterations=int(t), alpha=alpha) for t in args.crf_t for alpha in alphas]
 
 
+def threshold_or_file(text: str) -> float | Path:
+    """An argparse type: a number, or the path of a file that has one."""
+    try:
+        return float(text)
+    except ValueError:
+        return path_value(text)
+
+
+def best_threshold(path: Path) -> float:
+    """The background score that eval.py found best, from its JSON file. Raises `UserError`."""
+    require_file(path, "--thr", "a number from 0 to 1, or the JSON file of eval.py --curve")
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"--thr {path}: cannot be read as JSON ({error})") from error
+    best = found.get("best_threshold") if isinstance(found, dict) else None
+    if not isinstance(best, float):
+        raise UserError(f"--thr {path}: expected best_threshold in it, as eval.py --curve --json writes; found none")
+    return best
+
+
 def seed_recipe(args: argparse.Namespace) -> SeedRecipe:
     return replace(METHODS[args.method].seeds, scales=tuple(args.scales), threshold=args.thr)
 
@@ -215,6 +242,8 @@ def check_arguments(args: argparse.Namespace) -> None:
             " out"
         )
     require_background(find_data_set(args.data_set))
+    if isinstance(args.thr, Path):
+        args.thr = best_threshold(args.thr)
     if not 0 <= args.thr <= 1:
         raise UserError(f"--thr {args.thr}: expected a background score from 0 to 1")
     check_scales(args.scales)
@@ -225,77 +254,10 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise UserError(f"--crf_alpha {' '.join(map(str, args.crf_alpha))}: expected positive exponents")
 
 
-def plan_outputs(args: argparse.Namespace) -> Outputs:
-    """Where the files will go; `UserError` if two kinds of files would go into one folder."""
-    work_dir = Path(args.work_dir)
-    cam_npy, cam_png = Path(args.cam_npy or work_dir / "cam_npy"), Path(args.cam_png or work_dir / "cam_png")
-    crf = {each: work_dir / "crf" / each.folder for each in crf_recipes(args)}
-    overlay = work_dir / "overlay" if args.overlay else None
-    users = [("CAM dicts", cam_npy), ("label maps", cam_png)]
-    irn = None if args.cam_out_dir is None else Path(args.cam_out_dir)
-    users += [] if overlay is None else [("pictures", overlay)]
-    users += [] if irn is None else [("CAMs in IRN's form", irn)]
-    users += [
-        (f"CRF seeds of {each.iterations} iterations, {each.background[0]} {float(each.background[1])}", folder)
-        for each, folder in crf.items()
-    ]
-    by_folder: dict[Path, list[str]] = {}
-    for user, folder in users:
-        by_folder.setdefault(folder.resolve(), []).append(user)
-    raise_problems(
-        "--cam_npy, --cam_png, --cam_out_dir, --crf_alpha: expected a folder for each kind of files, found several in"
-        " one",
-        [f"{folder}: {'; '.join(names)}" for folder, names in by_folder.items() if len(names) > 1],
-    )
-    return Outputs(cam_npy, cam_png, crf, overlay, args.thr, find_data_set(args.data_set), irn)
-
-
-def open_outputs(args: argparse.Namespace, outputs: Outputs, background: str | None) -> None:
-    """Create the folders and keep others out; refuse those with another network's or other settings' files.
-
-    `background`: where the weights' head has it, if that is in doubt (`network.weights.LoadReport`).
-    """
-    flags = {outputs.cam_npy: args.cam_npy and "--cam_npy", outputs.cam_png: args.cam_png and "--cam_png"}
-    flags[outputs.irn] = "--cam_out_dir"
-    for folder in outputs.folders:
-        flag = flags.get(folder) or "--work_dir"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"{flag} {folder}: {error.filename} cannot be created ({error.strerror})") from error
-        hold_folder(folder, flag)
-    cam = {name: getattr(args, name) for name in ("network", "backbone", "width", "scales", "amp")}
-    cam["data_set"] = args.data_set
-    cam["weights_sha256"] = hashlib.sha256(Path(args.weights).read_bytes()).hexdigest()
-    cam["scn_sha256"] = None if args.scn is None else hashlib.sha256(Path(args.scn).read_bytes()).hexdigest()
-    cam["refine_list"] = args.refine_list
-    if background is not None:
-        cam["background in fc8"] = background
-    if METHODS[args.method].seeds != SeedRecipe():
-        cam["method"] = args.method
-    cam |= METHODS[args.method].inference_settings(args)
-    settings = {outputs.cam_npy: cam, outputs.cam_png: {**cam, "thr": args.thr}}
-    if outputs.irn is not None:
-        settings[outputs.irn] = cam
-    for each, folder in outputs.crf.items():
-        settings[folder] = {**cam, "iterations": each.iterations, **dict([each.background])}
-    if outputs.overlay is not None:
-        crf = [[each.iterations, each.background[1]] for each in outputs.crf]
-        settings[outputs.overlay] = {**cam, "thr": args.thr, "crf": crf}
-    claim_folders(
-        [
-            Claim(folder, made_with, folder / "settings.json", defaults={"data_set": DEFAULT, "refine_list": 0})
-            for folder, made_with in settings.items()
-        ],
-        advice="take another --work_dir, --cam_npy, --cam_png or --cam_out_dir, or remove these files and the"
-        " settings.json there",
-    )
-
-
 def main() -> None:
     args = parse_arguments()
     check_arguments(args)
-    outputs = plan_outputs(args)
+    outputs = plan_outputs(args, crf_recipes(args))
     require_weights(args.weights, "--weights")
     if args.scn is not None:
         require_weights(args.scn, "--scn", "weights of a superpixel network")

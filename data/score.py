@@ -217,9 +217,12 @@ def summarise(
     *,
     labels: Sequence[int] | None = None,
     thresholds: Sequence[float] = (DEFAULT_THRESHOLD,),
+    walk: int = 0,
 ) -> dict:
     """Per cent for every class at the best threshold, mIoU over `labels` (all), and the curve, if of many thresholds.
 
+    `best_first` is what MSA's evaluators return: mIoU, with the steps that the CAMs walked between superpixels, `walk`,
+    and the threshold, in falling order.
     `absent` names those of `labels` that neither prediction nor ground truth has there: mIoU counts them as 0, as
     published. `mIoU_of_occurring` is the mean over the others, None where there are none.
     """
@@ -230,7 +233,10 @@ def summarise(
     best = int(means.argmax())
     summary = dict(zip(names, scores[best].tolist(), strict=True)) | {"mIoU": float(means[best])}
     if len(thresholds) > 1:
-        summary |= {"curve": means.tolist(), "best_threshold": thresholds[best], "best_mIoU": float(means[best])}
+        summary |= {"thresholds": [*thresholds], "curve": means.tolist()}
+        summary |= {"best_threshold": thresholds[best], "best_mIoU": float(means[best])}
+        settings = [(walk, threshold) for threshold in thresholds]
+        summary["best_first"] = sorted(zip(summary["curve"], settings, strict=True), reverse=True)
     there = occurs(counts[:, best])
     present = [label for label in labels if there[label]]
     return summary | {
@@ -244,10 +250,13 @@ def as_text(summary: dict) -> str:
     """The table of a `summarise`d score, as it is printed and logged."""
     lines = []
     if "curve" in summary:
-        lines.append("threshold" + "".join(f"  +.{k:02}" for k in range(10)))
-        for start in range(0, len(CURVE), 10):
-            row = summary["curve"][start : start + 10]
-            lines.append(f"{CURVE[start]:9.2f}" + "".join(f"{value:6.2f}" for value in row))
+        if summary["thresholds"] == [*CURVE]:
+            lines.append("threshold" + "".join(f"  +.{k:02}" for k in range(10)))
+            for start in range(0, len(CURVE), 10):
+                row = summary["curve"][start : start + 10]
+                lines.append(f"{CURVE[start]:9.2f}" + "".join(f"{value:6.2f}" for value in row))
+        else:
+            lines += ["threshold   mIoU", *map("{:9.2f} {:6.2f}".format, summary["thresholds"], summary["curve"])]
         lines.append(f"best threshold {summary['best_threshold']:.2f}, mIoU {summary['best_mIoU']:.2f}; there:")
     width = max(12, *map(len, summary["classes"]))
     lines += [f"{name:{width}} {summary[name]:6.2f}" for name in summary["classes"]]
@@ -256,3 +265,10 @@ def as_text(summary: dict) -> str:
     if about := about_absent(summary["absent"], present, summary["mIoU_of_occurring"]):
         lines.append(f"note: {about}")
     return "\n".join(lines)
+
+
+def result_lines(summary: dict, walk: int) -> str:
+    """MSA's result.txt of a score at many thresholds: a line each, in their order, with mIoU, the steps of the `walk`
+    and the threshold (spec/msa.md, Inference)."""
+    pairs = zip(summary["curve"], summary["thresholds"], strict=True)
+    return "".join(f"{mean:10.2f} {walk:10.2f} {threshold:10.2f}\n" for mean, threshold in pairs)

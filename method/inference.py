@@ -20,12 +20,13 @@ from network.fold import fold_norms
 from network.scn import frozen_scn
 from network.weights import LoadReport, first_few
 from tool.artifact import save_cam
-from tool.cam import multi_scale_cam, two_size_cam
+from tool.cam import BACKGROUND, multi_scale_cam, two_size_cam
 from tool.cli import pace, raise_problems
 from tool.device import place
 from tool.distributed import leave_processes
 from tool.irn_cam import save_irn_cam
 from tool.limits import reported_limits
+from tool.msa_cam import save_msa_cam
 from tool.per_image import Job, NetProcess, Work, process_images
 from tool.seed_recipe import SeedRecipe
 
@@ -60,20 +61,24 @@ def load_on(args: argparse.Namespace, device: torch.device) -> Learner:
 
 
 def make_cam(image_id: str, classes: list[int], path: Path, recipe: SeedRecipe, outputs: Outputs) -> None:
-    """The net's part of one image: the CAM dict."""
+    """The net's part of one image: the CAM dict, and its other forms."""
     learner, device = NetProcess.net, NetProcess.device
     limits = reported_limits(
         "take smaller --scales, fewer --n_processes_per_gpu or --crf_workers, or --amp bf16", at=with_size(path)
     )
+    wanted = [BACKGROUND, *classes] if outputs.msa is not None and learner.has_background_map else classes
     made = multi_scale_cam if outputs.irn is None else two_size_cam
     with limits:
-        cams = made(
-            functools.partial(learner.maps, device=device), load_rgb(path), classes, recipe=recipe, device=device
-        )
+        image = load_rgb(path)
+        cams = made(functools.partial(learner.maps, device=device), image, wanted, recipe=recipe, device=device)
     outputs.remove_seeds(image_id)
+    cams, small = (cams, {}) if outputs.irn is None else cams
+    background, _ = (each.pop(BACKGROUND, None) for each in (cams, small))
     if outputs.irn is not None:
-        cams, small = cams
         save_irn_cam(outputs.irn / f"{image_id}.npy", small, cams, outputs.data_set)
+    if outputs.msa is not None:
+        shape = image.size[::-1]
+        save_msa_cam(outputs.msa / f"{image_id}.npy", cams, outputs.data_set, shape=shape, background=background)
     save_cam(outputs.cam_npy / f"{image_id}.npy", cams, outputs.data_set)
 
 

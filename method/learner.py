@@ -92,6 +92,7 @@ class Learner(nn.Module, ABC):
     """
 
     measures_shares: ClassVar[bool] = True  # whether what `validate` finds are shares, told in per cent
+    has_background_map: ClassVar[bool] = False  # whether `maps` takes `tool.cam.BACKGROUND` for a class
     superpixels: Superpixels | None = None  # along which `maps` are brought to pixels, where that is asked for
 
     def __init__(

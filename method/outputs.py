@@ -1,7 +1,7 @@
 """The files that stage 1 makes of an image, of any method: where they go, and which of them are there and whole."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,16 @@ from tool.cli import UserError
 from tool.dataset import DataSet
 from tool.image import load_image
 from tool.irn_cam import load_irn_cam
+from tool.msa_cam import load_msa_cam
 from tool.seed_recipe import CRFRecipe
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """Where an image's files go, and what settings they have. The seeds, label map and CRF, follow from the CAMs."""
+    """Where an image's files go, and what settings they have. The seeds, label maps and CRF, follow from the CAMs.
+
+    irn, msa: of the CAMs in IRN's form, at two sizes, and in MSA's. sweep: of more label maps, by background's score.
+    """
 
     cam_npy: Path
     cam_png: Path
@@ -25,12 +29,19 @@ class Outputs:
     overlay: Path | None
     threshold: float
     data_set: DataSet
-    irn: Path | None = None  # CAMs in IRN's form, at two sizes
+    irn: Path | None = None
+    msa: Path | None = None
+    sweep: dict[float, Path] = field(default_factory=dict)
 
     @property
     def folders(self) -> list[Path]:
-        pictures = [] if self.overlay is None else [self.overlay]
-        return [self.cam_npy, self.cam_png, *self.crf.values(), *pictures, *([] if self.irn is None else [self.irn])]
+        others = [folder for folder in (self.overlay, self.irn, self.msa) if folder is not None]
+        return [self.cam_npy, self.cam_png, *self.crf.values(), *others, *self.sweep.values()]
+
+    @property
+    def label_maps(self) -> list[tuple[float, Path]]:
+        """The background scores of label maps, each with the folder of its files."""
+        return [(self.threshold, self.cam_png), *self.sweep.items()]
 
     def lacks_overlay(self, image_id: str) -> bool:
         def load(path: Path) -> Image.Image:
@@ -39,18 +50,22 @@ class Outputs:
         return self.overlay is not None and load_whole(load, self.overlay / f"{image_id}.png") is None
 
     def has_cam(self, image_id: str, classes: list[int], shape: tuple[int, int]) -> bool:
-        """Whether the image's CAM dict is there, whole, of its classes and its (height, width), and IRN's where that is
-        asked for."""
+        """Whether the image's CAM dict is there, whole, of its classes and its (height, width), and the other forms
+        that are asked for."""
         cams = load_whole(load_cam, self.cam_npy / f"{image_id}.npy", self.data_set, shape=shape)
         if cams is None or list(cams) != classes:
             return False
+        if self.msa is not None:
+            msas = load_whole(load_msa_cam, self.msa / f"{image_id}.npy", self.data_set, shape=shape)
+            if msas is None or not msas.keys() <= {*classes}:  # without those that are 0 everywhere
+                return False
         if self.irn is None:
             return True
         irns = load_whole(load_irn_cam, self.irn / f"{image_id}.npy", self.data_set, shape=shape)
         return irns is not None and irns[0].tolist() == classes
 
     def missing_seeds(self, image_id: str, classes: list[int], shape: tuple[int, int]) -> tuple[bool, list[CRFRecipe]]:
-        """Whether the label map is missing, damaged or of another image, and the CRFs of which a file is."""
+        """Whether a label map is missing, damaged or of another image, and the CRFs of which a file is."""
         labels = [0, *map(self.data_set.label_of, classes)]
 
         def is_missing(folder: Path) -> bool:
@@ -59,13 +74,13 @@ class Outputs:
         def crf_labels(folder: Path) -> list[int]:
             return list(load_whole(load_crf, folder / f"{image_id}.npy", self.data_set, shape=shape) or ())
 
-        return is_missing(self.cam_png), [
+        return any(is_missing(folder) for _, folder in self.label_maps), [
             recipe for recipe, folder in self.crf.items() if is_missing(folder) or crf_labels(folder) != labels
         ]
 
     def remove_seeds(self, image_id: str) -> None:
         """Remove what was made from an older CAM, so that nobody takes it for the new one's."""
-        seeds = [self.cam_png / f"{image_id}.png"]
+        seeds = [folder / f"{image_id}.png" for _, folder in self.label_maps]
         seeds += [] if self.overlay is None else [self.overlay / f"{image_id}.png"]
         seeds += [folder / f"{image_id}.{suffix}" for folder in self.crf.values() for suffix in ("npy", "png")]
         for path in seeds:

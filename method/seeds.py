@@ -19,13 +19,14 @@ from tool.seed_recipe import CRFRecipe
 
 
 def make_seeds(image_id: str, label_map: bool, settings: list[CRFRecipe], path: Path, outputs: Outputs) -> None:
-    """What follows from the CAM dict of the image at `path`: its label map, the CRF's files for each of `settings`, and
-    a picture of them all."""
+    """What follows from the CAM dict of the image at `path`: its label maps, the CRF's files for each of `settings`,
+    and a picture of them all."""
     cams = load_cam(outputs.cam_npy / f"{image_id}.npy", outputs.data_set)
     image = np.asarray(load_rgb(path))
     if label_map:
-        labels = seed_labels(cams, threshold=outputs.threshold, shape=image.shape[:2])
-        save_label_map(outputs.cam_png / f"{image_id}.png", labels, outputs.data_set)
+        for threshold, folder in outputs.label_maps:
+            labels = seed_labels(cams, threshold=threshold, shape=image.shape[:2])
+            save_label_map(folder / f"{image_id}.png", labels, outputs.data_set)
     for recipe in settings:
         limits = reported_limits(
             "take fewer --crf_workers, or, on a GPU, fewer --n_processes_per_gpu or --crf_backend pydensecrf",

@@ -13,6 +13,7 @@ from tool.irn_cam import quarter
 from tool.seed_recipe import SeedRecipe
 
 EPSILON = 1e-5
+BACKGROUND = -1  # among classes: of nets that have a map of it
 
 
 def divide_by_maximum(cam: Tensor) -> Tensor:
@@ -74,7 +75,7 @@ def multi_scale_cam(
 
     Args:
         maps: from the image, a scale and n classes, int64 (n) on `device`, to their maps, (n, h, w) there, of any size.
-        image: RGB, any size (W, H). classes: the image's, each in 0..K-1.
+        image: RGB, any size (W, H). classes: the image's, each in 0..K-1, or `BACKGROUND` where `maps` knows it.
 
     Returns:
         {class: float32 (H, W)}, classes ascending.

@@ -36,7 +36,7 @@ def _of_array(path: str | Path, cams: np.ndarray, data_set: DataSet, shape: tupl
     if not data_set.background or cams.shape != expected or cams.dtype.kind != "f":
         raise UserError(
             f"{path}: expected a dict of CAMs by class, or MSA's array of floats (1, {data_set.num_labels}, height,"
-            f" width), found {cams.dtype} {cams.shape}"
+            f" width), found an array of {cams.dtype} {cams.shape}"
         )
     return {index: scores for index, scores in enumerate(cams[0, 1:]) if scores.any()}
 

@@ -14,6 +14,7 @@ import numpy as np
 from tool.dataset import IGNORE
 
 CURVE = tuple(k / 100 for k in range(60))  # the background scores of a threshold curve
+SWEEP = tuple(k / 100 for k in range(10, 45, 5))  # and of MSA's
 
 
 def label_counts(prediction: np.ndarray, target: np.ndarray, *, num_labels: int) -> np.ndarray:

@@ -52,12 +52,12 @@ def test_an_image_without_classes_has_an_array_of_zeros(tmp_path):
     [
         (
             np.zeros((1, 20, *SHAPE), np.float32),
-            r"MSA's array of floats \(1, 21, height, width\), found float32 \(1, 20",
+            r"MSA's array of floats \(1, 21, height, width\), found an array of float32 \(1, 20",
         ),
-        (np.zeros((21, *SHAPE), np.float32), r"found float32 \(21, 9, 14\)"),
-        (np.zeros((2, 21, *SHAPE), np.float32), r"found float32 \(2, 21"),
-        (np.zeros((1, 21, *SHAPE), np.int64), r"found int64"),
-        (np.zeros((1, 21, 3, 4), np.float32), r"found float32 \(1, 21, 3, 4\)"),
+        (np.zeros((21, *SHAPE), np.float32), r"found an array of float32 \(21, 9, 14\)"),
+        (np.zeros((2, 21, *SHAPE), np.float32), r"found an array of float32 \(2, 21"),
+        (np.zeros((1, 21, *SHAPE), np.int64), r"found an array of int64"),
+        (np.zeros((1, 21, 3, 4), np.float32), r"found an array of float32 \(1, 21, 3, 4\)"),
         (np.full((1, 21, *SHAPE), np.nan, np.float32), "not finite"),
         (np.full((1, 21, *SHAPE), 3, np.float32), "expected CAMs of 0 to 1, found values up to 3"),
     ],

@@ -1,0 +1,88 @@
+"""The folders that inference.py writes into: which there are, and what their files were made with."""
+
+import argparse
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from data.descriptions import DEFAULT, find_data_set
+from method import METHODS
+from method.outputs import Outputs
+from tool.cli import UserError, raise_problems
+from tool.folder import Claim, claim_folders
+from tool.lock import hold_folder
+from tool.metric import SWEEP
+from tool.seed_recipe import CRFRecipe, SeedRecipe
+
+
+def plan_outputs(args: argparse.Namespace, crf_recipes: Sequence[CRFRecipe]) -> Outputs:
+    """Where the files will go that `args`, inference.py's, ask for, the CRF's by `crf_recipes`.
+
+    Raises `UserError` if two kinds of files would go into one folder.
+    """
+    work_dir = Path(args.work_dir)
+    cam_npy, cam_png = Path(args.cam_npy or work_dir / "cam_npy"), Path(args.cam_png or work_dir / "cam_png")
+    crf = {each: work_dir / "crf" / each.folder for each in crf_recipes}
+    overlay = work_dir / "overlay" if args.overlay else None
+    irn, msa = (None if folder is None else Path(folder) for folder in (args.cam_out_dir, args.savenpy))
+    thresholds = () if args.savepng is None else SWEEP
+    sweep = {thr: Path(args.savepng, f"{thr:.2f}", str(args.refine_list)) for thr in thresholds}
+    users = [("CAM dicts", cam_npy), ("label maps", cam_png), ("pictures", overlay)]
+    users += [("CAMs in IRN's form", irn), ("CAMs in MSA's form", msa)]
+    users += [(f"label maps at {thr:.2f}", folder) for thr, folder in sweep.items()]
+    users += [
+        (f"CRF seeds of {each.iterations} iterations, {each.background[0]} {float(each.background[1])}", folder)
+        for each, folder in crf.items()
+    ]
+    by_folder: dict[Path, list[str]] = {}
+    for user, folder in users:
+        if folder is not None:
+            by_folder.setdefault(folder.resolve(), []).append(user)
+    raise_problems(
+        "--cam_npy, --cam_png, --cam_out_dir, --savenpy, --savepng, --crf_alpha: expected a folder for each kind of"
+        " files, found several in one",
+        [f"{folder}: {'; '.join(names)}" for folder, names in by_folder.items() if len(names) > 1],
+    )
+    return Outputs(cam_npy, cam_png, crf, overlay, args.thr, find_data_set(args.data_set), irn, msa, sweep)
+
+
+def open_outputs(args: argparse.Namespace, outputs: Outputs, background: str | None) -> None:
+    """Create the folders and keep others out; refuse those with another network's or other settings' files.
+
+    `background`: where the weights' head has it, if that is in doubt (`network.weights.LoadReport`).
+    """
+    flags = {outputs.cam_npy: args.cam_npy and "--cam_npy", outputs.cam_png: args.cam_png and "--cam_png"}
+    flags |= {outputs.irn: "--cam_out_dir", outputs.msa: "--savenpy"}
+    flags |= dict.fromkeys(outputs.sweep.values(), "--savepng")
+    for folder in outputs.folders:
+        flag = flags.get(folder) or "--work_dir"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{flag} {folder}: {error.filename} cannot be created ({error.strerror})") from error
+        hold_folder(folder, flag)
+    cam = {name: getattr(args, name) for name in ("network", "backbone", "width", "scales", "amp")}
+    cam["data_set"] = args.data_set
+    cam["weights_sha256"] = hashlib.sha256(Path(args.weights).read_bytes()).hexdigest()
+    cam["scn_sha256"] = None if args.scn is None else hashlib.sha256(Path(args.scn).read_bytes()).hexdigest()
+    cam["refine_list"] = args.refine_list
+    if background is not None:
+        cam["background in fc8"] = background
+    if METHODS[args.method].seeds != SeedRecipe():
+        cam["method"] = args.method
+    cam |= METHODS[args.method].inference_settings(args)
+    settings = {folder: cam for folder in (outputs.cam_npy, outputs.irn, outputs.msa) if folder is not None}
+    settings |= {folder: {**cam, "thr": threshold} for threshold, folder in outputs.label_maps}
+    for each, folder in outputs.crf.items():
+        settings[folder] = {**cam, "iterations": each.iterations, **dict([each.background])}
+    if outputs.overlay is not None:
+        crf = [[each.iterations, each.background[1]] for each in outputs.crf]
+        settings[outputs.overlay] = {**cam, "thr": args.thr, "crf": crf}
+    claim_folders(
+        [
+            Claim(folder, made_with, folder / "settings.json", defaults={"data_set": DEFAULT, "refine_list": 0})
+            for folder, made_with in settings.items()
+        ],
+        advice="take another --work_dir, --cam_npy, --cam_png, --cam_out_dir, --savenpy or --savepng, or remove these"
+        " files and the settings.json there",
+    )
