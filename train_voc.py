@@ -12,6 +12,7 @@ from pathlib import Path
 
 from data.descriptions import find_data_set
 from data.images import check_training_files, hash_of_sizes
+from data.label_maps import check_label_maps
 from data.labels import load_labels
 from data.saliency import check_saliency
 from method import METHODS
@@ -19,13 +20,14 @@ from method.arguments import check_arguments, flag_defaults, parse_arguments
 from network import NO_FILES, PRETRAINED
 from tool.cli import UserError, require_folder, run_script
 from tool.dataset import DataSet
-from tool.lists import Source, expect_files, find_images, read_ids
+from tool.lists import Source, expect_files, find_images, find_masks, read_ids
 from tool.torchrun import is_first
 from tool.training_flags import RUN_FREE_TO_CHANGE, check_batch, check_run_loaders, hold_run, recorded_flags
+from tool.weights_file import require_weights
 
 FREE_TO_CHANGE = {
     *(*RUN_FREE_TO_CHANGE, "compile", "picture_every"),
-    *("eval", "eval_every", "val_list", "labels", "saliency_root"),
+    *("eval", "eval_every", "val_list", "gt_dir", "labels", "saliency_root"),
 }
 
 
@@ -62,10 +64,25 @@ def read_validation(args: argparse.Namespace, labels: dict, data_set: DataSet) -
     return images
 
 
+def read_masks(args: argparse.Namespace, images: dict[str, Path], data_set: DataSet) -> dict[str, Path]:
+    """The masks of the images of --val_list, by id, where the method has --gt_dir and it is there, after a look at
+    them."""
+    if not METHODS[args.method].scores_masks or args.gt_dir is None:
+        return {}
+    root, source = require_folder(args.gt_dir, "--gt_dir", "<id>.png"), Source("--val_list", args.val_list)
+    masks = find_masks(list(images), root, data_set, flag="--gt_dir", source=source)
+    check_label_maps(images, masks, data_set, label_root=root, label_key="--gt_dir")
+    return masks
+
+
 def image_bytes(args: argparse.Namespace) -> int:
     """The size of a float32 crop, with its saliency where that is used."""
     channels = 3 if args.saliency_root is None else 4
     return 4 * channels * args.crop_size**2
+
+
+def hash_of_file(path: str | None) -> str | None:
+    return None if path is None else hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 def settings_of(args: argparse.Namespace, ids: list[str], labels: dict) -> dict:
@@ -76,8 +93,10 @@ def settings_of(args: argparse.Namespace, ids: list[str], labels: dict) -> dict:
     content = hashlib.sha256()
     for image_id in ids:
         content.update(f"{image_id}\n{labels[image_id].tolist()}\n".encode())
+    helpers = METHODS[args.method].helper_flags
     return {
-        **recorded_flags(args, FREE_TO_CHANGE),
+        **recorded_flags(args, {*FREE_TO_CHANGE, *helpers}),
+        **{f"the weights of --{flag} (sha256)": hash_of_file(getattr(args, flag)) for flag in helpers},
         "the ids of --train_list and their labels (sha256)": content.hexdigest(),
         "the maps of --saliency_root (sha256 of their sizes)": hash_of_sizes(ids, args.saliency_root),
     }
@@ -88,15 +107,19 @@ def main() -> None:
     check_arguments(args)
     what = f"the .params, .pth, .ckpt or .safetensors to start from, {PRETRAINED} or none"
     hold_run(args, dict.fromkeys(METHODS[args.method].weight_flags, what), words=NO_FILES)
+    for flag in METHODS[args.method].helper_flags:
+        if getattr(args, flag) is not None:
+            require_weights(getattr(args, flag), f"--{flag}")
     data_set = find_data_set(args.data_set)
     images, labels = read_data(args, data_set)
-    val_images = read_validation(args, labels, data_set) if args.eval or args.eval_every else {}
+    held_out = read_validation(args, labels, data_set) if args.eval or args.eval_every else {}
+    masks = read_masks(args, held_out, data_set) if held_out else {}
     settings = settings_of(args, list(images), labels)
     check_run_loaders(args, image_bytes=image_bytes(args), num_batches=METHODS[args.method].steps(args, len(images))[0])
     # Not at the top: it imports torch, which takes seconds; a mistake in a flag or a file has been named by now.
     from method.training import train_run
 
-    train_run(args, images, labels, val_images, settings=settings, defaults=flag_defaults(args))
+    train_run(args, images, labels, held_out, masks, settings=settings, defaults=flag_defaults(args))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """The augmentation of stage 1 (spec/hsc.md, Recipe)."""
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from PIL import Image
@@ -7,12 +9,40 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from data.normalisation import IMAGENET, Normalisation
+from data.saliency import MEAN_SALIENCY, SaliencyCrop
 
 
-def saliency_to_tensor(saliency: Image.Image) -> Tensor:
-    """A saliency map's values, float32 (1, H, W) in 0..1: the mean of the channels of an RGB image, by 255."""
-    pixels = torch.from_numpy(np.atleast_3d(np.array(saliency))).permute(2, 0, 1)
-    return pixels.to(torch.float32).mean(dim=0, keepdim=True) / 255
+class Place(NamedTuple):
+    """What becomes of an image: its longer side, whether it is mirrored, and along the width and the height where the
+    crop starts in it, where that lands in the output, and how long it is; all in pixels."""
+
+    longer_side: int
+    mirrored: bool
+    horizontal: tuple[int, int, int]
+    vertical: tuple[int, int, int]
+
+    def box(self) -> tuple[int, int, int, int]:
+        """Left, top, right and bottom of the crop in the resized image."""
+        (left, _, width), (top, _, height) = self.horizontal, self.vertical
+        return left, top, left + width, top + height
+
+    def padding(self, crop_size: int) -> tuple[int, int, int, int]:
+        """What the output has beside it: left, right, above, below."""
+        (_, x, width), (_, y, height) = self.horizontal, self.vertical
+        return x, crop_size - width - x, y, crop_size - height - y
+
+
+def saliency_to_tensor(saliency: Image.Image, *, first_channel: bool = False) -> Tensor:
+    """A saliency map's values, float32 (1, H, W) in 0..1: the mean of the channels of an RGB image, or the first of
+    them, by 255."""
+    pixels = torch.from_numpy(np.atleast_3d(np.array(saliency))).permute(2, 0, 1).to(torch.float32)
+    return (pixels[:1] if first_channel else pixels.mean(dim=0, keepdim=True)) / 255
+
+
+def resized(size: tuple[int, int], longer_side: int) -> tuple[int, int]:
+    """(width, height) of an image of `size` whose longer side is to be `longer_side`."""
+    width, height = (max(1, round(side * longer_side / max(size))) for side in size)
+    return width, height
 
 
 def random_integer(low: int, high: int) -> int:
@@ -35,6 +65,7 @@ class TrainingAugmentation:
         resize: bounds of the image's longer side before cropping, in pixels, both included.
         normalisation: the net's.
         jitter: whether colours change.
+        saliency: how the map is brought to the crop.
 
     All randomness is drawn from torch's global CPU generator.
     """
@@ -46,6 +77,7 @@ class TrainingAugmentation:
         resize: tuple[int, int] = (448, 768),
         normalisation: Normalisation = IMAGENET,
         jitter: bool = True,
+        saliency: SaliencyCrop = MEAN_SALIENCY,
     ):
         from torchvision.transforms import v2  # not at the top: stage 3's test, which has no use for it, would wait
 
@@ -53,28 +85,46 @@ class TrainingAugmentation:
         self.resize = resize
         self.normalisation = normalisation
         self.jitter = v2.ColorJitter(brightness=0.3, contrast=0.3, saturation=0.3, hue=0.1) if jitter else v2.Identity()
+        self.saliency = saliency
 
     def __call__(self, image: Image.Image, saliency: Image.Image | None = None) -> tuple[Tensor, Tensor | None]:
         """Augment RGB images of one size (W, H), the saliency map as the image but for the colour jitter.
 
         Returns:
             The normalised image, float32 (3, c, c), and the saliency, float32 (1, c, c) in 0..1, or None without one.
-            Where the resized image does not reach, both are exactly 0.
+            Where the resized image does not reach, the image is exactly 0, and so is the saliency unless `SaliencyCrop`
+            says otherwise.
         """
-        pictures = [image] if saliency is None else [image, saliency]
-        longer_side = random_integer(*self.resize)
-        size = tuple(max(1, round(side * longer_side / max(image.size))) for side in image.size)
-        pictures = [picture.resize(size, Image.Resampling.BICUBIC) for picture in pictures]
-        if torch.rand(()) < 0.5:
-            pictures = [picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT) for picture in pictures]
+        longer_side, mirrored = random_integer(*self.resize), bool(torch.rand(()) < 0.5)
+        size = resized(image.size, longer_side)
+        picture = _brought_to(image, size, mirrored, Image.Resampling.BICUBIC)
         # Before the crop, since the jitter of contrast looks at the mean of the whole image.
-        pictures[0] = self.jitter(pictures[0])
+        picture = self.jitter(picture)
+        spans = (random_span(side, self.crop_size) for side in size)
+        return self._cropped(picture, saliency, Place(longer_side, mirrored, *spans))
 
+    def at(self, image: Image.Image, saliency: Image.Image | None, place: Place) -> tuple[Tensor, Tensor | None]:
+        """What `__call__` gives for these draws, without jitter."""
+        size = resized(image.size, place.longer_side)
+        return self._cropped(_brought_to(image, size, place.mirrored, Image.Resampling.BICUBIC), saliency, place)
+
+    def _cropped(
+        self, picture: Image.Image, saliency: Image.Image | None, place: Place
+    ) -> tuple[Tensor, Tensor | None]:
+        """The crops of a picture that is resized and mirrored, and of the saliency map as it is read."""
         # Cropped before it is normalised, to spare the pixels that are cut off; each pixel is normalised by itself.
-        (left, x, width), (top, y, height) = (random_span(side, self.crop_size) for side in size)
-        box = (left, top, left + width, top + height)
-        padding = (x, self.crop_size - width - x, y, self.crop_size - height - y)
-        image_crop = F.pad(self.normalisation(pictures[0].crop(box)), padding)
+        padding = place.padding(self.crop_size)
+        image_crop = F.pad(self.normalisation(picture.crop(place.box())), padding)
         if saliency is None:
             return image_crop, None
-        return image_crop, F.pad(saliency_to_tensor(pictures[1].crop(box)), padding)
+        rule = self.saliency
+        how = Image.Resampling.NEAREST if rule.nearest else Image.Resampling.BICUBIC
+        grey = _brought_to(saliency, picture.size, place.mirrored, how)
+        crop = saliency_to_tensor(grey.crop(place.box()), first_channel=rule.first_channel)
+        is_dark = rule.dark is not None and grey.getchannel(0).getextrema()[1] <= rule.dark
+        return image_crop, F.pad(crop, padding, value=float(is_dark))
+
+
+def _brought_to(image: Image.Image, size: tuple[int, int], mirrored: bool, how: Image.Resampling) -> Image.Image:
+    resized_image = image.resize(size, how)
+    return resized_image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored else resized_image

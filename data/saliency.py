@@ -1,6 +1,7 @@
 """Saliency maps: whether they hold what training takes them for, grey values from 0 to 255 with the salient white."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +16,22 @@ SIDE = 100  # pixels of a map's shorter side that are looked at, at least
 COLOURED = 4.0  # mean difference of a pixel's channels; JPEG's own is below 1
 DIM = 128  # maps of which none is brighter may be shares of 100
 DARKER = 32  # by so much the middle of inverted maps is darker than their rim
+
+
+@dataclass(frozen=True)
+class SaliencyCrop:
+    """How a saliency map becomes a crop's.
+
+    nearest: it is resized to the nearest pixel, else bicubic. first_channel: that of three is read, else their mean.
+    dark: beside a map of which nothing is above this, of 0..255, the crop is salient; None: beside none.
+    """
+
+    nearest: bool = False
+    first_channel: bool = False
+    dark: int | None = None
+
+
+MEAN_SALIENCY = SaliencyCrop()
 
 
 class _Look(NamedTuple):

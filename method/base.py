@@ -8,8 +8,9 @@ from __future__ import annotations
 import argparse
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
+from data.saliency import MEAN_SALIENCY, SaliencyCrop
 from tool.dataset import DataSet
 from tool.seed_recipe import SeedRecipe
 
@@ -29,12 +30,21 @@ class NetFlags:
     frozen: bool = True
 
 
+class Rates(NamedTuple):
+    """How SGD uses its rates: (1 - step / steps) ** `power` of them, with Nesterov's momentum or the plain one."""
+
+    power: float = 0.9
+    nesterov: bool = False
+
+
 class Method(ABC):
     """One way to train a classifier from image labels, and to make seeds of its maps.
 
     name: of --method. network: of `network.NETWORKS`, what it trains. reads: what it reads of each image beside the
     image and its labels, by the batch's names (saliency). jitter: whether its augmentation changes colours.
-    weight_flags: those of files that a fresh run starts from. defaults: its recipe's values of the flags that all
+    weight_flags: those of files that a fresh run starts from. helper_flags: those of frozen nets' weights, which every
+    run reads; None where there is none. scores_masks: whether it has --gt_dir and --select, which say that it scores
+    seeds on masks and which weights it keeps. defaults: its recipe's values of the flags that all
     methods have, where they are others. seeds: how its maps become seeds.
     """
 
@@ -43,6 +53,8 @@ class Method(ABC):
     reads: frozenset[str] = frozenset()
     jitter: bool = True
     weight_flags: tuple[str, ...] = ("weights",)
+    helper_flags: tuple[str, ...] = ()
+    scores_masks: bool = False
     defaults: ClassVar[dict[str, Any]] = {}
     seeds: SeedRecipe = SeedRecipe()
 
@@ -89,6 +101,13 @@ class Method(ABC):
         config: of `configure`. amp: what its nets' forward passes compute in, one of `tool.flags.AMP`. compiled: they
         are compiled, once for each shape.
         """
+
+    def saliency_crop(self, args: argparse.Namespace) -> SaliencyCrop:
+        """How its saliency maps become crops'."""
+        return MEAN_SALIENCY
+
+    def rates(self, args: argparse.Namespace) -> Rates:
+        return Rates()
 
     def steps(self, args: argparse.Namespace, num_images: int) -> tuple[int, int]:
         """How many steps to train on `num_images` images, and over how many of them the rate decays.

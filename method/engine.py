@@ -21,21 +21,25 @@ def build_training(
     momentum: float,
     weight_decay: float,
     decay_steps: int,
+    power: float = 0.9,
+    nesterov: bool = False,
     max_gradient: float | None = None,
 ) -> Training:
     """`learner`, which is on its device, with SGD and the polynomial schedule.
 
     Args:
         lr: of backbone weights. momentum: **Q** 5e-4 as released, 0.9 is the sane value. decay_steps: over which the
-            rate decays. max_gradient: the largest norm of a step's gradient, over all weights; None: any.
+            rate decays, by `power`. nesterov: whether the momentum is Nesterov's.
+            max_gradient: the largest norm of a step's gradient, over all weights; None: any.
     """
-    optimizer = PortableSGD(learner.groups(lr=lr, weight_decay=weight_decay), lr=lr, momentum=momentum)
+    groups = learner.groups(lr=lr, weight_decay=weight_decay)
+    optimizer = PortableSGD(groups, lr=lr, momentum=momentum, nesterov=nesterov)
     device = next(learner.parameters()).device
     return Training(
         objective=one_over_processes(learner),
         saved=learner.saved(),
         optimizer=optimizer,
-        schedule=polynomial_schedule(optimizer, max_step=decay_steps),
+        schedule=polynomial_schedule(optimizer, max_step=decay_steps, power=power),
         scaler=GradScaler(device.type, enabled=learner.amp == "fp16"),
         max_gradient=max_gradient,
     )

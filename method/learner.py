@@ -56,10 +56,11 @@ class Losses(NamedTuple):
 
 
 class LabelledImages(NamedTuple):
-    """Files of whole images and their labels, (K,) zeros and ones, by id."""
+    """Files of whole images, their labels, (K,) zeros and ones, and where there are some their masks, by id."""
 
     paths: Mapping[str, Path]
     labels: Mapping[str, np.ndarray]
+    masks: Mapping[str, Path] = {}
 
 
 class ReleasedState:

@@ -27,15 +27,20 @@ class Superpixels(NamedTuple):
             return maps_of_pair(self.net, pair)
 
     def spread(self, pair: Tensor, associations: Tensor) -> Tensor:
-        """The maps of an image and of its mirror image, float32 (2, K, h, w) of any size, along the superpixels of
-        `associations`, the latter turned back, added: float32 (K, H, W).
+        """The maps of an image and of its mirror image, float32 (2, K, h, w), as `along` brings them to pixels, the
+        latter turned back, added: float32 (K, H, W)."""
+        return turned_back(self.along(pair, associations))
+
+    def along(self, maps: Tensor, associations: Tensor) -> Tensor:
+        """The maps of N images, float32 (N, K, h, w) of any size, along the superpixels of `associations`, (N, 9, H,
+        W): float32 (N, K, H, W).
 
         A superpixel takes what the maps have at its cell, resized to the cells' grid where they have another.
         """
         cells = tuple(side // CELL for side in associations.shape[2:])
-        if pair.shape[2:] != cells:
-            pair = F.interpolate(pair, cells, mode="bilinear", align_corners=False)
+        if maps.shape[2:] != cells:
+            maps = F.interpolate(maps, cells, mode="bilinear", align_corners=False)
         shares = affinity(associations) if self.steps else None
         for _ in range(self.steps):
-            pair = step(pair, shares)
-        return turned_back(up(pair, associations))
+            maps = step(maps, shares)
+        return up(maps, associations)

@@ -16,6 +16,7 @@ from method import METHODS
 from method.base import NetFlags
 from method.engine import build_training, train
 from method.learner import LabelledImages, Learner
+from method.selection import LEAST, Selection
 from network import EPS_SEAM, PRETRAINED
 from tool.checkpoint import save_weights
 from tool.cli import UserError, pace
@@ -40,6 +41,7 @@ def make_loader(
         resize=tuple(args.resize_size),
         normalisation=normalisation,
         jitter=METHODS[args.method].jitter,
+        saliency=METHODS[args.method].saliency_crop(args),
     )
     dataset = TrainingSet(
         images,
@@ -73,12 +75,14 @@ def make_learner(args: argparse.Namespace, device: torch.device) -> Learner:
 
 
 def make_training(args: argparse.Namespace, learner: Learner, *, num_images: int) -> Training:
+    method = METHODS[args.method]
     return build_training(
         learner,
         lr=args.lr,
         momentum=args.momentum,
         weight_decay=args.wt_dec,
-        decay_steps=METHODS[args.method].steps(args, num_images)[1],
+        decay_steps=method.steps(args, num_images)[1],
+        **method.rates(args)._asdict(),
         max_gradient=args.clip_grad,
     )
 
@@ -87,7 +91,8 @@ def train_run(
     args: argparse.Namespace,
     images: Mapping[str, Path],
     labels: dict,
-    val_images: Mapping[str, Path],
+    held_out: Mapping[str, Path],
+    masks: Mapping[str, Path],
     *,
     settings: dict,
     defaults: dict,
@@ -96,7 +101,8 @@ def train_run(
     files.
 
     Args:
-        args: train_voc.py's. images: to train on, by id. val_images: what --eval and --eval_every score.
+        args: train_voc.py's. images: to train on, by id. held_out: what --eval and --eval_every score, and where there
+            are some their masks.
         settings, defaults: of `tool.stage.Run`.
 
     Raises `UserError` for a device that is not there, a checkpoint or weights that do not fit, and as `run_steps`.
@@ -111,20 +117,24 @@ def train_run(
     checkpoint = run.find_checkpoint()
     learner = make_learner(args, device)
     origin = first_weights(args, learner) if checkpoint is None else None
+    training = make_training(args, learner, num_images=len(images))
+    selection = Selection(folder) if masks and args.select == "miou" else None
+    if selection is not None:
+        training = training._replace(saved={**training.saved, "selection": selection})
     started = start_run(
         run,
-        make_training(args, learner, num_images=len(images)),
+        training,
         checkpoint,
         origin=origin,
         num_steps=num_steps,
         num_images=len(images),
         name=args.method,
     )
-    held_out = LabelledImages(val_images, labels)
+    scored = LabelledImages(held_out, labels, masks)
 
     def validate(step: int) -> None:
         if started.log is not None and step < num_steps:  # at the end, --eval sees to it
-            log_validation(args, learner, started, held_out, step)
+            log_validation(args, learner, started, scored, step, selection)
 
     losses = train(
         learner,
@@ -149,9 +159,14 @@ def train_run(
     )
     leave_processes()
     if started.log is not None:
-        write_weights(args, learner, started)
         last = args.eval or args.eval_every
-        figures = log_validation(args, learner, started, held_out, num_steps) if last else []
+        if selection is None:  # there before scoring takes its time
+            write_weights(args, learner, started)
+        figures = log_validation(args, learner, started, scored, num_steps, selection) if last else []
+        if selection is not None:
+            best = selection.take(learner)
+            started.log.line(f"none above {100 * LEAST:g} %, the last weights are kept" if best is None else str(best))
+            write_weights(args, learner, started)
         started.end(losses, figures)
 
 
@@ -182,16 +197,24 @@ def write_weights(args: argparse.Namespace, learner: Learner, started: StartedRu
 
 
 def log_validation(
-    args: argparse.Namespace, learner: Learner, started: StartedRun, images: LabelledImages, step: int
+    args: argparse.Namespace,
+    learner: Learner,
+    started: StartedRun,
+    images: LabelledImages,
+    step: int,
+    selection: Selection | None,
 ) -> list[str]:
-    """Log what `Learner.validate` finds after `step` steps; the names of the curves."""
+    """Log what `Learner.validate` finds after `step` steps, and offer it to `selection`; the names of the curves."""
     began = time.perf_counter()
     found = learner.validate(images, next(learner.parameters()).device)
     said = [
         f"{name.replace('_', ' ')} " + (f"{100 * value:.2f} %" if learner.measures_shares else f"{value:.4f}")
         for name, value in found.items()
     ]
-    started.log.line(f"scored image labels of {args.val_list} {pace(began, len(images.paths))}: {', '.join(said)}")
+    what = "seeds" if images.masks else "image labels"
+    started.log.line(f"scored {what} of {args.val_list} {pace(began, len(images.paths))}: {', '.join(said)}")
+    if selection is not None:
+        selection.offer(learner, found["mIoU"])
     curves = {f"val/{name}": value for name, value in found.items()}
     started.log.scalars(step, curves)
     return list(curves)

@@ -5,10 +5,11 @@ import re
 
 from tool.cli import UserError, did_you_mean
 
-NETWORKS = ("resnet38_hsc", "resnet38_cls", "resnet38_seam", "resnet38_ppc", "resnet38_ppc_eps", "crt")
+NETWORKS = ("resnet38_hsc", "resnet38_cls", "resnet38_seam", "resnet38_ppc", "resnet38_ppc_eps", "crt", "msa")
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")  # torchvision's
 BACKBONES = (*RESNETS, "resnet38d", "mobilenet_v2")
 DEEPLABV3PLUS_BACKBONES = ("resnet50", "resnet101", "resnet152", "resnet38d", "mobilenet_v2")  # and timm's
+DCR = ("association", "features")  # what says how MSA's maps are rebuilt
 CAFFE_RESNET101 = "caffe_resnet101"  # of stage 3 alone
 TIMM = "timm:"  # before the name of any convolutional net of timm
 BACKBONE_HELP = f"{', '.join(BACKBONES)}, or {TIMM}NAME (%(default)s)"

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from data.normalisation import IMAGENET, Normalisation
-from network import RESNETS
+from network import DCR, RESNETS
 from network.backbones import batch_norms, build_backbone, drop_nothing
 from network.names import under_first_names, under_own_names
 from network.pixel_affinity import propagate
@@ -23,7 +23,6 @@ from tool.cli import UserError
 
 STRIDE = 16  # of the maps, the side of a superpixel
 SQUEEZE = 16  # the gates' middle has so many times fewer channels
-DCR = ("association", "features")
 # **Q** of COCO's images, for VOC's too.
 COCO_STATISTICS = Normalisation((0.471, 0.448, 0.408), (0.234, 0.239, 0.242))
 # The released files have a ResNet under `model.` and once more under these names.
@@ -41,9 +40,12 @@ class MSAOutput(NamedTuple):
     logits: Tensor
 
 
-def _convolution(inputs: int, outputs: int, size: int, *, stride: int = 1, norm: bool = False) -> nn.Sequential:
+def _convolution(
+    inputs: int, outputs: int, size: int, *, stride: int = 1, norm: bool = False, leaky: bool = True
+) -> nn.Sequential:
     conv = nn.Conv2d(inputs, outputs, size, stride, padding=0 if size == 1 else 1, bias=not norm)
-    return nn.Sequential(conv, *([nn.BatchNorm2d(outputs)] if norm else []), nn.LeakyReLU(SLOPE))
+    parts = [conv, *([nn.BatchNorm2d(outputs)] if norm else []), *([nn.LeakyReLU(SLOPE)] if leaky else [])]
+    return nn.Sequential(*parts)
 
 
 def _gate(channels: int) -> nn.Sequential:
@@ -113,6 +115,7 @@ class MSANet(MSAClassifier):
     dcr: **Q** "association": as the method is described, which the release cannot run; the features do not learn from
     the weights. "features": the weights come from the features alone, which learn from them, as in every copy of the
     network that runs.
+    leaky_scores: **Q** as released a leaky relu stands between the neighbours' scores and their softmax, too.
     """
 
     def __init__(
@@ -121,6 +124,7 @@ class MSANet(MSAClassifier):
         *,
         num_classes: int,
         dcr: str = "association",
+        leaky_scores: bool = True,
         frozen: bool = True,
         normalisation: Normalisation = COCO_STATISTICS,
     ) -> None:
@@ -136,9 +140,10 @@ class MSANet(MSAClassifier):
         self.x4_feats = nn.Sequential(_convolution(before, 128, 1, norm=True))
         self.x5_feats = nn.Sequential(_convolution(last, 128, 1, norm=True))
         read = 256 if by_association else 128
-        # **Q** A leaky relu stands before the softmax too.
-        self.get_tran_conv5 = nn.Sequential(_convolution(read, 256, 3), _convolution(256, OFFSETS, 1))
-        self.get_tran_conv4 = nn.Sequential(_convolution(read, 256, 3), _convolution(256, OFFSETS, 1))
+        self.get_tran_conv5, self.get_tran_conv4 = (
+            nn.Sequential(_convolution(read, 256, 3), _convolution(256, OFFSETS, 1, leaky=leaky_scores))
+            for _ in range(2)
+        )
         self.ala2, self.ala1 = _gate(last), _gate(before)
         self.classifier = nn.Sequential(nn.Conv2d(last, num_classes + 1, 1, bias=False))
         self.train()

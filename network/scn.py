@@ -100,8 +100,8 @@ def load_scn(net: SCN, path: str | Path, flag: str = "--weights") -> LoadReport:
     )
 
 
-def frozen_scn(path: str | Path, amp: str, device: torch.device) -> SCN:
-    """The net with the weights at `path`, as a process infers with it on `device`. Raises as `load_scn`."""
+def frozen_scn(path: str | Path, amp: str, device: torch.device, *, flag: str = "--weights") -> SCN:
+    """The net with the weights at `path`, of `flag`, as a process asks it on `device`. Raises as `load_scn`."""
     net = SCN()
-    load_scn(net, path)
+    load_scn(net, path, flag)
     return place(fold_norms(net.eval()), device, amp).requires_grad_(False)

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -11,21 +10,11 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from data.augmentation import random_integer, random_span
+from data.augmentation import Place, random_integer, random_span, resized
 from data.normalisation import Normalisation
 from data.training import AugmentedImages
 
 BRIGHT = 100  # **Q** the copy of an image with a value above it is padded with 0, another with 255
-
-
-class Place(NamedTuple):
-    """What becomes of an image: its longer side, whether it is mirrored, and along the width and the height where the
-    crop starts in it, where that lands in the output, and how long it is; all in pixels."""
-
-    longer_side: int
-    mirrored: bool
-    horizontal: tuple[int, int, int]
-    vertical: tuple[int, int, int]
 
 
 class SuperpixelAugmentation:
@@ -75,20 +64,13 @@ class SuperpixelAugmentation:
         picture, copy = (image.resize(size, how) for how in (Image.Resampling.BICUBIC, copy_resize))
         if place.mirrored:
             picture, copy = (each.transpose(Image.Transpose.FLIP_LEFT_RIGHT) for each in (picture, copy))
-        (left, x, width), (top, y, height) = place.horizontal, place.vertical
-        box = (left, top, left + width, top + height)
-        padding = (x, self.crop_size - width - x, y, self.crop_size - height - y)
+        box, padding = place.box(), place.padding(self.crop_size)
+        (_, x, width), (_, y, height) = place.horizontal, place.vertical
         brightest = max(high for _, high in copy.getextrema())
         beside = 0 if self.black_padding or brightest > BRIGHT else 255
         pixels = np.full((self.crop_size, self.crop_size, 3), beside, np.uint8)
         pixels[y : y + height, x : x + width] = np.asarray(copy.crop(box))
         return F.pad(self.normalisation(picture.crop(box)), padding), to_lab(pixels)
-
-
-def resized(size: tuple[int, int], longer_side: int) -> tuple[int, int]:
-    """(width, height) of an image of `size` whose longer side is to be `longer_side`."""
-    width, height = (max(1, round(side * longer_side / max(size))) for side in size)
-    return width, height
 
 
 def to_lab(pixels: np.ndarray) -> Tensor:

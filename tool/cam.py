@@ -33,7 +33,17 @@ def min_max(cam: Tensor) -> Tensor:
     return (cam - low - EPSILON) / (high - low + EPSILON)
 
 
-NORMALISATIONS: dict[str, Callable[[Tensor], Tensor]] = {"maximum": divide_by_maximum, "min_max": min_max}
+def positive_by_maximum(cam: Tensor) -> Tensor:
+    """Raw maps (..., H, W), the positive part of each less 1e-5, by its maximum + 1e-5: 0..1 (spec/msa.md, Losses)."""
+    positive = cam.relu()
+    return (positive - EPSILON).relu() / (positive.amax((-2, -1), keepdim=True) + EPSILON)
+
+
+NORMALISATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "maximum": divide_by_maximum,
+    "min_max": min_max,
+    "positive": positive_by_maximum,
+}
 
 
 def mirrored_pair(

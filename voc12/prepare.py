@@ -3,7 +3,8 @@
     python -m voc12.prepare --voc12_root VOCdevkit/VOC2012 --saliency_root saliency --out voc12
 
 It reads every image, mask, saliency map and annotation of the lists, prints each fault it finds, and writes only if
-there is none: `cls_labels.npy` and `train.txt`, `val.txt`, `train_aug.txt`, and `test.txt` where its images are there.
+there is none: `cls_labels.npy` and `train.txt`, `val.txt`, `train_aug.txt`, `train_600.txt`, the first of train, and
+`test.txt` where its images are there.
 With `--check` it writes nothing and decodes no image, and shows what is there and what is missing (`voc12.state`).
 """
 
@@ -44,6 +45,7 @@ AUG_ADVICE = (
     f"for the usual 10,582 training images get {AUG_FOLDER} (VOC's masks with those of the Semantic Boundaries "
     "Dataset), put it beside JPEGImages and run this again"
 )
+FEW = 600  # of train, to score seeds on while a classifier trains
 EXAMPLES = """\
   # what is there, what is missing, the next step; exit code 0 if training has all it needs, or 1
   python -m voc12.prepare --voc12_root VOC2012 --check
@@ -247,7 +249,7 @@ def main() -> None:
         raise UserError(f"--voc12_root {root}: nothing written; first repair the {len(problems)} problems listed above")
     per_class = np.sum(list(labels.values()), axis=0, dtype=int)
     print("images with " + ", ".join(f"{name} {count}" for name, count in zip(CLASSES, per_class, strict=True)))
-    write_prepared(out, labels, lists)
+    write_prepared(out, labels, {**lists, "train_600": lists["train"][:FEW]})
 
 
 if __name__ == "__main__":

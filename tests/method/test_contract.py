@@ -2,8 +2,9 @@
 
 import sys
 from copy import deepcopy
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from method.engine import training_step
 from method.learner import Batch, Learner, Moment
 from method.training import make_learner, make_training
 from network.backbones import drop_nothing
+from network.scn import SCN
 from tests.golden_inputs import rnd, uni
 from tests.scripts.conftest import assert_same
 from tests.tool.test_distributed import end_what_hangs, needs_alarm, run_processes
@@ -33,13 +35,32 @@ BATCH, IMAGES = 4, 16
 FLAGS = ["--data_root", "images", "--batch_size", str(BATCH), "--max_epoches", "2", "--lr", "0.01"]
 NARROW = ["--width", "0.0625"]
 # The flags of a method's small net, where it is no narrow ResNet-38, and the side of what it takes at least.
-SMALL = {"crt": ["--backbone", "resnet18", "--transformer", "test_vit"]}
+SMALL = {
+    "crt": ["--backbone", "resnet18", "--transformer", "test_vit"],
+    "msa_image": (tiny := ["--backbone", "timm:test_resnet", "--crop_size", "64"]),
+    "msa_sal": tiny,
+}
 SIDE = {"crt": 224}
+
+
+@cache
+def scn_folder() -> TemporaryDirectory:
+    """With a superpixel network, the same in each process."""
+    folder = TemporaryDirectory()
+    torch.manual_seed(3)
+    torch.save(SCN().state_dict(), Path(folder.name) / "scn.pth")
+    return folder
+
+
+def helpers(method: str) -> list[str]:
+    """The flags of the frozen nets that it asks."""
+    return [word for flag in METHODS[method].helper_flags for word in (f"--{flag}", f"{scn_folder().name}/{flag}.pth")]
 
 
 def start(method: str, *more: str) -> tuple[Learner, Training]:
     """A narrow net of `method` with the weights of its seed."""
-    argv, sys.argv = sys.argv, ["train_voc.py", "--method", method, *FLAGS, *SMALL.get(method, NARROW), *more]
+    flags = [*FLAGS, *SMALL.get(method, NARROW), *helpers(method), *more]
+    argv, sys.argv = sys.argv, ["train_voc.py", "--method", method, *flags]
     try:
         args = parse_arguments()
     finally:
@@ -121,7 +142,7 @@ def test_seeds_have_the_promised_form(method):
 def test_what_it_reads_and_is_not_there_and_flags_of_others_are_refused_in_one_line(method, tmp_path, monkeypatch):
     (tmp_path / "images").mkdir()
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["train_voc.py", "--method", method, *FLAGS])
+    monkeypatch.setattr(sys, "argv", ["train_voc.py", "--method", method, *FLAGS, *helpers(method)])
     args = parse_arguments()
     if METHODS[method].reads:
         with pytest.raises(UserError, match=f"--saliency_root: --method {method} needs a folder"):

@@ -25,6 +25,7 @@ from method import METHODS
 from method.base import NetFlags
 from method.learner import Moment
 from network import vit
+from network.scn import SCN
 from segmentation import engine
 from tool.optim import PortableSGD
 from voc12.classes import VOC12
@@ -90,6 +91,8 @@ def compute_losses(method: str) -> dict[str, torch.Tensor]:
     config, net, side = made.configure(None), NetFlags(width=1 / 8), 160
     if method == "crt":
         config, net, side = replace(config, transformer="test_vit"), NetFlags("resnet18"), 224
+    if "scn" in made.helper_flags:
+        config, net = replace(config, scn="scn.pth"), NetFlags("resnet18")
     with device:
         learner = made.learner(config, net, VOC12, device=device)
         shapes = {"image": (4, 3, side, side), "label": (4, 20), "saliency": (4, 1, side, side)}
@@ -106,6 +109,7 @@ def test_forward_passes_and_losses_ask_for_no_value(method, monkeypatch):
     monkeypatch.setattr(Moment, "generator", lambda moment, device: None)  # there is none of a GPU that is not there
     monkeypatch.setattr(vit, "_build", partial(hollow_vit, vit._build))
     monkeypatch.setattr("tool.device.place", lambda net, device, amp: net)  # it is there, and cannot be moved
+    monkeypatch.setattr("network.scn.frozen_scn", lambda *_, **__: SCN())  # whose file has values
     with FakeTensorMode():
         losses = compute_losses(method)
     assert {loss.device.type for loss in losses.values()} == {"cuda"}

@@ -10,7 +10,7 @@ from tool.cli import UserError
 
 
 def test_the_names_are_those_of_what_there_is():
-    assert (NETWORKS, BACKBONES) == ((*NETS, "crt"), tuple(BUILDERS))  # whose two parts are built by themselves
+    assert (NETWORKS, BACKBONES) == ((*NETS, "crt", "msa"), tuple(BUILDERS))  # which are built by themselves
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,9 @@ def test_a_sound_kit_gives_labels_and_lists_and_the_augmented_one_is_without_val
     out = tmp_path / "new" / "lists"
     result = prepare(kit, out, kit / "saliency")
     assert result.returncode == 0, result.stdout + result.stderr
-    assert sorted(path.name for path in out.iterdir()) == ["cls_labels.npy", "train.txt", "train_aug.txt", "val.txt"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        *("cls_labels.npy", "train.txt", "train_600.txt", "train_aug.txt", "val.txt")
+    ]
     assert read_ids(out / "train.txt") == TRAIN
     assert read_ids(out / "val.txt") == VAL
     assert read_ids(out / "train_aug.txt") == sorted(TRAIN + EXTRA)

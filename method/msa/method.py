@@ -1,0 +1,192 @@
+"""MSA with images and with saliency maps as methods: their flags, and how their learner is made."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from data.saliency import SaliencyCrop
+from method.base import Method, NetFlags, Rates
+from method.msa.config import CONFIGS, OF_NET, MSAConfig, mend, mendable
+from network import DCR, PRETRAINED
+from tool.cli import UserError, add_switch, check_bounds, path_text
+from tool.dataset import DataSet
+from tool.seed_recipe import SeedRecipe, Size
+
+if TYPE_CHECKING:
+    import torch
+
+    from method.msa.learner import MSALearner
+
+MAX_STEPS = 1000  # of AP
+DARK = 100  # **Q** beside a saliency map of which nothing is above it, of 255, all is salient
+CELL = 16  # pixels of a superpixel's side
+SELECT = ("miou", "last")
+
+
+def steps_text(text: str) -> int:
+    """An argparse type: how many steps, which may be written as 8.0."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not number.is_integer():
+        raise argparse.ArgumentTypeError(f"expected a whole number of steps, got {text!r}")
+    return int(number)
+
+
+# **Q** The scale of the image on which maps of all scales are summed: as released the last one, or 1.
+FRAMES = {"msa_image": 2.0, "msa_sal": 1.0}
+
+
+def whole_cells(scale: float, size: Size) -> Size:
+    """(height, width) times `scale`, rounded, and brought up to multiples of 16."""
+    height, width = (-(-max(round(scale * side), 1) // CELL) * CELL for side in size)
+    return height, width
+
+
+class MSAMethod(Method):
+    """One of `method.msa.config.CONFIGS`, by its name."""
+
+    network = "msa"
+    jitter = False
+    helper_flags = ("scn",)
+    scores_masks = True
+
+    def __init__(self, name: str) -> None:
+        self.name, self.config = name, CONFIGS[name]
+        self.reads = frozenset({"saliency"} if self.config.target == "saliency" else ())
+        self.defaults: dict[str, Any] = {
+            **{"backbone": "resnet50", "weights": PRETRAINED, "clip_grad": 1.0},
+            **{"batch_size": 16, "max_iters": None, "iter_size": 1, "max_epoches": 12},
+            **{"lr": 0.1, "wt_dec": 4e-5, "momentum": 4e-5, "crop_size": 480, "resize_size": [320, 640]},
+            **{"eval_every": 1, "val_list": "voc12/train_600.txt"},
+        }
+        self.seeds = SeedRecipe(frame=functools.partial(whole_cells, FRAMES[name]), normalise="positive")
+
+    def add_flags(self, parser: argparse.ArgumentParser) -> None:
+        group, config = parser.add_argument_group(f"method {self.name}"), self.config
+        group.add_argument(
+            "--scn", type=path_text, metavar="FILE",
+            help="the superpixel network's weights, which superpixel/train.py writes; it is asked and not trained",
+        )  # fmt: skip
+        self._add_net_flags(group, [*mendable(config), "all"])
+        group.add_argument(
+            "--alpha", type=float, default=config.ipc.weight, help="weight of ipc, how maps rebuild (%(default)s)"
+        )
+        group.add_argument(
+            "--ig_th", type=float, default=config.ipc.threshold,
+            help="a patch counts whose foreground and background are larger somewhere (%(default)s)",
+        )  # fmt: skip
+        group.add_argument(
+            "--patch_number", type=int, default=config.ipc.patches,
+            help="patches of a map, a square number (%(default)s)",
+        )  # fmt: skip
+        add_switch(group, "--nesterov", default=True, help="Nesterov's momentum (True)")
+        group.add_argument(
+            "--gt_dir", type=path_text, help="folder of the masks of --val_list, <id>.png, which --eval_every scores"
+        )
+        group.add_argument(
+            "--select", choices=SELECT,
+            help="miou: keep the weights that score best on masks; last: the last (miou where there is --gt_dir)",
+        )  # fmt: skip
+
+    def add_inference_flags(self, parser: argparse.ArgumentParser) -> None:
+        self._add_net_flags(parser.add_argument_group(f"method {self.name}"), [*OF_NET, "all"])
+
+    def _add_net_flags(self, group: argparse._ArgumentGroup, oddities: list[str]) -> None:
+        config = self.config
+        add_switch(group, "--sp_cam", default=True, help="superpixels, DCR and AP; False: the plain baseline (True)")
+        group.add_argument(
+            "--dcr", choices=DCR, default=config.dcr,
+            help="whether superpixels, too, or features alone say how maps are rebuilt (%(default)s)",
+        )  # fmt: skip
+        group.add_argument(
+            "--beta", type=steps_text, default=config.steps, metavar="STEPS",
+            help="of affinity propagation, 0 for none (%(default)s)",
+        )  # fmt: skip
+        group.add_argument(
+            "--th", "--gama", dest="th", type=float, default=config.threshold,
+            help="cells less alike do not take part in it (%(default)s)",
+        )  # fmt: skip
+        group.add_argument(
+            "--sane", nargs="+", choices=oddities, default=[], metavar="ODDITY",
+            help=f"correct these oddities, which paper/deviations.md lists: {', '.join(oddities)}",
+        )  # fmt: skip
+
+    def settle(self, args: argparse.Namespace) -> None:
+        args.sane = mendable(self.config) if "all" in args.sane else sorted({*args.sane})
+        if args.select is None:
+            args.select = "last" if args.gt_dir is None else "miou"
+
+    def check(self, args: argparse.Namespace) -> None:
+        check_bounds(args, {"alpha": (0, 1e6), "ig_th": (0, 1), "th": (0, 1), "beta": (0, MAX_STEPS)})
+        if args.patch_number < 1 or math.isqrt(args.patch_number) ** 2 != args.patch_number:
+            raise UserError(f"--patch_number {args.patch_number}: expected a square number, as 1, 4 or 9")
+        if args.crop_size % CELL:
+            raise UserError(f"--crop_size {args.crop_size}: expected a multiple of {CELL}")
+        if args.sp_cam and args.scn is None:
+            raise UserError(
+                f"--scn: --method {self.name} needs a superpixel network's weights, which superpixel/train.py writes;"
+                " --sp_cam False trains the baseline, without"
+            )
+        if not args.sp_cam and args.scn is not None:
+            raise UserError(f"--scn {args.scn}: the baseline, --sp_cam False, asks no superpixel network; leave it out")
+        if args.select == "miou" and (args.gt_dir is None or not args.eval_every):
+            raise UserError("--select miou: needs --gt_dir, masks to score, and --eval_every; or take --select last")
+
+    def configure(self, args: argparse.Namespace | None) -> MSAConfig:
+        if args is None:
+            return self.config
+        ipc = replace(self.config.ipc, weight=args.alpha, patches=args.patch_number, threshold=args.ig_th)
+        config = replace(self._of_net(args), ipc=ipc, scn=args.scn)
+        return mend(config, args.sane)
+
+    def configure_inference(self, args: argparse.Namespace) -> MSAConfig:
+        return mend(self._of_net(args), OF_NET if "all" in args.sane else args.sane)
+
+    def _of_net(self, args: argparse.Namespace) -> MSAConfig:
+        return replace(self.config, sp_cam=args.sp_cam, dcr=args.dcr, steps=args.beta, threshold=args.th)
+
+    def inference_settings(self, args: argparse.Namespace) -> dict[str, Any]:
+        sane = sorted(OF_NET if "all" in args.sane else {*args.sane})
+        return {**{name: getattr(args, name) for name in ("sp_cam", "dcr", "beta", "th")}, "sane": sane}
+
+    def saliency_crop(self, args: argparse.Namespace) -> SaliencyCrop:
+        return SaliencyCrop(nearest=True, first_channel=True, dark=None if self.configure(args).black_padding else DARK)
+
+    def rates(self, args: argparse.Namespace) -> Rates:
+        return Rates(power=self.config.power, nesterov=args.nesterov)
+
+    def learner(
+        self,
+        config: MSAConfig,
+        net: NetFlags,
+        data_set: DataSet,
+        *,
+        device: torch.device,
+        amp: str = "off",
+        compiled: bool = False,
+    ) -> MSALearner:
+        from data.normalisation import IMAGENET
+        from method.msa.learner import MSALearner
+        from network.msa import COCO_STATISTICS, CAMNet, MSANet
+        from network.scn import frozen_scn
+        from tool.device import place
+
+        if net.width != 1:
+            raise UserError(f"--width {net.width}: --method {self.name} has one width only: leave --width at 1")
+        options = {"num_classes": data_set.num_classes, "frozen": net.frozen}
+        options["normalisation"] = IMAGENET if config.imagenet_statistics else COCO_STATISTICS
+        if config.sp_cam:
+            made = MSANet(net.backbone, dcr=config.dcr, leaky_scores=config.leaky_scores, **options)
+        else:
+            made = CAMNet(net.backbone, **options)
+        scn = None if config.scn is None else frozen_scn(config.scn, amp, device, flag="--scn")
+        return MSALearner(place(made, device, amp), config, data_set, amp=amp, compiled=compiled, scn=scn)
+
+
+MSA_METHODS = [MSAMethod(name) for name in CONFIGS]
