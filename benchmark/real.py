@@ -259,7 +259,8 @@ def stages_of(
             **{"num_workers": args.num_workers, "save_every": SAVE_EVERY},
         },
     }
-    lists = {"infer": args.lists / "train.txt", "infer_aug": args.training, "infer_refine": args.refine_list}
+    lists = {"infer": args.lists / "train.txt", "infer_aug": args.training}
+    lists |= dict.fromkeys(("infer_refine", "infer_irn"), args.refine_list)
     for stage, ids in lists.items():
         flags[stage] = {**net, **data, "infer_list": ids, "scales": args.scales, "crf_workers": args.num_workers}
     flags["eval"] = {"list": args.lists / "train.txt", "classes": args.classes, "num_workers": args.num_workers}
