@@ -23,7 +23,7 @@ class Row(NamedTuple):
 
     default: the released one; `REQUIRED`; None: the flag may be missing, and then is not passed on. ours: our flag's
     name; None: it decides nothing here. value: ours, from each word given. count: how many words it takes, where that
-    is not one (argparse's nargs).
+    is not one (argparse's nargs). note: for --help, where the command itself sees to it and not this table.
     """
 
     flag: str
@@ -31,6 +31,7 @@ class Row(NamedTuple):
     ours: str | None = None
     value: str = "{}"
     count: int | str | None = None
+    note: str | None = None
 
 
 def translate(rows: Sequence[Row], words: Sequence[str], *, description: str = "") -> list[str]:
@@ -45,7 +46,9 @@ def translate(rows: Sequence[Row], words: Sequence[str], *, description: str = "
     parser = script_parser(description, allow_abbrev=False)  # what remains is for our script
     for row in rows:
         default = "" if row.default in (REQUIRED, None) else f" ({row.default})"
-        meaning = "decides nothing here" if row.ours is None else f"{row.ours} {row.value.format('VALUE')}"
+        meaning = row.note or "decides nothing here"
+        if row.ours is not None:
+            meaning = f"{row.ours} {row.value.format('VALUE')}"
         is_required = row.default is REQUIRED
         parser.add_argument(row.flag, required=is_required, nargs=row.count, help=f"{meaning}{default}")
     given, others = parser.parse_known_args(words)

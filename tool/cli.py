@@ -169,15 +169,24 @@ class _Parser(argparse.ArgumentParser):
 
 
 def script_parser(
-    description: str, *, examples: str = "", prog: str | None = None, allow_abbrev: bool = True
+    description: str,
+    *,
+    examples: str = "",
+    prog: str | None = None,
+    allow_abbrev: bool = True,
+    add_help: bool = True,
 ) -> argparse.ArgumentParser:
-    """A parser whose `--help` ends with `examples`, commands and comments indented by two; `prog` for `python -m`."""
+    """A parser whose `--help` ends with `examples`, commands and comments indented by two; `prog` for `python -m`.
+
+    allow_abbrev, add_help: argparse's, both False where it looks at some flags of a line that another parser reads.
+    """
     return _Parser(
         prog=prog,
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=f"examples:\n{examples}" if examples else None,
         allow_abbrev=allow_abbrev,
+        add_help=add_help,
     )
 
 
