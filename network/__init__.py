@@ -10,6 +10,13 @@ RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")  # torc
 BACKBONES = (*RESNETS, "resnet38d", "mobilenet_v2")
 DEEPLABV3PLUS_BACKBONES = ("resnet50", "resnet101", "resnet152", "resnet38d", "mobilenet_v2")  # and timm's
 DCR = ("association", "features")  # what says how MSA's maps are rebuilt
+# DINOv2's nets by --backbone: their names in timm.
+DINOV2 = {
+    "ViT-S": "vit_small_patch14_dinov2",
+    "ViT-B": "vit_base_patch14_dinov2",
+    "ViT-L": "vit_large_patch14_dinov2",
+    "ViT-G": "vit_giant_patch14_dinov2",
+}
 CAFFE_RESNET101 = "caffe_resnet101"  # of stage 3 alone
 TIMM = "timm:"  # before the name of any convolutional net of timm
 BACKBONE_HELP = f"{', '.join(BACKBONES)}, or {TIMM}NAME (%(default)s)"

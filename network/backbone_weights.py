@@ -105,6 +105,24 @@ def load_backbone(net: nn.Module, backbone_name: str, path: str | Path | None) -
     )
 
 
+def load_body(body: nn.Module, name: str, weights: str | Path, *, flag: str) -> LoadReport:
+    """Put into `body`, the backbone `name` alone, its weights: of a file, whose other layers are left, or `PRETRAINED`.
+
+    `flag` names the argument. Raises `UserError` for a file that is missing or damaged, or lacks some of them.
+    """
+    if weights == PRETRAINED:
+        source, state = download(name, asked=f"{flag} {PRETRAINED}", weights=flag, without=f"{flag} to none")
+    else:
+        source, state = f"{flag} {weights}", read_weights(weights, flag)
+    own = body.state_dict()
+    state = under_own_names(state, own, source=source)
+    layers = {each.split(".")[0] for each in own}
+    usable = {each: value for each, value in state.items() if each in own or each.split(".")[0] in layers}
+    check_whole(usable, own, source=source, advice=f"expected the backbone's weights, {name}'s")
+    body.load_state_dict(usable, strict=False)
+    return LoadReport(source, list(usable), [], [each for each in state if each not in usable])
+
+
 def without_head(net: nn.Module) -> dict[str, Tensor]:
     """The backbone's state by name, less that of a head which hangs on it (`DeepLabMSC`)."""
     head = {id(value) for layer in net.head_layers for value in layer.state_dict(keep_vars=True).values()}

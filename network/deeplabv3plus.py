@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from data.normalisation import Normalisation
-from network import DEEPLABV3PLUS_BACKBONES, PRETRAINED, RESNETS, TIMM, fits_deeplabv3plus
-from network.backbone_weights import check_whole, download
+from network import DEEPLABV3PLUS_BACKBONES, RESNETS, TIMM, fits_deeplabv3plus
+from network.backbone_weights import check_whole, load_body
 from network.backbones import build_backbone, fix_norms
 from network.names import under_own_names
 from network.resnet import SHARP_STRIDE_8, ResNet
@@ -168,22 +168,11 @@ def parameter_groups(net: DeepLabV3Plus, *, lr: float, weight_decay: float) -> l
 
 def load_first_weights(net: DeepLabV3Plus, weights: str | Path, backbone: str) -> LoadReport:
     """Put into `net` what its training starts from: its backbone's weights, of ImageNet (a file of torchvision, timm or
-    MXNet, or `PRETRAINED`), of a classifier, or of a trained net, without its heads.
+    MXNet, or `network.PRETRAINED`), of a classifier, or of a trained net, without its heads.
 
     Raises `UserError` for a file that is missing or damaged, or lacks some of them.
     """
-    if weights == PRETRAINED:
-        asked = f"--weights {PRETRAINED}"
-        source, state = download(backbone, asked=asked, weights="--weights", without="--weights to none")
-    else:
-        source, state = f"--weights {weights}", read_weights(weights, "--weights")
-    own = net.model.state_dict()
-    state = under_own_names(state, own, source=source)
-    layers = {name.split(".")[0] for name in own}
-    usable = {name: value for name, value in state.items() if name in own or name.split(".")[0] in layers}
-    check_whole(usable, own, source=source, advice=f"expected the backbone's weights, {backbone}'s")
-    net.model.load_state_dict(usable, strict=False)
-    return LoadReport(source, list(usable), [], [name for name in state if name not in usable])
+    return load_body(net.model, backbone, weights, flag="--weights")
 
 
 def load_trained(net: DeepLabV3Plus, path: str | Path, flag: str) -> LoadReport:

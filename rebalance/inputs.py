@@ -1,12 +1,14 @@
 """What the commands that make a file of each image have in common: their images, flags of their processes, tags."""
 
 import argparse
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from data.annotations import annotated_classes
 from data.images import check_images, run_checks
+from network import PRETRAINED
 from tool.cli import UserError, path_text, positive, raise_problems, require_folder
 from tool.dataset import DataSet
 from tool.flags import AMP
@@ -75,3 +77,8 @@ def read_tags(ids: Sequence[str], folder: str | Path, data_set: DataSet) -> dict
 
     raise_problems(f"--xml_dir {folder}: annotations that cannot be used", run_checks(check, ids, "annotations"))
     return tags
+
+
+def hash_of(path: str | None) -> str | None:
+    """SHA-256 of a file; what is no file's name as it is."""
+    return path if path in (None, PRETRAINED) else hashlib.sha256(Path(path).read_bytes()).hexdigest()

@@ -7,7 +7,6 @@ Runs again from where it stopped: an image is done when its label map is there, 
 """
 
 import argparse
-import hashlib
 import sys
 from pathlib import Path
 
@@ -15,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # so that `python masks.py` finds the packages from any folder
 from data.descriptions import add_data_set_flag, find_data_set
 from network import DEEPLABV3PLUS_BACKBONES, TIMM, deeplabv3plus_backbone
-from rebalance.inputs import add_image_flags, add_process_flags, find_listed, own_checked, read_tags
+from rebalance.inputs import add_image_flags, add_process_flags, find_listed, hash_of, own_checked, read_tags
 from tool.cli import UserError, check_bounds, path_text, path_value, positive, run_script, script_parser
 from tool.flags import CRF_BACKENDS
 from tool.folder import Claim, claim_folders, open_folder
@@ -67,7 +66,7 @@ def open_output(args: argparse.Namespace) -> None:
     """Create the folder of label maps and keep others out; refuse one with those of another net or threshold."""
     open_folder(args.out_dir, "--out_dir")
     settings = {name: getattr(args, name) for name in ("backbone", "width", "threshold", "amp")}
-    settings["weights_sha256"] = hashlib.sha256(Path(args.weights).read_bytes()).hexdigest()
+    settings["weights_sha256"] = hash_of(args.weights)
     claim_folders(
         [Claim(args.out_dir, settings, args.out_dir / "settings.json")],
         advice="take another --out_dir, or remove these files and the settings.json there",

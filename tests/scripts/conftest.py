@@ -38,6 +38,7 @@ MODULES = (
     *("refine.affinity.training", "refine.affinity.inference", "refine.affinity.preparation"),
     *("refine.irn.labelling", "refine.irn.training", "refine.irn.inference"),
     *("rebalance.evaluate", "rebalance.masks", "rebalance.masking"),
+    *("rebalance.features", "rebalance.featuring"),
     *("superpixel.train", "superpixel.infer", "superpixel.training", "superpixel.inference"),
     # What these import late: an optimiser three seconds of torch.
     *("torch._dynamo", "torchvision", "timm", "matplotlib.figure", "matplotlib.backends.backend_agg"),

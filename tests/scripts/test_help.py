@@ -32,6 +32,7 @@ SCRIPTS = {
     "superpixel/infer.py": "superpixel.infer",
     "rebalance/evaluate.py": "rebalance.evaluate",
     "rebalance/masks.py": "rebalance.masks",
+    "rebalance/features.py": "rebalance.features",
     "segmentation/experiment/train.py": "segmentation.experiment.train",
     "segmentation/experiment/test.py": "segmentation.experiment.test",
     "segmentation.submission": "segmentation.submission",
@@ -56,6 +57,7 @@ NO_PATHS = {
     "--crf_t",
     "--comment",
     "--tag",
+    "--backbone",
     "--classes",
     "--set",
 }

@@ -1,0 +1,152 @@
+"""Unsupervised features: the PCA, which files are missing, and what a process with the net does for an image."""
+
+import argparse
+import functools
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+from data.images import image_size, load_rgb, run_checks, with_size
+from network.fold import fold_norms
+from network.unsupervised import FeatureNet, Stride8, load_feature_net
+from rebalance.feature_files import grid_of, load_features, save_features
+from rebalance.inputs import hash_of
+from rebalance.uss import (
+    PCA_IMAGES,
+    cells_for_pca,
+    evenly_spaced,
+    fit_pca,
+    load_pca,
+    multi_scale_features,
+    picture_of,
+    save_pca,
+)
+from tool.artifact import atomic_file
+from tool.cli import UserError, pace, raise_problems
+from tool.device import autocast, place
+from tool.limits import reported_limits
+from tool.per_image import Job, NetProcess, Work, process_images
+
+LIMITS = "take fewer --n_processes_per_gpu, --amp bf16 or a smaller --backbone"
+PCA_FILE = "pca.pt"  # beside the features
+
+
+def load_net(args: argparse.Namespace) -> FeatureNet:
+    """The net that `args`, features.py's, name, on the CPU, yet without PCA. Raises as `load_feature_net`."""
+    weights = {"backbone_weights": args.uss_backbone_weights, "head_weights": args.uss_weights}
+    net = load_feature_net(args.uss, args.backbone, **weights)
+    if args.uss_dim is not None and args.uss_dim > net.dim:
+        raise UserError(f"--uss_dim {args.uss_dim}: expected at most {net.dim}, the channels of {args.backbone}")
+    return net
+
+
+def load_on(args: argparse.Namespace, device: torch.device) -> FeatureNet:
+    """The net as a process makes features with it."""
+    net = load_net(args)
+    if args.uss_dim is not None:
+        net = FeatureNet(net.backbone, load_pca(args.out_dir / PCA_FILE, **pca_of(net, args))).eval()
+    if isinstance(net.backbone, Stride8):
+        fold_norms(net)
+    return place(net, device, args.amp).requires_grad_(False)
+
+
+def pca_of(net: FeatureNet, args: argparse.Namespace) -> dict:
+    """What `load_pca` is to find."""
+    about = {"backbone": args.backbone, "sha256": hash_of(args.uss_backbone_weights)}
+    return {**about, "channels": net.dim, "dim": args.uss_dim, "flag": "--out_dir"}
+
+
+def in_amp(net: FeatureNet, device: torch.device, amp: str) -> Callable[[Tensor], Tensor]:
+    """`net` as `--amp` says."""
+
+    def features(images: Tensor) -> Tensor:
+        with autocast(device, amp):
+            return net(images)
+
+    return features
+
+
+def fit_missing_pca(
+    net: FeatureNet, images: Mapping[str, Path], args: argparse.Namespace, *, device: torch.device
+) -> None:
+    """Fit the PCA of `net`'s features of `images`, by id, unless it is there. Raises `UserError` as `load_pca`."""
+    path = args.out_dir / PCA_FILE
+    if PCA_FILE.removesuffix(".pt") in images:
+        raise UserError(f"--infer_list: an image is called as the features' {PCA_FILE} is; give it another name")
+    if path.exists():
+        load_pca(path, **pca_of(net, args))
+        return
+    started = time.perf_counter()
+    place(net, device, args.amp)
+    ids = sorted(images)
+    chosen = [ids[place] for place in evenly_spaced(len(ids), PCA_IMAGES)]
+
+    def samples() -> Iterator[Tensor]:
+        for image_id in tqdm(chosen, desc="PCA", unit="image", disable=None, leave=False):
+            with reported_limits(LIMITS, at=with_size(images[image_id])):
+                image = net.normalisation(load_rgb(images[image_id]), device)
+                yield cells_for_pca(in_amp(net, device, args.amp), image, patch=net.patch)
+
+    about = {"backbone": args.backbone, "sha256": hash_of(args.uss_backbone_weights)}
+    save_pca(path, fit_pca(samples(), args.uss_dim), **about)
+    print(f"PCA of {len(chosen)} images {pace(started, len(chosen))}")
+
+
+def make_features(image_id: str, path: Path, folder: Path, amp: str) -> None:
+    """The features of one image, written. Raises `UserError` where float16 does not hold them."""
+    net, device = NetProcess.net, NetProcess.device
+    with reported_limits(LIMITS, at=with_size(path)):
+        image = net.normalisation(load_rgb(path), device)
+        features = multi_scale_features(in_amp(net, device, amp), image, patch=net.patch).half().cpu()
+    if not features.isfinite().all():
+        raise UserError(f"{path}: its features are not finite in float16; are the weights whole?")
+    save_features(folder / f"{image_id}.pt", features)
+
+
+def make_missing(
+    images: Mapping[str, Path], args: argparse.Namespace, *, dim: int, patch: int, devices: Sequence[str]
+) -> None:
+    """Make the features of `images`, by id, that are missing, damaged or of another image's size; `args` are
+    features.py's.
+
+    Raises `UserError` with a line for each image that could not be done, or if a process died.
+    """
+
+    def missing(image_id: str) -> list[Job]:
+        path, file = images[image_id], args.out_dir / f"{image_id}.pt"
+        try:
+            if file.exists() and tuple(load_features(file).shape) == (dim, *grid_of(image_size(path), patch)):
+                return []
+        except UserError:
+            pass
+        return [Job(image_id, (path, args.out_dir, args.amp))]
+
+    jobs = run_checks(missing, list(images), "what is there")
+    started = time.perf_counter()
+    problems = process_images(
+        jobs,
+        Work(make_features),
+        names=("features", "crf"),
+        devices=devices,
+        load=functools.partial(load_on, args),
+        crf_backend="torch",
+        crf_workers=1,
+    )
+    raise_problems("images that gave no features; the others are done", problems)
+    print(f"{len(jobs)} of {len(images)} images' features made {pace(started, len(jobs))}")
+
+
+def draw_missing(images: Mapping[str, Path], args: argparse.Namespace) -> None:
+    """Draw the features of `images`, by id, where there is no picture."""
+    missing = [image_id for image_id in images if not (args.pictures / f"{image_id}.png").exists()]
+    for image_id in tqdm(missing, desc="pictures", unit="image", disable=None, leave=False):
+        features = load_features(args.out_dir / f"{image_id}.pt")
+        picture = picture_of(features, image_size(images[image_id])[::-1])
+        with atomic_file(args.pictures / f"{image_id}.png") as file:
+            Image.fromarray(picture).save(file, format="PNG")
+    print(f"{len(missing)} pictures drawn: {args.pictures}")
