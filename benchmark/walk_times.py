@@ -1,4 +1,4 @@
-"""AffinityNet's walk and its loss, and IRN's affinities, by our functions and the plain way; processor time on CPUs."""
+"""AffinityNet's walk and loss, IRN's walk and affinities, as we do them and plainly; processor time on CPUs."""
 
 import time
 from collections.abc import Callable
@@ -11,11 +11,14 @@ from network.resnet50_irn import STRIDE as IRN_STRIDE
 from network.resnet50_irn import edge_affinities
 from refine.affinity.labels import STRIDE
 from refine.irn.training import RADIUS
+from refine.irn.walked import WalkRecipe
 from refine.pairs import PairLabels, pair_labels, pair_losses
 from refine.walk import random_walk, structure
+from tool.irn_cam import quarter
 from tool.pairs import Pairs, pairs_of
 
-BETA, LOGT, CLASSES = 8, 6, 2
+AFFINITY = WalkRecipe(beta=8, exp_times=6)  # AffinityNet's
+CLASSES = 2
 TIMES = 3
 
 
@@ -32,30 +35,59 @@ def seconds(work: Callable[[], Tensor], device: torch.device, times: int = TIMES
     return min(taken), result
 
 
-def squared(scores: Tensor, affinities: Tensor, pairs: Pairs) -> Tensor:
-    """The walk by its definition: the full matrix, squared again and again."""
-    matrix = torch.eye(pairs.height * pairs.width, device=scores.device)
-    first, second = torch.from_numpy(pairs.index).to(scores.device)
+def transitions(affinities: Tensor, pairs: Pairs, beta: float) -> Tensor:
+    """The full matrix T, of the affinities' type."""
+    matrix = torch.eye(pairs.height * pairs.width, dtype=affinities.dtype, device=affinities.device)
+    first, second = torch.from_numpy(pairs.index).to(affinities.device)
     matrix[first, second] = matrix[second, first] = affinities
-    matrix = matrix**BETA
-    matrix = matrix / matrix.sum(dim=0)
-    for _ in range(LOGT):
+    matrix = matrix**beta
+    return matrix / matrix.sum(dim=0)
+
+
+def squared(scores: Tensor, affinities: Tensor, pairs: Pairs, recipe: WalkRecipe) -> Tensor:
+    """The walk as released: the full matrix, squared again and again."""
+    matrix = transitions(affinities, pairs, recipe.beta)
+    for _ in range(recipe.exp_times):
         matrix = matrix @ matrix
     return (scores.flatten(1) @ matrix).view(scores.shape)
 
 
+def stepped(scores: Tensor, affinities: Tensor, pairs: Pairs, recipe: WalkRecipe) -> Tensor:
+    """The walk by its definition, step after step, in float64; squarings in float32 are up to 1e-4 off."""
+    matrix, walked = transitions(affinities.double(), pairs, recipe.beta), scores.double().flatten(1)
+    for _ in range(2**recipe.exp_times):
+        walked = walked @ matrix
+    return walked.view(scores.shape).float()
+
+
 def walk_times(size: tuple[int, int], device: torch.device) -> None:
-    height, width = (-(-side // STRIDE) for side in size)
-    pairs = pairs_of(height, width)
+    pairs = pairs_of(*(-(-side // STRIDE) for side in size))
     generator = torch.Generator().manual_seed(0)
-    features = torch.rand(1, 16, height, width, generator=generator)
-    near = affinities(features, pairs)[0].to(device)
-    scores = torch.rand(CLASSES + 1, height, width, generator=generator).to(device)
+    features = torch.rand(1, 16, pairs.height, pairs.width, generator=generator)
+    scores = torch.rand(CLASSES + 1, pairs.height, pairs.width, generator=generator)
+    compare_walks("walk", scores.to(device), affinities(features, pairs)[0].to(device), pairs, AFFINITY)
+
+
+def irn_walk_times(size: tuple[int, int], device: torch.device) -> None:
+    """Of edges as a net has them that finds few."""
+    pairs = pairs_of(*quarter(size), everywhere=True)
+    generator = torch.Generator().manual_seed(0)
+    logits = 3 * torch.randn(pairs.height, pairs.width, generator=generator) - 3
+    cams = torch.rand(CLASSES, pairs.height, pairs.width, generator=generator) * (1 - logits.sigmoid())
+    near = edge_affinities(logits[None, None], pairs)[0]
+    compare_walks("IRN's walk", cams.to(device), near.to(device), pairs, WalkRecipe())
+
+
+def compare_walks(title: str, scores: Tensor, near: Tensor, pairs: Pairs, recipe: WalkRecipe) -> None:
+    """Time the walk of `scores` (K, h, w) by squarings and as we do it; what both give is equal."""
+    device, steps = scores.device, 2**recipe.exp_times
     structure(pairs)  # of images of one size it is kept
-    plain, expected = seconds(lambda: squared(scores, near, pairs), device, 1 if device.type == "cpu" else TIMES)
-    fast, found = seconds(lambda: random_walk(scores, near, pairs, beta=BETA, steps=2**LOGT), device)
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
-    print(f"walk on {height} x {width} cells ({device.type}, one thread on a CPU)")
+    plain, nearly = seconds(lambda: squared(scores, near, pairs, recipe), device, 1 if device.type == "cpu" else TIMES)
+    fast, found = seconds(lambda: random_walk(scores, near, pairs, beta=recipe.beta, steps=steps), device)
+    torch.testing.assert_close(found, stepped(scores, near, pairs, recipe), atol=1e-5, rtol=0)
+    torch.testing.assert_close(found, nearly, atol=1e-4 * float(nearly.max()), rtol=0)
+    cells = f"{pairs.height} x {pairs.width} cells, {steps} steps"
+    print(f"{title} on {cells} ({device.type}, one thread on a CPU)")
     report("squarings", plain, "sparse products", fast)
 
 

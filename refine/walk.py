@@ -44,13 +44,13 @@ def random_walk(scores: Tensor, affinities: Tensor, pairs: Pairs, *, beta: float
 
 def walked_by_scipy(weights: Tensor, pairs: Pairs, values: Tensor, steps: int) -> Tensor:
     """`values`, (h w, K), after as many products with A^beta, of which `weights` are the entries, its rows by their
-    sums; on a CPU."""
+    sums; on a CPU. In float64, which takes no longer here: in float32 256 steps are up to 4e-5 of the maximum off."""
     begins, cells, _ = structure(pairs)
-    matrix = sparse.csr_array((weights.numpy(), cells, begins), shape=(len(values), len(values)))
-    sums, walked = np.asarray(matrix.sum(axis=1))[:, None], values.numpy()
+    matrix = sparse.csr_array((weights.double().numpy(), cells, begins), shape=(len(values), len(values)))
+    sums, walked = np.asarray(matrix.sum(axis=1))[:, None], values.double().numpy()
     for _ in range(steps):
         walked = matrix @ walked / sums
-    return torch.from_numpy(walked)
+    return torch.from_numpy(walked).float()
 
 
 def walked_by_torch(weights: Tensor, pairs: Pairs, values: Tensor, steps: int) -> Tensor:
