@@ -33,18 +33,21 @@ def add_process_flags(run: Any) -> None:
     run.add_argument("--amp", choices=AMP, default="off", help="the network in half precision (%(default)s)")
 
 
-def find_listed(args: argparse.Namespace, data_set: DataSet) -> dict[str, Path]:
-    """The images of --infer_list, or of all --img_root, by id, these sorted. Raises `UserError` where there are none,
-    and for ids without an image."""
-    root = require_folder(args.img_root, "--img_root", "<id>.jpg")
-    if args.infer_list is not None:
-        source = Source("--infer_list", args.infer_list)
-        return find_images(read_ids(args.infer_list, "--infer_list"), root, data_set, flag="--img_root", source=source)
+def find_listed(
+    args: argparse.Namespace, data_set: DataSet, *, root_flag: str = "--img_root", list_flag: str = "--infer_list"
+) -> dict[str, Path]:
+    """The images of a list, or of all their folder, by id, these sorted. Raises `UserError` where there are none, and
+    for ids without an image."""
+    root, listed = (getattr(args, flag.removeprefix("--")) for flag in (root_flag, list_flag))
+    root = require_folder(root, root_flag, "<id>.jpg")
+    if listed is not None:
+        source = Source(list_flag, listed)
+        return find_images(read_ids(listed, list_flag), root, data_set, flag=root_flag, source=source)
     found = {path.stem: path for suffix in reversed(data_set.suffixes) for path in root.glob(f"*{suffix}")}
     if not found:
         raise UserError(
-            f"--img_root {root}: expected images, <id>{data_set.suffixes[0]}, found none; images in several folders"
-            " need an --infer_list"
+            f"{root_flag} {root}: expected images, <id>{data_set.suffixes[0]}, found none; images in several folders"
+            f" need a list, {list_flag}"
         )
     return dict(sorted(found.items()))
 

@@ -16,21 +16,12 @@ from torch.nn import functional as F
 from rebalance.boxes import Box, in_box, nearest
 from rebalance.cells import USS_PATCH, cell_labels, class_means, likeness, unit
 from rebalance.crf import posteriors
+from rebalance.recipe import LabelRecipe
 from rebalance.transport import MIN_RANGE, balanced_each, min_max
 from tool.dataset import IGNORE, DataSet
 
-SEED_CRFS = ("background", "released")
 # From a function of many images' pictures and maps, these, and those to what it makes of each: how CRFs are run.
 RunCRF = Callable[[Callable[..., list[Tensor]], Sequence[Tensor], Sequence[Tensor]], list[Tensor]]
-
-
-class LabelRecipe(NamedTuple):
-    """tau: the cosine from which on two labels are alike. ot_rule: of `TRANSPORT_RULES`. seed_crf: of `SEED_CRFS`;
-    **Q** as released the classes compete in the CRF of seeds alone, so that nothing is left to the mask."""
-
-    tau: float = 0.8
-    ot_rule: str = "released"
-    seed_crf: str = "background"
 
 
 class Scene(NamedTuple):

@@ -21,9 +21,9 @@ from network import PRETRAINED
 from network.deeplabv3plus import DeepLabV3Plus, build_deeplabv3plus, load_first_weights, parameter_groups
 from rebalance.average import Average
 from rebalance.crf_pool import CRFPool
-from rebalance.feature_files import check_features
-from rebalance.labels import LabelRecipe, RunCRF, Scene, make_labels
+from rebalance.labels import RunCRF, Scene, make_labels
 from rebalance.loss import rebalance_losses
+from rebalance.recipe import LabelRecipe
 from rebalance.samples import RebalanceAugmentation, RebalanceSet, collate, scenes_of
 from tool.checkpoint import save_weights
 from tool.crf import resolve_backend
@@ -42,7 +42,6 @@ from tool.optim import PortableSGD, polynomial_schedule
 from tool.stage import Run, start_run
 from tool.torchrun import own_cores
 from tool.training import Training
-from tool.training_flags import check_run_loaders
 
 # From an image's scenes and the net's CAMs, C4 and C5 to the labels of a batch.
 MakeLabels = Callable[[Sequence[Scene], Tensor, Tensor, Tensor], Tensor]
@@ -171,17 +170,14 @@ def train_run(
     Args:
         args: train.py's. settings: of `tool.stage.Run`.
 
-    Raises `UserError` for features that cannot be used, a device that is not there, a checkpoint or weights that do not
-    fit, and as `run_steps`.
+    Raises `UserError` for a device that is not there, a checkpoint or weights that do not fit, and as `run_steps`.
     """
-    num_steps = len(images) // args.batch_size * args.max_epoches
-    feature_bytes = check_features(images, Path(args.uss_features), flag="--uss_features")
-    # An image, its picture and its mask.
-    check_run_loaders(args, image_bytes=(12 + 3 + 1) * args.crop_size**2 + feature_bytes, num_batches=num_steps)
     device = join_processes(resolve_device(args.device))
     folder = Path(args.work_dir) / args.session
     run = Run(folder, vars(args), settings, args.resume, "--work_dir", "--session")
     checkpoint = run.find_checkpoint()
+    steps_per_epoch = len(images) // args.batch_size
+    num_steps = steps_per_epoch * args.max_epoches
     torch.manual_seed(args.seed)
     data_set = find_data_set(args.data_set)
     counts = {"num_labels": data_set.num_labels, "num_classes": data_set.num_classes}
@@ -202,7 +198,6 @@ def train_run(
         run, training, checkpoint, origin=origin, num_steps=num_steps, num_images=len(images), name="DHR"
     )
     recipe = LabelRecipe(tau=args.tau, ot_rule=args.ot_rule, seed_crf=args.seed_crf)
-    steps_per_epoch = len(images) // args.batch_size
 
     def save(step: int) -> None:
         if started.log is not None and (step % steps_per_epoch == 0 or step == num_steps):

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-TRANSPORT_RULES = ("released", "converged")
 TEMPERATURE = 0.1
 # Q: rounds end when the cells' factors move by less than .01 in mean, though these are about one over their number:
 # thousands of cells stop after two rounds. Converged: by less than that share of theirs, as the cells' sums are wrong.
@@ -27,7 +26,7 @@ def transport(
 
     Args:
         scores: float32 (P, N, M) of 0..1, of N classes in M cells.
-        rule: of `TRANSPORT_RULES`, when rounds end.
+        rule: of `recipe.TRANSPORT_RULES`, when rounds end.
         cells: bool (P, M), those that each problem has; None: all. classes: bool (P, N), alike.
 
     Returns:

@@ -11,7 +11,8 @@ from data.normalisation import IMAGENET
 from network.backbones import drop_nothing
 from network.deeplabv3plus import build_deeplabv3plus
 from rebalance.average import Average
-from rebalance.labels import LabelRecipe, make_labels
+from rebalance.labels import make_labels
+from rebalance.recipe import LabelRecipe
 from rebalance.training import build_training, training_step
 from tests.golden_inputs import assert_golden, fill
 from tests.rebalance.scenes import DATA_SETS, golden_pixels, golden_scenes

@@ -10,7 +10,6 @@ from rebalance.boxes import Box
 from rebalance.cells import likeness
 from rebalance.crf import posteriors
 from rebalance.labels import (
-    LabelRecipe,
     Region,
     Scene,
     correlation,
@@ -24,6 +23,7 @@ from rebalance.labels import (
     strongest,
     with_seed,
 )
+from rebalance.recipe import LabelRecipe
 from rebalance.transport import balanced_each
 from tests.golden_inputs import assert_golden, rnd
 from tests.needs import needs_pydensecrf

@@ -39,6 +39,7 @@ MODULES = (
     *("refine.irn.labelling", "refine.irn.training", "refine.irn.inference"),
     *("rebalance.evaluate", "rebalance.masks", "rebalance.masking"),
     *("rebalance.features", "rebalance.featuring"),
+    *("rebalance.train", "rebalance.training"),
     *("superpixel.train", "superpixel.infer", "superpixel.training", "superpixel.inference"),
     # What these import late: an optimiser three seconds of torch.
     *("torch._dynamo", "torchvision", "timm", "matplotlib.figure", "matplotlib.backends.backend_agg"),

@@ -33,6 +33,7 @@ SCRIPTS = {
     "rebalance/evaluate.py": "rebalance.evaluate",
     "rebalance/masks.py": "rebalance.masks",
     "rebalance/features.py": "rebalance.features",
+    "rebalance/train.py": "rebalance.train",
     "segmentation/experiment/train.py": "segmentation.experiment.train",
     "segmentation/experiment/test.py": "segmentation.experiment.test",
     "segmentation.submission": "segmentation.submission",
