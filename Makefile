@@ -49,6 +49,7 @@ bench: $(READY)
 	"$(RUN)" -m benchmark.walk
 	"$(RUN)" -m benchmark.crt
 	"$(RUN)" -m benchmark.superpixel
+	"$(RUN)" -m benchmark.msa
 	"$(RUN)" -m benchmark.infer
 	"$(RUN)" -m benchmark.loader
 	"$(RUN)" -m benchmark.scale
