@@ -241,6 +241,7 @@ def check_arguments(args: argparse.Namespace) -> None:
             f"--network {args.network}: --method {args.method} trains {METHODS[args.method].network}; leave one of them"
             " out"
         )
+    METHODS[args.method].check_inference(args)
     require_background(find_data_set(args.data_set))
     if isinstance(args.thr, Path):
         args.thr = best_threshold(args.thr)

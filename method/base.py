@@ -77,6 +77,9 @@ class Method(ABC):
     def configure(self, args: argparse.Namespace | None) -> Any:
         """What its learner needs to know, from train_voc.py's flags; None: as released, for inference."""
 
+    def check_inference(self, args: argparse.Namespace) -> None:  # noqa: B027 - most have no flags there
+        """Raise `UserError` for values of its own flags of inference.py that are wrong or do not go together."""
+
     def configure_inference(self, args: argparse.Namespace) -> Any:
         """What its learner needs to know, from inference.py's flags."""
         return self.configure(None)

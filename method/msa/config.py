@@ -47,6 +47,10 @@ class MSAConfig:
     imagenet_statistics: bool = False
     # Q: released has a leaky relu between the neighbours' scores and their softmax; False leaves it out.
     leaky_scores: bool = True
+    # Q: released shows the classifier an image of seeds that was resized by the scale and then to multiples of 16, and
+    # the superpixel network one that was resized to these at once; True shows both the latter.
+    resized_once: bool = False
+    along: bool = True  # whether seeds come to pixels along superpixels; else they are resized
     # Q: released puts 1 beside a saliency map of which nothing is above 100 of 255; True puts 0 beside any.
     black_padding: bool = False
 
@@ -70,8 +74,9 @@ SANE = {
     "channels": (True, "mean_over_channels", True),
     "propagation": (False, "propagates", True),
     "padding": (False, "black_padding", True),
+    "resize": (False, "resized_once", True),
 }
-OF_NET = ("statistics", "softmax")  # those that inference has to know of
+OF_NET = ("statistics", "softmax", "resize")  # those that inference has to know of
 
 
 def mendable(config: MSAConfig) -> list[str]:

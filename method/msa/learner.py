@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -43,6 +43,7 @@ class MSALearner(Learner):
     """
 
     net: MSAClassifier
+    has_background_map: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -87,7 +88,7 @@ class MSALearner(Learner):
         **Q** As released the superpixel network, too, sees them by the statistics of COCO's images.
         """
         scn = self.helper if self.superpixels is None else self.superpixels.net
-        if scn is None or not self.config.sp_cam:
+        if scn is None:
             return None
         statistics = IMAGENET if self.config.imagenet_statistics else COCO_STATISTICS
         return scn(statistics.of_others(image, self.net.normalisation))
@@ -107,8 +108,8 @@ class MSALearner(Learner):
     # -- inference -----------------------------------------------------------------------------------------------------
 
     def maps(self, image: Image.Image, scale: float, classes: Tensor, device: torch.device) -> Tensor:
-        """Raw: negative scores stay, as they are summed over scales. Along superpixels, at multiples of 16; of the
-        baseline (n, H / 16, W / 16), but where there are `superpixels` all the same."""
+        """Raw: negative scores stay, as they are summed over scales. Along superpixels, at multiples of 16; (n, H / 16,
+        W / 16) without them, and where the config says so. Background, too, is a class of theirs (`tool.cam`)."""
         whole = self.net.normalisation(image, device)[None]
         plain, mirrored = (self._maps_of(view, scale, classes) for view in (whole, whole.flip(-1)))
         return turned_back(torch.cat([plain, mirrored]))
@@ -117,7 +118,7 @@ class MSALearner(Learner):
         """The raw maps of classes, (1, n, h, w), at a scale of `whole`, (1, 3, H, W), normalised."""
         output, association = self._pass(whole, scale)
         maps = output.logits.index_select(1, classes + 1)
-        if association is None:
+        if association is None or not self.config.along:
             return maps
         return (self.superpixels or Superpixels(self.helper)).along(maps, association)
 
@@ -130,6 +131,7 @@ class MSALearner(Learner):
         sides = tuple(max(round(scale * side), 1) for side in whole.shape[2:])
         seen = to_whole_cells(F.interpolate(whole, sides, mode="bilinear", align_corners=False))
         of_scn = F.interpolate(whole, seen.shape[2:], mode="bilinear", align_corners=False)
+        seen = of_scn if self.config.resized_once else seen
         with autocast(whole.device, self.amp):
             association = self._association(of_scn)
             return Passes(self.net(seen, association, **self._propagation(self.config.steps)), association)

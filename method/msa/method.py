@@ -14,7 +14,7 @@ from method.msa.config import CONFIGS, OF_NET, MSAConfig, mend, mendable
 from network import DCR, PRETRAINED
 from tool.cli import UserError, add_switch, check_bounds, path_text
 from tool.dataset import DataSet
-from tool.seed_recipe import SeedRecipe, Size
+from tool.seed_recipe import LABEL_KERNELS, CRFRecipe, SeedRecipe, Size
 
 if TYPE_CHECKING:
     import torch
@@ -40,6 +40,7 @@ def steps_text(text: str) -> int:
 
 # **Q** The scale of the image on which maps of all scales are summed: as released the last one, or 1.
 FRAMES = {"msa_image": 2.0, "msa_sal": 1.0}
+THRESHOLD = 0.25  # of seeds: the middle of those that are swept
 
 
 def whole_cells(scale: float, size: Size) -> Size:
@@ -65,7 +66,12 @@ class MSAMethod(Method):
             **{"lr": 0.1, "wt_dec": 4e-5, "momentum": 4e-5, "crop_size": 480, "resize_size": [320, 640]},
             **{"eval_every": 1, "val_list": "voc12/train_600.txt"},
         }
-        self.seeds = SeedRecipe(frame=functools.partial(whole_cells, FRAMES[name]), normalise="positive")
+        self.seeds = SeedRecipe(
+            frame=functools.partial(whole_cells, FRAMES[name]),
+            normalise="positive",
+            threshold=THRESHOLD,
+            crf=(CRFRecipe(10, threshold=THRESHOLD, certainty=0.7, kernels=LABEL_KERNELS),),
+        )
 
     def add_flags(self, parser: argparse.ArgumentParser) -> None:
         group, config = parser.add_argument_group(f"method {self.name}"), self.config
@@ -95,7 +101,12 @@ class MSAMethod(Method):
         )  # fmt: skip
 
     def add_inference_flags(self, parser: argparse.ArgumentParser) -> None:
-        self._add_net_flags(parser.add_argument_group(f"method {self.name}"), [*OF_NET, "all"])
+        group = parser.add_argument_group(f"method {self.name}")
+        self._add_net_flags(group, [*OF_NET, "all"])
+        add_switch(group, "--up", default=True, help="maps come to pixels along superpixels; False: resized (True)")
+
+    def check_inference(self, args: argparse.Namespace) -> None:
+        self._check_net(args)
 
     def _add_net_flags(self, group: argparse._ArgumentGroup, oddities: list[str]) -> None:
         config = self.config
@@ -123,20 +134,24 @@ class MSAMethod(Method):
             args.select = "last" if args.gt_dir is None else "miou"
 
     def check(self, args: argparse.Namespace) -> None:
-        check_bounds(args, {"alpha": (0, 1e6), "ig_th": (0, 1), "th": (0, 1), "beta": (0, MAX_STEPS)})
+        self._check_net(args)
+        check_bounds(args, {"alpha": (0, 1e6), "ig_th": (0, 1)})
         if args.patch_number < 1 or math.isqrt(args.patch_number) ** 2 != args.patch_number:
             raise UserError(f"--patch_number {args.patch_number}: expected a square number, as 1, 4 or 9")
         if args.crop_size % CELL:
             raise UserError(f"--crop_size {args.crop_size}: expected a multiple of {CELL}")
-        if args.sp_cam and args.scn is None:
-            raise UserError(
-                f"--scn: --method {self.name} needs a superpixel network's weights, which superpixel/train.py writes;"
-                " --sp_cam False trains the baseline, without"
-            )
         if not args.sp_cam and args.scn is not None:
             raise UserError(f"--scn {args.scn}: the baseline, --sp_cam False, asks no superpixel network; leave it out")
         if args.select == "miou" and (args.gt_dir is None or not args.eval_every):
             raise UserError("--select miou: needs --gt_dir, masks to score, and --eval_every; or take --select last")
+
+    def _check_net(self, args: argparse.Namespace) -> None:
+        check_bounds(args, {"th": (0, 1), "beta": (0, MAX_STEPS)})
+        if args.sp_cam and args.scn is None:
+            raise UserError(
+                f"--scn: --method {self.name} needs a superpixel network's weights, which superpixel/train.py writes;"
+                " --sp_cam False is the baseline, without"
+            )
 
     def configure(self, args: argparse.Namespace | None) -> MSAConfig:
         if args is None:
@@ -146,14 +161,15 @@ class MSAMethod(Method):
         return mend(config, args.sane)
 
     def configure_inference(self, args: argparse.Namespace) -> MSAConfig:
-        return mend(self._of_net(args), OF_NET if "all" in args.sane else args.sane)
+        config = replace(self._of_net(args), along=args.up)
+        return mend(config, OF_NET if "all" in args.sane else args.sane)
 
     def _of_net(self, args: argparse.Namespace) -> MSAConfig:
         return replace(self.config, sp_cam=args.sp_cam, dcr=args.dcr, steps=args.beta, threshold=args.th)
 
     def inference_settings(self, args: argparse.Namespace) -> dict[str, Any]:
         sane = sorted(OF_NET if "all" in args.sane else {*args.sane})
-        return {**{name: getattr(args, name) for name in ("sp_cam", "dcr", "beta", "th")}, "sane": sane}
+        return {**{name: getattr(args, name) for name in ("sp_cam", "dcr", "beta", "th", "up")}, "sane": sane}
 
     def saliency_crop(self, args: argparse.Namespace) -> SaliencyCrop:
         return SaliencyCrop(nearest=True, first_channel=True, dark=None if self.configure(args).black_padding else DARK)

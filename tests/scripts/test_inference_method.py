@@ -27,7 +27,8 @@ def parse(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_the_run_that_the_weights_are_from_names_the_method_and_its_net(parse, method):
-    assert parse({"method": method}) == (method, METHODS[method].network)
+    helpers = [word for flag in METHODS[method].helper_flags for word in (f"--{flag}", "helper.pth")]
+    assert parse({"method": method}, *helpers) == (method, METHODS[method].network)
 
 
 @pytest.mark.parametrize("record", ["", "[]", "{}", '{"method": 3}', '{"method": "another"}', "{" * 10**5, "\0"])

@@ -68,7 +68,7 @@ def test_each_sane_value_changes_what_is_trained(method, oddity, monkeypatch):
 
 
 def test_the_oddities_are_those_that_the_config_has():
-    assert mendable(CONFIGS["msa_image"]) == ["statistics", "softmax", "patch", "channels"]
+    assert mendable(CONFIGS["msa_image"]) == ["statistics", "softmax", "patch", "channels", "resize"]
     assert mendable(CONFIGS["msa_sal"]) == list(SANE)
 
 

@@ -1,0 +1,74 @@
+"""What MSA's two evaluators share: their flags said in those of inference.py, which makes the maps, and of eval.py,
+which sweeps the thresholds."""
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from released.msa.layout import LAYOUTS
+from released.table import run_words
+from tool.cli import UserError, add_switch, path_text, run_script, script_parser
+
+THRESHOLDS = ("0.10", "0.15", "0.20", "0.25", "0.30", "0.35", "0.40")
+
+
+def make_parser(tag: str) -> argparse.ArgumentParser:
+    parser = script_parser(
+        "The released command, run by inference.py, whose other flags may stand here too, and eval.py.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--dataset", choices=LAYOUTS, default="voc12", help="(%(default)s)")
+    parser.add_argument("--domain", default="train", help="the list <domain>.txt (%(default)s)")
+    parser.add_argument("--Cmodel_path", type=path_text, required=True, help="--weights of inference.py")
+    parser.add_argument("--Qmodel_path", type=path_text, help="--scn there, needed unless --sp_cam False")
+    add_switch(parser, "--savepng", default=False, help="label maps, pseudo/<threshold>/<refine>/<id>.png (False)")
+    add_switch(parser, "--savenpy", default=False, help="arrays, camnpy/<id>.npy (False)")
+    add_switch(parser, "--sp_cam", default=True, help="--sp_cam there (True)")
+    parser.add_argument("--beta", default="8", help="--beta there (%(default)s)")
+    parser.add_argument("--gama", default="0.6", help="--gama there (%(default)s)")
+    parser.add_argument("--refine_list", default="0", help="--refine_list there (%(default)s)")
+    parser.add_argument("--tag", default=tag, help="a folder of ./experiments/predictions (%(default)s)")
+    parser.add_argument("--tagA", default="DCR_AP_IPC_Q", help="a folder there, with _AP_<beta> behind (%(default)s)")
+    parser.add_argument("--curtime", default=time.strftime("%Y-%m-%d %H_%M_%S"), help="and one there (now)")
+    ours = parser.add_argument_group("where the release has no flag")
+    ours.add_argument("--img_root", type=path_text, help="--img_root there (as dataset_root.py has it)")
+    ours.add_argument("--gt_dir", type=path_text, help="--gt_dir of eval.py (as dataset_root.py has it)")
+    ours.add_argument("--infer_list", type=path_text, help="ids (as our prepare.py makes it)")
+    ours.add_argument("--labels", type=path_text, help="image labels (as our prepare.py makes them)")
+    return parser
+
+
+def commands(method: str, tag: str, words: Sequence[str]) -> list[list[str]]:
+    """Our two command lines, each with its script in front, for the released one's `words`; those that are none of its
+    flags go to inference.py."""
+    args, others = make_parser(tag).parse_known_args(words)
+    if args.sp_cam and args.Qmodel_path is None:
+        raise UserError("--Qmodel_path: expected the superpixel network's weights, or --sp_cam False")
+    layout = LAYOUTS[args.dataset]
+    images, masks = args.img_root or layout.images, args.gt_dir or layout.masks
+    ids = args.infer_list or f"{layout.name}/{args.domain}.txt"
+    folder = Path("experiments/predictions", args.tag, f"{args.tagA}_AP_{args.beta}", args.curtime)
+    maps = ["inference.py", "--method", method, "--data_set", layout.name, "--img_root", images]
+    maps += ["--infer_list", ids, "--labels", args.labels or layout.labels, "--weights", args.Cmodel_path]
+    maps += ["--sp_cam", str(args.sp_cam), "--beta", args.beta, "--gama", args.gama]
+    maps += ["--scn", args.Qmodel_path, "--refine_list", args.refine_list] if args.sp_cam else []
+    maps += ["--savenpy", f"{folder}/camnpy"] if args.savenpy else []
+    maps += ["--savepng", f"{folder}/pseudo"] if args.savepng else []
+    maps += ["--crf_t", "none", "--work_dir", str(folder), *others]
+    sweep = ["eval.py", "--type", "npy", "--data_set", layout.name, "--list", ids]
+    sweep += ["--predict_dir", f"{folder}/cam_npy", "--gt_dir", masks, "--thresholds", *THRESHOLDS]
+    sweep += ["--result", f"{folder}/result.txt", "--json", f"{folder}/result.json"]
+    sweep += ["--logfile", f"{folder}/evallog.txt", "--comment", args.tag]
+    return [maps, sweep]
+
+
+def evaluate(method: str, tag: str) -> None:
+    """Run them."""
+
+    def main() -> None:
+        for script, *words in commands(method, tag, sys.argv[1:]):
+            run_words(script, words)
+
+    run_script(main)
