@@ -14,12 +14,12 @@ from torch.nn import functional as F
 from data.normalisation import IMAGENET
 from network import PRETRAINED, RESNETS
 from network.backbone_weights import check_whole, download
-from network.backbones import batch_norms, drop_nothing, fix_norms
+from network.backbones import batch_norms, build_backbone, drop_nothing, fix_norms
 from network.names import under_first_names
 from network.resnet import STRIDE_16, ResNet
 from network.vit import GRID, PATCH, SIDE, ViT
 from network.weights import LoadReport, first_few, misfits, read_weights
-from tool.cli import UserError, did_you_mean, raise_problems
+from tool.cli import UserError, raise_problems
 
 WINDOW_STRIDE = SIDE // 2
 PASSES = 3  # of the transformer's blocks
@@ -34,27 +34,25 @@ ALIASES = {
 
 
 class CRTOutput(NamedTuple):
-    """The raw maps of N images of H x W, K classes, float32: cnn (N, K, ceil(H / 16), ceil(W / 16)), transformer (N, K,
-    H / 16, W / 16)."""
+    """The raw maps of N images of H x W, K classes, float32: cnn (N, K, ceil(H / 16), ceil(W / 16)) of a ResNet, at an
+    eighth of the image's size of any other backbone; transformer (N, K, H / 16, W / 16)."""
 
     cnn: Tensor
     transformer: Tensor
 
 
 class CNNBranch(nn.Module):
-    """A ResNet of output stride 16 and a 1x1 classifier, under the released names, which say resnet50 of any.
+    """A ResNet of output stride 16, or another backbone of output stride 8, and a 1x1 classifier, under the released
+    names, which say resnet50 of any.
 
-    With `frozen` conv1 to layer2 keep their weights, and all batch norms their statistics, though those of layer3 and
-    layer4 learn their affine.
+    With `frozen` conv1 to layer2, or the other backbone's stem, keep their weights, and all batch norms their
+    statistics, though those behind learn their affine.
     """
 
     def __init__(self, name: str, *, num_classes: int, frozen: bool) -> None:
         super().__init__()
-        if name not in RESNETS:
-            raise UserError(
-                f"--backbone {name}: CRT's CNN is a ResNet, one of {', '.join(RESNETS)}{did_you_mean(name, RESNETS)}"
-            )
-        self.resnet50 = ResNet(name, **STRIDE_16)
+        self.is_resnet = name in RESNETS
+        self.resnet50 = ResNet(name, **STRIDE_16) if self.is_resnet else build_backbone(name)
         self.classifier = nn.Conv2d(self.resnet50.channels.conv6, num_classes, 1, bias=False)
         self.frozen = frozen
         if frozen:
@@ -64,7 +62,7 @@ class CNNBranch(nn.Module):
     @property
     def kept(self) -> tuple[nn.Module, ...]:
         """What a frozen net keeps as it was loaded."""
-        return (*self.resnet50.stem, self.resnet50.layer2)
+        return (*self.resnet50.stem, self.resnet50.layer2) if self.is_resnet else self.resnet50.stem
 
     def train(self, mode: bool = True) -> "CNNBranch":
         """`nn.Module.train`, but a frozen net's norms stay in evaluation mode."""
@@ -77,7 +75,9 @@ class CNNBranch(nn.Module):
         return self
 
     def forward(self, image: Tensor) -> Tensor:
-        """The raw maps, float32 (N, K, ceil(H / 16), ceil(W / 16)), of `image` (N, 3, H, W), normalised."""
+        """The raw maps, float32 (N, K, ceil(H / 16), ceil(W / 16)), or at an eighth of the size, of `image` (N, 3, H,
+        W), normalised as ImageNet's."""
+        image = self.resnet50.normalisation.of_others(image, IMAGENET)
         return self.classifier(self.resnet50(image).conv6).float()
 
     def foreground_cam(self, image: Tensor) -> Tensor:
@@ -152,8 +152,9 @@ def merge_windows(maps: Tensor, grid: tuple[int, int]) -> Tensor:
 class CRTNet(nn.Module):
     """Both branches, with random weights, in training mode.
 
-    transformer: a ViT's name in timm. frozen: keep of the CNN what the recipe keeps (`CNNBranch`), else all trains and
-    nothing is dropped. branch: whose maps seeds are made of, transformer or cnn. pad_multiples: of `TransformerBranch`.
+    backbone: the CNN's, of `network.backbones.build_backbone`. transformer: a ViT's name in timm. frozen: keep of the
+    CNN what the recipe keeps (`CNNBranch`), else all trains and nothing is dropped. branch: whose maps seeds are made
+    of, transformer or cnn. pad_multiples: of `TransformerBranch`.
     """
 
     normalisation = IMAGENET
@@ -239,7 +240,7 @@ def load_crt(net: CRTNet, path: str | Path, *, flag: str = "--weights") -> LoadR
 
 
 def load_cnn(cnn: CNNBranch, name: str, path: str | Path, *, flag: str) -> LoadReport:
-    """Put what training starts from into `cnn`, which is torchvision's `name`: torchvision's file or download
+    """Put what training starts from into `cnn`, on the backbone `name`: torchvision's or timm's file or download
     (`network.PRETRAINED`), whose classifier is left out, or a trained branch's, whose classifier comes too where it
     fits.
 
@@ -255,7 +256,8 @@ def load_cnn(cnn: CNNBranch, name: str, path: str | Path, *, flag: str) -> LoadR
     state = {f"resnet50.{each}" if each.split(".")[0] in layers else each: value for each, value in state.items()}
     own = cnn.state_dict()
     fits = "classifier.weight" in state and not misfits(state, {"classifier.weight": own["classifier.weight"]})
-    left = [each for each in state if each.startswith("fc.") or (each.startswith("classifier.") and not fits)]
+    heads = [each for each in state if not (each.startswith("resnet50.") or (fits and each == "classifier.weight"))]
+    left = [each for each in heads if not cnn.is_resnet or each.startswith(("fc.", "classifier."))]
     wanted = {each: value for each, value in own.items() if fits or not each.startswith("classifier.")}
     state = {each: value for each, value in state.items() if each not in left}
     check_whole(state, wanted, source=source, advice=f"expected weights of {name}; check --backbone")

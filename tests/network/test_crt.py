@@ -5,10 +5,12 @@ from itertools import product
 
 import numpy as np
 import pytest
+import timm
 import torch
 from torch import Tensor
 from torchvision import models
 
+from data.normalisation import IMAGENET, Normalisation
 from network.crt import (
     ALIASES,
     CNNBranch,
@@ -217,7 +219,33 @@ def test_trained_branches_start_another_training_with_their_heads(tmp_path):
         assert torch.equal(value, crt_state_dict(other)[name])
 
 
-@pytest.mark.parametrize("name", ["resnet38d", "mobilenet_v2", "timm:resnet18"])
-def test_another_cnn_than_a_resnet_is_refused(name):
-    with pytest.raises(UserError, match=f"--backbone {name}: .*resnet18, resnet34"):
-        CNNBranch(name, num_classes=20, frozen=True)
+@pytest.mark.parametrize("name", ["mobilenet_v2", "timm:test_byobnet"])
+def test_any_backbone_is_the_cnn_and_starts_from_its_whole_nets_file(name, tmp_path):
+    torch.manual_seed(0)
+    whole = models.mobilenet_v2() if name == "mobilenet_v2" else timm.create_model(name.removeprefix("timm:"))
+    torch.save(whole.state_dict(), tmp_path / "whole.pth")
+    net, other = (CRTNet(name, "test_vit", num_classes=20) for _ in range(2))
+    report = load_cnn(net.cnn, name, tmp_path / "whole.pth", flag="--weights")
+    assert report.missing == ["classifier.weight"] and report.unexpected
+    state = net.cnn.resnet50.state_dict()
+    assert all(torch.equal(value, whole.state_dict()[key]) for key, value in state.items())
+    torch.save(crt_state_dict(net), tmp_path / "crt.pth")
+    assert not load_crt(other, tmp_path / "crt.pth").missing
+    assert not load_cnn(other.cnn, name, tmp_path / "crt.pth", flag="--weights").missing
+    outputs = net(rnd(1, 1, 3, 224, 336))
+    assert outputs.cnn.shape == (1, 20, 28, 42) and outputs.transformer.shape == (1, 20, 14, 21)
+    sum(maps.mean() for maps in outputs).backward()
+    kept = {id(parameter) for part in net.cnn.resnet50.stem for parameter in part.parameters()}
+    assert kept and all((id(value) in kept) == (value.grad is None) for value in net.cnn.parameters())
+    with pytest.raises(UserError, match=r"expected weights of resnet18; check --backbone"):
+        load_cnn(small().cnn, "resnet18", tmp_path / "whole.pth", flag="--weights")
+
+
+def test_a_cnn_gets_the_image_as_it_was_trained_on_it():
+    cnn = CNNBranch("timm:test_resnet", num_classes=2, frozen=True).eval()
+    image = rnd(1, 1, 3, 32, 32)
+    with torch.no_grad():
+        own = Normalisation((0.5,) * 3, (0.5,) * 3).of_others(image, IMAGENET)
+        found, expected = cnn(image), cnn.classifier(cnn.resnet50(own).conv6)
+        torch.testing.assert_close(found, expected)
+        assert not torch.allclose(found, cnn.classifier(cnn.resnet50(image).conv6))

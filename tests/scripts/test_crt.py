@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from data.labels import load_labels
 from tests.scripts.conftest import Data, assert_refused, assert_succeeded, contents, load, run
 from tool.artifact import load_cam
 from tool.irn_cam import load_irn_cam, quarter
@@ -22,12 +23,15 @@ TRAINING = {
 
 @pytest.fixture(scope="module")
 def small(data, tmp_path_factory) -> Data:
-    """Four images, fewer than the release takes, one of them of 9 x 12 pixels; and a list of two to score."""
+    """Four images, fewer than the release takes, one of them of 9 x 12 pixels; labels by number, as CRT and IRN have
+    them; and a list of two to score."""
     made = data.copy(tmp_path_factory.mktemp("crt") / "data")
     first, *_ = made.ids
     path = made.images / f"{first}.jpg"
     Image.open(path).resize((12, 9)).save(path)
     made.train_list.write_text("\n".join(made.ids[:4]))
+    labels = {int(name.replace("_", "")): label for name, label in load_labels(made.labels, VOC12).items()}
+    np.save(made.labels, np.array(labels, dtype=object), allow_pickle=True)
     (made.root / "two.txt").write_text("\n".join(made.ids[2:4]))
     return made
 
