@@ -1,7 +1,10 @@
 """Reading any data set; `DATASETS` names those that come with the project."""
 
+from ade.classes import ADE
 from coco14.classes import COCO14
+from context.classes import CONTEXT
+from stuff.classes import STUFF
 from tool.dataset import DataSet
 from voc12.classes import VOC12
 
-DATASETS: dict[str, DataSet] = {data_set.name: data_set for data_set in (VOC12, COCO14)}
+DATASETS: dict[str, DataSet] = {data_set.name: data_set for data_set in (VOC12, COCO14, CONTEXT, ADE, STUFF)}

@@ -5,6 +5,7 @@ import argparse
 import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from network.weights import LoadReport
 from rebalance.crf import ITERATIONS, seen_by_crf
 from tool.artifact import save_label_map
 from tool.cli import pace, raise_problems
+from tool.colour import label_colours
 from tool.crf import crf_from_probability
 from tool.crf.process import CRFProcess
 from tool.dataset import DataSet
@@ -74,6 +76,13 @@ def mask_of(
     image = copied_to(torch.from_numpy(seen_by_crf(pixels, normalisation)), scores.device)
     options = {"kernels": MASK_KERNELS, "iterations": ITERATIONS, "backend": backend}
     return kept[crf_from_probability(image, scores, **options).argmax(dim=0)].to(torch.uint8).cpu().numpy()
+
+
+def with_released_palette(data_set: DataSet) -> DataSet:
+    """`data_set` with the colours of its labels alone, as the released label maps have them."""
+    colours, last = data_set.palette, data_set.num_labels - 1
+    repeats = bool((colours[last + 1] == colours[last]).all())
+    return replace(data_set, palette=label_colours(colours[: last + 1], repeat_last=repeats))
 
 
 def load_net(args: argparse.Namespace) -> tuple[DeepLabV3Plus, LoadReport]:
@@ -131,7 +140,7 @@ def predict_missing(
 
     Raises `UserError` with a line for each image that could not be done, or if a process died.
     """
-    data_set, folder = find_data_set(args.data_set), args.out_dir
+    data_set, folder = with_released_palette(find_data_set(args.data_set)), args.out_dir
     for_mask = folder, data_set, args.threshold, normalisation
 
     def missing(image_id: str) -> list[Job]:

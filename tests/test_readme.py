@@ -199,7 +199,7 @@ def clone(tmp_path_factory) -> Path:
         shutil.copy(path, clone)
     skipped = shutil.ignore_patterns("__pycache__", "*.txt", "*.npy", "*.params")
     packages = (
-        *("tool", "voc12", "coco14", "cub", "network", "method", "refine", "superpixel"),
+        *("tool", "voc12", "coco14", "context", "ade", "stuff", "cub", "network", "method", "refine", "superpixel"),
         *("segmentation", "rebalance", "localise", "paper", "benchmark", "data", "recipes", "released"),
     )
     for package in packages:

@@ -18,7 +18,20 @@ FILES = re.compile(r"`([\w/]+\.py)`:\n\n```python\n(.*?)```", re.DOTALL)
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("clone")
-    for name in ("method", "network", "data", "voc12", "coco14", "tool", "recipes", "tests", "segmentation"):
+    for name in (
+        "method",
+        "network",
+        "data",
+        "voc12",
+        "coco14",
+        "context",
+        "ade",
+        "stuff",
+        "tool",
+        "recipes",
+        "tests",
+        "segmentation",
+    ):
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__", "golden"))
     for name in ("train_voc.py", "inference.py", "eval.py", "run.py", "pyproject.toml"):
         shutil.copy(ROOT / name, root)

@@ -27,6 +27,20 @@ def shifted_palette() -> np.ndarray:
     return np.concatenate([palette[1:255], palette[:1], palette[255:]])
 
 
+def label_colours(colours: np.ndarray, *, repeat_last: bool = False) -> np.ndarray:
+    """A palette of the labels' `colours`, uint8 (L, 3), alone, as DHR has it: black beyond, 255 VOC's; uint8 (256, 3).
+
+    repeat_last: **Q** the entry behind the last label's has that one's colour, as where VOC's colours are shifted by
+    one to leave the background out.
+    """
+    palette = np.zeros((256, 3), np.uint8)
+    palette[: len(colours)] = colours
+    if repeat_last:
+        palette[len(colours)] = colours[-1]
+    palette[255] = _VOC[255]
+    return palette
+
+
 def is_vocs(palette: bytes, num_labels: int) -> bool:
     """Whether a file's `palette`, three bytes a colour, is VOC's as far as there are labels, and beyond or black."""
     colours = np.frombuffer(palette, np.uint8)

@@ -261,7 +261,8 @@ def run_stages(
 
     Args:
         second: None where the first does all.
-        follow_up: from an image's id and what the first pool made of it to its job in the second, or None.
+        follow_up: from an image's id and what the first pool made of it to its job in the second, or None; without a
+            second pool it is told so.
 
     Returns:
         A line for each image that a pool refused (its `UserError`); the other images are done.
@@ -303,7 +304,7 @@ def _run_stages(first: Pool, second: Pool | None, follow_up: Callable[[str, Any]
                     problems.append(str(error))
                 elif error is not None:
                     raise error
-                elif second is not None and pool is first and (job := follow_up(image_id, result)) is not None:
+                elif follow_up is not None and pool is first and (job := follow_up(image_id, result)) is not None:
                     following.append(job)
                     bars[second].total += 1
     return problems

@@ -136,7 +136,8 @@ def test_what_is_no_description_is_refused_in_one_line(tmp_path):
         "list.json": "found list",
         "half.json": "cannot be read as JSON",
         "none.json": "none.json",
-        "coco": "expected voc12, coco14 or a .json file that describes a data set; did you mean coco14?",
+        "coco": "expected voc12, coco14, context, ade, stuff or a .json file that describes a data set; did you mean"
+        " coco14?",
     }
     for name, words in said.items():
         with pytest.raises(UserError, match=words) as error:

@@ -6,14 +6,18 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from data import DATASETS
 from data.images import load_rgb
 from data.normalisation import IMAGENET
 from network.deeplabv3plus import DeepLabV3Plus, build_deeplabv3plus
 from network.fold import fold_norms
-from rebalance.masking import SCALES, mask_of, multi_scale_posteriors
+from rebalance.masking import SCALES, mask_of, multi_scale_posteriors, with_released_palette
 from tests.golden_inputs import assert_golden, fill, rnd, uni
 from voc12.classes import VOC12
 
+RELEASED_NAMES = {
+    **{"voc12": "VOC2012", "coco14": "COCO2014", "context": "PascalContext", "ade": "ADE2016", "stuff": "COCO-Stuff"},
+}
 COUNTS = {"num_labels": VOC12.num_labels, "num_classes": VOC12.num_classes}
 
 
@@ -57,10 +61,12 @@ def test_masks_of_photographs_are_the_golden_ones(golden, net, golden_device):
 
 
 @pytest.mark.golden
-def test_vocs_palette_is_the_golden_one_where_there_are_labels(golden):
-    expected = np.load(golden / "dhr" / "inference" / "masks.npz")["palette"]
-    used = [*range(VOC12.num_labels), 255]
-    np.testing.assert_array_equal(VOC12.palette[used], expected[used])
+def test_palettes_are_the_golden_ones(golden):
+    expected = np.load(golden / "dhr" / "palettes.npz")
+    for name, released in RELEASED_NAMES.items():
+        np.testing.assert_array_equal(with_released_palette(DATASETS[name]).palette, expected[released])
+    masks = np.load(golden / "dhr" / "inference" / "masks.npz")
+    np.testing.assert_array_equal(with_released_palette(VOC12).palette, masks["palette"])
 
 
 def plain_posteriors(segment, image):

@@ -30,6 +30,7 @@ AT_ONCE = 2  # commands; each computes on one thread
 # What the commands import, the scripts and what computes.
 MODULES = (
     *("train_voc", "inference", "eval", "voc12.prepare", "cub.prepare", "cub.mini", "coco14.prepare", "coco14.mini"),
+    *("context.prepare", "ade.prepare", "stuff.prepare"),
     *("segmentation.experiment.train", "segmentation.experiment.test"),
     *("refine.affinity.prepare", "refine.affinity.train", "refine.affinity.infer"),
     *("refine.irn.labels", "refine.irn.train", "refine.irn.infer", "refine.irn.score_instances"),
