@@ -43,12 +43,14 @@ def find_listed(
     if listed is not None:
         source = Source(list_flag, listed)
         return find_images(read_ids(listed, list_flag), root, data_set, flag=root_flag, source=source)
+    return images_of(root, data_set, root_flag, advice=f"; images in several folders need a list, {list_flag}")
+
+
+def images_of(root: Path, data_set: DataSet, flag: str, *, advice: str = "") -> dict[str, Path]:
+    """All images of a folder, which `flag` names, by id, sorted. Raises `UserError`, with `advice`, for none."""
     found = {path.stem: path for suffix in reversed(data_set.suffixes) for path in root.glob(f"*{suffix}")}
     if not found:
-        raise UserError(
-            f"{root_flag} {root}: expected images, <id>{data_set.suffixes[0]}, found none; images in several folders"
-            f" need a list, {list_flag}"
-        )
+        raise UserError(f"{flag} {root}: expected images, <id>{data_set.suffixes[0]}, found none{advice}")
     return dict(sorted(found.items()))
 
 

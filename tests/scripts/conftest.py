@@ -39,7 +39,7 @@ MODULES = (
     *("refine.affinity.training", "refine.affinity.inference", "refine.affinity.preparation"),
     *("refine.irn.labelling", "refine.irn.training", "refine.irn.inference"),
     *("rebalance.evaluate", "rebalance.masks", "rebalance.masking"),
-    *("rebalance.features", "rebalance.featuring"),
+    *("rebalance.features", "rebalance.featuring", "rebalance.layout"),
     *("rebalance.train", "rebalance.training"),
     *("superpixel.train", "superpixel.infer", "superpixel.training", "superpixel.inference"),
     # What these import late: an optimiser three seconds of torch.
