@@ -1,7 +1,8 @@
 """The CRFs of a training's steps, made by processes on the CPU while the net goes on."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor
 from tool.cli import UserError
 from tool.crf.process import CRFProcess
 from tool.pipeline import Pool, ProcessDied, outcomes
+from tool.reading import outlive_signals
 
 
 class CRFPool:
@@ -20,16 +22,21 @@ class CRFPool:
     """
 
     def __init__(self, *, backend: str, processes: int) -> None:
-        self.pool = Pool("CRF", _work_on_one, processes, start=functools.partial(CRFProcess.start, backend))
+        self.pool = Pool("CRF", _work_on_one, processes, start=functools.partial(_start, backend))
 
     def __enter__(self) -> "CRFPool":
-        self.pool.__enter__()
-        self.pool.start_all()
+        """Ready when all processes are: from then on no signal ends them. Raises `UserError` if one died."""
+        with _reported_death():
+            self.pool.start_all()
+            while len(self.pool.started) < len(self.pool.processes):
+                list(outcomes(self.pool))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        for process in self.pool.processes.values():
+            process.kill()
         self.pool.__exit__(kind, error, trace)
 
     def __call__(
@@ -42,19 +49,30 @@ class CRFPool:
         ]
         self.pool.waiting.extend((number, work, *pair) for number, pair in enumerate(pairs))
         found: dict[int, np.ndarray] = {}
-        try:
+        with _reported_death():
             while self.pool.waiting or self.pool.running:
                 self.pool.feed(self.pool.waiting)
                 for outcome in outcomes(self.pool):
                     if outcome.error is not None:
                         raise outcome.error
                     found[outcome.key] = outcome.result
-        except ProcessDied as died:
-            raise UserError(
-                "a CRF process died, killed or out of memory; --resume goes on from the last checkpoint, with fewer"
-                " --crf_workers if memory is short"
-            ) from died
         return [torch.from_numpy(found[number]).to(maps[number].device) for number in range(len(pairs))]
+
+
+@contextmanager
+def _reported_death() -> Iterator[None]:
+    try:
+        yield
+    except ProcessDied as died:
+        raise UserError(
+            "a CRF process died, killed or out of memory; --resume goes on from the last checkpoint, with fewer"
+            " --crf_workers if memory is short"
+        ) from died
+
+
+def _start(backend: str) -> None:
+    CRFProcess.start(backend)
+    outlive_signals(0)  # the step that a run is at when it is told to end needs its labels
 
 
 def _work_on_one(number: int, work: Callable[..., list[Tensor]], picture: np.ndarray, maps: np.ndarray) -> np.ndarray:

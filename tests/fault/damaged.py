@@ -20,6 +20,7 @@ from data.images import image_size, load_rgb
 from data.labels import load_labels, save_labels
 from network.mxnet_params import read_params
 from network.weights import read_state_dict
+from rebalance.feature_files import load_features, save_features
 from superpixel.maps import load_superpixels, save_superpixels
 from tests.network.mxnet_writer import params_of
 from tool.artifact import load_cam, load_crf, load_label_map, load_label_scores, save_cam, save_crf, save_label_map
@@ -166,6 +167,7 @@ KINDS = [
         lambda path: save_superpixels(path, np.arange(9 * 14).reshape(SHAPE)),
         lambda path: load_superpixels(path, SHAPE),
     ),
+    Kind("features.pt", lambda path: save_features(path, torch.from_numpy(scores())), load_features),
     Kind("cls_labels.npy", lambda path: save_labels(path, labels()), of_voc(load_labels)),
     Kind("labels.npz", lambda path: np.savez(path, **labels()), of_voc(load_labels), summed=True),
     Kind("labels.pkl", lambda path: path.write_bytes(pickle.dumps(labels())), of_voc(load_labels)),

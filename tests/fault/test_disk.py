@@ -16,7 +16,7 @@ ALL = [
     *("training", "inference", "posteriors", "affinity", "walk", "evaluation", "segmentation", "prediction"),
     *("localisation", "localised"),
     *("submission", "preparation", "relabelling", "generation", "ir_labels", "irn", "irn_walk"),
-    *("superpixels", "superpixel_maps"),
+    *("superpixels", "superpixel_maps", "rebalancing"),
 ]
 
 
@@ -69,9 +69,9 @@ def test_files_that_cannot_grow_are_named_and_the_command_goes_on_when_they_can(
 
 
 def test_a_checkpoint_that_cannot_be_replaced_stays_and_the_run_goes_on_from_it(
-    training, affinity, irn, superpixels, segmentation, localisation, commands, chance, folder, some
+    training, affinity, irn, superpixels, segmentation, localisation, rebalancing, commands, chance, folder, some
 ):
-    for activity in some([training, affinity, irn, superpixels, segmentation, localisation]):
+    for activity in some([training, affinity, irn, superpixels, segmentation, localisation, rebalancing]):
         work = folder()
 
         def stop_after_a_checkpoint(group, work=work):

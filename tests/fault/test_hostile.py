@@ -24,6 +24,7 @@ from data.labels import load_labels
 from network.backbone_weights import load_trained
 from network.mxnet_params import read_params
 from network.weights import load_weights, read_state_dict
+from rebalance.feature_files import load_features
 from superpixel.maps import load_superpixels
 from tests.fault.conftest import COUNTS
 from tests.network.mxnet_writer import array_record, params_file
@@ -128,6 +129,7 @@ FILES = {
     ),
     "bare.pth": (bare_pickle, lambda path: load_weights(torch.nn.Identity(), path)),
     "tar.pth": (tar_of_torch, lambda path: load_trained(torch.nn.Identity(), path)),
+    "features.pt": (lambda path, value: torch.save(value, path), load_features),
     "last.ckpt": (
         lambda path, value: torch.save({"model": value, "step": 1, "settings": {}}, path),
         lambda path: find_checkpoint(path.parent, resume=True, settings={}, name_flag="--session"),
@@ -195,6 +197,10 @@ def compressed_checkpoint(path):
 
 def one_number_as_many(path):
     torch.save({"a.weight": torch.zeros(1).expand(10**12)}, path)
+
+
+def one_number_as_features(path):
+    torch.save(torch.zeros(1).half().expand(10**4, 10**4, 10**4), path)
 
 
 def sparse_giant(path):
@@ -275,6 +281,7 @@ def resumed(path):
 BOMBS = {
     "a compressed checkpoint": (compressed_checkpoint, "a.pth", FILES["weights.pth"][1]),
     "one number as a tensor": (one_number_as_many, "a.pth", FILES["weights.pth"][1]),
+    "one number as features": (one_number_as_features, "a.pt", load_features),
     "a sparse tensor": (sparse_giant, "a.pth", FILES["weights.pth"][1]),
     "a storage of the old layout": (declared_storage, "a.pth", FILES["weights.pth"][1]),
     "lists of lists": (lists_of_lists, "last.ckpt", resumed),

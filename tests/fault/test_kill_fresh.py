@@ -49,7 +49,7 @@ COMMANDS = [
     *("training", "inference", "posteriors", "affinity", "walk", "evaluation", "segmentation", "prediction"),
     *("localisation", "localised"),
     *("submission", "preparation", "relabelling", "ir_labels", "irn", "irn_walk"),
-    *("superpixels", "superpixel_maps"),
+    *("superpixels", "superpixel_maps", "rebalancing"),
 ]
 # A signal's own end of a process, or that of a script which has heard it.
 CODES = {SIGKILL: {-SIGKILL}, SIGTERM: {-SIGTERM, 128 + SIGTERM}, SIGINT: {-SIGINT, 128 + SIGINT}}
@@ -103,6 +103,7 @@ MORE = {
     "training": ["--max_iters", str(LAST_STEP), "--save_every", "100", "--num_workers", "1"],
     "affinity": ["--max_epoches", "3", "--save_every", "100", "--num_workers", "1"],
     "superpixels": ["--max_epoches", "3", "--save_every", "100", "--num_workers", "1"],
+    "rebalancing": ["--max_epoches", "3", "--save_every", "100", "--num_workers", "1"],
     "segmentation": [],
     "localisation": ["--max_epoches", "12", "--save_every", "100", "--num_workers", "1"],
 }

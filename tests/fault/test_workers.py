@@ -52,6 +52,7 @@ MESSAGES = {
     "affinity": r"error: a loader process .*; it was at ({ids}|no image);",
     "superpixels": r"error: a loader process .*; it was at ({ids}|no image);",
     "superpixel_maps": r"error: a superpixels process died, killed or out of memory; it was at ({ids}|no image);",
+    "rebalancing": r"error: a (loader process .*; it was at ({ids}|no image)|CRF process died, .* memory);",
     "segmentation": r"error: a loader process .*; it was at ({ids}|no image);",
     "localisation": r"error: a loader process .*; it was at (\d+|no image);",
     "localised": r"error: a loader process .*; it was at (\d+|no image);",
@@ -108,7 +109,7 @@ def all_ids(data):
 
 # Commands that read images, some of which process each by itself.
 DAMAGED = [
-    *("training", "inference", "affinity", "walk", "irn", "irn_walk", "superpixels", "superpixel_maps"),
+    *("training", "inference", "affinity", "walk", "irn", "irn_walk", "superpixels", "superpixel_maps", "rebalancing"),
     *("segmentation", "prediction"),
 ]
 

@@ -8,15 +8,15 @@ from tests.scripts.test_help import parse
 
 def test_the_released_defaults_become_our_flags_and_the_rest_goes_on(monkeypatch):
     words = in_our_words(
-        ["--root", "data", "--gpus", "1", "--uss", "STEGO", "--tag", "a@b", "--resume", "--ot_rule", "converged"]
+        ["--root", "/data", "--gpus", "1", "--uss", "STEGO", "--tag", "a@b", "--resume", "--ot_rule", "converged"]
     )
     args = parse("rebalance/train.py", words, monkeypatch)
     places = {
-        "data_set": "data/VOC2012/VOC2012.json",
-        "data_root": "data/VOC2012/train_aug/image",
-        "xml_dir": "data/VOC2012/train_aug/xml",
-        "wss_masks": "data/WSS/VOC2012/MARS/train_aug",
-        "uss_features": "data/VOC2012/train_aug/STEGO",
+        "data_set": "/data/VOC2012/VOC2012.json",
+        "data_root": "/data/VOC2012/train_aug/image",
+        "xml_dir": "/data/VOC2012/train_aug/xml",
+        "wss_masks": "/data/WSS/VOC2012/MARS/train_aug",
+        "uss_features": "/data/VOC2012/train_aug/STEGO",
         "work_dir": "experiments/models",
         "session": "a@b",
     }
