@@ -149,7 +149,7 @@ class MSANet(MSAClassifier):
         self.train()
 
     def forward(
-        self, image: Tensor, association: Tensor | None, *, steps: int = 0, threshold: float = 0.6
+        self, image: Tensor, association: Tensor | None = None, *, steps: int = 0, threshold: float = 0.6
     ) -> MSAOutput:
         """
         Args:

@@ -89,3 +89,11 @@ def crt_net(crt_meta: dict, golden_device: torch.device) -> torch.nn.Module:
     filled = {name: crt_fill(name, tuple(value.shape), crt_meta) for name, value in crt_state_dict(net).items()}
     load_crt_state_dict(net, filled, source="the golden numbers")
     return net.to(golden_device)
+
+
+@pytest.fixture(scope="session")
+def msa_net(msa_meta: dict, golden_device: torch.device) -> torch.nn.Module:
+    """MSA's released classifier, filled as the golden nets are; who trains it takes a copy."""
+    from tests.network.filled_msa import filled
+
+    return filled("association", msa_meta, golden_device)

@@ -83,7 +83,8 @@ class MSALearner(Learner):
 
     @torch.no_grad()
     def _association(self, image: Tensor) -> Tensor | None:
-        """Of normalised images, (N, 3, H, W), H and W multiples of 16: float32 (N, 9, H, W).
+        """Of normalised images, (N, 3, H, W), H and W multiples of 16: float32 (N, 9, H, W); None where the baseline is
+        without a superpixel network.
 
         **Q** As released the superpixel network, too, sees them by the statistics of COCO's images.
         """

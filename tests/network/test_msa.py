@@ -1,6 +1,7 @@
 """MSA's classifier: golden forward, gradients and AP, released names in and out, other backbones."""
 
 import json
+from copy import deepcopy
 
 import numpy as np
 import pytest
@@ -10,7 +11,6 @@ from torch import Tensor
 from network.backbones import batch_norms
 from network.msa import (
     ALIASES,
-    CAMNet,
     MSAClassifier,
     MSANet,
     load_msa,
@@ -20,11 +20,10 @@ from network.msa import (
 from network.names import under_first_names
 from network.pixel_affinity import propagate, similarity
 from network.scn import SCN
-from tests.golden_inputs import assert_golden, fill, rnd
+from tests.golden_inputs import assert_golden, rnd
+from tests.network.filled_msa import KINDS, filled
 from tests.network.test_superpixel import soft
 from tool.cli import UserError
-
-KINDS = {"association": MSANet, "features": MSANet, "cam": CAMNet}
 
 
 def released_names(golden, kind: str) -> dict[str, list[int]]:
@@ -35,16 +34,6 @@ def released_names(golden, kind: str) -> dict[str, list[int]]:
         return {**backbone, **json.loads((golden / "msa" / "cam_state_dict.json").read_text())}
     changed = {} if kind == "association" else json.loads((golden / "msa" / "cls_features_state_dict.json").read_text())
     return {**names, **changed}
-
-
-def filled(kind: str, meta: dict, device: torch.device, *, num_classes: int = 20) -> MSAClassifier:
-    """The net as the golden numbers have it, in evaluation mode."""
-    options = {} if kind == "cam" else {"dcr": kind}
-    net = KINDS[kind]("resnet50", num_classes=num_classes, **options)
-    names = {name: value for name, value in msa_state_dict(net).items() if not name.startswith("stage")}
-    state = {name: fill(name, tuple(value.shape), meta["salt"]) for name, value in names.items()}
-    load_msa_state_dict(net, state, source="the golden numbers")
-    return net.eval().to(device)
 
 
 class Case:
@@ -72,8 +61,8 @@ def case(golden, msa_meta, golden_device):
 
 
 @pytest.mark.golden
-def test_golden_forward_pass_and_its_parts(case, msa_meta, golden_device):
-    net, seen = filled("association", msa_meta, golden_device), {}
+def test_golden_forward_pass_and_its_parts(case, msa_net):
+    net, seen = deepcopy(msa_net), {}
     parts = {"q_feature": net.get_qfeats, "g4": net.ala1, "g5": net.ala2, "layer4": net.backbone.layer4}
     for name, part in parts.items():
         part.register_forward_hook(lambda _, __, output, name=name: seen.update({name: output}))
@@ -92,8 +81,8 @@ def test_golden_forward_pass_and_its_parts(case, msa_meta, golden_device):
 
 
 @pytest.mark.golden
-def test_golden_training_mode_and_gradients(case, msa_meta, golden_device):
-    net, expected = filled("association", msa_meta, golden_device), case.expected
+def test_golden_training_mode_and_gradients(case, msa_net):
+    net, expected = deepcopy(msa_net), case.expected
     norms, gradients = case.gradients(net, [str(name) for name in expected["grad_names"]])
     np.testing.assert_allclose(norms, expected["grad_norm"], rtol=1e-3, atol=1e-8)
     slices = {
@@ -227,11 +216,11 @@ def test_a_wrong_file_is_named_as_what_it_is(tmp_path):
 
 def test_a_file_of_another_classifier_is_named_with_the_flag_that_makes_it():
     cases = (
-        (small(), small("cam"), r"expected classifier\.0\.weight, .* that --sp_cam off makes"),
-        (small("cam"), small(), r"expected classifier\.weight, .* that --sp_cam on makes"),
-        (small(), small("features"), "expected a classifier of --dcr association, found one of --dcr features"),
-        (small("features"), small(), "expected a classifier of --dcr features, found one of --dcr association"),
-        (small(), MSANet("resnet18", num_classes=7), r"tensors that do not fit[^~]*\(8, 512, 1, 1\) in the file"),
+        (tiny(), tiny("cam"), r"expected classifier\.0\.weight, .* that --sp_cam off makes"),
+        (tiny("cam"), tiny(), r"expected classifier\.weight, .* that --sp_cam on makes"),
+        (tiny(), tiny("features"), "expected a classifier of --dcr association, found one of --dcr features"),
+        (tiny("features"), tiny(), "expected a classifier of --dcr features, found one of --dcr association"),
+        (tiny(), MSANet("timm:test_resnet", num_classes=7), r"tensors that do not fit[^~]*\(8, 96, 1, 1\) in the file"),
     )
     for net, other, message in cases:
         with pytest.raises(UserError, match=f"^net.pth: {message}"):

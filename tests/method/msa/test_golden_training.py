@@ -1,5 +1,6 @@
 """MSA's training: three golden steps of each kind, and the polynomial SGD."""
 
+from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +14,6 @@ from method.engine import build_training, training_step
 from method.msa.config import CONFIGS
 from method.msa.learner import MSALearner
 from tests.golden_inputs import assert_golden, rnd
-from tests.network.test_msa import filled
 from tests.superpixel.golden_net import filled_scn
 from tool.optim import PortableSGD, polynomial_schedule
 from tool.training import Training
@@ -47,10 +47,10 @@ def batch_of(step: int, meta: dict) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_golden_steps(kind, golden, msa_meta, golden_device):
+def test_golden_steps(kind, golden, msa_meta, msa_net, golden_device):
     expected = np.load(golden / "msa" / "training_steps.npz")
     config = replace(CONFIGS[KINDS[kind]], steps=msa_meta["beta"], threshold=msa_meta["gama"])
-    net = filled("association", msa_meta, golden_device)
+    net = deepcopy(msa_net)
     scn = filled_scn(msa_meta["salt"], golden_device)
     learner = MSALearner(net, config, DATASETS["voc12"], scn=scn).train()
     training = build_training(

@@ -14,6 +14,7 @@ from method.arguments import check_arguments, parse_arguments
 from method.learner import FIRST, LabelledImages
 from method.msa.config import CONFIGS, SANE, mend, mendable
 from method.msa.learner import MSALearner
+from method.superpixels import Superpixels
 from method.training import make_learner
 from network.msa import COCO_STATISTICS
 from network.scn import SCN
@@ -96,8 +97,7 @@ def test_a_backbone_of_other_statistics_keeps_them_and_the_superpixel_network_ge
     torch.testing.assert_close(seen[0], COCO_STATISTICS.of_pixels(pixels), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("method", METHOD_NAMES)
-def test_the_ablation_is_a_matter_of_flags(method, monkeypatch):
+def test_the_ablation_is_a_matter_of_flags(monkeypatch):
     parts = {
         "baseline": ["--sp_cam", "False", "--alpha", "0"],
         "dcr": ["--beta", "0", "--alpha", "0"],
@@ -106,9 +106,7 @@ def test_the_ablation_is_a_matter_of_flags(method, monkeypatch):
     }
     found = {}
     for name, words in parts.items():
-        learner = learner_of(monkeypatch, method, "--th", "0.2", *words)
-        image = learner.net.normalisation.of_pixels(torch.full((1, 3, 64, 64), 90, dtype=torch.uint8))
-        image[..., 20:50] += rnd(3, 1, 3, 64, 30)
+        learner = learner_of(monkeypatch, "msa_image", "--th", "0.2", *words)
         found[name] = losses(learner)
     assert found["baseline"]["ipc"] == found["dcr"]["ipc"] == found["ap"]["ipc"] == 0 < found["ipc"]["ipc"]
     assert found["baseline"]["cls"] != found["dcr"]["cls"] == found["ap"]["cls"]  # of scores before propagation
@@ -139,6 +137,15 @@ def test_maps_are_those_of_both_views_along_the_superpixels_of_the_whole_image(m
             expected = expected + turn(up(logits, association))[0]
         found = learner.maps(picture, 1.5, classes, CPU)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_maps_of_the_baseline_go_along_superpixels_where_some_are_given(monkeypatch):
+    learner = learner_of(monkeypatch, "msa_image", "--sp_cam", "False").eval()
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 56, 3), np.uint8))
+    with torch.no_grad():
+        assert learner.maps(picture, 1.0, torch.tensor([2, 9]), CPU).shape == (2, 3, 4)
+        learner.superpixels = Superpixels(SCN().eval())
+        assert learner.maps(picture, 1.0, torch.tensor([2, 9]), CPU).shape == (2, 48, 64)
 
 
 def labelled(folder: Path, sizes) -> tuple[dict, dict, dict]:
