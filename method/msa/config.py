@@ -77,6 +77,7 @@ SANE = {
     "resize": (False, "resized_once", True),
 }
 OF_NET = ("statistics", "softmax", "resize")  # those that inference has to know of
+OF_SEEDS = "resize"  # the one that training knows nothing of
 
 
 def mendable(config: MSAConfig) -> list[str]:
@@ -86,6 +87,7 @@ def mendable(config: MSAConfig) -> list[str]:
         for name, (in_ipc, switch, value) in SANE.items()
         if getattr(config.ipc if in_ipc else config, switch) != value
         and (name != "padding" or config.target == "saliency")
+        and name != OF_SEEDS
     ]
 
 

@@ -69,8 +69,8 @@ def test_each_sane_value_changes_what_is_trained(method, oddity, monkeypatch):
 
 
 def test_the_oddities_are_those_that_the_config_has():
-    assert mendable(CONFIGS["msa_image"]) == ["statistics", "softmax", "patch", "channels", "resize"]
-    assert mendable(CONFIGS["msa_sal"]) == list(SANE)
+    assert mendable(CONFIGS["msa_image"]) == ["statistics", "softmax", "patch", "channels"]
+    assert mendable(CONFIGS["msa_sal"]) == [name for name in SANE if name != "resize"]
 
 
 @pytest.mark.parametrize("statistics", [COCO_STATISTICS, IMAGENET])
