@@ -33,6 +33,9 @@ EXAMPLES = """\
   # another backbone
   python train_voc.py --data_root VOC2012/JPEGImages --saliency_root VOC2012/saliency \\
       --backbone mobilenet_v2 --weights mobilenet_v2.pth
+  # MSA, beside a superpixel network that superpixel/train.py trained; seeds scored on masks
+  python train_voc.py --data_root VOC2012/JPEGImages --method msa_image --scn exps/scn/scn.pth \\
+      --gt_dir VOC2012/SegmentationClass
   # four GPUs
   torchrun --nproc_per_node 4 train_voc.py --data_root VOC2012/JPEGImages \\
       --saliency_root VOC2012/saliency
@@ -41,13 +44,14 @@ EXAMPLES = """\
 
 def make_parser(method: Method) -> argparse.ArgumentParser:
     """The flags of all methods and those of `method`, with its defaults."""
+    salient = [name for name, each in METHODS.items() if "saliency" in each.reads]
     parser = script_parser("Stage 1: train a CAM classifier from image labels.", examples=EXAMPLES)
     data = parser.add_argument_group("data")
     data.add_argument("--data_root", type=path_text, required=True, help="folder of <id>.jpg (VOC2012/JPEGImages)")
     data.add_argument(
         "--saliency_root",
         type=path_text,
-        help="folder of <id>.png saliency maps, which hsc, eps, eps_seam and ppc_eps need",
+        help=f"folder of <id>.png saliency maps, which {', '.join(salient)} need",
     )
     data.add_argument(
         "--train_list", type=path_text, default="voc12/train_aug.txt", help="ids to train on (%(default)s)"

@@ -81,7 +81,10 @@ class MSAMethod(Method):
         )  # fmt: skip
         self._add_net_flags(group, [*mendable(config), "all"])
         group.add_argument(
-            "--alpha", type=float, default=config.ipc.weight, help="weight of ipc, how maps rebuild (%(default)s)"
+            "--alpha",
+            type=float,
+            default=config.ipc.weight,
+            help="weight of ipc, the error of what maps rebuild (%(default)s)",
         )
         group.add_argument(
             "--ig_th", type=float, default=config.ipc.threshold,

@@ -20,7 +20,7 @@ from network.msa import COCO_STATISTICS
 from network.scn import SCN
 from network.superpixel import up
 from tests.golden_inputs import rnd, uni
-from tests.method.test_contract import helpers
+from tests.method.test_contract import helpers, start
 from tool.cli import UserError
 from tool.metric import iou, label_counts
 
@@ -71,6 +71,21 @@ def test_each_sane_value_changes_what_is_trained(method, oddity, monkeypatch):
 def test_the_oddities_are_those_that_the_config_has():
     assert mendable(CONFIGS["msa_image"]) == ["statistics", "softmax", "patch", "channels"]
     assert mendable(CONFIGS["msa_sal"]) == [name for name in SANE if name != "resize"]
+
+
+@pytest.mark.parametrize(("method", "power"), [("msa_image", 0.5), ("msa_sal", 0.9)])
+def test_the_released_recipe_reaches_the_optimiser(method, power):
+    _, training = start(method, "--lr", "0.1")  # over 8 steps
+    groups = training.optimizer.param_groups
+    assert [group["lr"] for group in groups] == pytest.approx([0.1, 0.2, 1.0, 2.0])
+    assert [group["weight_decay"] for group in groups] == [4e-5, 0, 4e-5, 0]
+    assert all(group["nesterov"] and group["momentum"] == 4e-5 for group in groups)
+    assert training.max_gradient == 1
+    training.optimizer.step()
+    training.schedule.step()
+    assert groups[0]["lr"] == pytest.approx(0.1 * (1 - 1 / 8) ** power)
+    _, training = start(method, "--nesterov", "False")
+    assert not any(group["nesterov"] for group in training.optimizer.param_groups)
 
 
 @pytest.mark.parametrize("statistics", [COCO_STATISTICS, IMAGENET])
