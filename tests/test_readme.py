@@ -48,6 +48,7 @@ TRAIN_OR_INFER = {
     *("superpixel/train.py", "superpixel/infer.py"),
     *("segmentation/experiment/train.py", "segmentation/experiment/test.py"),
     *("localise/train.py", "localise/test.py", "released/crt/run_sample.py"),
+    *("rebalance/features.py", "rebalance/train.py", "rebalance/masks.py"),
 }
 # Run by other tests, which are to hold these words.
 ELSEWHERE = {
@@ -239,7 +240,8 @@ def furnished(clone, answers) -> Path:
     quick = exps / "demo_quick"
     results = exps / "hsc_deeplab" / "results" / "VOC2012" / "Segmentation" / "comp6_test_cls"
     seeds, quick_seeds = exps / "crf" / "crf_8_7", quick / "hsc" / "crf" / "crf_8_7"
-    for folder in (exps / "hsc", exps / "cam_npy", exps / "out_rw", seeds, quick_seeds, results, quick / "data"):
+    made_masks = exps / "out_rw", exps / "dhr" / "masks"
+    for folder in (exps / "hsc", exps / "cam_npy", *made_masks, seeds, quick_seeds, results, quick / "data"):
         folder.mkdir(parents=True)
     (exps / "hsc" / "hsc.pth").write_bytes(b"weights")
     (exps / "eps").mkdir()
@@ -257,7 +259,7 @@ def furnished(clone, answers) -> Path:
             save_cam(exps / "cam_npy" / f"{image_id}.npy", {c: np.float32(mask == c + 1) for c in classes}, VOC12)
             present = [0, *(c + 1 for c in classes)]
             save_crf(seeds / f"{image_id}.npy", {label: np.float32(mask == label) for label in present}, VOC12)
-            for folder in (seeds, exps / "out_rw"):
+            for folder in (seeds, *made_masks):
                 save_label_map(folder / f"{image_id}.png", mask, VOC12)
     coco_seeds = exps / "coco" / "crf" / "crf_8_7"
     coco_seeds.mkdir(parents=True)
@@ -308,7 +310,7 @@ def test_a_command_that_needs_data_misses_that_alone(command, answers):
         return
     assert_refused(answers[command])
     assert "usage:" not in answers[command].stderr
-    places = ("VOC2012", "exps/", "voc12/", "network/", "GPU", "MASKS", "MINE", "CUB_200_2011", "COCO", "coco14/")
+    places = ("VOC2012", "exps/", "voc12/", "network/", "weights/", "GPU", "MASKS", "MINE", "CUB_200_2011", "COCO")
     missing = [word for word in places if word in answers[command].stderr]
     assert missing, answers[command].stderr
 
