@@ -142,7 +142,10 @@ def _flush_output() -> None:
 
 def boolean(text: str) -> bool:
     """`True`, `yes`, `1` ... and their opposites, as users of the released scripts type them."""
-    values = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+    values = {
+        **dict.fromkeys(("true", "yes", "on", "1"), True),
+        **dict.fromkeys(("false", "no", "off", "0"), False),
+    }
     if text.lower() not in values:
         raise argparse.ArgumentTypeError(f"expected True or False, got {text!r}")
     return values[text.lower()]

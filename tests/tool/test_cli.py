@@ -282,8 +282,8 @@ def parser():
         (["--curve"], True),
         (["--all"], True),
         (["--curve", "--size", "1"], True),
-        *((["--curve", text], True) for text in ("True", "true", "TRUE", "1", "yes")),
-        *((["--curve", text], False) for text in ("False", "false", "0", "no")),
+        *((["--curve", text], True) for text in ("True", "true", "TRUE", "1", "yes", "on")),
+        *((["--curve", text], False) for text in ("False", "false", "0", "no", "off")),
     ],
 )
 def test_a_switch_works_bare_and_with_a_value(parser, typed, value):

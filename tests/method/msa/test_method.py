@@ -114,7 +114,7 @@ def test_a_backbone_of_other_statistics_keeps_them_and_the_superpixel_network_ge
 
 def test_the_ablation_is_a_matter_of_flags(monkeypatch):
     parts = {
-        "baseline": ["--sp_cam", "False", "--alpha", "0"],
+        "baseline": ["--sp_cam", "off", "--alpha", "0"],
         "dcr": ["--beta", "0", "--alpha", "0"],
         "ap": ["--alpha", "0"],
         "ipc": [],
