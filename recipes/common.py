@@ -60,11 +60,16 @@ def training(
 
 # The first CRF of a method's seed recipe; others have HSC's.
 CRFS = {"seam": "crf_10_4", "ppc": "crf_10_thr0.26", "ppc_eps": "crf_5_8", "crt": "crf_10_thr0.15"}
+CRFS |= dict.fromkeys(("msa_image", "msa_sal"), "crf_10_thr0.25")
 
 
 def crf_seeds(trained: Stage) -> Path:
     """The folder of the CRF seeds that inference makes with the net that `trained` makes."""
     return trained.makes.parent / "crf" / CRFS.get(trained.flags["method"], "crf_8_7")
+
+
+# Flags that a training and its net's inference share.
+OF_NET = ("backbone", "width", "transformer", "scn", "sp_cam", "dcr", "beta", "th")
 
 
 def inference(
@@ -73,7 +78,7 @@ def inference(
     """Seeds of the list `ids`, and with `crf` CRF seeds, by the net that `trained` makes; images that are done are left
     alone. more: other flags of inference.py."""
     folder = trained.makes.parent
-    net = {flag: trained.flags[flag] for flag in ("backbone", "width", "transformer") if flag in trained.flags}
+    net = {flag: trained.flags[flag] for flag in OF_NET if flag in trained.flags}
     flags = {
         **{"method": trained.flags["method"], "weights": trained.makes, **net, **inputs(setup)},
         **{"infer_list": list_file(setup, ids), "work_dir": folder},
@@ -85,13 +90,17 @@ def inference(
     return setup.stage(name, "inference.py", flags, mini=mini_flags, makes=makes, fixed=fixed)
 
 
-def scores(setup: Setup, trained: Stage) -> list[Stage]:
-    """mIoU on train.txt of the seeds, over the background thresholds, and of the CRF seeds."""
+def scores(setup: Setup, trained: Stage, **sweep: Any) -> list[Stage]:
+    """mIoU on train.txt of the seeds, over the background thresholds, and of the CRF seeds.
+
+    sweep: the flags of `eval.py` that say which thresholds, and what is written of them (--curve).
+    """
     folder = trained.makes.parent
     method = folder.name
     common = {**truth_flags(setup, "train"), "logfile": folder / "evallog.txt"}
     curve, crf = folder / "curve.json", folder / "crf.json"
-    seeds = {"predict_dir": folder / "cam_npy", "type": "npy", "curve": True, "plot": folder / "curve.png"}
+    seeds = {"predict_dir": folder / "cam_npy", "type": "npy", "plot": folder / "curve.png"}
+    seeds |= sweep or {"curve": True}
     labels = {"predict_dir": crf_seeds(trained), "type": "png"}
     return [
         setup.stage(

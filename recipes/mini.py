@@ -31,6 +31,16 @@ CRT = {
     **{"crop_size": 224, "resize_size": [196, 308], "max_iters": None, "max_epoches": 8, "lr": 0.02},
 }
 CRT_SEEDS = {"scales": [1.5, 2.0, 2.5, 3.0]}
+# MSA's nets on images half as large again, so that there are cells of 16 pixels enough.
+SCN = {
+    **{"crop_size": 128, "min_image_size": 112, "max_image_size": 176, "batch_size": BATCH_SIZE},
+    **{"max_epoches": 3, "lr": 1e-3, "save_every": 100},
+}
+MSA = {
+    **{"width": None, "backbone": "resnet18", "weights": "none", "crop_size": 128, "resize_size": [112, 176]},
+    **{"max_iters": None, "max_epoches": 8, "lr": 0.02},
+}
+MSA_SEEDS = {"scales": [1.0, 1.5, 2.0]}
 # AffinityNet on the classifier's backbone, from its weights.
 AFFINITY = {
     **NET,
