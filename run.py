@@ -67,7 +67,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("recipe", help=f"{', '.join(RECIPES)}, or a FILE.py written like those in recipes/")
     data = parser.add_argument_group("data")
     data.add_argument("--voc12_root", type=path_value, help="VOC 2012: the folder with JPEGImages in it")
-    data.add_argument("--coco14_root", type=path_value, help="COCO 2014, for eps_coco: the folder with train2014 in it")
+    data.add_argument(
+        "--coco14_root", type=path_value, help="COCO 2014, for recipes ending in _coco: with train2014 in it"
+    )
     data.add_argument("--cub_root", type=path_value, help="CUB-200-2011, for crt_cub: the folder with images.txt in it")
     data.add_argument("--saliency_root", type=path_value, help="saliency maps, <id>.png (<voc12_root>/saliency)")
     add_switch(data, "--mini", default=False, help="generate small data, and train narrow nets for minutes (False)")
