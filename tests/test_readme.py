@@ -41,6 +41,8 @@ README = ROOT / "README.md"
 TUTORIAL = ROOT / "docs" / "add_a_method.md"  # tests/test_tutorial.py follows it, in a clone that has what it adds
 PAGES = [README, *sorted({*(ROOT / "docs").glob("*.md")} - {TUTORIAL})]
 STARTERS = ("python", "make", "torchrun", "pip", "srun")
+# Whose help has flags that pages name and no other.
+OF_METHODS = [(script, "msa_image") for script in ("train_voc.py", "inference.py")]
 TRAIN_OR_INFER = {
     *("run.py", "train_voc.py", "inference.py", "benchmark.real", "benchmark.gpu"),
     *("refine/affinity/prepare.py", "refine/affinity/train.py", "refine/affinity/infer.py"),
@@ -213,6 +215,7 @@ def answers(clone) -> dict:
     """What every marked command answers without its data, and what every script answers to --help."""
     jobs = {command: ([*command.script, *command.arguments], clone / command.folder) for command in NEEDY}
     jobs |= {script: ([*script, "--help"], clone) for script in SCRIPTS}
+    jobs |= {(script, method): ([script, "--method", method, "--help"], clone) for script, method in OF_METHODS}
     done = run_forked(
         list(jobs.values()),
         modules=MODULES,
@@ -358,7 +361,7 @@ def test_a_script_has_the_flags_that_its_row_names(command, answers):
 
 
 def test_flags_and_settings_within_sentences_exist(answers):
-    known = {flag for script in SCRIPTS for flag in re.findall(r"--\w+", answers[script].stdout)}
+    known = {flag for script in (*SCRIPTS, *OF_METHODS) for flag in re.findall(r"--\w+", answers[script].stdout)}
     named, keys = set(), set()
     for paragraph in PARAGRAPHS:
         for span in spans(paragraph):
