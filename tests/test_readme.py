@@ -313,7 +313,8 @@ def test_a_command_that_needs_data_misses_that_alone(command, answers):
         return
     assert_refused(answers[command])
     assert "usage:" not in answers[command].stderr
-    places = ("VOC2012", "exps/", "voc12/", "network/", "weights/", "GPU", "MASKS", "MINE", "CUB_200_2011", "COCO")
+    folders = ("exps/", "voc12/", "coco14/", "network/", "weights/")
+    places = (*folders, "VOC2012", "GPU", "MASKS", "MINE", "CUB_200_2011", "COCO")
     missing = [word for word in places if word in answers[command].stderr]
     assert missing, answers[command].stderr
 
