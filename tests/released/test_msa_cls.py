@@ -82,6 +82,14 @@ def test_flags_that_decided_nothing_do_not_here_either(monkeypatch):
     assert arguments_of("msa_image", words, monkeypatch) == arguments_of("msa_image", [], monkeypatch)
 
 
+def test_help_says_what_becomes_of_flags_that_are_not_one_of_ours(monkeypatch, capsys):
+    with pytest.raises(SystemExit):
+        arguments_of("msa_image", ["--help"], monkeypatch)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "--min_image_size MIN_IMAGE_SIZE --resize_size, the first number (320)" in said
+    assert "--clamp_rate CLAMP_RATE decides nothing here" in said
+
+
 @pytest.mark.parametrize("name", ["train_cls_image", "train_cls_sal"])
 def test_each_runs_as_a_file_from_any_folder_and_says_mistakes_in_one_line(name, tmp_path):
     def said(*words: str) -> str:
