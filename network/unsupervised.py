@@ -23,9 +23,9 @@ class Stride8(nn.Module):
 
     patch = STRIDE
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, width: float = 1.0) -> None:
         super().__init__()
-        self.body = build_backbone(name)
+        self.body = build_backbone(name, width=width)
         self.channels: int = self.body.channels.conv6
         self.normalisation = self.body.normalisation
 
@@ -82,15 +82,16 @@ KINDS = {
 
 
 def load_feature_net(
-    uss: str, backbone: str, *, backbone_weights: str | Path, head_weights: str | Path | None
+    uss: str, backbone: str, *, backbone_weights: str | Path, head_weights: str | Path | None, width: float = 1.0
 ) -> FeatureNet:
     """The net of `uss`, a key of `KINDS`, on `backbone`, with the weights of its files, in evaluation mode. One without
-    a head of its own, and so without `head_weights`, gives the backbone's map, which is yet to be reduced.
+    a head of its own, and so without `head_weights`, gives the backbone's map, which is yet to be reduced. width: of
+    resnet38d, a channel multiplier.
 
     Raises `UserError` for a file that is missing, damaged or of another net.
     """
     kind = KINDS[uss]
-    body = kind.backbone(backbone)
+    body = kind.backbone(backbone, **({} if width == 1 else {"width": width}))
     if isinstance(body, Stride8):
         load_body(body.body, backbone, backbone_weights, flag=BACKBONE_FLAG)
     else:

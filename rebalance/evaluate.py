@@ -2,8 +2,9 @@
 
     python rebalance/evaluate.py --pred_dir exps/dhr/validation --gt_dir VOC2012/SegmentationClass --tag DHR
 
-All images of the ground truth's folder count, but for those without an object, and without a prediction; a label that
-occurs in neither is left out of the means. eval.py counts an image of its list always, and such a label as 0.
+All images of the ground truth's folder, or of --list, count, but for those without an object, and without a prediction;
+a label that occurs in neither is left out of the means. eval.py counts an image of its list always, and such a label
+as 0.
 """
 
 import argparse
@@ -25,6 +26,7 @@ from tool.cli import (
     add_switch,
     cores,
     pace,
+    path_text,
     path_value,
     positive,
     printable,
@@ -34,6 +36,7 @@ from tool.cli import (
     script_parser,
 )
 from tool.dataset import DataSet
+from tool.lists import Source, expect_files, read_ids
 from tool.metric import false_rates, iou, occurs
 
 TAG_WIDTH = 30  # in the line, as released
@@ -52,6 +55,7 @@ def parse_arguments() -> argparse.Namespace:
     add_data_set_flag(data)
     data.add_argument("--pred_dir", type=path_value, required=True, help="label maps, <id>.png")
     data.add_argument("--gt_dir", type=path_value, required=True, help="ground truth, <id>.png; 255 is left out")
+    data.add_argument("--list", type=path_text, help="ids to score (all of --gt_dir)")
     add_switch(data, "--strict", default=False, help="refuse images without a prediction (False: left out)")
     add_switch(
         data, "--count_empty", default=False, help="also images without an object, as released for COCO (%(default)s)"
@@ -64,16 +68,26 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def find_truths(args: argparse.Namespace) -> list[Path]:
+    """The masks of the list, or all of the folder. Raises `UserError` where one or all are missing."""
+    require_folder(args.gt_dir, "--gt_dir", "ground truth, <id>.png")
+    if args.list is not None:
+        ids = read_ids(args.list, "--list")
+        expect_files(ids, args.gt_dir, ".png", flag="--gt_dir", source=Source("--list", args.list))
+        return [args.gt_dir / f"{image_id}.png" for image_id in ids]
+    truths = sorted(args.gt_dir.glob("*.png"))
+    if not truths:
+        raise UserError(f"--gt_dir {args.gt_dir}: expected ground truth, <id>.png, found no such file")
+    return truths
+
+
 def find_pairs(args: argparse.Namespace, data_set: DataSet) -> tuple[list[tuple[Path, Path]], list[Path]]:
     """(prediction, ground truth) of each image that has both, and the ground truths with an object and no prediction.
 
     Raises `UserError` where there are none of the first, and with `--strict` some of the second.
     """
     require_folder(args.pred_dir, "--pred_dir", "label maps, <id>.png")
-    require_folder(args.gt_dir, "--gt_dir", "ground truth, <id>.png")
-    truths = sorted(args.gt_dir.glob("*.png"))
-    if not truths:
-        raise UserError(f"--gt_dir {args.gt_dir}: expected ground truth, <id>.png, found no such file")
+    truths = find_truths(args)
     predicted = {path.name for path in args.pred_dir.glob("*.png")}
     pairs = [(args.pred_dir / truth.name, truth) for truth in truths if truth.name in predicted]
     if not pairs:

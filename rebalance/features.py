@@ -56,6 +56,7 @@ def parse_arguments() -> argparse.Namespace:
         "--backbone", metavar="NAME",
         help=f"{', '.join(DINOV2)} (ViT-G); of STEGO {DINO_BACKBONE}; of Backbone {', '.join(BACKBONES)} or {TIMM}NAME",
     )  # fmt: skip
+    net.add_argument("--width", type=float, default=1.0, help="channel multiplier of resnet38d (%(default)s)")
     net.add_argument(
         "--uss_backbone_weights", type=path_text, metavar="FILE",
         help=f"the backbone's (weights/<its released name>); of Backbone ImageNet's, or {PRETRAINED} (downloaded)",
@@ -77,6 +78,8 @@ def complete_arguments(args: argparse.Namespace) -> None:
         if args.uss_backbone_weights is None:
             raise UserError(f"--uss_backbone_weights: expected a file of {args.backbone}'s weights, or {PRETRAINED}")
     else:
+        if args.width != 1:
+            raise UserError(f"--width {args.width}: of resnet38d alone, --uss Backbone; leave it out")
         args.backbone = args.backbone or expected[-1]
         if args.backbone not in expected:
             raise UserError(f"--backbone {args.backbone}: --uss {args.uss} takes {', '.join(expected)}")
@@ -95,7 +98,7 @@ def complete_arguments(args: argparse.Namespace) -> None:
 
 def open_outputs(args: argparse.Namespace) -> None:
     """Create the folders and keep others out; refuse those with features of other nets."""
-    settings = {name: getattr(args, name) for name in ("uss", "backbone", "uss_dim", "amp")}
+    settings = {name: getattr(args, name) for name in ("uss", "backbone", "width", "uss_dim", "amp")}
     settings["uss_backbone_weights_sha256"] = hash_of(args.uss_backbone_weights)
     settings["uss_weights_sha256"] = hash_of(args.uss_weights)
     claims = []

@@ -39,7 +39,7 @@ PCA_FILE = "pca.pt"  # beside the features
 def load_net(args: argparse.Namespace) -> FeatureNet:
     """The net that `args`, features.py's, name, on the CPU, yet without PCA. Raises as `load_feature_net`."""
     weights = {"backbone_weights": args.uss_backbone_weights, "head_weights": args.uss_weights}
-    net = load_feature_net(args.uss, args.backbone, **weights)
+    net = load_feature_net(args.uss, args.backbone, **weights, width=args.width)
     if args.uss_dim is not None and args.uss_dim > net.dim:
         raise UserError(f"--uss_dim {args.uss_dim}: expected at most {net.dim}, the channels of {args.backbone}")
     return net

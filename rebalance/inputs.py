@@ -18,7 +18,9 @@ from tool.torchrun import own_share
 
 def add_image_flags(data: Any) -> None:
     """--img_root and --infer_list."""
-    data.add_argument("--img_root", type=path_text, required=True, help="folder of images (VOC2012/JPEGImages)")
+    data.add_argument(
+        "--img_root", "--data_root", type=path_text, required=True, help="folder of images (VOC2012/JPEGImages)"
+    )
     data.add_argument("--infer_list", type=path_text, metavar="FILE", help="ids (all images of --img_root)")
 
 

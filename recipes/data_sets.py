@@ -12,8 +12,9 @@ class Layout(NamedTuple):
 
     generator: the module that draws a small one, with as many images to train on as `size_flag` says. preparation: the
     module that makes its labels and lists. images, masks: the folders below the data set's own, which is "". lists:
-    its lists by VOC's names, train_aug, to learn from, train, to score seeds on, and train_first, some of these. flag:
-    what --data_set says of it, None for the scripts' default. keys: of stage 3, that differ from config.py's.
+    its lists by VOC's names: train_aug to learn from, train to score seeds on, train_first some of these, val and test
+    to score segmentation on. flag: what --data_set says of it, None for the scripts' default. keys: of stage 3, that
+    differ from config.py's.
     """
 
     generator: str
@@ -33,7 +34,7 @@ LAYOUTS = {
         preparation="voc12.prepare",
         images="JPEGImages",
         masks="SegmentationClass",
-        lists={"train_aug": "train_aug", "train": "train", "train_first": "train_600"},
+        lists={name: name for name in ("train_aug", "train", "val", "test")} | {"train_first": "train_600"},
         flag=None,
         keys={},
     ),
@@ -43,7 +44,7 @@ LAYOUTS = {
         preparation="coco14.prepare",
         images="",
         masks="",
-        lists={"train_aug": "train", "train": "train_1000", "train_first": "train_1000"},
+        lists={"train_aug": "train", "train": "train_1000", "train_first": "train_1000", "val": "val"},
         flag="coco14",
         keys={"DATA_SET": "coco14", "DATA_AUG": False},  # the list is train.txt
     ),

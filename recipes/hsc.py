@@ -11,7 +11,8 @@ from recipes import common, eps, mini
 from tool.recipe import Setup, Stage
 
 
-def stages(setup: Setup) -> list[Stage]:
+def seeds(setup: Setup) -> list[Stage]:
+    """From the labels to CRF seeds of train_aug.txt."""
     # At --mini there are no ImageNet weights. It starts from what EPS learnt: from random weights its first pseudo
     # labels would be noise.
     start = [eps.training(setup, name="train_eps")] if setup.mini else []
@@ -25,6 +26,10 @@ def stages(setup: Setup) -> list[Stage]:
         common.inference(setup, train, name="infer", ids="train"),
         *common.scores(setup, train),
         common.inference(setup, train, name="infer_aug", ids="train_aug"),
-        *common.deeplab(setup, common.crf_seeds(train), train),
-        common.report(setup, train),
     ]
+
+
+def stages(setup: Setup) -> list[Stage]:
+    of_seeds = seeds(setup)
+    train = next(stage for stage in of_seeds if stage.name == "train")
+    return [*of_seeds, *common.deeplab(setup, common.crf_seeds(train), train), common.report(setup, train)]

@@ -71,6 +71,14 @@ DEEPLAB = {
 DEEPLAB_OF_NET = {"deeplabv2_msc": {"TRAIN_LR": 2.5e-4}}
 
 
+# DHR on the classifier's backbone, from its weights, whose last map, reduced, is in the place of unsupervised features.
+FEATURES = {"uss": "Backbone", "uss_weights": None, "uss_dim": 30}
+DHR = {
+    **{"crop_size": IMAGE_SIZE, "min_image": 84, "max_image": 132, "batch_size": BATCH_SIZE},
+    **{"max_epoches": 8, "lr": 0.01, "ema": 0.98, "save_every": 100},
+}
+
+
 def deeplab_backbone(trained: Stage) -> dict[str, Any]:
     """The keys of DeepLab on the backbone of `trained`, where that is no ResNet-38."""
     backbone = trained.flags.get("backbone")

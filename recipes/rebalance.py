@@ -1,0 +1,83 @@
+"""DHR as stages behind any system's label maps: features, training, label maps of other images, scores, submission."""
+
+from pathlib import Path
+from typing import Any
+
+from recipes import mini
+from recipes.data_sets import image_flags, layout, list_file, truth_flags
+from tool.recipe import Setup, Stage
+
+# torchvision's, of ImageNet.
+RESNET101_WEIGHTS = "network/resnet101-63fe2227.pth"
+HEAD = "weights/CAUSE_VOC2012.pt"
+
+
+def features(setup: Setup, trained: Stage, **released: Any) -> Stage:
+    """Unsupervised features of train_aug.txt, released ones by default; at `--mini` of the net that `trained` made."""
+    folder = setup.out / "features"
+    flags = {**image_flags(setup), "infer_list": list_file(setup, "train_aug"), "out_dir": folder}
+    flags |= {"uss_weights": HEAD, **released}
+    small = {**mini.FEATURES, **mini.backbone_of(trained)}
+    small["uss_backbone_weights"] = small.pop("weights")
+    return setup.stage(
+        "features", "rebalance/features.py", flags, mini=small, makes=folder / "settings.json", fixed=["out_dir"]
+    )
+
+
+def training(setup: Setup, masks: Path, uss: Stage, trained: Stage, **released: Any) -> Stage:
+    """DHR on the label maps `masks` of train_aug.txt and the features that `uss` makes."""
+    flags = {
+        **{**image_flags(setup), "train_list": list_file(setup, "train_aug")},
+        **{"labels": setup.out / "data" / "cls_labels.npy", "wss_masks": masks},
+        **{"uss_features": uss.flags["out_dir"], "weights": RESNET101_WEIGHTS},
+        **{"work_dir": setup.out, "session": "dhr", "resume": True, **released},
+    }
+    return setup.stage(
+        "dhr", "rebalance/train.py", flags, mini={**mini.DHR, **mini.backbone_of(trained)},
+        makes=setup.out / "dhr" / "last.pth", fixed=["work_dir", "session", "session_name"],
+    )  # fmt: skip
+
+
+def label_maps(setup: Setup, train: Stage, ids: str, *, name: str, folder: Path) -> Stage:
+    """Label maps of a list by the net that `train` makes, scales, mirrors and a CRF."""
+    net = {flag: train.flags[flag] for flag in ("backbone", "width") if flag in train.flags}
+    flags = {**image_flags(setup), **net, "infer_list": list_file(setup, ids), "weights": train.makes}
+    return setup.stage(
+        name, "rebalance/masks.py", {**flags, "out_dir": folder}, makes=folder / "settings.json", fixed=["out_dir"]
+    )
+
+
+def rebalanced(setup: Setup, masks: Path, trained: Stage, **released: Any) -> list[Stage]:
+    """All of DHR on the label maps `masks` of train_aug.txt, to its scores on val.txt; where VOC's test set is there,
+    to an archive for its server.
+
+    trained: whose net has the backbone and the weights at `--mini`. released: flags of the training that differ.
+    """
+    uss = features(setup, trained)
+    train = training(setup, masks, uss, trained, **released)
+    folder = setup.out / "dhr"
+    predict = label_maps(setup, train, "val", name="dhr_masks", folder=folder / "val")
+    score = {
+        **{**truth_flags(setup, "val"), "pred_dir": folder / "val", "strict": True},
+        **{"json": folder / "val.json", "tag": setup.out.name},
+    }
+    evaluate = setup.stage(
+        "eval_dhr", "rebalance/evaluate.py", score,
+        makes=folder / "val.json", score="segmentation_val", fixed=["json", "pred_dir"],
+    )  # fmt: skip
+    return [uss, train, predict, evaluate, *submission(setup, train, folder)]
+
+
+def submission(setup: Setup, train: Stage, folder: Path) -> list[Stage]:
+    """Label maps of VOC's test set, checked and packed; nothing where its list is not there, as its download says."""
+    listed = setup.data_root / "ImageSets" / "Segmentation" / "test.txt"
+    if not (setup.mini or listed.is_file()) or "test" not in layout(setup).lists:
+        return []
+    results = folder / "submissions" / "test" / "results" / "VOC2012" / "Segmentation" / "comp5_test_cls"
+    predict = label_maps(setup, train, "test", name="dhr_test", folder=results)
+    archive = folder / "results.tgz"
+    flags = {"results": results, "list": list_file(setup, "test"), "img_root": image_flags(setup)["data_root"]}
+    pack = setup.stage(
+        "submission", "segmentation.submission", {**flags, "comp": 5, "out": archive}, makes=archive, fixed=["out"]
+    )
+    return [predict, pack]
