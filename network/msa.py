@@ -3,6 +3,7 @@
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -209,6 +210,10 @@ class CAMNet(MSAClassifier):
         return MSAOutput(maps.mean((2, 3)), maps)
 
 
+# A layer of each that no other net has.
+KINDS: dict[type[MSAClassifier], str] = {MSANet: "ala1.0", CAMNet: "ala1"}
+
+
 # -- weights -----------------------------------------------------------------------------------------------------------
 
 
@@ -241,21 +246,26 @@ def load_msa(net: MSAClassifier, path: str | Path, *, flag: str = "--weights") -
 
 
 def load_msa_state_dict(net: MSAClassifier, state: Mapping[str, Tensor], *, source: str) -> LoadReport:
-    """Copy into `net` what `state` has, whatever stands before the backbone's names; `source` names its origin.
+    """Copy into `net` what `state` has, whatever stands before the backbone's names; of a file that is no classifier of
+    MSA the backbone alone. `source` names its origin.
 
     Raises `UserError`, and leaves the net as it was, for a file of the other kind of classifier, without the backbone,
     or with tensors that do not fit.
     """
     own = [name.removeprefix(BACKBONE) for name in net.state_dict()]
     state = under_own_names(state, own, source=source)
-    for head, other, other_net, advice in (
-        ("classifier.weight", "classifier.0.weight", MSANet, "--sp_cam off"),
-        ("classifier.0.weight", "classifier.weight", CAMNet, "--sp_cam on"),
-    ):
-        if isinstance(net, other_net) and head in state and other not in state:
-            raise UserError(f"{source}: expected {other}, found {head}, of the classifier that {advice} makes")
+    found = next((kind for kind in KINDS if f"{KINDS[kind]}.weight" in state), None)
+    if found is not None and not isinstance(net, found):
+        made = "on" if found is MSANet else "off"
+        raise UserError(
+            f"{source}: expected {KINDS[type(net)]}.weight, found {KINDS[found]}.weight, of the classifier that"
+            f" --sp_cam {made} makes"
+        )
+    others = [] if found is not None else [name for name in state if name.startswith("classifier.")]
+    state = {name: value for name, value in state.items() if name not in others}
     first = "get_tran_conv4.0.0.weight"
     if isinstance(net, MSANet) and first in state and state[first].shape[1:2] != net.state_dict()[first].shape[1:2]:
         made = DCR[1] if net.dcr == DCR[0] else DCR[0]
         raise UserError(f"{source}: expected a classifier of --dcr {net.dcr}, found one of --dcr {made}; pass that")
-    return load_released_state_dict(net, state, source=source)
+    report = load_released_state_dict(net, state, source=source)
+    return replace(report, unexpected=[*report.unexpected, *others])

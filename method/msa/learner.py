@@ -18,7 +18,16 @@ from method.msa.config import MSAConfig
 from method.msa.criterion import MSACriterion, rebuilt_target
 from method.picture import picture
 from method.superpixels import Superpixels
-from network.msa import COCO_STATISTICS, MSAClassifier, MSAOutput, load_msa, msa_state_dict
+from network import PRETRAINED
+from network.backbone_weights import download
+from network.msa import (
+    COCO_STATISTICS,
+    MSAClassifier,
+    MSAOutput,
+    load_msa,
+    load_msa_state_dict,
+    msa_state_dict,
+)
 from network.scn import SCN
 from network.superpixel import to_whole_cells
 from network.weights import LoadReport
@@ -169,6 +178,13 @@ class MSALearner(Learner):
 
     def load(self, path: str | Path, *, background_last: bool = False) -> LoadReport:
         return load_msa(self.net, path)
+
+    def load_first(self, flag: str, path: str, *, backbone: str, background_last: bool) -> LoadReport:
+        if path != PRETRAINED:
+            return self.load(path)
+        asked, weights = f"--{flag} {PRETRAINED}", f"--{flag}"
+        source, state = download(backbone, asked=asked, weights=weights, without=f"{weights} to none")
+        return load_msa_state_dict(self.net, state, source=source)
 
     def released(self) -> dict[str, Mapping[str, Tensor]]:
         return {"": msa_state_dict(self.net)}

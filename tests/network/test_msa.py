@@ -2,11 +2,14 @@
 
 import json
 from copy import deepcopy
+from functools import partial
 
 import numpy as np
 import pytest
+import timm
 import torch
 from torch import Tensor
+from torchvision import models
 
 from network.backbones import batch_norms
 from network.msa import (
@@ -24,6 +27,8 @@ from tests.golden_inputs import assert_golden, rnd
 from tests.network.filled_msa import KINDS, filled
 from tests.network.test_superpixel import soft
 from tool.cli import UserError
+
+MODELS = {"resnet18": models.resnet18, "mobilenet_v2": models.mobilenet_v2}
 
 
 def released_names(golden, kind: str) -> dict[str, list[int]]:
@@ -187,16 +192,25 @@ def test_files_are_read_with_the_backbone_once_or_twice_and_with_any_prefix(tmp_
         assert all(torch.equal(value, own[key]) for key, value in net.state_dict().items()), name
 
 
-def test_torchvisions_file_is_the_backbone_and_its_classifier_is_left(tmp_path):
-    from torchvision.models import resnet18
-
-    state = resnet18(weights=None).state_dict()
-    torch.save(state, tmp_path / "resnet18.pth")
-    net = small()
-    report = load_msa(net, tmp_path / "resnet18.pth")
-    assert report.unexpected == ["fc.weight", "fc.bias"]
+@pytest.mark.parametrize("kind", ["association", "cam"])
+@pytest.mark.parametrize(
+    ("backbone", "heads"),
+    [
+        ("resnet18", ["fc.weight", "fc.bias"]),
+        ("mobilenet_v2", ["classifier.1.weight", "classifier.1.bias"]),
+        ("timm:test_efficientnet", ["classifier.weight", "classifier.bias"]),
+    ],
+)
+def test_a_file_of_torchvision_or_timm_is_the_backbone_and_its_classifier_is_left(tmp_path, kind, backbone, heads):
+    make = partial(timm.create_model, backbone.removeprefix("timm:")) if "timm" in backbone else MODELS[backbone]
+    state = make().state_dict()
+    torch.save(state, tmp_path / "net.pth")
+    net = KINDS[kind](backbone, num_classes=4)
+    report = load_msa(net, tmp_path / "net.pth")
+    assert set(heads) <= set(report.unexpected)
     assert {name.split(".")[0] for name in report.missing} == set(dict(net.named_children())) - {"backbone"}
-    assert torch.equal(net.backbone.layer4[1].conv2.weight, state["layer4.1.conv2.weight"])
+    own = net.backbone.state_dict()
+    assert own and all(torch.equal(value, state[name]) for name, value in own.items())
 
 
 def test_a_wrong_file_is_named_as_what_it_is(tmp_path):
@@ -217,8 +231,8 @@ def test_a_wrong_file_is_named_as_what_it_is(tmp_path):
 
 def test_a_file_of_another_classifier_is_named_with_the_flag_that_makes_it():
     cases = (
-        (tiny(), tiny("cam"), r"expected classifier\.0\.weight, .* that --sp_cam off makes"),
-        (tiny("cam"), tiny(), r"expected classifier\.weight, .* that --sp_cam on makes"),
+        (tiny(), tiny("cam"), r"expected ala1\.0\.weight, .* that --sp_cam off makes"),
+        (tiny("cam"), tiny(), r"expected ala1\.weight, .* that --sp_cam on makes"),
         (tiny(), tiny("features"), "expected a classifier of --dcr association, found one of --dcr features"),
         (tiny("features"), tiny(), "expected a classifier of --dcr features, found one of --dcr association"),
         (tiny(), MSANet("timm:test_resnet", num_classes=7), r"tensors that do not fit[^~]*\(8, 96, 1, 1\) in the file"),
