@@ -48,6 +48,7 @@ bench: $(READY)
 	"$(RUN)" -m benchmark.terms
 	"$(RUN)" -m benchmark.walk
 	"$(RUN)" -m benchmark.crt
+	"$(RUN)" -m benchmark.rebalance --batch_size 2 --crop_size 256
 	"$(RUN)" -m benchmark.superpixel
 	"$(RUN)" -m benchmark.msa
 	"$(RUN)" -m benchmark.infer

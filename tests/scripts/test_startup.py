@@ -15,7 +15,20 @@ from voc12.classes import VOC12
 SLOW = ("torch", "torchvision", "tensorboard", "matplotlib")
 BENCHMARKS = [
     f"benchmark.{name}"
-    for name in ("crf", "eval_curve", "gpu", "infer", "lists", "loader", "real", "scale", "superpixel", "terms", "walk")
+    for name in (
+        "crf",
+        "eval_curve",
+        "gpu",
+        "infer",
+        "lists",
+        "loader",
+        "real",
+        "rebalance",
+        "scale",
+        "superpixel",
+        "terms",
+        "walk",
+    )
 ]
 TRAIN, TEST = "segmentation/experiment/train.py", "segmentation/experiment/test.py"
 NOBODY = "2007_999999"  # an id that has no files
