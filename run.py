@@ -21,6 +21,8 @@ from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
 
+from recipes import combined
+from recipes.combined import REFINEMENTS, SEGMENTATIONS
 from tool.artifact import atomic_file
 from tool.cli import (
     UserError,
@@ -57,6 +59,8 @@ EXAMPLES = """\
   # some of its stages, and other flags for them
   python run.py hsc --voc12_root VOC2012 --stages infer eval \\
       --set infer.scales="0.5 1" infer.amp=bf16
+  # EPS's seeds, refined by IRN, rebalanced by DHR: any seeds, refinement and segmentation
+  python run.py eps+irn+dhr --voc12_root VOC2012
   # a recipe of your own
   python run.py my_recipe.py --voc12_root VOC2012
 """
@@ -64,7 +68,11 @@ EXAMPLES = """\
 
 def parse_arguments() -> argparse.Namespace:
     parser = script_parser("A whole system: the stages of a recipe, one after the other.", examples=EXAMPLES)
-    parser.add_argument("recipe", help=f"{', '.join(RECIPES)}, or a FILE.py written like those in recipes/")
+    parser.add_argument(
+        "recipe",
+        help=f"{', '.join(RECIPES)}; SEEDS+REFINEMENT+SEGMENTATION, of one's seeds, {', '.join(REFINEMENTS)} and"
+        f" {', '.join(SEGMENTATIONS)}; or a FILE.py written like those in recipes/",
+    )
     data = parser.add_argument_group("data")
     data.add_argument("--voc12_root", type=path_value, help="VOC 2012: the folder with JPEGImages in it")
     data.add_argument(
@@ -99,7 +107,12 @@ def read_changes(texts: Sequence[str]) -> dict[tuple[str, str], Any]:
 
 
 def load_recipe(name: str) -> tuple[str, str, Callable[[Setup], Steps]]:
-    """A recipe's name, its key of `DATA` and its function `stages`, from recipes/ or from a file."""
+    """A recipe's name, its key of `DATA` and its function `stages`, from recipes/, combined, or from a file."""
+    seeds, *parts = name.split("+")
+    if parts and not name.endswith(".py"):
+        combined.check_parts(name, parts)
+        _, data, of_seeds = load_recipe(seeds)
+        return name, data, lambda setup: combined.combine(setup, seeds, of_seeds, *parts)
     if not name.endswith(".py") and name not in RECIPES:
         raise UserError(
             f"{name}: expected one of the recipes {', '.join(RECIPES)}, or a FILE.py{did_you_mean(name, RECIPES)}"

@@ -134,7 +134,7 @@ def affinity(setup: Setup, trained: Stage, *, posteriors: tuple[Path, Path] | No
             **{**images, "train_list": learnt, "la_crf_dir": low, "ha_crf_dir": high},
             **{"work_dir": folder, "session": "aff", "weights": RESNET38_WEIGHTS, "resume": True},
         },
-        mini={**mini.AFFINITY, "weights": trained.makes}, makes=folder / "aff" / "aff.pth",
+        mini={**mini.AFFINITY, **mini.backbone_of(trained)}, makes=folder / "aff" / "aff.pth",
         fixed=["work_dir", "session", "session_name"],
     )  # fmt: skip
     net = {flag: train.flags[flag] for flag in ("backbone", "width") if flag in train.flags}

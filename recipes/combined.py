@@ -1,0 +1,66 @@
+"""Any system's seeds through any refinement into any segmentation: `python run.py eps+irn+dhr` (docs/combine.md)."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from recipes import common
+from recipes.rebalance import rebalanced
+from tool.cli import UserError, did_you_mean
+from tool.recipe import Setup, Stage
+
+SEEDS_END = "infer_aug"  # the stage of a recipe that makes what refinements and segmentation learn from
+REFINEMENTS = ("none", "crf", "affinity", "irn")
+# The keys of stage 3 that make each DeepLab what it is.
+DEEPLABS: dict[str, dict[str, Any]] = {
+    "deeplabv1": {"MODEL_NAME": "deeplabv1"},
+    "deeplabv2": {},
+    "deeplabv2_msc": common.DEEPLAB_MSC,
+}
+SEGMENTATIONS = (*DEEPLABS, "dhr")
+PARTS = {"refinement": REFINEMENTS, "segmentation": SEGMENTATIONS}
+
+
+def check_parts(name: str, parts: Sequence[str]) -> None:
+    """Raise `UserError` unless behind the seeds' recipe in `name` stand a refinement and a segmentation."""
+    if len(parts) != len(PARTS):
+        raise UserError(f"{name}: expected SEEDS+REFINEMENT+SEGMENTATION, as hsc+crf+dhr")
+    for part, (what, known) in zip(parts, PARTS.items(), strict=True):
+        if part not in known:
+            raise UserError(
+                f"{name}: expected a {what} among {', '.join(known)}, found {part}{did_you_mean(part, known)}"
+            )
+
+
+def combine(
+    setup: Setup, name: str, seeds: Callable[[Setup], Sequence[Stage]], refinement: str, segmentation: str
+) -> list[Stage]:
+    """The stages of the recipe `seeds`, called `name`, that make seeds, the refinement, and what learns last.
+
+    Raises `UserError` for a recipe that makes no seeds of train_aug.txt.
+    """
+    of_recipe = list(seeds(setup))
+    names = [stage.name for stage in of_recipe]
+    if SEEDS_END not in names:
+        raise UserError(f"{name} makes no seeds to refine: it has no stage {SEEDS_END}")
+    found = of_recipe[: names.index(SEEDS_END) + 1]
+    trained = found[names.index("train")]
+    found[-1], masks = with_label_maps(found[-1], trained, crf=refinement == "crf")
+    if refinement in ("affinity", "irn"):
+        refine = {"affinity": common.affinity, "irn": common.irn}[refinement](setup, trained)
+        masks = refine[-2].makes
+        found += refine
+    if segmentation == "dhr":
+        return [*found, *rebalanced(setup, masks, trained)]
+    return [*found, *common.deeplab(setup, masks, trained, **DEEPLABS[segmentation])]
+
+
+def with_label_maps(infer: Stage, trained: Stage, *, crf: bool) -> tuple[Stage, Path]:
+    """Inference with the CRF or without it, and the folder of its label maps."""
+    folder = Path(infer.flags.get("cam_png") or Path(infer.flags["work_dir"], "cam_png"))
+    flags = {name: value for name, value in infer.flags.items() if name != "crf_t"}
+    if crf:
+        folder = common.crf_seeds(trained)
+    else:
+        flags["crf_t"] = "none"
+    return infer._replace(flags=flags, makes=folder), folder

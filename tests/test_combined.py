@@ -1,0 +1,64 @@
+"""Any seeds through any refinement into any segmentation: each learns from what the one before it makes."""
+
+import subprocess
+import sys
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+import run
+from recipes import combined
+from tests.scripts.conftest import ROOT, environment
+from tool.recipe import Setup, Stage
+
+OF_VOC = [name for name in run.RECIPES if run.load_recipe(name)[1] == "voc12_root"]
+
+
+def plan(seeds: str, *parts: str, mini: bool) -> list[Stage]:
+    setup = Setup(Path("out"), Path("VOC2012"), Path("saliency"), mini)
+    name, data, stages = run.load_recipe("+".join((seeds, *parts)))
+    assert (name, data) == ("+".join((seeds, *parts)), "voc12_root")
+    return stages(setup)
+
+
+@pytest.mark.parametrize("mini", [False, True])
+@pytest.mark.parametrize("seeds", OF_VOC)
+def test_what_learns_last_learns_from_the_refinements_label_maps_of_these_seeds(seeds, mini):
+    for refinement, segmentation in product(combined.REFINEMENTS, combined.SEGMENTATIONS):
+        stages = {stage.name: stage for stage in plan(seeds, refinement, segmentation, mini=mini)}
+        infer = stages["infer_aug"]
+        maker = {"affinity": "aff_infer", "irn": "irn_infer"}.get(refinement, "infer_aug")
+        learner = stages["dhr" if segmentation == "dhr" else "deeplab"]
+        assert learner.flags["wss_masks" if segmentation == "dhr" else "DATA_PSEUDO_GT"] == stages[maker].makes
+        assert ("crf_t" in infer.flags) == (refinement != "crf")
+        assert stages[maker].flags["infer_list"] == infer.flags["infer_list"]
+        if segmentation == "deeplabv1":
+            assert learner.settings["MODEL_NAME"] == "deeplabv1"
+        cams = {"affinity": "aff_infer", "irn": "irn_infer"}
+        if refinement in cams:
+            assert stages[cams[refinement]].flags["cam_dir"] == Path(infer.flags["work_dir"], "cam_npy")
+
+
+@pytest.mark.parametrize("name", ["eps+irn+dhr", "crt+affinity+deeplabv2_msc", "msa_image+none+deeplabv1"])
+def test_its_stages_scripts_take_their_flags(name):
+    command = [sys.executable, "run.py", name, "--mini", "--list"]
+    done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"exps/{name}_mini" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("eps+crf", "expected SEEDS+REFINEMENT+SEGMENTATION"),
+        ("eps+irm+dhr", "expected a refinement among none, crf, affinity, irn, found irm; did you mean irn?"),
+        ("eps+irn+deeplab", "expected a segmentation among deeplabv1"),
+        ("epps+irn+dhr", "did you mean eps?"),
+        ("crt_cub+irn+dhr", "crt_cub makes no seeds to refine: it has no stage infer_aug"),
+    ],
+)
+def test_what_cannot_be_combined_is_named(name, expected):
+    command = [sys.executable, "run.py", name, "--mini", "--list"]
+    done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2 and expected in done.stderr and done.stderr.count("\n") == 1
