@@ -242,7 +242,7 @@ def load_msa(net: MSAClassifier, path: str | Path, *, flag: str = "--weights") -
             f"{flag} {path}: expected a classifier's, as train_voc.py writes them, found a superpixel network's, which"
             " is for --scn"
         )
-    return load_msa_state_dict(net, state, source=f"{flag} {path}")
+    return replace(load_msa_state_dict(net, state, source=f"{flag} {path}"), source=str(path))
 
 
 def load_msa_state_dict(net: MSAClassifier, state: Mapping[str, Tensor], *, source: str) -> LoadReport:

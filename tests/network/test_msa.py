@@ -192,13 +192,13 @@ def test_files_are_read_with_the_backbone_once_or_twice_and_with_any_prefix(tmp_
         assert all(torch.equal(value, own[key]) for key, value in net.state_dict().items()), name
 
 
-@pytest.mark.parametrize("kind", ["association", "cam"])
 @pytest.mark.parametrize(
-    ("backbone", "heads"),
+    ("kind", "backbone", "heads"),
     [
-        ("resnet18", ["fc.weight", "fc.bias"]),
-        ("mobilenet_v2", ["classifier.1.weight", "classifier.1.bias"]),
-        ("timm:test_efficientnet", ["classifier.weight", "classifier.bias"]),
+        ("association", "resnet18", ["fc.weight", "fc.bias"]),
+        ("association", "mobilenet_v2", ["classifier.1.weight", "classifier.1.bias"]),
+        ("association", "timm:test_efficientnet", ["classifier.weight", "classifier.bias"]),
+        ("cam", "timm:test_efficientnet", ["classifier.weight", "classifier.bias"]),
     ],
 )
 def test_a_file_of_torchvision_or_timm_is_the_backbone_and_its_classifier_is_left(tmp_path, kind, backbone, heads):

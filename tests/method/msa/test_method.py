@@ -10,9 +10,10 @@ from PIL import Image
 from torch.nn import functional as F
 
 from data.normalisation import IMAGENET
+from method import METHODS
 from method.arguments import check_arguments, parse_arguments
 from method.learner import FIRST, LabelledImages
-from method.msa.config import CONFIGS, SANE, mend, mendable
+from method.msa.config import CONFIGS, SANE, MSAConfig, mend, mendable
 from method.msa.learner import MSALearner
 from method.superpixels import Superpixels
 from method.training import make_learner
@@ -54,18 +55,29 @@ def losses(learner: MSALearner) -> dict[str, float]:
     return {name: float(value.detach()) for name, value in learner.train()(batch(), FIRST).terms.items()}
 
 
-@pytest.mark.parametrize("method", METHOD_NAMES)
-@pytest.mark.parametrize("oddity", ["statistics", "softmax", "channels", "propagation"])
+@pytest.mark.parametrize(
+    ("method", "oddity"),
+    [
+        ("msa_image", "statistics"),
+        ("msa_image", "softmax"),
+        ("msa_image", "channels"),
+        ("msa_sal", "propagation"),
+    ],
+)
 def test_each_sane_value_changes_what_is_trained(method, oddity, monkeypatch):
-    if oddity not in mendable(CONFIGS[method]):
-        with pytest.raises(SystemExit):
-            learner_of(monkeypatch, method, "--sane", oddity)
-        return
     plain, sane = (losses(learner_of(monkeypatch, method, "--th", "0.2", *words)) for words in ([], ["--sane", oddity]))
     assert plain != sane
-    assert learner_of(monkeypatch, method, "--sane", "all").config == mend(
-        learner_of(monkeypatch, method).config, mendable(CONFIGS[method])
-    )
+
+
+@pytest.mark.parametrize("method", METHOD_NAMES)
+def test_all_oddities_are_those_of_the_method_and_those_of_the_other_are_refused(method, monkeypatch):
+    def configured(*words: str) -> MSAConfig:
+        return METHODS[method].configure(arguments(monkeypatch, "--method", method, "--scn", "scn.pth", *words))
+
+    assert configured("--sane", "all") == mend(configured(), mendable(CONFIGS[method]))
+    if method == "msa_image":
+        with pytest.raises(SystemExit):
+            configured("--sane", "padding")
 
 
 def test_the_oddities_are_those_that_the_config_has():
