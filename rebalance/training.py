@@ -27,6 +27,7 @@ from rebalance.recipe import LabelRecipe
 from rebalance.samples import RebalanceAugmentation, RebalanceSet, collate, scenes_of
 from tool.checkpoint import save_weights
 from tool.crf import resolve_backend
+from tool.dataset import DataSet
 from tool.device import autocast, place, resolve_device
 from tool.distributed import (
     join_processes,
@@ -42,6 +43,8 @@ from tool.optim import PortableSGD, polynomial_schedule
 from tool.stage import Run, start_run
 from tool.torchrun import own_cores
 from tool.training import Training
+
+PICTURE_EVERY = 200  # steps
 
 # From an image's scenes and the net's CAMs, C4 and C5 to the labels of a batch.
 MakeLabels = Callable[[Sequence[Scene], Tensor, Tensor, Tensor], Tensor]
@@ -95,6 +98,13 @@ def training_step(
     average.update(net)
     means = sum_over_processes(torch.stack(list(losses.values()))) / world_size()
     return dict(zip(losses, means, strict=True)), labels
+
+
+def picture_of(batch: Mapping[str, Any], labels: Tensor, data_set: DataSet) -> Tensor:
+    """A batch's first image, its mask and its labels side by side, uint8 (3, s, 3 s), in the data set's colours."""
+    palette = torch.from_numpy(data_set.palette)
+    maps = [palette[values.long()] for values in (batch["mask"][0], labels[0].cpu())]
+    return torch.cat([batch["picture"][0], *maps], dim=1).permute(2, 0, 1)
 
 
 def make_loader(
@@ -207,9 +217,16 @@ def train_run(
 
     with crfs_of(args, device) as run_crf, ThreadPoolExecutor(1, "labels") as thread:
         make = partial(make_labels, data_set=data_set, recipe=recipe, run_crf=run_crf)
+
+        def take_step(batch: dict, step: int) -> dict[str, Tensor]:
+            losses, labels = training_step(training, batch, make, thread=thread, amp=args.amp)
+            if started.log is not None and (step + 1) % PICTURE_EVERY == 0:
+                started.log.picture(step + 1, "image, mask, labels", picture_of(batch, labels, data_set))
+            return losses
+
         training.objective.train()
         losses = run_steps(
-            lambda batch, _: training_step(training, batch, make, thread=thread, amp=args.amp)[0],
+            take_step,
             make_loader(
                 args,
                 images,
