@@ -51,6 +51,7 @@ bench: $(READY)
 	"$(RUN)" -m benchmark.rebalance --batch_size 2 --crop_size 256
 	"$(RUN)" -m benchmark.superpixel
 	"$(RUN)" -m benchmark.msa
+	"$(RUN)" -m benchmark.msa_seeds
 	"$(RUN)" -m benchmark.infer
 	"$(RUN)" -m benchmark.loader
 	"$(RUN)" -m benchmark.scale

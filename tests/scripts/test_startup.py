@@ -16,18 +16,8 @@ SLOW = ("torch", "torchvision", "tensorboard", "matplotlib")
 BENCHMARKS = [
     f"benchmark.{name}"
     for name in (
-        "crf",
-        "eval_curve",
-        "gpu",
-        "infer",
-        "lists",
-        "loader",
-        "real",
-        "rebalance",
-        "scale",
-        "superpixel",
-        "terms",
-        "walk",
+        *("crf", "crt", "eval_curve", "gpu", "infer", "lists", "loader", "msa", "msa_seeds", "real", "rebalance"),
+        *("scale", "superpixel", "terms", "walk"),
     )
 ]
 TRAIN, TEST = "segmentation/experiment/train.py", "segmentation/experiment/test.py"
