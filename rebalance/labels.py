@@ -53,10 +53,14 @@ def make_labels(
 
     cams: raw, float32 (N, K, h, w). c4, c5: of the net, (N, D, h', w'), in any precision.
     """
+    if "labels" in recipe.without:
+        return torch.stack([scene.mask for scene in scenes])
     pictures = [scene.picture[scene.box.part] for scene in scenes]
-    refined = refined_cams(scenes, cams, rule=recipe.ot_rule)
-    seeds = run_crf(partial(seeds_of, kind=recipe.seed_crf), pictures, refined)
-    masks = [with_seed(scene, seed, data_set) for scene, seed in zip(scenes, seeds, strict=True)]
+    masks = [scene.mask[scene.box.part] for scene in scenes]
+    if "seed" not in recipe.without:
+        refined = refined_cams(scenes, cams, recipe=recipe)
+        seeds = run_crf(partial(seeds_of, kind=recipe.seed_crf), pictures, refined)
+        masks = [with_seed(scene, seed, data_set) for scene, seed in zip(scenes, seeds, strict=True)]
     regions = regions_of(scenes, masks, num_labels=data_set.num_labels)
     heats = heatmaps(scenes, regions, (c4, c5), num_labels=data_set.num_labels, recipe=recipe)
     found = run_crf(labels_of, [pictures[region.number] for region in regions], heats)
@@ -71,13 +75,15 @@ def make_labels(
 # -- 1: seeds ----------------------------------------------------------------------------------------------------------
 
 
-def refined_cams(scenes: Sequence[Scene], cams: Tensor, *, rule: str) -> list[Tensor]:
+def refined_cams(scenes: Sequence[Scene], cams: Tensor, *, recipe: LabelRecipe) -> list[Tensor]:
     """Each image's CAMs in its box, of its classes, float32 (C, h, w) of 0..1; several are balanced by transport."""
     cams = cams.detach().relu()
     cams = cams / cams.amax((2, 3), keepdim=True).clamp(min=MIN_RANGE)
     cut = [in_box(maps[scene.classes], scene.box, len(scene.mask)) for maps, scene in zip(cams, scenes, strict=True)]
+    if "transport" in recipe.without:
+        return cut
     several = [maps for maps in cut if len(maps) > 1]
-    found = iter(balanced_each(several, rule=rule))
+    found = iter(balanced_each(several, rule=recipe.ot_rule))
     return [maps * next(found) if len(maps) > 1 else maps for maps in cut]
 
 
@@ -204,22 +210,33 @@ def heatmaps(
 ) -> list[Tensor]:
     """H of each region, float32 (T, h, w) of 0..1, its labels balanced: first within its groups, then all.
 
-    maps: the net's C4 and C5, each (N, D, h', w').
+    maps: the net's C4 and C5, each (N, D, h', w'). Without unsupervised features H starts as W is, without transport
+    what it would balance stays as it is.
     """
-    heats = [likeness(scenes[region.number].features, region.vectors) for region in regions]
-    groups = groups_of(regions, recipe.tau)
+
+    def by_net(region: Region) -> Tensor:
+        own = [values[region.number] for values in maps]
+        return likeness_of_net(region, scenes[region.number], own, num_labels=num_labels)
+
+    def balanced_maps(of_each: list[Tensor]) -> list[Tensor]:
+        return of_each if "transport" in recipe.without else balanced_each(of_each, rule=recipe.ot_rule)
+
+    if "uss" in recipe.without:
+        heats = [by_net(region) for region in regions]
+    else:
+        heats = [likeness(scenes[region.number].features, region.vectors) for region in regions]
+    groups = [[] for _ in regions] if "wss" in recipe.without else groups_of(regions, recipe.tau)
     problems = []
     for region, members in zip(regions, groups, strict=True):
         if members:
-            own = [values[region.number] for values in maps]
-            like = likeness_of_net(region, scenes[region.number], own, num_labels=num_labels)
+            like = by_net(region)
             problems += [like[group] for group in members]
-    shares = iter(balanced_each(problems, rule=recipe.ot_rule))
+    shares = iter(balanced_maps(problems))
     for heat, members in zip(heats, groups, strict=True):
         for group in members:
             heat[group] *= next(shares)
-    shares = balanced_each(heats, rule=recipe.ot_rule)
-    heats = [heat * share for heat, share in zip(heats, shares, strict=True)]
+    if "transport" not in recipe.without:
+        heats = [heat * share for heat, share in zip(heats, balanced_maps(heats), strict=True)]
     return [min_max(heat.flatten(1)[None])[0].view_as(heat) for heat in heats]
 
 

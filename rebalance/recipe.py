@@ -4,12 +4,16 @@ from typing import NamedTuple
 
 TRANSPORT_RULES = ("released", "converged")
 SEED_CRFS = ("background", "released")
+# What can be left out of the making of labels, to see what it brings; without labels, masks are them as they are.
+PARTS = ("seed", "uss", "wss", "transport", "labels")
 
 
 class LabelRecipe(NamedTuple):
     """tau: the cosine above which two labels are alike. ot_rule: of `TRANSPORT_RULES`. seed_crf: of `SEED_CRFS`;
-    **Q** as released the classes compete in the CRF of seeds alone, so that nothing is left to the mask."""
+    **Q** as released the classes compete in the CRF of seeds alone, so that nothing is left to the mask. without: some
+    of `PARTS`."""
 
     tau: float = 0.8
     ot_rule: str = "released"
     seed_crf: str = "background"
+    without: frozenset[str] = frozenset()

@@ -90,7 +90,8 @@ class RebalanceSet(AugmentedImages):
     """Images with their masks and features, as `RebalanceAugmentation` makes them, and `tags`: float32 (K,).
 
     Args:
-        images, seed: of `AugmentedImages`. mask_root: folder of `<id>.png`. feature_root: folder of `<id>.pt`.
+        images, seed: of `AugmentedImages`. mask_root: folder of `<id>.png`. feature_root: folder of `<id>.pt`;
+            None: a cell of zeros is in their place.
         tags: of each of `images`, zeros and ones, of the classes of `data_set`.
         augmentation: draws its randomness from torch's global CPU generator.
     """
@@ -100,7 +101,7 @@ class RebalanceSet(AugmentedImages):
         images: Mapping[str, Path],
         *,
         mask_root: Path,
-        feature_root: Path,
+        feature_root: Path | None,
         tags: Mapping[str, np.ndarray],
         data_set: DataSet,
         augmentation: RebalanceAugmentation,
@@ -114,6 +115,8 @@ class RebalanceSet(AugmentedImages):
 
     def read(self, index: int, image: Image.Image) -> tuple[np.ndarray, Tensor]:
         mask = load_label_map(self.mask_root / f"{self.ids[index]}.png", self.data_set, shape=image.size[::-1])
+        if self.feature_root is None:
+            return mask, torch.zeros(1, 1, 1)
         return mask, load_features(self.feature_root / f"{self.ids[index]}.pt")
 
     def augment(self, index: int, image: Image.Image, mask: np.ndarray, features: Tensor) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from data.label_maps import check_label_maps
 from data.labels import labels_of, load_labels
 from network import DEEPLABV3PLUS_BACKBONES, NO_FILES, PRETRAINED, TIMM, deeplabv3plus_backbone
 from rebalance.inputs import find_listed, read_tags
-from rebalance.recipe import SEED_CRFS, TRANSPORT_RULES
+from rebalance.recipe import PARTS, SEED_CRFS, TRANSPORT_RULES
 from tool.cli import (
     UserError,
     add_switch,
@@ -89,7 +89,7 @@ def parse_arguments() -> argparse.Namespace:
     tags.add_argument("--labels", type=path_text, help="image labels, id -> numbers (voc12/cls_labels.npy)")
     tags.add_argument("--xml_dir", type=path_text, help="or annotations, <id>.xml, whose objects are the labels")
     data.add_argument("--wss_masks", type=path_text, required=True, help="label maps of an earlier method, <id>.png")
-    data.add_argument("--uss_features", type=path_text, required=True, help="unsupervised features, <id>.pt")
+    data.add_argument("--uss_features", type=path_text, help="unsupervised features, <id>.pt")
     add_data_set_flag(data)
     data.add_argument("--num_workers", type=int, default=8, help="loader processes (%(default)s)")
 
@@ -142,6 +142,10 @@ def add_labels(parser: argparse.ArgumentParser) -> None:
         help="in the CRF of seeds: what classes leave, too; released: these alone (%(default)s)",
     )  # fmt: skip
     labels.add_argument(
+        "--without", nargs="+", choices=PARTS, default=[], metavar="PART",
+        help=f"leave out, to see what it brings: {', '.join(PARTS)}; without labels the masks are them, as they are",
+    )  # fmt: skip
+    labels.add_argument(
         "--crf_backend", choices=CRF_BACKENDS, default="auto", help="auto: torch on a GPU, else pydensecrf"
     )
     labels.add_argument("--crf_workers", type=positive, help="CRF processes on a CPU (its cores)")
@@ -159,7 +163,13 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise UserError(f"--min_image {args.min_image}: expected at most --max_image, {args.max_image}")
     if args.nesterov and not args.momentum:
         raise UserError("--nesterov: expected a --momentum above 0, found 0")
-    args.sane = sorted({*args.sane})
+    args.sane, args.without = sorted({*args.sane}), sorted({*args.without})
+    if args.without == ["labels"]:
+        args.uss_features = None  # nothing reads them
+    elif "labels" in args.without:
+        raise UserError(f"--without {' '.join(args.without)}: without labels there is nothing else to leave out")
+    elif args.uss_features is None:
+        raise UserError("--uss_features: expected a folder of features, which rebalance/features.py makes")
 
 
 def read_labels(args: argparse.Namespace, ids: list[str], data_set: DataSet) -> dict[str, np.ndarray]:
@@ -177,7 +187,8 @@ def read_data(args: argparse.Namespace) -> tuple[dict[str, Path], dict[str, np.n
     data_set = find_data_set(args.data_set)
     images = find_listed(args, data_set, root_flag="--data_root", list_flag="--train_list")
     masks = require_folder(args.wss_masks, "--wss_masks", "label maps, <id>.png")
-    require_folder(args.uss_features, "--uss_features", "features, <id>.pt")
+    if args.uss_features is not None:
+        require_folder(args.uss_features, "--uss_features", "features, <id>.pt")
     tags = read_labels(args, list(images), data_set)
     tagged = {image_id: path for image_id, path in images.items() if tags[image_id].any()}
     if len(tagged) < len(images):
@@ -205,9 +216,8 @@ def settings_of(args: argparse.Namespace, tags: Mapping[str, np.ndarray]) -> dic
     numbers = [vector.nonzero()[0].tolist() for vector in tags.values()]
     settings["the labels of its images (sha256)"] = hashlib.sha256(json.dumps(numbers).encode()).hexdigest()
     for flag, ending in (("wss_masks", ".png"), ("uss_features", ".pt")):
-        settings[f"the files of --{flag} (sha256 of their sizes)"] = hash_of_sizes(
-            list(tags), getattr(args, flag), ending
-        )
+        folder = getattr(args, flag)
+        settings[f"the files of --{flag} (sha256 of their sizes)"] = hash_of_sizes(list(tags), folder, ending)
     return settings
 
 
@@ -221,7 +231,9 @@ def main() -> None:
     from rebalance.feature_files import check_features
     from rebalance.training import train_run
 
-    feature_bytes = check_features(images, Path(args.uss_features), flag="--uss_features")
+    feature_bytes = 0
+    if args.uss_features is not None:
+        feature_bytes = check_features(images, Path(args.uss_features), flag="--uss_features")
     check_run_loaders(
         args,
         image_bytes=(12 + 3 + 1) * args.crop_size**2 + feature_bytes,  # the image, its picture, its mask

@@ -127,7 +127,7 @@ def make_loader(
     dataset = RebalanceSet(
         images,
         mask_root=Path(args.wss_masks),
-        feature_root=Path(args.uss_features),
+        feature_root=None if args.uss_features is None else Path(args.uss_features),
         tags=tags,
         data_set=find_data_set(args.data_set),
         augmentation=augmentation,
@@ -207,7 +207,7 @@ def train_run(
     started = start_run(
         run, training, checkpoint, origin=origin, num_steps=num_steps, num_images=len(images), name="DHR"
     )
-    recipe = LabelRecipe(tau=args.tau, ot_rule=args.ot_rule, seed_crf=args.seed_crf)
+    recipe = LabelRecipe(args.tau, args.ot_rule, args.seed_crf, frozenset(args.without))
 
     def save(step: int) -> None:
         if started.log is not None and (step % steps_per_epoch == 0 or step == num_steps):

@@ -17,7 +17,7 @@ DEEPLABS: dict[str, dict[str, Any]] = {
     "deeplabv2": {},
     "deeplabv2_msc": common.DEEPLAB_MSC,
 }
-SEGMENTATIONS = (*DEEPLABS, "dhr")
+SEGMENTATIONS = (*DEEPLABS, "deeplabv3plus", "dhr")
 PARTS = {"refinement": REFINEMENTS, "segmentation": SEGMENTATIONS}
 
 
@@ -50,9 +50,9 @@ def combine(
         refine = {"affinity": common.affinity, "irn": common.irn}[refinement](setup, trained)
         masks = refine[-2].makes
         found += refine
-    if segmentation == "dhr":
-        return [*found, *rebalanced(setup, masks, trained)]
-    return [*found, *common.deeplab(setup, masks, trained, **DEEPLABS[segmentation])]
+    if segmentation in DEEPLABS:
+        return [*found, *common.deeplab(setup, masks, trained, **DEEPLABS[segmentation])]
+    return [*found, *rebalanced(setup, masks, trained, plain=segmentation == "deeplabv3plus")]
 
 
 def with_label_maps(infer: Stage, trained: Stage, *, crf: bool) -> tuple[Stage, Path]:

@@ -1,7 +1,6 @@
 """DHR as stages behind any system's label maps: features, training, label maps of other images, scores, submission."""
 
 from pathlib import Path
-from typing import Any
 
 from recipes import mini
 from recipes.data_sets import image_flags, layout, list_file, truth_flags
@@ -12,11 +11,11 @@ RESNET101_WEIGHTS = "network/resnet101-63fe2227.pth"
 HEAD = "weights/CAUSE_VOC2012.pt"
 
 
-def features(setup: Setup, trained: Stage, **released: Any) -> Stage:
+def features(setup: Setup, trained: Stage) -> Stage:
     """Unsupervised features of train_aug.txt, released ones by default; at `--mini` of the net that `trained` made."""
     folder = setup.out / "features"
     flags = {**image_flags(setup), "infer_list": list_file(setup, "train_aug"), "out_dir": folder}
-    flags |= {"uss_weights": HEAD, **released}
+    flags |= {"uss_weights": HEAD}
     small = {**mini.FEATURES, **mini.backbone_of(trained)}
     small["uss_backbone_weights"] = small.pop("weights")
     return setup.stage(
@@ -24,13 +23,14 @@ def features(setup: Setup, trained: Stage, **released: Any) -> Stage:
     )
 
 
-def training(setup: Setup, masks: Path, uss: Stage, trained: Stage, **released: Any) -> Stage:
-    """DHR on the label maps `masks` of train_aug.txt and the features that `uss` makes."""
+def training(setup: Setup, masks: Path, uss: Stage | None, trained: Stage) -> Stage:
+    """DHR on the label maps `masks` of train_aug.txt and the features of `uss`; without these, plain DeepLabv3+."""
     flags = {
         **{**image_flags(setup), "train_list": list_file(setup, "train_aug")},
         **{"labels": setup.out / "data" / "cls_labels.npy", "wss_masks": masks},
-        **{"uss_features": uss.flags["out_dir"], "weights": RESNET101_WEIGHTS},
-        **{"work_dir": setup.out, "session": "dhr", "resume": True, **released},
+        **({"without": "labels"} if uss is None else {"uss_features": uss.flags["out_dir"]}),
+        "weights": RESNET101_WEIGHTS,
+        **{"work_dir": setup.out, "session": "dhr", "resume": True},
     }
     return setup.stage(
         "dhr", "rebalance/train.py", flags, mini={**mini.DHR, **mini.backbone_of(trained)},
@@ -47,14 +47,15 @@ def label_maps(setup: Setup, train: Stage, ids: str, *, name: str, folder: Path)
     )
 
 
-def rebalanced(setup: Setup, masks: Path, trained: Stage, **released: Any) -> list[Stage]:
+def rebalanced(setup: Setup, masks: Path, trained: Stage, *, plain: bool = False) -> list[Stage]:
     """All of DHR on the label maps `masks` of train_aug.txt, to its scores on val.txt; where VOC's test set is there,
     to an archive for its server.
 
-    trained: whose net has the backbone and the weights at `--mini`. released: flags of the training that differ.
+    trained: whose net has the backbone and the weights at `--mini`. plain: DHR's net and training, on labels that are
+    the maps as they are.
     """
-    uss = features(setup, trained)
-    train = training(setup, masks, uss, trained, **released)
+    uss = None if plain else features(setup, trained)
+    train = training(setup, masks, uss, trained)
     folder = setup.out / "dhr"
     predict = label_maps(setup, train, "val", name="dhr_masks", folder=folder / "val")
     score = {
@@ -65,7 +66,7 @@ def rebalanced(setup: Setup, masks: Path, trained: Stage, **released: Any) -> li
         "eval_dhr", "rebalance/evaluate.py", score,
         makes=folder / "val.json", score="segmentation_val", fixed=["json", "pred_dir"],
     )  # fmt: skip
-    return [uss, train, predict, evaluate, *submission(setup, train, folder)]
+    return [*([] if plain else [uss]), train, predict, evaluate, *submission(setup, train, folder)]
 
 
 def submission(setup: Setup, train: Stage, folder: Path) -> list[Stage]:

@@ -29,8 +29,10 @@ def test_what_learns_last_learns_from_the_refinements_label_maps_of_these_seeds(
         stages = {stage.name: stage for stage in plan(seeds, refinement, segmentation, mini=mini)}
         infer = stages["infer_aug"]
         maker = {"affinity": "aff_infer", "irn": "irn_infer"}.get(refinement, "infer_aug")
-        learner = stages["dhr" if segmentation == "dhr" else "deeplab"]
-        assert learner.flags["wss_masks" if segmentation == "dhr" else "DATA_PSEUDO_GT"] == stages[maker].makes
+        name, flag = ("deeplab", "DATA_PSEUDO_GT") if segmentation in combined.DEEPLABS else ("dhr", "wss_masks")
+        learner = stages[name]
+        assert learner.flags[flag] == stages[maker].makes
+        assert ("features" in stages) == (learner.flags.get("uss_features") is not None) == (segmentation == "dhr")
         assert ("crf_t" in infer.flags) == (refinement != "crf")
         assert stages[maker].flags["infer_list"] == infer.flags["infer_list"]
         if segmentation == "deeplabv1":
@@ -40,7 +42,9 @@ def test_what_learns_last_learns_from_the_refinements_label_maps_of_these_seeds(
             assert stages[cams[refinement]].flags["cam_dir"] == Path(infer.flags["work_dir"], "cam_npy")
 
 
-@pytest.mark.parametrize("name", ["eps+irn+dhr", "crt+affinity+deeplabv2_msc", "msa_image+none+deeplabv1"])
+@pytest.mark.parametrize(
+    "name", ["eps+irn+dhr", "crt+affinity+deeplabv2_msc", "cls+crf+deeplabv3plus", "msa_image+none+deeplabv1"]
+)
 def test_its_stages_scripts_take_their_flags(name):
     command = [sys.executable, "run.py", name, "--mini", "--list"]
     done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=120)

@@ -23,7 +23,7 @@ from rebalance.labels import (
     strongest,
     with_seed,
 )
-from rebalance.recipe import LabelRecipe
+from rebalance.recipe import PARTS, LabelRecipe
 from rebalance.transport import balanced_each
 from tests.golden_inputs import assert_golden, rnd
 from tests.needs import needs_pydensecrf
@@ -66,7 +66,7 @@ def case(request, golden, dhr_meta, golden_device):
 @pytest.fixture(scope="module")
 def masks(case):
     """The masks with their seeds, on the way to which all is compared."""
-    refined = refined_cams(case.scenes, case.maps[0], rule="released")
+    refined = refined_cams(case.scenes, case.maps[0], recipe=RECIPE)
     found = []
     for number, (scene, maps) in enumerate(zip(case.scenes, refined, strict=True)):
         assert_golden(maps, case.expected[f"refined_{number}"])
@@ -144,10 +144,10 @@ def scene_of(mask, *, box=BOX, classes=(3,), seed=0):
     return Scene(picture, whole, box, list(classes), rnd(seed + 1, 7, 6, 8))
 
 
-def labels_from(scenes, cams):
+def labels_from(scenes, cams, recipe=RECIPE):
     count = len(scenes)
     maps = rnd(5, count, 6, 4, 4), rnd(6, count, 9, 4, 4)
-    return make_labels(scenes, cams, *maps, data_set=DATA_SETS["labels"], recipe=RECIPE, run_crf=run_alone("torch"))
+    return make_labels(scenes, cams, *maps, data_set=DATA_SETS["labels"], recipe=recipe, run_crf=run_alone("torch"))
 
 
 def silent(count):
@@ -190,6 +190,19 @@ def test_the_images_of_a_batch_have_the_labels_that_each_has_alone():
     for n in range(3):
         (alone,) = make_labels(scenes[n : n + 1], *(values[n : n + 1] for values in (cams, *maps)), **options)
         assert torch.equal(together[n], alone)
+
+
+def test_each_part_can_be_left_out_and_changes_the_labels():
+    mask = torch.tensor([0, 4, 7, 255])[torch.randint(0, 4, (6, 8), generator=torch.Generator().manual_seed(4))]
+    scene = scene_of(mask.repeat_interleave(4, 0).repeat_interleave(4, 1), classes=[3, 6, 9])
+    cams = 3 * rnd(1, 1, 20, 4, 4)
+    recipe = LabelRecipe(tau=-1)  # all labels are alike, so that the net's features part them
+    whole = labels_from([scene], cams, recipe)
+    for part in PARTS:
+        found = labels_from([scene], cams, recipe._replace(without=frozenset([part])))
+        assert not torch.equal(found, whole), part
+        assert (found == 10).any() == (part not in ("seed", "labels")), part  # of which no mask knows
+    assert torch.equal(found[0], scene.mask)
 
 
 def region_of(correlations, there):

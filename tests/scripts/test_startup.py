@@ -97,7 +97,7 @@ def test_what_is_no_weights_is_named(python, tmp_path, name, words):
         ("superpixel/train.py", ["--data_root", ".", "--crop_size", "60"], "--crop_size 60: expected a multiple of 16"),
         ("superpixel/train.py", ["--sane", "oder"], "); did you mean order?"),
         ("superpixel/infer.py", ["--img_root", "."], "required: --weights"),
-        ("rebalance/train.py", ["--data_root", "."], "required: --wss_masks, --uss_features, --weights"),
+        ("rebalance/train.py", ["--data_root", "."], "required: --wss_masks, --weights"),
         ("refine/affinity/infer.py", ["--bg", "high"], "argument --bg: expected a score from 0 to 1, or none"),
         ("localise/train.py", ["--cub_root", "."], "required: --transformer_weights, --weights"),
         (
