@@ -67,10 +67,10 @@ def open_output(args: argparse.Namespace) -> None:
     open_folder(args.out_dir, "--out_dir")
     settings = {name: getattr(args, name) for name in ("backbone", "width", "threshold", "amp")}
     settings["weights_sha256"] = hash_of(args.weights)
-    claim_folders(
-        [Claim(args.out_dir, settings, args.out_dir / "settings.json")],
-        advice="take another --out_dir, or remove these files and the settings.json there",
-    )
+    # Not in the folder itself, which other code trains on, or a server takes, as it is.
+    record = args.out_dir.with_name(f"{args.out_dir.name}_settings.json")
+    advice = f"take another --out_dir, or remove these files and {record}"
+    claim_folders([Claim(args.out_dir, settings, record)], advice=advice)
 
 
 def main() -> None:

@@ -10,13 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import torch
 
 from coco14 import mini as coco_mini
 from cub import mini as mini_cub
-from data.images import image_size
-from rebalance.feature_files import grid_of, save_features
 from tests.fault.commands import Forker, words_of
+from tests.fault.of_dhr import features, rebalanced, rebalancing, uss_features  # noqa: F401, fixtures
 from tests.scripts.conftest import TINY, WIDTH, Data, assert_same, load
 from voc12 import mini
 
@@ -272,27 +270,6 @@ def superpixel_maps(undisturbed, superpixels, data) -> Activity:
     flags |= {"--infer_list": data.train_list, "--gt_dir": data.root / "VOC2012" / "SegmentationClassAug"}
     outputs = {"--out": "exps/superpixels", "--png": "exps/pictures", "--json": "exps/scores.json"}
     return undisturbed(words_of("superpixel/infer.py", {**flags, **outputs, "--device": "cpu"}))
-
-
-@pytest.fixture(scope="session")
-def features(data, tmp_path_factory) -> Path:
-    """Unsupervised features, random ones, of every training image."""
-    folder = tmp_path_factory.mktemp("features")
-    for number, image_id in enumerate(data.ids):
-        grid = grid_of(image_size(data.images / f"{image_id}.jpg"), 14)
-        save_features(folder / f"{image_id}.pt", torch.randn(5, *grid, generator=torch.Generator().manual_seed(number)))
-    return folder
-
-
-@pytest.fixture(scope="session")
-def rebalancing(undisturbed, data, features) -> Activity:
-    """Two epochs of sixteen images."""
-    flags = {"--data_root": data.images, "--train_list": data.train_list, "--labels": data.labels, "--work_dir": "exps"}
-    flags |= {"--wss_masks": data.root / "VOC2012" / "SegmentationClassAug", "--uss_features": features}
-    flags |= {"--backbone": "resnet38d", "--width": WIDTH, "--weights": "none", "--crop_size": 32, "--min_image": 32}
-    flags |= {"--max_image": 48, "--batch_size": 4, "--max_epoches": 2, "--lr": 1e-4, "--device": "cpu"}
-    more = {"--num_workers": 0, "--crf_workers": 1, "--save_every": 3, "--log_every": 1}
-    return undisturbed(words_of("rebalance/train.py", {**flags, **more}), again=("--resume",))
 
 
 @pytest.fixture(scope="session")

@@ -22,9 +22,11 @@ from PIL import Image
 from data.images import image_size, load_rgb
 from data.labels import load_labels
 from network.backbone_weights import load_trained
+from network.cause import load_cause
 from network.mxnet_params import read_params
 from network.weights import load_weights, read_state_dict
 from rebalance.feature_files import load_features
+from rebalance.uss import load_pca
 from superpixel.maps import load_superpixels
 from tests.fault.conftest import COUNTS
 from tests.network.mxnet_writer import array_record, params_file
@@ -110,6 +112,10 @@ def of_voc(load):
     return functools.partial(load, data_set=VOC12)
 
 
+def read_pca(path):
+    return load_pca(path, backbone="resnet50", sha256="", channels=1, dim=1, flag="--out_dir")
+
+
 # The file, how the hostile object gets into it, and what reads it.
 FILES = {
     "cam.npy": (numpy_file, of_voc(load_cam)),
@@ -130,6 +136,11 @@ FILES = {
     "bare.pth": (bare_pickle, lambda path: load_weights(torch.nn.Identity(), path)),
     "tar.pth": (tar_of_torch, lambda path: load_trained(torch.nn.Identity(), path)),
     "features.pt": (lambda path, value: torch.save(value, path), load_features),
+    "pca.pt": (lambda path, value: torch.save({"mean": value}, path), read_pca),
+    "cause.pt": (
+        lambda path, value: torch.save({"decoder": {"a": value}, "codebook": torch.zeros(1)}, path),
+        lambda path: load_cause(torch.nn.Identity(), path, "--uss_weights"),
+    ),
     "last.ckpt": (
         lambda path, value: torch.save({"model": value, "step": 1, "settings": {}}, path),
         lambda path: find_checkpoint(path.parent, resume=True, settings={}, name_flag="--session"),

@@ -53,6 +53,8 @@ MESSAGES = {
     "superpixels": r"error: a loader process .*; it was at ({ids}|no image);",
     "superpixel_maps": r"error: a superpixels process died, killed or out of memory; it was at ({ids}|no image);",
     "rebalancing": r"error: a (loader process .*; it was at ({ids}|no image)|CRF process died, .* memory);",
+    "uss_features": r"error: a features process died, killed or out of memory; it was at ({ids}|no image);",
+    "rebalanced": r"error: a (predict|crf) process died, killed or out of memory; it was at ({ids}|no image);",
     "segmentation": r"error: a loader process .*; it was at ({ids}|no image);",
     "localisation": r"error: a loader process .*; it was at (\d+|no image);",
     "localised": r"error: a loader process .*; it was at (\d+|no image);",
@@ -110,7 +112,7 @@ def all_ids(data):
 # Commands that read images, some of which process each by itself.
 DAMAGED = [
     *("training", "inference", "affinity", "walk", "irn", "irn_walk", "superpixels", "superpixel_maps", "rebalancing"),
-    *("segmentation", "prediction"),
+    *("segmentation", "prediction", "uss_features", "rebalanced"),
 ]
 
 
@@ -131,7 +133,7 @@ def test_an_image_that_is_damaged_after_the_check_is_named_and_none_is_left_out(
         done = commands.run(words, folder=work)
         assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
         assert f"{image.name}: " in done.stderr
-        if name in ("inference", "walk", "irn_walk", "superpixel_maps", "prediction"):
+        if name in ("inference", "walk", "irn_walk", "superpixel_maps", "prediction", "rebalanced"):
             assert "the others are done" in done.stderr
             assert {path.stem for path in work.rglob("*.png")} == set(ids) - {image.stem}
         image.write_bytes(whole)

@@ -58,7 +58,7 @@ def flags(shapes, weights, out, **changes):
 
 @pytest.fixture(scope="module")
 def masks(shapes, weights, tmp_path_factory):
-    out = tmp_path_factory.mktemp("masks")
+    out = tmp_path_factory.mktemp("masks") / "out"
     assert_succeeded(run(SCRIPT, flags(shapes, weights, out)))
     return out
 
@@ -66,13 +66,14 @@ def masks(shapes, weights, tmp_path_factory):
 def test_every_image_has_a_label_map_of_its_size(shapes, masks):
     ids = read_ids(shapes.root / "val.txt")
     images = find_images(ids, shapes.root, shapes.data_set, flag="", source=Source("", "val.txt"))
-    assert {path.stem for path in masks.glob("*.png")} == set(ids)
+    assert {path.name for path in masks.iterdir()} == {f"{image_id}.png" for image_id in ids}  # and no record
     found = [load_label_map(masks / f"{i}.png", shapes.data_set, shape=Image.open(images[i]).size[::-1]) for i in ids]
     assert max(len(np.unique(labels)) for labels in found) > 1
 
 
 def test_again_makes_what_is_missing_or_damaged_and_nothing_else(shapes, weights, masks, tmp_path):
     shutil.copytree(masks, tmp_path / "again")
+    shutil.copy(masks.with_name("out_settings.json"), tmp_path / "again_settings.json")
     first, second, third = sorted((tmp_path / "again").glob("*.png"))[:3]
     first.unlink()
     second.write_bytes(second.read_bytes()[:-20])
