@@ -52,7 +52,16 @@ from tool.run_recipe import run_stages
 from tool.weights_file import require_weights
 from voc12.classes import VOC12
 
-BASELINES = sorted(METHODS.keys() - {"hsc", "crt"})  # crt's pair of nets is no backbone that others have too
+# crt's pair of nets is no backbone that others have too; MSA's nets ask a superpixel network.
+OF_MSA = sorted(name for name, method in METHODS.items() if method.helper_flags)
+BASELINES = sorted(METHODS.keys() - {"hsc", "crt", *OF_MSA})
+# Part by part: the baseline; maps rebuilt by their neighbours; spread by affinity; whose prototypes rebuild a target.
+MSA = {
+    "msa_image_cam": {"method": "msa_image", "sp_cam": False, "alpha": 0},
+    "msa_image_dcr": {"method": "msa_image", "beta": 0, "alpha": 0},
+    "msa_image_ap": {"method": "msa_image", "alpha": 0},
+    **{name: {"method": name} for name in OF_MSA},
+}
 # The flags of train_voc.py that make each run what it is: methods and ablations; the oddities one by one, and HSC's
 # ablations without them.
 CLAIM = {
@@ -66,7 +75,8 @@ FROM_IMAGENET = {
     **{f"{run}_without_{term}": {**MENDED[run], "without": term} for run in MENDED for term in ABLATIONS},
 }
 # The same from the weights of the seed's eps, which have no place in cls's net, with as many steps again.
-RUNS = {**FROM_IMAGENET, **{f"{run}{AFTER_EPS}": flags for run, flags in FROM_IMAGENET.items() if run != "cls"}}
+FROM_EPS = {f"{run}{AFTER_EPS}": flags for run, flags in FROM_IMAGENET.items() if run != "cls"}
+RUNS = {**FROM_IMAGENET, **FROM_EPS, **MSA}
 SAVE_EVERY = 50  # steps
 EXAMPLES = """\
   # VOC, with what voc12.prepare made, in half precision
@@ -119,9 +129,10 @@ def parse_arguments() -> argparse.Namespace:
     runs.add_argument(
         "--runs", nargs="+", choices=RUNS, default=list(CLAIM), metavar="NAME",
         help=f"also hsc_sane_ODDITY, ODDITY as train_voc.py --sane takes it, hsc_sane_ODDITY_without_TERM, and any but "
-        f"cls with {AFTER_EPS} ({' '.join(CLAIM)})",
+        f"cls with {AFTER_EPS}; with --scn {' '.join(MSA)} ({' '.join(CLAIM)})",
     )  # fmt: skip
     runs.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="SEED", help="of training (0 1 2)")
+    runs.add_argument("--scn", type=path_value, metavar="FILE", help="a superpixel network's weights, for MSA's runs")
     runs.add_argument(
         "--refine", nargs="+", choices=REFINEMENTS, default=[], help="refinements of each run's seeds (none)"
     )
@@ -161,6 +172,7 @@ def parse_arguments() -> argparse.Namespace:
     args.runs = sorted(set(args.runs), key=list(RUNS).index)  # what starts from eps comes after it
     args.training = next((path for path in spellings if what_is_at(path) == FILE), spellings[0])
     args.refine_list = (args.refine_list or args.training).resolve()
+    args.scn = None if args.scn is None else args.scn.resolve()
     return args
 
 
@@ -173,6 +185,8 @@ def check_arguments(args: argparse.Namespace) -> None:
     for path in (args.training, *(args.lists / f"{split}.txt" for split in args.splits)):
         require_file(path, "--lists", "a list of ids, trainaug.txt or train_aug.txt for training")
     require_file(args.refine_list, "--refine_list", "a list of ids")
+    if args.scn is not None:
+        require_weights(args.scn, "--scn", "weights of a superpixel network")
     if min(args.seeds) < 0:
         raise UserError(f"--seeds {min(args.seeds)}: expected whole numbers of at least 0")
     check_scales(args.scales)
@@ -182,6 +196,8 @@ def check_arguments(args: argparse.Namespace) -> None:
 
 def check_runs(args: argparse.Namespace, protocol: Protocol) -> None:
     """Raise `UserError` for runs that would miss what they start from or are compared with."""
+    if args.scn is None and (of_msa := [name for name in args.runs if name in MSA and name != "msa_image_cam"]):
+        raise UserError(f"--runs {of_msa[0]}: it asks a superpixel network; name its weights, --scn")
     for seed in args.seeds:
         late = [name for name in args.runs if name.endswith(AFTER_EPS)]
         if late and "eps" not in args.runs and what_is_at(eps_weights(args, seed)) != FILE:
@@ -205,6 +221,7 @@ def check_recipe(args: argparse.Namespace) -> None:
     files = {"--weights": args.weights, "--labels": args.labels}
     files |= {"the training list": args.training, "train.txt": args.lists / "train.txt"}
     files |= {"--refine_list": args.refine_list} if args.refine else {}
+    files |= {} if args.scn is None else {"--scn": args.scn}
     now = {f"--{name}": getattr(args, name) for name in RECIPE}
     now |= {f"{name} (sha256)": hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
     record = args.out / "recipe.json"
@@ -215,8 +232,8 @@ def check_recipe(args: argparse.Namespace) -> None:
             then = error
         if not isinstance(then, dict):
             raise UserError(f"{record}: expected what this benchmark writes ({brief(then)}); name another --out")
-        now = {**then, **now}  # a command without --refine leaves its list there
-        then = {**now, **then}  # and the first with it notes it
+        now = {**then, **now}  # a command without --refine or --scn leaves what they name there
+        then = {**now, **then}  # and the first with them notes it
         raise_problems(f"--out {args.out} has runs of another recipe; name another folder", changed_settings(then, now))
     with atomic_file(record) as file:
         file.write(json.dumps(now, indent=1).encode())
@@ -250,13 +267,16 @@ def stages_of(
     out = args.out / f"seed_{seed}"
     net = {"backbone": args.backbone, "amp": args.amp}
     data = {"labels": args.labels}
+    of_kind = {"view2_size": args.view2_size}
+    if name in MSA:  # the last weights, so that no mask is seen; labels alone are scored
+        of_kind = {"scn": None if name == "msa_image_cam" else args.scn, "val_list": args.lists / "train.txt"}
     flags = {
         "train": {
             **{**RUNS[name], **net, **data, "session": name, "seed": seed, "train_list": args.training},
             "weights": out / "eps" / "eps.pth" if name.endswith(AFTER_EPS) else args.weights,
             **{"batch_size": args.batch_size, "crop_size": args.crop_size, "resize_size": args.resize_size},
-            **{"view2_size": args.view2_size, "max_iters": args.steps, "iter_size": 1, "max_epoches": args.epochs},
-            **{"num_workers": args.num_workers, "save_every": SAVE_EVERY},
+            **{"max_iters": args.steps, "iter_size": 1, "max_epoches": args.epochs},
+            **{"num_workers": args.num_workers, "save_every": SAVE_EVERY, **of_kind},
         },
     }
     lists = {"infer": args.lists / "train.txt", "infer_aug": args.training}

@@ -203,6 +203,7 @@ def test_the_command_trains_infers_scores_and_writes_a_table_whose_figures_are_e
         (["--scales", "0"], "--scales 0.0: expected factors above 0"),
         (["--runs", "cls", "hsc_after_eps"], "--runs hsc_after_eps: it starts from eps, which seed 0 has not in"),
         (["--runs", "eps", "--segmentation"], "--segmentation: expected hsc and a baseline"),
+        (["--runs", "msa_image_ap"], "--runs msa_image_ap: it asks a superpixel network"),
         (["--out", "README.md/x"], "--out"),
         (["--classes", "unicorn"], "--classes: expected names among background"),
         (["--seeds", "-1"], "--seeds -1: expected whole numbers of at least 0"),
@@ -272,7 +273,12 @@ def test_a_damaged_record_is_named_and_folders_of_others_are_left_alone(voc, tmp
 
 @pytest.mark.parametrize(
     ("name", "folder"),
-    [("hsc_sane_all_after_eps", "crf_8_7"), ("ppc_eps_after_eps", "crf_5_8"), ("ppc_after_eps", "crf_10_thr0.26")],
+    [
+        ("hsc_sane_all_after_eps", "crf_8_7"),
+        ("ppc_eps_after_eps", "crf_5_8"),
+        ("ppc_after_eps", "crf_10_thr0.26"),
+        ("msa_image_dcr", "crf_10_thr0.25"),
+    ],
 )
 def test_a_runs_crf_seeds_lie_where_its_method_puts_them(name, folder, tmp_path):
     assert Run(name, 0, tmp_path, 0.0).crf == tmp_path / "crf" / folder
