@@ -18,9 +18,7 @@ def features(setup: Setup, trained: Stage) -> Stage:
     flags |= {"uss_weights": HEAD}
     small = {**mini.FEATURES, **mini.backbone_of(trained)}
     small["uss_backbone_weights"] = small.pop("weights")
-    return setup.stage(
-        "features", "rebalance/features.py", flags, mini=small, makes=folder / "settings.json", fixed=["out_dir"]
-    )
+    return setup.stage("features", "rebalance/features.py", flags, mini=small, makes=folder, fixed=["out_dir"])
 
 
 def training(setup: Setup, masks: Path, uss: Stage | None, trained: Stage) -> Stage:
@@ -42,9 +40,7 @@ def label_maps(setup: Setup, train: Stage, ids: str, *, name: str, folder: Path)
     """Label maps of a list by the net that `train` makes, scales, mirrors and a CRF."""
     net = {flag: train.flags[flag] for flag in ("backbone", "width") if flag in train.flags}
     flags = {**image_flags(setup), **net, "infer_list": list_file(setup, ids), "weights": train.makes}
-    return setup.stage(
-        name, "rebalance/masks.py", {**flags, "out_dir": folder}, makes=folder / "settings.json", fixed=["out_dir"]
-    )
+    return setup.stage(name, "rebalance/masks.py", {**flags, "out_dir": folder}, makes=folder, fixed=["out_dir"])
 
 
 def rebalanced(setup: Setup, masks: Path, trained: Stage, *, plain: bool = False) -> list[Stage]:
