@@ -155,5 +155,8 @@ def _to_timms_names(module: TimmBackbone, state: dict[str, Any], prefix: str, lo
 
 
 def _from_timms_names(module: TimmBackbone, state: dict[str, Any], prefix: str, *rest: Any) -> None:
+    hung_on = module._modules.keys() - {"net"}  # such as DeepLabMSC's head, whose names are its own
     for key in [key for key in state if key.startswith(prefix)]:
-        state[f"{prefix}net.{_renamed(key.removeprefix(prefix), module._flat)}"] = state.pop(key)
+        name = key.removeprefix(prefix)
+        if name.split(".")[0] not in hung_on:
+            state[f"{prefix}net.{_renamed(name, module._flat)}"] = state.pop(key)

@@ -184,3 +184,12 @@ def test_on_another_backbone_that_ones_weights_are_loaded_and_the_head_is_left(t
     assert not report.at_random and not report.unused and not any("aspp" in name for name in report.loaded)
     assert torch.equal(net.base.layer4[1].conv2.weight, source.backbone.layer4[1].conv2.weight)
     assert torch.equal(net.base.aspp.c0.weight, head)
+
+
+def test_on_timms_net_the_trained_head_comes_back_too(tmp_path):
+    trained, found = (net_of("deeplabv2_msc", backbone="timm:test_byobnet") for _ in range(2))
+    torch.save(trained.weights.state_dict(), tmp_path / "net.pth")
+    load_trained(found, tmp_path / "net.pth")
+    expected = trained.weights.state_dict()
+    assert any("aspp" in name for name in expected)
+    assert all(torch.equal(value, expected[name]) for name, value in found.weights.state_dict().items())
