@@ -97,13 +97,13 @@ def test_a_score_that_does_not_fit_into_the_log_leaves_the_log_as_it_was(evaluat
     entry = (evaluation.folder / "evallog.txt").read_bytes()
     for _ in range(rounds):
         log = folder() / "evallog.txt"
-        log.write_bytes(entry * 4)
+        log.write_bytes(entry * 8)
         (evaluation_json,) = evaluation.folder.glob("*.json")
-        assert evaluation_json.stat().st_size < 4 * len(entry)
+        assert evaluation_json.stat().st_size < 8 * len(entry)
         COUNTS["faults injected"] += 1
-        limit = chance.randint(4 * len(entry), 5 * len(entry) - 1)
+        limit = chance.randint(8 * len(entry), 9 * len(entry) - 1)
         assert_named(commands.run(evaluation.words, folder=log.parent, file_limit=limit), log.parent)
-        assert log.read_bytes() == entry * 4
+        assert log.read_bytes() == entry * 8
 
 
 def test_a_full_disk_is_named_and_the_command_goes_on_when_there_is_space(
