@@ -18,6 +18,7 @@ from localise.arguments import SIDE
 from localise.evaluation import Recipe, evaluate, line_of, test_loader
 from localise.loss import branch_losses, is_consistent
 from localise.samples import LocalisationAugmentation, LocalisationSet
+from network import PRETRAINED
 from network.crt import CNNBranch, load_cnn
 from network.localiser import Localiser, TransformerBranch
 from network.vit import load_vit
@@ -26,12 +27,11 @@ from tool.checkpoint import save_checkpoint
 from tool.cli import pace
 from tool.device import autocast, place, resolve_device
 from tool.distributed import (
+    first_alone,
     join_processes,
     leave_processes,
     one_over_processes,
-    rank,
     sum_over_processes,
-    wait_for_all,
     world_size,
 )
 from tool.stage import Run, StartedRun, start_run
@@ -180,17 +180,15 @@ def make_loader(args: argparse.Namespace, cub: Cub, net: Localiser, *, steps: ra
 
 def first_weights(args: argparse.Namespace, net: Localiser) -> str:
     """Put the weights that a fresh run starts from into `net`; lines on them."""
-    if rank() > 0:
-        wait_for_all()  # until the first process has downloaded them
-    lines = []
-    for load, branch, name, flag in (
+    branches = (
         (load_vit, net.transformer, args.transformer, "transformer_weights"),
         (load_cnn, net.cnn, args.backbone, "weights"),
-    ):
-        path = getattr(args, flag)
-        lines.append(f"{name}: random weights" if path == "none" else str(load(branch, name, path, flag=f"--{flag}")))
-    if rank() == 0:
-        wait_for_all()
+    )
+    lines = []
+    with first_alone(PRETRAINED in (args.transformer_weights, args.weights)):
+        for load, branch, name, flag in branches:
+            path, random = getattr(args, flag), f"{name}: random weights"
+            lines.append(random if path == "none" else str(load(branch, name, path, flag=f"--{flag}")))
     return "\n".join(lines)
 
 

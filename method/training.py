@@ -21,7 +21,7 @@ from network import EPS_SEAM, PRETRAINED
 from tool.checkpoint import save_weights
 from tool.cli import UserError, pace
 from tool.device import resolve_device
-from tool.distributed import join_processes, leave_processes, rank, wait_for_all
+from tool.distributed import first_alone, join_processes, leave_processes
 from tool.stage import Run, StartedRun, start_run
 from tool.training import Training
 
@@ -179,13 +179,8 @@ def first_weights(args: argparse.Namespace, learner: Learner) -> object:
 def _load_first(args: argparse.Namespace, learner: Learner, flag: str, path: str) -> object:
     if path == "none":
         return "random weights" if flag == "weights" else f"random weights (--{flag} none)"
-    downloads = path == PRETRAINED
-    if downloads and rank() > 0:
-        wait_for_all()  # until the first process has downloaded them
-    report = learner.load_first(flag, path, backbone=args.backbone, background_last=args.network == EPS_SEAM)
-    if downloads and rank() == 0:
-        wait_for_all()
-    return report
+    with first_alone(path == PRETRAINED):
+        return learner.load_first(flag, path, backbone=args.backbone, background_last=args.network == EPS_SEAM)
 
 
 def write_weights(args: argparse.Namespace, learner: Learner, started: StartedRun) -> None:

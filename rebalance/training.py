@@ -30,12 +30,11 @@ from tool.crf import resolve_backend
 from tool.dataset import DataSet
 from tool.device import autocast, place, resolve_device
 from tool.distributed import (
+    first_alone,
     join_processes,
     leave_processes,
     one_over_processes,
-    rank,
     sum_over_processes,
-    wait_for_all,
     world_size,
 )
 from tool.loop import run_steps
@@ -162,14 +161,8 @@ def first_weights(args: argparse.Namespace, net: DeepLabV3Plus) -> object:
     """Put the weights that a fresh run starts from into `net`; a line on them."""
     if args.weights == "none":
         return "random weights"
-    if args.weights != PRETRAINED:
+    with first_alone(args.weights == PRETRAINED):
         return load_first_weights(net, args.weights, args.backbone)
-    if rank() > 0:
-        wait_for_all()  # until the first process has downloaded them
-    report = load_first_weights(net, args.weights, args.backbone)
-    if rank() == 0:
-        wait_for_all()
-    return report
 
 
 def train_run(

@@ -1,6 +1,7 @@
 """Several processes that train one net on one global batch: torchrun starts them, and here each finds its place."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, distributed, nn
@@ -32,6 +33,17 @@ def wait_for_all() -> None:
     """Go on when every process has come here."""
     if distributed.is_initialized():
         distributed.barrier()
+
+
+@contextmanager
+def first_alone(is_needed: bool) -> Iterator[None]:
+    """Where `is_needed`, the others begin the block when the first process has ended it, as with a download, which it
+    leaves to them."""
+    if is_needed and rank() > 0:
+        wait_for_all()
+    yield
+    if is_needed and rank() == 0:
+        wait_for_all()
 
 
 def leave_processes() -> None:

@@ -22,12 +22,11 @@ from refine.pairs import PairsMet, pair_labels, pair_losses
 from tool.checkpoint import save_weights
 from tool.device import autocast, place, resolve_device
 from tool.distributed import (
+    first_alone,
     join_processes,
     leave_processes,
     one_over_processes,
-    rank,
     sum_over_processes,
-    wait_for_all,
     world_size,
 )
 from tool.optim import PortableSGD, parameter_groups, polynomial_schedule
@@ -108,14 +107,9 @@ def first_weights(args: argparse.Namespace, net: AffNet) -> object:
     """Put the weights that a fresh run starts from into `net`; a line on them."""
     if args.weights == "none":
         return "random weights"
-    if args.weights != PRETRAINED:
-        return load_first_weights(net, args.weights)
-    if rank() > 0:
-        wait_for_all()  # until the first process has downloaded them
-    report = load_pretrained(net, args.backbone)
-    if rank() == 0:
-        wait_for_all()
-    return report
+    downloads = args.weights == PRETRAINED
+    with first_alone(downloads):
+        return load_pretrained(net, args.backbone) if downloads else load_first_weights(net, args.weights)
 
 
 def train_run(args: argparse.Namespace, images: Mapping[str, Path], *, settings: dict) -> None:

@@ -18,12 +18,11 @@ from refine.pairs import PairsMet, pair_labels, pair_losses
 from tool.checkpoint import save_weights
 from tool.device import autocast, place, resolve_device
 from tool.distributed import (
+    first_alone,
     join_processes,
     leave_processes,
     one_over_processes,
-    rank,
     sum_over_processes,
-    wait_for_all,
     world_size,
 )
 from tool.loop import reported_loader_death
@@ -135,12 +134,8 @@ def first_weights(args: argparse.Namespace, net: IRNet) -> object:
     """Put the weights that a fresh run starts from into `net`; a line on them."""
     if args.weights == "none":
         return "random weights"
-    if args.weights == PRETRAINED and rank() > 0:
-        wait_for_all()  # until the first process has downloaded them
-    report = load_first_weights(net, args.weights, args.backbone)
-    if args.weights == PRETRAINED and rank() == 0:
-        wait_for_all()
-    return report
+    with first_alone(args.weights == PRETRAINED):
+        return load_first_weights(net, args.weights, args.backbone)
 
 
 def train_run(

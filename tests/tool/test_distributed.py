@@ -4,13 +4,14 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
 
 from tests.scripts.conftest import ROOT, assert_succeeded, environment, run_by_two
-from tool.distributed import join_processes, leave_processes, rank, sum_over_processes, world_size
+from tool.distributed import first_alone, join_processes, leave_processes, rank, sum_over_processes, world_size
 from tool.torchrun import started_by_torchrun
 
 TIME_LIMIT = 240  # seconds, after which a process ends itself and with it the others
@@ -67,6 +68,11 @@ def report(folder: Path) -> None:
     found["sum_has_gradient"] = total.requires_grad
     found["count"] = sum_over_processes(torch.tensor(2**40 + number)).item()
     found["scalar"] = sum_over_processes(torch.tensor(0.25 + number)).item()
+    with first_alone(True):
+        if number == 0:
+            time.sleep(0.5)  # in which the other would look, if it did not wait
+            (folder / "download").touch()
+        found["there"] = (folder / "download").exists()
     leave_processes()
     found["left"] = [rank(), world_size()]
     (folder / f"{number}.json").write_text(json.dumps(found))
@@ -96,6 +102,7 @@ def test_two_processes_find_their_places_and_the_same_sum_and_part_again(tmp_pat
             "sum_has_gradient": False,
             "count": 2**41 + 1,
             "scalar": 1.5,
+            "there": True,
             "left": [0, 1],
         }
 
