@@ -121,8 +121,9 @@ def run_stages(steps: Steps, out: Path, *, chosen: Collection[str] | None = None
                     print(f"{titles[stage.name]}, done earlier, in {duration(record.seconds(stage))}", flush=True)
                 continue
             record.begin(stage, [*stages[number:], *afterwards])
-            with reported_unwritable(f"--out {stage.makes.parent}"):  # a stage asked for alone may be the first there
-                stage.makes.parent.mkdir(parents=True, exist_ok=True)
+            if stage.score is not None:  # a score that is asked for alone may be the first file there
+                with reported_unwritable(f"--out {stage.makes.parent}"):
+                    stage.makes.parent.mkdir(parents=True, exist_ok=True)
             log = logs / f"{stage.name}.log"
             ended = yield Job(stage.words, titles[stage.name], log)
             record.end(stage, seconds=ended.seconds, cpu_seconds=ended.cpu_seconds, done=ended.code == 0)
