@@ -31,6 +31,24 @@ def imported_modules(path: Path) -> set[str]:
     return names
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("inference.py", "superpixel/infer.py", "rebalance/features.py", "rebalance/masks.py"),
+        *("refine/affinity/prepare.py", "refine/affinity/infer.py", "refine/irn/labels.py", "refine/irn/infer.py"),
+    ],
+)
+def test_a_command_that_makes_files_of_images_divides_its_list_among_processes(path):
+    """That these then make the files of one is shown where a command of each kind is run by two."""
+    assert imported_names(ROOT / path) & {"own_share", "own_checked"}
+
+
+def imported_names(path):
+    """The names that a file imports from others, wherever in it."""
+    nodes = ast.walk(ast.parse(path.read_text()))
+    return {alias.name for node in nodes if isinstance(node, ast.ImportFrom) for alias in node.names}
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_imports_run_one_way(path):
     package = path.relative_to(ROOT).parts[0]

@@ -173,18 +173,17 @@ def test_the_command_trains_infers_scores_and_writes_a_table_whose_figures_are_e
     assert run(*command) == f"2 runs are there; the table and its figure: {tmp_path / 'out' / 'table.md'}, figure.png\n"
     assert paper.read_text() == table
 
-    # The runs are there: AffinityNet and IRN of one of them follow, once.
-    refine = [*command[: command.index("--runs")], "--runs", "eps", "--refine", "affinity", "irn"]
+    # The runs are there: IRN of one of them follows, once.
+    refine = [*command[: command.index("--runs")], "--runs", "eps", "--refine", "irn"]
     refine += ["--refine_list", voc.parent / "train.txt", *command[command.index("--seeds") :]]
     refine.remove("--segmentation")
     said = run(*refine)
     assert "train_voc.py" not in said
-    for kind, masks in (("affinity", "out_rw"), ("irn", "sem_seg")):
-        (trained,) = (line for line in said.splitlines() if line.startswith(f"$ python refine/{kind}/train.py"))
-        assert "--backbone mobilenet_v2" in trained and f"--weights {voc.parent / 'weights.pth'}" in trained
-        pairs = file_pairs(voc.parent / "train.txt", folder / masks, voc / "SegmentationClass", "png", VOC12)
-        walked = summarise(count_list(pairs, "png", VOC12, num_workers=1), VOC12, labels=labels)["mIoU"]
-        assert f"| eps | {kind} | 0 | {walked:.1f} [" in paper.read_text()
+    (trained,) = (line for line in said.splitlines() if line.startswith("$ python refine/irn/train.py"))
+    assert "--backbone mobilenet_v2" in trained and f"--weights {voc.parent / 'weights.pth'}" in trained
+    pairs = file_pairs(voc.parent / "train.txt", folder / "sem_seg", voc / "SegmentationClass", "png", VOC12)
+    walked = summarise(count_list(pairs, "png", VOC12, num_workers=1), VOC12, labels=labels)["mIoU"]
+    assert f"| eps | irn | 0 | {walked:.1f} [" in paper.read_text()
     assert "python refine/" not in run(*refine)
     other = tmp_path / "other.txt"
     other.write_text((voc.parent / "train.txt").read_text().split("\n", 1)[1])

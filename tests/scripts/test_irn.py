@@ -185,12 +185,6 @@ def test_another_backbone_learns_and_walks(stage, labels, tmp_path):
     assert {path.stem for path in (tmp_path / "sem_seg").glob("*.png")} == {*stage.ids}
 
 
-def test_two_processes_share_the_list(stage, trained, walked, tmp_path):
-    for done in run_by_two(INFER, *words_of(for_inference(stage, trained, tmp_path))):
-        assert_succeeded(done)
-    assert contents(tmp_path) == contents(walked)
-
-
 def test_irns_own_cam_dicts_give_the_same_files(stage, trained, walked, tmp_path):
     """Their `cam` is read, the house's maps are brought to its size."""
     (tmp_path / "cams").mkdir()

@@ -17,8 +17,6 @@ from tests.scripts.conftest import (
     contents,
     forker,
     run,
-    run_by_two,
-    words_of,
 )
 from tests.shapes import EMPTY, make_shapes
 from tool.artifact import load_label_map
@@ -83,12 +81,6 @@ def test_again_makes_what_is_missing_or_damaged_and_nothing_else(shapes, weights
     assert_succeeded(done)
     assert f"2 of {len(read_ids(shapes.root / 'val.txt'))} images predicted" in done.stdout
     assert contents(tmp_path / "again") == contents(masks) and third.stat().st_mtime_ns == before
-
-
-def test_two_processes_make_the_same_label_maps(shapes, weights, masks, tmp_path):
-    for done in run_by_two(SCRIPT, *words_of(flags(shapes, weights, tmp_path / "out"))):
-        assert_succeeded(done)
-    assert contents(tmp_path / "out") == contents(masks)
 
 
 def layout(shapes, weights, root):
