@@ -12,7 +12,7 @@ import torch
 from tool.artifact import atomic_file
 from tool.cli import UserError
 from tool.limits import limit_met
-from tool.weights_file import require_weights
+from tool.weights_file import is_zip, require_weights
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
@@ -104,7 +104,7 @@ def load_checkpoint(path: Path, flag: str) -> Any:
 
 def _archive_problem(path: Path) -> str | None:
     """What is wrong with the sizes in an archive; torch compresses nothing."""
-    if not zipfile.is_zipfile(path):
+    if not is_zip(path):
         return None
     with zipfile.ZipFile(path) as archive:
         unpacked = sum(part.file_size for part in archive.infolist())

@@ -86,10 +86,18 @@ def _text(head: bytes) -> str | None:
     return f"text, which begins {brief(text.splitlines()[0])[:60]!r}: {AGAIN}"
 
 
+def is_zip(path: Path) -> bool:
+    """Whether a file ends as a zip archive does; not where that end is so damaged that zipfile raises."""
+    try:
+        return zipfile.is_zipfile(path)
+    except zipfile.BadZipFile:
+        return False
+
+
 def _archive(path: Path, head: bytes) -> str | None:
     """An archive that weights are packed in, and how they come out of it; None of other files."""
     name = shlex.quote(str(path))
-    if head.startswith(b"PK\x03\x04") and zipfile.is_zipfile(path):
+    if head.startswith(b"PK\x03\x04") and is_zip(path):
         return _zip(path)
     if head[257:262] == b"ustar":
         return f"a tar archive: unpack it (python -m tarfile -e {name} FOLDER), and name the weights in it"
@@ -129,7 +137,7 @@ def _cut(path: Path, head: bytes, size: int) -> str | None:
     """A file without its end, or with nothing in it."""
     if not any(head):
         return f"{'zeros' if size else 'an empty file'}: {AGAIN}"
-    cut_zip = head.startswith(b"PK\x03\x04") and not zipfile.is_zipfile(path)
+    cut_zip = head.startswith(b"PK\x03\x04") and not is_zip(path)
     if cut_zip or (_is_safetensors(head) and int.from_bytes(head[:8], "little") + 8 > size):
         return f"a file without its end, of {size:,} bytes: {AGAIN}"
     return None

@@ -162,12 +162,6 @@ def test_again_infer_makes_what_is_missing_and_nothing_else(stage, trained, walk
     assert_refused(refused, "made with other settings", "beta: 8.0 then, 4.0 now")
 
 
-def test_two_processes_share_the_list(stage, trained, walked, tmp_path):
-    for done in run_by_two(INFER, *words_of(for_inference(stage, trained, tmp_path / "walked"))):
-        assert_succeeded(done)
-    assert contents(tmp_path / "walked") == contents(walked)
-
-
 def test_backgrounds_crf_and_oddities_have_their_switches(stage, trained, walked, tmp_path):
     variants = {
         "seam": {"--bg": "none", "--alpha": 6},

@@ -155,6 +155,15 @@ def test_a_truncated_file_is_refused(tmp_path, state, kept):
         load_checkpoint(path, "--resume")
 
 
+def test_an_archive_that_says_it_spans_several_disks_is_refused(tmp_path, state):
+    save_checkpoint(tmp_path / "last.ckpt", state)
+    content = bytearray((tmp_path / "last.ckpt").read_bytes())
+    content[content.rindex(b"PK\x06\x07") + 4] = 1  # the disk that its end is on
+    (tmp_path / "last.ckpt").write_bytes(content)
+    with pytest.raises(UserError, match="without its end"):
+        load_checkpoint(tmp_path / "last.ckpt", "--resume")
+
+
 def test_a_file_of_something_else_is_refused(tmp_path):
     (tmp_path / "net.pth").write_text("version https://git-lfs.github.com/spec/v1\n")
     with pytest.raises(UserError, match=r"--weights .*net\.pth: expected a checkpoint"):
