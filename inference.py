@@ -34,7 +34,8 @@ from tool.cli import (
     run_script,
     script_parser,
 )
-from tool.flags import AMP, CRF_BACKENDS, check_scales
+from tool.flags import CRF_BACKENDS, add_process_flags, check_scales
+from tool.folder import arguments_of_run
 from tool.lists import Source, find_images, read_ids
 from tool.seed_recipe import CRFRecipe, SeedRecipe
 from tool.torchrun import own_cores, own_share
@@ -83,12 +84,8 @@ def method_named() -> Method:
 
 def _method_of_run(weights: str | None) -> str | None:
     """The method that the run says whose folder has the weights; None where nothing says so."""
-    if weights is None:
-        return None
-    with suppress(OSError, ValueError, RuntimeError):  # the last of a home folder that is not there
-        arguments = json.loads((Path(weights).expanduser().parent / "args.json").read_text())
-        name = arguments.get("method") if isinstance(arguments, dict) else None
-        return name if isinstance(name, str) else None
+    name = arguments_of_run(weights).get("method")
+    return name if isinstance(name, str) else None
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -175,17 +172,11 @@ def parse_arguments() -> argparse.Namespace:
     )  # fmt: skip
 
     run = parser.add_argument_group("run")
-    run.add_argument("--device", help="cpu, cuda or cuda:N (default: cuda where there is a GPU)")
-    run.add_argument("--n_gpus", type=int, help="GPUs to use; 0: the CPU (default: 1 where there is one)")
-    run.add_argument(
-        "--n_processes_per_gpu", type=positive, nargs="+", default=[1],
-        help="network processes, one number for all GPUs, or one each (1)",
-    )  # fmt: skip
+    add_process_flags(run)
     run.add_argument(
         "--crf_workers", type=positive, default=own_cores(),
         help="CRF processes on a CPU (its cores: %(default)s)",
     )  # fmt: skip
-    run.add_argument("--amp", choices=AMP, default="off", help="the network in half precision (%(default)s)")
     method.add_inference_flags(parser)
     return parser.parse_args()
 

@@ -15,8 +15,9 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # so that `python features.py` finds the packages from any folder
 from data.descriptions import add_data_set_flag, find_data_set
 from network import BACKBONES, DINOV2, PRETRAINED, TIMM, is_backbone
-from rebalance.inputs import add_image_flags, add_process_flags, find_listed, hash_of, own_checked
+from rebalance.inputs import add_image_flags, find_listed, hash_of, own_checked
 from tool.cli import UserError, path_text, path_value, positive, run_script, script_parser
+from tool.flags import add_process_flags
 from tool.folder import Claim, claim_folders, open_folder
 from tool.weights_file import require_weights
 

@@ -9,9 +9,8 @@ from typing import Any
 from data.annotations import annotated_classes
 from data.images import check_images, run_checks
 from network import PRETRAINED
-from tool.cli import UserError, path_text, positive, raise_problems, require_folder
+from tool.cli import UserError, path_text, raise_problems, require_folder
 from tool.dataset import DataSet
-from tool.flags import AMP
 from tool.lists import Source, find_images, read_ids
 from tool.torchrun import own_share
 
@@ -22,17 +21,6 @@ def add_image_flags(data: Any) -> None:
         "--img_root", "--data_root", type=path_text, required=True, help="folder of images (VOC2012/JPEGImages)"
     )
     data.add_argument("--infer_list", type=path_text, metavar="FILE", help="ids (all images of --img_root)")
-
-
-def add_process_flags(run: Any) -> None:
-    """Where the nets are computed, by how many processes, and how precisely."""
-    run.add_argument("--device", help="cpu, cuda or cuda:N (default: cuda where there is a GPU)")
-    run.add_argument("--n_gpus", type=int, help="GPUs to use; 0: the CPU (default: 1 where there is one)")
-    run.add_argument(
-        "--n_processes_per_gpu", type=positive, nargs="+", default=[1],
-        help="network processes, one number for all GPUs, or one each (1)",
-    )  # fmt: skip
-    run.add_argument("--amp", choices=AMP, default="off", help="the network in half precision (%(default)s)")
 
 
 def find_listed(

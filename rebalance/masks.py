@@ -14,9 +14,9 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # so that `python masks.py` finds the packages from any folder
 from data.descriptions import add_data_set_flag, find_data_set
 from network import DEEPLABV3PLUS_BACKBONES, TIMM, deeplabv3plus_backbone
-from rebalance.inputs import add_image_flags, add_process_flags, find_listed, hash_of, own_checked, read_tags
+from rebalance.inputs import add_image_flags, find_listed, hash_of, own_checked, read_tags
 from tool.cli import UserError, check_bounds, path_text, path_value, positive, run_script, script_parser
-from tool.flags import CRF_BACKENDS
+from tool.flags import CRF_BACKENDS, add_process_flags
 from tool.folder import Claim, claim_folders, open_folder
 from tool.torchrun import own_cores
 from tool.weights_file import require_weights

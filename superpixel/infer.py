@@ -18,7 +18,8 @@ from data.descriptions import add_data_set_flag, find_data_set
 from data.images import check_images
 from data.label_maps import check_label_maps
 from tool.artifact import atomic_file
-from tool.cli import UserError, path_text, path_value, positive, require_folder, run_script, script_parser
+from tool.cli import UserError, path_text, path_value, require_folder, run_script, script_parser
+from tool.flags import add_process_flags
 from tool.folder import Claim, claim_folders, open_folder
 from tool.lists import Source, find_images, find_masks, read_ids
 from tool.torchrun import own_share
@@ -53,15 +54,7 @@ def parse_arguments() -> argparse.Namespace:
 
     run = parser.add_argument_group("run")
     run.add_argument("--weights", type=path_text, required=True, help="the superpixel network's, of train.py or MSA")
-    run.add_argument("--device", help="cpu, cuda or cuda:N (default: cuda where there is a GPU)")
-    run.add_argument("--n_gpus", type=int, help="GPUs to use; 0: the CPU (default: 1 where there is one)")
-    run.add_argument(
-        "--n_processes_per_gpu", type=positive, nargs="+", default=[1],
-        help="network processes, one number for all GPUs, or one each (1)",
-    )  # fmt: skip
-    run.add_argument(
-        "--amp", choices=("off", "bf16"), default="off", help="the network in half precision (%(default)s)"
-    )
+    add_process_flags(run, amp=("off", "bf16"))
     return parser.parse_args()
 
 

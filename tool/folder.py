@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -107,6 +108,16 @@ def make_folder(folder: Path, arguments: Mapping[str, Any], *, flag: str) -> Non
     open_folder(folder, flag)
     with atomic_file(folder / "args.json") as file:
         file.write(json.dumps(arguments, indent=2).encode())
+
+
+def arguments_of_run(weights: str | Path | None) -> dict[str, Any]:
+    """What the run was asked in whose folder `weights` lie, as `make_folder` noted it; empty where nothing says so."""
+    if weights is None:
+        return {}
+    with suppress(OSError, ValueError, RuntimeError):  # the last of a home folder that is not there
+        arguments = json.loads((Path(weights).expanduser().parent / "args.json").read_text())
+        return arguments if isinstance(arguments, dict) else {}
+    return {}
 
 
 def open_folder(folder: Path, flag: str) -> None:

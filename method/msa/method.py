@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from data.saliency import SaliencyCrop
 from method.base import Method, NetFlags, Rates
-from method.msa.config import CONFIGS, OF_NET, MSAConfig, mend, mendable
+from method.msa.config import CONFIGS, OF_NET, OF_SEEDS, MSAConfig, mend, mendable
 from network import DCR, PRETRAINED
 from tool.cli import UserError, add_switch, check_bounds, path_text
 from tool.dataset import DataSet
+from tool.folder import arguments_of_run
 from tool.seed_recipe import LABEL_KERNELS, CRFRecipe, SeedRecipe, Size
 
 if TYPE_CHECKING:
@@ -110,6 +111,15 @@ class MSAMethod(Method):
 
     def check_inference(self, args: argparse.Namespace) -> None:
         self._check_net(args)
+        run = arguments_of_run(args.weights)
+        trained = run.get("sane") if run.get("method") in CONFIGS else None
+        if isinstance(trained, list):
+            given = OF_NET if "all" in args.sane else args.sane
+            if others := [name for name in OF_NET if name != OF_SEEDS and (name in trained) != (name in given)]:
+                raise UserError(
+                    f"--sane {' '.join(given) or '(none)'}: the net of {args.weights} was trained with --sane"
+                    f" {' '.join(trained) or '(none)'}; take the same {' and '.join(others)} here"
+                )
 
     def _add_net_flags(self, group: argparse._ArgumentGroup, oddities: list[str]) -> None:
         config = self.config

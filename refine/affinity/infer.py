@@ -28,7 +28,7 @@ from tool.cli import (
     run_script,
     script_parser,
 )
-from tool.flags import AMP, CRF_BACKENDS
+from tool.flags import CRF_BACKENDS, add_process_flags
 from tool.folder import Claim, claim_folders, open_folder
 from tool.lists import Source, find_images, read_ids
 from tool.torchrun import own_cores, own_share
@@ -99,16 +99,10 @@ def parse_arguments() -> argparse.Namespace:
     )
 
     run = parser.add_argument_group("run")
-    run.add_argument("--device", help="cpu, cuda or cuda:N (default: cuda where there is a GPU)")
-    run.add_argument("--n_gpus", type=int, help="GPUs to use; 0: the CPU (default: 1 where there is one)")
-    run.add_argument(
-        "--n_processes_per_gpu", type=positive, nargs="+", default=[1],
-        help="network processes, one number for all GPUs, or one each (1)",
-    )  # fmt: skip
+    add_process_flags(run)
     run.add_argument(
         "--crf_workers", type=positive, default=own_cores(), help="CRF processes on a CPU (its cores: %(default)s)"
     )
-    run.add_argument("--amp", choices=AMP, default="off", help="the network in half precision (%(default)s)")
     return parser.parse_args()
 
 

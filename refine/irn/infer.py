@@ -18,7 +18,7 @@ from data.images import check_images
 from network import BACKBONE_HELP, backbone_name
 from refine.inputs import check_cams, folder_of_dicts, made_with
 from tool.cli import UserError, check_bounds, path_text, path_value, positive, require_folder, run_script, script_parser
-from tool.flags import AMP, MAX_PIXELS
+from tool.flags import MAX_PIXELS, add_process_flags
 from tool.folder import Claim, claim_folders, open_folder
 from tool.lists import Source, find_images, read_ids
 from tool.torchrun import own_share
@@ -76,13 +76,7 @@ def parse_arguments() -> argparse.Namespace:
     )
 
     run = parser.add_argument_group("run")
-    run.add_argument("--device", help="cpu, cuda or cuda:N (default: cuda where there is a GPU)")
-    run.add_argument("--n_gpus", type=int, help="GPUs to use; 0: the CPU (default: 1 where there is one)")
-    run.add_argument(
-        "--n_processes_per_gpu", type=positive, nargs="+", default=[1],
-        help="network processes, one number for all GPUs, or one each (1)",
-    )  # fmt: skip
-    run.add_argument("--amp", choices=AMP, default="off", help="the network in half precision (%(default)s)")
+    add_process_flags(run)
     return parser.parse_args()
 
 

@@ -1,5 +1,6 @@
 """MSA's methods at work: what each switch and each part of the ablation changes, scores on masks, and refusals."""
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -122,6 +123,20 @@ def test_a_backbone_of_other_statistics_keeps_them_and_the_superpixel_network_ge
     one = {name: value[:1] for name, value in batch().items()}
     learner.train()({**one, "image": own.of_pixels(pixels)}, FIRST)
     torch.testing.assert_close(seen[0], COCO_STATISTICS.of_pixels(pixels), rtol=1e-4, atol=1e-5)
+
+
+def test_inference_takes_the_oddities_of_the_net_that_its_run_corrected(tmp_path):
+    method, weights = METHODS["msa_image"], tmp_path / "msa_image.pth"
+    (tmp_path / "args.json").write_text('{"method": "msa_image", "sane": ["patch", "statistics"]}')
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--weights")
+    parser.add_argument("--scn", default="scn.pth")
+    method.add_inference_flags(parser)
+    for words in (["statistics"], ["statistics", "resize"]):  # resize is of seeds alone
+        method.check_inference(parser.parse_args(["--weights", str(weights), "--sane", *words]))
+    for words in ([], ["--sane", "softmax", "statistics"]):
+        with pytest.raises(UserError, match=r"was trained with --sane patch statistics; take the same"):
+            method.check_inference(parser.parse_args(["--weights", str(weights), *words]))
 
 
 def test_the_ablation_is_a_matter_of_flags(monkeypatch):
