@@ -40,7 +40,7 @@ def saliency_to_tensor(saliency: Image.Image, *, first_channel: bool = False) ->
 
 
 def resized(size: tuple[int, int], longer_side: int) -> tuple[int, int]:
-    """(width, height) of an image of `size` whose longer side is to be `longer_side`."""
+    """(width, height) of an image of `size` whose longer side is to be `longer_side`; halves go to the even number."""
     width, height = (max(1, round(side * longer_side / max(size))) for side in size)
     return width, height
 

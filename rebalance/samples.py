@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from data.augmentation import random_integer, random_span
+from data.augmentation import random_integer, random_span, resized
 from data.normalisation import Normalisation
 from data.training import AugmentedImages
 from rebalance.boxes import Box, features_of_crop
@@ -78,12 +78,6 @@ class RebalanceAugmentation:
             "box": box,
             "features": features_of_crop(features, image_size=size, crop=crop, mirrored=mirrored),
         }
-
-
-def resized(size: tuple[int, int], longer_side: int) -> tuple[int, int]:
-    """An image's `size` (width, height) where its longer side is to be that; halves go to the even number."""
-    width, height = (max(1, round(side * longer_side / max(size))) for side in size)
-    return width, height
 
 
 class RebalanceSet(AugmentedImages):

@@ -5,10 +5,11 @@ import pytest
 import torch
 from PIL import Image
 
+from data.augmentation import resized
 from data.normalisation import IMAGENET
 from rebalance.crf import seen_by_crf
 from rebalance.feature_files import save_features
-from rebalance.samples import RebalanceAugmentation, RebalanceSet, collate, resized, scenes_of
+from rebalance.samples import RebalanceAugmentation, RebalanceSet, collate, scenes_of
 from tests.golden_inputs import rnd
 from tool.artifact import save_label_map
 from tool.cli import UserError
