@@ -12,24 +12,21 @@ def gradients_of(forward, layer: DilatedDepthwise, x: torch.Tensor, of_y: torch.
     return y, *torch.autograd.grad(y, (x, layer.weight), of_y)
 
 
+@pytest.mark.parametrize("side", (3, 5))
 @pytest.mark.parametrize("dilation", (1, 2, 3, 4))
-@pytest.mark.parametrize(("height", "width"), ((12, 12), (13, 11), (1, 5), (3, 2)))
+@pytest.mark.parametrize(("height", "width"), ((12, 22), (13, 11), (1, 5), (3, 2)))
 @pytest.mark.parametrize("memory_format", (torch.contiguous_format, torch.channels_last))
-def test_output_and_gradients_are_those_of_the_plain_convolution(dilation, height, width, memory_format):
+def test_output_and_gradients_are_those_of_the_plain_convolution(side, dilation, height, width, memory_format):
     torch.manual_seed(0)
-    layer = DilatedDepthwise(6, 3, dilation=dilation).double()
+    layer = DilatedDepthwise(6, side, dilation=dilation).double()
     x = torch.randn(2, 6, height, width).double().contiguous(memory_format=memory_format).requires_grad_()
     of_y = torch.randn(2, 6, height, width).double()
     ours = gradients_of(layer, layer, x, of_y)
     plain = gradients_of(lambda x: nn.Conv2d.forward(layer, x), layer, x, of_y)
     for mine, theirs in zip(ours, plain, strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-12, atol=1e-12)
-
-
-def test_a_kernel_of_five_too():
-    torch.manual_seed(0)
-    layer = DilatedDepthwise(3, 5, dilation=2).double()
-    assert torch.autograd.gradcheck(layer, torch.randn(2, 3, 7, 6).double().requires_grad_())
+    with torch.no_grad():
+        torch.testing.assert_close(layer(x), plain[0], rtol=1e-12, atol=1e-12)
 
 
 def test_in_half_precision_it_computes_as_autocast_says_and_its_weight_keeps_float32():
