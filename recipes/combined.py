@@ -50,9 +50,17 @@ def combine(
         refine = {"affinity": common.affinity, "irn": common.irn}[refinement](setup, trained)
         masks = refine[-2].makes
         found += refine
+    return [*found, *learning(setup, masks, trained, segmentation)]
+
+
+def learning(setup: Setup, masks: Path, trained: Stage, segmentation: str) -> list[Stage]:
+    """The stages of one of `SEGMENTATIONS`, which learns from the label maps `masks` of train_aug.txt.
+
+    trained: whose net has the backbone and the weights at `--mini`.
+    """
     if segmentation in DEEPLABS:
-        return [*found, *common.deeplab(setup, masks, trained, **DEEPLABS[segmentation])]
-    return [*found, *rebalanced(setup, masks, trained, plain=segmentation == "deeplabv3plus")]
+        return common.deeplab(setup, masks, trained, **DEEPLABS[segmentation])
+    return rebalanced(setup, masks, trained, plain=segmentation == "deeplabv3plus")
 
 
 def with_label_maps(infer: Stage, trained: Stage, *, crf: bool) -> tuple[Stage, Path]:

@@ -9,6 +9,7 @@ from tool.recipe import Setup, Stage
 # torchvision's, of ImageNet.
 RESNET101_WEIGHTS = "network/resnet101-63fe2227.pth"
 HEAD = "weights/CAUSE_VOC2012.pt"
+SUBMISSION = ("dhr_test", "submission")  # the stages that are about VOC's test set
 
 
 def features(setup: Setup, trained: Stage) -> Stage:
@@ -71,10 +72,10 @@ def submission(setup: Setup, train: Stage, folder: Path) -> list[Stage]:
     if not (setup.mini or listed.is_file()) or "test" not in layout(setup).lists:
         return []
     results = folder / "submissions" / "test" / "results" / "VOC2012" / "Segmentation" / "comp5_test_cls"
-    predict = label_maps(setup, train, "test", name="dhr_test", folder=results)
+    predict = label_maps(setup, train, "test", name=SUBMISSION[0], folder=results)
     archive = folder / "results.tgz"
     flags = {"results": results, "list": list_file(setup, "test"), "img_root": image_flags(setup)["data_root"]}
     pack = setup.stage(
-        "submission", "segmentation.submission", {**flags, "comp": 5, "out": archive}, makes=archive, fixed=["out"]
+        SUBMISSION[1], "segmentation.submission", {**flags, "comp": 5, "out": archive}, makes=archive, fixed=["out"]
     )
     return [predict, pack]

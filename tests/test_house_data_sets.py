@@ -38,7 +38,7 @@ OTHER_COUNTS = {
 # Not "train", a word of every second file.
 NAMES = re.compile(rf"(?<!torch\.)\b({'|'.join(set(VOC12.classes) - {'train'})})\b")
 OTHER_NAMES = {
-    "benchmark/real.py": ("--classes background bus car cat person train",),  # an example of VOC's
+    "benchmark/systems.py": ("--classes background bus car cat person train",),  # an example of VOC's
     "data/descriptions.py": ('"names": ["background", "cat", "dog"]',),  # an example of another set
     "eval.py": ("--classes cat dog",),  # an example of VOC's that --help shows
 }

@@ -44,7 +44,7 @@ STARTERS = ("python", "make", "torchrun", "pip", "srun")
 # Whose help has flags that pages name and no other.
 OF_METHODS = [(script, "msa_image") for script in ("train_voc.py", "inference.py")]
 TRAIN_OR_INFER = {
-    *("run.py", "train_voc.py", "inference.py", "benchmark.real", "benchmark.gpu"),
+    *("run.py", "train_voc.py", "inference.py", "benchmark.systems", "benchmark.gpu"),
     *("refine/affinity/prepare.py", "refine/affinity/train.py", "refine/affinity/infer.py"),
     *("refine/irn/labels.py", "refine/irn/train.py", "refine/irn/infer.py"),
     *("superpixel/train.py", "superpixel/infer.py"),

@@ -42,11 +42,13 @@ class Job(NamedTuple):
 
 
 class Ended(NamedTuple):
-    """How a job ended: its exit code (negative: the signal that killed it), its seconds, and those of processors."""
+    """How a job ended: its exit code (negative: the signal that killed it), its seconds, and those of processors; the
+    most memory that one of its processes had, in bytes."""
 
     code: int
     seconds: float
     cpu_seconds: float
+    memory: int
 
 
 Chain = Generator[Job, Ended, None]
@@ -150,7 +152,8 @@ class _Lane:
         self.code, self.process, self.bar = self.process.returncode, None, ""
         if self.log is not None:
             self.log.close()
-        return Ended(self.code, time.perf_counter() - self.started, usage.ru_utime + usage.ru_stime)
+        memory = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        return Ended(self.code, time.perf_counter() - self.started, usage.ru_utime + usage.ru_stime, memory)
 
 
 class _Speech:

@@ -15,7 +15,7 @@ from typing import Any
 
 from tool.artifact import atomic_file, reported_unwritable
 from tool.cli import FILE, FOLDER, NOTHING, UserError, brief, duration, what_is_at
-from tool.command import Chain, Job, run_chains
+from tool.command import Chain, Ended, Job, run_chains
 from tool.lock import hold_folder
 from tool.recipe import Stage, Steps, all_stages
 
@@ -70,12 +70,13 @@ class Record:
             self.stages.get(other.name, {})["done"] = False
         self._write()
 
-    def end(self, stage: Stage, *, seconds: float, cpu_seconds: float, done: bool) -> None:
+    def end(self, stage: Stage, ended: Ended) -> None:
         """Add what an attempt took."""
         entry = self.stages[stage.name]
-        entry["seconds"] += seconds
-        entry["cpu_seconds"] += cpu_seconds
-        entry["done"] = done
+        entry["seconds"] += ended.seconds
+        entry["cpu_seconds"] += ended.cpu_seconds
+        entry["memory"] = max(ended.memory, entry.get("memory", 0))
+        entry["done"] = ended.code == 0
         self._write()
 
     def seconds(self, stage: Stage) -> float:
@@ -84,6 +85,10 @@ class Record:
     def cpu_seconds(self, name: str) -> float:
         """Processor time of a stage so far, of all its attempts that were not killed."""
         return self.stages.get(name, {}).get("cpu_seconds", 0.0)
+
+    def memory(self, name: str) -> int:
+        """The most memory, in bytes, that a process of a stage had; 0 where that was not noted."""
+        return self.stages.get(name, {}).get("memory", 0)
 
     def _write(self) -> None:
         with atomic_file(self.path) as file:
@@ -126,7 +131,7 @@ def run_stages(steps: Steps, out: Path, *, chosen: Collection[str] | None = None
                     stage.makes.parent.mkdir(parents=True, exist_ok=True)
             log = logs / f"{stage.name}.log"
             ended = yield Job(stage.words, titles[stage.name], log)
-            record.end(stage, seconds=ended.seconds, cpu_seconds=ended.cpu_seconds, done=ended.code == 0)
+            record.end(stage, ended)
             if ended.code != 0:
                 raise StageFailed(stage, ended.code, log)
             if what_is_at(stage.makes) == NOTHING:

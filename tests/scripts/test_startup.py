@@ -16,8 +16,8 @@ SLOW = ("torch", "torchvision", "tensorboard", "matplotlib")
 BENCHMARKS = [
     f"benchmark.{name}"
     for name in (
-        *("crf", "crt", "eval_curve", "gpu", "infer", "lists", "loader", "msa", "msa_seeds", "real", "rebalance"),
-        *("scale", "superpixel", "terms", "walk"),
+        *("crf", "crt", "eval_curve", "gpu", "infer", "lists", "loader", "msa", "msa_seeds", "rebalance"),
+        *("scale", "superpixel", "systems", "terms", "walk"),
     )
 ]
 TRAIN, TEST = "segmentation/experiment/train.py", "segmentation/experiment/test.py"
@@ -117,7 +117,7 @@ def test_what_is_no_weights_is_named(python, tmp_path, name, words):
         ("cub.prepare", ["--cub_root", "nowhere"], "--cub_root nowhere: expected a folder"),
         ("cub.mini", ["--out", "nowhere/mini", "--size", "7"], "--size 7: expected"),
         ("tool.report", ["--run", "nowhere", "--data_root", "."], "--run nowhere: expected a folder"),
-        ("benchmark.real", ["--voc12_root", "nowhere", "--weights", "w"], "--voc12_root"),
+        ("benchmark.systems", ["--voc12_root", "nowhere", "--weights", "w"], "--voc12_root"),
         ("benchmark.infer", ["--weights", "w"], "--weights: expected --data_root"),
     ],
 )

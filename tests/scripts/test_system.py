@@ -9,7 +9,7 @@ from tests.scripts.conftest import ROOT, assert_refused, environment
 from tests.scripts.test_help import SCRIPTS
 from tests.scripts.test_startup import called
 
-MODULES = ["paper.figures", "benchmark.real", "benchmark.gpu"]
+MODULES = ["paper.figures", "benchmark.systems", "benchmark.gpu"]
 
 
 @pytest.fixture(scope="module")

@@ -1,16 +1,17 @@
-"""The refinements of `benchmark.real`: trained on a run's own CAMs of a list, and their label maps of train.txt."""
+"""The refinements of `benchmark.systems`: trained on a run's own CAMs of a list, and their label maps of another."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from recipes import common
 from tool.recipe import Setup, Stage
-from tool.run_recipe import run_stages
+
+Flags = dict[str, dict[str, Any]]  # of stages, by their names
 
 LOW, HIGH = 4, 24  # the alphas of AffinityNet's labels
 ITERATIONS = 10  # of their CRF
-# Released but for the size, and for the rate that ImageNet weights with folded norms bear, as DeepLab's in `real`.
+# Released but for the size, and for the rate that ImageNet weights with folded norms bear, as DeepLab's.
 AFF_TRAIN = {
     **{"crop_size": 160, "batch_size": 8, "max_epoches": 8, "momentum": 0.9, "lr": 0.001, "clip_grad": 1},
     "save_every": 50,
@@ -52,26 +53,17 @@ REFINEMENTS = {
 }
 
 
-def changes_of(
-    *, ids: Path, scored: Path, net: dict[str, Any], weights: Path, classes: Sequence[str], num_workers: int
-) -> dict[str, dict[str, Any]]:
-    """The flags of the stages, by name: trained on the list `ids` from `weights`, and scored on the list `scored`;
-    net: the flags of all nets."""
-    training = {"train_list": ids, "weights": weights, "num_workers": num_workers, **net}
-    score = {"list": scored, "classes": classes, "num_workers": num_workers}
+def changes_of(*, learnt: Path, walked: Path, net: dict[str, Any], weights: Path, num_workers: int) -> Flags:
+    """The flags of the stages but for the scores: trained on the list `learnt` from `weights`; label maps of the list
+    `walked`; net: the flags of all nets."""
+    training = {"train_list": learnt, "weights": weights, "num_workers": num_workers, **net}
     return {
-        "infer_refine": {"infer_list": ids, "crf_t": ITERATIONS, "crf_alpha": [LOW, HIGH], "crf_workers": num_workers},
+        "infer_refine": {
+            **{"infer_list": learnt, "crf_t": ITERATIONS, "crf_alpha": [LOW, HIGH], "crf_workers": num_workers},
+        },
         "aff_train": {**training, **AFF_TRAIN},
-        "aff_infer": {"infer_list": scored, "crf_workers": num_workers},
-        "eval_walk": score,
-        "irn_labels": {"infer_list": ids, "crf_workers": num_workers},
+        "aff_infer": {"infer_list": walked, "crf_workers": num_workers},
+        "irn_labels": {"infer_list": learnt, "crf_workers": num_workers},
         "irn_train": {**training, **IRN_TRAIN},
-        "irn_infer": {"infer_list": scored},
-        "eval_irn": score,
+        "irn_infer": {"infer_list": walked},
     }
-
-
-def refine(kind: str, train: Stage, setup: Setup) -> None:
-    """Train the refinement `kind` on the CAMs of the run that `train` trained, and score its label maps; what is done
-    is left alone."""
-    run_stages(REFINEMENTS[kind].stages(setup, train), train.makes.parent / f"refine_{kind}")

@@ -11,21 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark import real
-from benchmark.real_table import (
-    BEGIN,
-    END,
-    PREDICTIONS,
-    RESAMPLES,
-    Protocol,
-    Run,
-    estimate,
-    gain,
-    miou,
-    resampled,
-    what_changes_bring,
-    write_table,
-)
+from benchmark import systems
+from benchmark.system_figures import RESAMPLES, Cost, Protocol, Run, estimate, gain, miou, resampled
+from benchmark.system_segment import segmented
+from benchmark.system_table import BEGIN, END, what_changes_bring, write_table
 from data.score import count_list, file_pairs, summarise
 from network.backbones import build_backbone
 from tests.scripts.conftest import ROOT, forker
@@ -127,7 +116,7 @@ def ask_for(monkeypatch: pytest.MonkeyPatch, voc: Path, *flags: object) -> None:
     words = ["--voc12_root", voc, "--lists", voc.parent, "--labels", voc.parent / "cls_labels.npy"]
     words += ["--weights", voc.parent / "weights.pth", "--classes", "background,car", *flags]
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(sys, "argv", ["real", *map(str, words)])
+    monkeypatch.setattr(sys, "argv", ["systems", *map(str, words)])
 
 
 def put_a_run(out: Path) -> None:
@@ -140,15 +129,16 @@ def test_the_command_trains_infers_scores_and_writes_a_table_whose_figures_are_e
     paper = tmp_path / "results.md"
     paper.write_text(f"before\n{BEGIN}\nearlier\n{END}\nafter\n")
     command = [
-        *["-m", "benchmark.real", "--voc12_root", voc, "--lists", voc.parent],
+        *["-m", "benchmark.systems", "--voc12_root", voc, "--lists", voc.parent],
         *["--labels", voc.parent / "cls_labels.npy", "--weights", voc.parent / "weights.pth"],
-        *["--out", tmp_path / "out", "--runs", "hsc_after_eps", "eps", "--seeds", "0", "--segmentation"],
+        *["--out", tmp_path / "out", "--runs", "hsc_after_eps", "eps", "--seeds", "0"],
+        *["--segment", "eps+irn+dhr", "masks+deeplabv2"],
         *["--steps", "1", "--batch_size", "2", "--crop_size", "32", "--resize_size", "32", "48", "--view2_size", "16"],
         *["--scales", "0.5", "--segmentation_steps", "1"],
         *["--num_workers", "1", "--classes", "background", "bicycle", "car", "--table", paper],
     ]
     said = run(*command)
-    assert said.count("$ python train_voc.py") == 2 and said.count("$ python segmentation/experiment/test.py") == 3
+    assert said.count("$ python train_voc.py") == 2 and "eps+irn+dhr, seed 0\n" in said
     assert "run 1 of 2: eps, seed 0\n" in said and "run 2 of 2: hsc_after_eps, seed 0\n" in said
     assert "step 0 of 1, 8 images" in said, "what the commands say is seen"
     folder = tmp_path / "out" / "seed_0" / "eps"
@@ -165,21 +155,24 @@ def test_the_command_trains_infers_scores_and_writes_a_table_whose_figures_are_e
     assert "eps/eps.pth: " in started and "tensors loaded" in started
     (row,) = (line for line in table.split("\n") if line.startswith("| hsc_after_eps "))
     assert row.split(" | ")[5] == "", "eps going on is not there to be measured against"
-    for learnt_from in ("eps's CRF seeds", "hsc_after_eps's CRF seeds", "the masks of the train list"):
-        assert f"| {learnt_from} | 0 | " in table
+    for name, stage in (("eps+irn+dhr", "rebalance/train.py"), ("masks+deeplabv2", "segmentation/experiment/train.py")):
+        assert f"| {name} | 0 | " in table
+        (trained,) = (line for line in said.splitlines() if line.startswith(f"$ python {stage}"))
+        learnt_from = folder / "sem_seg" if "irn" in name else voc / "SegmentationClass"
+        assert f"{learnt_from} " in trained or trained.endswith(f"{learnt_from}")
     for figure in (tmp_path / "out" / "figure.png", tmp_path / "results.png"):
         assert figure.read_bytes().startswith(b"\x89PNG")
     assert "(results.png)" in table
     assert run(*command) == f"2 runs are there; the table and its figure: {tmp_path / 'out' / 'table.md'}, figure.png\n"
     assert paper.read_text() == table
 
-    # The runs are there: IRN of one of them follows, once.
+    # IRN, which the segmentation asked for, is there but for its score.
     refine = [*command[: command.index("--runs")], "--runs", "eps", "--refine", "irn"]
     refine += ["--refine_list", voc.parent / "train.txt", *command[command.index("--seeds") :]]
-    refine.remove("--segmentation")
-    said = run(*refine)
-    assert "train_voc.py" not in said
-    (trained,) = (line for line in said.splitlines() if line.startswith("$ python refine/irn/train.py"))
+    del refine[refine.index("--segment") : refine.index("--steps")]
+    said += run(*refine)
+    assert said.count("python train_voc.py") == 2
+    trained = next(line for line in said.splitlines() if line.startswith("$ python refine/irn/train.py"))
     assert "--backbone mobilenet_v2" in trained and f"--weights {voc.parent / 'weights.pth'}" in trained
     pairs = file_pairs(voc.parent / "train.txt", folder / "sem_seg", voc / "SegmentationClass", "png", VOC12)
     walked = summarise(count_list(pairs, "png", VOC12, num_workers=1), VOC12, labels=labels)["mIoU"]
@@ -201,7 +194,8 @@ def test_the_command_trains_infers_scores_and_writes_a_table_whose_figures_are_e
         (["--classes", "background", "boat"], "train.txt has boat; name those that masks have: background "),
         (["--scales", "0"], "--scales 0.0: expected factors above 0"),
         (["--runs", "cls", "hsc_after_eps"], "--runs hsc_after_eps: it starts from eps, which seed 0 has not in"),
-        (["--runs", "eps", "--segmentation"], "--segmentation: expected hsc and a baseline"),
+        (["--runs", "eps", "--segment", "hsc+crf+dhr"], "--segment hsc+crf+dhr: seed 0 has no hsc in"),
+        (["--segment_list", "missing.txt"], "missing.txt: expected a file"),
         (["--runs", "msa_image_ap"], "--runs msa_image_ap: it asks a superpixel network"),
         (["--out", "README.md/x"], "--out"),
         (["--classes", "unicorn"], "--classes: expected names among background"),
@@ -215,7 +209,7 @@ def test_a_mistake_is_named_before_the_first_run(voc, tmp_path, monkeypatch, cap
     put_a_run(tmp_path)
     ask_for(monkeypatch, voc, "--out", tmp_path, *flags)
     with pytest.raises(UserError, match=re.escape(expected)):
-        real.main()
+        systems.main()
     assert {path.name for path in tmp_path.iterdir()} == {"recipe.json", "seed_9"}
 
 
@@ -225,21 +219,21 @@ def test_a_recipe_is_noted_anew_until_something_was_trained_with_it(voc, tmp_pat
     for name in ("train_aug.txt", "train.txt"):
         shutil.copy(voc.parent / name, lists)
     ask_for(monkeypatch, voc, "--lists", lists, "--out", tmp_path)
-    args = real.parse_arguments()
+    args = systems.parse_arguments()
     record = tmp_path / "recipe.json"
     record.write_text("[]")
-    real.check_recipe(args)
+    systems.check_recipe(args)
     noted = record.read_text()
     put_a_run(tmp_path)
-    real.check_recipe(args)
+    systems.check_recipe(args)
     assert record.read_text() == noted
 
     (lists / "train.txt").write_text((lists / "train.txt").read_text().split("\n", 1)[1])
     with pytest.raises(UserError, match=r"runs of another recipe.*\n  train\.txt \(sha256\): "):
-        real.check_recipe(args)
+        systems.check_recipe(args)
     record.write_text("[]")
     with pytest.raises(UserError, match=r"recipe\.json: expected what this benchmark writes"):
-        real.check_recipe(args)
+        systems.check_recipe(args)
 
 
 def test_commands_that_share_a_folder_write_into_it_one_after_the_other(voc, tmp_path, monkeypatch):
@@ -249,7 +243,7 @@ def test_commands_that_share_a_folder_write_into_it_one_after_the_other(voc, tmp
     protocol = Protocol(tmp_path, voc.parent, voc / "SegmentationClass", ("background",), "a recipe")
     with ThreadPoolExecutor(2) as pool:
         with turn_in(tmp_path):
-            jobs = [pool.submit(real.main), pool.submit(write_table, protocol, None)]
+            jobs = [pool.submit(systems.main), pool.submit(write_table, protocol, None)]
             assert not wait(jobs, timeout=1).done and not (tmp_path / "table.md").exists()
         with pytest.raises(UserError, match="--steps: 1 then, 2 now"):
             jobs[0].result()
@@ -262,7 +256,7 @@ def test_a_damaged_record_is_named_and_folders_of_others_are_left_alone(voc, tmp
     for name in ("seed_old/hsc", "seed_0/hsc"):
         (tmp_path / name).mkdir(parents=True)
         (tmp_path / name / "curve.json").touch()
-    assert [(run.name, run.seed, run.cpu_seconds) for run in protocol.runs()] == [("hsc", 0, 0.0)]
+    assert [(run.name, run.seed, run.cost) for run in protocol.runs()] == [("hsc", 0, Cost(0, 0, 0))]
     with pytest.raises(UserError, match=r"; remove .*seed_0/hsc/curve\.json, and this command makes it anew"):
         write_table(protocol, None)
     (tmp_path / "seed_0" / "hsc" / "stages.json").write_text("{")
@@ -277,10 +271,11 @@ def test_a_damaged_record_is_named_and_folders_of_others_are_left_alone(voc, tmp
         ("ppc_eps_after_eps", "crf_5_8"),
         ("ppc_after_eps", "crf_10_thr0.26"),
         ("msa_image_dcr", "crf_10_thr0.25"),
+        ("crt_cnn", "crf_10_thr0.15"),
     ],
 )
 def test_a_runs_crf_seeds_lie_where_its_method_puts_them(name, folder, tmp_path):
-    assert Run(name, 0, tmp_path, 0.0).crf == tmp_path / "crf" / folder
+    assert Run(name, 0, tmp_path, Cost(0, 0, 0)).crf == tmp_path / "crf" / folder
 
 
 def test_a_part_or_sane_value_brings_what_the_run_with_it_has_more_than_the_run_without(voc, tmp_path):
@@ -328,18 +323,28 @@ def test_a_part_or_sane_value_brings_what_the_run_with_it_has_more_than_the_run_
     assert f"| hsc | csc | 0, 2 | {brought['hsc', 'csc'][1]} |" in table
 
 
-def test_deeplab_of_seeds_is_compared_with_that_of_masks(voc, tmp_path):
+def test_a_segmentation_is_compared_with_that_of_eps_and_dhr_with_its_net_alone(voc, tmp_path):
     protocol = Protocol(tmp_path, voc.parent, voc / "SegmentationClass", ("background", "car"), "a recipe")
-    for seed, name in ((0, "hsc"), (0, "masks"), (1, "hsc")):
-        folder = tmp_path / f"seed_{seed}" / f"deeplab_{name}" / PREDICTIONS
-        folder.mkdir(parents=True)
+    wrong_rows = {"eps+crf+dhr": 3, "hsc+crf+dhr": 2, "hsc+crf+deeplabv3plus": 9, "masks+deeplabv2": 1}
+    scores = {}
+    for seed, name in [*((0, name) for name in wrong_rows), (1, "hsc+crf+dhr"), (2, "hsc+crf+deeplabv3plus")]:
+        asked = segmented(name)
+        folder = tmp_path / f"seed_{seed}" / name
+        (folder / asked.predictions).mkdir(parents=True)
+        (folder / asked.score).touch()
         for image_id, mask in protocol.truth("val").items():
-            labels = mask.copy()
-            labels[mask == 255] = 0
-            if name == "hsc":
-                labels[: len(mask) // (2 + seed)] = 0
-            save_label_map(folder / f"{image_id}.png", labels, VOC12)
+            labels = np.where(mask == 255, 0, mask)
+            labels[: wrong_rows[name] + seed] = 0
+            save_label_map(folder / asked.predictions / f"{image_id}.png", labels, VOC12)
+        counts = protocol.label_map_counts(folder / asked.predictions, "val")
+        scores[seed, name] = estimate(counts[None], protocol.labels).mean
+    (tmp_path / "seed_0" / "cls+crf+dhr").mkdir()  # not whole
     write_table(protocol, None)
-    table = (tmp_path / "table.md").read_text()
-    assert "| the masks of the train list | 0 | 100.0 [100.0, 100.0] | 100 % |" in table
-    assert "| hsc's CRF seeds | 0 | " in table and re.search(r"\| hsc's CRF seeds \| 1 \| .* \|  \|\n", table)
+    rows = [line for line in (tmp_path / "table.md").read_text().splitlines() if "+" in line]
+    assert [row.split(" | ")[0] for row in rows] == [f"| {name}" for name in sorted(wrong_rows)]
+    (row,) = (row for row in rows if row.startswith("| hsc+crf+dhr "))
+    gains = [scores[0, "hsc+crf+dhr"] - scores[0, other] for other in ("eps+crf+dhr", "hsc+crf+deeplabv3plus")]
+    assert re.fullmatch(
+        rf".* \| 0, 1 \| .* \| {gains[0]:.1f} \[.*\] on eps\+crf\+dhr; {gains[1]:.1f} \[.*\] on hsc\+crf\+deeplabv3plus \|", row
+    )
+    assert next(row for row in rows if row.startswith("| masks")).endswith("|  |")

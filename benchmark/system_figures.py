@@ -1,0 +1,202 @@
+"""The figures of `benchmark.systems`: mIoU of each run over seeds of training, and its interval over images."""
+
+import functools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from benchmark.system_runs import CURVE_FILE
+from benchmark.system_segment import Segmented, segmented_in
+from data.score import named_labels
+from method import METHODS
+from tool.artifact import load_cam, load_label_map
+from tool.cli import FILE, UserError, raise_problems, what_is_at
+from tool.lists import LABEL_MAP_ENDINGS, Source, expect_files, read_ids
+from tool.metric import CURVE, iou, label_counts, threshold_counts
+from tool.run_recipe import Record
+from voc12.classes import VOC12
+
+FIXED_THRESHOLD = CURVE.index(0.22)
+RESAMPLES = 2000
+LABEL_NAMES, NUM_LABELS = VOC12.label_names, VOC12.num_labels
+
+
+class Cost(NamedTuple):
+    """Seconds of processors of the training, and of the inference of train.txt; the most bytes that one process of
+    either had, 0 where that was not noted."""
+
+    train: float
+    infer: float
+    memory: int
+
+
+class Run(NamedTuple):
+    """A finished run: its name, its seed, its folder and what it took."""
+
+    name: str
+    seed: int
+    folder: Path
+    cost: Cost
+
+    @property
+    def crf(self) -> Path:
+        """The folder of its CRF seeds, by the first CRF of its method's recipe; its name begins with the method's."""
+        method = max((method for method in METHODS if f"{self.name}_".startswith(f"{method}_")), key=len)
+        return self.folder / "crf" / METHODS[method].seeds.crf[0].folder
+
+
+class Estimate(NamedTuple):
+    """Per cent: mean and standard deviation over the seeds (None for one), 95 % bootstrap interval over the images."""
+
+    mean: float
+    spread: float | None
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        spread = f" ± {self.spread:.1f}" if self.spread is not None else ""
+        return f"{self.mean:.1f}{spread} [{self.low:.1f}, {self.high:.1f}]"
+
+
+class Figures(NamedTuple):
+    """mIoU of seeds at each run's best threshold, of seeds at the fixed one, and of CRF seeds."""
+
+    best: Estimate
+    thresholds: list[float]
+    fixed: Estimate
+    crf: Estimate
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What all runs share: their folder, the lists and masks to score on, the classes, a line on the recipe."""
+
+    out: Path
+    lists: Path
+    gt_dir: Path
+    classes: tuple[str, ...]
+    recipe: str
+
+    @property
+    def labels(self) -> tuple[int, ...]:
+        return tuple(named_labels(self.classes, VOC12))
+
+    def check(self, splits: Sequence[str]) -> None:
+        """Raise `UserError` for a class that is none or in no mask of a split, and for masks that are missing."""
+        for split in splits:
+            there = np.zeros(NUM_LABELS, bool)
+            for mask in self.truth(split).values():
+                there |= label_counts(np.zeros_like(mask), mask, num_labels=NUM_LABELS)[1] > 0
+            absent = [LABEL_NAMES[label] for label in self.labels if not there[label]]
+            if absent:
+                raise UserError(
+                    f"--classes: no mask of {self.lists / f'{split}.txt'} has {', '.join(absent)}; name those that "
+                    f"masks have: {' '.join(np.array(LABEL_NAMES)[there])}"
+                )
+
+    def runs(self) -> list[Run]:
+        """Every finished run, by seed."""
+        found = []
+        for path in sorted(self.out.glob(f"seed_*/*/{CURVE_FILE}")):
+            folder, seed = path.parent, path.parent.parent.name.removeprefix("seed_")
+            if seed.isdecimal():
+                record, stages = Record(folder), ("train", "infer")
+                cost = Cost(*map(record.cpu_seconds, stages), max(map(record.memory, stages)))
+                found.append(Run(folder.name, int(seed), folder, cost))
+        return sorted(found, key=lambda run: run.seed)
+
+    def segmentations(self) -> dict[Segmented, dict[int, np.ndarray]]:
+        """By what was asked for and by seed, the counts of the label maps of val.txt, int64 (N, 3, L)."""
+        found: dict[Segmented, dict[int, np.ndarray]] = {}
+        for seed, asked, folder in segmented_in(self.out):
+            found.setdefault(asked, {})[seed] = self.label_map_counts(folder, "val")
+        return found
+
+    def truth(self, split: str) -> dict[str, np.ndarray]:
+        """The masks of a list by id, uint8 (H, W); `UserError` if some are missing."""
+        source = Source("--lists", self.lists / f"{split}.txt")
+        ids = read_ids(source.path, source.flag)
+        expect_files(
+            ids, self.gt_dir, ".png", flag="--voc12_root", source=source, endings=LABEL_MAP_ENDINGS, fixed=True
+        )
+        raise_problems(
+            f"{source}: ids without a mask in {self.gt_dir}",
+            [name for name in ids if what_is_at(self.gt_dir / f"{name}.png") != FILE],
+        )
+        return {name: load_label_map(self.gt_dir / f"{name}.png", VOC12) for name in ids}
+
+    @functools.cache  # noqa: B019, one protocol a process, and each table after another run needs all counts again
+    def label_map_counts(self, folder: Path, split: str) -> np.ndarray:
+        """Counts of every image's label map in `folder`, int64 (N, 3, L)."""
+        return np.stack([
+            label_counts(load_label_map(folder / f"{name}.png", VOC12, shape=mask.shape), mask, num_labels=NUM_LABELS)
+            for name, mask in self.truth(split).items()
+        ])  # fmt: skip
+
+    @functools.cache  # noqa: B019, as above
+    def seed_counts(self, folder: Path) -> tuple[float, np.ndarray, np.ndarray]:
+        """The best threshold of the CAMs of the train list, and every image's counts, int64 (N, 3, L), at it and at
+        the fixed one."""
+        counts = np.stack([
+            threshold_counts(
+                load_cam(folder / f"{name}.npy", VOC12, shape=mask.shape),
+                mask,
+                thresholds=CURVE,
+                num_labels=NUM_LABELS,
+            )
+            for name, mask in self.truth("train").items()
+        ])  # fmt: skip
+        best = int(miou(counts.sum(0), self.labels).argmax())
+        return CURVE[best], counts[:, :, best], counts[:, :, FIXED_THRESHOLD]
+
+    def crf_counts(self, runs: Iterable[Run]) -> np.ndarray:
+        """Counts of the runs' CRF seeds, int64 (R, N, 3, L)."""
+        return np.stack([self.label_map_counts(run.crf, "train") for run in runs])
+
+    def figures(self, runs: Sequence[Run]) -> Figures:
+        """Those of one method's runs; `UserError` with what to do if a run's files are not whole."""
+        for run in runs:
+            try:
+                self.label_map_counts(run.crf, "train"), self.seed_counts(run.folder / "cam_npy")
+            except UserError as error:
+                raise UserError(f"{error}; remove {run.folder / CURVE_FILE}, and this command makes it anew") from error
+        thresholds, best, fixed = zip(*(self.seed_counts(run.folder / "cam_npy") for run in runs), strict=True)
+        return Figures(
+            best=estimate(np.stack(best), self.labels),
+            thresholds=list(thresholds),
+            fixed=estimate(np.stack(fixed), self.labels),
+            crf=estimate(self.crf_counts(runs), self.labels),
+        )
+
+
+def miou(counts: np.ndarray, labels: Sequence[int]) -> np.ndarray:
+    """Mean over `labels` in per cent, float64 (...), of counts (3, ..., L), as `eval.py` takes it where the masks have
+    all of them; those that the masks of a bootstrap draw have not are left out of its mean."""
+    occurs = counts[1][..., labels] > 0
+    return 100 * (iou(counts)[..., labels] * occurs).sum(-1) / np.maximum(occurs.sum(-1), 1)
+
+
+def estimate(counts: np.ndarray, labels: Sequence[int]) -> Estimate:
+    """The mIoU of R seeds' counts, int64 (R, N, 3, L), and how far it moves with which N images are there."""
+    over_seeds = miou(counts.sum(1).swapaxes(0, 1), labels)
+    low, high = np.percentile(resampled(counts, labels).mean(0), (2.5, 97.5))
+    return Estimate(over_seeds.mean(), over_seeds.std(ddof=1) if len(over_seeds) > 1 else None, low, high)
+
+
+def gain(counts: np.ndarray, reference: np.ndarray, labels: Sequence[int]) -> Estimate:
+    """The difference of the mIoU of `counts` and of `reference`, same seeds and images in both, resampled together."""
+    over_seeds = [miou(each.sum(1).swapaxes(0, 1), labels) for each in (counts, reference)]
+    difference = over_seeds[0] - over_seeds[1]
+    low, high = np.percentile((resampled(counts, labels) - resampled(reference, labels)).mean(0), (2.5, 97.5))
+    return Estimate(difference.mean(), difference.std(ddof=1) if len(difference) > 1 else None, low, high)
+
+
+def resampled(counts: np.ndarray, labels: Sequence[int]) -> np.ndarray:
+    """mIoU (R, RESAMPLES) on images drawn with replacement, the same draws for every call with as many images."""
+    num_images = counts.shape[1]
+    draws = np.random.default_rng(0).multinomial(num_images, np.full(num_images, 1 / num_images), size=RESAMPLES)
+    summed = np.einsum("bn,rncl->crbl", draws, counts, optimize=True)
+    return miou(summed, labels)

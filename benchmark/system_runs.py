@@ -1,0 +1,103 @@
+"""The runs of `benchmark.systems`: what each is, and the stages that make it, with the flags that all of them share."""
+
+import argparse
+from pathlib import Path
+
+from benchmark.system_refine import REFINEMENTS, Flags, changes_of
+from method import METHODS
+from method.hsc.config import ABLATIONS, SANE
+from recipes import common
+from tool.recipe import Setup, Stage
+from tool.run_recipe import run_stages
+
+AFTER_EPS = "_after_eps"  # ends the name of a run that goes on from eps's weights: eps going on is its reference
+CURVE_FILE = "curve.json"  # of a run, written last
+SAVE_EVERY = 50  # steps
+
+# crt's pair of nets is no backbone that others have too; MSA's nets ask a superpixel network.
+OF_MSA = sorted(name for name, method in METHODS.items() if method.helper_flags)
+BASELINES = sorted(METHODS.keys() - {"hsc", "crt", *OF_MSA})
+# Part by part: the baseline; maps rebuilt by their neighbours; spread by affinity; whose prototypes rebuild a target.
+MSA = {
+    "msa_image_cam": {"method": "msa_image", "sp_cam": False, "alpha": 0},
+    "msa_image_dcr": {"method": "msa_image", "beta": 0, "alpha": 0},
+    "msa_image_ap": {"method": "msa_image", "alpha": 0},
+    **{name: {"method": name} for name in OF_MSA},
+}
+# By the branch whose maps are its seeds.
+CRT = {"crt": "transformer", "crt_cnn": "cnn"}
+# The flags of train_voc.py that make each run what it is: methods and ablations; the oddities one by one, and HSC's
+# ablations without them.
+CLAIM = {
+    **{method: {"method": method} for method in (*BASELINES, "hsc")},
+    **{f"hsc_without_{term}": {"method": "hsc", "without": term} for term in ABLATIONS},
+}
+MENDED = {f"hsc_sane_{name}": {"method": "hsc", "sane": name} for name in (*SANE, "all")}
+FROM_IMAGENET = {
+    **CLAIM,
+    **MENDED,
+    **{f"{run}_without_{term}": {**MENDED[run], "without": term} for run in MENDED for term in ABLATIONS},
+}
+# The same from the weights of the seed's eps, which have no place in cls's net, with as many steps again.
+FROM_EPS = {f"{run}{AFTER_EPS}": flags for run, flags in FROM_IMAGENET.items() if run != "cls"}
+RUNS = {**FROM_IMAGENET, **FROM_EPS, **MSA, **{name: {"method": "crt"} for name in CRT}}
+
+
+def eps_weights(args: argparse.Namespace, seed: int) -> Path:
+    return args.out / f"seed_{seed}" / "eps" / "eps.pth"
+
+
+def run_flags(args: argparse.Namespace, name: str, seed: int) -> Flags:
+    """The flags of a run's stages up to the seeds' score."""
+    net = {"backbone": args.backbone, "amp": args.amp}
+    of_kind, of_seeds = {"view2_size": args.view2_size}, {}
+    if name in MSA:  # the last weights, so that no mask is seen; labels alone are scored
+        of_kind = {"scn": None if name == "msa_image_cam" else args.scn, "val_list": args.lists / "train.txt"}
+    if name in CRT:
+        of_kind = {"transformer": args.transformer, "transformer_weights": args.transformer_weights}
+        of_seeds = {"cam_branch": CRT[name]}
+    flags = {
+        "train": {
+            **{**RUNS[name], **net, "labels": args.labels, "session": name, "seed": seed, "train_list": args.training},
+            "weights": eps_weights(args, seed) if name.endswith(AFTER_EPS) else args.weights,
+            **{"batch_size": args.batch_size, "crop_size": args.crop_size, "resize_size": args.resize_size},
+            **{"max_iters": args.steps, "iter_size": 1, "max_epoches": args.epochs},
+            **{"num_workers": args.num_workers, "save_every": SAVE_EVERY, "from_scratch": args.from_scratch, **of_kind},
+        },
+        "eval": {"list": args.lists / "train.txt", "classes": args.classes, "num_workers": args.num_workers},
+    }
+    lists = {"infer": args.lists / "train.txt", "infer_aug": args.segment_list}
+    lists |= dict.fromkeys(("infer_refine", "infer_irn"), args.refine_list)
+    for stage, ids in lists.items():
+        flags[stage] = {**net, "labels": args.labels, "infer_list": ids, "scales": args.scales, **of_seeds}
+        flags[stage] |= {"crf_workers": args.num_workers}
+    return flags
+
+
+def stages_of(args: argparse.Namespace, name: str, seed: int, changes: Flags) -> tuple[Stage, Setup]:
+    """The training of a run, and what the stages after it are made for: the flags of this one, and `changes`."""
+    tables = (run_flags(args, name, seed), changes)
+    merged = {(stage, flag): value for table in tables for stage, of in table.items() for flag, value in of.items()}
+    setup = Setup(args.out / f"seed_{seed}", args.voc12_root, args.voc12_root / "saliency", changes=merged)
+    return common.training(setup, RUNS[name]["method"], mini_flags={}), setup
+
+
+def run_one(args: argparse.Namespace, name: str, seed: int) -> None:
+    """Train a run, infer the seeds of train.txt and score them: the curve's file says that the run is whole."""
+    train, setup = stages_of(args, name, seed, {})
+    infer = common.inference(setup, train, name="infer", ids="train")
+    run_stages([train, infer, common.scores(setup, train)[0]], train.makes.parent)
+
+
+def refinement_flags(args: argparse.Namespace, ids: Path) -> Flags:
+    """The flags of refinements that walk the list `ids`."""
+    net = {"backbone": args.backbone, "amp": args.amp}
+    flags = changes_of(learnt=args.refine_list, walked=ids, net=net, weights=args.weights, num_workers=args.num_workers)
+    score = {"list": args.lists / "train.txt", "classes": args.classes, "num_workers": args.num_workers}
+    return {**flags, "eval_walk": score, "eval_irn": score}
+
+
+def refine_one(args: argparse.Namespace, name: str, seed: int, kind: str) -> None:
+    """Refine the seeds of a run that is there, and score its label maps; what is done is left alone."""
+    train, setup = stages_of(args, name, seed, refinement_flags(args, args.lists / "train.txt"))
+    run_stages(REFINEMENTS[kind].stages(setup, train), train.makes.parent / f"refine_{kind}")

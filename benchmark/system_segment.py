@@ -1,0 +1,144 @@
+"""The segmentations of `benchmark.systems`: any that recipes know, learning from the label maps of any run and
+refinement, at small sizes."""
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from benchmark.system_refine import REFINEMENTS, Flags
+from benchmark.system_runs import CURVE_FILE, RUNS, SAVE_EVERY, refinement_flags, stages_of
+from recipes import combined, common
+from recipes.rebalance import SUBMISSION
+from tool.cli import FILE, UserError, did_you_mean, what_is_at
+from tool.lists import read_ids
+from tool.recipe import Setup, Stage
+from tool.run_recipe import run_stages
+
+MASKS = "masks"  # stands for a run whose label maps are the masks of train.txt
+BATCH_SIZE = 8
+# DeepLab: small images, and a small rate, since norms are folded into the ImageNet weights of the small benchmark.
+DEEPLAB = {
+    **{"GPUS": 1, "MODEL_ASPP_OUTDIM": 64, "MODEL_FREEZEBN": True, "TRAIN_BN_MOM": 0.1},
+    **{"DATA_RANDOMCROP": 192, "DATA_RANDOMSCALE": "[0.35,0.75]", "TRAIN_BATCHES": BATCH_SIZE, "TRAIN_LR": 0.0005},
+    **{"TEST_MULTISCALE": "[0.35,0.5,0.75]", "TRAIN_SAVE_EVERY": SAVE_EVERY},
+}
+# DHR and its DeepLabv3+: images of the same sizes, and an average that follows in as few steps.
+DHR = {"crop_size": 192, "min_image": 176, "max_image": 376, "batch_size": BATCH_SIZE, "ema": 0.98}
+USS_DIM = 30  # channels of the features, which are the backbone's as ImageNet left it
+
+
+class Segmented(NamedTuple):
+    """What --segment asks for: whose seeds, how refined, and the segmentation that learns from them."""
+
+    run: str
+    refinement: str
+    segmentation: str
+
+    def __str__(self) -> str:
+        return "+".join(part for part in self if part)
+
+    @property
+    def predictions(self) -> Path:
+        """The folder of its label maps of val.txt, in its own."""
+        if self.segmentation in combined.DEEPLABS:
+            return Path("deeplab/results/VOC2012/Segmentation/comp6_val_cls")
+        return Path("dhr/val")
+
+    @property
+    def score(self) -> Path:
+        """The file that says that it is whole."""
+        of_deeplab = self.segmentation in combined.DEEPLABS
+        return Path("deeplab/results/val_score.json" if of_deeplab else "dhr/val.json")
+
+
+def segmented(text: str) -> Segmented:
+    """An argparse type: RUN+REFINEMENT+SEGMENTATION, or masks+SEGMENTATION."""
+    run, *parts = text.split("+")
+    if run == MASKS:
+        parts = ["none", *parts]
+    elif run not in RUNS:
+        raise argparse.ArgumentTypeError(f"{text}: {run} is no run{did_you_mean(run, [*RUNS, MASKS])}")
+    try:
+        combined.check_parts(text, parts)
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return Segmented(run, "" if run == MASKS else parts[0], parts[1])
+
+
+def segment_one(args: argparse.Namespace, asked: Segmented, seed: int) -> None:
+    """Make what `asked` says of a run that is there, in a folder of its own beside the run's; what is done is left
+    alone."""
+    on_masks = asked.run == MASKS
+    learnt = args.lists / "train.txt" if on_masks else args.segment_list
+    changes = {**refinement_flags(args, args.segment_list), **_flags(args, learnt, seed, on_masks=on_masks)}
+    train, setup = stages_of(args, "eps" if on_masks else asked.run, seed, changes)  # eps's is not run
+    folder = setup.out / str(asked)
+    made, masks = ([], args.voc12_root / "SegmentationClass") if on_masks else _label_maps(setup, train, asked)
+    learning = combined.learning(replace(setup, out=folder), masks, train, asked.segmentation)
+    learning = [stage for stage in learning if stage.name not in SUBMISSION]
+    run_stages([*made, *learning], folder)
+
+
+def is_there(args: argparse.Namespace, asked: Segmented, seed: int) -> bool:
+    """Whether `segment_one` has made it."""
+    return what_is_at(args.out / f"seed_{seed}" / str(asked) / asked.score) == FILE
+
+
+def segmented_in(out: Path) -> Iterator[tuple[int, Segmented, Path]]:
+    """What `segment_one` has made in `out`: the seed, what was asked for, the folder of the label maps."""
+    for folder in sorted(out.glob("seed_*/*+*")):
+        asked = segmented(folder.name)
+        if what_is_at(folder / asked.score) == FILE:
+            yield int(folder.parent.name.removeprefix("seed_")), asked, folder / asked.predictions
+
+
+def check_segmented(args: argparse.Namespace) -> None:
+    """Raise `UserError` for what --segment could not make."""
+    for asked in args.segment:
+        learnt = args.lists / "train.txt" if asked.run == MASKS else args.segment_list
+        if (found := len(read_ids(learnt, "--lists"))) < BATCH_SIZE:
+            raise UserError(f"--segment {asked}: expected a batch of {BATCH_SIZE} images in {learnt}, found {found}")
+        if asked.run == MASKS or asked.run in args.runs:
+            continue
+        for seed in args.seeds:
+            if what_is_at(args.out / f"seed_{seed}" / asked.run / CURVE_FILE) != FILE:
+                raise UserError(f"--segment {asked}: seed {seed} has no {asked.run} in {args.out}; name it in --runs")
+
+
+def _label_maps(setup: Setup, train: Stage, asked: Segmented) -> tuple[list[Stage], Path]:
+    """The stages that make the label maps to learn from, and their folder."""
+    infer = common.inference(setup, train, name="infer_aug", ids="train_aug")
+    if asked.refinement not in REFINEMENTS:
+        infer, folder = combined.with_label_maps(infer, train, crf=asked.refinement == "crf")
+        return [infer], folder
+    infer, _ = combined.with_label_maps(infer, train, crf=False)
+    refinement = REFINEMENTS[asked.refinement]
+    *stages, _ = refinement.stages(setup, train)  # but for the score
+    return [infer, *stages], train.makes.parent / refinement.masks
+
+
+def _flags(args: argparse.Namespace, learnt: Path, seed: int, *, on_masks: bool) -> Flags:
+    net = {"backbone": args.backbone, "amp": args.amp}
+    val = args.lists / "val.txt"
+    epochs = max(args.segmentation_steps * BATCH_SIZE // len(read_ids(learnt, "--lists")), 1)
+    return {
+        "deeplab": {
+            **{**DEEPLAB, "DATA_LISTS": args.out / "lists", "DATA_AUG": not on_masks, "TRAIN_SEED": seed},
+            **{"DATA_WORKERS": args.num_workers, "TRAIN_AMP": args.amp, "TEST_CRF_WORKERS": args.num_workers},
+            **{"MODEL_BACKBONE": args.backbone, "MODEL_BACKBONE_WEIGHTS": args.weights},
+            "TRAIN_ITERATION": args.segmentation_steps,
+        },
+        "features": {
+            **{**net, "uss": "Backbone", "uss_backbone_weights": args.weights, "uss_weights": None, "uss_dim": USS_DIM},
+            "infer_list": learnt,
+        },
+        "dhr": {
+            **{**DHR, **net, "weights": args.weights, "labels": args.labels, "train_list": learnt, "seed": seed},
+            **{"max_epoches": epochs, "num_workers": args.num_workers, "crf_workers": args.num_workers},
+            "save_every": SAVE_EVERY,
+        },
+        "dhr_masks": {"amp": args.amp, "infer_list": val},
+        "eval_dhr": {"list": val},
+    }
