@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from multiprocessing import connection as pipes
-from multiprocessing import resource_tracker
+from multiprocessing import forkserver, resource_tracker, util
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from multiprocessing.queues import SimpleQueue
@@ -126,6 +126,7 @@ class Pool:
         # Daemons are ended at this process's exit where an error has passed the `with` block by.
         process = _FORKED.Process(target=_serve, args=(theirs, self.work, self.start, self.threads), daemon=True)
         _FORKED.set_forkserver_preload([name for name in _SLOW_IMPORTS if name in sys.modules])
+        util.Finalize(None, _wait_for_forker, exitpriority=-1)  # below 0: once all processes have ended
         with _signals_later():
             try:
                 process.start()
@@ -154,6 +155,13 @@ class Pool:
         if keys:
             self.running[connection] = keys
         return outcome
+
+
+def _wait_for_forker() -> None:
+    """Wait, at exit, for the process that forks: the time of a pool's processes counts as their command's then."""
+    stop = getattr(forkserver._forkserver, "_stop", None)  # Python has no other way
+    if stop is not None:
+        stop()
 
 
 def queue_of(items: Iterable[Any]) -> SimpleQueue:

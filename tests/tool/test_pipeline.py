@@ -24,6 +24,11 @@ pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="ends wha
 # What the processes run.
 
 
+def compute(_: str, seconds: float) -> None:
+    while time.process_time() < seconds:
+        pass
+
+
 def write(image_id: str, folder: Path, text: str) -> None:
     (folder / image_id).write_text(text)
 
@@ -365,3 +370,22 @@ def test_ctrl_c_which_reaches_all_processes_ends_them_with_one_line(tmp_path, pr
         assert command.communicate(timeout=60) == ("", "interrupted\n")
         assert command.returncode == 130
         assert_all_end(command.pid)
+
+
+def test_the_time_of_a_pools_processes_counts_as_the_commands():
+    program = """
+from collections import deque
+from tests.tool.test_pipeline import compute
+from tool.pipeline import Pool, outcomes
+
+if __name__ == "__main__":
+    jobs = deque([("key", 1.5)])
+    with Pool("pool", compute, 1) as pool:
+        while jobs or pool.running:
+            pool.feed(jobs)
+            list(outcomes(pool))
+"""
+    process = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0 and usage.ru_utime + usage.ru_stime > 1.5
