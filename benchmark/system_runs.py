@@ -11,6 +11,7 @@ from tool.recipe import Setup, Stage
 from tool.run_recipe import run_stages
 
 AFTER_EPS = "_after_eps"  # ends the name of a run that goes on from eps's weights: eps going on is its reference
+TWICE = "_twice"  # after a baseline's name: of twice the steps, as long as a method whose step takes twice the time
 CURVE_FILE = "curve.json"  # of a run, written last
 SAVE_EVERY = 50  # steps
 
@@ -35,11 +36,12 @@ CLAIM = {
 MENDED = {f"hsc_sane_{name}": {"method": "hsc", "sane": name} for name in (*SANE, "all")}
 FROM_IMAGENET = {
     **CLAIM,
+    **{f"{method}{TWICE}": {"method": method} for method in BASELINES},
     **MENDED,
     **{f"{run}_without_{term}": {**MENDED[run], "without": term} for run in MENDED for term in ABLATIONS},
 }
 # The same from the weights of the seed's eps, which have no place in cls's net, with as many steps again.
-FROM_EPS = {f"{run}{AFTER_EPS}": flags for run, flags in FROM_IMAGENET.items() if run != "cls"}
+FROM_EPS = {f"{run}{AFTER_EPS}": flags for run, flags in FROM_IMAGENET.items() if "cls" not in run}
 RUNS = {**FROM_IMAGENET, **FROM_EPS, **MSA, **{name: {"method": "crt"} for name in CRT}}
 
 
@@ -50,6 +52,7 @@ def eps_weights(args: argparse.Namespace, seed: int) -> Path:
 def run_flags(args: argparse.Namespace, name: str, seed: int) -> Flags:
     """The flags of a run's stages up to the seeds' score."""
     net = {"backbone": args.backbone, "amp": args.amp}
+    length = 2 if TWICE in name else 1
     of_kind, of_seeds = {"view2_size": args.view2_size}, {}
     if name in MSA:  # the last weights, so that no mask is seen; labels alone are scored
         of_kind = {"scn": None if name == "msa_image_cam" else args.scn, "val_list": args.lists / "train.txt"}
@@ -61,7 +64,7 @@ def run_flags(args: argparse.Namespace, name: str, seed: int) -> Flags:
             **{**RUNS[name], **net, "labels": args.labels, "session": name, "seed": seed, "train_list": args.training},
             "weights": eps_weights(args, seed) if name.endswith(AFTER_EPS) else args.weights,
             **{"batch_size": args.batch_size, "crop_size": args.crop_size, "resize_size": args.resize_size},
-            **{"max_iters": args.steps, "iter_size": 1, "max_epoches": args.epochs},
+            **{"max_iters": args.steps * length, "iter_size": 1, "max_epoches": args.epochs * length},
             **{"num_workers": args.num_workers, "save_every": SAVE_EVERY, "from_scratch": args.from_scratch, **of_kind},
         },
         "eval": {"list": args.lists / "train.txt", "classes": args.classes, "num_workers": args.num_workers},

@@ -23,6 +23,7 @@ from benchmark.system_runs import (
     CURVE_FILE,
     MSA,
     RUNS,
+    TWICE,
     eps_weights,
     refine_one,
     run_one,
@@ -97,9 +98,9 @@ def parse_arguments() -> argparse.Namespace:
     runs.add_argument("--out", type=path_value, default=Path("exps/systems"), help="(%(default)s)")
     runs.add_argument(
         "--runs", nargs="+", choices=RUNS, default=[*BASELINES, "hsc"], metavar="NAME",
-        help=f"also hsc_without_TERM, hsc_sane_ODDITY, ODDITY as train_voc.py --sane takes it,"
-        f" hsc_sane_ODDITY_without_TERM, and any but cls with {AFTER_EPS}; {', '.join(CRT)}; with --scn"
-        f" {', '.join(MSA)} ({' '.join([*BASELINES, 'hsc'])})",
+        help=f"also NAME{TWICE}, of twice the steps; hsc_without_TERM; hsc_sane_ODDITY, ODDITY as train_voc.py --sane"
+        f" takes it, hsc_sane_ODDITY_without_TERM; each of these, but for cls, with {AFTER_EPS}; {', '.join(CRT)}; with"
+        f" --scn {', '.join(MSA)} ({' '.join([*BASELINES, 'hsc'])})",
     )  # fmt: skip
     runs.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="SEED", help="of training (0 1 2)")
     runs.add_argument("--scn", type=path_value, metavar="FILE", help="a superpixel network's weights, for MSA's runs")
@@ -244,7 +245,8 @@ def recipe(args: argparse.Namespace) -> str:
     return (
         f"{args.backbone}, {args.steps} steps of batch {args.batch_size} (the rate decays over {args.epochs} epochs),"
         f" {sizes}; mIoU in per cent over {', '.join(args.classes)}: mean ± standard deviation over seeds of training"
-        " [95 % bootstrap interval over the images]; seconds of processors of the training, and of the inference of an image with its CRF; the most memory of a process."
+        " [95 % bootstrap interval over the images]; processor time of the training, and of an image's inference and"
+        " CRF; the largest process's memory."
     )
 
 

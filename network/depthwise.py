@@ -11,6 +11,7 @@ from torch.nn import functional as F
 # 4, five by five at rate 2.
 REACH = 4
 
+
 class DilatedDepthwise(nn.Conv2d):
     """A depthwise convolution of stride 1, odd `kernel_size`, any dilation, that keeps its grid; no bias.
 
