@@ -16,11 +16,12 @@ import runpy
 import shlex
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
 
+from network import NO_FILES
 from recipes import combined
 from recipes.combined import REFINEMENTS, SEGMENTATIONS
 from tool.artifact import atomic_file
@@ -30,6 +31,7 @@ from tool.cli import (
     did_you_mean,
     duration,
     path_value,
+    raise_problems,
     require_file,
     require_folder,
     run_script,
@@ -38,6 +40,7 @@ from tool.cli import (
 from tool.command import ROOT
 from tool.recipe import Setup, SideBySide, Stage, Steps, all_stages
 from tool.run_recipe import Record, command_line, run_stages, summarise
+from tool.weights_file import require_weights
 
 RECIPES = {
     path.stem: path for path in sorted((ROOT / "recipes").glob("*.py")) if "\ndef stages(" in path.read_text("utf-8")
@@ -179,8 +182,11 @@ def check_names(stages: Sequence[Stage], args: argparse.Namespace, setup: Setup)
                 raise UserError(f"{flag} {stage}: {has}{did_you_mean(stage, names)}")
 
 
-def check_flags(stage: Stage) -> None:
-    """Raise `UserError` if the stage's script does not take its flags: to be known before hours of other stages."""
+def check_flags(stage: Stage) -> dict[str, Any]:
+    """The values of the script's flags, or keys of stage 3, by name; none of a script that cannot be asked.
+
+    Raises `UserError` if it does not take the stage's flags: to be known before hours of other stages.
+    """
     path = ROOT / stage.script
     if not stage.script.endswith(".py"):
         spec = importlib.util.find_spec(stage.script)
@@ -190,23 +196,51 @@ def check_flags(stage: Stage) -> None:
         path = Path(package[0], "__main__.py") if package else Path(spec.origin)
     require_file(path, f"stage {stage.name}:", "its script")
     if '__name__ == "__main__"' not in path.read_text("utf-8"):
-        return  # to look at it would be to run it
+        return {}  # to look at it would be to run it
     sys.argv = [stage.script, *stage.words[1 if stage.script.endswith(".py") else 2 :]]
     with redirect_stderr(io.StringIO()) as said:
         try:
             script = runpy.run_path(str(path), run_name="checked")
-            args = script["parse_arguments"]() if "parse_arguments" in script else None
+            args = script["parse_arguments"]() if "parse_arguments" in script else argparse.Namespace()
+            if "complete_arguments" in script:
+                script["complete_arguments"](args)
+            values = vars(args)
             if "read_config" in script:  # the settings of stage 3
                 chosen = script["configurations"].get(args.config, {})
-                script["read_config"]({**script["config_dict"], **chosen}, args.set)
+                values = vars(script["read_config"]({**script["config_dict"], **chosen}, args.set))
         except SystemExit:
             lines = said.getvalue().strip().splitlines() or ["its flags make it end without work"]
             found = lines[-1].split("error: ")[-1]
         except UserError as error:
             found = str(error)
         else:
-            return
+            return values
     raise UserError(f"stage {stage.name}: {stage.script}: {found}")
+
+
+def check_weights(stages: Iterable[tuple[Stage, Mapping[str, Any]]], out: Path) -> None:
+    """Raise `UserError` with all files of weights that stages start from and that are not there: a later stage would
+    say so after the hours of those before it.
+
+    stages: those that will run, each with the values of `check_flags`. out: what lies there is for stages to make.
+    """
+    problems = []
+    for stage, given in stages:
+        goes_on = stage.flags.get("resume") and (stage.makes.parent / "last.ckpt").exists()
+        for name, value in given.items():
+            if goes_on or not name.lower().endswith("weights") or value is None or str(value) in NO_FILES:
+                continue
+            if name.isupper() and ("TEST_CKPT" in stage.flags or not given["MODEL_BACKBONE_PRETRAIN"]):
+                continue  # a key of stage 3 that decides nothing
+            path = ROOT / stage.flags.get(name, value)  # where stages start
+            if not path.resolve().is_relative_to((ROOT / out).resolve()):
+                try:
+                    require_weights(path, name if name.isupper() else f"--{name}")
+                except UserError as error:
+                    problems.append(f"stage {stage.name}: {error}")
+    raise_problems(
+        "weights that stages start from; put them there, or --set STAGE.FLAG=FILE; nothing was run", problems
+    )
 
 
 def print_commands(stages: Sequence[Stage]) -> None:
@@ -233,14 +267,16 @@ def main() -> None:
     check_steps(steps, args.recipe)
     stages = all_stages(steps)
     check_names(stages, args, setup)
-    for stage in stages:
-        check_flags(stage)
+    values = [check_flags(stage) for stage in stages]
     if args.list:
         print_commands([stage for stage in stages if args.stages is None or stage.name in args.stages])
         return
     if not args.mini:
         title, content, _ = DATA[data]
         require_folder(setup.data_root, f"--{data}", f"{title}, with {content} in it")
+    record = Record(setup.out)
+    runs = {stage.name for stage in stages if not record.done(stage)} if args.stages is None else {*args.stages}
+    check_weights([pair for pair in zip(stages, values, strict=True) if pair[0].name in runs], setup.out)
     record = run_stages(steps, setup.out, chosen=args.stages)
     summary = summarise(name, steps, record)
     with atomic_file(setup.out / "summary.json") as file:

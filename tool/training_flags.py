@@ -80,8 +80,7 @@ def hold_run(args: argparse.Namespace, weights: Mapping[str, str], *, words: Col
     folder = Path(args.work_dir) / args.session
     if is_first():
         hold_folder(folder, "--work_dir")
-    checkpoint_of(folder, resume=args.resume, name_flag="--session")
-    if not args.resume:  # a run that goes on has its own
+    if checkpoint_of(folder, resume=args.resume, name_flag="--session") is None:  # a run that goes on has its own
         for flag, what in weights.items():
             if getattr(args, flag) not in words:
                 require_weights(getattr(args, flag), f"--{flag}", what)

@@ -1,0 +1,21 @@
+"""run.py looks for the files of weights that its stages start from before it runs any."""
+
+from tests.scripts.conftest import forker
+
+
+def test_weights_that_a_later_stage_lacks_are_named_before_the_first_one_runs(tmp_path):
+    (tmp_path / "VOC2012" / "JPEGImages").mkdir(parents=True)
+    (tmp_path / "net.pth").write_bytes(b"\x80\x02}q\x00.")
+    there = ["train.weights", "train.transformer_weights", "deeplab.MODEL_BACKBONE_WEIGHTS"]
+    sets = [f"{flag}={tmp_path / 'net.pth'}" for flag in there]
+    words = ["run.py", "crt", "--voc12_root", tmp_path / "VOC2012", "--out", tmp_path / "out"]
+    words += ["--set", f"irn_train.weights={tmp_path / 'no.pth'}", *sets]
+    done = forker().run(words, tmp_path)
+    assert done.returncode == 2 and not (tmp_path / "out").exists(), done.stdout
+    head, problem = done.stderr.splitlines()
+    assert head.startswith("error: weights that stages start from") and head.endswith("nothing was run (1):")
+    assert problem.startswith(f"  stage irn_train: --weights {tmp_path / 'no.pth'}: expected a file")
+    # A run that goes on has its own.
+    (tmp_path / "out" / "crt" / "irn").mkdir(parents=True)
+    (tmp_path / "out" / "crt" / "irn" / "last.ckpt").touch()
+    assert "nothing was run" not in forker().run([*words, "--stages", "irn_train"], tmp_path).stderr
