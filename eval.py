@@ -29,10 +29,6 @@ from data.score import (
 )
 from tool.artifact import atomic_file
 from tool.cli import (
-    DEVICE,
-    FILE,
-    FOLDER,
-    NOTHING,
     UserError,
     add_switch,
     cores,
@@ -41,9 +37,9 @@ from tool.cli import (
     path_value,
     positive,
     printable,
+    require_writable,
     run_script,
     script_parser,
-    what_is_at,
 )
 from tool.plot import save_curve
 
@@ -131,24 +127,12 @@ def check_arguments(args: argparse.Namespace) -> None:
     outputs = {"--logfile": args.logfile, "--json": args.json, "--plot": args.plot, "--result": args.result}
     outputs = {flag: path for flag, path in outputs.items() if path is not None}
     for flag, path in outputs.items():
-        check_output(flag, path)
+        require_writable(path, flag, device=flag == "--logfile")  # which is appended to, /dev/null too
     owners: dict[str, str] = {}
     for flag, path in {"--list": args.list, **outputs}.items():
         owner = owners.setdefault(os.path.realpath(path), flag)
         if owner != flag:
             raise UserError(f"{flag} {path}: expected a file of its own, found that of {owner}; name another")
-
-
-def check_output(flag: str, path: Path) -> None:
-    """Raise `UserError` if the file at `path`, which `flag` names, could not be written."""
-    found = what_is_at(path)
-    if found == NOTHING and what_is_at(path.parent) != FOLDER:
-        raise UserError(f"{flag} {path}: the folder {path.parent} is not there; create it first")
-    # What is appended to may be a device (/dev/null); the others are written beside and renamed.
-    if found not in (FILE, NOTHING, DEVICE if flag == "--logfile" else FILE):
-        raise UserError(f"{flag} {path}: expected a file to write, found {found}")
-    if not os.access(path.parent if found == NOTHING else path, os.W_OK):
-        raise UserError(f"{flag} {path}: no permission to write it")
 
 
 def append_to_log(path: Path, text: str) -> None:

@@ -32,6 +32,7 @@ from tool.cli import (
     printable,
     raise_problems,
     require_folder,
+    require_writable,
     run_script,
     script_parser,
 )
@@ -136,6 +137,8 @@ def as_text(summary: dict[str, Any], data_set: DataSet) -> str:
 
 def main() -> None:
     args = parse_arguments()
+    if args.json is not None:
+        require_writable(args.json, "--json")
     data_set = find_data_set(args.data_set)
     pairs, lacking = find_pairs(args, data_set)
     started = time.perf_counter()

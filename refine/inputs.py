@@ -1,5 +1,6 @@
 """What stage 2 looks at before it starts: CAM dicts of the list's images, and what made them."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from tool.cli import UserError, raise_problems, require_folder
 from tool.dataset import DataSet
 from tool.lists import Source, expect_files
 from tool.places import is_there, sample
+from tool.torchrun import is_first
 
 EMPTY_BYTES = 1024  # a file of more holds a map
 
@@ -24,18 +26,27 @@ def folder_of_dicts(folder: str | Path, ids: Sequence[str], *, flag: str, what: 
 
 
 def check_cams(images: Mapping[str, Path], folder: Path, data_set: DataSet, *, flag: str) -> None:
-    """Look at some of the CAM dicts of `images`, and whether any has a class.
+    """Look at some of the CAM dicts of `images`, and whether any has a class; a note says how many show nothing.
 
     Raises `UserError` with each of those that cannot be read or are of another size than their images, and if all of
     the list are empty.
     """
-    problems = []
-    for image_id in sample(list(images)):
+    problems, flat = [], []
+    few = sample(list(images))
+    for image_id in few:
         try:
-            load_cam(folder / f"{image_id}.npy", data_set, shape=image_size(images[image_id])[::-1])
+            cams = load_cam(folder / f"{image_id}.npy", data_set, shape=image_size(images[image_id])[::-1])
         except UserError as error:
             problems.append(str(error))
-    raise_problems(f"{flag} {folder}: CAM dicts that cannot be used; is it the folder of this list's?", problems)
+        else:
+            flat += [image_id] if cams and max(cam.max() for cam in cams.values()) <= 0 else []
+    raise_problems(f"{flag} {folder}: CAM dicts that cannot be used; are they of this list's images?", problems)
+    if flat and is_first():
+        print(
+            f"note: {flag} {folder}: of {len(few)} CAM dicts that were looked at {len(flat)} have no score above 0, as"
+            f" {flat[0]}.npy: such images are background alone",
+            file=sys.stderr,
+        )
     small = [path for image_id in images if (path := folder / f"{image_id}.npy").stat().st_size < EMPTY_BYTES]
     if len(small) == len(images) and not any(load_cam(path, data_set) for path in small):
         raise UserError(f"{flag} {folder}: every CAM dict of the list is empty; expected some with classes")

@@ -18,7 +18,7 @@ from data.descriptions import add_data_set_flag, find_data_set
 from data.images import check_images
 from data.label_maps import check_label_maps
 from tool.artifact import atomic_file
-from tool.cli import UserError, path_text, path_value, require_folder, run_script, script_parser
+from tool.cli import UserError, path_text, path_value, require_folder, require_writable, run_script, script_parser
 from tool.flags import add_process_flags
 from tool.folder import Claim, claim_folders, open_folder
 from tool.lists import Source, find_images, find_masks, read_ids
@@ -103,8 +103,10 @@ def report(args: argparse.Namespace, masks: dict[str, Path]) -> None:
 
 def main() -> None:
     args = parse_arguments()
-    if args.json is not None and args.gt_dir is None:
-        raise UserError("--json: expected --gt_dir, the masks to score on")
+    if args.json is not None:
+        if args.gt_dir is None:
+            raise UserError("--json: expected --gt_dir, the masks to score on")
+        require_writable(args.json, "--json")
     if args.png is not None and args.png.resolve() == args.out.resolve():
         raise UserError(f"--png {args.png}: expected another folder than --out")
     require_weights(args.weights, "--weights")

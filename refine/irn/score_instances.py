@@ -17,7 +17,16 @@ import numpy as np
 
 from data.descriptions import add_data_set_flag, find_data_set, require_background
 from tool.artifact import atomic_file, load_label_map, read_mask
-from tool.cli import UserError, path_text, path_value, raise_problems, require_folder, run_script, script_parser
+from tool.cli import (
+    UserError,
+    path_text,
+    path_value,
+    raise_problems,
+    require_folder,
+    require_writable,
+    run_script,
+    script_parser,
+)
 from tool.dataset import IGNORE, DataSet
 from tool.instances import Instances, average_precision, load_instances
 from tool.lists import read_ids
@@ -66,6 +75,8 @@ def read_image(args: argparse.Namespace, image_id: str, data_set: DataSet) -> tu
 
 def main() -> None:
     args = parse_arguments()
+    if args.json is not None:
+        require_writable(args.json, "--json")
     data_set = find_data_set(args.data_set)
     require_background(data_set)
     require_folder(args.predict_dir, "--predict_dir", "instances, <id>.npy")

@@ -102,10 +102,11 @@ REFUSED = [
     (["--pred_dir", "none"], ["--pred_dir none", "expected a folder"]),
     (["--pred_dir", "."], ["--pred_dir", "found none of its 3"]),
     (["--gt_dir", "docs"], ["--gt_dir docs", "expected ground truth"]),
+    (["--json", "none/a.json"], ["--json none/a.json: the folder none is not there"]),
 ]
 
 
-@pytest.mark.parametrize(("words", "said"), REFUSED, ids=["strict", "no folder", "none", "no truth"])
+@pytest.mark.parametrize(("words", "said"), REFUSED, ids=["strict", "no folder", "none", "no truth", "no place"])
 def test_what_cannot_be_scored_is_refused_in_one_line(folders, words, said):
     if "." in words:
         (folders / "empty").mkdir()
