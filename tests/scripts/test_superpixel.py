@@ -210,7 +210,7 @@ def test_what_does_not_fit_inference_is_named(shapes, trained, tmp_path):
         ({"--weights": "nowhere"}, "--weights nowhere: expected a file"),
         ({"--gt_dir": "nowhere"}, "--gt_dir nowhere: expected a folder"),
         ({"--json": tmp_path / "scores.json"}, "--json: expected --gt_dir"),
-        ({"--json": "none/scores.json", "--gt_dir": "nowhere"}, "--json none/scores.json: the folder none is not there"),
+        ({"--json": "none/a.json", "--gt_dir": "nowhere"}, "--json none/a.json: the folder none is not there"),
         ({"--png": tmp_path / "out" / "maps"}, "expected another folder than --out"),
         ({"--infer_list": "nowhere"}, "--infer_list nowhere: expected a file"),
     ]
