@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import shutil
+from html import unescape
 
 import numpy as np
 import pytest
@@ -32,6 +33,16 @@ def assert_made(done):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.fixture(scope="module")
+def reported(tmp_path_factory):
+    """The page of a run as scripts leave it, and its data's truths; to be read only."""
+    root = tmp_path_factory.mktemp("reported")
+    truths = make_data(root, IDS)
+    make_run(root / "exps" / "hsc", truths, wrong=2)
+    assert_made(report(root))
+    return root / "exps" / "hsc" / "report.html", truths
+
+
 def assert_refused(done, *messages):
     assert done.returncode == 2, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
@@ -41,9 +52,9 @@ def assert_refused(done, *messages):
 
 
 def tiles(page):
-    """The figures at the top of the page, by title."""
+    """The figures at the top of the page of one run or two, by title."""
     found = re.findall(r'<div class="tile"><h2>(.*?)</h2>\s*<p class="figure">(.*?)</p>', page.read_text(), re.DOTALL)
-    return {re.sub("<.*?>", "", title): re.sub("<.*?>", " ", figure).split() for title, figure in found}
+    return {unescape(re.sub("<.*?>", "", title)): re.sub("<.*?>", " ", figure).split() for title, figure in found}
 
 
 def test_figures_are_those_of_the_golden_evaluation(golden, tmp_path):
@@ -64,10 +75,8 @@ def test_figures_are_those_of_the_golden_evaluation(golden, tmp_path):
     assert f"best {curve[best]:.1f} at {best / 100:.2f}" in page.read_text()
 
 
-def test_one_file_holds_settings_losses_and_every_picture(made):
-    root, _ = made
-    assert_made(report(root))
-    page = root / "exps" / "hsc" / "report.html"
+def test_one_file_holds_settings_losses_and_every_picture(reported):
+    page, _ = reported
     assert sorted(path.name for path in page.parent.glob("report*")) == ["report.html"]
     data = page_data(page)
     assert [image["id"] for image in data["images"]] == IDS
@@ -78,11 +87,10 @@ def test_one_file_holds_settings_losses_and_every_picture(made):
         assert text in page.read_text()
 
 
-def test_images_have_the_mean_iou_of_the_labels_that_occur(made):
-    root, truths = made
-    assert_made(report(root))
-    image = page_data(root / "exps" / "hsc" / "report.html")["images"][4]
-    truth, seed = truths[IDS[4]], load_label_map(root / "exps" / "hsc" / "cam_png" / f"{IDS[4]}.png", VOC12)
+def test_images_have_the_mean_iou_of_the_labels_that_occur(reported):
+    page, truths = reported
+    image = page_data(page)["images"][4]
+    truth, seed = truths[IDS[4]], load_label_map(page.parent / "cam_png" / f"{IDS[4]}.png", VOC12)
     valid = truth != 255
     ious = [
         np.sum(valid & (truth == k) & (seed == k)) / np.sum(valid & ((truth == k) | (seed == k)))
@@ -93,10 +101,8 @@ def test_images_have_the_mean_iou_of_the_labels_that_occur(made):
     assert image["labels"] == [2]
 
 
-def test_labels_that_occur_nowhere_are_said_to_count_as_0(made):
-    root, _ = made
-    assert_made(report(root))
-    page = (root / "exps" / "hsc" / "report.html").read_text()
+def test_labels_that_occur_nowhere_are_said_to_count_as_0(reported):
+    page = reported[0].read_text()
     about = "17 of 21 labels occur in neither prediction nor ground truth and count as 0; mIoU over the 4 that occur is"
     classes = "(eval.py: --classes background aeroplane bicycle bird)."
     notes = re.findall(rf"<li>hsc, (CAM|Seed|CRF seed): {re.escape(about)} ([\d.]+) {re.escape(classes)}</li>", page)
@@ -128,14 +134,26 @@ def test_both_runs_are_scored_on_the_images_that_both_have(made):
     page = root / "exps" / "hsc" / "report_vs_eps.html"
     assert [image["id"] for image in page_data(page)["images"]] == IDS[1:]
     assert len(set(tiles(page)["Seed"])) == 1
-    assert "Seed: 1 images that only one of the runs has are left out." in page.read_text()
+    assert "Seed: 1 images that only some of the runs have are left out." in page.read_text()
 
 
-def test_runs_of_one_name_are_told_apart_by_their_folders(made):
+def test_of_several_runs_gains_are_over_the_first_compared_with_and_names_tell_them_apart(made):
     root, truths = made
-    make_run(root / "other" / "hsc", truths, wrong=1)
-    assert_made(report(root, "--compare", root / "other" / "hsc", "--out", root / "page.html"))
-    assert page_data(root / "page.html")["runs"] == [str(root / "exps" / "hsc"), str(root / "other" / "hsc")]
+    for run, wrong in {"exps/eps": 5, "other/hsc": 1}.items():
+        make_run(root / run, truths, wrong=wrong)
+    shutil.rmtree(root / "other" / "hsc" / "crf")  # what a run lacks takes no gain from others
+    assert_made(report(root, "--compare", root / "exps" / "eps", root / "other" / "hsc"))
+    page = root / "exps" / "hsc" / "report_vs_eps_and_1_more.html"
+    names = [str(root / "exps" / "hsc"), "eps", str(root / "other" / "hsc")]
+    assert page_data(page)["runs"] == names
+    table = re.search(r'<table class="figures">(.*?)</table>', page.read_text(), re.DOTALL)[1]
+    rows = [re.sub("<.*?>", " ", row).split() for row in table.split("</tr>")[1:-1]]
+    assert [row[0] for row in rows] == [*names, "Gain", "Images"]
+    seeds = [float(row[4]) for row in rows[:3]]  # after the CAMs' best, "at" and its threshold
+    assert seeds[2] > seeds[0] > seeds[1]
+    assert [row[5] for row in rows[:3]] == ["19.0", "19.0", "–"]
+    assert float(rows[3][1]) == pytest.approx(seeds[0] - seeds[1], abs=0.11) and rows[3][2] == "+0.0"
+    assert f"{names[0]}'s over eps" in page.read_text()
 
 
 def test_parts_that_are_missing_are_left_out_and_named(tmp_path):
@@ -161,18 +179,33 @@ def test_a_run_without_predictions_shows_its_losses(made):
     assert "Losses, training" in text and "there are no images to show" in text
 
 
-def test_segmentation_trained_on_the_runs_seeds_is_found_beside_it(made):
+def test_walked_masks_and_nets_that_learnt_from_them_or_from_seeds_are_found(made):
+    """A recipe's: walked masks in the run, DeepLab and DHR beside it. Nets of other label maps are left alone."""
     root, truths = made
+    run, zeros = root / "exps" / "hsc", np.zeros_like(truths[IDS[0]])
+    for name in ("out_rw", "sem_seg"):
+        (run / name).mkdir()
+        for image_id, truth in truths.items():
+            labels = np.where(truth == 255, 0, truth) if name == "out_rw" else zeros
+            save_label_map(run / name / f"{image_id}.png", labels, VOC12)
     make_results(root / "exps" / "other_net", truths, pseudo=root / "elsewhere")
-    make_results(root / "exps" / "net", truths, pseudo=root / "exps" / "hsc" / "crf" / "crf_8_7")
+    make_results(root / "exps" / "net", truths, pseudo=run / "out_rw")
+    for name, masks in {"dhr": run / "crf" / "crf_8_7", "other_dhr": root / "elsewhere"}.items():
+        shutil.copytree(run / "sem_seg", root / "exps" / name / "val")
+        settings = {"wss_masks": str(masks), "without": ["labels"]}
+        (root / "exps" / name / "args.json").write_text(json.dumps(settings))
     assert_made(report(root))
-    page = root / "exps" / "hsc" / "report.html"
-    assert tiles(page)["Segmentation"] == tiles(page)["CRF seed"]
-    assert "Segmentation is that of net." in page.read_text()
+    text, found = (run / "report.html").read_text(), tiles(run / "report.html")
+    walked = ["AffinityNet's mask", "IRN's mask"]
+    assert list(found) == ["CAM, best threshold", "Seed", "CRF seed", *walked, "Segmentation", "DeepLabv3+"]
+    assert found["Segmentation"] == found[walked[0]] == found["CRF seed"]
+    assert found["DeepLabv3+"] == found[walked[1]] != found["Seed"]
+    assert "Segmentation is that of net." in text and "DeepLabv3+ is that of dhr." in text
+    assert '<th scope="row">wss_masks</th>' in text and "not found, so left out: losses" in text
 
 
 def test_seeds_beside_the_run_count_only_if_its_weights_made_them(made):
-    """inference.py's own --work_dir is the parent of all runs."""
+    """inference.py's own --work_dir is the parent of all runs. Walked masks count by the CAMs that were walked."""
     root, truths = made
     trained = root / "exps" / "trained"
     trained.mkdir()
@@ -185,8 +218,11 @@ def test_seeds_beside_the_run_count_only_if_its_weights_made_them(made):
     assert not tiles(trained / "report.html")
     settings = root / "exps" / "cam_png" / "settings.json"
     settings.write_text(json.dumps({"weights_sha256": hashlib.sha256(b"weights").hexdigest()}))
+    shutil.copytree(root / "exps" / "crf" / "crf_8_7", root / "exps" / "out_rw")
+    walked = {"weights_sha256": "AffinityNet's", "settings.json of --cam_dir": settings.read_text()}
+    (root / "exps" / "out_rw" / "settings.json").write_text(json.dumps(walked))
     assert_made(report(root, run="exps/trained"))
-    assert list(tiles(trained / "report.html")) == ["Seed"]
+    assert list(tiles(trained / "report.html")) == ["Seed", "AffinityNet's mask"]
 
 
 def test_a_list_says_which_images_are_shown_and_scored(made):
@@ -253,6 +289,11 @@ REFUSALS = {
         [],
         lambda root: (root / "exps" / "hsc" / "args.json").write_text("{"),
         ["args.json", "record of settings"],
+    ),
+    "a run twice": (
+        ["--compare", "{root}/exps/eps", "{root}/exps/eps"],
+        lambda root: shutil.copytree(root / "exps" / "hsc", root / "exps" / "eps"),
+        ["--compare", "exps/eps", "the same"],
     ),
     "the same run": (["--compare", "{root}/exps/hsc"], lambda root: None, ["--compare", "the same"]),
     "a strange list": (

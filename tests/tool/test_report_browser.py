@@ -6,7 +6,6 @@ HSC_REQUIRE_BROWSER=1 makes that a failure. Screenshots go to HSC_SCREENSHOTS, o
 
 import json
 import os
-import shutil
 import warnings
 from pathlib import Path
 
@@ -16,23 +15,17 @@ from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.support.ui import Select, WebDriverWait
+from selenium.webdriver.support.ui import Select
 
+from tests.tool.report_page import DESKTOP, PHONE, SECONDS, Page, browser_programs
 from tests.tool.report_runs import HOSTILE, command, make_data, make_run, page_data
-from tool.report import __main__ as script
-from tool.report.page import write_page
-from tool.report.plan import find_data, plan_images
+from tool.lists import Source
+from tool.report.make import write_report
+from tool.report.plan import find_data
 from tool.report.run_folder import read_run
 from voc12.classes import VOC12
 
-DESKTOP, PHONE = (1280, 900), (390, 800)
 IMAGES = 90
-SECONDS = 20  # that something may take until it is taken never to come
-
-
-def browser_programs():
-    names = ("chromium", "chromium-browser", "google-chrome")
-    return next(filter(None, map(shutil.which, names)), None), shutil.which("chromedriver")
 
 
 @pytest.fixture(scope="module")
@@ -51,23 +44,28 @@ def driver():
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     driver = webdriver.Chrome(options=options, service=Service(driver_program))
+    driver.set_script_timeout(SECONDS * 10)  # axe-core looks at everything
     yield driver
     driver.quit()
 
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory):
-    """A report of many images, one of two runs, and one with its pictures beside it."""
+    """A report of many images, one of two runs, and one of three, of some images."""
     root = tmp_path_factory.mktemp("report")
     truths = make_data(root, [HOSTILE, *(f"2007_{k:06}" for k in range(IMAGES - 1))])
     make_run(root / "exps" / "hsc", truths, wrong=2)
     make_run(root / "exps" / "eps", truths, wrong=5, method="eps")
     common = ["--run", root / "exps" / "hsc", "--data_root", root / "VOC2012" / "JPEGImages"]
-    for arguments in ([], ["--compare", root / "exps" / "eps"]):
+    some = dict(list(truths.items())[1:5])
+    make_run(root / "exps" / "seam", some, wrong=8, method="seam")
+    eps, seam = root / "exps" / "eps", root / "exps" / "seam"
+    for arguments in ([], ["--compare", eps], ["--compare", seam, eps]):
         done = command(*common, *arguments)
         assert done.returncode == 0, done.stderr
     folder = root / "exps" / "hsc"
-    return {"one": folder / "report.html", "two": folder / "report_vs_eps.html"}
+    names = {"one": "report", "two": "report_vs_eps", "three": "report_vs_seam_and_1_more"}
+    return {name: folder / f"{stem}.html" for name, stem in names.items()}
 
 
 @pytest.fixture(scope="module")
@@ -75,54 +73,6 @@ def screenshots(tmp_path_factory):
     folder = Path(os.environ.get("HSC_SCREENSHOTS") or tmp_path_factory.mktemp("screenshots"))
     folder.mkdir(parents=True, exist_ok=True)
     return folder
-
-
-class Page:
-    """A report that is open in the browser."""
-
-    def __init__(self, driver, path, size=DESKTOP, *, scheme="light"):
-        self.driver = driver
-        width, height = size
-        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": size == PHONE}
-        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-        features = [
-            {"name": "prefers-color-scheme", "value": scheme},
-            {"name": "prefers-reduced-motion", "value": "reduce"},
-        ]
-        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
-        for log in ("browser", "performance"):
-            driver.get_log(log)  # of the page before
-        driver.get(path.as_uri())
-        if self.run("return localStorage.length"):  # what another test chose
-            self.run("localStorage.clear()")
-            driver.refresh()
-        self.run("document.getElementById('images').scrollIntoView()")
-        self.wait(lambda: self.run("return document.querySelector('.card[data-drawn]') !== null"))
-
-    def run(self, script, *arguments):
-        return self.driver.execute_script(script, *arguments)
-
-    def wait(self, condition):
-        WebDriverWait(self.driver, SECONDS, poll_frequency=0.05).until(lambda _: condition())
-
-    def one(self, selector):
-        return self.driver.find_element(By.CSS_SELECTOR, selector)
-
-    def choose(self, selector, value):
-        Select(self.one(selector)).select_by_value(value)
-
-    def ids(self):
-        return self.run("return [...document.querySelectorAll('.card')].map((card) => card.dataset.id)")
-
-    def press(self, *keys):
-        webdriver.ActionChains(self.driver).send_keys(*keys).perform()
-
-    def overlay_opacities(self):
-        script = "return [...document.querySelectorAll('.over')].map((image) => getComputedStyle(image).opacity)"
-        return {float(opacity) for opacity in self.run(script)}
-
-    def background(self):
-        return self.run("return getComputedStyle(document.body).backgroundColor")
 
 
 @pytest.fixture
@@ -158,13 +108,9 @@ def test_no_console_error_and_no_request_to_anybody(driver, pages):
 def test_pictures_in_a_folder_beside_the_page_are_shown_too(driver, tmp_path):
     """The page is that of the command, but for the size above which a folder is made."""
     make_run(tmp_path / "hsc", make_data(tmp_path, [HOSTILE, "a"]), wrong=1)
-    runs = [read_run(tmp_path / "hsc", "--run")]
-    files, notes = plan_images(runs, find_data(str(tmp_path / "VOC2012"), None, None, VOC12), None)
-    found = script.look_at_images(files, VOC12, num_workers=1)
-    path = tmp_path / "a page.html"
-    write_page(
-        path, script.describe(runs, found, notes, VOC12), [item.pictures for item in found.values()], max_bytes=1
-    )
+    data = find_data(str(tmp_path / "VOC2012"), None, None, VOC12)
+    path, source = tmp_path / "a page.html", Source("--run", tmp_path)
+    write_report(path, [read_run(tmp_path / "hsc", "--run")], data, source=source, max_bytes=1)
     assert (tmp_path / "a page_pictures").is_dir()
     assert_quiet(Page(driver, path))
 
@@ -215,27 +161,26 @@ def test_a_class_of_the_table_shows_its_images(page, pages):
     assert Select(page.one("#class")).first_selected_option.text == f"bird ({len(expected)})"
 
 
-@pytest.mark.parametrize(
-    ("order", "key"),
-    [
-        ("worst", lambda image: image["iou"]["seed"][0]),
-        ("best", lambda image: -image["iou"]["seed"][0]),
-        ("loss", lambda image: image["iou"]["seed"][0] - image["iou"]["seed"][1]),
-        ("won", lambda image: image["iou"]["seed"][1] - image["iou"]["seed"][0]),
-        ("id", lambda image: 0),
-    ],
-)
-def test_images_are_sorted_by_iou_gain_or_id(pair, pages, order, key):
+ORDERS = {
+    "worst": lambda image: image["iou"]["seed"][0],
+    "best": lambda image: -image["iou"]["seed"][0],
+    "loss": lambda image: image["iou"]["seed"][0] - image["iou"]["seed"][1],
+    "won": lambda image: image["iou"]["seed"][1] - image["iou"]["seed"][0],
+    "id": lambda image: 0,
+}
+
+
+def test_images_are_sorted_by_iou_gain_or_id(pair, pages):
     images = page_data(pages["two"])["images"]
-    pair.choose("#order", order)
-    shown = pair.ids()
-    assert len(shown) >= 20
-    expected = sorted(images, key=lambda image: round(key(image), 6))
-    assert [key(image) for image in expected[: len(shown)]] == pytest.approx(
-        [key(next(image for image in images if image["id"] == image_id)) for image_id in shown]
-    )
-    if order == "id":
-        assert shown == [image["id"] for image in images][: len(shown)]
+    for order, key in ORDERS.items():
+        pair.choose("#order", order)
+        shown = pair.ids()
+        assert len(shown) >= 20
+        expected = sorted(images, key=lambda image: round(key(image), 6))
+        assert [key(image) for image in expected[: len(shown)]] == pytest.approx(
+            [key(next(image for image in images if image["id"] == image_id)) for image_id in shown]
+        )
+    assert shown == [image["id"] for image in images][: len(shown)]
 
 
 def test_the_score_that_counts_can_be_chosen(page, pages):
@@ -320,6 +265,49 @@ def test_only_settings_that_differ_are_shown_at_first_of_two_runs(pair):
     assert visible() == 9
 
 
+# -- many runs ---------------------------------------------------------------------------------------------------------
+
+
+def rows(page):
+    """Of the first card: each row's title, and its pictures' captions."""
+    script = """const texts = (row, what) => [...row.querySelectorAll(what)].map((element) => element.innerText);
+        return [...document.querySelector('.card').querySelectorAll('.panels')].map((row) =>
+            [texts(row, '.row-title').join(), texts(row, 'figcaption')])"""
+    return page.run(script)
+
+
+def test_pictures_of_many_runs_stand_in_rows_of_a_run_or_of_a_kind_and_say_whose_they_are(driver, pages):
+    page = Page(driver, pages["three"])
+    image = page_data(pages["three"])["images"][3]
+    page.one("#find").send_keys(image["id"])
+    names, seeds = ["hsc", "seam", "eps"], [f"{value:.1f}" for value in image["iou"]["seed"]]
+    page.wait(lambda: len(rows(page)) == 4)
+    own = ["CAM bicycle", f"Seed {seeds[0]}", "Seed, errors", "CRF seed 100.0", "CRF seed, errors"]
+    assert [title for title, _ in rows(page)] == ["", *names]
+    assert rows(page)[:2] == [["", ["Image", "Ground truth", "Saliency"]], ["hsc", own]]
+    page.choose("#rows", "kind")
+    kinds = ["CAM bicycle", "Seed", "Seed, errors", "CRF seed", "CRF seed, errors"]
+    assert [title for title, _ in rows(page)] == ["", *kinds]
+    assert rows(page)[1:3] == [
+        [kinds[0], names],
+        ["Seed", [f"{run} {iou}" for run, iou in zip(names, seeds, strict=True)]],
+    ]
+    page.one("#runs input[value='1']").click()
+    page.one("#parts input[value=cam]").click()
+    assert rows(page)[1] == ["Seed", [f"hsc {seeds[0]}", f"eps {seeds[2]}"]]
+    assert [title for title, _ in rows(page)] == ["", *kinds[1:]]
+
+
+def test_of_many_curves_the_pointer_reads_the_nearest_with_its_runs_name(driver, pages):
+    page = Page(driver, pages["three"])
+    plot = page.one(".small .plot")  # total, whose ends lie apart
+    end = plot.size["width"] // 2 - 2
+    for part, run in ((0.5, "hsc"), (-0.4, "seam")):  # from the middle downwards
+        offset = round(part * plot.size["height"]) - (1 if part == 0.5 else 0)
+        webdriver.ActionChains(driver).move_to_element_with_offset(plot, end, offset).perform()
+        assert run in page.one(".small .readout").text.split()
+
+
 # -- light, dark, small, and for everybody -----------------------------------------------------------------------------
 
 
@@ -351,11 +339,11 @@ def violations(page):
     return [(rule["id"], node["html"][:100]) for rule in found["violations"] for node in rule["nodes"]]
 
 
-# The page of two runs has all that the page of one has.
-LOOKS = [("two", size, scheme) for size in ("desktop", "phone") for scheme in ("light", "dark")]
+# Pages of more runs have most of what pages of fewer have.
+LOOKS = [("three", size, scheme) for size in ("desktop", "phone") for scheme in ("light", "dark")]
 
 
-@pytest.mark.parametrize(("which", "form", "scheme"), [*LOOKS, ("one", "desktop", "light"), ("one", "phone", "dark")])
+@pytest.mark.parametrize(("which", "form", "scheme"), [*LOOKS, ("two", "desktop", "dark"), ("two", "phone", "light")])
 def test_contrast_and_labels_hold_and_a_screenshot_is_kept(driver, pages, screenshots, which, form, scheme):
     size = DESKTOP if form == "desktop" else PHONE
     page = Page(driver, pages[which], size, scheme=scheme)

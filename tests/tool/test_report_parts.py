@@ -1,19 +1,27 @@
 """The report's parts: confusions and their cost, thumbnails, charts, losses of a log, and too large pages."""
 
+import base64
+import hashlib
 import io
+import itertools
+import re
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests.tool.report_runs import HOSTILE, make_data, make_run, page_data
 from tool.dataset import IGNORE
+from tool.lists import Source
 from tool.metric import confusion_matrix
 from tool.plot import heat_colours
 from tool.report.charts import MAX_POINTS, line_chart
 from tool.report.figures import score_stages
 from tool.report.image import THUMBNAIL, Findings, draw
-from tool.report.page import write_page
-from tool.report.run_folder import Run, read_losses
+from tool.report.make import write_report
+from tool.report.page import TEMPLATES, write_page
+from tool.report.plan import find_data
+from tool.report.run_folder import STAGES, Run, read_losses, read_run
 from tool.report.score import Confusion, costliest_confusions, image_iou, label_iou
 from voc12 import classes
 from voc12.classes import VOC12
@@ -84,7 +92,7 @@ def test_stage_scores_sum_pixels_over_images_and_average_all_labels(tmp_path):
         image_id: Findings([3, 15], {}, {(0, "seed"): confusion_matrix(*pair, num_labels=VOC12.num_labels)}, {}, [])
         for image_id, pair in maps.items()
     }
-    run = Run("run", tmp_path, labels={"seed": dict.fromkeys(maps, tmp_path), "crf": {}, "segmentation": {}})
+    run = Run("run", tmp_path, labels={**{key: {} for key in STAGES}, "seed": dict.fromkeys(maps, tmp_path)})
     (stage,) = score_stages([run], found, VOC12)
     total = sum(naive_confusion(*pair) for pair in maps.values())
     assert stage.means == [pytest.approx(label_iou(total).mean())]
@@ -174,6 +182,7 @@ def empty_context():
         **{name: [] for name in names},
         **{name: {} for name in ("best", "losses", "settings", "colours", "error_colours")},
         "curve": None,
+        "overview": None,
         "heat": [],
         "names": VOC12.label_names,
     }
@@ -188,3 +197,72 @@ def test_pictures_beyond_the_size_of_a_file_go_into_a_folder_beside_it(tmp_path)
     assert files == {"a b_pictures/0/image.webp": b"one", "a b_pictures/1/0_cam_3.webp": b"two" * 100}
     assert '"a%20b_pictures/1/0_cam_3.webp"' in (tmp_path / "a b.html").read_text()
     assert size == sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file())
+
+
+# -- another's template ------------------------------------------------------------------------------------------------
+
+TEMPLATE = """{% extends "page.html" %}
+{% block overview %}<table id="own">{% for row in overview %}<tr><td>{{ key(0) }}{{ row }}</td></tr>{% endfor %}</table>
+{% endblock %}"""
+
+
+def test_another_template_extends_the_page_by_what_its_caller_shows_and_by_its_own_script(tmp_path):
+    """As a benchmark does it: runs by names of its own, a script beside the template that the page lets run."""
+    make_run(tmp_path / "hsc", make_data(tmp_path, ["a", "b"]), wrong=1)
+    own = tmp_path / "own.html"
+    own.write_text(TEMPLATE)
+    own.with_suffix(".js").write_text("document.title += '\u00fc';", encoding="utf-8")
+    run, page = read_run(tmp_path / "hsc", "--out"), tmp_path / "page.html"
+    run.name = "HSC & all"
+    data = find_data(str(tmp_path / "VOC2012"), None, None, VOC12)
+    source = Source("--out", tmp_path)
+    images, size = write_report(page, [run], data, ["b"], source=source, overview=["one", HOSTILE], template=own)
+    text = page.read_text("utf-8")
+    assert (images, size) == (1, page.stat().st_size)
+    assert page_data(page)["runs"] == ["HSC & all"] and [image["id"] for image in page_data(page)["images"]] == ["b"]
+    assert "<td>one</td>" in text and "<img src=x" not in text
+    assert text.index('id="own"') < text.index('class="tiles"')
+    scripts = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
+    assert [script[:16] for script in scripts] == ['"use strict";\n{\n', "document.title +"]
+    hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
+    policy = re.search(r"script-src (.*?);", text)[1]
+    assert policy.split() == [f"'sha256-{digest}'" for digest in hashes]
+
+
+# -- colours of runs ---------------------------------------------------------------------------------------------------
+
+# What is seen of linear RGB without one kind of cones: Machado, Oliveira and Fernandes, 2009, severity 1.
+SEEN = {
+    "by most": np.eye(3),
+    "without red": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "without green": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.01182, 0.04294, 0.968881]],
+    "without blue": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.3039]],
+}
+
+
+def linear(colour):
+    """Linear RGB of "#rrggbb"."""
+    values = np.frombuffer(bytes.fromhex(colour[1:]), np.uint8) / 255
+    return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+
+
+def oklab(rgb):
+    """Ottosson's OKLab, in which distances are those that one sees."""
+    to_cones = [[0.41222, 0.53633, 0.05145], [0.2119, 0.6807, 0.1074], [0.0883, 0.28172, 0.62998]]
+    to_lab = [[0.21045, 0.79362, -0.00407], [1.978, -2.42859, 0.45059], [0.0259, 0.78277, -0.80868]]
+    return np.array(to_lab) @ np.cbrt(np.array(to_cones) @ np.clip(rgb, 0, 1))
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_colours_of_runs_are_told_apart_by_all_eyes_and_stand_out_from_the_page(theme):
+    pairs = re.findall(r"--(run-\d|card): light-dark\((.*?), (.*?)\)", (TEMPLATES / "page.css").read_text())
+    colours = {name: linear(light if theme == "light" else dark) for name, light, dark in pairs}
+    card = colours.pop("card")
+    assert list(colours) == [f"run-{number}" for number in range(8)]
+    for seen in SEEN.values():
+        there = [oklab(np.array(seen) @ colour) for colour in colours.values()]
+        assert min(np.linalg.norm(a - b) for a, b in itertools.combinations(there, 2)) > 0.1  # 0.02 is just seen
+    luminance = np.array([0.2126, 0.7152, 0.0722])
+    for colour in colours.values():
+        low, high = sorted((colour @ luminance, card @ luminance))
+        assert (high + 0.05) / (low + 0.05) > 3  # as WCAG asks of graphics

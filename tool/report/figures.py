@@ -52,14 +52,14 @@ def absence_note(run: Run, title: str, counts: np.ndarray, data_set: DataSet) ->
 
 
 def _gain(scores: Sequence[float | None]) -> float | None:
-    """The first run's score less the second's, where there are both."""
-    return None if len(scores) < 2 or None in scores else scores[0] - scores[1]
+    """The first run's score less the second's, where there are both; whatever other runs have."""
+    return None if len(scores) < 2 or None in scores[:2] else scores[0] - scores[1]
 
 
 def score_stages(runs: Sequence[Run], found: Mapping[str, Findings], data_set: DataSet) -> list[StageScore]:
     """The scores of every stage that a run has."""
     scores = []
-    for stage, title in STAGES.items():
+    for stage, (title, *_) in STAGES.items():
         ids = {image_id for run in runs for image_id in run.labels[stage]}
         if not ids:
             continue

@@ -13,33 +13,42 @@ from markupsafe import Markup
 from tool.artifact import atomic_file, reported_unwritable
 
 TEMPLATES = Path(__file__).parent / "template"
+PAGE = TEMPLATES / "page.html"
 MAX_BYTES = 60_000_000  # of one file; pictures beyond that go into a folder
 
 
 def write_page(
-    path: Path, context: Mapping[str, Any], pictures: Sequence[Mapping[str, bytes]], *, max_bytes: int = MAX_BYTES
+    path: Path,
+    context: Mapping[str, Any],
+    pictures: Sequence[Mapping[str, bytes]],
+    *,
+    max_bytes: int = MAX_BYTES,
+    template: Path = PAGE,
 ) -> int:
     """Write the report at `path`, and where it would be larger than `max_bytes`, its pictures beside it.
 
     Args:
         context: what the template draws. pictures: each image's WebP files by name, in the order of the page's images.
+        template: page.html, or one of the caller's that extends it. A script and a style sheet of its name beside it,
+            .js and .css, go into the page behind page.js and page.css.
 
     Returns:
         The number of bytes of it all. Raises `UserError` where the file system refuses.
     """
-    page = render(context, [{name: _inside(data) for name, data in of_image.items()} for of_image in pictures])
+    inside = [{name: _inside(data) for name, data in of_image.items()} for of_image in pictures]
+    page = render(context, inside, template=template)
+    beside = 0
     if len(page) > max_bytes:
         folder = path.with_name(f"{path.stem}_pictures")
-        page = render(context, [_write_beside(folder, number, of_image) for number, of_image in enumerate(pictures)])
+        sources = [_write_beside(folder, number, of_image) for number, of_image in enumerate(pictures)]
+        page = render(context, sources, template=template)
         beside = sum(len(data) for of_image in pictures for data in of_image.values())
-    else:
-        beside = 0
     with atomic_file(path) as file:
         file.write(page)
     return len(page) + beside
 
 
-def render(context: Mapping[str, Any], sources: Sequence[Mapping[str, str]]) -> bytes:
+def render(context: Mapping[str, Any], sources: Sequence[Mapping[str, str]], *, template: Path = PAGE) -> bytes:
     """The page in UTF-8. sources: each image's addresses of pictures by name."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
@@ -49,16 +58,22 @@ def render(context: Mapping[str, Any], sources: Sequence[Mapping[str, str]]) -> 
         lstrip_blocks=True,
     )
     environment.policies["json.dumps_kwargs"] = {}  # keys stay in their order
-    script = (TEMPLATES / "page.js").read_text("utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    page = environment.get_template("page.html").render(
+    scripts, styles = _with_own("page.js", template), _with_own("page.css", template)
+    page = environment.from_string(template.read_text("utf-8")).render(
         **context,
         sources=sources,
-        style=Markup((TEMPLATES / "page.css").read_text("utf-8")),
-        script=Markup(script),
-        script_hash=digest,
+        styles=list(map(Markup, styles)),
+        scripts=list(map(Markup, scripts)),
+        script_hashes=[base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts],
     )
     return page.encode(errors="backslashreplace")  # a file name need not be UTF-8
+
+
+def _with_own(name: str, template: Path) -> list[str]:
+    """The text of the page's file `name`, and of that which belongs to a template that is not the page's own."""
+    own = template.with_suffix(Path(name).suffix)
+    paths = [TEMPLATES / name, *([own] if template != PAGE and own.is_file() else [])]
+    return [path.read_text("utf-8") for path in paths]
 
 
 def _inside(data: bytes) -> str:

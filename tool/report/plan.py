@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from tool.cli import FILE, FOLDER, UserError, printable, raise_problems, require_folder, what_is_at
 from tool.dataset import DataSet
-from tool.lists import Source, check_lines, find_images, find_masks, mask_folders, read_ids
+from tool.lists import Source, check_lines, find_images, find_masks, mask_folders
 from tool.places import misplaced, other_ending
 from tool.report.image import ImageFiles, RunFiles
 from tool.report.run_folder import STAGES, Run, files_by_id
@@ -47,29 +47,31 @@ def find_data(data_root: str, gt_dir: str | None, saliency_root: str | None, dat
     return Data(data_set, images, truth, around / "saliency" if what_is_at(around / "saliency") == FOLDER else None)
 
 
-def plan_images(runs: Sequence[Run], data: Data, list_path: str | None) -> tuple[dict[str, ImageFiles], list[str]]:
+def plan_images(
+    runs: Sequence[Run], data: Data, ids: Sequence[str] | None, *, source: Source
+) -> tuple[dict[str, ImageFiles], list[str]]:
     """The files of every image to show, by id, and what a reader should know of what is left out.
 
-    A kind of files that both runs have counts where both have it, so that their scores are of the same images. Changes
-    `runs` to these. Raises `UserError` for images or ground truths that are missing.
+    A kind of files that several runs have counts where all of these have it, so that their scores are of the same
+    images. Changes `runs` to these. Raises `UserError` for images or ground truths that are missing.
 
     Args:
-        list_path: of the list of images to show, or None for all with ground truth.
+        ids: of the images to show, or None for all with ground truth. source: of these, or of the first run.
     """
     truths, notes = files_by_id(reversed(mask_folders(data.truth, data.data_set)), ".png"), []
     kinds: dict[str, Callable[[Run], dict[str, Path]]] = {"CAMs": lambda run: run.cams}
-    kinds |= {title: lambda run, stage=stage: run.labels[stage] for stage, title in STAGES.items()}
+    kinds |= {stage.title: lambda run, key=key: run.labels[key] for key, stage in STAGES.items()}
     made = {image_id for run in runs for files_of in kinds.values() for image_id in files_of(run)}
-    ids, source = sorted(made), Source("--run", runs[0].folder)
-    if list_path is not None:
-        source = Source("--list", list_path)
-        ids = read_ids(list_path)
+    listed = ids is not None
+    if listed:
         check_lines(ids, made.__contains__, source=source)
+    else:
+        ids = sorted(made)
     wanted = set(ids)
     find_masks(ids, data.truth, data.data_set, flag="--gt_dir", source=source)  # or it says where they are
-    if list_path is not None:
-        raise_problems("--list: ids of which the runs hold nothing", sorted(wanted - made))
-        raise_problems(f"--list: ids without ground truth in {data.truth}", sorted(wanted - set(truths)))
+    if listed:
+        raise_problems(f"{source.flag}: ids of which the runs hold nothing", sorted(wanted - made))
+        raise_problems(f"{source.flag}: ids without ground truth in {data.truth}", sorted(wanted - set(truths)))
     shown = wanted & set(truths)
     if made and not shown:
         raise UserError(
@@ -97,7 +99,7 @@ def _keep_common(title: str, files: Sequence[dict[str, Path]], shown: set[str], 
     common = set.intersection(*there) if there else set()
     dropped = len(set().union(*there) - common)
     if dropped:
-        notes.append(f"{title}: {dropped} images that only one of the runs has are left out.")
+        notes.append(f"{title}: {dropped} images that only some of the runs have are left out.")
     for of_run in files:
         for image_id in set(of_run) - common:
             del of_run[image_id]

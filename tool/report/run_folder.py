@@ -6,13 +6,31 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tool.cli import FILE, UserError, require_folder, what_is_at
 from tool.places import folders_with, listed
 
-# The kinds of label maps, in the order in which they are made.
-STAGES = {"seed": "Seed", "crf": "CRF seed", "segmentation": "Segmentation"}
+
+class Stage(NamedTuple):
+    """A kind of label maps: its title, the folders in a run's that the scripts and recipes put it in, and the setting
+    in which a net that makes it says which label maps it learnt from; None where it is made of the run's CAMs."""
+
+    title: str
+    pattern: str
+    learnt_from: str | None = None
+
+
+# In the order in which they are made.
+STAGES = {
+    "seed": Stage("Seed", "cam_png"),
+    "crf": Stage("CRF seed", "crf/crf_*"),
+    "affinity": Stage("AffinityNet's mask", "out_rw"),
+    "irn": Stage("IRN's mask", "sem_seg"),
+    "segmentation": Stage("Segmentation", "results/*/Segmentation/comp[56]_*_cls", "DATA_PSEUDO_GT"),
+    "deeplabv3plus": Stage("DeepLabv3+", "val", "wss_masks"),
+}
+USUAL = ("seed", "crf")  # of which a run without them is said to have none
 _LOG_LINE = re.compile(r"\S+ \S+ step (\d{1,18})/\d+((?: \S+ -?\d{1,39}\.\d{4})+)")  # float32 at most
 
 
@@ -25,7 +43,7 @@ class Run:
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)  # title -> its settings
     losses: dict[str, dict[str, list[tuple[int, float]]]] = field(default_factory=dict)  # title -> term -> (step, mean)
     cams: dict[str, Path] = field(default_factory=dict)
-    labels: dict[str, dict[str, Path]] = field(default_factory=dict)  # stage -> id -> file
+    labels: dict[str, dict[str, Path]] = field(default_factory=lambda: {stage: {} for stage in STAGES})  # to id -> file
     missing: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -33,9 +51,10 @@ class Run:
 def read_run(folder: str | Path, flag: str) -> Run:
     """What is in a run's `folder`, which `flag` leads to, and beside it.
 
-    CAMs and seeds lie in the folder, or beside it (inference's own `--work_dir` is the parent of the run) where their
-    settings.json says that the run's weights made them. Segmentation is the folder's own, or that of the latest
-    DeepLab beside it that was trained on these label maps. Raises `UserError` if there is nothing of a run.
+    CAMs, seeds and what refinements made of them lie in the folder, or beside it (inference's own `--work_dir` is the
+    parent of the run) where their settings.json says that the run's weights made them or their CAMs. Segmentation and
+    DeepLabv3+ (DHR's, or plain) are the folder's own, or of the latest such net beside it that was trained on these
+    label maps. Raises `UserError` if there is nothing of a run.
     """
     folder = require_folder(folder, flag, "a run's, with cam_npy, crf, results or a training log")
     run = Run(folder.resolve().name, folder)
@@ -76,8 +95,17 @@ def _read_settings(path: Path) -> dict[str, Any]:
     if what_is_at(path) != FILE:
         return {}
     try:
-        settings = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
+        text = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read as the record of settings that it is ({error})") from error
+    return _parse_settings(text, path)
+
+
+def _parse_settings(text: str | bytes, path: Path) -> dict[str, Any]:
+    """The settings in `text`, which stands at `path`."""
+    try:
+        settings = json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read as the record of settings that it is ({error})") from error
     if not isinstance(settings, dict):
         raise UserError(f"{path}: expected a record of settings, found {type(settings).__name__}")
@@ -104,21 +132,18 @@ def files_by_id(folders: Iterable[Path], suffix: str) -> dict[str, Path]:
 
 
 def _read_predictions(run: Run) -> None:
-    """CAMs, seeds and CRF seeds."""
+    """CAMs, and the label maps that are made of them."""
     places = _Places(run.folder)
-    crf = places.find("crf/crf_*", first="crf_8_7")
-    cams, seeds, crf_seeds = (
-        _read_files(run, *kind)
-        for kind in (
-            ("CAMs", places.find("cam_npy"), ".npy"),
-            ("Seeds", places.find("cam_png"), ".png"),
-            ("CRF seeds", crf, ".png"),
-        )
-    )
-    run.cams, run.labels["seed"], run.labels["crf"] = cams, seeds, crf_seeds
-    if len(crf) > 1:
-        others = ", ".join(folder.name for folder in crf[1:])
-        run.notes.append(f"CRF seeds are those of {crf[0].name}; there are also {others}.")
+    run.cams = _read_files(run, "CAMs", places.find("cam_npy"), ".npy")
+    for key, stage in STAGES.items():
+        if stage.learnt_from is not None:
+            continue
+        folders = places.find(stage.pattern, first="crf_8_7")
+        if folders or key in USUAL:
+            run.labels[key] = _read_files(run, f"{stage.title}s", folders, ".png")
+        if len(folders) > 1:
+            others = ", ".join(folder.name for folder in folders[1:])
+            run.notes.append(f"{stage.title}s are those of {folders[0].name}; there are also {others}.")
 
 
 def _read_files(run: Run, title: str, folders: list[Path], suffix: str) -> dict[str, Path]:
@@ -132,14 +157,17 @@ def _read_files(run: Run, title: str, folders: list[Path], suffix: str) -> dict[
 
 
 class _Places:
-    """Where a run's predictions may be: its folder, or its parent if the run's weights made them."""
+    """Where a run's predictions may be: its folder, or its parent if the run's weights made them or their CAMs."""
 
     def __init__(self, folder: Path):
         self.folder, self.parent = folder, folder.resolve().parent
         self._hashes: set[str] | None = None
 
     def _is_ours(self, folder: Path) -> bool:
-        made_with = _read_settings(folder / "settings.json").get("weights_sha256")
+        settings = _read_settings(folder / "settings.json")
+        if isinstance(of_cams := settings.get("settings.json of --cam_dir"), str):  # a refinement's, of its own net
+            settings = _parse_settings(of_cams, folder / "settings.json")
+        made_with = settings.get("weights_sha256")
         if made_with is None:
             return False
         if self._hashes is None:
@@ -154,33 +182,36 @@ class _Places:
         return sorted(found, key=lambda path: (path.name != first, path.name))
 
 
-def _result_folders(folder: Path) -> list[Path]:
-    """Where stage 3's test leaves label maps that have a ground truth."""
-    found = folder.glob("results/*/Segmentation/comp[56]_*_cls")
-    return sorted(path for path in found if path.is_dir() and not path.name.endswith("_test_cls"))
+def _result_folders(folder: Path, stage: Stage) -> list[Path]:
+    """Where a net's run leaves a stage's label maps that have a ground truth."""
+    return sorted(path for path in folder.glob(stage.pattern) if path.is_dir() and not path.name.endswith("_test_cls"))
 
 
 def _read_segmentation(run: Run) -> None:
-    results = _result_folders(run.folder)
-    if not results and (nets := _trained_on(run)):
-        results = _result_folders(nets[-1])
-        _read_training(run, nets[-1], f"Segmentation ({nets[-1].name})")
-        more = f", the latest of {len(nets)} trained on these label maps" if len(nets) > 1 else ""
-        run.notes.append(f"Segmentation is that of {nets[-1].name}{more}.")
-    run.labels["segmentation"] = files_by_id(results, ".png")
-    if not run.labels["segmentation"]:
+    """The label maps of nets that learnt from a run's."""
+    for key, stage in STAGES.items():
+        if stage.learnt_from is None:
+            continue
+        results = _result_folders(run.folder, stage)
+        if not results and (nets := _trained_on(run, stage)):
+            results = _result_folders(nets[-1], stage)
+            _read_training(run, nets[-1], f"{stage.title} ({nets[-1].name})")
+            more = f", the latest of {len(nets)} trained on these label maps" if len(nets) > 1 else ""
+            run.notes.append(f"{stage.title} is that of {nets[-1].name}{more}.")
+        run.labels[key] = files_by_id(results, ".png")
+    if not any(run.labels[key] for key, stage in STAGES.items() if stage.learnt_from is not None):
         run.missing.append("segmentation (results)")
 
 
-def _trained_on(run: Run) -> list[Path]:
-    """The tested DeepLab runs beside `run` that were trained on its label maps, the latest last."""
-    sources = {path.parent.resolve() for stage in ("seed", "crf") for path in list(run.labels[stage].values())[:1]}
+def _trained_on(run: Run, stage: Stage) -> list[Path]:
+    """The nets' runs beside `run` that were trained on its label maps and made those of `stage`, the latest last."""
+    sources = {path.parent.resolve() for files in run.labels.values() for path in list(files.values())[:1]}
     nets = []
     for record in run.folder.resolve().parent.glob("*/args.json"):
         try:
-            pseudo = _read_settings(record).get("DATA_PSEUDO_GT")
+            masks = _read_settings(record).get(stage.learnt_from)
         except UserError:  # another run's
             continue
-        if isinstance(pseudo, str) and Path(pseudo).resolve() in sources and _result_folders(record.parent):
+        if isinstance(masks, str) and Path(masks).resolve() in sources and _result_folders(record.parent, stage):
             nets.append(record.parent)
-    return sorted(nets, key=lambda folder: (folder / "results").stat().st_mtime)
+    return sorted(nets, key=lambda folder: _result_folders(folder, stage)[-1].stat().st_mtime)

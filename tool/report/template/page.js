@@ -16,7 +16,8 @@
     mark.style.background = data.colours[label];
     return mark;
   };
-  const runKey = (run) => make("span", `key run-${run}`);
+  const many = data.runs.length > 2; // names stand beside colours then
+  const runKey = (run) => make("span", `key run-${run % data.run_colours}`);
   const points = (value) => (value === null ? "–" : value.toFixed(1));
 
   // -- theme ----------------------------------------------------------------------------------------------------------
@@ -45,19 +46,23 @@
     const [x0, x1] = chart.dataset.x.split(" ").map(Number);
     const [y0, y1] = chart.dataset.y.split(" ").map(Number);
     const lines = [...chart.querySelectorAll("polyline")].reverse().map((line) => ({
-      run: line.dataset.run,
+      run: Number(line.dataset.run),
       at: line.getAttribute("points").split(" ").map((point) => point.split(",").map(Number)),
     }));
     plot.addEventListener("pointermove", (event) => {
       const box = plot.getBoundingClientRect();
       const x = (100 * (event.clientX - box.left)) / box.width;
-      const nearest = lines.map(({ run, at }) => [run, at.reduce((a, b) => (Math.abs(b[0] - x) < Math.abs(a[0] - x) ? b : a))]);
+      const y = (100 * (event.clientY - box.top)) / box.height;
+      let nearest = lines.map(({ run, at }) => [run, at.reduce((a, b) => (Math.abs(b[0] - x) < Math.abs(a[0] - x) ? b : a))]);
+      // Of many lines the one under the pointer.
+      if (many) nearest = [nearest.reduce((a, b) => (Math.abs(b[1][1] - y) < Math.abs(a[1][1] - y) ? b : a))];
       cursor.hidden = false;
       cursor.style.left = `${nearest[0][1][0]}%`;
       readout.replaceChildren(`${readable(x0 + ((x1 - x0) * nearest[0][1][0]) / 100)}: `);
-      for (const [run, [, y]] of nearest) {
+      for (const [run, [, at]] of nearest) {
         if (data.runs.length > 1) readout.append(runKey(run));
-        readout.append(`${readable(y1 - ((y1 - y0) * y) / 100)} `);
+        if (many) readout.append(`${data.runs[run]} `);
+        readout.append(`${readable(y1 - ((y1 - y0) * at) / 100)} `);
       }
     });
     plot.addEventListener("pointerleave", () => {
@@ -104,8 +109,11 @@
     return last ? { run, part: "errors", flat: true, text: `${text}, errors` } : { run, part, flat: true, text };
   };
   const hiddenParts = new Set();
+  const hiddenRuns = new Set();
+  const isShown = ({ run, part }) => !hiddenParts.has(part) && !hiddenRuns.has(run);
 
-  const makePanel = (image, sources, name) => {
+  // `byKind`: in a row of one kind, whose title is what the picture shows; then it is called by its run.
+  const makePanel = (image, sources, name, byKind = false) => {
     const { run, part, flat, text } = described(name);
     const figure = make("figure", "panel");
     figure.dataset.part = part;
@@ -120,30 +128,61 @@
     }
     const caption = make("figcaption");
     if (run !== null && data.runs.length > 1) caption.append(runKey(run));
-    caption.append(text);
+    caption.append(byKind ? data.runs[run] : text);
+    const score = many ? scoreOfPicture(image, name) : null;
+    if (score !== null) caption.append(" ", make("b", "", points(score)));
     figure.append(stack, caption);
     return figure;
   };
 
-  // One row a run; of two, each begins with what it is compared to.
+  // The IoU of a label map; null for other pictures.
+  const scoreOfPicture = (image, name) => {
+    const [run, stage, last] = name.split(" ");
+    return last === undefined ? image.iou[stage]?.[run] ?? null : null;
+  };
+
+  // From a kind of pictures, which is a name without its run, to where it stands: CAMs first, errors behind their maps.
+  const placeOfKind = (kind) => {
+    const [part, last] = kind.split(" ");
+    const place = 2 * Object.keys(data.stages).indexOf(part);
+    return part === "cam" ? -1 : last === "errors" ? place + 1 : place;
+  };
+
+  // A row: its title, and its pictures.
+  const rowsOfKinds = (names) => {
+    const kinds = Map.groupBy(names, (name) => name.slice(name.indexOf(" ") + 1));
+    return [...kinds].sort(([a], [b]) => placeOfKind(a) - placeOfKind(b)).map(([, of]) => ({ title: [described(of[0]).text], names: of, byKind: true }));
+  };
+
+  // One row a run, or a kind; of two runs, each begins with what it is compared to.
   const rowsOf = (names) => {
     const shared = names.filter((name) => described(name).run === null);
     const of = (run) => names.filter((name) => described(name).run === run);
-    if (data.runs.length === 1) return [names];
+    if (data.runs.length === 1) return [{ names }];
+    if (many) {
+      const own = names.filter((name) => described(name).run !== null);
+      const rows = data.runs.map((title, run) => ({ title: [runKey(run), title], names: of(run) }));
+      return [{ names: shared }, ...(byId("rows").value === "kind" ? rowsOfKinds(own) : rows)].filter((row) => row.names.length);
+    }
     const truth = shared.filter((name) => name === "truth");
     const other = shared.includes("saliency") ? "saliency" : "image";
-    return [["image", ...truth, ...of(0)], [other, ...truth, ...of(1)]];
+    return [{ names: ["image", ...truth, ...of(0)] }, { names: [other, ...truth, ...of(1)] }];
   };
 
   const addPanels = (card) => {
     const number = Number(card.dataset.number);
     const image = data.images[number];
     const sources = JSON.parse(byId(`pictures-${number}`).textContent);
-    const names = image.pictures.filter((name) => !hiddenParts.has(described(name).part));
+    const names = image.pictures.filter((name) => isShown(described(name)));
     card.querySelectorAll(".panels").forEach((panels) => panels.remove());
-    for (const row of rowsOf(names)) {
+    for (const { title, names: ofRow, byKind } of rowsOf(names)) {
       const panels = make("div", "panels");
-      panels.append(...row.map((name) => makePanel(image, sources, name)));
+      if (title) {
+        const line = make("p", "row-title");
+        line.append(...title);
+        panels.append(line);
+      }
+      panels.append(...ofRow.map((name) => makePanel(image, sources, name, byKind)));
       card.append(panels);
     }
     card.dataset.drawn = "yes";
@@ -160,7 +199,8 @@
     const line = make("span");
     line.append(`${data.stages[key]} `);
     const scores = image.iou[key];
-    scores.forEach((value, run) => {
+    // Many runs' stand at their pictures.
+    if (!many) scores.forEach((value, run) => {
       if (value === null && scores.length > 1) return;
       if (scores.length > 1) line.append(runKey(run));
       line.append(make("b", "", points(value)), " ");
@@ -193,7 +233,7 @@
       chips.append(chip);
     }
     const scores = make("span", "scores");
-    for (const key of Object.keys(image.iou)) if (image.iou[key].some((value) => value !== null)) scores.append(scoreLine(image, key));
+    for (const key of Object.keys(image.iou)) if (many ? gainOf(image, key) !== null : image.iou[key].some((value) => value !== null)) scores.append(scoreLine(image, key));
     const button = make("button", "", "Enlarge");
     button.type = "button";
     button.setAttribute("aria-expanded", "false");
@@ -294,22 +334,29 @@
       option.value = label;
       byId("class").append(option);
     }
-    const parts = { ...PARTS, ...data.stages, errors: "Errors" };
-    const there = new Set(data.images.flatMap((image) => image.pictures.map((name) => described(name).part)));
-    for (const part of Object.keys(parts).filter((name) => there.has(name))) {
+    const redraw = () => gallery.querySelectorAll(".card[data-drawn]").forEach(addPanels);
+    // A box that leaves what is called `value` out, which `hidden` then has.
+    const addBox = (list, value, hidden, ...text) => {
       const label = make("label");
       const box = make("input");
       box.type = "checkbox";
       box.checked = true;
-      box.value = part;
+      box.value = value;
       box.addEventListener("change", () => {
-        if (box.checked) hiddenParts.delete(part);
-        else hiddenParts.add(part);
-        gallery.querySelectorAll(".card[data-drawn]").forEach(addPanels);
+        if (box.checked) hidden.delete(value);
+        else hidden.add(value);
+        redraw();
       });
-      label.append(box, parts[part]);
-      byId("parts").append(label);
-    }
+      const words = make("span");
+      words.append(...text);
+      label.append(box, words);
+      list.append(label);
+    };
+    const parts = { ...PARTS, ...data.stages, errors: "Errors" };
+    const there = new Set(data.images.flatMap((image) => image.pictures.map((name) => described(name).part)));
+    for (const part of Object.keys(parts).filter((name) => there.has(name))) addBox(byId("parts"), part, hiddenParts, parts[part]);
+    if (many) data.runs.forEach((name, run) => addBox(byId("runs"), run, hiddenRuns, runKey(run), name));
+    byId("rows")?.addEventListener("change", redraw);
     for (const button of document.querySelectorAll("[data-label]")) {
       button.addEventListener("click", () => {
         byId("class").value = button.dataset.label === "0" ? "" : button.dataset.label;
