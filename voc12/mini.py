@@ -14,6 +14,7 @@ import time
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
@@ -21,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python FILE
 
 from tool.artifact import save_label_map
 from tool.cli import UserError, pace, path_text, positive, run_script, script_parser
+from tool.dataset import IGNORE
 from tool.generated import write_once
 from voc12.classes import CLASSES, VOC12
 from voc12.mini_scene import Scene, draw_scene
@@ -84,6 +86,7 @@ def generate(
         saliency/<id>.png                 all, 8-bit grey, 255 = salient
         SegmentationClass/<id>.png        train and val, palette: 0 background, class + 1, 255 boundary
         SegmentationClassAug/<id>.png     all but test, likewise
+        SegmentationObject/<id>.png       train and val: 0, the number of an object from 1, 255 boundary
         Annotations/<id>.xml              all but test, one object for each instance
         ImageSets/Segmentation/<list>.txt train, trainaug (train is its beginning), val, test
         mini.json                         the settings, and the size of each file in bytes
@@ -134,8 +137,10 @@ def _write_all(root: Path, settings: dict[str, int]) -> None:
         "val": range(train_aug, first_test),
         "test": range(first_test, first_test + test),
     }
-    for folder in ("JPEGImages", "saliency", "SegmentationClass", "SegmentationClassAug", "Annotations"):
+    for folder in ("JPEGImages", "saliency", "Annotations"):
         (root / folder).mkdir(parents=True)
+    for folder in ("SegmentationClass", "SegmentationClassAug", "SegmentationObject"):
+        (root / folder).mkdir()
     list_folder = root / "ImageSets" / "Segmentation"
     list_folder.mkdir(parents=True)
     for name, indices in lists.items():
@@ -151,7 +156,16 @@ def _write_all(root: Path, settings: dict[str, int]) -> None:
         save_label_map(root / "SegmentationClassAug" / f"{name}.png", scene.mask, VOC12)
         if index in lists["train"] or index in lists["val"]:
             save_label_map(root / "SegmentationClass" / f"{name}.png", scene.mask, VOC12)
+            save_label_map(root / "SegmentationObject" / f"{name}.png", numbered(scene), VOC12)
         (root / "Annotations" / f"{name}.xml").write_bytes(annotation(name, scene))
+
+
+def numbered(scene: Scene) -> np.ndarray:
+    """The scene's mask, uint8 (H, W), with the number of each object, from 1, in the place of its class."""
+    numbers = scene.mask.copy()
+    for number, seen in enumerate(scene.seen, 1):
+        numbers[seen & (scene.mask != IGNORE)] = number
+    return numbers
 
 
 def annotation(name: str, scene: Scene) -> bytes:

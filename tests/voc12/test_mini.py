@@ -86,7 +86,7 @@ def test_every_file_of_the_kit_is_there_and_no_other(voc):
     expected |= {f"saliency/{name}.png" for name in train_aug + val + test}
     expected |= {f"SegmentationClassAug/{name}.png" for name in train_aug + val}
     expected |= {f"Annotations/{name}.xml" for name in train_aug + val}
-    expected |= {f"SegmentationClass/{name}.png" for name in train + val}
+    expected |= {f"Segmentation{kind}/{name}.png" for kind in ("Class", "Object") for name in train + val}
     assert set(contents(voc)) == expected
     assert [path.name for path in voc.parent.iterdir()] == ["VOC2012"]
 
@@ -129,6 +129,18 @@ def test_labels_made_from_the_annotations_are_the_classes_in_the_masks(voc):
     for name in annotated(voc):
         shown = set(np.unique(mask_of(voc, name))) - {0, IGNORE}
         assert set(np.flatnonzero(labels[name]) + 1) == shown
+
+
+def test_masks_of_objects_number_those_of_the_annotations(voc):
+    for name in split(voc, "train") + split(voc, "val"):
+        with Image.open(voc / "SegmentationObject" / f"{name}.png") as image:
+            numbers = np.asarray(image)
+        mask = mask_of(voc, name)
+        assert np.array_equal(numbers == IGNORE, mask == IGNORE) and np.array_equal(numbers == 0, mask == 0)
+        items = ElementTree.parse(voc / "Annotations" / f"{name}.xml").getroot().findall("object")
+        assert [*np.unique(numbers[(numbers != 0) & (numbers != IGNORE)])] == [*range(1, len(items) + 1)]
+        for number, item in enumerate(items, 1):
+            assert {*mask[numbers == number]} == {CLASSES.index(item.findtext("name")) + 1}
 
 
 def test_annotations_describe_image_and_objects_with_boxes_that_count_from_one(voc):
