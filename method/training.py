@@ -165,7 +165,8 @@ def train_run(
         figures = log_validation(args, learner, started, scored, num_steps, selection) if last else []
         if selection is not None:
             best = selection.take(learner)
-            started.log.line(f"none above {100 * LEAST:g} %, the last weights are kept" if best is None else str(best))
+            none = f"no epoch scored above {100 * LEAST:g} %, so the last weights are kept"
+            started.log.line(none if best is None else str(best))
             write_weights(args, learner, started)
         started.end(losses, figures)
 

@@ -56,7 +56,9 @@ def read_tags(ids: Sequence[str], folder: str | Path, data_set: DataSet) -> dict
 
     Raises `UserError` with every file that is missing or damaged, or names what is no class of the data set.
     """
-    folder = require_folder(folder, "--xml_dir", "annotations, <id>.xml")
+    folder = require_folder(
+        folder, "--xml_dir", "annotations, <id>.xml, as VOC has them or rebalance/layout.py makes them"
+    )
     tags: dict[str, set[str]] = {}
 
     def check(image_id: str) -> list[str]:

@@ -18,6 +18,7 @@ from rebalance.crf import seen_by_crf
 from rebalance.feature_files import load_features
 from rebalance.labels import Scene
 from tool.artifact import load_label_map
+from tool.cli import UserError
 from tool.dataset import IGNORE, DataSet
 
 
@@ -111,7 +112,11 @@ class RebalanceSet(AugmentedImages):
         mask = load_label_map(self.mask_root / f"{self.ids[index]}.png", self.data_set, shape=image.size[::-1])
         if self.feature_root is None:
             return mask, torch.zeros(1, 1, 1)
-        return mask, load_features(self.feature_root / f"{self.ids[index]}.pt")
+        path = self.feature_root / f"{self.ids[index]}.pt"
+        features = load_features(path)
+        if not features.isfinite().all():
+            raise UserError(f"{path}: features are not finite (NaN or infinite); make them again")
+        return mask, features
 
     def augment(self, index: int, image: Image.Image, mask: np.ndarray, features: Tensor) -> dict[str, Any]:
         return {**self.augmentation(image, mask, features), "tags": self.tags[index]}

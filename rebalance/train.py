@@ -186,13 +186,13 @@ def read_data(args: argparse.Namespace) -> tuple[dict[str, Path], dict[str, np.n
     will read; features are looked at where torch is there."""
     data_set = find_data_set(args.data_set)
     images = find_listed(args, data_set, root_flag="--data_root", list_flag="--train_list")
-    masks = require_folder(args.wss_masks, "--wss_masks", "label maps, <id>.png")
+    masks = require_folder(args.wss_masks, "--wss_masks", "label maps, <id>.png, as inference.py writes them")
     if args.uss_features is not None:
-        require_folder(args.uss_features, "--uss_features", "features, <id>.pt")
+        require_folder(args.uss_features, "--uss_features", "features, <id>.pt, of rebalance/features.py")
     tags = read_labels(args, list(images), data_set)
     tagged = {image_id: path for image_id, path in images.items() if tags[image_id].any()}
     if len(tagged) < len(images):
-        print(f"{len(images) - len(tagged)} images without a label are left out")
+        print(f"left out, as they have no label: {len(images) - len(tagged)} of {len(images)} images")
     check_batch(args, len(tagged), args.train_list or args.data_root)
     if len(own_share(range(args.batch_size))) < 2:  # of which the norm behind the image's mean sees one value each
         raise UserError(f"--batch_size {args.batch_size}: expected at least 2 images for each process")

@@ -123,7 +123,10 @@ def test_a_key_gives_the_same_sample_whatever_was_read_before_and_a_batch_has_li
 def test_features_that_are_gone_or_damaged_are_named(folder):
     (folder / "1.pt").unlink()
     (folder / "2.pt").write_bytes((folder / "2.pt").read_bytes()[:-40])
+    save_features(folder / "0.pt", torch.full((5, 4, 7), torch.nan))
     dataset = dataset_in(folder)
+    with pytest.raises(UserError, match=r"0\.pt: features are not finite"):
+        dataset[0, 0]
     with pytest.raises(UserError, match=r"1\.pt: no such file"):
         dataset[0, 1]
     with pytest.raises(UserError, match=r"2\.pt: cannot be read as features"):

@@ -4,7 +4,17 @@ from pathlib import Path
 
 import pytest
 
-from tool.places import MAX_FOLDERS, elsewhere, folders_near, folders_with, is_file, is_folder, other_ending, sample
+from tool.places import (
+    MAX_FOLDERS,
+    elsewhere,
+    folders_near,
+    folders_with,
+    hint,
+    is_file,
+    is_folder,
+    other_ending,
+    sample,
+)
 
 
 def test_folders_above_and_three_levels_below_are_near_hidden_ones_are_not(tmp_path):
@@ -44,6 +54,16 @@ def test_what_has_the_name_is_found_and_of_its_kind(tmp_path):
         tmp_path / "VOCdevkit" / "VOC2012" / "list"
     )
     assert elsewhere(tmp_path / "VOC2012" / "list", is_file) is None
+
+
+def test_what_makes_a_list_or_labels_is_named_where_they_are_not_there_yet(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("voc12").mkdir()
+    assert hint(Path("voc12/train_aug.txt"), is_file) == "; python -m voc12.prepare makes it"
+    assert hint(Path("voc12/train_aug.pth"), is_file) == hint(Path("lists/train_aug.txt"), is_file) == ""
+    Path("voc12/2012").mkdir()
+    Path("voc12/2012/train_aug.txt").touch()
+    assert hint(Path("voc12/train_aug.txt"), is_file) == "; did you mean voc12/2012/train_aug.txt?"
 
 
 def test_the_root_of_all_files_is_not_looked_around_in():
