@@ -206,12 +206,13 @@ TEMPLATE = """{% extends "page.html" %}
 {% endblock %}"""
 
 
-def test_another_template_extends_the_page_by_what_its_caller_shows_and_by_its_own_script(tmp_path):
+def test_another_template_extends_the_page_by_what_its_caller_shows_and_by_its_own_script_and_style(tmp_path):
     """As a benchmark does it: runs by names of its own, a script beside the template that the page lets run."""
     make_run(tmp_path / "hsc", make_data(tmp_path, ["a", "b"]), wrong=1)
     own = tmp_path / "own.html"
     own.write_text(TEMPLATE)
     own.with_suffix(".js").write_text("document.title += '\u00fc';", encoding="utf-8")
+    own.with_suffix(".css").write_text("#own { margin: 0; }")
     run, page = read_run(tmp_path / "hsc", "--out"), tmp_path / "page.html"
     run.name = "HSC & all"
     data = find_data(str(tmp_path / "VOC2012"), None, None, VOC12)
@@ -222,6 +223,7 @@ def test_another_template_extends_the_page_by_what_its_caller_shows_and_by_its_o
     assert page_data(page)["runs"] == ["HSC & all"] and [image["id"] for image in page_data(page)["images"]] == ["b"]
     assert "<td>one</td>" in text and "<img src=x" not in text
     assert text.index('id="own"') < text.index('class="tiles"')
+    assert "<style>#own { margin: 0; }</style>" in text
     scripts = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
     assert [script[:16] for script in scripts] == ['"use strict";\n{\n', "document.title +"]
     hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
