@@ -25,7 +25,7 @@ LABEL_NAMES, NUM_LABELS = VOC12.label_names, VOC12.num_labels
 
 
 class Cost(NamedTuple):
-    """Seconds of processors of the training, and of the inference of train.txt; the most bytes that one process of
+    """Seconds of processors of the training, and of an image's inference and CRF; the most bytes that one process of
     either had, 0 where that was not noted."""
 
     train: float
@@ -99,12 +99,13 @@ class Protocol:
 
     def runs(self) -> list[Run]:
         """Every finished run, by seed."""
-        found = []
+        found, num_images = [], len(read_ids(self.lists / "train.txt", "--lists"))
         for path in sorted(self.out.glob(f"seed_*/*/{CURVE_FILE}")):
             folder, seed = path.parent, path.parent.parent.name.removeprefix("seed_")
             if seed.isdecimal():
-                record, stages = Record(folder), ("train", "infer")
-                cost = Cost(*map(record.cpu_seconds, stages), max(map(record.memory, stages)))
+                record = Record(folder)
+                memory = max(record.memory("train"), record.memory("infer"))
+                cost = Cost(record.cpu_seconds("train"), record.cpu_seconds("infer") / num_images, memory)
                 found.append(Run(folder.name, int(seed), folder, cost))
         return sorted(found, key=lambda run: run.seed)
 

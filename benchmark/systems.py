@@ -15,6 +15,8 @@ import hashlib
 import json
 from pathlib import Path
 
+from benchmark.system_figures import Protocol
+from benchmark.system_page import write_page
 from benchmark.system_refine import REFINEMENTS
 from benchmark.system_runs import (
     AFTER_EPS,
@@ -29,7 +31,7 @@ from benchmark.system_runs import (
     run_one,
 )
 from benchmark.system_segment import check_segmented, is_there, segment_one, segmented
-from benchmark.system_table import Protocol, check_table, write_table
+from benchmark.system_table import check_table, write_table
 from network import BACKBONE_HELP, backbone_name
 from tool.artifact import atomic_file, reported_unwritable
 from tool.cli import (
@@ -277,7 +279,9 @@ def main() -> None:
                 print(f"\n{asked}, seed {seed}")
                 segment_one(args, asked, seed)
                 write_table(protocol, args.table)
-    print(f"{len(runs)} runs are there; the table and its figure: {args.out / 'table.md'}, figure.png")
+    with turn_in(args.out):
+        write_page(protocol, args.voc12_root / "JPEGImages", num_workers=args.num_workers)
+    print(f"{len(runs)} runs are there: {args.out / 'table.md'}, figure.png, systems.html")
 
 
 if __name__ == "__main__":

@@ -13,8 +13,10 @@ import torch
 
 from benchmark import systems
 from benchmark.system_figures import RESAMPLES, Cost, Protocol, Run, estimate, gain, miou, resampled
+from benchmark.system_gains import what_changes_bring
+from benchmark.system_page import write_page
 from benchmark.system_segment import segmented
-from benchmark.system_table import BEGIN, END, what_changes_bring, write_table
+from benchmark.system_table import BEGIN, END, write_table
 from data.score import count_list, file_pairs, summarise
 from network.backbones import build_backbone
 from tests.scripts.conftest import ROOT, forker
@@ -163,7 +165,10 @@ def test_the_command_trains_infers_scores_and_writes_a_table_whose_figures_are_e
     for figure in (tmp_path / "out" / "figure.png", tmp_path / "results.png"):
         assert figure.read_bytes().startswith(b"\x89PNG")
     assert "(results.png)" in table
-    assert run(*command) == f"2 runs are there; the table and its figure: {tmp_path / 'out' / 'table.md'}, figure.png\n"
+    said_again = run(*command)
+    assert "$ python" not in said_again and said_again.endswith(
+        f"2 runs are there: {tmp_path / 'out' / 'table.md'}, figure.png, systems.html\n"
+    )
     assert paper.read_text() == table
 
     # IRN, which the segmentation asked for, is there but for its score.
@@ -321,6 +326,16 @@ def test_a_part_or_sane_value_brings_what_the_run_with_it_has_more_than_the_run_
     write_table(protocol, None)
     table = (tmp_path / "table.md").read_text()
     assert f"| hsc | csc | 0, 2 | {brought['hsc', 'csc'][1]} |" in table
+
+    write_page(protocol, voc / "JPEGImages", num_workers=1)
+    page = (tmp_path / "systems.html").read_text()
+    of_hsc = protocol.figures(by_name["hsc"]).crf
+    row = (
+        rf'<tr data-stage="CRF seeds"><th scope=row>hsc</th>.*<td>0, 2</td><td class="num" data-value="{of_hsc.mean}">'
+    )
+    assert re.search(row, page)
+    shown = json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page)[1])
+    assert shown["runs"] == sorted({name for seed, name in there if seed == 0}) and len(shown["images"]) == 8
 
 
 def test_a_segmentation_is_compared_with_that_of_eps_and_dhr_with_its_net_alone(voc, tmp_path):

@@ -1,0 +1,106 @@
+"""What `benchmark.systems` compares: runs with their reference, with and without a part, refined, segmented."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from benchmark.system_figures import Cost, Estimate, Protocol, Run, estimate, gain
+from benchmark.system_refine import REFINEMENTS
+from benchmark.system_runs import AFTER_EPS
+from benchmark.system_segment import MASKS, Segmented
+from tool.cli import FILE, what_is_at
+
+REFERENCE = "eps"  # what gains are measured against
+ABLATION = re.compile(rf"(?P<run>.+)_without_(?P<what>[a-z]+)(?P<start>{AFTER_EPS}|)")
+MENDED = re.compile(rf"(?P<run>.+)_(?P<what>sane_[a-z_]+?)(?P<start>{AFTER_EPS}|)")
+
+
+class Refined(NamedTuple):
+    """A refinement's label maps of some seeds of a run: their score, and its gain on those seeds' own seeds at their
+    best threshold and on their CRF seeds."""
+
+    kind: str
+    seeds: list[int]
+    score: Estimate
+    on_seeds: Estimate
+    on_crf: Estimate
+
+
+def by_name_of(runs: Iterable[Run]) -> dict[str, list[Run]]:
+    """Runs of several seeds together."""
+    found: dict[str, list[Run]] = {}
+    for run in runs:
+        found.setdefault(run.name, []).append(run)
+    return found
+
+
+def mean_cost(runs: Sequence[Run]) -> Cost:
+    return Cost(*np.mean([run.cost for run in runs], axis=0).tolist())
+
+
+def reference_of(name: str) -> str:
+    """The run of as many steps from the same start that gains are measured against."""
+    return f"{REFERENCE}{AFTER_EPS}" if name.endswith(AFTER_EPS) else REFERENCE
+
+
+def reference_gain(
+    protocol: Protocol, by_name: Mapping[str, Sequence[Run]], name: str
+) -> tuple[list[int], Estimate] | None:
+    """As `paired_gain`, of the run `name` on its reference; None for that itself."""
+    reference = reference_of(name)
+    return None if name == reference else paired_gain(protocol, by_name[name], by_name.get(reference, []))
+
+
+def paired_gain(protocol: Protocol, runs: Iterable[Run], reference: Iterable[Run]) -> tuple[list[int], Estimate] | None:
+    """The seeds that both have, and the gain of `runs`' CRF seeds on `reference`'s over them; None if there is none."""
+    theirs = {run.seed: run for run in reference}
+    ours = {run.seed: run for run in runs if run.seed in theirs}
+    if not ours:
+        return None
+    counts = protocol.crf_counts(ours.values()), protocol.crf_counts(theirs[seed] for seed in ours)
+    return list(ours), gain(*counts, protocol.labels)
+
+
+def what_changes_bring(
+    protocol: Protocol, by_name: dict[str, list[Run]]
+) -> dict[tuple[str, str], tuple[list[int], Estimate]]:
+    """How far a run's CRF seeds are above those without one of its parts, and below those with an oddity's sane value,
+    by run and part or oddity, with the seeds that have both; only what has any."""
+    brought = {}
+    for name, runs in by_name.items():
+        if match := ABLATION.fullmatch(name) or MENDED.fullmatch(name):
+            whole = match["run"] + match["start"]
+            pair = by_name.get(whole, []), runs
+            found = paired_gain(protocol, *(pair if match.re is ABLATION else reversed(pair)))
+            if found is not None:
+                brought[whole, match["what"]] = found
+    return brought
+
+
+def refined(protocol: Protocol, runs: Sequence[Run]) -> Iterator[Refined]:
+    """The refinements of a run's seeds that are there."""
+    for kind, refinement in REFINEMENTS.items():
+        there = [run for run in runs if what_is_at(run.folder / refinement.score) == FILE]
+        if there:
+            masks = np.stack([protocol.label_map_counts(run.folder / refinement.masks, "train") for run in there])
+            seeds = np.stack([protocol.seed_counts(run.folder / "cam_npy")[1] for run in there])
+            gains = [gain(masks, others, protocol.labels) for others in (seeds, protocol.crf_counts(there))]
+            yield Refined(kind, [run.seed for run in there], estimate(masks, protocol.labels), *gains)
+
+
+def segmentation_gains(
+    protocol: Protocol, found: Mapping[Segmented, Mapping[int, np.ndarray]], asked: Segmented
+) -> list[tuple[Segmented, Estimate]]:
+    """The gain of a segmentation on the one that learnt alike from the reference's seeds; of DHR on its net and
+    training on the label maps as they are, too. found: counts by seed."""
+    others = [asked._replace(run=reference_of(asked.run))] if asked.run != MASKS else []
+    others += [asked._replace(segmentation="deeplabv3plus")] if asked.segmentation == "dhr" else []
+    gains = []
+    for other in others:
+        both = [seed for seed in found[asked] if seed in found.get(other, {})]
+        if other != asked and both:
+            counts = [np.stack([found[each][seed] for seed in both]) for each in (asked, other)]
+            gains.append((other, gain(*counts, protocol.labels)))
+    return gains
