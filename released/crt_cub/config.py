@@ -1,16 +1,13 @@
 """The settings of CRT's localisation, its YAML and the KEY VALUE pairs behind it, as words of a command line."""
 
 import argparse
-import difflib
-import itertools
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
-
-import yaml
+from typing import Any
 
 from released.table import Row
+from released.yaml_file import SHOWN, meant, read_yaml
+from tool.cli import raise_problems
 
 # By key: our flags of training and of test; "" where it decides nothing there, or cannot be another.
 KEYS: dict[str, tuple[str, str]] = {
@@ -35,8 +32,6 @@ KEYS: dict[str, tuple[str, str]] = {
     **dict.fromkeys(("TEST.TEN_CROPS", "TEST.SAVE_BOXED_IMAGE", "TEST.SAVE_CAMS"), ("", "")),
 }
 ONLY = {"DATA.DATASET": ("CUB",), "DATA.CROP_SIZE": ("224",)}
-SHOWN = 80  # characters of what a file holds
-MAX_ENTRIES = 1000  # of a YAML, in which a line can stand for any number of others
 
 
 def rows(which: int) -> list[Row]:
@@ -48,7 +43,7 @@ def rows(which: int) -> list[Row]:
 def in_words(words: Sequence[str]) -> list[str]:
     """A released command line's words, `--config_file FILE` and the KEY VALUE pairs made flags of their keys.
 
-    Ends with 2, after a line for each, where a key is unknown, has a value that it cannot have here, or lacks one.
+    Raises `UserError` with every key that is unknown or has a value that it cannot have here.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--config_file", "--config-file", type=Path)
@@ -57,42 +52,15 @@ def in_words(words: Sequence[str]) -> list[str]:
     while len(others) > 1 and others[-2].partition(".")[0].isupper() and "." in others[-2]:
         *others, key, value = others
         pairs.setdefault(key, value)  # the last of several holds
-    found = {**({} if given.config_file is None else read(given.config_file)), **pairs}
-    problems = [f"{key}: unknown key{_meant(key)}" for key in found if key not in KEYS]
+    found = {**({} if given.config_file is None else read_yaml(given.config_file, "--config_file")), **pairs}
+    problems = [f"{key}: unknown key{meant(key, KEYS)}" for key in found if key not in KEYS]
     problems += [
         f"{key}: expected {' or '.join(only)}, found {str(found[key])[:SHOWN]!r}"
         for key, only in ONLY.items()
         if key in found and str(found[key]) not in only
     ]
-    if problems:
-        fail(*problems)
+    raise_problems(f"--config_file {given.config_file}, or the KEY VALUE pairs: keys to correct", problems)
     return [*others, *(word for key, value in found.items() for word in (f"--{key}", *_texts(key, value)))]
-
-
-def read(path: Path) -> dict[str, Any]:
-    """The entries of the YAML file at `path`, nested names joined by dots; ends with 2 where it is none."""
-    try:
-        values = yaml.safe_load(path.read_text())
-        if not isinstance(values, Mapping):
-            fail(f"--config_file {path}: expected entries as DATA: {{DATADIR: ...}}, found {type(values).__name__}")
-        return dict(itertools.islice(_flattened(values), MAX_ENTRIES))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError, ValueError) as error:
-        fail(f"--config_file {path}: cannot be read as YAML ({' '.join(str(error).split())[:SHOWN]})")
-
-
-def fail(*problems: str) -> NoReturn:
-    """End as our scripts do at a user's mistake."""
-    for problem in problems:
-        print(f"error: {problem}", file=sys.stderr)
-    raise SystemExit(2)
-
-
-def _flattened(values: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flattened(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
 
 
 def _texts(key: str, value: Any) -> list[str]:
@@ -103,8 +71,3 @@ def _texts(key: str, value: Any) -> list[str]:
         parts = value if isinstance(value, list) else str(value).strip("[]()").replace(",", " ").split()
         return [str(part) for part in parts]
     return [str(value)]
-
-
-def _meant(key: str) -> str:
-    near = difflib.get_close_matches(key.upper(), KEYS, n=1)
-    return f"; did you mean {near[0]}?" if near else f"; there are {', '.join(KEYS)}"

@@ -12,6 +12,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from released.crt_cub.config import in_words, rows
 from released.table import Row, run_as
+from tool.cli import run_script
 
 SCRIPT = "localise/train.py"
 ROWS = [
@@ -22,6 +23,10 @@ ROWS = [
 ]
 
 
-if __name__ == "__main__":
+def main() -> None:
     sys.argv[1:] = in_words(sys.argv[1:])
     run_as(SCRIPT, ROWS)
+
+
+if __name__ == "__main__":
+    run_script(main)

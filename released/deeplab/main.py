@@ -10,23 +10,21 @@ scores_crf.json to <OUTPUT_DIR>/scores/<ID>/<model>/<VAL>/.
 """
 
 import argparse
-import difflib
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from released.table import run_words
+from released.yaml_file import SHOWN, meant, read_yaml
+from tool.cli import raise_problems, run_script, script_parser
 
 TRAIN, TEST = "segmentation/experiment/train.py", "segmentation/experiment/test.py"
 CONFIGURATION = "CRT_deeplabv2_resnet101_msc"
 LISTS = "data/datasets/voc12"
 PSEUDO_LABELS = "pseudo_seg_labels"  # below ROOT, where the list does not name masks
 BASENAME = "deeplabv2_msc_caffe_resnet101_VOCDataset_itr{}_all.pth"  # of the weights that train.py ends with
-MAX_FOUND_SHOWN = 80
 
 
 class Entry(NamedTuple):
@@ -86,55 +84,27 @@ ENTRIES = {
 }
 
 
-def fail(*problems: str) -> None:
-    """End as our scripts do at a user's mistake."""
-    for problem in problems:
-        print(f"error: {problem}", file=sys.stderr)
-    raise SystemExit(2)
-
-
-def flattened(values: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The entries of nested mappings, their names joined by dots."""
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            yield from flattened(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
-
-
 def read_entries(path: Path) -> dict[str, Any]:
-    """Every entry of the YAML file at `path`, which has all of `ENTRIES` and no others; ends with 2 where not."""
-    try:
-        values = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError, ValueError) as error:
-        fail(f"-c {path}: cannot be read as YAML ({' '.join(str(error).split())[:MAX_FOUND_SHOWN]})")
-    if not isinstance(values, Mapping):
-        fail(f"-c {path}: expected the entries {', '.join(ENTRIES)}, found {type(values).__name__}")
-    found = dict(flattened(values))
-    problems = [f"-c {path}: {name}: unknown entry{_meant(name)}" for name in found if name not in ENTRIES]
-    problems += [f"-c {path}: {name}: expected this entry, found none" for name in ENTRIES if name not in found]
+    """Every entry of the YAML file at `path`. Raises `UserError` unless it has all of `ENTRIES` and no others."""
+    found = read_yaml(path, "-c")
+    problems = [f"{name}: unknown entry{meant(name, ENTRIES)}" for name in found if name not in ENTRIES]
+    problems += [f"{name}: expected this entry, found none" for name in ENTRIES if name not in found]
     problems += [
-        f"-c {path}: {name}: expected {' or '.join(map(_shown, entry.only))}, found {_shown(found[name])}"
+        f"{name}: expected {' or '.join(map(_shown, entry.only))}, found {_shown(found[name])}"
         for name, entry in ENTRIES.items()
         if name in found and entry.only and found[name] not in entry.only
     ]
     problems += [
-        f"-c {path}: {name}: expected a number, found {_shown(found[name])}"
+        f"{name}: expected a number, found {_shown(found[name])}"
         for name in (f"IMAGE.MEAN.{channel}" for channel in "RGB")
         if name in found and not isinstance(found[name], int | float)
     ]
-    if problems:
-        fail(*problems)
+    raise_problems(f"-c {path}: entries to correct", problems)
     return found
 
 
 def _shown(value: Any) -> str:
-    return "nothing" if value is None else repr(value)[:MAX_FOUND_SHOWN]
-
-
-def _meant(name: str) -> str:
-    near = difflib.get_close_matches(name.upper(), ENTRIES, n=1)
-    return f"; did you mean {near[0]}?" if near else f"; there are {', '.join(ENTRIES)}"
+    return "nothing" if value is None else repr(value)[:SHOWN]
 
 
 def mask_folder(entries: Mapping[str, Any]) -> Path:
@@ -181,8 +151,8 @@ def settings(args: argparse.Namespace, entries: Mapping[str, Any]) -> dict[str, 
 
 def parse_arguments() -> tuple[argparse.Namespace, list[str]]:
     """The released flags, and what remains, which is for our script."""
-    parser = argparse.ArgumentParser(
-        description=f"The released command, run by {TRAIN} and {TEST}, whose flags may stand here too (their --help).",
+    parser = script_parser(
+        f"The released command, run by {TRAIN} and {TEST}, whose flags may stand here too (their --help).",
         allow_abbrev=False,
     )
     parser.add_argument("command", choices=["train", "test", "crf"])
@@ -204,4 +174,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

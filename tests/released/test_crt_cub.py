@@ -66,9 +66,9 @@ def test_test_takes_the_file_as_resume(run, tmp_path):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["MODEL.CAMTHR", "0.1"], "error: MODEL.CAMTHR: unknown key; did you mean MODEL.CAM_THR?"),
-        (["DATA.CROP_SIZE", "448"], "error: DATA.CROP_SIZE: expected 224, found '448'"),
-        (["DATA.DATASET", "ILSVRC"], "error: DATA.DATASET: expected CUB, found 'ILSVRC'"),
+        (["MODEL.CAMTHR", "0.1"], "MODEL.CAMTHR: unknown key; did you mean MODEL.CAM_THR?"),
+        (["DATA.CROP_SIZE", "448"], "DATA.CROP_SIZE: expected 224, found '448'"),
+        (["DATA.DATASET", "ILSVRC"], "DATA.DATASET: expected CUB, found 'ILSVRC'"),
     ],
 )
 def test_a_key_that_means_nothing_here_is_refused(run, words, said):

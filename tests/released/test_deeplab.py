@@ -14,6 +14,7 @@ from released.deeplab import main as command
 from released.table import ROOT
 from segmentation.experiment.config import config_dict, configurations
 from segmentation.settings import read_config
+from tool.cli import UserError
 
 YAML = ROOT / "released" / "deeplab" / "configs" / "voc12_resnet_dplv2.yaml"
 PLACES = {"EXP_NAME", "EXP_ROOT", "DATA_ROOT", "DATA_LISTS", "DATA_PSEUDO_GT", "MODEL_BACKBONE_WEIGHTS"}
@@ -120,31 +121,38 @@ REFUSED = {
     "images resized": (changed(IMAGE__SIZE__BASE=513), ["IMAGE.SIZE.BASE: expected nothing, found 513"]),
     "no number": (changed(IMAGE__MEAN__R="red"), ["IMAGE.MEAN.R: expected a number, found 'red'"]),
     "two at once": (changed(EXP__IDD="x", CRF__POS_W=1), ["EXP.IDD: unknown", "CRF.POS_W: expected 3, found 1"]),
-    "a list": ([1, 2], ["expected the entries EXP.ID, "]),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_the_file_may_not_say_is_named_in_a_line_each(tmp_path, capsys, name):
+def test_what_the_file_may_not_say_is_named_in_a_line_each(tmp_path, name):
     content, messages = REFUSED[name]
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(content))
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises(UserError) as refused:
         command.read_entries(tmp_path / "c.yaml")
-    lines = capsys.readouterr().err.splitlines()
-    assert ended.value.code == 2 and len(lines) == len(messages)
+    head, *lines = str(refused.value).splitlines()
+    assert head == f"-c {tmp_path / 'c.yaml'}: entries to correct ({len(messages)}):"
     for line, message in zip(lines, messages, strict=True):
-        assert line.startswith(f"error: -c {tmp_path / 'c.yaml'}: {message}")
+        assert line.startswith(f"  {message}")
 
 
-@pytest.mark.parametrize("text", ["a: [1", "\x00", "!!python/object/apply:os.system ['touch attacked']", None])
-def test_what_is_no_yaml_is_named_and_nothing_in_it_is_run(tmp_path, capsys, monkeypatch, text):
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: [1", "cannot be read as YAML"),
+        ("\x00", "cannot be read as YAML"),
+        ("!!python/object/apply:os.system ['touch attacked']", "cannot be read as YAML"),
+        ("- 1", "expected entries as DATA: {ROOT: ...}, found list"),
+        (None, "expected a file (the released command's YAML), found nothing there"),
+    ],
+)
+def test_what_is_no_such_yaml_is_named_and_nothing_in_it_is_run(tmp_path, monkeypatch, text, said):
     monkeypatch.chdir(tmp_path)
     if text is not None:
         Path("c.yaml").write_text(text)
-    with pytest.raises(SystemExit):
+    with pytest.raises(UserError) as refused:
         command.read_entries(Path("c.yaml"))
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("error: -c c.yaml: cannot be read as YAML") and not Path("attacked").exists()
+    assert str(refused.value).startswith(f"-c c.yaml: {said}") and not Path("attacked").exists()
 
 
 @pytest.mark.parametrize("name", ["train", "test", "crf"])
