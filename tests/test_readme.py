@@ -42,7 +42,7 @@ TUTORIAL = ROOT / "docs" / "add_a_method.md"  # tests/test_tutorial.py follows i
 PAGES = [README, *sorted({*(ROOT / "docs").glob("*.md")} - {TUTORIAL})]
 STARTERS = ("python", "make", "torchrun", "pip", "srun")
 # Whose help has flags that pages name and no other.
-OF_METHODS = [(script, "msa_image") for script in ("train_voc.py", "inference.py")]
+OF_METHODS = [("train_voc.py", "msa_image"), ("inference.py", "msa_image"), ("inference.py", "crt")]
 TRAIN_OR_INFER = {
     *("run.py", "train_voc.py", "inference.py", "benchmark.systems", "benchmark.gpu"),
     *("refine/affinity/prepare.py", "refine/affinity/train.py", "refine/affinity/infer.py"),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from released.msa.layout import LAYOUTS
 from released.table import run_words
-from tool.cli import UserError, add_switch, path_text, run_script, script_parser
+from tool.cli import UserError, add_switch, path_text, require_folder, run_script, script_parser
 
 THRESHOLDS = ("0.10", "0.15", "0.20", "0.25", "0.30", "0.35", "0.40")
 
@@ -68,7 +68,10 @@ def evaluate(method: str, tag: str) -> None:
     """Run them."""
 
     def main() -> None:
-        for script, *words in commands(method, tag, sys.argv[1:]):
+        both = commands(method, tag, sys.argv[1:])
+        _, sweep = both
+        require_folder(sweep[sweep.index("--gt_dir") + 1], "--gt_dir", "true masks")  # before hours of inference
+        for script, *words in both:
             run_words(script, words)
 
     run_script(main)

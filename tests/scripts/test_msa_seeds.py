@@ -60,6 +60,11 @@ def test_the_released_evaluator_writes_its_files_and_ours(evaluated, data):
             np.testing.assert_array_equal(labels, seed_labels(cams, threshold=threshold, shape=labels.shape))
 
 
+def test_masks_that_the_evaluator_lacks_are_named_before_it_infers(nets):
+    done = forker().run([ROOT / "released/msa/evaluator_cls_image.py", *NETS, "--gt_dir", "nowhere"], nets)
+    assert done.returncode == 2 and done.stderr.startswith("error: --gt_dir nowhere: expected a folder"), done.stderr
+
+
 def test_result_txt_is_the_sweep_and_the_json_file_has_it_best_first(evaluated):
     rows = np.loadtxt(evaluated / "result.txt")
     assert rows.shape == (7, 3) and (rows[:, 1] == 1).all()
