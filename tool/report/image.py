@@ -20,7 +20,7 @@ from tool.pipeline import Pool, ProcessDied, outcomes
 from tool.plot import error_colours, heat_colours, is_background, label_colours
 
 THUMBNAIL = 280  # pixels on the longer side, at most
-IMAGES_PER_PROCESS = 32  # fewer do not pay for the start of one
+RUNS_PER_PROCESS = 32  # of all images together; fewer do not pay for the start of one
 
 
 class RunFiles(NamedTuple):
@@ -154,7 +154,7 @@ def look_at_all(
     files: Mapping[str, ImageFiles], data_set: DataSet, *, num_workers: int
 ) -> Iterator[tuple[str, Findings]]:
     """`look` at every image by processes, as they are done. Raises `UserError` if one of these is killed."""
-    size = min(num_workers, -(-len(files) // IMAGES_PER_PROCESS))
+    size = min(num_workers, len(files), -(-sum(len(of_image.runs) for of_image in files.values()) // RUNS_PER_PROCESS))
     jobs = deque(files.items())
     look_at = functools.partial(look, data_set=data_set)
     with tqdm(total=len(files), desc="look at images", unit="image", disable=None) as bar:
