@@ -50,7 +50,15 @@ def write_page(protocol: Protocol, data_root: Path, *, num_workers: int) -> None
     path, source = protocol.out / "systems.html", Source("--lists", protocol.lists / "train.txt")
     data, ids = find_data(str(data_root), None, None, VOC12), read_ids(source.path, source.flag)[:IMAGES]
     images, size = write_report(
-        path, shown, data, ids, source=source, num_workers=num_workers, overview=overview, template=TEMPLATE
+        path,
+        shown,
+        data,
+        ids,
+        source=source,
+        labels=protocol.labels,
+        num_workers=num_workers,
+        overview=overview,
+        template=TEMPLATE,
     )
     print(f"wrote {printable(path)}: {len(shown)} runs, {images} images, {size / 1e6:.1f} MB")
 

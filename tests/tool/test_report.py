@@ -228,7 +228,8 @@ def test_seeds_beside_the_run_count_only_if_its_weights_made_them(made):
 def test_a_list_says_which_images_are_shown_and_scored(made):
     root, _ = made
     (root / "list.txt").write_text(f"/JPEGImages/{IDS[3]}.jpg /SegmentationClassAug/{IDS[3]}.png\n\n{IDS[1]}\n")
-    assert_made(report(root, "--list", root / "list.txt"))
+    assert_made(report(root, "--list", root / "list.txt", "--classes", "background", "car"))
+    assert "mIoU is over background, car." in (root / "exps" / "hsc" / "report.html").read_text()
     images = page_data(root / "exps" / "hsc" / "report.html")["images"]
     assert [image["id"] for image in images] == [IDS[1], IDS[3]]
 

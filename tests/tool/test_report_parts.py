@@ -93,13 +93,16 @@ def test_stage_scores_sum_pixels_over_images_and_average_all_labels(tmp_path):
         for image_id, pair in maps.items()
     }
     run = Run("run", tmp_path, labels={**{key: {} for key in STAGES}, "seed": dict.fromkeys(maps, tmp_path)})
-    (stage,) = score_stages([run], found, VOC12)
+    (stage,) = score_stages([run], found, VOC12, labels=range(VOC12.num_labels))
     total = sum(naive_confusion(*pair) for pair in maps.values())
     assert stage.means == [pytest.approx(label_iou(total).mean())]
     assert [row.images for row in stage.rows[:4]] == [2, 0, 0, 2]
     assert [row.occurs for row in stage.rows[:5]] == [True, False, False, True, False]
     (note,) = stage.notes
     occurring = label_iou(total)[[0, 3, 15, 20]].mean()
+    (of_some,) = score_stages([run], found, VOC12, labels=[0, 3, 5])
+    assert of_some.means == [pytest.approx(label_iou(total)[[0, 3, 5]].mean())]
+    assert of_some.notes[0].startswith("run, Seed: 1 of 3 labels occur")
     assert note.startswith("run, Seed: 17 of 21 labels occur") and f"the 4 that occur is {occurring:.2f} (" in note
 
 

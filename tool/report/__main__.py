@@ -17,6 +17,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # for `python FILE`; `python -m` finds the packages
 
 from data.descriptions import DEFAULT, data_set_text, find_data_set
+from data.score import named_labels
 from tool.cli import (
     FILE,
     NOTHING,
@@ -77,6 +78,7 @@ def parse_arguments() -> argparse.Namespace:
         "--data_root", type=path_text, required=True, metavar="DIR", help="folder of <id>.jpg (VOC2012/JPEGImages)"
     )
     data.add_argument("--list", type=path_text, metavar="FILE", help="images to show and score (all with ground truth)")
+    data.add_argument("--classes", nargs="+", default=[], metavar="NAME", help="that mIoU is over (all)")
     data.add_argument(
         "--gt_dir", type=path_text, metavar="DIR", help="ground truth, <id>.png (SegmentationClass beside the images)"
     )
@@ -133,12 +135,13 @@ def main() -> None:
     started = time.perf_counter()
     runs = read_runs(args)
     data_set = find_data_set(args.data_set or recorded_data_set(runs))
+    labels = named_labels(args.classes, data_set)
     data = find_data(args.data_root, args.gt_dir, args.saliency_root, data_set)
     path = output_path(args)
     ids, source = None, Source("--run", args.run)
     if args.list is not None:
         ids, source = read_ids(args.list), Source("--list", args.list)
-    images, size = write_report(path, runs, data, ids, source=source, num_workers=args.num_workers)
+    images, size = write_report(path, runs, data, ids, source=source, labels=labels, num_workers=args.num_workers)
     print(f"wrote {printable(path)}: {images} images, {size / 1e6:.1f} MB {pace(started, images)}")
 
 

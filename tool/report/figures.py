@@ -27,7 +27,7 @@ class ClassRow(NamedTuple):
 
 
 class StageScore(NamedTuple):
-    """A kind of label maps: mIoU over all labels in 0..100 for each run, and the classes' rows.
+    """A kind of label maps: mIoU in 0..100 for each run, and the classes' rows.
 
     notes: on each run that has none of some labels, which its mIoU counts as 0.
     """
@@ -41,13 +41,13 @@ class StageScore(NamedTuple):
     notes: list[str]
 
 
-def absence_note(run: Run, title: str, counts: np.ndarray, data_set: DataSet) -> list[str]:
-    """On the labels that neither a run's predictions, `title`, nor the ground truth has; counts: int64 (3, L)."""
+def absence_note(run: Run, title: str, counts: np.ndarray, data_set: DataSet, *, labels: Sequence[int]) -> list[str]:
+    """On those of `labels` that neither a run's predictions, `title`, nor the truth has; counts: int64 (3, L)."""
     there = occurs(counts)
-    present = [name for name, is_there in zip(data_set.label_names, there, strict=True) if is_there]
-    absent = [name for name in data_set.label_names if name not in present]
-    mean = float(100 * iou(counts)[there].mean()) if present else None
-    about = about_absent(absent, present, mean)
+    present = [label for label in labels if there[label]]
+    absent = [data_set.label_names[label] for label in labels if not there[label]]
+    mean = float(100 * iou(counts)[present].mean()) if present else None
+    about = about_absent(absent, [data_set.label_names[label] for label in present], mean)
     return [f"{run.name}, {title}: {about}."] if about else []
 
 
@@ -56,8 +56,10 @@ def _gain(scores: Sequence[float | None]) -> float | None:
     return None if len(scores) < 2 or None in scores[:2] else scores[0] - scores[1]
 
 
-def score_stages(runs: Sequence[Run], found: Mapping[str, Findings], data_set: DataSet) -> list[StageScore]:
-    """The scores of every stage that a run has."""
+def score_stages(
+    runs: Sequence[Run], found: Mapping[str, Findings], data_set: DataSet, *, labels: Sequence[int]
+) -> list[StageScore]:
+    """The scores of every stage that a run has, their means over `labels`."""
     scores = []
     for stage, (title, *_) in STAGES.items():
         ids = {image_id for run in runs for image_id in run.labels[stage]}
@@ -79,7 +81,7 @@ def score_stages(runs: Sequence[Run], found: Mapping[str, Findings], data_set: D
             note
             for run, total in zip(runs, totals, strict=True)
             if total is not None
-            for note in absence_note(run, title, counts_of(total), data_set)
+            for note in absence_note(run, title, counts_of(total), data_set, labels=labels)
         ]
         there = occurs(counts_of(sum(total for total in totals if total is not None)))
         rows = []
@@ -88,7 +90,7 @@ def score_stages(runs: Sequence[Run], found: Mapping[str, Findings], data_set: D
             confusions = [of_run[label] for of_run in worst]
             row = (label, name, images.get(label, 0), of_label, confusions, _gain(of_label), bool(there[label]))
             rows.append(ClassRow(*row))
-        means = [None if values is None else float(values.mean()) for values in ious]
+        means = [None if values is None else float(values[list(labels)].mean()) for values in ious]
         scores.append(StageScore(stage, title, len(ids), means, _gain(means), rows, notes))
     return scores
 

@@ -35,6 +35,7 @@ def write_report(
     ids: Sequence[str] | None = None,
     *,
     source: Source,
+    labels: Sequence[int] | None = None,
     num_workers: int = 1,
     overview: Any = None,
     template: Path = PAGE,
@@ -46,15 +47,16 @@ def write_report(
         runs: as `read_run` gives them, under any names; they are changed to what is shown of them.
         ids: of the images to show, or None for all with ground truth. source: where these come from, for messages; or
             where the first run does.
-        num_workers: processes that look at the images. overview: what `template` draws of it, under this name.
-        template, max_bytes: as `write_page` has them.
+        labels: that mIoU is over, or None for all. num_workers: processes that look at the images.
+        overview: what `template` draws of it, under this name. template, max_bytes: as `write_page` has them.
 
     Returns:
         The numbers of images and of bytes. Raises `UserError` with every file that is missing or cannot be used.
     """
     files, notes = plan_images(runs, data, ids, source=source)
     found = look_at_images(files, data.data_set, num_workers=num_workers)
-    context = {**describe(runs, found, notes, data.data_set), "overview": overview}
+    labels = range(data.data_set.num_labels) if labels is None else labels
+    context = {**describe(runs, found, notes, data.data_set, labels=labels), "overview": overview}
     pictures = [findings.pictures for findings in found.values()]
     return len(found), write_page(path, context, pictures, max_bytes=max_bytes, template=template)
 
@@ -70,15 +72,28 @@ def look_at_images(files: Mapping[str, ImageFiles], data_set: DataSet, *, num_wo
     return found
 
 
-def describe(runs: Sequence[Run], found: Mapping[str, Findings], notes: Sequence[str], data_set: DataSet) -> dict:
-    """All that the page shows but for the pictures."""
-    stages = score_stages(runs, found, data_set)
+def describe(
+    runs: Sequence[Run],
+    found: Mapping[str, Findings],
+    notes: Sequence[str],
+    data_set: DataSet,
+    *,
+    labels: Sequence[int],
+) -> dict:
+    """All that the page shows but for the pictures; mIoU is over `labels`."""
+    stages = score_stages(runs, found, data_set, labels=labels)
     counts = cam_counts(runs, found)
-    curves = {run: (100 * iou(of_run)).mean(axis=1).tolist() for run, of_run in counts.items()}
+    curves = {run: (100 * iou(of_run))[:, list(labels)].mean(axis=1).tolist() for run, of_run in counts.items()}
     names = [run.name for run in runs]
     missing = [f"{run.name}: not found, so left out: {', '.join(run.missing)}." for run in runs if run.missing]
     best = {run: max(range(len(values)), key=values.__getitem__) for run, values in curves.items()}
-    absences = [note for run, k in best.items() for note in absence_note(runs[run], "CAM", counts[run][:, k], data_set)]
+    absences = [
+        note
+        for run, k in best.items()
+        for note in absence_note(runs[run], "CAM", counts[run][:, k], data_set, labels=labels)
+    ]
+    if len(labels) < data_set.num_labels:
+        absences.append(f"mIoU is over {', '.join(data_set.label_names[label] for label in labels)}.")
     absences += [note for stage in stages for note in stage.notes]
     return {
         "runs": runs,
