@@ -105,7 +105,7 @@ def threshold(text: str) -> float:
 
 
 def check_arguments(args: argparse.Namespace) -> None:
-    """Raise `UserError` for flags that do not go together and outputs that cannot be written."""
+    """Raise `UserError` for flags that do not go together."""
     many = "--thresholds" if args.thresholds else "--curve" if args.curve else None
     if many and args.type != "npy":
         raise UserError(f"{many} needs CAM dicts (--type npy): --type {args.type} has its background already")
@@ -124,6 +124,10 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise UserError("--plot draws the curve: add --curve")
     if args.plot is not None and args.plot.suffix not in (".png", ".pdf", ".svg"):
         raise UserError(f"--plot {args.plot}: expected a file name that ends in .png, .pdf or .svg")
+
+
+def check_outputs(args: argparse.Namespace) -> None:
+    """Raise `UserError` for outputs that cannot be written, or not beside each other."""
     outputs = {"--logfile": args.logfile, "--json": args.json, "--plot": args.plot, "--result": args.result}
     outputs = {flag: path for flag, path in outputs.items() if path is not None}
     for flag, path in outputs.items():
@@ -163,6 +167,7 @@ def walk_of(folder: str) -> int:
 def main() -> None:
     args = parse_arguments()
     check_arguments(args)
+    check_outputs(args)
     data_set = find_data_set(args.data_set)
     if args.type == "npy" and not data_set.background:
         raise UserError(

@@ -216,6 +216,8 @@ def best_threshold(path: Path) -> float:
     best = found.get("best_threshold") if isinstance(found, dict) else None
     if not isinstance(best, float):
         raise UserError(f"--thr {path}: expected best_threshold in it, as eval.py --curve --json writes; found none")
+    if not 0 <= best <= 1:
+        raise UserError(f"--thr {path}: expected best_threshold from 0 to 1 in it, found {best}")
     return best
 
 
@@ -234,9 +236,7 @@ def check_arguments(args: argparse.Namespace) -> None:
         )
     METHODS[args.method].check_inference(args)
     require_background(find_data_set(args.data_set))
-    if isinstance(args.thr, Path):
-        args.thr = best_threshold(args.thr)
-    if not 0 <= args.thr <= 1:
+    if not (isinstance(args.thr, Path) or 0 <= args.thr <= 1):
         raise UserError(f"--thr {args.thr}: expected a background score from 0 to 1")
     check_scales(args.scales)
     check_bounds(args, {"refine_list": (0, MAX_WALK)})
@@ -249,6 +249,8 @@ def check_arguments(args: argparse.Namespace) -> None:
 def main() -> None:
     args = parse_arguments()
     check_arguments(args)
+    if isinstance(args.thr, Path):
+        args.thr = best_threshold(args.thr)
     outputs = plan_outputs(args, crf_recipes(args))
     require_weights(args.weights, "--weights")
     if args.scn is not None:

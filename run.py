@@ -202,8 +202,8 @@ def check_flags(stage: Stage) -> dict[str, Any]:
         try:
             script = runpy.run_path(str(path), run_name="checked")
             args = script["parse_arguments"]() if "parse_arguments" in script else argparse.Namespace()
-            if "complete_arguments" in script:
-                script["complete_arguments"](args)
+            for name in {"complete_arguments", "check_arguments"} & script.keys():  # which look at no stage's files
+                script[name](args)
             values = vars(args)
             if "read_config" in script:  # the settings of stage 3
                 chosen = script["configurations"].get(args.config, {})

@@ -226,6 +226,8 @@ def test_it_is_quick_to_see_that_all_is_done(folder):
         (["cls", "--mini", "--set", "train.help=True"], "stage train: train_voc.py: its flags make it end"),
         (["cls", "--mini", "--set", "deeplab.TRAIN_LRR=1"], "--set TRAIN_LRR: unknown key; did you mean TRAIN_LR?"),
         (["cls", "--mini", "--set", "train.method=hcs"], "); did you mean hsc?"),
+        (["dhr", "--mini", "--set", "dhr.tau=5"], "stage dhr: rebalance/train.py: --tau 5.0: expected a number from"),
+        (["crt", "--mini", "--set", "infer_aug.scales=0"], "stage infer_aug: inference.py: --scales 0.0: expected"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_line_before_anything_runs(folder, flags, expected):

@@ -137,7 +137,7 @@ def test_the_best_threshold_of_a_score_makes_the_label_maps(made, flags, data, t
         ("{", "--thr FILE: cannot be read as JSON"),
         ("[0.3]", "--thr FILE: expected best_threshold in it"),
         ('{"best_threshold": "high"}', "--thr FILE: expected best_threshold in it"),
-        ('{"best_threshold": 3.0}', "--thr 3.0: expected a background score from 0 to 1"),
+        ('{"best_threshold": 3.0}', "--thr FILE: expected best_threshold from 0 to 1 in it, found 3.0"),
     ],
 )
 def test_a_file_without_a_threshold_is_named(flags, tmp_path, content, message):
