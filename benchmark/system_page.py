@@ -67,20 +67,20 @@ def _rows(protocol: Protocol) -> Iterator[Row]:
     by_name = by_name_of(protocol.runs())
     for name, runs in by_name.items():
         figures, cost, seeds = protocol.figures(runs), mean_cost(runs), [run.seed for run in runs]
-        yield _row(name, "seeds, best threshold", seeds, figures.best, cost=cost)
+        yield row_of(name, "seeds, best threshold", seeds, figures.best, cost=cost)
         paired = reference_gain(protocol, by_name, name)
         on = () if paired is None else (paired[1], reference_of(name))
-        yield _row(name, "CRF seeds", seeds, figures.crf, *on, cost=cost)
+        yield row_of(name, "CRF seeds", seeds, figures.crf, *on, cost=cost)
         for of in refined(protocol, runs):
-            yield _row(name, of.kind, of.seeds, of.score, of.on_crf, "its CRF seeds")
+            yield row_of(name, of.kind, of.seeds, of.score, of.on_crf, "its CRF seeds")
     found = protocol.segmentations()
     for asked, of_seeds in found.items():
         score = estimate(np.stack(list(of_seeds.values())), protocol.labels)
         for other, value in segmentation_gains(protocol, found, asked) or [("", None)]:
-            yield _row(asked, "segmentation of val.txt", of_seeds, score, value, other)
+            yield row_of(asked, "segmentation of val.txt", of_seeds, score, value, other)
 
 
-def _row(
+def row_of(
     name: object,
     stage: str,
     seeds: Iterable[int],
@@ -90,6 +90,7 @@ def _row(
     *,
     cost: Cost = UNKNOWN,
 ) -> Row:
+    """A row of the run `name`; gain: of the score, on what `on` says."""
     spread = "" if score.spread is None else f" ± {score.spread:.1f}"
     words = [(str(name), None), (stage, None), (", ".join(map(str, seeds)), None)]
     scores = [(f"{score.mean:.1f}{spread}", score.mean), (f"{score.low:.1f} to {score.high:.1f}", None)]

@@ -17,6 +17,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select
 
+from benchmark.system_figures import Estimate
+from benchmark.system_page import COLUMNS, TEMPLATE, row_of
 from tests.tool.report_page import DESKTOP, PHONE, SECONDS, Page, browser_programs
 from tests.tool.report_runs import HOSTILE, command, make_data, make_run, page_data
 from tool.lists import Source
@@ -113,6 +115,42 @@ def test_pictures_in_a_folder_beside_the_page_are_shown_too(driver, tmp_path):
     write_report(path, [read_run(tmp_path / "hsc", "--run")], data, source=source, max_bytes=1)
     assert (tmp_path / "a page_pictures").is_dir()
     assert_quiet(Page(driver, path))
+
+
+def test_the_benchmarks_table_of_systems_sorts_and_filters(driver, tmp_path):
+    make_run(tmp_path / "hsc", make_data(tmp_path, ["a"]), wrong=1)
+    means = {("eps", "CRF seeds"): 52.1, ("hsc", "CRF seeds"): 63.4, ("eps", "irn"): 9.9}
+    estimates = {names: (Estimate(mean, None, mean - 1, mean + 1), mean - 50) for names, mean in means.items()}
+    rows = [row_of(*names, [0], score, Estimate(gain, None, 0, 0)) for names, (score, gain) in estimates.items()]
+    rows.append(row_of(HOSTILE, "CRF seeds", [0], Estimate(60, 1, 59, 61)))
+    overview = {"recipe": HOSTILE, "columns": list(COLUMNS.items()), "rows": rows, "seed": 0}
+    data, path = find_data(str(tmp_path / "VOC2012"), None, None, VOC12), tmp_path / "page.html"
+    run, source = read_run(tmp_path / "hsc", "--run"), Source("--run", tmp_path)
+    write_report(path, [run], data, source=source, overview=overview, template=TEMPLATE)
+    page = Page(driver, path)
+
+    def shown():
+        cells = "[...row.cells].map((cell) => cell.textContent)"
+        visible = "[...document.querySelectorAll('#systems-table tbody tr:not([hidden])')]"
+        rows = page.run(f"return {visible}.map((row) => {cells})")
+        return [(run, stage, score) for run, stage, _, score, *_ in rows]
+
+    def sort_by(name):
+        heads = driver.find_elements(By.CSS_SELECTOR, "#systems-table th button")
+        next(head for head in heads if head.text == name).click()
+
+    assert shown()[-1] == (HOSTILE, "CRF seeds", "60.0 ± 1.0")
+    sort_by("mIoU")
+    assert [score for *_, score in shown()] == ["63.4", "60.0 ± 1.0", "52.1", "9.9"], "numbers, not texts"
+    sort_by("mIoU")
+    assert [score for *_, score in shown()] == ["9.9", "52.1", "60.0 ± 1.0", "63.4"]
+    sort_by("gain")
+    assert shown()[-1][0] == HOSTILE, "what has none stays last"
+    page.choose("#system-stage", "CRF seeds")
+    page.one("#find-system").send_keys("EPS")
+    assert shown() == [("eps", "CRF seeds", "52.1")] and page.one("#systems-count").text == "1 of 4 rows"
+    assert_quiet(page)
+    assert violations(page) == []
 
 
 def test_other_peoples_text_is_shown_as_text(page):
