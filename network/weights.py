@@ -19,6 +19,7 @@ from tool.weights_file import MXNET, SAFETENSORS, kind_of_weights, require_weigh
 
 BACKBONE = "backbone."
 WRAPPERS = ("state_dict", "model")  # keys under which most code, and our last.ckpt, keep the state dict
+AVERAGE = "average"  # beside "model" in DHR's last.ckpt: what the trained net is, as last.pth has it
 NAMES_SHOWN = 6
 # ResNet-38d's last norm, which tells how wide a net is; with --width 1 it has so many channels.
 WIDEST, WIDEST_CHANNELS = "bn7.weight", 4096
@@ -201,7 +202,7 @@ def read_state_dict(path: str | Path, flag: str) -> dict[str, torch.Tensor]:
 
 def _key_of_state_dict(content: Mapping[Any, Any], path: str | Path, flag: str) -> Any:
     """The key under which a dict keeps a state dict, or None; `UserError` where several do."""
-    if (known := next((key for key in WRAPPERS if isinstance(content.get(key), dict)), None)) is not None:
+    if (known := next((key for key in (AVERAGE, *WRAPPERS) if isinstance(content.get(key), dict)), None)) is not None:
         return known
     keys = [key for key, value in content.items() if isinstance(value, dict) and value and _all_tensors(value)]
     if len(keys) > 1:

@@ -45,6 +45,7 @@ WRAPPED = {
     "state_dict": lambda state: {"state_dict": state, "epoch": 3},
     "state_dict, data parallel": lambda state: {"state_dict": {f"module.{key}": v for key, v in state.items()}},
     "our last.ckpt": lambda state: {"model": state, "optimizer": {"lr": 0.1}, "position": (1, 2)},
+    "DHR's last.ckpt": lambda state: {"model": {name: value + 1 for name, value in state.items()}, "average": state},
     "in two dicts": lambda state: {"model": {"state_dict": state, "epoch": 3}},
     "under another key": lambda state: {"net_weights": state, "optimizer": {"state": {}, "param_groups": [1]}},
     "compiled, in a trainer": lambda state: {"state_dict": {f"_orig_mod.net.{key}": v for key, v in state.items()}},
