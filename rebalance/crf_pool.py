@@ -15,6 +15,27 @@ from tool.pipeline import Pool, ProcessDied, outcomes
 from tool.reading import outlive_signals
 
 
+class CRFDied(UserError):
+    """A process ended by itself; `numbers` are those of the images, in a call's order, that it was at, of `names`."""
+
+    def __init__(self, numbers: Sequence[int], names: Sequence[str] = ()) -> None:
+        at = f" at {', '.join(names[number] for number in numbers)}" if numbers and names else ""
+        super().__init__(
+            f"a CRF process died{at}, killed or out of memory; --resume goes on from the last checkpoint, with fewer"
+            " --crf_workers if memory is short"
+        )
+        self.numbers = list(numbers)
+
+
+@contextmanager
+def named(names: Sequence[str]) -> Iterator[None]:
+    """A process that dies within is reported with the name of the image that it was at."""
+    try:
+        yield
+    except CRFDied as died:
+        raise CRFDied(died.numbers, names) from died
+
+
 class CRFPool:
     """Processes, all started at once, that make an image's CRF each; called as `rebalance.labels.RunCRF`.
 
@@ -64,10 +85,7 @@ def _reported_death() -> Iterator[None]:
     try:
         yield
     except ProcessDied as died:
-        raise UserError(
-            "a CRF process died, killed or out of memory; --resume goes on from the last checkpoint, with fewer"
-            " --crf_workers if memory is short"
-        ) from died
+        raise CRFDied(died.keys) from died
 
 
 def _start(backend: str) -> None:

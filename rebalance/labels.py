@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from rebalance.boxes import Box, in_box, nearest
 from rebalance.cells import USS_PATCH, cell_labels, class_means, likeness, unit
 from rebalance.crf import posteriors
+from rebalance.crf_pool import named
 from rebalance.recipe import LabelRecipe
 from rebalance.transport import MIN_RANGE, balanced_each, min_max
 from tool.dataset import IGNORE, DataSet
@@ -29,6 +30,7 @@ class Scene(NamedTuple):
 
     picture: uint8 (s, s, 3), as the CRF sees the crop. mask: int64 (s, s), the earlier method's labels or 255.
     box: of its real pixels. classes: that it is tagged with, ascending. features: float32 (D, h, w), of the box.
+    name: for messages.
     """
 
     picture: Tensor
@@ -36,6 +38,7 @@ class Scene(NamedTuple):
     box: Box
     classes: list[int]
     features: Tensor
+    name: str = "an image"
 
 
 @torch.no_grad()
@@ -59,11 +62,13 @@ def make_labels(
     masks = [scene.mask[scene.box.part] for scene in scenes]
     if "seed" not in recipe.without:
         refined = refined_cams(scenes, cams, recipe=recipe)
-        seeds = run_crf(partial(seeds_of, kind=recipe.seed_crf), pictures, refined)
+        with named([scene.name for scene in scenes]):
+            seeds = run_crf(partial(seeds_of, kind=recipe.seed_crf), pictures, refined)
         masks = [with_seed(scene, seed, data_set) for scene, seed in zip(scenes, seeds, strict=True)]
     regions = regions_of(scenes, masks, num_labels=data_set.num_labels)
     heats = heatmaps(scenes, regions, (c4, c5), num_labels=data_set.num_labels, recipe=recipe)
-    found = run_crf(labels_of, [pictures[region.number] for region in regions], heats)
+    with named([scenes[region.number].name for region in regions]):
+        found = run_crf(labels_of, [pictures[region.number] for region in regions], heats)
     for region, place in zip(regions, found, strict=True):
         masks[region.number] = torch.tensor(region.tags, device=place.device)[place.long()]
     labels = torch.full_like(torch.stack([scene.mask for scene in scenes]), IGNORE)

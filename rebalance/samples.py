@@ -134,8 +134,8 @@ def scenes_of(batch: Mapping[str, Any], device: torch.device) -> list[Scene]:
     pictures, masks = (batch[name].to(device, non_blocking=True) for name in ("picture", "mask"))
     features = [each.to(device, non_blocking=True) for each in batch["features"]]
     return [
-        Scene(picture, mask, Box(*box), classes, own)
-        for picture, mask, box, classes, own in zip(
-            pictures, masks.long(), batch["box"], batch["classes"], features, strict=True
+        Scene(picture, mask, Box(*box), classes, own, name)
+        for picture, mask, box, classes, own, name in zip(
+            pictures, masks.long(), batch["box"], batch["classes"], features, batch["id"], strict=True
         )
     ]

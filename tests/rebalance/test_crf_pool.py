@@ -8,10 +8,12 @@ from functools import partial
 import pytest
 import torch
 
-from rebalance.crf_pool import CRFPool
+from rebalance.crf_pool import CRFPool, named
 from rebalance.labels import labels_of, seeds_of
 from tests.golden_inputs import uni
 from tool.cli import UserError
+
+NAMES = [f"{number}.jpg" for number in range(5)]
 
 
 @pytest.fixture(scope="module")
@@ -28,5 +30,5 @@ def test_processes_make_what_is_made_here_and_for_other_threads_too(batch):
             expected = work(*batch, backend="torch")
             assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
         os.kill(next(iter(pool.pool.processes.values())).pid, signal.SIGKILL)
-        with pytest.raises(UserError, match=r"a CRF process died.*--resume"):
+        with pytest.raises(UserError, match=r"a CRF process died at \d\.jpg, .*--resume"), named(NAMES):
             pool(labels_of, *batch)
