@@ -202,8 +202,9 @@ def check_flags(stage: Stage) -> dict[str, Any]:
         try:
             script = runpy.run_path(str(path), run_name="checked")
             args = script["parse_arguments"]() if "parse_arguments" in script else argparse.Namespace()
-            for name in {"complete_arguments", "check_arguments"} & script.keys():  # which look at no stage's files
-                script[name](args)
+            for name in ("complete_arguments", "check_arguments"):  # which look at no stage's files
+                if name in script:
+                    script[name](args)
             values = vars(args)
             if "read_config" in script:  # the settings of stage 3
                 chosen = script["configurations"].get(args.config, {})
