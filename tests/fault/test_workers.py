@@ -52,7 +52,9 @@ MESSAGES = {
     "affinity": r"error: a loader process .*; it was at ({ids}|no image);",
     "superpixels": r"error: a loader process .*; it was at ({ids}|no image);",
     "superpixel_maps": r"error: a superpixels process died, killed or out of memory; it was at ({ids}|no image);",
-    "rebalancing": r"error: a (loader process .*; it was at ({ids}|no image)|CRF process died, .* memory);",
+    "rebalancing": (
+        r"error: a (loader process .*; it was at ({ids}|no image)|CRF process died(, | at ({ids}),).* memory);"
+    ),
     "uss_features": r"error: a features process died, killed or out of memory; it was at ({ids}|no image);",
     "rebalanced": r"error: a (predict|crf) process died, killed or out of memory; it was at ({ids}|no image);",
     "segmentation": r"error: a loader process .*; it was at ({ids}|no image);",
