@@ -1,5 +1,6 @@
 """Reading any data set; `DATASETS` names those that come with the project."""
 
+import tool  # noqa: F401, before NumPy, which takes time: Ctrl-C is to end a script's imports quietly
 from ade.classes import ADE
 from coco14.classes import COCO14
 from context.classes import CONTEXT
