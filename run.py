@@ -182,8 +182,10 @@ def check_names(stages: Sequence[Stage], args: argparse.Namespace, setup: Setup)
                 raise UserError(f"{flag} {stage}: {has}{did_you_mean(stage, names)}")
 
 
-def check_flags(stage: Stage) -> dict[str, Any]:
+def check_flags(stage: Stage, *, runs: bool) -> dict[str, Any]:
     """The values of the script's flags, or keys of stage 3, by name; none of a script that cannot be asked.
+
+    runs: whether the stage is to run; of one that is not its flags may be out of range, or not go together.
 
     Raises `UserError` if it does not take the stage's flags: to be known before hours of other stages.
     """
@@ -203,7 +205,7 @@ def check_flags(stage: Stage) -> dict[str, Any]:
             script = runpy.run_path(str(path), run_name="checked")
             args = script["parse_arguments"]() if "parse_arguments" in script else argparse.Namespace()
             for name in ("complete_arguments", "check_arguments"):  # which look at no stage's files
-                if name in script:
+                if runs and name in script:
                     script[name](args)
             values = vars(args)
             if "read_config" in script:  # the settings of stage 3
@@ -268,7 +270,7 @@ def main() -> None:
     check_steps(steps, args.recipe)
     stages = all_stages(steps)
     check_names(stages, args, setup)
-    values = [check_flags(stage) for stage in stages]
+    values = [check_flags(stage, runs=args.stages is None or stage.name in args.stages) for stage in stages]
     if args.list:
         print_commands([stage for stage in stages if args.stages is None or stage.name in args.stages])
         return
