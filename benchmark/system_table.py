@@ -68,9 +68,8 @@ def _runs_table(protocol: Protocol, by_name: dict[str, list[Run]], rows: dict[st
             against = str(paired[1]) if paired[0] == seeds else f"{paired[1]} (seed {_numbers(paired[0])})"
         thresholds = ", ".join(f"{value:.2f}" for value in figures.thresholds)
         cost = mean_cost(runs)
-        costs = (
-            f"{cost.train / 60:.0f} min | {cost.infer:.1f} s | {f'{cost.memory / 1e9:.1f} GB' if cost.memory else ''}"
-        )
+        infer, memory = f"{cost.infer:.1f} s" * bool(cost.infer), f"{cost.memory / 1e9:.1f} GB" * bool(cost.memory)
+        costs = f"{cost.train / 60:.0f} min | {infer} | {memory}"
         lines.append(
             f"| {name} | {_numbers(seeds)} | {figures.best} at {thresholds} | {figures.fixed} | {figures.crf} "
             f"| {against} | {costs} |"
