@@ -103,10 +103,8 @@ def report(args: argparse.Namespace, masks: dict[str, Path]) -> None:
 
 def main() -> None:
     args = parse_arguments()
-    if args.json is not None:
-        if args.gt_dir is None:
-            raise UserError("--json: expected --gt_dir, the masks to score on")
-        require_writable(args.json, "--json")
+    if args.json is not None and args.gt_dir is None:
+        raise UserError("--json: expected --gt_dir, the masks to score on")
     if args.png is not None and args.png.resolve() == args.out.resolve():
         raise UserError(f"--png {args.png}: expected another folder than --out")
     require_weights(args.weights, "--weights")
@@ -125,6 +123,8 @@ def main() -> None:
     if rank() == 0:
         print(loaded)
         open_output(args)
+        if args.json is not None:  # whose folder that may have made
+            require_writable(args.json, "--json")
     wait_for_all()
     infer_missing({image_id: images[image_id] for image_id in own_share(list(images))}, args, devices=devices)
     wait_for_all()

@@ -101,7 +101,7 @@ REFUSED = [
     (["--strict"], ["--strict", "without a prediction", "b.png"]),
     (["--pred_dir", "none"], ["--pred_dir none", "expected a folder"]),
     (["--pred_dir", "."], ["--pred_dir", "found none of its 3"]),
-    (["--gt_dir", "docs"], ["--gt_dir docs", "expected ground truth"]),
+    (["--gt_dir", "recipes"], ["--gt_dir recipes", "expected ground truth"]),
     (["--json", "none/a.json"], ["--json none/a.json: the folder none is not there"]),
 ]
 

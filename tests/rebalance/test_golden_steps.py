@@ -76,6 +76,7 @@ def test_losses_labels_and_updates_of_three_steps_are_the_golden_ones(golden, dh
             "box": [scene.box for scene in scenes],
             "features": [scene.features for scene in scenes],
             "classes": [scene.classes for scene in scenes],
+            "id": [str(place) for place in range(len(scenes))],
         }
         rates = [group["lr"] for group in training.optimizer.param_groups]
         with ThreadPoolExecutor(1) as thread:
