@@ -8,7 +8,7 @@ import numpy as np
 
 from benchmark.system_figures import Cost, Estimate, Protocol, Run, estimate, gain
 from benchmark.system_refine import REFINEMENTS
-from benchmark.system_runs import AFTER_EPS
+from benchmark.system_runs import AFTER_EPS, TWICE
 from benchmark.system_segment import MASKS, Segmented
 from tool.cli import FILE, what_is_at
 
@@ -42,7 +42,7 @@ def mean_cost(runs: Sequence[Run]) -> Cost:
 
 def reference_of(name: str) -> str:
     """The run of as many steps from the same start that gains are measured against."""
-    return f"{REFERENCE}{AFTER_EPS}" if name.endswith(AFTER_EPS) else REFERENCE
+    return f"{REFERENCE}{TWICE * (TWICE in name)}{AFTER_EPS * name.endswith(AFTER_EPS)}"
 
 
 def reference_gain(

@@ -89,9 +89,13 @@ def is_there(args: argparse.Namespace, asked: Segmented, seed: int) -> bool:
 def segmented_in(out: Path) -> Iterator[tuple[int, Segmented, Path]]:
     """What `segment_one` has made in `out`: the seed, what was asked for, the folder of the label maps."""
     for folder in sorted(out.glob("seed_*/*+*")):
-        asked = segmented(folder.name)
-        if what_is_at(folder / asked.score) == FILE:
-            yield int(folder.parent.name.removeprefix("seed_")), asked, folder / asked.predictions
+        seed = folder.parent.name.removeprefix("seed_")
+        try:
+            asked = segmented(folder.name)
+        except argparse.ArgumentTypeError:  # another's folder
+            continue
+        if seed.isdecimal() and what_is_at(folder / asked.score) == FILE:
+            yield int(seed), asked, folder / asked.predictions
 
 
 def check_segmented(args: argparse.Namespace) -> None:

@@ -32,7 +32,7 @@ from benchmark.system_runs import (
 )
 from benchmark.system_segment import check_segmented, is_there, segment_one, segmented
 from benchmark.system_table import check_table, write_table
-from network import BACKBONE_HELP, backbone_name
+from network import BACKBONE_HELP, NO_FILES, backbone_name
 from tool.artifact import atomic_file, reported_unwritable
 from tool.cli import (
     FILE,
@@ -76,7 +76,7 @@ EXAMPLES = """\
 # What all runs of an OUT share, beside the content of the weights, labels and lists.
 RECIPE = (
     *("backbone", "from_scratch", "steps", "epochs", "batch_size", "crop_size", "resize_size", "view2_size", "scales"),
-    *("amp", "segmentation_steps"),
+    *("amp", "transformer", "transformer_weights", "segmentation_steps"),
 )
 
 
@@ -178,7 +178,7 @@ def check_arguments(args: argparse.Namespace) -> None:
         require_file(path, "--lists", "a list of ids, trainaug.txt or train_aug.txt for training")
     require_file(args.refine_list, "--refine_list", "a list of ids")
     require_file(args.segment_list, "--segment_list", "a list of ids")
-    if args.transformer_weights not in ("none", "pretrained"):
+    if args.transformer_weights not in NO_FILES:
         require_weights(Path(args.transformer_weights), "--transformer_weights", "a transformer's ImageNet weights")
     if args.scn is not None:
         require_weights(args.scn, "--scn", "weights of a superpixel network")
@@ -206,7 +206,8 @@ def check_recipe(args: argparse.Namespace) -> None:
     """Note the recipe in OUT, whose runs all share it; raise `UserError` if runs that are there had another."""
     files = {"--weights": args.weights, "--labels": args.labels}
     files |= {"the training list": args.training, "train.txt": args.lists / "train.txt"}
-    files |= {"--refine_list": args.refine_list} if args.refine else {}
+    refined = args.refine or any(asked.refinement in REFINEMENTS for asked in args.segment)
+    files |= {"--refine_list": args.refine_list} if refined else {}
     files |= {"--segment_list": args.segment_list} if args.segment else {}
     files |= {} if args.scn is None else {"--scn": args.scn}
     now = {f"--{name}": getattr(args, name) for name in RECIPE}
@@ -230,7 +231,7 @@ def write_lists(args: argparse.Namespace) -> None:
     """The lists of segmentations where stage 3 looks for them, OUT/lists."""
     files = {"train_aug": args.segment_list, "train": args.lists / "train.txt", "val": args.lists / "val.txt"}
     (args.out / "lists").mkdir(exist_ok=True)
-    for name, path in files.items() if args.segment else ():
+    for name, path in files.items():
         with atomic_file(args.out / "lists" / f"{name}.txt") as file:
             file.write(path.read_bytes())
 
@@ -262,7 +263,8 @@ def main() -> None:
         args.out.mkdir(parents=True, exist_ok=True)
     with turn_in(args.out):
         check_recipe(args)
-        write_lists(args)
+        if args.segment:
+            write_lists(args)
     runs = [(seed, name) for seed in args.seeds for name in args.runs]
     for number, (seed, name) in enumerate(runs, start=1):
         folder = args.out / f"seed_{seed}" / name
@@ -279,8 +281,7 @@ def main() -> None:
                 print(f"\n{asked}, seed {seed}")
                 segment_one(args, asked, seed)
                 write_table(protocol, args.table)
-    with turn_in(args.out):
-        write_page(protocol, args.voc12_root / "JPEGImages", num_workers=args.num_workers)
+    write_page(protocol, args.voc12_root / "JPEGImages", num_workers=args.num_workers)
     print(f"{len(runs)} runs are there: {args.out / 'table.md'}, figure.png, systems.html")
 
 

@@ -126,7 +126,6 @@ class Pool:
         # Daemons are ended at this process's exit where an error has passed the `with` block by.
         process = _FORKED.Process(target=_serve, args=(theirs, self.work, self.start, self.threads), daemon=True)
         _FORKED.set_forkserver_preload([name for name in _SLOW_IMPORTS if name in sys.modules])
-        util.Finalize(None, _wait_for_forker, exitpriority=-1)  # below 0: once all processes have ended
         with _signals_later():
             try:
                 process.start()
@@ -162,6 +161,9 @@ def _wait_for_forker() -> None:
     stop = getattr(forkserver._forkserver, "_stop", None)  # Python has no other way
     if stop is not None:
         stop()
+
+
+util.Finalize(None, _wait_for_forker, exitpriority=-1)  # below 0: once all processes have ended
 
 
 def queue_of(items: Iterable[Any]) -> SimpleQueue:

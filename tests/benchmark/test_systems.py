@@ -13,7 +13,7 @@ import torch
 
 from benchmark import systems
 from benchmark.system_figures import RESAMPLES, Cost, Protocol, Run, estimate, gain, miou, resampled
-from benchmark.system_gains import what_changes_bring
+from benchmark.system_gains import reference_of, what_changes_bring
 from benchmark.system_page import write_page
 from benchmark.system_segment import segmented
 from benchmark.system_table import BEGIN, END, write_table
@@ -269,6 +269,11 @@ def test_a_damaged_record_is_named_and_folders_of_others_are_left_alone(voc, tmp
         protocol.runs()
 
 
+def test_a_run_of_twice_the_steps_is_measured_against_one_of_as_many():
+    names = ("hsc", "ppc_after_eps", "ppc_eps_twice", "seam_twice_after_eps")
+    assert list(map(reference_of, names)) == ["eps", "eps_after_eps", "eps_twice", "eps_twice_after_eps"]
+
+
 @pytest.mark.parametrize(
     ("name", "folder"),
     [
@@ -353,7 +358,10 @@ def test_a_segmentation_is_compared_with_that_of_eps_and_dhr_with_its_net_alone(
             save_label_map(folder / asked.predictions / f"{image_id}.png", labels, VOC12)
         counts = protocol.label_map_counts(folder / asked.predictions, "val")
         scores[seed, name] = estimate(counts[None], protocol.labels).mean
-    (tmp_path / "seed_0" / "cls+crf+dhr").mkdir()  # not whole
+    for folder in ("seed_0/cls+crf+dhr", "seed_0/eps+crf+old", "seed_old/eps+crf+dhr"):  # not whole, or another's
+        (tmp_path / folder / "dhr").mkdir(parents=True)
+        if "cls" not in folder:
+            (tmp_path / folder / "dhr" / "val.json").touch()
     write_table(protocol, None)
     rows = [line for line in (tmp_path / "table.md").read_text().splitlines() if "+" in line]
     assert [row.split(" | ")[0] for row in rows] == [f"| {name}" for name in sorted(wrong_rows)]
