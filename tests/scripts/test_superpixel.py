@@ -210,7 +210,6 @@ def test_what_does_not_fit_inference_is_named(shapes, trained, tmp_path):
         ({"--weights": "nowhere"}, "--weights nowhere: expected a file"),
         ({"--gt_dir": "nowhere"}, "--gt_dir nowhere: expected a folder"),
         ({"--json": tmp_path / "scores.json"}, "--json: expected --gt_dir"),
-        ({"--json": "none/a.json", "--gt_dir": "nowhere"}, "--json none/a.json: the folder none is not there"),
         ({"--png": tmp_path / "out" / "maps"}, "expected another folder than --out"),
         ({"--infer_list": "nowhere"}, "--infer_list nowhere: expected a file"),
     ]
@@ -218,3 +217,12 @@ def test_what_does_not_fit_inference_is_named(shapes, trained, tmp_path):
     for done, (_, *messages) in zip(run_all(jobs).values(), cases, strict=True):
         assert_refused(done, *messages)
     assert not (tmp_path / "out").exists()
+
+
+def test_scores_may_lie_in_the_folder_that_out_makes_and_in_no_other_that_is_not_there(shapes, trained, tmp_path):
+    flags = for_inference(shapes, trained, tmp_path / "out") | {"--gt_dir": shapes.root / "masks"}
+    done = run(INFER, {**flags, "--json": "none/a.json"})
+    assert_refused(done, "--json none/a.json: the folder none is not there")
+    assert not list((tmp_path / "out").rglob("*.npy")), "refused before the work"
+    assert_succeeded(run(INFER, {**flags, "--json": tmp_path / "out" / "scores.json"}))
+    assert (tmp_path / "out" / "scores.json").is_file()
