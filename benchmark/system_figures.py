@@ -1,13 +1,15 @@
 """The figures of `benchmark.systems`: mIoU of each run over seeds of training, and its interval over images."""
 
 import functools
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from benchmark.system_counts import BEST, CRF, FIXED, Cost, Measured, Run
+from benchmark.system_refine import REFINEMENTS
 from benchmark.system_runs import CURVE_FILE
 from benchmark.system_segment import Segmented, segmented_in
 from data.score import named_labels
@@ -24,28 +26,10 @@ RESAMPLES = 2000
 LABEL_NAMES, NUM_LABELS = VOC12.label_names, VOC12.num_labels
 
 
-class Cost(NamedTuple):
-    """Seconds of processors of the training, and of an image's inference and CRF; the most bytes that one process of
-    either had, 0 where that was not noted."""
-
-    train: float
-    infer: float
-    memory: int
-
-
-class Run(NamedTuple):
-    """A finished run: its name, its seed, its folder and what it took."""
-
-    name: str
-    seed: int
-    folder: Path
-    cost: Cost
-
-    @property
-    def crf(self) -> Path:
-        """The folder of its CRF seeds, by the first CRF of its method's recipe; its name begins with the method's."""
-        method = max((method for method in METHODS if f"{self.name}_".startswith(f"{method}_")), key=len)
-        return self.folder / "crf" / METHODS[method].seeds.crf[0].folder
+def crf_folder(run: Path) -> Path:
+    """The folder of a run's CRF seeds, by the first CRF of its method's recipe; its name begins with the method's."""
+    method = max((method for method in METHODS if f"{run.name}_".startswith(f"{method}_")), key=len)
+    return run / "crf" / METHODS[method].seeds.crf[0].folder
 
 
 class Estimate(NamedTuple):
@@ -72,13 +56,16 @@ class Figures(NamedTuple):
 
 @dataclass(frozen=True)
 class Protocol:
-    """What all runs share: their folder, the lists and masks to score on, the classes, a line on the recipe."""
+    """What all runs share: their folder, the lists and masks to score on, the classes, a line on the recipe, and its
+    settings. others: what the table has beside the runs in the folder."""
 
     out: Path
     lists: Path
     gt_dir: Path
     classes: tuple[str, ...]
     recipe: str
+    settings: Mapping[str, object] = field(default_factory=dict, compare=False)
+    others: Measured = field(default=Measured(), compare=False)
 
     @property
     def labels(self) -> tuple[int, ...]:
@@ -87,9 +74,7 @@ class Protocol:
     def check(self, splits: Sequence[str]) -> None:
         """Raise `UserError` for a class that is none or in no mask of a split, and for masks that are missing."""
         for split in splits:
-            there = np.zeros(NUM_LABELS, bool)
-            for mask in self.truth(split).values():
-                there |= label_counts(np.zeros_like(mask), mask, num_labels=NUM_LABELS)[1] > 0
+            there = self.mask_counts(split).any(0)
             absent = [LABEL_NAMES[label] for label in self.labels if not there[label]]
             if absent:
                 raise UserError(
@@ -98,23 +83,41 @@ class Protocol:
                 )
 
     def runs(self) -> list[Run]:
-        """Every finished run, by seed."""
-        found, num_images = [], len(read_ids(self.lists / "train.txt", "--lists"))
+        """Every finished run, by seed; of those that are in OUT and in a file of counts, OUT's."""
+        found = {(run.seed, run.name): run for run in self.others.runs}
         for path in sorted(self.out.glob(f"seed_*/*/{CURVE_FILE}")):
-            folder, seed = path.parent, path.parent.parent.name.removeprefix("seed_")
+            seed = path.parent.parent.name.removeprefix("seed_")
             if seed.isdecimal():
-                record = Record(folder)
-                memory = max(record.memory("train"), record.memory("infer"))
-                cost = Cost(record.cpu_seconds("train"), record.cpu_seconds("infer") / num_images, memory)
-                found.append(Run(folder.name, int(seed), folder, cost))
-        return sorted(found, key=lambda run: run.seed)
+                run = self._run(int(seed), path.parent)
+                found[run.seed, run.name] = run
+        return [found[key] for key in sorted(found)]
+
+    def _run(self, seed: int, folder: Path) -> Run:
+        """The finished run in `folder`; `UserError` with what to do if its files are not whole."""
+        record, num_images = Record(folder), len(read_ids(self.lists / "train.txt", "--lists"))
+        memory = max(record.memory("train"), record.memory("infer"))
+        cost = Cost(record.cpu_seconds("train"), record.cpu_seconds("infer") / num_images, memory)
+        try:
+            threshold, best, fixed = self.seed_counts(folder / "cam_npy")
+            counts = {BEST: best, FIXED: fixed, CRF: self.label_map_counts(crf_folder(folder), "train")}
+        except UserError as error:
+            raise UserError(f"{error}; remove {folder / CURVE_FILE}, and this command makes it anew") from error
+        for kind, refinement in REFINEMENTS.items():
+            if what_is_at(folder / refinement.score) == FILE:
+                counts[kind] = self.label_map_counts(folder / refinement.masks, "train")
+        return Run(folder.name, seed, cost, threshold, counts, folder)
 
     def segmentations(self) -> dict[Segmented, dict[int, np.ndarray]]:
         """By what was asked for and by seed, the counts of the label maps of val.txt, int64 (N, 3, L)."""
-        found: dict[Segmented, dict[int, np.ndarray]] = {}
+        found = {asked: dict(by_seed) for asked, by_seed in self.others.segmentations.items()}
         for seed, asked, folder in segmented_in(self.out):
             found.setdefault(asked, {})[seed] = self.label_map_counts(folder, "val")
         return found
+
+    def mask_counts(self, split: str) -> np.ndarray:
+        """The pixels of each label in each mask of a split, int64 (N, L)."""
+        masks = self.truth(split).values()
+        return np.stack([label_counts(np.zeros_like(mask), mask, num_labels=NUM_LABELS)[1] for mask in masks])
 
     def truth(self, split: str) -> dict[str, np.ndarray]:
         """The masks of a list by id, uint8 (H, W); `UserError` if some are missing."""
@@ -153,24 +156,15 @@ class Protocol:
         best = int(miou(counts.sum(0), self.labels).argmax())
         return CURVE[best], counts[:, :, best], counts[:, :, FIXED_THRESHOLD]
 
-    def crf_counts(self, runs: Iterable[Run]) -> np.ndarray:
-        """Counts of the runs' CRF seeds, int64 (R, N, 3, L)."""
-        return np.stack([self.label_map_counts(run.crf, "train") for run in runs])
-
     def figures(self, runs: Sequence[Run]) -> Figures:
-        """Those of one method's runs; `UserError` with what to do if a run's files are not whole."""
-        for run in runs:
-            try:
-                self.label_map_counts(run.crf, "train"), self.seed_counts(run.folder / "cam_npy")
-            except UserError as error:
-                raise UserError(f"{error}; remove {run.folder / CURVE_FILE}, and this command makes it anew") from error
-        thresholds, best, fixed = zip(*(self.seed_counts(run.folder / "cam_npy") for run in runs), strict=True)
-        return Figures(
-            best=estimate(np.stack(best), self.labels),
-            thresholds=list(thresholds),
-            fixed=estimate(np.stack(fixed), self.labels),
-            crf=estimate(self.crf_counts(runs), self.labels),
-        )
+        """Those of one method's runs."""
+        best, fixed, crf = (estimate(stacked(runs, what), self.labels) for what in (BEST, FIXED, CRF))
+        return Figures(best, [run.threshold for run in runs], fixed, crf)
+
+
+def stacked(runs: Iterable[Run], what: str) -> np.ndarray:
+    """The runs' counts of what was scored, int64 (R, N, 3, L)."""
+    return np.stack([run.counts[what] for run in runs])
 
 
 def miou(counts: np.ndarray, labels: Sequence[int]) -> np.ndarray:

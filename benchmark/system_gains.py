@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from benchmark.system_figures import Cost, Estimate, Protocol, Run, estimate, gain
+from benchmark.system_counts import BEST, CRF, Cost, Run
+from benchmark.system_figures import Estimate, Protocol, estimate, gain, stacked
 from benchmark.system_refine import REFINEMENTS
 from benchmark.system_runs import AFTER_EPS, TWICE
 from benchmark.system_segment import MASKS, Segmented
-from tool.cli import FILE, what_is_at
 
 REFERENCE = "eps"  # what gains are measured against
 ABLATION = re.compile(rf"(?P<run>.+)_without_(?P<what>[a-z]+)(?P<start>{AFTER_EPS}|)")
@@ -59,7 +59,7 @@ def paired_gain(protocol: Protocol, runs: Iterable[Run], reference: Iterable[Run
     ours = {run.seed: run for run in runs if run.seed in theirs}
     if not ours:
         return None
-    counts = protocol.crf_counts(ours.values()), protocol.crf_counts(theirs[seed] for seed in ours)
+    counts = stacked(ours.values(), CRF), stacked((theirs[seed] for seed in ours), CRF)
     return list(ours), gain(*counts, protocol.labels)
 
 
@@ -81,12 +81,11 @@ def what_changes_bring(
 
 def refined(protocol: Protocol, runs: Sequence[Run]) -> Iterator[Refined]:
     """The refinements of a run's seeds that are there."""
-    for kind, refinement in REFINEMENTS.items():
-        there = [run for run in runs if what_is_at(run.folder / refinement.score) == FILE]
+    for kind in REFINEMENTS:
+        there = [run for run in runs if kind in run.counts]
         if there:
-            masks = np.stack([protocol.label_map_counts(run.folder / refinement.masks, "train") for run in there])
-            seeds = np.stack([protocol.seed_counts(run.folder / "cam_npy")[1] for run in there])
-            gains = [gain(masks, others, protocol.labels) for others in (seeds, protocol.crf_counts(there))]
+            masks = stacked(there, kind)
+            gains = [gain(masks, stacked(there, what), protocol.labels) for what in (BEST, CRF)]
             yield Refined(kind, [run.seed for run in there], estimate(masks, protocol.labels), *gains)
 
 

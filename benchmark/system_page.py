@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from benchmark.system_figures import Cost, Estimate, Protocol, estimate
+from benchmark.system_counts import Cost
+from benchmark.system_figures import Estimate, Protocol, crf_folder, estimate
 from benchmark.system_gains import by_name_of, mean_cost, reference_gain, reference_of, refined, segmentation_gains
 from tool.cli import printable
 from tool.lists import Source, read_ids
@@ -34,13 +35,13 @@ class Row(NamedTuple):
 
 def write_page(protocol: Protocol, data_root: Path, *, num_workers: int) -> None:
     """Write OUT/systems.html, with the images of the seed that has most runs. Raises `UserError` as the report does."""
-    runs = protocol.runs()
-    seeds = [run.seed for run in runs]
+    folders = [(run.seed, run.folder) for run in protocol.runs() if run.folder is not None]
+    seeds = [seed for seed, _ in folders]
     seed = max(dict.fromkeys(seeds), key=seeds.count)
     shown = []
-    for run in (run for run in runs if run.seed == seed):
-        shown.append(read_run(run.folder, "--out"))
-        shown[-1].labels["crf"] = files_by_id([run.crf], ".png")  # the recipe's own, where refinements have others
+    for folder in (folder for its, folder in folders if its == seed):
+        shown.append(read_run(folder, "--out"))
+        shown[-1].labels["crf"] = files_by_id([crf_folder(folder)], ".png")  # the recipe's, where refinements have more
     overview = {
         "recipe": protocol.recipe,
         "columns": list(COLUMNS.items()),

@@ -1,11 +1,12 @@
 """The tables and the picture of `benchmark.systems`."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 
-from benchmark.system_figures import Estimate, Figures, Protocol, Run, estimate
+from benchmark.system_counts import Measured, Run, write_counts
+from benchmark.system_figures import Estimate, Figures, Protocol, estimate
 from benchmark.system_gains import (
     REFERENCE,
     by_name_of,
@@ -15,6 +16,7 @@ from benchmark.system_gains import (
     segmentation_gains,
     what_changes_bring,
 )
+from benchmark.system_segment import Segmented
 from tool.artifact import atomic_file
 from tool.cli import UserError, require_file
 from tool.lock import turn_in
@@ -28,8 +30,8 @@ def check_table(path: Path) -> None:
         text = require_file(path, "--table", "Markdown").read_text("utf-8")
     except ValueError as error:
         raise UserError(f"--table {path}: expected Markdown in UTF-8 ({error})") from error
-    if path.suffix == ".png":
-        raise UserError(f"--table {path}: expected another name, as the figure beside it ends in .png")
+    if path.suffix in (".png", ".npz"):
+        raise UserError(f"--table {path}: expected another name, as what is put beside it ends in {path.suffix}")
     if text.count(BEGIN) != 1 or END not in text.split(BEGIN)[1]:
         raise UserError(
             f"--table {path}: expected a line {BEGIN} and after it one {END}; put them where the table goes"
@@ -37,19 +39,23 @@ def check_table(path: Path) -> None:
 
 
 def write_table(protocol: Protocol, target: Path | None) -> None:
-    """Write table.md and figure.png into the runs' folder; the table into `target` between its two marks, with the
-    figure in a file beside it (results.png for results.md). Commands that share the folder take turns."""
+    """Write table.md, figure.png and counts.npz into the runs' folder; the table into `target` between its two marks,
+    with the figure and the counts in files beside it (results.png for results.md). Commands that share the folder take
+    turns."""
     with turn_in(protocol.out):
-        by_name = by_name_of(protocol.runs())
+        measured = Measured(protocol.runs(), protocol.segmentations())
+        by_name = by_name_of(measured.runs)
         rows = {name: protocol.figures(of_name) for name, of_name in by_name.items()}
         brought = what_changes_bring(protocol, by_name)
         tables = [_runs_table(protocol, by_name, rows), *_changes_table(brought), *_refined_table(protocol, by_name)]
-        tables += _segmentation_table(protocol)
+        tables += _segmentation_table(protocol, measured.segmentations)
         text = "\n\n".join([protocol.recipe, *tables])
         _write(protocol.out / "table.md", f"{text}\n")
         scores = {name: figures.crf for name, figures in rows.items()}
         gains = {f"{run}: {what}": difference for (run, what), (_, difference) in brought.items()}
         draw(protocol.out / "figure.png", scores, gains)
+        for path in (protocol.out / "counts.npz", *([] if target is None else [target.with_suffix(".npz")])):
+            write_counts(path, measured, settings=protocol.settings, truth=protocol.mask_counts)
         if target is not None:
             draw(target.with_suffix(".png"), scores, gains)
             _put_between_marks(target, f"{text}\n\n![mIoU of CRF seeds]({target.with_suffix('.png').name})")
@@ -99,8 +105,7 @@ def _refined_table(protocol: Protocol, by_name: dict[str, list[Run]]) -> list[st
     return ["\n".join([head, "| --- | --- | --- | --- | --- | --- |", *lines])]
 
 
-def _segmentation_table(protocol: Protocol) -> list[str]:
-    found = protocol.segmentations()
+def _segmentation_table(protocol: Protocol, found: Mapping[Segmented, Mapping[int, np.ndarray]]) -> list[str]:
     lines = []
     for asked, of_seeds in found.items():
         score = estimate(np.stack(list(of_seeds.values())), protocol.labels)

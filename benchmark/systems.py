@@ -13,8 +13,10 @@ A run is a folder, OUT/seed_<seed>/<name>; the same command goes on after a stop
 import argparse
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
+from benchmark.system_counts import Measured, read_counts
 from benchmark.system_figures import Protocol
 from benchmark.system_page import write_page
 from benchmark.system_refine import REFINEMENTS
@@ -123,8 +125,12 @@ def parse_arguments() -> argparse.Namespace:
     runs.add_argument(
         "--table",
         type=path_value,
-        help="Markdown file whose table of this benchmark is replaced; a figure is put beside it",
+        help="Markdown file whose table of this benchmark is replaced; a figure and the counts are put beside it",
     )
+    runs.add_argument(
+        "--counts", nargs="+", type=path_value, default=[], metavar="FILE",
+        help="counts.npz of other folders with this recipe: the table has their runs too (none)",
+    )  # fmt: skip
 
     recipe = parser.add_argument_group("recipe, the same for all runs")
     recipe.add_argument("--backbone", type=backbone_name, default="mobilenet_v2", metavar="NAME", help=BACKBONE_HELP)
@@ -202,7 +208,7 @@ def check_runs(args: argparse.Namespace) -> None:
     check_segmented(args)
 
 
-def check_recipe(args: argparse.Namespace) -> None:
+def check_recipe(args: argparse.Namespace) -> dict[str, object]:
     """Note the recipe in OUT, whose runs all share it; raise `UserError` if runs that are there had another."""
     files = {"--weights": args.weights, "--labels": args.labels}
     files |= {"the training list": args.training, "train.txt": args.lists / "train.txt"}
@@ -225,6 +231,18 @@ def check_recipe(args: argparse.Namespace) -> None:
         raise_problems(f"--out {args.out} has runs of another recipe; name another folder", changed_settings(then, now))
     with atomic_file(record) as file:
         file.write(json.dumps(now, indent=1).encode())
+    return now
+
+
+def counts_of_others(args: argparse.Namespace, protocol: Protocol) -> Measured:
+    """What the files of --counts hold; of what two have, the later one's."""
+    runs, segmentations = [], {}
+    for path in args.counts:
+        found = read_counts(path, settings=protocol.settings, truth=protocol.mask_counts)
+        runs += found.runs
+        for asked, by_seed in found.segmentations.items():
+            segmentations.setdefault(asked, {}).update(by_seed)
+    return Measured(runs, segmentations)
 
 
 def write_lists(args: argparse.Namespace) -> None:
@@ -262,7 +280,8 @@ def main() -> None:
     with reported_unwritable(f"--out {args.out}"):
         args.out.mkdir(parents=True, exist_ok=True)
     with turn_in(args.out):
-        check_recipe(args)
+        protocol = replace(protocol, settings=check_recipe(args))
+        protocol = replace(protocol, others=counts_of_others(args, protocol))
         if args.segment:
             write_lists(args)
     runs = [(seed, name) for seed in args.seeds for name in args.runs]

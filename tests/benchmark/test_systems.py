@@ -1,10 +1,12 @@
 """The evidence on photographs: figures and intervals against plain loops, and the command on a small data set."""
 
+import argparse
 import json
 import re
 import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,8 @@ import pytest
 import torch
 
 from benchmark import systems
-from benchmark.system_figures import RESAMPLES, Cost, Protocol, Run, estimate, gain, miou, resampled
+from benchmark.system_counts import CRF
+from benchmark.system_figures import RESAMPLES, Protocol, crf_folder, estimate, gain, miou, resampled, stacked
 from benchmark.system_gains import reference_of, what_changes_bring
 from benchmark.system_page import write_page
 from benchmark.system_segment import segmented
@@ -25,7 +28,7 @@ from tool.cli import UserError
 from tool.lock import turn_in
 from voc12.classes import VOC12
 
-CRF = "crf/crf_8_7"  # of HSC's recipe
+CRF_OF_HSC = "crf/crf_8_7"  # in its recipe
 
 LABELS = [0, 3, 7]
 
@@ -125,6 +128,19 @@ def put_a_run(out: Path) -> None:
     """What is there of a run that has begun."""
     (out / "seed_9" / "cls").mkdir(parents=True)
     (out / "seed_9" / "cls" / "last.ckpt").touch()
+
+
+def put_a_whole_run(protocol: Protocol, seed: int, name: str, *, wrong_rows: int) -> None:
+    """A run of HSC's or EPS's whose CRF seeds are the masks but for the first rows, which are background."""
+    folder = protocol.out / f"seed_{seed}" / name
+    (folder / CRF_OF_HSC).mkdir(parents=True)
+    (folder / "cam_npy").mkdir()
+    (folder / "curve.json").touch()
+    for image_id, mask in protocol.truth("train").items():
+        labels = np.where(mask == 255, 0, mask)
+        labels[:wrong_rows] = 0
+        save_label_map(folder / CRF_OF_HSC / f"{image_id}.png", labels, VOC12)
+        save_cam(folder / "cam_npy" / f"{image_id}.npy", {14: np.zeros(mask.shape, np.float32)}, VOC12)
 
 
 def test_the_command_trains_infers_scores_and_writes_a_table_whose_figures_are_eval_s(voc, tmp_path):
@@ -261,7 +277,6 @@ def test_a_damaged_record_is_named_and_folders_of_others_are_left_alone(voc, tmp
     for name in ("seed_old/hsc", "seed_0/hsc"):
         (tmp_path / name).mkdir(parents=True)
         (tmp_path / name / "curve.json").touch()
-    assert [(run.name, run.seed, run.cost) for run in protocol.runs()] == [("hsc", 0, Cost(0, 0, 0))]
     with pytest.raises(UserError, match=r"; remove .*seed_0/hsc/curve\.json, and this command makes it anew"):
         write_table(protocol, None)
     (tmp_path / "seed_0" / "hsc" / "stages.json").write_text("{")
@@ -285,7 +300,7 @@ def test_a_run_of_twice_the_steps_is_measured_against_one_of_as_many():
     ],
 )
 def test_a_runs_crf_seeds_lie_where_its_method_puts_them(name, folder, tmp_path):
-    assert Run(name, 0, tmp_path, Cost(0, 0, 0)).crf == tmp_path / "crf" / folder
+    assert crf_folder(tmp_path / name) == tmp_path / name / "crf" / folder
 
 
 def test_a_part_or_sane_value_brings_what_the_run_with_it_has_more_than_the_run_without(voc, tmp_path):
@@ -296,15 +311,7 @@ def test_a_part_or_sane_value_brings_what_the_run_with_it_has_more_than_the_run_
     there += [(2, "hsc"), (2, "hsc_without_csc"), (0, "hsc_without_csc_after_eps"), (0, "hsc_sane_all_without_psc")]
     there += [(0, "hsc_sane_rsc_norm"), (1, "hsc_sane_rsc_norm"), (0, "hsc_sane_all_after_eps")]
     for seed, name in there:
-        folder = tmp_path / f"seed_{seed}" / name
-        (folder / CRF).mkdir(parents=True)
-        (folder / "cam_npy").mkdir()
-        (folder / "curve.json").touch()
-        for image_id, mask in protocol.truth("train").items():
-            labels = np.where(mask == 255, 0, mask)
-            labels[: wrong_rows.get(name, 1) + seed] = 0
-            save_label_map(folder / CRF / f"{image_id}.png", labels, VOC12)
-            save_cam(folder / "cam_npy" / f"{image_id}.npy", {14: np.zeros(mask.shape, np.float32)}, VOC12)
+        put_a_whole_run(protocol, seed, name, wrong_rows=wrong_rows.get(name, 1) + seed)
     by_name = {}
     for each in protocol.runs():
         by_name.setdefault(each.name, []).append(each)
@@ -319,7 +326,7 @@ def test_a_part_or_sane_value_brings_what_the_run_with_it_has_more_than_the_run_
 
     def score(seed: int, name: str) -> float:
         run = next(each for each in by_name[name] if each.seed == seed)
-        return estimate(protocol.crf_counts([run]), protocol.labels).mean
+        return estimate(stacked([run], CRF), protocol.labels).mean
 
     expected = [score(seed, "hsc") - score(seed, "hsc_without_csc") for seed in (0, 2)]
     assert min(expected) > 0 and brought["hsc", "csc"][1].mean == pytest.approx(np.mean(expected))
@@ -372,3 +379,59 @@ def test_a_segmentation_is_compared_with_that_of_eps_and_dhr_with_its_net_alone(
     for text, value, other in zip(gained.split("; "), gains, ("eps+crf+dhr", "hsc+crf+deeplabv3plus"), strict=True):
         assert text.startswith(f"{value:.1f} [") and text.endswith(f" on {other}")
     assert next(row for row in rows if row.startswith("| masks")).endswith("|  |")
+
+
+def test_a_table_takes_in_what_others_have_counted(voc, tmp_path, monkeypatch):
+    theirs, ours = (
+        Protocol(
+            tmp_path / name, voc.parent, voc / "SegmentationClass", ("background", "car"), "a recipe", {"--steps": 1}
+        )
+        for name in ("theirs", "ours")
+    )
+    for seed, name, wrong_rows in ((0, "eps", 5), (0, "hsc", 3), (1, "eps", 9)):
+        put_a_whole_run(theirs, seed, name, wrong_rows=wrong_rows)
+    walked = theirs.out / "seed_0" / "hsc" / "out_rw"
+    shutil.copytree(walked.with_name("crf") / "crf_8_7", walked)
+    (walked.parent / "walk.json").touch()
+    asked = segmented("hsc+crf+dhr")
+    segmentation = theirs.out / "seed_0" / str(asked) / asked.predictions
+    shutil.copytree(walked, segmentation)  # val is train
+    (segmentation.parent / "val.json").touch()
+    write_table(theirs, None)
+
+    def read(**changes):
+        protocol = replace(ours, settings={**ours.settings, **changes.pop("settings", {})}, **changes)
+        args = argparse.Namespace(counts=[theirs.out / "counts.npz"])
+        return replace(protocol, others=systems.counts_of_others(args, protocol))
+
+    ours.out.mkdir()
+    write_table(read(), None)
+    assert (ours.out / "table.md").read_text() == (theirs.out / "table.md").read_text()
+    assert "| hsc | affinity | 0 |" in (ours.out / "table.md").read_text()
+
+    # A run that is here too is what it is here, and what another brings is measured against it.
+    put_a_whole_run(ours, 0, "eps", wrong_rows=20)
+    found = {(run.seed, run.name): run for run in read().runs()}
+    assert list(found) == [(0, "eps"), (0, "hsc"), (1, "eps")] and found[0, "eps"].folder is not None
+    assert np.array_equal(found[1, "eps"].counts[CRF], theirs.runs()[2].counts[CRF])
+    write_table(read(), None)
+    assert [line for line in (ours.out / "table.md").read_text().splitlines() if line.startswith("| hsc | 0 ")] != [
+        line for line in (theirs.out / "table.md").read_text().splitlines() if line.startswith("| hsc | 0 ")
+    ]
+    write_page(read(), voc / "JPEGImages", num_workers=1)
+    page = (ours.out / "systems.html").read_text()
+    assert "<th scope=row>hsc</th>" in page and '"runs": ["eps"]' in page
+
+    with pytest.raises(UserError, match=r"measured with another recipe.*\n  --steps: 1 then, 2 now"):
+        read(settings={"--steps": 2})
+    read(settings={"--refine_list (sha256)": "new"})
+    shutil.copytree(voc.parent, tmp_path / "lists", ignore=lambda folder, names: {*names} - {"train.txt", "val.txt"})
+    (tmp_path / "lists" / "train.txt").write_text("\n".join(sorted(theirs.truth("train"), reverse=True)))
+    with pytest.raises(UserError, match=r"counts\.npz: scored on other masks of train\.txt than these"):
+        read(lists=tmp_path / "lists")
+    (theirs.out / "counts.npz").write_bytes(b"PK\x03\x04")
+    with pytest.raises(UserError, match=r"counts\.npz: cannot be read as an \.npz"):
+        read()
+    np.savez(theirs.out / "counts.npz", about=np.zeros(3))
+    with pytest.raises(UserError, match=r"--counts .*: expected the counts\.npz that this benchmark writes"):
+        read()
