@@ -35,7 +35,7 @@ def check_parts(name: str, parts: Sequence[str]) -> None:
 def combine(
     setup: Setup, name: str, seeds: Callable[[Setup], Sequence[Stage]], refinement: str, segmentation: str
 ) -> list[Stage]:
-    """The stages of the recipe `seeds`, called `name`, that make seeds, the refinement, and what learns last.
+    """The stages of the recipe `seeds`, called `name`, that make seeds, the refinement, what learns last, and the report.
 
     Raises `UserError` for a recipe that makes no seeds of train_aug.txt.
     """
@@ -50,7 +50,8 @@ def combine(
         refine = {"affinity": common.affinity, "irn": common.irn}[refinement](setup, trained)
         masks = refine[-2].makes
         found += refine
-    return [*found, *learning(setup, masks, trained, segmentation)]
+    reports = [stage for stage in of_recipe if stage.name == "report"]
+    return [*found, *learning(setup, masks, trained, segmentation), *reports]
 
 
 def learning(setup: Setup, masks: Path, trained: Stage, segmentation: str) -> list[Stage]:

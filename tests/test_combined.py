@@ -27,6 +27,7 @@ def plan(seeds: str, *parts: str, mini: bool) -> list[Stage]:
 def test_what_learns_last_learns_from_the_refinements_label_maps_of_these_seeds(seeds, mini):
     for refinement, segmentation in product(combined.REFINEMENTS, combined.SEGMENTATIONS):
         stages = {stage.name: stage for stage in plan(seeds, refinement, segmentation, mini=mini)}
+        assert [*stages][-1] == "report"
         infer = stages["infer_aug"]
         maker = {"affinity": "aff_infer", "irn": "irn_infer"}.get(refinement, "infer_aug")
         name, flag = ("deeplab", "DATA_PSEUDO_GT") if segmentation in combined.DEEPLABS else ("dhr", "wss_masks")
