@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.amp import GradScaler
 
 from method.learner import FIRST, Batch, Learner, Losses, Moment
-from tool.distributed import one_over_processes, sum_over_processes, world_size
+from tool.distributed import means_over_processes, one_over_processes
 from tool.log import RunLog
 from tool.loop import run_steps
 from tool.optim import PortableSGD, polynomial_schedule
@@ -62,9 +62,7 @@ def training_step(
     total = torch.stack(list(losses.terms.values())).sum()
     training.step(total)
     # The total comes last: where a loss is not finite, the term that it came from is named first.
-    figures = {**losses.terms, "total": total, **losses.watched}
-    means = sum_over_processes(torch.stack(list(figures.values()))) / world_size()
-    return dict(zip(figures, means, strict=True))
+    return means_over_processes({**losses.terms, "total": total, **losses.watched})
 
 
 def train(

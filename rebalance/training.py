@@ -29,14 +29,7 @@ from tool.checkpoint import save_weights
 from tool.crf import resolve_backend
 from tool.dataset import DataSet
 from tool.device import autocast, place, resolve_device
-from tool.distributed import (
-    first_alone,
-    join_processes,
-    leave_processes,
-    one_over_processes,
-    sum_over_processes,
-    world_size,
-)
+from tool.distributed import first_alone, join_processes, leave_processes, means_over_processes, one_over_processes
 from tool.loop import run_steps
 from tool.optim import PortableSGD, polynomial_schedule
 from tool.stage import Run, start_run
@@ -95,8 +88,7 @@ def training_step(
     losses = rebalance_losses(outputs.cam, outputs.logits, labels, tags, [scene.box for scene in scenes])
     training.step(losses["total"])
     average.update(net)
-    means = sum_over_processes(torch.stack(list(losses.values()))) / world_size()
-    return dict(zip(losses, means, strict=True)), labels
+    return means_over_processes(losses), labels
 
 
 def picture_of(batch: Mapping[str, Any], labels: Tensor, data_set: DataSet) -> Tensor:

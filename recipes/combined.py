@@ -35,7 +35,7 @@ def check_parts(name: str, parts: Sequence[str]) -> None:
 def combine(
     setup: Setup, name: str, seeds: Callable[[Setup], Sequence[Stage]], refinement: str, segmentation: str
 ) -> list[Stage]:
-    """The stages of the recipe `seeds`, called `name`, that make seeds, the refinement, what learns last, and the report.
+    """The stages of the recipe `seeds`, called `name`, that make seeds, the refinement, what learns last, the report.
 
     Raises `UserError` for a recipe that makes no seeds of train_aug.txt.
     """

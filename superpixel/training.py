@@ -21,7 +21,7 @@ from superpixel.validation import validate
 from tool.checkpoint import save_weights
 from tool.cli import pace
 from tool.device import autocast, place, resolve_device
-from tool.distributed import join_processes, leave_processes, one_over_processes, sum_over_processes, world_size
+from tool.distributed import join_processes, leave_processes, means_over_processes, one_over_processes
 from tool.optim import polynomial_schedule
 from tool.stage import Run, StartedRun, start_run
 from tool.training import Training
@@ -54,8 +54,7 @@ def training_step(training: Training, image: Tensor, lab: Tensor, *, amp: str = 
         association = training.objective(image)
     losses = reconstruction_losses(association, lab)
     training.step(losses["total"])
-    means = sum_over_processes(torch.stack(list(losses.values()))) / world_size()
-    return dict(zip(losses, means, strict=True))
+    return means_over_processes(losses)
 
 
 def make_loader(

@@ -1,6 +1,6 @@
 """Several processes that train one net on one global batch: torchrun starts them, and here each finds its place."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -136,3 +136,9 @@ def sum_over_processes(value: Tensor) -> Tensor:
         value = value.clone()
         distributed.all_reduce(value)
     return value
+
+
+def means_over_processes(figures: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The mean of each scalar over all processes, the same on each, by one exchange of them all; no gradient passes."""
+    means = sum_over_processes(torch.stack(list(figures.values()))) / world_size()
+    return dict(zip(figures, means, strict=True))

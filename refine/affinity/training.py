@@ -21,14 +21,7 @@ from refine.affinity.samples import AffinityAugmentation, AffinitySet
 from refine.pairs import PairsMet, pair_labels, pair_losses
 from tool.checkpoint import save_weights
 from tool.device import autocast, place, resolve_device
-from tool.distributed import (
-    first_alone,
-    join_processes,
-    leave_processes,
-    one_over_processes,
-    sum_over_processes,
-    world_size,
-)
+from tool.distributed import first_alone, join_processes, leave_processes, means_over_processes, one_over_processes
 from tool.optim import PortableSGD, parameter_groups, polynomial_schedule
 from tool.pairs import Pairs, pairs_of
 from tool.stage import Run, start_run
@@ -69,8 +62,7 @@ def training_step(
         affinities = training.objective(image, pairs)
     losses = pair_losses(affinities, pair_labels(label, pairs))
     training.step(losses["total"])
-    means = sum_over_processes(torch.stack(list(losses.values()))) / world_size()
-    return dict(zip(losses, means, strict=True))
+    return means_over_processes(losses)
 
 
 def make_loader(

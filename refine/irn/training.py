@@ -21,6 +21,7 @@ from tool.distributed import (
     first_alone,
     join_processes,
     leave_processes,
+    means_over_processes,
     one_over_processes,
     sum_over_processes,
     world_size,
@@ -98,8 +99,7 @@ def training_step(
     """
     losses = irn_losses(*training.objective(image, pairs, amp), label, pairs)
     training.step(losses["total"])
-    means = sum_over_processes(torch.stack(list(losses.values()))) / world_size()
-    return dict(zip(losses, means, strict=True))
+    return means_over_processes(losses)
 
 
 @torch.no_grad()
