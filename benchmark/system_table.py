@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.system_counts import Measured, Run, write_counts
+from benchmark.system_counts import CRF, Measured, Run, write_counts
 from benchmark.system_figures import Estimate, Figures, Protocol, estimate
+from benchmark.system_folds import FOLDS, Choice, choose
 from benchmark.system_gains import (
     REFERENCE,
     by_name_of,
@@ -21,6 +22,7 @@ from tool.artifact import atomic_file
 from tool.cli import UserError, require_file
 from tool.lock import turn_in
 
+KINDS = {CRF: "CRF seeds", "affinity": "AffinityNet's masks", "irn": "IRN's masks"}
 BEGIN, END = "<!-- benchmark.systems: from here -->", "<!-- benchmark.systems: to here -->"
 
 
@@ -49,6 +51,7 @@ def write_table(protocol: Protocol, target: Path | None) -> None:
         brought = what_changes_bring(protocol, by_name)
         tables = [_runs_table(protocol, by_name, rows), *_changes_table(brought), *_refined_table(protocol, by_name)]
         tables += _segmentation_table(protocol, measured.segmentations)
+        tables += _choice(choose(measured.runs, protocol.labels))
         text = "\n\n".join([protocol.recipe, *tables])
         _write(protocol.out / "table.md", f"{text}\n")
         scores = {name: figures.crf for name, figures in rows.items()}
@@ -114,6 +117,16 @@ def _segmentation_table(protocol: Protocol, found: Mapping[Segmented, Mapping[in
     if not lines:
         return []
     return ["\n".join(["| segmentation | seed | val list | gain |", "| --- | --- | --- | --- |", *lines])]
+
+
+def _choice(choice: Choice | None) -> list[str]:
+    if choice is None:
+        return []
+    names = ", ".join(f"{run}'s {KINDS.get(kind, kind)} in {times}" for (run, kind), times in choice.chosen)
+    return [
+        f"The best of these label maps, chosen on four of {FOLDS} parts of the images and scored on the one left, in"
+        f" {FOLDS} ways: {choice.score} ({names} of {FOLDS}; seed {_numbers(choice.seeds)})."
+    ]
 
 
 def _numbers(seeds: Iterable[int]) -> str:

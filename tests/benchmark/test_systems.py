@@ -1,4 +1,4 @@
-"""The evidence on photographs: figures and intervals against plain loops, and the command on a small data set."""
+"""The bench of all systems: its command on a small data set, its table and page, and what it refuses."""
 
 import argparse
 import json
@@ -15,7 +15,7 @@ import torch
 
 from benchmark import systems
 from benchmark.system_counts import CRF
-from benchmark.system_figures import RESAMPLES, Protocol, crf_folder, estimate, gain, miou, resampled, stacked
+from benchmark.system_figures import Protocol, crf_folder, estimate, stacked
 from benchmark.system_gains import reference_of, what_changes_bring
 from benchmark.system_page import write_page
 from benchmark.system_segment import segmented
@@ -29,70 +29,6 @@ from tool.lock import turn_in
 from voc12.classes import VOC12
 
 CRF_OF_HSC = "crf/crf_8_7"  # in its recipe
-
-LABELS = [0, 3, 7]
-
-
-def random_counts(*shape: int, seed: int = 0) -> np.ndarray:
-    """Counts (*shape, 3, 21) that confusions of LABELS could give."""
-    generator = np.random.default_rng(seed)
-    counts = np.zeros((*shape, 3, 21), np.int64)
-    counts[..., 0, LABELS] = generator.integers(0, 50, (*shape, 3))
-    counts[..., 1:, LABELS] = counts[..., :1, LABELS] + generator.integers(1, 50, (*shape, 2, 3))
-    return counts
-
-
-def plain_miou(counts: np.ndarray) -> float:
-    """Of (3, 21) counts, one class after the other; classes that are nowhere are left out."""
-    scores = []
-    for label in LABELS:
-        hit, truth, found = counts[:, label]
-        if truth:
-            scores.append(100 * hit / (truth + found - hit))
-    return sum(scores) / len(scores)
-
-
-def test_miou_is_that_of_plain_loops_and_leaves_out_classes_that_no_mask_has():
-    counts = random_counts(5)
-    counts[2, :, 7] = 0
-    counts[3, :2, 7] = 0
-    scores = miou(counts.swapaxes(0, 1), LABELS)
-    assert scores == pytest.approx([plain_miou(each) for each in counts])
-
-
-def test_an_estimate_is_the_mean_over_seeds_and_the_percentiles_of_resampled_images():
-    counts = random_counts(3, 6)
-    found = estimate(counts, LABELS)
-    per_seed = [plain_miou(run.sum(0)) for run in counts]
-    assert found.mean == pytest.approx(np.mean(per_seed))
-    assert found.spread == pytest.approx(np.std(per_seed, ddof=1))
-
-    draws = np.random.default_rng(0).multinomial(6, np.full(6, 1 / 6), size=RESAMPLES)
-    means = []
-    for draw in draws[:40]:
-        drawn = [image for image, times in enumerate(draw) for _ in range(times)]
-        means.append(np.mean([plain_miou(run[drawn].sum(0)) for run in counts]))
-    assert resampled(counts, LABELS).mean(0)[:40] == pytest.approx(means)
-    assert found.low < found.mean < found.high
-
-
-def test_images_that_are_all_alike_leave_no_doubt_and_a_net_gains_nothing_on_itself():
-    counts = np.repeat(random_counts(1, 1), 8, axis=1)
-    found = estimate(counts, LABELS)
-    assert (found.low, found.high) == (pytest.approx(found.mean), pytest.approx(found.mean))
-    other = random_counts(2, 8)
-    assert gain(other, other, LABELS)[:] == (0, 0, 0, 0)
-
-
-def test_a_gain_is_judged_on_the_same_draws_of_images():
-    # Images differ by far more than the two runs do: only paired draws see that one is better on each.
-    reference = random_counts(1, 30)
-    better = reference.copy()
-    better[:, :, 0, LABELS] += 1
-    found = gain(better, reference, LABELS)
-    assert 0 < found.low < found.mean < found.high
-    separate = estimate(better, LABELS), estimate(reference, LABELS)
-    assert separate[0].low < separate[1].high
 
 
 @pytest.fixture(scope="module")
@@ -408,6 +344,7 @@ def test_a_table_takes_in_what_others_have_counted(voc, tmp_path, monkeypatch):
     write_table(read(), None)
     assert (ours.out / "table.md").read_text() == (theirs.out / "table.md").read_text()
     assert "| hsc | affinity | 0 |" in (ours.out / "table.md").read_text()
+    assert "(hsc's CRF seeds in 5 of 5; seed 0)." in (ours.out / "table.md").read_text()
 
     # A run that is here too is what it is here, and what another brings is measured against it.
     put_a_whole_run(ours, 0, "eps", wrong_rows=20)
