@@ -7,11 +7,8 @@ size. Each folder's settings.json says what its files were made with.
 """
 
 import argparse
-import json
-import re
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
@@ -20,24 +17,23 @@ from data.images import check_images
 from data.labels import labels_of, load_labels
 from method import METHODS
 from method.base import Method
-from method.output_folders import open_outputs, plan_outputs
+from method.output_folders import ADVICE, cam_settings, flags_of, open_outputs, plan_outputs
+from method.seed_flags import add_seed_flags, check_seed_flags, crf_recipes, threshold_of
 from network import BACKBONE_HELP, EPS_SEAM, NETWORKS, backbone_name, resolve_network
 from tool.cli import (
     UserError,
     add_switch,
     check_bounds,
     path_text,
-    path_value,
     positive,
-    require_file,
     require_folder,
     run_script,
     script_parser,
 )
-from tool.flags import CRF_BACKENDS, add_process_flags, check_scales
+from tool.flags import add_process_flags, check_scales
 from tool.folder import arguments_of_run
 from tool.lists import Source, find_images, read_ids
-from tool.seed_recipe import CRFRecipe, SeedRecipe
+from tool.seed_recipe import SeedRecipe
 from tool.torchrun import own_cores, own_share
 from tool.weights_file import require_weights
 
@@ -60,7 +56,6 @@ EXAMPLES = """\
   torchrun --nnodes 4 --nproc_per_node 1 --rdzv_backend c10d --rdzv_endpoint HOST:29500 \\
       inference.py --weights exps/hsc/hsc.pth --img_root VOC2012/JPEGImages
 """
-MAX_CRF_ITERATIONS = 1000
 MAX_WALK = 1000  # steps
 
 
@@ -92,9 +87,6 @@ def parse_arguments() -> argparse.Namespace:
     """The command line; its method's recipe has the defaults of the seeds' flags."""
     method = method_named()
     recipe = method.seeds
-    alphas = (
-        " ".join(f"{crf.alpha:g}" for crf in recipe.crf) if recipe.crf[0].threshold is None else "none: it scores --thr"
-    )
     parser = script_parser("Stage 1: CAMs, seeds and CRF seeds.", examples=EXAMPLES)
     data = parser.add_argument_group("data")
     data.add_argument("--infer_list", type=path_text, default="voc12/train.txt", help="ids to infer (%(default)s)")
@@ -130,20 +122,7 @@ def parse_arguments() -> argparse.Namespace:
 
     seeds = parser.add_argument_group("seeds")
     seeds.add_argument("--scales", type=float, nargs="+", default=[*recipe.scales], help="factors on the image's sides")
-    seeds.add_argument(
-        "--thr", type=threshold_or_file, default=recipe.threshold, metavar="THR",
-        help="background's score in label maps, 0..1, or eval.py's JSON file, whose best one is taken (%(default)s)",
-    )  # fmt: skip
-    seeds.add_argument(
-        "--crf_t", nargs="+", default=[str(number) for number in {crf.iterations: None for crf in recipe.crf}],
-        metavar="T", help=f"CRF iterations; none: no CRF ({recipe.crf[0].iterations})",
-    )  # fmt: skip
-    seeds.add_argument(
-        "--crf_alpha", nargs="+", type=float, metavar="A", help=f"exponents of the background score ({alphas})"
-    )
-    seeds.add_argument(
-        "--crf_backend", choices=CRF_BACKENDS, default="auto", help="auto: torch on a GPU, else pydensecrf"
-    )
+    add_seed_flags(seeds, method)
     seeds.add_argument(
         "--scn", type=path_text, metavar="FILE",
         help="a superpixel network's weights: maps come to pixels along its superpixels (none: they are resized)",
@@ -181,46 +160,6 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def crf_recipes(args: argparse.Namespace) -> list[CRFRecipe]:
-    """The method's, with all iterations and alphas asked for."""
-    if args.crf_t == ["none"]:
-        return []
-    if not all(re.fullmatch("[0-9]{1,4}", text) and 0 < int(text) <= MAX_CRF_ITERATIONS for text in args.crf_t):
-        raise UserError(
-            f"--crf_t {' '.join(args.crf_t)}: expected numbers of iterations, 1 to {MAX_CRF_ITERATIONS}, or none"
-        )
-    of_method = METHODS[args.method].seeds.crf
-    if of_method[0].threshold is not None:
-        if args.crf_alpha is not None:
-            raise UserError(f"--crf_alpha: in the CRF of --method {args.method} background scores --thr; leave it out")
-        return [replace(of_method[0], iterations=int(t), threshold=args.thr) for t in args.crf_t]
-    alphas = args.crf_alpha or [recipe.alpha for recipe in of_method]
-    return [replace(of_method[0], iterations=int(t), alpha=alpha) for t in args.crf_t for alpha in alphas]
-
-
-def threshold_or_file(text: str) -> float | Path:
-    """An argparse type: a number, or the path of a file that has one."""
-    try:
-        return float(text)
-    except ValueError:
-        return path_value(text)
-
-
-def best_threshold(path: Path) -> float:
-    """The background score that eval.py found best, from its JSON file. Raises `UserError`."""
-    require_file(path, "--thr", "a number from 0 to 1, or the JSON file of eval.py --curve")
-    try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"--thr {path}: cannot be read as JSON ({error})") from error
-    best = found.get("best_threshold") if isinstance(found, dict) else None
-    if not isinstance(best, float):
-        raise UserError(f"--thr {path}: expected best_threshold in it, as eval.py --curve --json writes; found none")
-    if not 0 <= best <= 1:
-        raise UserError(f"--thr {path}: expected best_threshold from 0 to 1 in it, found {best}")
-    return best
-
-
 def seed_recipe(args: argparse.Namespace) -> SeedRecipe:
     return replace(METHODS[args.method].seeds, scales=tuple(args.scales), threshold=args.thr)
 
@@ -236,21 +175,17 @@ def check_arguments(args: argparse.Namespace) -> None:
         )
     METHODS[args.method].check_inference(args)
     require_background(find_data_set(args.data_set))
-    if not (isinstance(args.thr, Path) or 0 <= args.thr <= 1):
-        raise UserError(f"--thr {args.thr}: expected a background score from 0 to 1")
     check_scales(args.scales)
     check_bounds(args, {"refine_list": (0, MAX_WALK)})
     if args.refine_list and args.scn is None:
         raise UserError(f"--refine_list {args.refine_list}: maps walk between superpixels; give their network, --scn")
-    if not all(0 < alpha < float("inf") for alpha in args.crf_alpha or ()):
-        raise UserError(f"--crf_alpha {' '.join(map(str, args.crf_alpha))}: expected positive exponents")
+    check_seed_flags(args)
 
 
 def main() -> None:
     args = parse_arguments()
     check_arguments(args)
-    if isinstance(args.thr, Path):
-        args.thr = best_threshold(args.thr)
+    args.thr = threshold_of(args.thr)
     outputs = plan_outputs(args, crf_recipes(args))
     require_weights(args.weights, "--weights")
     if args.scn is not None:
@@ -280,7 +215,8 @@ def main() -> None:
     superpixels = None if args.scn is None else load_scn(SCN(), args.scn, "--scn")
     if rank() == 0:
         print(report if superpixels is None else f"{report}\n{superpixels}")
-        open_outputs(args, outputs, report.background)
+        cam = cam_settings(args, report.background)
+        open_outputs(outputs, cam, flags=flags_of(args, outputs), advice=ADVICE)
     wait_for_all()
     infer_missing(
         images,

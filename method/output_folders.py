@@ -1,9 +1,10 @@
-"""The folders that inference.py writes into: which there are, and what their files were made with."""
+"""The folders that seeds are written into: which there are, and what their files were made with."""
 
 import argparse
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from data.descriptions import DEFAULT, find_data_set
 from method import METHODS
@@ -13,6 +14,11 @@ from tool.folder import Claim, claim_folders
 from tool.lock import hold_folder
 from tool.metric import SWEEP
 from tool.seed_recipe import CRFRecipe, SeedRecipe
+
+ADVICE = (
+    "take another --work_dir, --cam_npy, --cam_png, --cam_out_dir, --savenpy or --savepng, or remove these files and"
+    " the settings.json there"
+)
 
 
 def plan_outputs(args: argparse.Namespace, crf_recipes: Sequence[CRFRecipe]) -> Outputs:
@@ -46,21 +52,11 @@ def plan_outputs(args: argparse.Namespace, crf_recipes: Sequence[CRFRecipe]) -> 
     return Outputs(cam_npy, cam_png, crf, overlay, args.thr, find_data_set(args.data_set), irn, msa, sweep)
 
 
-def open_outputs(args: argparse.Namespace, outputs: Outputs, background: str | None) -> None:
-    """Create the folders and keep others out; refuse those with another network's or other settings' files.
+def cam_settings(args: argparse.Namespace, background: str | None) -> dict[str, Any]:
+    """What the CAMs of `args`, inference.py's, are made with.
 
-    `background`: where the weights' head has it, if that is in doubt (`network.weights.LoadReport`).
+    background: where the weights' head has it, if that is in doubt (`network.weights.LoadReport`).
     """
-    flags = {outputs.cam_npy: args.cam_npy and "--cam_npy", outputs.cam_png: args.cam_png and "--cam_png"}
-    flags |= {outputs.irn: "--cam_out_dir", outputs.msa: "--savenpy"}
-    flags |= dict.fromkeys(outputs.sweep.values(), "--savepng")
-    for folder in outputs.folders:
-        flag = flags.get(folder) or "--work_dir"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"{flag} {folder}: {error.filename} cannot be created ({error.strerror})") from error
-        hold_folder(folder, flag)
     cam = {name: getattr(args, name) for name in ("network", "backbone", "width", "scales", "amp")}
     cam["data_set"] = args.data_set
     cam["weights_sha256"] = hashlib.sha256(Path(args.weights).read_bytes()).hexdigest()
@@ -70,19 +66,41 @@ def open_outputs(args: argparse.Namespace, outputs: Outputs, background: str | N
         cam["background in fc8"] = background
     if METHODS[args.method].seeds != SeedRecipe():
         cam["method"] = args.method
-    cam |= METHODS[args.method].inference_settings(args)
-    settings = {folder: cam for folder in (outputs.cam_npy, outputs.irn, outputs.msa) if folder is not None}
+    return cam | METHODS[args.method].inference_settings(args)
+
+
+def flags_of(args: argparse.Namespace, outputs: Outputs) -> dict[Path | None, str]:
+    """The flags of `args`, inference.py's, that name folders of `outputs`; --work_dir leads to the others."""
+    flags = {outputs.cam_npy: args.cam_npy and "--cam_npy", outputs.cam_png: args.cam_png and "--cam_png"}
+    flags |= {outputs.irn: "--cam_out_dir", outputs.msa: "--savenpy"}
+    flags |= dict.fromkeys(outputs.sweep.values(), "--savepng")
+    return {folder: flag for folder, flag in flags.items() if flag}
+
+
+def open_outputs(outputs: Outputs, cam: Mapping[str, Any], *, flags: Mapping[Path | None, str], advice: str) -> None:
+    """Create the folders and keep others out; refuse those with files that were made with other settings.
+
+    cam: what the CAMs are made with. flags: that name a folder; --work_dir leads to the others. advice: what to do with
+    other settings' files.
+    """
+    for folder in outputs.folders:
+        flag = flags.get(folder, "--work_dir")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{flag} {folder}: {error.filename} cannot be created ({error.strerror})") from error
+        hold_folder(folder, flag)
+    settings = {folder: {**cam} for folder in (outputs.cam_npy, outputs.irn, outputs.msa) if folder is not None}
     settings |= {folder: {**cam, "thr": threshold} for threshold, folder in outputs.label_maps}
     for each, folder in outputs.crf.items():
         settings[folder] = {**cam, "iterations": each.iterations, **dict([each.background])}
     if outputs.overlay is not None:
         crf = [[each.iterations, each.background[1]] for each in outputs.crf]
-        settings[outputs.overlay] = {**cam, "thr": args.thr, "crf": crf}
+        settings[outputs.overlay] = {**cam, "thr": outputs.threshold, "crf": crf}
     claim_folders(
         [
             Claim(folder, made_with, folder / "settings.json", defaults={"data_set": DEFAULT, "refine_list": 0})
             for folder, made_with in settings.items()
         ],
-        advice="take another --work_dir, --cam_npy, --cam_png, --cam_out_dir, --savenpy or --savepng, or remove these"
-        " files and the settings.json there",
+        advice=advice,
     )

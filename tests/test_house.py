@@ -11,7 +11,7 @@ ORDER = ["superpixel", "method", "refine", "segmentation", "rebalance", "localis
 # A folder a data set: what it is (classes.py) stands above the tools, `data` collects it; the rest counts as scripts.
 DATA_SETS = ["voc12", "cub", "coco14", "context", "ade", "stuff"]
 SIDE_BY_SIDE = {"superpixel", "method", "refine", "segmentation", "rebalance", "localise"}
-SCRIPTS = ["train_voc", "inference", "eval", "demo", "run"]
+SCRIPTS = ["train_voc", "inference", "merge", "eval", "demo", "run"]
 SOURCES = sorted(
     [*ROOT.glob("*.py"), *(file for package in [*ORDER, *DATA_SETS] for file in (ROOT / package).rglob("*.py"))]
 )
@@ -34,7 +34,7 @@ def imported_modules(path: Path) -> set[str]:
 @pytest.mark.parametrize(
     "path",
     [
-        *("inference.py", "superpixel/infer.py", "rebalance/features.py", "rebalance/masks.py"),
+        *("inference.py", "merge.py", "superpixel/infer.py", "rebalance/features.py", "rebalance/masks.py"),
         *("refine/affinity/prepare.py", "refine/affinity/infer.py", "refine/irn/labels.py", "refine/irn/infer.py"),
     ],
 )

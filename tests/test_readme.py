@@ -44,7 +44,7 @@ STARTERS = ("python", "make", "torchrun", "pip", "srun")
 # Whose help has flags that pages name and no other.
 OF_METHODS = [("train_voc.py", "msa_image"), ("inference.py", "msa_image"), ("inference.py", "crt")]
 TRAIN_OR_INFER = {
-    *("run.py", "train_voc.py", "inference.py", "benchmark.systems", "benchmark.gpu"),
+    *("run.py", "train_voc.py", "inference.py", "merge.py", "benchmark.systems", "benchmark.gpu"),
     *("refine/affinity/prepare.py", "refine/affinity/train.py", "refine/affinity/infer.py"),
     *("refine/irn/labels.py", "refine/irn/train.py", "refine/irn/infer.py"),
     *("superpixel/train.py", "superpixel/infer.py"),

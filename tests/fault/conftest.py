@@ -188,6 +188,13 @@ def posteriors(undisturbed, inference, data) -> Activity:
 
 
 @pytest.fixture(scope="session")
+def merging(undisturbed, inference, data) -> Activity:
+    cams = inference.folder / "exps" / "cam_npy"
+    flags = {"--cam_dir": cams, "--img_root": data.images, "--infer_list": data.train_list, "--work_dir": "exps"}
+    return undisturbed(words_of("merge.py", {**flags, "--device": "cpu", "--crf_workers": 1}))
+
+
+@pytest.fixture(scope="session")
 def affinity(undisturbed, posteriors, data) -> Activity:
     halves = {name: posteriors.folder / "exps" / "crf" / alpha for name, alpha in (("la", "4.00"), ("ha", "24.00"))}
     flags = {"--data_root": data.images, "--train_list": data.train_list, "--work_dir": "exps", "--weights": "none"}

@@ -16,7 +16,7 @@ ALL = [
     *("training", "inference", "posteriors", "affinity", "walk", "evaluation", "segmentation", "prediction"),
     *("localisation", "localised"),
     *("submission", "preparation", "relabelling", "generation", "ir_labels", "irn", "irn_walk"),
-    *("superpixels", "superpixel_maps", "rebalancing", "uss_features", "rebalanced"),
+    *("superpixels", "superpixel_maps", "rebalancing", "uss_features", "rebalanced", "merging"),
 ]
 
 

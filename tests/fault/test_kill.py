@@ -39,7 +39,7 @@ def assert_left(done, number, activity, folder):
     [
         *("training", "inference", "posteriors", "affinity", "walk", "ir_labels", "irn", "irn_walk"),
         *("evaluation", "segmentation", "prediction", "localisation", "localised"),
-        *("superpixels", "superpixel_maps", "rebalancing", "uss_features", "rebalanced"),
+        *("superpixels", "superpixel_maps", "rebalancing", "uss_features", "rebalanced", "merging"),
     ],
 )
 def test_a_command_that_is_ended_again_and_again_leaves_the_files_of_one_that_was_not(

@@ -49,7 +49,7 @@ COMMANDS = [
     *("training", "inference", "posteriors", "affinity", "walk", "evaluation", "segmentation", "prediction"),
     *("localisation", "localised"),
     *("submission", "preparation", "relabelling", "ir_labels", "irn", "irn_walk"),
-    *("superpixels", "superpixel_maps", "rebalancing", "uss_features", "rebalanced"),
+    *("superpixels", "superpixel_maps", "rebalancing", "uss_features", "rebalanced", "merging"),
 ]
 # A signal's own end of a process, or that of a script which has heard it.
 CODES = {SIGKILL: {-SIGKILL}, SIGTERM: {-SIGTERM, 128 + SIGTERM}, SIGINT: {-SIGINT, 128 + SIGINT}}

@@ -61,6 +61,7 @@ MESSAGES = {
     "localisation": r"error: a loader process .*; it was at (\d+|no image);",
     "localised": r"error: a loader process .*; it was at (\d+|no image);",
     "inference": r"error: a (cam|seed) process died, killed or out of memory; it was at ({ids}|no image);",
+    "merging": r"error: a seed process died, killed or out of memory; it was at ({ids}|no image);",
     "posteriors": r"error: a crf process died, killed or out of memory; it was at ({ids}|no image);",
     "walk": r"error: a (walk|crf) process died, killed or out of memory; it was at ({ids}|no image);",
     "ir_labels": r"error: a crf process died, killed or out of memory; it was at ({ids}|no image);",

@@ -29,12 +29,22 @@ ROOT = Path(__file__).resolve().parents[2]
 AT_ONCE = 2  # commands; each computes on one thread
 # What the commands import, the scripts and what computes.
 MODULES = (
-    *("train_voc", "inference", "eval", "voc12.prepare", "cub.prepare", "cub.mini", "coco14.prepare", "coco14.mini"),
+    *(
+        "train_voc",
+        "inference",
+        "merge",
+        "eval",
+        "voc12.prepare",
+        "cub.prepare",
+        "cub.mini",
+        "coco14.prepare",
+        "coco14.mini",
+    ),
     *("context.prepare", "ade.prepare", "stuff.prepare"),
     *("segmentation.experiment.train", "segmentation.experiment.test"),
     *("refine.affinity.prepare", "refine.affinity.train", "refine.affinity.infer"),
     *("refine.irn.labels", "refine.irn.train", "refine.irn.infer", "refine.irn.score_instances"),
-    *("method.training", "method.inference", "segmentation.training", "segmentation.inference"),
+    *("method.training", "method.inference", "method.merging", "segmentation.training", "segmentation.inference"),
     *("localise.train", "localise.test", "localise.training", "localise.testing", "localise.outputs"),
     *("refine.affinity.training", "refine.affinity.inference", "refine.affinity.preparation"),
     *("refine.irn.labelling", "refine.irn.training", "refine.irn.inference"),

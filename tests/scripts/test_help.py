@@ -16,6 +16,7 @@ from segmentation.settings import read_config
 SCRIPTS = {
     "train_voc.py": "train_voc",
     "inference.py": "inference",
+    "merge.py": "merge",
     "eval.py": "eval",
     "demo.py": "demo",
     "run.py": "run",

@@ -1,0 +1,136 @@
+"""Stage 1: the mean of several runs' CAMs, and its seeds and CRF seeds; of one run, other seeds without its net.
+
+    python merge.py --cam_dir exps/hsc/cam_npy exps/ppc_eps/cam_npy --infer_list voc12/train.txt \\
+        --img_root VOC2012/JPEGImages --work_dir exps/merged
+
+The CAM dicts are any methods', of the same images, and so is what is written: AffinityNet, IRN and eval.py take
+<work_dir>/cam_npy as they take inference's. Runs again from where it stopped.
+"""
+
+import argparse
+from pathlib import Path
+
+from data.descriptions import add_data_set_flag, find_data_set, require_background
+from data.images import check_images
+from method import METHODS
+from method.output_folders import open_outputs
+from method.outputs import Outputs
+from method.seed_flags import add_seed_flags, check_seed_flags, crf_recipes, threshold_of
+from refine.inputs import check_cams, folder_of_dicts, made_with
+from tool.cli import (
+    UserError,
+    add_switch,
+    path_text,
+    path_value,
+    positive,
+    require_folder,
+    run_script,
+    script_parser,
+)
+from tool.lists import Source, find_images, read_ids
+from tool.torchrun import is_first, own_cores, own_share
+
+EXAMPLES = """\
+  # the mean of two methods
+  python merge.py --cam_dir exps/hsc/cam_npy exps/ppc_eps/cam_npy --infer_list voc12/train.txt \\
+      --img_root VOC2012/JPEGImages --work_dir exps/merged
+  # other seeds of one run: more CRFs, and the threshold that eval.py --curve --json found best
+  python merge.py --cam_dir exps/hsc/cam_npy --infer_list voc12/train.txt \\
+      --img_root VOC2012/JPEGImages --work_dir exps/hsc_more --thr exps/hsc/curve.json \\
+      --crf_t 4 8 12
+"""
+ADVICE = "take another --work_dir, or remove these files and the settings.json there"
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line; its method's recipe has the defaults of the seeds' flags."""
+    first = argparse.ArgumentParser(add_help=False, exit_on_error=False)
+    first.add_argument("--method", default="hsc")
+    named = first.parse_known_args()[0].method
+    parser = script_parser("Stage 1: the mean of several runs' CAMs, and its seeds.", examples=EXAMPLES)
+    data = parser.add_argument_group("data")
+    data.add_argument(
+        "--cam_dir", nargs="+", type=path_value, required=True, metavar="FOLDER",
+        help="folders of CAM dicts, <id>.npy (cam_npy)",
+    )  # fmt: skip
+    data.add_argument("--infer_list", type=path_text, default="voc12/train.txt", help="ids (%(default)s)")
+    data.add_argument(
+        "--img_root", "--data_root", type=path_text, required=True, help="folder of <id>.jpg (VOC2012/JPEGImages)"
+    )
+    add_data_set_flag(data)
+
+    seeds = parser.add_argument_group("seeds")
+    seeds.add_argument("--method", choices=METHODS, default="hsc", help="whose recipe makes the seeds (%(default)s)")
+    add_seed_flags(seeds, METHODS.get(named, METHODS["hsc"]))
+    seeds.add_argument(
+        "--work_dir", type=path_value, required=True, help="files go to cam_npy, cam_png and crf in this folder"
+    )
+    add_switch(seeds, "--overlay", default=False, help="pictures to look at in <work_dir>/overlay (False)")
+
+    run = parser.add_argument_group("run")
+    run.add_argument("--device", help="cpu, cuda or cuda:N (default: cuda where there is a GPU)")
+    run.add_argument(
+        "--crf_workers", type=positive, default=own_cores(), help="processes on a CPU (its cores: %(default)s)"
+    )
+    return parser.parse_args()
+
+
+def check_arguments(args: argparse.Namespace) -> None:
+    """Raise `UserError` for flags that are wrong or do not go together."""
+    require_background(find_data_set(args.data_set))
+    check_seed_flags(args)
+    args.thr = threshold_of(args.thr)
+    places = [folder.resolve() for folder in args.cam_dir]
+    twice = next((folder for folder in places if places.count(folder) > 1), None)
+    if twice is not None:
+        raise UserError(f"--cam_dir: expected each folder once, found {twice} more than once")
+    if (args.work_dir / "cam_npy").resolve() in places:
+        raise UserError(f"--work_dir {args.work_dir}: its cam_npy is one of --cam_dir; name another folder")
+
+
+def read_images(args: argparse.Namespace) -> dict[str, Path]:
+    """This process's images, by id, after a look at the files that will be read."""
+    data_set, source = find_data_set(args.data_set), Source("--infer_list", args.infer_list)
+    image_root = require_folder(args.img_root, "--img_root", "JPEGImages, <id>.jpg")
+    ids = read_ids(args.infer_list, "--infer_list")
+    for folder in args.cam_dir:
+        folder_of_dicts(folder, ids, flag="--cam_dir", what="CAM dicts", source=source)
+    images = find_images(ids, image_root, data_set, flag="--img_root", source=source)
+    images = {image_id: images[image_id] for image_id in own_share(ids)}
+    check_images(images, image_root)
+    for folder in args.cam_dir:
+        check_cams(images, folder, data_set, flag="--cam_dir")
+    return images
+
+
+def main() -> None:
+    args = parse_arguments()
+    check_arguments(args)
+    crf = {recipe: args.work_dir / "crf" / recipe.folder for recipe in crf_recipes(args)}
+    folders = (args.work_dir / name for name in ("cam_npy", "cam_png"))
+    overlay = args.work_dir / "overlay" if args.overlay else None
+    outputs = Outputs(*folders, crf, overlay, args.thr, find_data_set(args.data_set))
+    images = read_images(args)
+    # Not at the top: they import torch, which takes seconds; a mistake in a flag or a file has been named by now.
+    import torch
+
+    from method.merging import merge_missing
+    from tool.crf import resolve_backend
+    from tool.device import process_devices
+    from tool.distributed import join_processes, wait_for_all
+
+    devices = process_devices(args.device, None, [1])
+    crf_backend = resolve_backend(args.crf_backend, torch.device(devices[0]))
+    join_processes(torch.device("cpu"))
+    if is_first():
+        made = {f"settings.json of --cam_dir {number}": made_with(each) for number, each in enumerate(args.cam_dir, 1)}
+        cam = {"data_set": args.data_set, "how many --cam_dir": len(made), **made}
+        open_outputs(outputs, cam, flags={}, advice=ADVICE)
+    wait_for_all()
+    merge_missing(images, args.cam_dir, outputs, devices=devices, crf_backend=crf_backend, crf_workers=args.crf_workers)
+    for folder in outputs.folders:
+        print(f"  {folder}")
+
+
+if __name__ == "__main__":
+    run_script(main)
