@@ -11,6 +11,7 @@ import numpy as np
 from benchmark.system_counts import BEST, CRF, FIXED, Cost, Measured, Run
 from benchmark.system_refine import REFINEMENTS
 from benchmark.system_runs import CURVE_FILE
+from benchmark.system_seeds import parts_of
 from benchmark.system_segment import Segmented, segmented_in
 from data.score import named_labels
 from method import METHODS
@@ -27,8 +28,10 @@ LABEL_NAMES, NUM_LABELS = VOC12.label_names, VOC12.num_labels
 
 
 def crf_folder(run: Path) -> Path:
-    """The folder of a run's CRF seeds, by the first CRF of its method's recipe; its name begins with the method's."""
-    method = max((method for method in METHODS if f"{run.name}_".startswith(f"{method}_")), key=len)
+    """The folder of a run's CRF seeds, by the first CRF of its method's recipe; its name begins with the method's. Of a
+    mean it is that of the first run that it is of."""
+    name = (parts_of(run.name) or [run.name])[0]
+    method = max((method for method in METHODS if f"{name}_".startswith(f"{method}_")), key=len)
     return run / "crf" / METHODS[method].seeds.crf[0].folder
 
 
@@ -94,9 +97,10 @@ class Protocol:
 
     def _run(self, seed: int, folder: Path) -> Run:
         """The finished run in `folder`; `UserError` with what to do if its files are not whole."""
-        record, num_images = Record(folder), len(read_ids(self.lists / "train.txt", "--lists"))
-        memory = max(record.memory("train"), record.memory("infer"))
-        cost = Cost(record.cpu_seconds("train"), record.cpu_seconds("infer") / num_images, memory)
+        records = [Record(folder), *(Record(folder.parent / part) for part in parts_of(folder.name))]
+        spent = {stage: sum(record.cpu_seconds(stage) for record in records) for stage in ("train", "infer")}
+        memory = max(record.memory(stage) for record in records for stage in spent)
+        cost = Cost(spent["train"], spent["infer"] / len(read_ids(self.lists / "train.txt", "--lists")), memory)
         try:
             threshold, best, fixed = self.seed_counts(folder / "cam_npy")
             counts = {BEST: best, FIXED: fixed, CRF: self.label_map_counts(crf_folder(folder), "train")}

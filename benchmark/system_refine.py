@@ -4,8 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmark.system_seeds import Trained
 from recipes import common
-from tool.recipe import Setup, Stage
+from tool.recipe import Stage
 
 Flags = dict[str, dict[str, Any]]  # of stages, by their names
 
@@ -27,24 +28,22 @@ class Refinement(NamedTuple):
     """A refinement's stages for a run, as recipes have them; the folder of its label maps in the run's; the file of
     their score."""
 
-    stages: Callable[[Setup, Stage], list[Stage]]
+    stages: Callable[[Trained], list[Stage]]
     masks: str
     score: str
 
 
-def affinity(setup: Setup, train: Stage) -> list[Stage]:
+def affinity(run: Trained) -> list[Stage]:
     """CAMs and their CRF posteriors as SEAM makes them, by inference.py itself, since a CRF of the image's labels alone
     takes a quarter of the time of one of all; AffinityNet; its walk."""
-    crf = train.makes.parent / "crf"
+    crf = run.folder / "crf"
     posteriors = (crf / f"crf_{ITERATIONS}_{LOW}", crf / f"crf_{ITERATIONS}_{HIGH}")
-    infer = common.inference(setup, train, name="infer_refine", ids="train_aug")
-    return [infer, *common.affinity(setup, train, posteriors=posteriors)]
+    return [*run.inference("infer_refine"), *common.affinity(run.setup, run.train, posteriors=posteriors)]
 
 
-def irn(setup: Setup, train: Stage) -> list[Stage]:
+def irn(run: Trained) -> list[Stage]:
     """CAMs alone, whose sure labels have a CRF of their own; IRN on the run's backbone; its walk."""
-    infer = common.inference(setup, train, name="infer_irn", ids="train_aug", crf=False)
-    return [infer, *common.irn(setup, train)]
+    return [*run.inference("infer_irn", crf=False), *common.irn(run.setup, run.train)]
 
 
 REFINEMENTS = {

@@ -1,13 +1,16 @@
 """The runs of `benchmark.systems`: what each is, and the stages that make it, with the flags that all of them share."""
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
 
 from benchmark.system_refine import REFINEMENTS, Flags, changes_of
+from benchmark.system_seeds import MEAN, Trained, mean_of, parts_of
 from method import METHODS
 from method.hsc.config import ABLATIONS, SANE
 from recipes import common
-from tool.recipe import Setup, Stage
+from tool.cli import did_you_mean
+from tool.recipe import Setup
 from tool.run_recipe import run_stages
 
 AFTER_EPS = "_after_eps"  # ends the name of a run that goes on from eps's weights: eps going on is its reference
@@ -45,6 +48,23 @@ FROM_EPS = {f"{run}{AFTER_EPS}": flags for run, flags in FROM_IMAGENET.items() i
 RUNS = {**FROM_IMAGENET, **FROM_EPS, **MSA, **{name: {"method": "crt"} for name in CRT}}
 
 
+def run_named(text: str) -> str:
+    """An argparse type: a run's name, or mean_of_RUN_and_RUN."""
+    parts = parts_of(text) or [text]
+    for name in parts:
+        if name not in RUNS:
+            raise argparse.ArgumentTypeError(f"{text}: {name} is no run{did_you_mean(name, list(RUNS))}")
+    if len({*parts}) < len(parts) or parts == [text.removeprefix(MEAN)] != [text]:
+        raise argparse.ArgumentTypeError(f"{text}: expected several runs, each once, as mean_of_eps_and_hsc")
+    return text
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Each once, those first that others start from or are the mean of."""
+    names = dict.fromkeys(names)
+    return [*(name for name in RUNS if name in names), *(name for name in names if parts_of(name))]
+
+
 def eps_weights(args: argparse.Namespace, seed: int) -> Path:
     return args.out / f"seed_{seed}" / "eps" / "eps.pth"
 
@@ -77,19 +97,22 @@ def run_flags(args: argparse.Namespace, name: str, seed: int) -> Flags:
     return flags
 
 
-def stages_of(args: argparse.Namespace, name: str, seed: int, changes: Flags) -> tuple[Stage, Setup]:
-    """The training of a run, and what the stages after it are made for: the flags of this one, and `changes`."""
+def trained(args: argparse.Namespace, name: str, seed: int, changes: Flags) -> Trained:
+    """A run, made with the flags of this benchmark and with `changes`, by the stages' names."""
+    if parts := parts_of(name):
+        runs = tuple(trained(args, part, seed, changes) for part in parts)
+        return mean_of(args.out / f"seed_{seed}" / name, runs[0].setup, runs)
     tables = (run_flags(args, name, seed), changes)
     merged = {(stage, flag): value for table in tables for stage, of in table.items() for flag, value in of.items()}
     setup = Setup(args.out / f"seed_{seed}", args.voc12_root, args.voc12_root / "saliency", changes=merged)
-    return common.training(setup, RUNS[name]["method"], mini_flags={}), setup
+    return Trained(common.training(setup, RUNS[name]["method"], mini_flags={}), setup)
 
 
 def run_one(args: argparse.Namespace, name: str, seed: int) -> None:
     """Train a run, infer the seeds of train.txt and score them: the curve's file says that the run is whole."""
-    train, setup = stages_of(args, name, seed, {})
-    infer = common.inference(setup, train, name="infer", ids="train")
-    run_stages([train, infer, common.scores(setup, train)[0]], train.makes.parent)
+    run = trained(args, name, seed, {})
+    training = [] if run.parts else [run.train]
+    run_stages([*training, *run.inference("infer"), common.scores(run.setup, run.train)[0]], run.folder)
 
 
 def refinement_flags(args: argparse.Namespace, ids: Path) -> Flags:
@@ -102,5 +125,5 @@ def refinement_flags(args: argparse.Namespace, ids: Path) -> Flags:
 
 def refine_one(args: argparse.Namespace, name: str, seed: int, kind: str) -> None:
     """Refine the seeds of a run that is there, and score its label maps; what is done is left alone."""
-    train, setup = stages_of(args, name, seed, refinement_flags(args, args.lists / "train.txt"))
-    run_stages(REFINEMENTS[kind].stages(setup, train), train.makes.parent / f"refine_{kind}")
+    run = trained(args, name, seed, refinement_flags(args, args.lists / "train.txt"))
+    run_stages(REFINEMENTS[kind].stages(run), run.folder / f"refine_{kind}")

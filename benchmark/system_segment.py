@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmark.system_refine import REFINEMENTS, Flags
-from benchmark.system_runs import CURVE_FILE, RUNS, SAVE_EVERY, refinement_flags, stages_of
-from recipes import combined, common
+from benchmark.system_runs import CURVE_FILE, SAVE_EVERY, refinement_flags, run_named, trained
+from benchmark.system_seeds import Trained
+from recipes import combined
 from recipes.rebalance import SUBMISSION
-from tool.cli import FILE, UserError, did_you_mean, what_is_at
+from tool.cli import FILE, UserError, what_is_at
 from tool.lists import read_ids
-from tool.recipe import Setup, Stage
+from tool.recipe import Stage
 from tool.run_recipe import run_stages
 
 MASKS = "masks"  # stands for a run whose label maps are the masks of train.txt
@@ -58,8 +59,8 @@ def segmented(text: str) -> Segmented:
     run, *parts = text.split("+")
     if run == MASKS:
         parts = ["none", *parts]
-    elif run not in RUNS:
-        raise argparse.ArgumentTypeError(f"{text}: {run} is no run{did_you_mean(run, [*RUNS, MASKS])}")
+    else:
+        run_named(run)
     try:
         combined.check_parts(text, parts)
     except UserError as error:
@@ -73,10 +74,10 @@ def segment_one(args: argparse.Namespace, asked: Segmented, seed: int) -> None:
     on_masks = asked.run == MASKS
     learnt = args.lists / "train.txt" if on_masks else args.segment_list
     changes = {**refinement_flags(args, args.segment_list), **_flags(args, learnt, seed, on_masks=on_masks)}
-    train, setup = stages_of(args, "eps" if on_masks else asked.run, seed, changes)  # eps's is not run
-    folder = setup.out / str(asked)
-    made, masks = ([], args.voc12_root / "SegmentationClass") if on_masks else _label_maps(setup, train, asked)
-    learning = combined.learning(replace(setup, out=folder), masks, train, asked.segmentation)
+    run = trained(args, "eps" if on_masks else asked.run, seed, changes)  # eps's is not run
+    folder = run.setup.out / str(asked)
+    made, masks = ([], args.voc12_root / "SegmentationClass") if on_masks else _label_maps(run, asked)
+    learning = combined.learning(replace(run.setup, out=folder), masks, run.train, asked.segmentation)
     learning = [stage for stage in learning if stage.name not in SUBMISSION]
     run_stages([*made, *learning], folder)
 
@@ -111,16 +112,16 @@ def check_segmented(args: argparse.Namespace) -> None:
                 raise UserError(f"--segment {asked}: seed {seed} has no {asked.run} in {args.out}; name it in --runs")
 
 
-def _label_maps(setup: Setup, train: Stage, asked: Segmented) -> tuple[list[Stage], Path]:
+def _label_maps(run: Trained, asked: Segmented) -> tuple[list[Stage], Path]:
     """The stages that make the label maps to learn from, and their folder."""
-    infer = common.inference(setup, train, name="infer_aug", ids="train_aug")
+    *cams, infer = run.inference("infer_aug")
     if asked.refinement not in REFINEMENTS:
-        infer, folder = combined.with_label_maps(infer, train, crf=asked.refinement == "crf")
-        return [infer], folder
-    infer, _ = combined.with_label_maps(infer, train, crf=False)
+        infer, folder = combined.with_label_maps(infer, run.train, crf=asked.refinement == "crf")
+        return [*cams, infer], folder
+    infer, _ = combined.with_label_maps(infer, run.train, crf=False)
     refinement = REFINEMENTS[asked.refinement]
-    *stages, _ = refinement.stages(setup, train)  # but for the score
-    return [infer, *stages], train.makes.parent / refinement.masks
+    *stages, _ = refinement.stages(run)  # but for the score
+    return [*cams, infer, *stages], run.folder / refinement.masks
 
 
 def _flags(args: argparse.Namespace, learnt: Path, seed: int, *, on_masks: bool) -> Flags:

@@ -26,12 +26,14 @@ from benchmark.system_runs import (
     CRT,
     CURVE_FILE,
     MSA,
-    RUNS,
     TWICE,
     eps_weights,
+    in_order,
     refine_one,
+    run_named,
     run_one,
 )
+from benchmark.system_seeds import AND, MEAN, parts_of
 from benchmark.system_segment import check_segmented, is_there, segment_one, segmented
 from benchmark.system_table import check_table, write_table
 from network import BACKBONE_HELP, NO_FILES, backbone_name
@@ -101,10 +103,10 @@ def parse_arguments() -> argparse.Namespace:
     runs = parser.add_argument_group("runs")
     runs.add_argument("--out", type=path_value, default=Path("exps/systems"), help="(%(default)s)")
     runs.add_argument(
-        "--runs", nargs="+", choices=RUNS, default=[*BASELINES, "hsc"], metavar="NAME",
+        "--runs", nargs="+", type=run_named, default=[*BASELINES, "hsc"], metavar="NAME",
         help=f"also NAME{TWICE}, of twice the steps; hsc_without_TERM; hsc_sane_ODDITY, ODDITY as train_voc.py --sane"
         f" takes it, hsc_sane_ODDITY_without_TERM; each of these, but for cls, with {AFTER_EPS}; {', '.join(CRT)}; with"
-        f" --scn {', '.join(MSA)} ({' '.join([*BASELINES, 'hsc'])})",
+        f" --scn {', '.join(MSA)}; {MEAN}NAME{AND}NAME, the mean of runs' CAMs ({' '.join([*BASELINES, 'hsc'])})",
     )  # fmt: skip
     runs.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="SEED", help="of training (0 1 2)")
     runs.add_argument("--scn", type=path_value, metavar="FILE", help="a superpixel network's weights, for MSA's runs")
@@ -166,7 +168,7 @@ def parse_arguments() -> argparse.Namespace:
     args.lists = (args.lists or args.voc12_root / "ImageSets" / "Segmentation").resolve()
     spellings = [args.lists / f"{name}.txt" for name in ("train_aug", "trainaug")]
     args.splits = ("train", "val") if args.segment else ("train",)
-    args.runs = sorted(set(args.runs), key=list(RUNS).index)  # what starts from eps comes after it
+    args.runs = in_order(args.runs)
     args.training = next((path for path in spellings if what_is_at(path) == FILE), spellings[0])
     args.refine_list = (args.refine_list or args.training).resolve()
     args.segment_list = (args.segment_list or args.training).resolve()
@@ -200,11 +202,15 @@ def check_runs(args: argparse.Namespace) -> None:
     if args.scn is None and (of_msa := [name for name in args.runs if name in MSA and name != "msa_image_cam"]):
         raise UserError(f"--runs {of_msa[0]}: it asks a superpixel network; name its weights, --scn")
     for seed in args.seeds:
-        late = [name for name in args.runs if name.endswith(AFTER_EPS)]
+        late = [name for name in args.runs if name.endswith(AFTER_EPS) and not parts_of(name)]
         if late and "eps" not in args.runs and what_is_at(eps_weights(args, seed)) != FILE:
             raise UserError(
                 f"--runs {late[0]}: it starts from eps, which seed {seed} has not in {args.out}; name eps too"
             )
+        for name in args.runs:
+            for part in parts_of(name):
+                if part not in args.runs and what_is_at(args.out / f"seed_{seed}" / part / CURVE_FILE) != FILE:
+                    raise UserError(f"--runs {name}: seed {seed} has no {part} in {args.out}; name it too")
     check_segmented(args)
 
 

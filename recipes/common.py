@@ -3,6 +3,7 @@
 Files go to OUT: data/ (lists, labels), a folder a method, deeplab/.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,19 @@ def inference(
     fixed = ["work_dir", "cam_npy", "cam_png"]
     makes = crf_seeds(trained) if crf else folder / "cam_npy"
     return setup.stage(name, "inference.py", flags, mini=mini_flags, makes=makes, fixed=fixed)
+
+
+def merging(setup: Setup, trained: Stage, cams: Sequence[Path], *, name: str, ids: str, crf: bool = True) -> Stage:
+    """The mean of the CAMs of the list `ids` in the folders `cams`, and its seeds, with `crf` CRF seeds, by the recipe
+    of the method of `trained`, into its folder."""
+    folder = trained.makes.parent
+    flags = {
+        **{"cam_dir": [*cams], **image_flags(setup), "infer_list": list_file(setup, ids)},
+        **{"method": trained.flags["method"], "work_dir": folder},
+        **({} if crf else {"crf_t": "none"}),
+    }
+    makes = crf_seeds(trained) if crf else folder / "cam_npy"
+    return setup.stage(name, "merge.py", flags, makes=makes, fixed=["work_dir"])
 
 
 def scores(setup: Setup, trained: Stage, **sweep: Any) -> list[Stage]:

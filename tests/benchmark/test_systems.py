@@ -15,19 +15,20 @@ import torch
 
 from benchmark import systems
 from benchmark.system_counts import CRF
-from benchmark.system_figures import Protocol, crf_folder, estimate, stacked
-from benchmark.system_gains import reference_of, what_changes_bring
+from benchmark.system_figures import Protocol, estimate, stacked
+from benchmark.system_gains import what_changes_bring
 from benchmark.system_page import write_page
 from benchmark.system_segment import segmented
 from benchmark.system_table import BEGIN, END, write_table
 from data.score import count_list, file_pairs, summarise
 from network.backbones import build_backbone
 from tests.scripts.conftest import ROOT, forker
-from tool.artifact import save_cam, save_label_map
+from tool.artifact import load_cam, save_cam, save_label_map
 from tool.cli import UserError
 from tool.lock import turn_in
 from voc12.classes import VOC12
 
+MEAN = "mean_of_eps_and_hsc_after_eps"
 CRF_OF_HSC = "crf/crf_8_7"  # in its recipe
 
 
@@ -85,15 +86,16 @@ def test_the_command_trains_infers_scores_and_writes_a_table_whose_figures_are_e
     command = [
         *["-m", "benchmark.systems", "--voc12_root", voc, "--lists", voc.parent],
         *["--labels", voc.parent / "cls_labels.npy", "--weights", voc.parent / "weights.pth"],
-        *["--out", tmp_path / "out", "--runs", "hsc_after_eps", "eps", "--seeds", "0"],
-        *["--segment", "eps+irn+dhr", "masks+deeplabv2"],
+        *["--out", tmp_path / "out", "--runs", MEAN, "hsc_after_eps", "eps", "--seeds", "0"],
+        *["--segment", f"{MEAN}+irn+dhr", "masks+deeplabv2"],
         *["--steps", "1", "--batch_size", "2", "--crop_size", "32", "--resize_size", "32", "48", "--view2_size", "16"],
         *["--scales", "0.5", "--segmentation_steps", "1"],
         *["--num_workers", "1", "--classes", "background", "bicycle", "car", "--table", paper],
     ]
     said = run(*command)
-    assert said.count("$ python train_voc.py") == 2 and "eps+irn+dhr, seed 0\n" in said
-    assert "run 1 of 2: eps, seed 0\n" in said and "run 2 of 2: hsc_after_eps, seed 0\n" in said
+    assert said.count("$ python train_voc.py") == 2 and f"{MEAN}+irn+dhr, seed 0\n" in said
+    for number, name in enumerate(("eps", "hsc_after_eps", MEAN), start=1):
+        assert f"run {number} of 3: {name}, seed 0\n" in said
     assert "step 0 of 1, 8 images" in said, "what the commands say is seen"
     folder = tmp_path / "out" / "seed_0" / "eps"
     labels = [VOC12.label_names.index(name) for name in ("background", "bicycle", "car")]
@@ -109,31 +111,38 @@ def test_the_command_trains_infers_scores_and_writes_a_table_whose_figures_are_e
     assert "eps/eps.pth: " in started and "tensors loaded" in started
     (row,) = (line for line in table.split("\n") if line.startswith("| hsc_after_eps "))
     assert row.split(" | ")[5] == "", "eps going on is not there to be measured against"
-    for name, stage in (("eps+irn+dhr", "rebalance/train.py"), ("masks+deeplabv2", "segmentation/experiment/train.py")):
+    mean = folder.with_name(MEAN)
+    image_id = (voc.parent / "train.txt").read_text().split()[0]
+    runs = (mean, folder, folder.with_name("hsc_after_eps"))
+    found, *cams = (load_cam(run / "cam_npy" / f"{image_id}.npy", VOC12) for run in runs)
+    for label, cam in found.items():
+        np.testing.assert_allclose(cam, (cams[0][label] + cams[1][label]) / 2, atol=1e-6)
+    segmentations = ((f"{MEAN}+irn+dhr", "rebalance/train.py"), ("masks+deeplabv2", "segmentation/experiment/train.py"))
+    for name, stage in segmentations:
         assert f"| {name} | 0 | " in table
         (trained,) = (line for line in said.splitlines() if line.startswith(f"$ python {stage}"))
-        learnt_from = folder / "sem_seg" if "irn" in name else voc / "SegmentationClass"
+        learnt_from = mean / "sem_seg" if "irn" in name else voc / "SegmentationClass"
         assert f"{learnt_from} " in trained or trained.endswith(f"{learnt_from}")
     for figure in (tmp_path / "out" / "figure.png", tmp_path / "results.png"):
         assert figure.read_bytes().startswith(b"\x89PNG")
     assert "(results.png)" in table
     said_again = run(*command)
     assert "$ python" not in said_again and said_again.endswith(
-        f"2 runs are there: {tmp_path / 'out' / 'table.md'}, figure.png, systems.html\n"
+        f"3 runs are there: {tmp_path / 'out' / 'table.md'}, figure.png, systems.html\n"
     )
     assert paper.read_text() == table
 
     # IRN, which the segmentation asked for, is there but for its score.
-    refine = [*command[: command.index("--runs")], "--runs", "eps", "--refine", "irn"]
+    refine = [*command[: command.index("--runs")], "--runs", MEAN, "--refine", "irn"]
     refine += ["--refine_list", voc.parent / "train.txt", *command[command.index("--seeds") :]]
     del refine[refine.index("--segment") : refine.index("--steps")]
     said += run(*refine)
     assert said.count("python train_voc.py") == 2
     trained = next(line for line in said.splitlines() if line.startswith("$ python refine/irn/train.py"))
     assert "--backbone mobilenet_v2" in trained and f"--weights {voc.parent / 'weights.pth'}" in trained
-    pairs = file_pairs(voc.parent / "train.txt", folder / "sem_seg", voc / "SegmentationClass", "png", VOC12)
+    pairs = file_pairs(voc.parent / "train.txt", mean / "sem_seg", voc / "SegmentationClass", "png", VOC12)
     walked = summarise(count_list(pairs, "png", VOC12, num_workers=1), VOC12, labels=labels)["mIoU"]
-    assert f"| eps | irn | 0 | {walked:.1f} [" in paper.read_text()
+    assert f"| {MEAN} | irn | 0 | {walked:.1f} [" in paper.read_text()
     assert "python refine/" not in run(*refine)
     other = tmp_path / "other.txt"
     other.write_text((voc.parent / "train.txt").read_text().split("\n", 1)[1])
@@ -153,6 +162,7 @@ def test_the_command_trains_infers_scores_and_writes_a_table_whose_figures_are_e
         (["--runs", "cls", "hsc_after_eps"], "--runs hsc_after_eps: it starts from eps, which seed 0 has not in"),
         (["--runs", "eps", "--segment", "hsc+crf+dhr"], "--segment hsc+crf+dhr: seed 0 has no hsc in"),
         (["--segment_list", "missing.txt"], "missing.txt: expected a file"),
+        (["--runs", "eps", "mean_of_eps_and_hsc"], "--runs mean_of_eps_and_hsc: seed 0 has no hsc in"),
         (["--runs", "msa_image_ap"], "--runs msa_image_ap: it asks a superpixel network"),
         (["--out", "README.md/x"], "--out"),
         (["--classes", "unicorn"], "--classes: expected names among background"),
@@ -218,25 +228,6 @@ def test_a_damaged_record_is_named_and_folders_of_others_are_left_alone(voc, tmp
     (tmp_path / "seed_0" / "hsc" / "stages.json").write_text("{")
     with pytest.raises(UserError, match=r"stages\.json: expected the record that run\.py writes"):
         protocol.runs()
-
-
-def test_a_run_of_twice_the_steps_is_measured_against_one_of_as_many():
-    names = ("hsc", "ppc_after_eps", "ppc_eps_twice", "seam_twice_after_eps")
-    assert list(map(reference_of, names)) == ["eps", "eps_after_eps", "eps_twice", "eps_twice_after_eps"]
-
-
-@pytest.mark.parametrize(
-    ("name", "folder"),
-    [
-        ("hsc_sane_all_after_eps", "crf_8_7"),
-        ("ppc_eps_after_eps", "crf_5_8"),
-        ("ppc_after_eps", "crf_10_thr0.26"),
-        ("msa_image_dcr", "crf_10_thr0.25"),
-        ("crt_cnn", "crf_10_thr0.15"),
-    ],
-)
-def test_a_runs_crf_seeds_lie_where_its_method_puts_them(name, folder, tmp_path):
-    assert crf_folder(tmp_path / name) == tmp_path / name / "crf" / folder
 
 
 def test_a_part_or_sane_value_brings_what_the_run_with_it_has_more_than_the_run_without(voc, tmp_path):

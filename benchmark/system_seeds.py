@@ -1,0 +1,55 @@
+"""The seeds of a run of `benchmark.systems`: of its own net, or of the mean of other runs' CAMs."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from recipes import combined, common
+from tool.recipe import Setup, Stage
+
+MEAN, AND = "mean_of_", "_and_"  # mean_of_eps_after_eps_and_hsc_after_eps
+OF_MERGE = {"infer_list", "crf_workers", "crf_t", "crf_alpha"}  # of inference's flags, those that merge.py has
+
+
+def parts_of(name: str) -> list[str]:
+    """The runs whose CAMs' mean is the run `name`; none of one with a net of its own."""
+    return name.removeprefix(MEAN).split(AND) if name.startswith(MEAN) else []
+
+
+class Trained(NamedTuple):
+    """A run: its training, what the stages after it are made for, and the runs that it is the mean of, whose training
+    `train` is then none, and only says by what method's recipe seeds are made, and in what folder."""
+
+    train: Stage
+    setup: Setup
+    parts: tuple["Trained", ...] = ()
+
+    @property
+    def folder(self) -> Path:
+        return self.train.makes.parent
+
+    def inference(self, name: str, *, crf: bool = True) -> list[Stage]:
+        """The stages that make its CAMs and seeds, and with `crf` CRF seeds, of the list that flags have for the stage
+        `name`, which is the last of them."""
+        if not self.parts:
+            return [common.inference(self.setup, self.train, name=name, ids="train_aug", crf=crf)]
+        cams = []
+        for part in self.parts:
+            (infer,) = part.inference(name, crf=False)
+            infer, _ = combined.with_label_maps(infer, part.train, crf=False)  # whatever CRF the flags have for `name`
+            cams.append(infer._replace(name=f"{name}_{part.folder.name}"))
+        folders = [part.folder / "cam_npy" for part in self.parts]
+        return [*cams, common.merging(self.setup, self.train, folders, name=name, ids="train_aug", crf=crf)]
+
+
+def mean_of(folder: Path, setup: Setup, parts: tuple[Trained, ...]) -> Trained:
+    """The run in `folder` that is the mean of `parts`; its seeds are made by the first one's recipe.
+
+    setup: with flags for inference, of which merge.py takes those that it has.
+    """
+    changes = {
+        (stage, flag): value
+        for (stage, flag), value in setup.changes.items()
+        if not stage.startswith("infer") or flag in OF_MERGE
+    }
+    train = parts[0].train._replace(makes=folder / "mean.pth")
+    return Trained(train, Setup(setup.out, setup.data_root, setup.saliency_root, changes=changes), parts)

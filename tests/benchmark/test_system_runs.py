@@ -1,0 +1,44 @@
+"""The names of the runs of `benchmark.systems`, and what follows from them."""
+
+import argparse
+import re
+
+import pytest
+
+from benchmark.system_figures import crf_folder
+from benchmark.system_gains import reference_of
+from benchmark.system_runs import run_named
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("mean_of_eps_and_hcs", "mean_of_eps_and_hcs: hcs is no run; did you mean hsc?"),
+        ("mean_of_eps", "mean_of_eps: expected several runs, each once"),
+        ("mean_of_eps_and_eps", "mean_of_eps_and_eps: expected several runs, each once"),
+        ("mean_of_", "mean_of_:  is no run"),
+    ],
+)
+def test_a_mean_is_of_several_runs_that_are_known(name, expected):
+    with pytest.raises(argparse.ArgumentTypeError, match=re.escape(expected)):
+        run_named(name)
+
+
+def test_a_run_of_twice_the_steps_is_measured_against_one_of_as_many():
+    names = ("hsc", "ppc_after_eps", "ppc_eps_twice", "seam_twice_after_eps")
+    assert list(map(reference_of, names)) == ["eps", "eps_after_eps", "eps_twice", "eps_twice_after_eps"]
+
+
+@pytest.mark.parametrize(
+    ("name", "folder"),
+    [
+        ("hsc_sane_all_after_eps", "crf_8_7"),
+        ("ppc_eps_after_eps", "crf_5_8"),
+        ("ppc_after_eps", "crf_10_thr0.26"),
+        ("msa_image_dcr", "crf_10_thr0.25"),
+        ("crt_cnn", "crf_10_thr0.15"),
+        ("mean_of_ppc_eps_after_eps_and_hsc_after_eps", "crf_5_8"),
+    ],
+)
+def test_a_runs_crf_seeds_lie_where_its_method_puts_them(name, folder, tmp_path):
+    assert crf_folder(tmp_path / name) == tmp_path / name / "crf" / folder
