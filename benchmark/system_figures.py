@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmark.system_counts import BEST, CRF, FIXED, Cost, Measured, Run
 from benchmark.system_refine import REFINEMENTS
-from benchmark.system_runs import CURVE_FILE
+from benchmark.system_runs import CURVE_FILE, is_run
 from benchmark.system_seeds import parts_of
 from benchmark.system_segment import Segmented, segmented_in
 from data.score import named_labels
@@ -90,7 +90,7 @@ class Protocol:
         found = {(run.seed, run.name): run for run in self.others.runs}
         for path in sorted(self.out.glob(f"seed_*/*/{CURVE_FILE}")):
             seed = path.parent.parent.name.removeprefix("seed_")
-            if seed.isdecimal():
+            if seed.isdecimal() and is_run(path.parent.name):
                 run = self._run(int(seed), path.parent)
                 found[run.seed, run.name] = run
         return [found[key] for key in sorted(found)]

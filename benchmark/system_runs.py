@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from benchmark.system_refine import REFINEMENTS, Flags, changes_of
@@ -57,6 +58,13 @@ def run_named(text: str) -> str:
     if len({*parts}) < len(parts) or parts == [text.removeprefix(MEAN)] != [text]:
         raise argparse.ArgumentTypeError(f"{text}: expected several runs, each once, as mean_of_eps_and_hsc")
     return text
+
+
+def is_run(name: str) -> bool:
+    """Whether `run_named` takes it; a folder of another name is another's."""
+    with suppress(argparse.ArgumentTypeError):
+        return bool(run_named(name))
+    return False
 
 
 def in_order(names: Iterable[str]) -> list[str]:

@@ -220,9 +220,15 @@ def test_commands_that_share_a_folder_write_into_it_one_after_the_other(voc, tmp
 
 def test_a_damaged_record_is_named_and_folders_of_others_are_left_alone(voc, tmp_path):
     protocol = Protocol(tmp_path, voc.parent, voc / "SegmentationClass", ("background",), "a recipe")
-    for name in ("seed_old/hsc", "seed_0/hsc"):
+
+    def put(name: str) -> None:
         (tmp_path / name).mkdir(parents=True)
         (tmp_path / name / "curve.json").touch()
+
+    for name in ("seed_old/hsc", "seed_0/mine", "seed_0/mean_of_hsc"):
+        put(name)
+    assert protocol.runs() == []
+    put("seed_0/hsc")
     with pytest.raises(UserError, match=r"; remove .*seed_0/hsc/curve\.json, and this command makes it anew"):
         write_table(protocol, None)
     (tmp_path / "seed_0" / "hsc" / "stages.json").write_text("{")
