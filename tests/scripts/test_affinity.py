@@ -127,7 +127,8 @@ def losses_of(folder):
 
 
 def test_two_processes_train_as_one(stage, crf, tmp_path):
-    flags = stage.for_training(crf, **{"--max_epoches": 2})
+    # At the recipe's rate the rounding of another order of sums grows twenty times in a step.
+    flags = stage.for_training(crf, **{"--max_epoches": 2, "--lr": 0.002})
     assert_succeeded(run(TRAIN, {**flags, "--work_dir": tmp_path / "one"}))
     for done in run_by_two(TRAIN, *words_of({**flags, "--work_dir": tmp_path / "two"})):
         assert_succeeded(done)
