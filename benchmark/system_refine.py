@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmark.system_seeds import Trained
+from method import METHODS
 from recipes import common
 from tool.recipe import Stage
 
@@ -35,7 +36,10 @@ class Refinement(NamedTuple):
 
 def affinity(run: Trained) -> list[Stage]:
     """CAMs and their CRF posteriors as SEAM makes them, by inference.py itself, since a CRF of the image's labels alone
-    takes a quarter of the time of one of all; AffinityNet; its walk."""
+    takes a quarter of the time of one of all; AffinityNet; its walk. A method whose CRF knows no alpha has its
+    posteriors made of its CAMs, as PPC does."""
+    if METHODS[run.train.flags["method"]].seeds.crf[0].threshold is not None:
+        return [*run.inference("infer_irn", crf=False), *common.affinity(run.setup, run.train)]
     crf = run.folder / "crf"
     posteriors = (crf / f"crf_{ITERATIONS}_{LOW}", crf / f"crf_{ITERATIONS}_{HIGH}")
     return [*run.inference("infer_refine"), *common.affinity(run.setup, run.train, posteriors=posteriors)]
@@ -60,6 +64,7 @@ def changes_of(*, learnt: Path, walked: Path, net: dict[str, Any], weights: Path
         "infer_refine": {
             **{"infer_list": learnt, "crf_t": ITERATIONS, "crf_alpha": [LOW, HIGH], "crf_workers": num_workers},
         },
+        "aff_prepare": {"infer_list": learnt, "crf_workers": num_workers},
         "aff_train": {**training, **AFF_TRAIN},
         "aff_infer": {"infer_list": walked, "crf_workers": num_workers},
         "irn_labels": {"infer_list": learnt, "crf_workers": num_workers},

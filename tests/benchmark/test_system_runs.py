@@ -2,12 +2,15 @@
 
 import argparse
 import re
+import sys
 
 import pytest
 
+from benchmark import systems
 from benchmark.system_figures import crf_folder
 from benchmark.system_gains import reference_of
-from benchmark.system_runs import run_named
+from benchmark.system_refine import REFINEMENTS
+from benchmark.system_runs import refinement_flags, run_named, trained
 
 
 @pytest.mark.parametrize(
@@ -22,6 +25,23 @@ from benchmark.system_runs import run_named
 def test_a_mean_is_of_several_runs_that_are_known(name, expected):
     with pytest.raises(argparse.ArgumentTypeError, match=re.escape(expected)):
         run_named(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "made"), [("hsc", "infer_refine"), ("ppc", "aff_prepare"), ("crt_cnn", "aff_prepare")]
+)
+def test_affinitynet_learns_from_posteriors_of_both_alphas_whatever_crf_the_method_has(name, made, monkeypatch):
+    words = ["systems", "--voc12_root", "VOC2012", "--weights", "weights.pth", "--runs", name]
+    monkeypatch.setattr(sys, "argv", words)
+    args = systems.parse_arguments()
+    run = trained(args, name, 0, refinement_flags(args, args.lists / "train.txt"))
+    stages = {stage.name: stage for stage in REFINEMENTS["affinity"].stages(run)}
+    alphas = {"aff_prepare": ("4.00", "24.00"), "infer_refine": ("crf_10_4", "crf_10_24")}[made]
+    flags = stages["aff_train"].flags
+    assert (flags["la_crf_dir"].name, flags["ha_crf_dir"].name) == alphas
+    assert stages[made].flags["infer_list"] == args.refine_list
+    infer = next(stage for stage in stages.values() if stage.script == "inference.py")
+    assert ("crf_alpha" in infer.flags) == (made == "infer_refine")
 
 
 def test_a_run_of_twice_the_steps_is_measured_against_one_of_as_many():
