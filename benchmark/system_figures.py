@@ -11,7 +11,7 @@ import numpy as np
 from benchmark.system_counts import BEST, CRF, FIXED, Cost, Measured, Run
 from benchmark.system_refine import REFINEMENTS
 from benchmark.system_runs import CURVE_FILE, is_run
-from benchmark.system_seeds import parts_of
+from benchmark.system_seeds import parts_of, trainings_of
 from benchmark.system_segment import Segmented, segmented_in
 from data.score import named_labels
 from method import METHODS
@@ -97,9 +97,12 @@ class Protocol:
 
     def _run(self, seed: int, folder: Path) -> Run:
         """The finished run in `folder`; `UserError` with what to do if its files are not whole."""
-        records = [Record(folder), *(Record(folder.parent / part) for part in parts_of(folder.name))]
-        spent = {stage: sum(record.cpu_seconds(stage) for record in records) for stage in ("train", "infer")}
-        memory = max(record.memory(stage) for record in records for stage in spent)
+        records = {
+            "train": [Record(folder.parent / run) for run in trainings_of(folder.name)],
+            "infer": [Record(folder.parent / run) for run in (folder.name, *parts_of(folder.name))],
+        }
+        spent = {stage: sum(record.cpu_seconds(stage) for record in of) for stage, of in records.items()}
+        memory = max(record.memory(stage) for stage, of in records.items() for record in of)
         cost = Cost(spent["train"], spent["infer"] / len(read_ids(self.lists / "train.txt", "--lists")), memory)
         try:
             threshold, best, fixed = self.seed_counts(folder / "cam_npy")

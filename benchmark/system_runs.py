@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from benchmark.system_refine import REFINEMENTS, Flags, changes_of
-from benchmark.system_seeds import MEAN, Trained, mean_of, parts_of
+from benchmark.system_seeds import MEAN, NET_OF, Trained, mean_of, parts_of
 from method import METHODS
 from method.hsc.config import ABLATIONS, SANE
 from recipes import common
@@ -29,7 +29,7 @@ MSA = {
     "msa_image_ap": {"method": "msa_image", "alpha": 0},
     **{name: {"method": name} for name in OF_MSA},
 }
-# By the branch whose maps are its seeds.
+# By the branch whose maps are its seeds, both of one training.
 CRT = {"crt": "transformer", "crt_cnn": "cnn"}
 # The flags of train_voc.py that make each run what it is: methods and ablations; the oddities one by one, and HSC's
 # ablations without them.
@@ -73,8 +73,9 @@ def in_order(names: Iterable[str]) -> list[str]:
     return [*(name for name in RUNS if name in names), *(name for name in names if parts_of(name))]
 
 
-def eps_weights(args: argparse.Namespace, seed: int) -> Path:
-    return args.out / f"seed_{seed}" / "eps" / "eps.pth"
+def weights_of(args: argparse.Namespace, name: str, seed: int) -> Path:
+    """The weights that the training of run `name` makes."""
+    return args.out / f"seed_{seed}" / name / f"{name}.pth"
 
 
 def run_flags(args: argparse.Namespace, name: str, seed: int) -> Flags:
@@ -86,11 +87,11 @@ def run_flags(args: argparse.Namespace, name: str, seed: int) -> Flags:
         of_kind = {"scn": None if name == "msa_image_cam" else args.scn, "val_list": args.lists / "train.txt"}
     if name in CRT:
         of_kind = {"transformer": args.transformer, "transformer_weights": args.transformer_weights}
-        of_seeds = {"cam_branch": CRT[name]}
+        of_seeds = {"cam_branch": CRT[name], "weights": weights_of(args, "crt", seed)}
     flags = {
         "train": {
             **{**RUNS[name], **net, "labels": args.labels, "session": name, "seed": seed, "train_list": args.training},
-            "weights": eps_weights(args, seed) if name.endswith(AFTER_EPS) else args.weights,
+            "weights": weights_of(args, "eps", seed) if name.endswith(AFTER_EPS) else args.weights,
             **{"batch_size": args.batch_size, "crop_size": args.crop_size, "resize_size": args.resize_size},
             **{"max_iters": args.steps * length, "iter_size": 1, "max_epoches": args.epochs * length},
             **{"num_workers": args.num_workers, "save_every": SAVE_EVERY, "from_scratch": args.from_scratch, **of_kind},
@@ -119,7 +120,7 @@ def trained(args: argparse.Namespace, name: str, seed: int, changes: Flags) -> T
 def run_one(args: argparse.Namespace, name: str, seed: int) -> None:
     """Train a run, infer the seeds of train.txt and score them: the curve's file says that the run is whole."""
     run = trained(args, name, seed, {})
-    training = [] if run.parts else [run.train]
+    training = [] if run.parts or name in NET_OF else [run.train]
     run_stages([*training, *run.inference("infer"), common.scores(run.setup, run.train)[0]], run.folder)
 
 

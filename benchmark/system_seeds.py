@@ -1,4 +1,4 @@
-"""The seeds of a run of `benchmark.systems`: of its own net, or of the mean of other runs' CAMs."""
+"""The seeds of a run of `benchmark.systems`: of its own net, of another run's, or of the mean of other runs' CAMs."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -7,12 +7,18 @@ from recipes import combined, common
 from tool.recipe import Setup, Stage
 
 MEAN, AND = "mean_of_", "_and_"  # mean_of_eps_after_eps_and_hsc_after_eps
+NET_OF = {"crt_cnn": "crt"}  # a run whose seeds are other ones of another run's net
 OF_MERGE = {"infer_list", "crf_workers", "crf_t", "crf_alpha"}  # of inference's flags, those that merge.py has
 
 
 def parts_of(name: str) -> list[str]:
     """The runs whose CAMs' mean is the run `name`; none of one with a net of its own."""
     return name.removeprefix(MEAN).split(AND) if name.startswith(MEAN) else []
+
+
+def trainings_of(name: str) -> list[str]:
+    """The runs whose nets make the seeds of `name`."""
+    return list(dict.fromkeys(NET_OF.get(run, run) for run in parts_of(name) or [name]))
 
 
 class Trained(NamedTuple):

@@ -27,13 +27,13 @@ from benchmark.system_runs import (
     CURVE_FILE,
     MSA,
     TWICE,
-    eps_weights,
     in_order,
     refine_one,
     run_named,
     run_one,
+    weights_of,
 )
-from benchmark.system_seeds import AND, MEAN, parts_of
+from benchmark.system_seeds import AND, MEAN, parts_of, trainings_of
 from benchmark.system_segment import check_segmented, is_there, segment_one, segmented
 from benchmark.system_table import check_table, write_table
 from network import BACKBONE_HELP, NO_FILES, backbone_name
@@ -203,13 +203,14 @@ def check_runs(args: argparse.Namespace) -> None:
         raise UserError(f"--runs {of_msa[0]}: it asks a superpixel network; name its weights, --scn")
     for seed in args.seeds:
         late = [name for name in args.runs if name.endswith(AFTER_EPS) and not parts_of(name)]
-        if late and "eps" not in args.runs and what_is_at(eps_weights(args, seed)) != FILE:
+        if late and "eps" not in args.runs and what_is_at(weights_of(args, "eps", seed)) != FILE:
             raise UserError(
                 f"--runs {late[0]}: it starts from eps, which seed {seed} has not in {args.out}; name eps too"
             )
         for name in args.runs:
-            for part in parts_of(name):
-                if part not in args.runs and what_is_at(args.out / f"seed_{seed}" / part / CURVE_FILE) != FILE:
+            asked = [part for part in (*parts_of(name), *trainings_of(name)) if part not in args.runs]
+            for part in asked:
+                if part != name and what_is_at(args.out / f"seed_{seed}" / part / CURVE_FILE) != FILE:
                     raise UserError(f"--runs {name}: seed {seed} has no {part} in {args.out}; name it too")
     check_segmented(args)
 

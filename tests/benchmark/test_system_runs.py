@@ -6,11 +6,12 @@ import sys
 
 import pytest
 
-from benchmark import systems
+from benchmark import system_runs, systems
 from benchmark.system_figures import crf_folder
 from benchmark.system_gains import reference_of
 from benchmark.system_refine import REFINEMENTS
-from benchmark.system_runs import refinement_flags, run_named, trained
+from benchmark.system_runs import in_order, refinement_flags, run_named, run_one, trained
+from benchmark.system_seeds import trainings_of
 
 
 @pytest.mark.parametrize(
@@ -27,13 +28,31 @@ def test_a_mean_is_of_several_runs_that_are_known(name, expected):
         run_named(name)
 
 
+def arguments(monkeypatch, *runs):
+    words = ["systems", "--voc12_root", "VOC2012", "--weights", "weights.pth", "--runs", *runs]
+    monkeypatch.setattr(sys, "argv", words)
+    return systems.parse_arguments()
+
+
+def test_both_branches_of_crt_are_seeds_of_one_training(monkeypatch):
+    assert in_order(["crt_cnn", "crt"]) == ["crt", "crt_cnn"]
+    args, made = arguments(monkeypatch, "crt", "crt_cnn"), {}
+    monkeypatch.setattr(system_runs, "run_stages", lambda stages, folder: made.update({folder.name: stages}))
+    for name in args.runs:
+        run_one(args, name, seed=3)
+    assert [stage.name for stage in made["crt"]] == ["train", "infer", "eval"]
+    assert [stage.name for stage in made["crt_cnn"]] == ["infer", "eval"]
+    seeds = {name: stages[-2].flags for name, stages in made.items()}
+    assert {flags["weights"] for flags in seeds.values()} == {made["crt"][0].makes}
+    assert {flags["work_dir"].name: flags["cam_branch"] for flags in seeds.values()} == system_runs.CRT
+    assert trainings_of("mean_of_eps_and_crt_cnn") == ["eps", "crt"]
+
+
 @pytest.mark.parametrize(
     ("name", "made"), [("hsc", "infer_refine"), ("ppc", "aff_prepare"), ("crt_cnn", "aff_prepare")]
 )
 def test_affinitynet_learns_from_posteriors_of_both_alphas_whatever_crf_the_method_has(name, made, monkeypatch):
-    words = ["systems", "--voc12_root", "VOC2012", "--weights", "weights.pth", "--runs", name]
-    monkeypatch.setattr(sys, "argv", words)
-    args = systems.parse_arguments()
+    args = arguments(monkeypatch, name)
     run = trained(args, name, 0, refinement_flags(args, args.lists / "train.txt"))
     stages = {stage.name: stage for stage in REFINEMENTS["affinity"].stages(run)}
     alphas = {"aff_prepare": ("4.00", "24.00"), "infer_refine": ("crf_10_4", "crf_10_24")}[made]
