@@ -2,14 +2,14 @@
 
 import argparse
 import functools
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 
 from data.descriptions import find_data_set
-from data.images import image_size, load_rgb, run_checks, with_size
+from data.images import image_size, load_rgb, with_size
+from data.missing import make_missing
 from method import METHODS
 from method.base import NetFlags
 from method.learner import Learner
@@ -21,13 +21,12 @@ from network.scn import frozen_scn
 from network.weights import LoadReport, first_few
 from tool.artifact import save_cam
 from tool.cam import BACKGROUND, multi_scale_cam, two_size_cam
-from tool.cli import pace, raise_problems
+from tool.cli import raise_problems
 from tool.device import place
-from tool.distributed import leave_processes
 from tool.irn_cam import save_irn_cam
 from tool.limits import reported_limits
 from tool.msa_cam import save_msa_cam
-from tool.per_image import Job, NetProcess, Work, process_images
+from tool.per_image import Job, NetProcess, Work
 from tool.seed_recipe import SeedRecipe
 
 
@@ -115,18 +114,15 @@ def infer_missing(
             return [Job(image_id, None, (label_map, settings, path, outputs))]
         return []
 
-    jobs = run_checks(missing, list(images), "what is there")
-    made = sum(job.for_net is not None for job in jobs)
-    started = time.perf_counter()
-    problems = process_images(
-        jobs,
+    make_missing(
+        images,
+        missing,
         WORK,
         names=("cam", "seed"),
+        gave="seeds",
+        done="inferred",
         devices=devices,
         load=functools.partial(load_on, args),
         crf_backend=crf_backend,
         crf_workers=args.crf_workers,
     )
-    leave_processes()
-    raise_problems("images that gave no seeds; the others are done", problems)
-    print(f"{made} of {len(images)} images inferred {pace(started, made)}")

@@ -1,19 +1,18 @@
 """From the CAM dicts of several runs to their mean and its seeds: which files are missing, and an image's part."""
 
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from data.images import image_size, run_checks
+from data.images import image_size
+from data.missing import make_missing
 from method.outputs import Outputs
 from method.seeds import make_seeds
 from tool.artifact import load_cam, save_cam
-from tool.cli import UserError, pace, raise_problems
+from tool.cli import UserError
 from tool.dataset import DataSet
-from tool.distributed import leave_processes
-from tool.per_image import Job, Work, no_net, process_images
+from tool.per_image import Job, Work, no_net
 from tool.seed_recipe import CRFRecipe
 
 
@@ -79,17 +78,13 @@ def merge_missing(
             return [Job(image_id, None, (None, label_map, settings, path, outputs))]
         return []
 
-    jobs = run_checks(missing, list(images), "what is there")
-    started = time.perf_counter()
-    problems = process_images(
-        jobs,
+    make_missing(
+        images,
+        missing,
         Work(no_net, merge),
         names=("net", "seed"),
+        gave="seeds",
         devices=devices,
-        load=no_net,
         crf_backend=crf_backend,
         crf_workers=crf_workers,
     )
-    leave_processes()
-    raise_problems("images that gave no seeds; the others are done", problems)
-    print(f"{len(jobs)} of {len(images)} images done {pace(started, len(jobs))}")

@@ -128,9 +128,9 @@ def main() -> None:
     # Not at the top: they import torch, which takes seconds; a mistake in a flag or a file has been named by now.
     import torch
 
-    from rebalance.featuring import draw_missing, fit_missing_pca, load_net, make_missing
+    from rebalance.featuring import draw_missing, fit_missing_pca, load_net, make_missing_features
     from tool.device import process_devices
-    from tool.distributed import join_processes, leave_processes, rank, wait_for_all
+    from tool.distributed import join_processes, rank, wait_for_all
 
     devices = process_devices(args.device, args.n_gpus, args.n_processes_per_gpu)
     join_processes(torch.device("cpu"))  # GPUs are for the processes of the pools
@@ -142,10 +142,9 @@ def main() -> None:
     wait_for_all()
     dim, patch = args.uss_dim or net.dim, net.patch
     del net  # of up to 4.5 GB, which the processes load
-    make_missing(own, args, dim=dim, patch=patch, devices=devices)
+    make_missing_features(own, args, dim=dim, patch=patch, devices=devices)
     if args.pictures is not None:
         draw_missing(own, args)
-    leave_processes()
     print(f"  {args.out_dir}")
 
 

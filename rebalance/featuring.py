@@ -11,7 +11,8 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from data.images import image_size, load_rgb, run_checks, with_size
+from data.images import image_size, load_rgb, with_size
+from data.missing import make_missing
 from network.fold import fold_norms
 from network.unsupervised import FeatureNet, Stride8, load_feature_net
 from rebalance.feature_files import grid_of, load_features, save_features
@@ -27,10 +28,10 @@ from rebalance.uss import (
     save_pca,
 )
 from tool.artifact import atomic_file
-from tool.cli import UserError, pace, raise_problems
+from tool.cli import UserError, pace
 from tool.device import autocast, place
 from tool.limits import reported_limits
-from tool.per_image import Job, NetProcess, Work, process_images
+from tool.per_image import Job, NetProcess, Work
 
 LIMITS = "take fewer --n_processes_per_gpu, --amp bf16 or a smaller --backbone"
 PCA_FILE = "pca.pt"  # beside the features
@@ -108,7 +109,7 @@ def make_features(image_id: str, path: Path, folder: Path, amp: str) -> None:
     save_features(folder / f"{image_id}.pt", features)
 
 
-def make_missing(
+def make_missing_features(
     images: Mapping[str, Path], args: argparse.Namespace, *, dim: int, patch: int, devices: Sequence[str]
 ) -> None:
     """Make the features of `images`, by id, that are missing, damaged or of another image's size; `args` are
@@ -126,19 +127,15 @@ def make_missing(
             pass
         return [Job(image_id, (path, args.out_dir, args.amp))]
 
-    jobs = run_checks(missing, list(images), "what is there")
-    started = time.perf_counter()
-    problems = process_images(
-        jobs,
+    make_missing(
+        images,
+        missing,
         Work(make_features),
         names=("features", "crf"),
+        gave="features",
         devices=devices,
         load=functools.partial(load_on, args),
-        crf_backend="torch",
-        crf_workers=1,
     )
-    raise_problems("images that gave no features; the others are done", problems)
-    print(f"{len(jobs)} of {len(images)} images' features made {pace(started, len(jobs))}")
 
 
 def draw_missing(images: Mapping[str, Path], args: argparse.Namespace) -> None:

@@ -3,7 +3,6 @@ Masks)."""
 
 import argparse
 import functools
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,23 +13,22 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from data.descriptions import find_data_set
-from data.images import image_size, load_rgb, run_checks, with_size
+from data.images import image_size, load_rgb, with_size
 from data.label_maps import has_label_map
+from data.missing import make_missing
 from data.normalisation import Normalisation
 from network.deeplabv3plus import DeepLabV3Plus, build_deeplabv3plus, load_trained
 from network.fold import fold_norms
 from network.weights import LoadReport
 from rebalance.crf import ITERATIONS, seen_by_crf
 from tool.artifact import save_label_map
-from tool.cli import pace, raise_problems
 from tool.colour import label_colours
 from tool.crf import crf_from_probability
 from tool.crf.process import CRFProcess
 from tool.dataset import DataSet
 from tool.device import autocast, copied_to, place
-from tool.distributed import leave_processes
 from tool.limits import reported_limits
-from tool.per_image import Job, NetProcess, Work, process_images
+from tool.per_image import Job, NetProcess, Work
 from tool.seed_recipe import MASK_KERNELS
 
 SCALES = (1.0, 0.5, 1.5, 2.0)  # of the image's sides; on the grid of the first the posteriors are averaged
@@ -149,17 +147,15 @@ def predict_missing(
             return []
         return [Job(image_id, (path, args.amp), (path, *for_mask))]
 
-    jobs = run_checks(missing, list(images), "what is there")
-    started = time.perf_counter()
-    problems = process_images(
-        jobs,
+    make_missing(
+        images,
+        missing,
         Work(posteriors_of, save_mask),
         names=("predict", "crf"),
+        gave="label map",
+        done="predicted",
         devices=devices,
         load=functools.partial(load_on, args),
         crf_backend=crf_backend,
         crf_workers=args.crf_workers,
     )
-    leave_processes()
-    raise_problems("images that gave no label map; the others are done", problems)
-    print(f"{len(jobs)} of {len(images)} images predicted {pace(started, len(jobs))}")

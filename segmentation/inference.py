@@ -1,7 +1,6 @@
 """Stage 3's test: which label maps are missing, and what the network's and the CRF's processes do for them."""
 
 import functools
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from data.images import image_size, load_rgb, with_size
+from data.missing import make_missing
 from network.backbone_weights import load_trained
 from network.fold import fold_norms
 from segmentation.crf import refine
@@ -18,11 +18,11 @@ from segmentation.net import net_of, normalisation_of
 from segmentation.predict import multi_scale_probability
 from segmentation.settings import Config
 from tool.artifact import atomic_file, load_label_map, save_label_map
-from tool.cli import UserError, cores, pace, raise_problems
+from tool.cli import UserError, cores
 from tool.crf import resolve_backend
 from tool.device import autocast, device_names, place
 from tool.limits import reported_limits
-from tool.per_image import Job, NetProcess, Work, process_images
+from tool.per_image import Job, NetProcess, Work
 from tool.pickled import load_pickled
 
 ADVICE = "take smaller scales (TEST_MULTISCALE), fewer TEST_CRF_WORKERS, or half the precision (TEST_AMP)"
@@ -118,22 +118,26 @@ def is_done(config: Config, image_id: str, image: Path, folder: Path) -> bool:
 
 def predict_missing(config: Config, images: Mapping[str, Path], folder: Path) -> None:
     """Make the label maps that are missing or damaged: the network in its processes, the CRF in others beside it."""
-    missing = {image_id: path for image_id, path in images.items() if not is_done(config, image_id, path, folder)}
-    print(f"{len(images) - len(missing)} of {len(images)} label maps are there; {folder}")
-    if not missing:
-        return
+    print(f"label maps: {folder}")
     devices = device_names(config.GPUS, "GPUS")
-    started = time.perf_counter()
     mean = normalisation_of(config, net_without_weights(config)).mean
     for_crf = config.data_set, config.TEST_CRF_IMAGE, mean
-    problems = process_images(
-        [Job(image_id, (path, folder, config), (path, folder, *for_crf)) for image_id, path in missing.items()],
+
+    def missing(image_id: str) -> list[Job]:
+        path = images[image_id]
+        if is_done(config, image_id, path, folder):
+            return []
+        return [Job(image_id, (path, folder, config), (path, folder, *for_crf))]
+
+    make_missing(
+        images,
+        missing,
         Work(predict, refine if config.TEST_CRF else None),
         names=("predict", "crf"),
+        gave="label map",
+        done="predicted",
         devices=devices,
         load=functools.partial(load_on, config),
         crf_backend=resolve_backend("auto", torch.device(devices[0])),
         crf_workers=config.TEST_CRF_WORKERS or cores(),
     )
-    raise_problems("images that gave no label map; the others are done", problems)
-    print(f"predicted {len(missing)} images {pace(started, len(missing))}")

@@ -2,7 +2,6 @@
 
 import argparse
 import functools
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,15 +10,16 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from data.images import image_size, load_rgb, run_checks, with_size
+from data.images import image_size, load_rgb, with_size
+from data.missing import make_missing
 from network.scn import SCN, frozen_scn
 from network.superpixel import hard_map, to_whole_cells
 from superpixel.maps import load_superpixels, save_outlined, save_superpixels
-from tool.cli import UserError, pace, raise_problems
+from tool.cli import UserError
 from tool.device import autocast
 from tool.image import load_image
 from tool.limits import reported_limits
-from tool.per_image import Job, NetProcess, Work, process_images
+from tool.per_image import Job, NetProcess, Work
 
 LIMITS = "take fewer --n_processes_per_gpu, or --amp bf16"
 
@@ -80,16 +80,13 @@ def infer_missing(images: Mapping[str, Path], args: argparse.Namespace, *, devic
             return []
         return [Job(image_id, (path, args.out, args.png, args.amp))]
 
-    jobs = run_checks(missing, list(images), "what is there")
-    started = time.perf_counter()
-    problems = process_images(
-        jobs,
+    make_missing(
+        images,
+        missing,
         Work(infer),
         names=("superpixels", ""),
+        gave="superpixels",
         devices=devices,
         load=functools.partial(frozen_scn, args.weights, args.amp),
-        crf_backend="torch",
-        crf_workers=1,
+        stay=True,
     )
-    raise_problems("images that gave no superpixels; the others are done", problems)
-    print(f"{len(jobs)} of {len(images)} images done {pace(started, len(jobs))}")

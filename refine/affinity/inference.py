@@ -2,7 +2,6 @@
 
 import argparse
 import functools
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,21 +10,20 @@ import torch
 from torch import Tensor
 
 from data.descriptions import find_data_set
-from data.images import image_size, load_rgb, run_checks, with_size
+from data.images import image_size, load_rgb, with_size
 from data.label_maps import has_label_map
+from data.missing import make_missing
 from data.normalisation import Normalisation
 from network.fold import fold_norms
 from network.resnet38_aff import AffNet, build_affinity_net, load_trained
 from network.weights import LoadReport
 from refine.affinity.walked import WalkRecipe, label_map, sharpened, walked_scores
 from tool.artifact import load_cam, save_label_map
-from tool.cli import pace, raise_problems
 from tool.crf.process import CRFProcess
 from tool.dataset import DataSet
 from tool.device import place
-from tool.distributed import leave_processes
 from tool.limits import reported_limits
-from tool.per_image import Job, NetProcess, Work, process_images
+from tool.per_image import Job, NetProcess, Work
 
 LIMITS = "take fewer --n_processes_per_gpu or --crf_workers, or --amp bf16"
 
@@ -111,17 +109,15 @@ def infer_missing(
             return []
         return [Job(image_id, (path, *places, recipe, args.amp, args.crf), (path, *places, net.normalisation))]
 
-    jobs = run_checks(missing, list(images), "what is there")
-    started = time.perf_counter()
-    problems = process_images(
-        jobs,
+    make_missing(
+        images,
+        missing,
         Work(walk, sharpen if args.crf else None),
         names=("walk", "crf"),
+        gave="label map",
+        done="walked",
         devices=devices,
         load=functools.partial(load_on, args),
         crf_backend=crf_backend,
         crf_workers=args.crf_workers,
     )
-    leave_processes()
-    raise_problems("images that gave no label map; the others are done", problems)
-    print(f"{len(jobs)} of {len(images)} images walked {pace(started, len(jobs))}")

@@ -1,20 +1,19 @@
 """From CAM dicts to the posteriors that AffinityNet learns from: which are missing, what a process does for them."""
 
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from data.images import image_size, load_rgb, run_checks, with_size
+from data.images import image_size, load_rgb, with_size
+from data.missing import make_missing
 from tool.artifact import load_cam, load_crf, save_crf
-from tool.cli import UserError, pace, raise_problems
+from tool.cli import UserError
 from tool.crf import crf_seed
 from tool.crf.process import CRFProcess
 from tool.dataset import DataSet
-from tool.distributed import leave_processes
 from tool.limits import reported_limits
-from tool.per_image import Job, Work, no_net, process_images
+from tool.per_image import Job, Work, no_net
 from tool.seed_recipe import CRFRecipe
 
 
@@ -70,17 +69,12 @@ def prepare_missing(
         }
         return [Job(image_id, None, (path, cam_dir / f"{image_id}.npy", left, data_set))] if left else []
 
-    jobs = run_checks(missing, list(images), "what is there")
-    started = time.perf_counter()
-    problems = process_images(
-        jobs,
+    make_missing(
+        images,
+        missing,
         Work(no_net, make_posteriors),
-        names=("net", "crf"),
+        gave="posteriors",
         devices=devices,
-        load=no_net,
         crf_backend=crf_backend,
         crf_workers=crf_workers,
     )
-    leave_processes()
-    raise_problems("images that gave no posteriors; the others are done", problems)
-    print(f"{len(jobs)} of {len(images)} images done {pace(started, len(jobs))}")

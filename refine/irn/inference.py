@@ -2,7 +2,6 @@
 
 import argparse
 import functools
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,22 +9,22 @@ import numpy as np
 import torch
 
 from data.descriptions import find_data_set
-from data.images import image_size, load_rgb, run_checks, with_size
+from data.images import image_size, load_rgb, with_size
 from data.label_maps import has_label_map
+from data.missing import make_missing
 from network.fold import fold_norms
 from network.resnet50_irn import IRNet, load_trained
 from network.weights import LoadReport
 from refine.irn.instances import instances_of
 from refine.irn.walked import WalkRecipe, edge_logits, label_map, scores_of, walked
 from tool.artifact import save_label_map
-from tool.cli import UserError, pace, raise_problems
+from tool.cli import UserError
 from tool.dataset import DataSet
 from tool.device import copied_to, place
-from tool.distributed import leave_processes
 from tool.instances import Instances, load_instances, save_instances
 from tool.irn_cam import load_quarter_cam, quarter
 from tool.limits import reported_limits
-from tool.per_image import Job, NetProcess, Work, process_images
+from tool.per_image import Job, NetProcess, Work
 
 LIMITS = "take fewer --n_processes_per_gpu, or --amp bf16"
 
@@ -116,17 +115,13 @@ def infer_missing(images: Mapping[str, Path], args: argparse.Namespace, *, devic
             left[1] = None
         return [Job(image_id, (path, args.cam_dir, data_set, *left, args.amp, args.crop_size))] if any(left) else []
 
-    jobs = run_checks(missing, list(images), "what is there")
-    started = time.perf_counter()
-    problems = process_images(
-        jobs,
+    make_missing(
+        images,
+        missing,
         Work(infer),
         names=("walk", "crf"),
+        gave="files",
+        done="walked",
         devices=devices,
         load=functools.partial(load_on, args),
-        crf_backend="torch",
-        crf_workers=1,
     )
-    leave_processes()
-    raise_problems("images that gave no files; the others are done", problems)
-    print(f"{len(jobs)} of {len(images)} images walked {pace(started, len(jobs))}")

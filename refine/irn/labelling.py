@@ -1,7 +1,6 @@
 """From CAM dicts to the label maps that IRN learns from: which are missing, and what a process does for one."""
 
 import argparse
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -9,16 +8,15 @@ import numpy as np
 import torch
 
 from data.descriptions import find_data_set
-from data.images import image_size, load_rgb, run_checks, with_size
+from data.images import image_size, load_rgb, with_size
 from data.label_maps import has_label_map
+from data.missing import make_missing
 from tool.artifact import load_cam, save_label_map
-from tool.cli import pace, raise_problems
 from tool.crf import crf_from_labels
 from tool.crf.process import CRFProcess
 from tool.dataset import IGNORE, DataSet
-from tool.distributed import leave_processes
 from tool.limits import reported_limits
-from tool.per_image import Job, Work, no_net, process_images
+from tool.per_image import Job, Work, no_net
 from tool.seed_recipe import LABEL_KERNELS
 
 # spec/crt.md, IR labels
@@ -97,17 +95,12 @@ def label_missing(
             return []
         return [Job(image_id, None, (path, args.cam_dir, out, data_set, args.conf_fg_thres, args.conf_bg_thres))]
 
-    jobs = run_checks(missing, list(images), "what is there")
-    started = time.perf_counter()
-    problems = process_images(
-        jobs,
+    make_missing(
+        images,
+        missing,
         Work(no_net, write_labels),
-        names=("net", "crf"),
+        gave="label map",
         devices=devices,
-        load=no_net,
         crf_backend=crf_backend,
         crf_workers=args.crf_workers,
     )
-    leave_processes()
-    raise_problems("images that gave no label map; the others are done", problems)
-    print(f"{len(jobs)} of {len(images)} images done {pace(started, len(jobs))}")

@@ -126,8 +126,9 @@ def test_val_is_predicted_as_palette_label_maps_and_scored(data, images, tested)
     )
     assert score["mIoU_of_occurring"] == pytest.approx(100 * iou(counts)[there].mean())
     assert f"note: {len(score['absent'])} of 21 labels occur in neither prediction nor ground truth" in done.stdout
-    for phase in ("predicted", "scored"):
-        assert re.search(rf"^{phase} {len(images)} images in .* images/s\)$", done.stdout, re.MULTILINE)
+    number = len(images)
+    for phase in (f"{number} of {number} images predicted", f"scored {number} images"):
+        assert re.search(rf"^{phase} in .* images/s\)$", done.stdout, re.MULTILINE)
 
 
 def test_running_again_makes_what_is_missing_damaged_or_of_another_size_and_nothing_else(keys, tested, tmp_path):
@@ -142,7 +143,7 @@ def test_running_again_makes_what_is_missing_damaged_or_of_another_size_and_noth
     words = settings(keys, {"EXP_ROOT": tmp_path})
     done = run(TEST, words)
     assert_succeeded(done)
-    assert f"{len(files) - 3} of {len(files)} label maps are there" in done.stdout
+    assert f"3 of {len(files)} images predicted" in done.stdout
     assert contents(tmp_path / "run" / "results") == expected
     assert files[2].stat().st_mtime_ns == kept
     other = settings(keys, {"EXP_ROOT": tmp_path, "TEST_CRF": False})
