@@ -76,14 +76,14 @@ def read_counts(path: Path, *, settings: Mapping[str, Any], truth: Callable[[str
     no difference.
     """
     require_file(path, "--counts", "counts.npz of this benchmark")
-    arrays = load_plain(path)
     try:
+        arrays = load_plain(path)
         about = json.loads(bytes(arrays.pop(ABOUT)))
         then, noted = about["settings"], about["runs"]
         masks = {split: arrays.pop(f"truth/{split}", None) for split in ("train", "val")}
         runs = [_run(key, entry, arrays) for key, entry in noted.items()]
         segmentations = _segmentations(arrays)
-    except (argparse.ArgumentTypeError, AttributeError, KeyError, TypeError, ValueError) as error:
+    except (UserError, argparse.ArgumentTypeError, AttributeError, KeyError, TypeError, ValueError) as error:
         message = f"--counts {path}: expected the counts.npz that this benchmark writes ({brief(str(error))})"
         raise UserError(message) from error
     shared = {name: settings[name] for name in settings if name in then}

@@ -103,9 +103,7 @@ def one_over_processes(module: nn.Module, *, shared_norms: bool = True) -> nn.Mo
     if world_size() == 1:
         return module
     # Norms are replaced in place: others hold the same modules.
-    if shared_norms and next(module.parameters()).is_cuda:
-        nn.SyncBatchNorm.convert_sync_batchnorm(module)
-    elif shared_norms:
+    if shared_norms:
         share_statistics(module)
     # A static graph: parameters without gradient are found once, where looking for them at each step makes the host
     # wait for a GPU.

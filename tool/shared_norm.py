@@ -1,4 +1,4 @@
-"""Batch norms that take their statistics over the images of all processes, on CPUs, where PyTorch's own refuse."""
+"""Batch norms that take their statistics over the images of all processes, on CPUs too, where PyTorch's own refuse."""
 
 import torch
 from torch import Tensor, distributed, nn
@@ -47,14 +47,28 @@ class SharedBatchNorm(nn.BatchNorm2d):
 
 
 def share_statistics(module: nn.Module) -> None:
-    """Put a `SharedBatchNorm` in place of each batch norm in `module` that trains, with its weights and buffers."""
+    """Put one that shares them in place of each batch norm in `module` that trains: PyTorch's on GPUs, else a
+    `SharedBatchNorm`."""
     for name, part in module.named_children():
         if isinstance(part, nn.BatchNorm2d):
             if part.training:
-                shared = SharedBatchNorm(part.num_features, part.eps, part.momentum)
-                shared.weight, shared.bias = part.weight, part.bias
-                shared.running_mean, shared.running_var = part.running_mean, part.running_var
-                shared.num_batches_tracked = part.num_batches_tracked
-                setattr(module, name, shared)
+                setattr(module, name, _shared(part))
         else:
             share_statistics(part)
+
+
+def _shared(norm: nn.BatchNorm2d) -> nn.Module:
+    """With the weights and buffers of `norm`; of timm's `BatchNormAct2d` also with what follows in it."""
+    kind = nn.SyncBatchNorm if norm.weight.is_cuda else SharedBatchNorm
+    shared = kind(norm.num_features, norm.eps, norm.momentum)
+    shared.weight, shared.bias = norm.weight, norm.bias
+    shared.running_mean, shared.running_var = norm.running_mean, norm.running_var
+    shared.num_batches_tracked = norm.num_batches_tracked
+    if hasattr(norm, "act"):
+        shared.drop, shared.act = norm.drop, norm.act
+        shared.register_forward_hook(_activated)
+    return shared
+
+
+def _activated(shared: nn.Module, _: object, normalised: Tensor) -> Tensor:
+    return shared.act(shared.drop(normalised))
