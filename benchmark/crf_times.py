@@ -78,7 +78,7 @@ def refine(work: Work, images: list[Tensor], probability: list[Tensor], backend:
     if work.from_labels:
         # A few labels an image, as the image's classes leave them.
         labels = torch.stack(probability)[:, :4].argmax(dim=1)
-        options |= {"num_labels": work.labels, "gt_prob": pseudo.LABEL_CONFIDENCE}
+        options |= {"num_labels": work.labels, "gt_prob": pseudo.LABEL_CONFIDENCE, "recorded": True}
         return crf_from_labels(torch.stack(images), labels, **options).flatten()
     pairs = zip(images, probability, strict=True)
     return torch.cat([crf_from_probability(*pair, **options).argmax(dim=0).flatten() for pair in pairs])

@@ -48,12 +48,11 @@ def training_crf_agreement(bench: Bench) -> float:
     images = torch.from_numpy(photographs(48, (16, 16))).split(24)
     labels = torch.from_numpy(scores(48, 4, (16, 16))).argmax(dim=1).split(24)
     options = {"num_labels": VOC12.num_labels, "gt_prob": pseudo.LABEL_CONFIDENCE, "kernels": LABEL_KERNELS}
+    options |= {"iterations": pseudo.ITERATIONS, "backend": "torch", "recorded": True}
 
     def refined(device: torch.device) -> torch.Tensor:
         steps = [
-            crf_from_labels(
-                image.to(device), label.to(device), **options, iterations=pseudo.ITERATIONS, backend="torch"
-            )
+            crf_from_labels(image.to(device), label.to(device), **options)
             for image, label in zip(images, labels, strict=True)
         ]
         return torch.cat(steps).cpu()

@@ -37,5 +37,6 @@ def pseudo_labels(
         kernels=LABEL_KERNELS,
         iterations=ITERATIONS,
         backend=resolve_backend(crf_backend, cam.device),
+        recorded=True,
     )
     return refined.view_as(coarse)

@@ -189,9 +189,10 @@ def test_labels_that_no_pixel_has_are_merged_without_a_trace():
 
 
 @needs_pydensecrf
-def test_labels_without_a_score_are_merged_without_a_trace():
-    image, scores = smooth_image((30, 40)), random_probability(21, (30, 40))
-    scores[[0, 3, 4, 20]] = 0
+@pytest.mark.parametrize("lowest", [0, 0.003])
+def test_labels_that_score_the_least_everywhere_are_merged_without_a_trace(lowest):
+    image, scores = smooth_image((30, 40)), random_probability(21, (30, 40)).clip(lowest)
+    scores[[0, 3, 4, 20]] = lowest
     ours, theirs = (
         posterior_of(image, scores, kernels=TEST_KERNELS, iterations=10, backend=backend)
         for backend in ("torch", "pydensecrf")

@@ -105,6 +105,15 @@ def test_labels_that_an_image_has_not_are_never_computed():
     assert {columns for _, columns in sums.shapes} == {1, 2, 4, 5}
 
 
+def test_labels_of_hard_scores_that_an_image_has_not_are_computed_as_one():
+    scores = torch.full((21, 20, 30), 0.3 / 20)
+    scores[0, :10], scores[7, 10:] = 0.7, 0.7
+    image = torch.from_numpy(smooth_image((20, 30)))
+    with Sums() as sums:
+        crf_from_probability(image, scores, kernels=SEED_KERNELS, iterations=2, backend="torch")
+    assert {columns for _, columns in sums.shapes} == {1, 3}
+
+
 def test_no_more_images_at_once_than_memory_is_meant_for(monkeypatch):
     images, unary = make_batch(5, 9)
     monkeypatch.setattr(module, "GROUP_BYTES", 2 * unary[0].nbytes)
@@ -188,9 +197,13 @@ def test_double_precision_comes_in_and_changes_nothing():
         torch.set_default_dtype(torch.float32)
 
 
-@pytest.mark.parametrize("count, size, waits", [(24, 16, False), (24, 56, False), (2, 512, True), (16, 512, True)])
-def test_on_a_gpu_only_large_images_are_waited_for(count, size, waits, monkeypatch):
-    """Shown without a GPU: on tensors that have no values to wait for."""
+@pytest.mark.parametrize(
+    "count, size, recorded, waits",
+    [(24, 16, True, False), (24, 56, True, False), (2, 512, True, True), (16, 512, True, True), (1, 16, False, True)],
+)
+def test_on_a_gpu_large_images_are_waited_for_and_what_is_not_recorded(count, size, recorded, waits, monkeypatch):
+    """Several threads with images of one shape would share what is recorded. Shown without a GPU: on tensors that have
+    no values to wait for."""
     monkeypatch.setattr(tool.crf, "_replay", lambda refinement, *_: refinement.refined)  # as it would be recorded
     try:
         with FakeTensorMode():
@@ -202,9 +215,8 @@ def test_on_a_gpu_only_large_images_are_waited_for(count, size, waits, monkeypat
         images = torch.empty(count, size, size, 3, dtype=torch.uint8, device="cuda")
         labels = torch.empty(count, size, size, dtype=torch.long, device="cuda")
         try:
-            crf_from_labels(
-                images, labels, num_labels=21, gt_prob=0.7, kernels=TRAINING_KERNELS, iterations=2, backend="torch"
-            )
+            options = {"kernels": TRAINING_KERNELS, "iterations": 2, "backend": "torch", "recorded": recorded}
+            crf_from_labels(images, labels, num_labels=21, gt_prob=0.7, **options)
         except (DataDependentOutputException, DynamicOutputShapeException):
             asked = True
     assert asked == waits

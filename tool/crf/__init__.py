@@ -58,7 +58,7 @@ def crf_from_probability(
     if backend == "pydensecrf":
         return _pydensecrf(image, -probability.log(), kernels, iterations)
     # Labels that score the least everywhere stay equal throughout: one stands for all of them, exactly.
-    idle = probability.flatten(1).amax(dim=1) <= MIN_PROBABILITY
+    idle = probability.flatten(1).amax(dim=1) <= probability.amin()
     kept = torch.cat([(~idle).nonzero(), idle.nonzero()[:1]]).flatten()
     copies = torch.where(idle[kept], idle.sum(), 1)[None] if len(kept) < len(probability) else None
     (posterior,) = mean_field(
@@ -95,11 +95,14 @@ def crf_from_labels(
     kernels: CRFKernels,
     iterations: int,
     backend: str,
+    recorded: bool = False,
 ) -> Tensor:
     """Refined labels, int64 (N, H, W): the argmax after mean-field `iterations`, `labels` being right with `gt_prob`.
 
     images: uint8 (N, H, W, 3), RGB. labels: integers (N, H, W), 0 to `num_labels` - 1, of which none means "unsure".
-    backend: pydensecrf or torch. Raises `ValueError` for other shapes or labels.
+    backend: pydensecrf or torch. recorded: for a step of training, with images of one shape each time: a GPU records
+    the first call's work and replays it in the others, without a wait; not for several threads. Raises `ValueError` for
+    other shapes or labels.
     """
     if labels.ndim != 3 or labels.is_floating_point():
         raise ValueError(f"expected integer labels (N, H, W), got {labels.dtype} {tuple(labels.shape)}")
@@ -111,8 +114,8 @@ def crf_from_labels(
         unary.scatter_(1, labels[:, None], right)
         refined = [_pydensecrf(*pair, kernels, iterations).argmax(dim=0) for pair in zip(images, unary, strict=True)]
         return torch.stack(refined)
-    # A step of training on a GPU does not wait for it, but for large images the rows would be up to 300 times too many.
-    may_wait = not images.is_cuda or 4 * SIMPLEX_VERTICES * num_labels * labels.numel() > UNCOUNTED_BYTES
+    # Without a wait the rows of large images would be up to 300 times too many.
+    may_wait = not (recorded and images.is_cuda) or 4 * SIMPLEX_VERTICES * num_labels * labels.numel() > UNCOUNTED_BYTES
     refinement = _Refinement(num_labels, right, wrong, kernels, iterations, may_wait)
     if may_wait:
         return refinement.refined(images, labels)
