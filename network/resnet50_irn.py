@@ -10,13 +10,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from data.normalisation import Normalisation
-from network import PRETRAINED, RESNETS
-from network.backbone_weights import download
+from network import RESNETS
+from network.backbone_weights import check_whole, load_body
 from network.backbones import build_backbone
 from network.names import under_own_names
 from network.resnet import STRIDE_16, ResNet
-from network.weights import LoadReport, first_few, misfits, read_weights
-from tool.cli import UserError, raise_problems
+from network.weights import LoadReport, first_few, read_weights
+from tool.cli import UserError
 from tool.pairs import Pairs
 
 STRIDE = 4  # pixels of a cell's side
@@ -41,6 +41,7 @@ ALIASES = {
     **{f"edge_layers.{number}": f"fc_edge{number + 1}" for number in range(6)},
     **{f"dp_layers.{number}": f"fc_dp{number + 1}" for number in range(7)},
 }
+NOT_OF_EDGES = ("fc_dp", "mean_shift")
 TRAINING_ONLY = ("path_indices", "disp_target")  # of the released wrapper: where its paths are
 
 
@@ -199,16 +200,7 @@ def without_aliases(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def load_first_weights(net: IRNet, weights: str | Path, backbone: str) -> LoadReport:
     """Put into `net` what its training starts from: its backbone's weights, of ImageNet (torchvision's file, or
     `PRETRAINED`) or of a classifier. Raises `UserError` for a file that lacks some of them."""
-    own = net.resnet50.state_dict()
-    if weights == PRETRAINED:
-        source, state = download(
-            backbone, asked=f"--weights {PRETRAINED}", weights="--weights", without="--weights to none"
-        )
-    else:
-        source, state = str(weights), read_weights(weights, "--weights")
-    state = under_own_names(state, own, source=source)
-    advice = f"expected the backbone's weights, {backbone}'s; name the one that they are of with --backbone"
-    return _load(net.resnet50, state, source=source, advice=advice)
+    return load_body(net.resnet50, backbone, weights, flag="--weights")
 
 
 def load_trained(net: IRNet, path: str | Path) -> LoadReport:
@@ -227,16 +219,8 @@ def load_trained(net: IRNet, path: str | Path) -> LoadReport:
             f"--weights {path}: expected the weights of an IRN with displacement, which instances need; found one"
             " without; train one with refine/irn/train.py --displacement"
         )
-    return _load(net, state, source=str(path), advice="was it trained with another --backbone?")
-
-
-def _load(module: nn.Module, state: Mapping[str, Tensor], *, source: str, advice: str) -> LoadReport:
-    """Copy all of a module's tensors from `state`, but for batch counters, which may be missing."""
-    own = module.state_dict()
-    raise_problems(f"{source}: tensors that do not fit; {advice}", list(misfits(state, own).values()))
-    missing = [name for name in own if name not in state and not name.endswith("num_batches_tracked")]
-    if missing:
-        raise UserError(f"{source}: {advice}; {len(missing)} tensors are missing: {first_few(missing)}")
-    common = [name for name in own if name in state]
-    module.load_state_dict({name: state[name] for name in common}, strict=False)
-    return LoadReport(source, common, [], [name for name in state if name not in own])
+    left = () if net.has_displacement else NOT_OF_EDGES
+    usable = {name: value for name, value in state.items() if not name.startswith(left)}
+    check_whole(usable, own, source=f"--weights {path}", advice="was it trained with another --backbone?")
+    net.load_state_dict(usable, strict=False)
+    return LoadReport(f"--weights {path}", list(usable), [], [name for name in state if name not in usable])

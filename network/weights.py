@@ -88,9 +88,12 @@ def load_released_state_dict(net: nn.Module, state: Mapping[str, torch.Tensor], 
         )
     if HEAD in wrong and state[HEAD].ndim and len(state[HEAD]) != len(own[HEAD]):
         wrong[HEAD] += f"; {head_advice(len(state[HEAD]), len(own[HEAD]))}"
+    # A shallow net's tensors are a deep one's, too, by name and shape.
+    layers = {name.split(".")[0] for name in net.backbone.state_dict()}
+    deeper = {name: f"{name}: not in the network" for name in state.keys() - own.keys() if name.split(".")[0] in layers}
     raise_problems(
         f"{source}: tensors that do not fit; was it made with another --network, --backbone or --width?",
-        list(wrong.values()),
+        [*wrong.values(), *(deeper[name] for name in state if name in deeper)],
     )
     common = [name for name in own if name in state]
     if net.background_first:

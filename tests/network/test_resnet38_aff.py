@@ -141,3 +141,12 @@ def test_a_classifiers_file_is_no_affinity_nets_and_the_reverse(files, tmp_path)
         load_trained(net, tmp_path / "part.pth")
     with pytest.raises(UserError, match=r"aff\.pth: expected a classifier.*found AffinityNet"):
         load_weights(build_network("resnet38_hsc", num_classes=20, width=TINY), files["aff"][0])
+
+
+def test_a_deeper_nets_weights_are_refused(tmp_path):
+    net = build_affinity_net(backbone="resnet18")
+    state = released_state_dict(net)
+    torch.save({**state, "layer4.2.conv1.weight": torch.zeros(512, 512, 3, 3)}, tmp_path / "deep.pth")
+    for load in (load_first_weights, load_trained):
+        with pytest.raises(UserError, match=r"another --network, --backbone.*\n  layer4\.2\.conv1\.weight: not in the"):
+            load(net, tmp_path / "deep.pth")

@@ -267,12 +267,19 @@ def test_other_nets_files_are_named_as_what_they_are(files):
     wide = {**states["edges"], "resnet50.conv1.weight": torch.zeros(128, 3, 7, 7)}
     torch.save(wide, folder / "wide.pth")
     with pytest.raises(
-        UserError, match=r"(?s)tensors that do not fit; was it trained with another --backbone\?.*conv1"
+        UserError, match=r"(?s)does not fit the net; was it trained with another --backbone\?.*kind \(1\): .*conv1"
     ):
         load_trained(net, folder / "wide.pth")
     torch.save({k: v for k, v in states["backbone"].items() if "layer4" not in k}, folder / "short.pth")
-    with pytest.raises(UserError, match=r"expected the backbone's weights, resnet18's.*25 tensors are missing: layer4"):
+    with pytest.raises(UserError, match=r"(?s)expected the backbone's weights, resnet18's.*missing \(25\): layer4"):
         load_first_weights(net, folder / "short.pth", "resnet18")
     torch.save({k: v for k, v in states["edges"].items() if k != "fc_edge2.1.bias"}, folder / "part.pth")
-    with pytest.raises(UserError, match=r"1 tensors are missing: fc_edge2\.1\.bias"):
+    with pytest.raises(UserError, match=r"missing \(1\): fc_edge2\.1\.bias"):
         load_trained(net, folder / "part.pth")
+    deeper = {"resnet50.layer4.2.conv1.weight": torch.zeros(512, 512, 3, 3)}
+    torch.save({**states["edges"], **deeper}, folder / "deeper.pth")
+    with pytest.raises(UserError, match=r"another --backbone\?\n  unexpected \(1\): resnet50\.layer4\.2"):
+        load_trained(net, folder / "deeper.pth")
+    torch.save({**states["backbone"], "layer4.2.conv1.weight": torch.zeros(512, 512, 3, 3)}, folder / "deep.pth")
+    with pytest.raises(UserError, match=r"the backbone's weights, resnet18's\n  unexpected \(1\): layer4\.2"):
+        load_first_weights(net, folder / "deep.pth", "resnet18")
