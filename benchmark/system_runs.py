@@ -121,7 +121,8 @@ def run_one(args: argparse.Namespace, name: str, seed: int) -> None:
     """Train a run, infer the seeds of train.txt and score them: the curve's file says that the run is whole."""
     run = trained(args, name, seed, {})
     training = [] if run.parts or name in NET_OF else [run.train]
-    run_stages([*training, *run.inference("infer"), common.scores(run.setup, run.train)[0]], run.folder)
+    inference = run.inference("infer")
+    run_stages([*training, *inference, common.scores(run.setup, inference[-1])[0]], run.folder)
 
 
 def refinement_flags(args: argparse.Namespace, ids: Path) -> Flags:

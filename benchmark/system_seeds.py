@@ -41,7 +41,7 @@ class Trained(NamedTuple):
         cams = []
         for part in self.parts:
             (infer,) = part.inference(name, crf=False)
-            infer, _ = combined.with_label_maps(infer, part.train, crf=False)  # whatever CRF the flags have for `name`
+            infer = combined.with_label_maps(infer, crf=False)  # whatever CRF the flags have for `name`
             cams.append(infer._replace(name=f"{name}_{part.folder.name}"))
         folders = [part.folder / "cam_npy" for part in self.parts]
         return [*cams, common.merging(self.setup, self.train, folders, name=name, ids="train_aug", crf=crf)]

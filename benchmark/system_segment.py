@@ -116,9 +116,9 @@ def _label_maps(run: Trained, asked: Segmented) -> tuple[list[Stage], Path]:
     """The stages that make the label maps to learn from, and their folder."""
     *cams, infer = run.inference("infer_aug")
     if asked.refinement not in REFINEMENTS:
-        infer, folder = combined.with_label_maps(infer, run.train, crf=asked.refinement == "crf")
-        return [*cams, infer], folder
-    infer, _ = combined.with_label_maps(infer, run.train, crf=False)
+        infer = combined.with_label_maps(infer, crf=asked.refinement == "crf")
+        return [*cams, infer], infer.makes
+    infer = combined.with_label_maps(infer, crf=False)
     refinement = REFINEMENTS[asked.refinement]
     *stages, _ = refinement.stages(run)  # but for the score
     return [*cams, infer, *stages], run.folder / refinement.masks

@@ -13,13 +13,12 @@ from tool.recipe import Setup, Stage
 def stages(setup: Setup) -> list[Stage]:
     mini_flags = {**mini.length(300), **mini.VIEW, "weights": "none"}
     train = common.training(setup, "cls", saliency=False, mini_flags=mini_flags)
+    seeds = common.seeds(setup, train)
     return [
         *mini.data(setup),
         common.prepare(setup, saliency=False),
         train,
-        common.inference(setup, train, name="infer", ids="train"),
-        *common.scores(setup, train),
-        common.inference(setup, train, name="infer_aug", ids="train_aug"),
-        *common.deeplab(setup, common.crf_seeds(train), train),
+        *seeds,
+        *common.deeplab(setup, seeds[-1].makes, train),
         common.report(setup, train, saliency=False),
     ]

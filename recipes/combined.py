@@ -10,7 +10,8 @@ from tool.cli import UserError, did_you_mean
 from tool.recipe import Setup, Stage
 
 SEEDS_END = "infer_aug"  # the stage of a recipe that makes what refinements and segmentation learn from
-REFINEMENTS = ("none", "crf", "affinity", "irn")
+MAKERS = {"affinity": "aff_infer", "irn": "irn_infer"}  # the stages that make the label maps of these refinements
+REFINEMENTS = ("none", "crf", *MAKERS)
 # The keys of stage 3 that make each DeepLab what it is.
 DEEPLABS: dict[str, dict[str, Any]] = {
     "deeplabv1": {"MODEL_NAME": "deeplabv1"},
@@ -45,11 +46,11 @@ def combine(
         raise UserError(f"{name} makes no seeds to refine: it has no stage {SEEDS_END}")
     found = of_recipe[: names.index(SEEDS_END) + 1]
     trained = found[names.index("train")]
-    found[-1], masks = with_label_maps(found[-1], trained, crf=refinement == "crf")
-    if refinement in ("affinity", "irn"):
-        refine = {"affinity": common.affinity, "irn": common.irn}[refinement](setup, trained)
-        masks = refine[-2].makes
-        found += refine
+    found[-1] = with_label_maps(found[-1], crf=refinement == "crf")
+    masks = found[-1].makes
+    if refinement in MAKERS:
+        found += {"affinity": common.affinity, "irn": common.irn}[refinement](setup, trained)
+        masks = next(stage.makes for stage in found if stage.name == MAKERS[refinement])
     reports = [stage for stage in of_recipe if stage.name == "report"]
     return [*found, *learning(setup, masks, trained, segmentation), *reports]
 
@@ -64,12 +65,12 @@ def learning(setup: Setup, masks: Path, trained: Stage, segmentation: str) -> li
     return rebalanced(setup, masks, trained, plain=segmentation == "deeplabv3plus")
 
 
-def with_label_maps(infer: Stage, trained: Stage, *, crf: bool) -> tuple[Stage, Path]:
-    """Inference with the CRF or without it, and the folder of its label maps."""
-    folder = Path(infer.flags.get("cam_png") or Path(infer.flags["work_dir"], "cam_png"))
-    flags = {name: value for name, value in infer.flags.items() if name != "crf_t"}
-    if crf:
-        folder = common.crf_seeds(trained)
-    else:
-        flags["crf_t"] = "none"
-    return infer._replace(flags=flags, makes=folder), folder
+def with_label_maps(infer: Stage, *, crf: bool) -> Stage:
+    """Inference that makes label maps with a CRF, its method's unless its flags have one, or without."""
+    if not crf:
+        folder = Path(infer.flags.get("cam_png") or Path(infer.flags["work_dir"], "cam_png"))
+        return infer._replace(flags={**infer.flags, "crf_t": "none"}, makes=folder)
+    # Without another recipe's "none", and without a threshold that the seeds' scores are to choose.
+    left_out = {"crf_t": infer.flags.get("crf_t") == "none", "thr": isinstance(infer.flags.get("thr"), Path)}
+    infer = infer._replace(flags={name: value for name, value in infer.flags.items() if not left_out.get(name)})
+    return infer._replace(makes=common.crf_seeds(infer))

@@ -64,9 +64,34 @@ CRFS = {"seam": "crf_10_4", "ppc": "crf_10_thr0.26", "ppc_eps": "crf_5_8", "crt"
 CRFS |= dict.fromkeys(("msa_image", "msa_sal"), "crf_10_thr0.25")
 
 
-def crf_seeds(trained: Stage) -> Path:
-    """The folder of the CRF seeds that inference makes with the net that `trained` makes."""
-    return trained.makes.parent / "crf" / CRFS.get(trained.flags["method"], "crf_8_7")
+def crf_seeds(infer: Stage) -> Path:
+    """The folder of the CRF seeds that inference makes with the flags of `infer`; of several CRFs, the first one's.
+
+    Raises `UserError` for a threshold in a file, which is not known yet.
+    """
+    flags = infer.flags
+    _, iterations, number = CRFS.get(flags["method"], "crf_8_7").split("_")
+    beginning, flag = ("thr", "thr") if number.startswith("thr") else ("", "crf_alpha")
+    if flags.get("crf_t"):
+        iterations = _first_word(flags["crf_t"])
+    if flags.get(flag) is not None:
+        try:
+            number = f"{beginning}{float(_first_word(flags[flag])):g}"
+        except ValueError as error:
+            raise UserError(
+                f"--set {infer.name}.{flag}={flags[flag]}: expected a number, by which run.py finds the CRF seeds"
+            ) from error
+    return Path(flags["work_dir"], "crf", f"crf_{iterations}_{number}")
+
+
+def _first_word(value: Any) -> str:
+    return str(value[0] if isinstance(value, list | tuple) else value)
+
+
+def _seeding(stage: Stage) -> Stage:
+    """`stage`, inference or merging, which makes CRF seeds unless its flags say that it makes none."""
+    none = stage.flags.get("crf_t") == "none"
+    return stage._replace(makes=Path(stage.flags["work_dir"], "cam_npy") if none else crf_seeds(stage))
 
 
 # Flags that a training and its net's inference share.
@@ -87,8 +112,7 @@ def inference(
         **more,
     }
     fixed = ["work_dir", "cam_npy", "cam_png"]
-    makes = crf_seeds(trained) if crf else folder / "cam_npy"
-    return setup.stage(name, "inference.py", flags, mini=mini_flags, makes=makes, fixed=fixed)
+    return _seeding(setup.stage(name, "inference.py", flags, mini=mini_flags, makes=folder, fixed=fixed))
 
 
 def merging(setup: Setup, trained: Stage, cams: Sequence[Path], *, name: str, ids: str, crf: bool = True) -> Stage:
@@ -100,23 +124,22 @@ def merging(setup: Setup, trained: Stage, cams: Sequence[Path], *, name: str, id
         **{"method": trained.flags["method"], "work_dir": folder},
         **({} if crf else {"crf_t": "none"}),
     }
-    makes = crf_seeds(trained) if crf else folder / "cam_npy"
-    return setup.stage(name, "merge.py", flags, makes=makes, fixed=["work_dir"])
+    return _seeding(setup.stage(name, "merge.py", flags, makes=folder, fixed=["work_dir"]))
 
 
-def scores(setup: Setup, trained: Stage, **sweep: Any) -> list[Stage]:
-    """mIoU on train.txt of the seeds, over the background thresholds, and of the CRF seeds.
+def scores(setup: Setup, infer: Stage, **sweep: Any) -> list[Stage]:
+    """mIoU on train.txt of the seeds that `infer` makes, over the background thresholds, and of its CRF seeds.
 
     sweep: the flags of `eval.py` that say which thresholds, and what is written of them (--curve).
     """
-    folder = trained.makes.parent
+    folder = Path(infer.flags["work_dir"])
     method = folder.name
     common = {**truth_flags(setup, "train"), "logfile": folder / "evallog.txt"}
     curve, crf = folder / "curve.json", folder / "crf.json"
     seeds = {"predict_dir": folder / "cam_npy", "type": "npy", "plot": folder / "curve.png"}
     seeds |= sweep or {"curve": True}
-    labels = {"predict_dir": crf_seeds(trained), "type": "png"}
-    return [
+    labels = {"predict_dir": infer.makes, "type": "png"}
+    stages = [
         setup.stage(
             "eval", "eval.py", {**common, **seeds, "json": curve, "comment": f"{method}: seeds"},
             makes=curve, score="seed", fixed=["json"],
@@ -126,6 +149,14 @@ def scores(setup: Setup, trained: Stage, **sweep: Any) -> list[Stage]:
             makes=crf, score="seed_crf", fixed=["json"],
         ),
     ]  # fmt: skip
+    return stages[:1] if infer.flags.get("crf_t") == "none" else stages
+
+
+def seeds(setup: Setup, trained: Stage, *, crf: bool = True) -> list[Stage]:
+    """Seeds of train.txt by the net that `trained` makes, and their scores; seeds of train_aug.txt, with `crf` CRF
+    seeds, which the last stage makes."""
+    infer = inference(setup, trained, name="infer", ids="train")
+    return [infer, *scores(setup, infer), inference(setup, trained, name="infer_aug", ids="train_aug", crf=crf)]
 
 
 def affinity(setup: Setup, trained: Stage, *, posteriors: tuple[Path, Path] | None = None, **walk: Any) -> list[Stage]:

@@ -28,14 +28,15 @@ def stages(setup: Setup) -> list[Stage]:
         *(setup, train), name="infer_aug", ids="train_aug", crf=False, mini_flags=mini.CRT_SEEDS,
         cam_out_dir=train.makes.parent / "cam",
     )  # fmt: skip
+    infer = common.inference(setup, train, name="infer", ids="train", mini_flags=mini.CRT_SEEDS)
     irn = common.irn(setup, train, cam_dir=Path(infer_aug.flags["cam_out_dir"]))
     return [
         *mini.data(setup),
         common.prepare(setup, saliency=False),
         train,
         infer_aug,
-        common.inference(setup, train, name="infer", ids="train", mini_flags=mini.CRT_SEEDS),
-        *common.scores(setup, train),
+        infer,
+        *common.scores(setup, infer),
         *irn,
         *common.deeplab(setup, irn[2].makes, train, **common.DEEPLAB_MSC),
         common.report(setup, train, saliency=False),

@@ -18,13 +18,12 @@ def training(setup: Setup, *, name: str = "train") -> Stage:
 
 def stages(setup: Setup) -> list[Stage]:
     train = training(setup)
+    seeds = common.seeds(setup, train)
     return [
         *mini.data(setup),
         common.prepare(setup),
         train,
-        common.inference(setup, train, name="infer", ids="train"),
-        *common.scores(setup, train),
-        common.inference(setup, train, name="infer_aug", ids="train_aug"),
-        *common.deeplab(setup, common.crf_seeds(train), train),
+        *seeds,
+        *common.deeplab(setup, seeds[-1].makes, train),
         common.report(setup, train),
     ]

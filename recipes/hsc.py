@@ -23,13 +23,11 @@ def seeds(setup: Setup) -> list[Stage]:
         common.prepare(setup),
         *start,
         train,
-        common.inference(setup, train, name="infer", ids="train"),
-        *common.scores(setup, train),
-        common.inference(setup, train, name="infer_aug", ids="train_aug"),
+        *common.seeds(setup, train),
     ]
 
 
 def stages(setup: Setup) -> list[Stage]:
     of_seeds = seeds(setup)
     train = next(stage for stage in of_seeds if stage.name == "train")
-    return [*of_seeds, *common.deeplab(setup, common.crf_seeds(train), train), common.report(setup, train)]
+    return [*of_seeds, *common.deeplab(setup, of_seeds[-1].makes, train), common.report(setup, train)]

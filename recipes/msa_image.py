@@ -34,6 +34,7 @@ def stages(setup: Setup, method: str = "msa_image", *, saliency: bool = False) -
     )
     folder = train.makes.parent
     best, masks = folder / "curve.json", folder / "pseudo"
+    infer = common.inference(setup, train, name="infer", ids="train", mini_flags=mini.MSA_SEEDS)
     infer_aug = common.inference(
         setup, train, name="infer_aug", ids="train_aug", crf=False, mini_flags=mini.MSA_SEEDS, thr=best, cam_png=masks
     )
@@ -42,8 +43,8 @@ def stages(setup: Setup, method: str = "msa_image", *, saliency: bool = False) -
         common.prepare(setup, saliency=saliency),
         scn,
         train,
-        common.inference(setup, train, name="infer", ids="train", mini_flags=mini.MSA_SEEDS),
-        *common.scores(setup, train, thresholds=SWEEP, result=folder / "result.txt"),
+        infer,
+        *common.scores(setup, infer, thresholds=SWEEP, result=folder / "result.txt"),
         infer_aug._replace(makes=masks),
         *common.deeplab(setup, masks, train, **common.DEEPLAB_MSC),
         common.report(setup, train, saliency=saliency),

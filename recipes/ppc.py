@@ -21,9 +21,7 @@ def stages(setup: Setup) -> list[Stage]:
         common.prepare(setup, saliency=False),
         *start,
         train,
-        common.inference(setup, train, name="infer", ids="train"),
-        *common.scores(setup, train),
-        common.inference(setup, train, name="infer_aug", ids="train_aug", crf=False),  # AffinityNet has its own CRF
+        *common.seeds(setup, train, crf=False),  # AffinityNet has its own CRF
         *common.affinity(setup, train),
         *common.deeplab(setup, train.makes.parent / "out_rw", train, **common.DEEPLABV1_RESNET38),
         common.report(setup, train, saliency=False),

@@ -17,15 +17,14 @@ def stages(setup: Setup) -> list[Stage]:
     start = [eps.training(setup, name="train_eps")] if setup.mini else []
     mini_flags = {**mini.length(400), **mini.VIEW, **({"weights": start[0].makes} if start else {})}
     train = common.training(setup, "ppc_eps", mini_flags=mini_flags)
+    seeds = common.seeds(setup, train)
     return [
         *mini.data(setup),
         common.prepare(setup),
         *start,
         train,
-        common.inference(setup, train, name="infer", ids="train"),
-        *common.scores(setup, train),
-        common.inference(setup, train, name="infer_aug", ids="train_aug"),
+        *seeds,
         *common.affinity(setup, train),
-        *common.deeplab(setup, common.crf_seeds(train), train),
+        *common.deeplab(setup, seeds[-1].makes, train),
         common.report(setup, train),
     ]

@@ -35,12 +35,23 @@ def test_what_learns_last_learns_from_the_refinements_label_maps_of_these_seeds(
         assert learner.flags[flag] == stages[maker].makes
         assert ("features" in stages) == (learner.flags.get("uss_features") is not None) == (segmentation == "dhr")
         assert ("crf_t" in infer.flags) == (refinement != "crf")
+        if refinement == "crf":  # of its own list, which another stage's folder of another threshold would not have
+            thresholds = {"crf_10_thr0.26", "crf_10_thr0.15", "crf_10_thr0.25"}
+            assert learner.flags[flag].name not in thresholds or "thr" not in infer.flags
         assert stages[maker].flags["infer_list"] == infer.flags["infer_list"]
         if segmentation == "deeplabv1":
             assert learner.settings["MODEL_NAME"] == "deeplabv1"
         cams = {"affinity": "aff_infer", "irn": "irn_infer"}
         if refinement in cams:
             assert stages[cams[refinement]].flags["cam_dir"] == Path(infer.flags["work_dir"], "cam_npy")
+
+
+def test_instances_beside_irns_label_maps_change_nothing_for_what_learns_from_these():
+    changes = {("irn_infer", "ins_seg_out_dir"): "instances", ("irn_train", "displacement"): "True"}
+    setup = Setup(Path("out"), Path("VOC2012"), Path("saliency"), changes=changes)
+    stages = {stage.name: stage for stage in run.load_recipe("eps+irn+deeplabv2")[2](setup)}
+    assert "eval_ins" in stages
+    assert stages["deeplab"].flags["DATA_PSEUDO_GT"] == stages["irn_infer"].makes == Path("out/eps/sem_seg")
 
 
 @pytest.mark.parametrize(

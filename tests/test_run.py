@@ -1,6 +1,5 @@
 """run.py on recipes of small scripts: order, logs, record, going on, failure, changes; and the real ones' commands."""
 
-import importlib
 import json
 import os
 import re
@@ -12,15 +11,8 @@ from pathlib import Path
 
 import pytest
 
-import demo
-from method import METHODS
-from recipes import cls, common, eps, eps_seam, hsc
-from segmentation.experiment.config import config_dict, configurations
-from segmentation.settings import read_config
 from tests.processes import assert_all_end
 from tests.scripts.conftest import ROOT, environment, forker
-from tool.recipe import Setup, Stage, all_stages
-from tool.run_recipe import command_line
 
 # A stage's script: notes its words, fails or waits while a file says so, and makes the file of its name.
 SCRIPT = """
@@ -318,80 +310,3 @@ def test_the_short_run_of_the_page_has_flags_and_stages_as_they_are():
     assert f"$ {done.stdout.splitlines()[1]}\n" in output
     stages = [line[2:] for line in done.stdout.splitlines() if line.startswith("# ")]
     assert [line.split()[0] for line in output.split("mIoU, per cent\n")[1].splitlines()[: len(stages)]] == stages
-
-
-def test_what_depends_on_a_changed_flag_follows_it():
-    changes = {("train", "backbone"): "resnet50", ("deeplab", "TRAIN_ITERATION"): 7, ("deeplab", "EXP_NAME"): "mine"}
-    setup = Setup(Path("out"), Path("VOC2012"), Path("saliency"), changes=changes)
-    stages = {stage.name: stage for stage in hsc.stages(setup)}
-    assert stages["infer"].flags["backbone"] == stages["infer_aug"].flags["backbone"] == "resnet50"
-    checkpoint = Path("out/mine/deeplabv2_resnet101_VOCDataset_itr7_all.pth")
-    assert stages["test"].flags["TEST_CKPT"] == stages["deeplab"].makes == checkpoint
-    changes = {("deeplab", "MODEL_BACKBONE"): "timm:resnet18", ("deeplab", "DATA_NAME"): "Ours"}
-    changes |= {("train_eps", "session_name"): "first"}
-    setup = Setup(Path("out"), Path("VOC2012"), Path("saliency"), mini=True, changes=changes)
-    stages = {stage.name: stage for stage in hsc.stages(setup)}
-    assert stages["deeplab"].makes == Path("out/deeplab/deeplabv2_timm_resnet18_Ours_itr300_all.pth")
-    assert stages["train"].flags["weights"] == stages["train_eps"].makes == Path("out/first/first.pth")
-
-
-def test_recipes_look_for_crf_seeds_where_each_methods_inference_puts_them():
-    setup = Setup(Path("out"), Path("VOC2012"), Path("saliency"))
-    for name, method in METHODS.items():
-        trained = common.training(setup, name, mini_flags={})
-        assert common.crf_seeds(trained) == Path("out", name, "crf", method.seeds.crf[0].folder)
-
-
-@pytest.mark.parametrize("backbone", [None, "resnet18"])
-def test_irns_stages_take_any_training_and_what_follows_its_net_follows_it(backbone, monkeypatch):
-    changes = {("irn_train", "crop_size"): 64}
-    changes |= {("train", "backbone"): backbone, ("train", "width"): None} if backbone else {}
-    setup = Setup(Path("out"), Path("VOC2012"), Path("saliency"), mini=True, changes=changes)
-    trained = common.training(setup, "eps", mini_flags={})
-    labels, train, infer, _ = common.irn(setup, trained, beta=8)
-    for stage in (labels, train, infer):
-        monkeypatch.setattr(sys, "argv", [str(word) for word in stage.words])
-        importlib.import_module(stage.script.removesuffix(".py").replace("/", ".")).parse_arguments()
-    assert infer.flags["cam_dir"] == Path("out/eps/cam_npy") and infer.flags["beta"] == 8
-    assert infer.flags["weights"] == train.makes and infer.flags["crop_size"] == 64
-    assert train.flags["weights"] == trained.makes
-    net = (backbone, None) if backbone else ("resnet38d", 0.125)  # as the classifier has it
-    assert all((stage.flags["backbone"], stage.flags["width"]) == net for stage in (train, infer))
-
-
-def test_the_demo_runs_the_very_stages_of_the_recipes():
-    out = Path("out")
-    seeds, segmentation = demo.plan(["cls", "eps", "eps_seam", "hsc"], out, seed=0, quick=False)
-    theirs = {stage.name: stage for stage in all_stages([*seeds, *segmentation])}
-
-    def command(stage: Stage, **changes: object) -> str:
-        seed = "TRAIN_SEED" if stage.name.endswith("deeplab") or stage.name.endswith("test") else "seed"
-        flags = {name: value for name, value in stage.flags.items() if name != seed}
-        return command_line(stage._replace(flags={**flags, **changes}))
-
-    for recipe in (cls, eps, eps_seam, hsc):
-        name = recipe.__name__.split(".")[-1]
-        setup = Setup(out, out / "data" / "VOC2012", out / "data" / "VOC2012" / "saliency", mini=True)
-        ours = {stage.name: stage for stage in recipe.stages(setup)}
-        for stage in demo.SEEDS:
-            assert command(theirs[f"{name}_{stage}"]) == command(ours[stage])
-        if "train_eps" in ours:
-            assert command(theirs["eps_train"]) == command(ours["train_eps"])
-        assert command(theirs["data"]) == command(ours["data"])
-    assert command(theirs["infer_aug"]) == command(ours["infer_aug"])
-    assert command(theirs["seeds_deeplab"], EXP_NAME="deeplab") == command(ours["deeplab"])
-
-
-@pytest.mark.parametrize(
-    ("name", "keys"),
-    [
-        ("SEAM_deeplabv1_resnet38", common.DEEPLABV1_RESNET38),
-        ("CRT_deeplabv2_resnet101_msc", common.DEEPLAB_MSC),
-    ],
-)
-def test_a_recipes_deeplab_is_the_released_configuration(name, keys, monkeypatch):
-    monkeypatch.chdir(ROOT)
-    places = {"EXP_NAME": "deeplab", "DATA_PSEUDO_GT": "masks", "MODEL_BACKBONE_WEIGHTS": "net.pth"}
-    released = read_config({**config_dict, **configurations[name], **places}, [])
-    ours = read_config(config_dict, [f"{key}={value}" for key, value in {**keys, **places}.items()])
-    assert ours == released
