@@ -8,6 +8,7 @@ The CAM dicts are any methods', of the same images, and so is what is written: A
 """
 
 import argparse
+from contextlib import suppress
 from pathlib import Path
 
 from data.descriptions import add_data_set_flag, find_data_set, require_background
@@ -46,7 +47,9 @@ def parse_arguments() -> argparse.Namespace:
     """The command line; its method's recipe has the defaults of the seeds' flags."""
     first = argparse.ArgumentParser(add_help=False, exit_on_error=False)
     first.add_argument("--method", default="hsc")
-    named = first.parse_known_args()[0].method
+    named = "hsc"
+    with suppress(argparse.ArgumentError):  # the parser that follows says what is wrong
+        named = first.parse_known_args()[0].method
     parser = script_parser("Stage 1: the mean of several runs' CAMs, and its seeds.", examples=EXAMPLES)
     data = parser.add_argument_group("data")
     data.add_argument(

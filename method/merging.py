@@ -19,19 +19,24 @@ from tool.seed_recipe import CRFRecipe
 def mean_cam(
     paths: Sequence[Path], data_set: DataSet, *, shape: tuple[int, int] | None = None
 ) -> dict[int, np.ndarray]:
-    """The mean of the CAM dicts in `paths`, class by class: class -> float32 (H, W), 0 to 1.
+    """The mean of the CAM dicts in `paths`, class by class: class -> float32 (H, W), 0 to 1; of one alone, that.
+
+    A class that one of several runs is silent about, -1 throughout where its seeds are scaled by their minimum too,
+    counts as 0 there, as in runs whose seeds are not.
 
     Raises `UserError` for a file that cannot be read, one of another shape, and one of other classes than the first.
     """
     first = load_cam(paths[0], data_set, shape=shape)
-    total = {label: cam.astype(np.float64) for label, cam in first.items()}
+    if len(paths) == 1:
+        return first
+    total = {label: np.maximum(cam, 0, dtype=np.float64) for label, cam in first.items()}
     for path in paths[1:]:
         cams = load_cam(path, data_set, shape=shape)
         if cams.keys() != first.keys():
             names = [" ".join(data_set.classes[label] for label in each) or "none" for each in (first, cams)]
             raise UserError(f"{path}: expected the classes of {paths[0]}, {names[0]}; found {names[1]}")
         for label, cam in cams.items():
-            total[label] += cam
+            total[label] += np.maximum(cam, 0)
     return {label: (cam / len(paths)).astype(np.float32) for label, cam in total.items()}
 
 

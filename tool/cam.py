@@ -96,7 +96,7 @@ def multi_scale_cam(
 def two_size_cam(
     maps: Maps, image: Image.Image, classes: Sequence[int], *, recipe: SeedRecipe, device: torch.device
 ) -> tuple[dict[int, np.ndarray], dict[int, np.ndarray]]:
-    """What `multi_scale_cam` gives, and the same summed on a quarter of the image's size (`tool.artifact.quarter`),
+    """What `multi_scale_cam` gives, and the same summed on a quarter of the image's size (`tool.irn_cam.quarter`),
     {class: float32 (h, w)}, which IRN's walk reads (spec/crt.md, Seeds)."""
     return _multi_scale(maps, image, classes, recipe, device, with_quarter=True)
 

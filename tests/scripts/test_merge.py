@@ -146,6 +146,8 @@ def test_what_does_not_fit_is_named(stage, others, tmp_path):
     own = {"--cam_dir": others.parent / "own" / "cam_npy", "--work_dir": others.parent / "own"}
     jobs["own"] = lambda: run(MERGE, stage.flags(**own))
     jobs["thr"] = lambda: run(MERGE, stage.flags(**{"--work_dir": tmp_path / "out", "--thr": 2}))
+    jobs["bare"] = lambda: run(MERGE, {"--method": ()})
     expected = [*(message for _, message in cases), "its cam_npy is one of --cam_dir", "--thr 2.0: expected"]
+    expected.append("argument --method: expected one argument")
     for done, message in zip(run_all(jobs).values(), expected, strict=True):
         assert_refused(done, message)
