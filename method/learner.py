@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from data.images import load_rgb
 from method.superpixels import Superpixels
@@ -20,6 +19,7 @@ from network.superpixel import to_whole_cells
 from network.weights import LoadReport, load_released_state_dict, load_weights, released_state_dict
 from tool.cam import maps_of_pair, mirrored_pair, turned_back
 from tool.device import autocast
+from tool.distributed import found_by_all
 from tool.metric import mean_average_precision
 from tool.optim import parameter_groups
 from tool.randomness import mixed_seed
@@ -177,15 +177,18 @@ class Learner(nn.Module, ABC):
 
     @torch.inference_mode()
     def validate(self, images: LabelledImages, device: torch.device) -> dict[str, float]:
-        """What it is worth on images that it does not train on, by the names of the curves.
+        """What it is worth on images that it does not train on, by the names of the curves; in all processes.
 
         Mean average precision of the scores of whole images' labels, unless a method has another measure.
         """
         self.eval()
-        scores = []
-        for path in tqdm(images.paths.values(), desc="score image labels", unit="image", disable=None, leave=False):
-            image = self.net.normalisation(load_rgb(path))[None].to(device)
-            scores.append(self.net(image).logits[0].cpu().numpy())
+
+        def scores_of(path: Path) -> np.ndarray:
+            image = self.net.normalisation(load_rgb(path), device)[None]
+            with autocast(device, self.amp):
+                return self.net(image).logits[0].float().cpu().numpy()
+
+        scores = found_by_all(list(images.paths.values()), scores_of, what="score image labels")
         truth = np.stack([images.labels[image_id] for image_id in images.paths])
         return {"mean_average_precision": mean_average_precision(np.stack(scores)[:, : truth.shape[1]], truth)}
 

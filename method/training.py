@@ -133,7 +133,7 @@ def train_run(
     scored = LabelledImages(held_out, labels, masks)
 
     def validate(step: int) -> None:
-        if started.log is not None and step < num_steps:  # at the end, --eval sees to it
+        if step < num_steps:  # at the end, --eval sees to it
             log_validation(args, learner, started, scored, step, selection)
 
     losses = train(
@@ -200,9 +200,13 @@ def log_validation(
     step: int,
     selection: Selection | None,
 ) -> list[str]:
-    """Log what `Learner.validate` finds after `step` steps, and offer it to `selection`; the names of the curves."""
+    """The names of the curves of what `Learner.validate` finds after `step` steps; of all processes the first one logs
+    it, and offers it to `selection`."""
     began = time.perf_counter()
     found = learner.validate(images, next(learner.parameters()).device)
+    curves = {f"val/{name}": value for name, value in found.items()}
+    if started.log is None:
+        return list(curves)
     said = [
         f"{name.replace('_', ' ')} " + (f"{100 * value:.2f} %" if learner.measures_shares else f"{value:.4f}")
         for name, value in found.items()
@@ -211,6 +215,5 @@ def log_validation(
     started.log.line(f"scored {what} of {args.val_list} {pace(began, len(images.paths))}: {', '.join(said)}")
     if selection is not None:
         selection.offer(learner, found["mIoU"])
-    curves = {f"val/{name}": value for name, value in found.items()}
     started.log.scalars(step, curves)
     return list(curves)

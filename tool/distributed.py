@@ -2,14 +2,19 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
+from tqdm import tqdm
 
 from tool.cli import UserError
 from tool.shared_norm import share_statistics
 from tool.torchrun import local_rank, local_world_size, started_by_torchrun
+
+Item = TypeVar("Item")
+Finding = TypeVar("Finding")
 
 
 def join_processes(device: torch.device) -> torch.device:
@@ -59,6 +64,21 @@ def rank() -> int:
 
 def world_size() -> int:
     return distributed.get_world_size() if distributed.is_initialized() else 1
+
+
+def found_by_all(
+    items: Sequence[Item], find: Callable[[Item], Finding], *, what: str, unit: str = "image"
+) -> list[Finding]:
+    """What `find` gives of each of `items`, in their order, in all processes, each of which looks at its share; with a
+    bar, which says `what` is done."""
+    share = items[rank() :: world_size()]
+    bar = tqdm(share, desc=what, unit=unit, disable=True if rank() else None, leave=False)
+    own = [find(item) for item in bar]
+    if world_size() == 1:
+        return own
+    shares: list[list[Finding]] = [[]] * world_size()
+    distributed.all_gather_object(shares, own)
+    return [shares[number % world_size()][number // world_size()] for number in range(len(items))]
 
 
 class Agreement:

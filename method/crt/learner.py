@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from data.images import load_rgb
 from method.crt.config import CRTConfig
@@ -21,6 +21,7 @@ from network.vit import PATCH, load_vit
 from network.weights import LoadReport
 from tool.dataset import DataSet
 from tool.device import autocast
+from tool.distributed import found_by_all
 from tool.training import Stateful
 
 
@@ -105,15 +106,16 @@ class CRTLearner(Learner):
         self.eval()
         every, size = list(images.paths), self.config.batch_size
         starts = range(0, len(every) - size + 1, size) if len(every) >= size else (0,)
-        found = []
-        for start in tqdm(starts, desc="score image labels", unit="batch", disable=None, leave=False):
+
+        def loss_from(start: int) -> float:
             ids = every[start : start + size]
             crops = torch.stack([self._top_left(images.paths[image_id]) for image_id in ids]).to(device)
             label = torch.stack([torch.as_tensor(images.labels[image_id]) for image_id in ids]).to(device)
             with autocast(device, self.amp):
                 maps = self.net.cnn(crops)
-            found.append(label_loss(maps, label))
-        return {"cnn_loss": float(torch.stack(found).mean())}
+            return label_loss(maps, label).item()
+
+        return {"cnn_loss": float(np.mean(found_by_all(starts, loss_from, what="score image labels", unit="batch")))}
 
     def _top_left(self, path: Path) -> Tensor:
         """The crop of an image of any size at its top left, (3, c, c), zeros where the image does not reach."""

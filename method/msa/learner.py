@@ -9,7 +9,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from data.images import load_rgb
 from data.normalisation import IMAGENET
@@ -35,6 +34,7 @@ from tool.artifact import load_label_map
 from tool.cam import positive_by_maximum, turned_back
 from tool.dataset import DataSet
 from tool.device import autocast, copied_to
+from tool.distributed import found_by_all
 from tool.metric import iou, mean_average_precision, threshold_counts
 
 
@@ -151,13 +151,14 @@ class MSALearner(Learner):
         """`mIoU`: of seeds at one scale, without mirror images, at their best background score, over all labels, those
         that occur nowhere at 0. Without masks the `mean_average_precision` of the images' labels."""
         self.eval()
-        found = []
-        for image_id, path in tqdm(images.paths.items(), desc="score", unit="image", disable=None, leave=False):
-            image, label = self.net.normalisation(load_rgb(path), device)[None], images.labels[image_id]
+
+        def find(image_id: str) -> np.ndarray:
+            image = self.net.normalisation(load_rgb(images.paths[image_id]), device)[None]
             if images.masks:
-                found.append(self._counts_of(image, np.flatnonzero(label), images.masks[image_id]))
-            else:
-                found.append(self._pass(image, 1.0)[0].score[0, 1:].cpu().numpy())
+                return self._counts_of(image, np.flatnonzero(images.labels[image_id]), images.masks[image_id])
+            return self._pass(image, 1.0)[0].score[0, 1:].cpu().numpy()
+
+        found = found_by_all(list(images.paths), find, what="score")
         if images.masks:
             return {"mIoU": float(iou(np.sum(found, axis=0)).mean(axis=-1).max())}
         truth = np.stack([images.labels[image_id] for image_id in images.paths])

@@ -1,5 +1,7 @@
 """`train_voc.py` by two processes: one run, and the same one again. `tests/fault/test_kill_fresh.py` has torchrun."""
 
+import re
+
 from tests.scripts.conftest import (
     TINY,
     assert_refused,
@@ -13,18 +15,20 @@ from tests.scripts.conftest import (
 SCRIPT = "train_voc.py"
 
 
-def test_two_processes_train_one_net_the_same_again(data, tmp_path):
-    flags = {**TINY, **data.for_training(), "--max_iters": 4, "--log_every": 1}
-    for name in ("one", "again"):
-        first, second = run_by_two(SCRIPT, *words_of({**flags, "--work_dir": tmp_path / name}))
+def test_two_processes_train_one_net_the_same_again_whether_they_score_it_between_or_not(data, tmp_path):
+    flags = {**TINY, **data.for_training(), "--max_iters": 5, "--log_every": 1}
+    scoring = {"one": {}, "again": {"--eval_every": 1, "--val_list": data.root / "val.txt"}}
+    for name, more in scoring.items():
+        first, second = run_by_two(SCRIPT, *words_of({**flags, **more, "--work_dir": tmp_path / name}))
         for ended in (first, second):
             assert_succeeded(ended)
-        assert "on 2 x cpu" in first.stdout and first.stdout.count("trained 4 steps in ") == 1
+        assert "on 2 x cpu" in first.stdout and first.stdout.count("trained 5 steps in ") == 1
         assert not second.stdout
     one, again = (tmp_path / name / "hsc" for name in ("one", "again"))
-    assert (one / "log").read_text().count("step 4/4") == 1
+    assert (one / "log").read_text().count("step 5/5") == 1
     assert sorted(path.name.split(".")[0] for path in one.iterdir()) == ["args", "events", "hsc", "last", "log"]
     assert_same(load(again / "hsc.pth"), load(one / "hsc.pth"))
+    assert re.findall(r"scored image labels .* mean average precision", (again / "log").read_text())[1:]
 
 
 def test_a_batch_that_does_not_go_round_is_refused(data, tmp_path):

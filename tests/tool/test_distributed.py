@@ -11,7 +11,15 @@ import pytest
 import torch
 
 from tests.scripts.conftest import ROOT, assert_succeeded, environment, run_by_two
-from tool.distributed import first_alone, join_processes, leave_processes, rank, sum_over_processes, world_size
+from tool.distributed import (
+    first_alone,
+    found_by_all,
+    join_processes,
+    leave_processes,
+    rank,
+    sum_over_processes,
+    world_size,
+)
 from tool.torchrun import started_by_torchrun
 
 TIME_LIMIT = 240  # seconds, after which a process ends itself and with it the others
@@ -68,6 +76,7 @@ def report(folder: Path) -> None:
     found["sum_has_gradient"] = total.requires_grad
     found["count"] = sum_over_processes(torch.tensor(2**40 + number)).item()
     found["scalar"] = sum_over_processes(torch.tensor(0.25 + number)).item()
+    found["shared"] = found_by_all(range(5), lambda item: [item * item, number], what="squares")
     with first_alone(True):
         if number == 0:
             time.sleep(0.5)  # in which the other would look, if it did not wait
@@ -102,6 +111,7 @@ def test_two_processes_find_their_places_and_the_same_sum_and_part_again(tmp_pat
             "sum_has_gradient": False,
             "count": 2**41 + 1,
             "scalar": 1.5,
+            "shared": [[0, 0], [1, 1], [4, 0], [9, 1], [16, 0]],
             "there": True,
             "left": [0, 1],
         }
