@@ -29,11 +29,29 @@ def multi_scale_probability(
     net: from images (N, 3, h, w) to logits (N, L, h, w). image: uint8 (H, W, 3), RGB. scales: factors of its sides.
     aligned: corners are, where logits are brought to the image's size.
     """
-    logits = []
+    total, size = None, image.shape[:2]
     for scale in scales:
         batch = normalisation(scale_image(image, scale), device)[None]
         if flip:
             batch = torch.cat([batch, batch.flip(-1)])
-        scaled = F.interpolate(net(batch).float(), image.shape[:2], mode="bilinear", align_corners=aligned)
-        logits.append((scaled[0] + scaled[1].flip(-1)) / 2 if flip else scaled[0])
-    return torch.stack(logits).mean(dim=0).softmax(dim=0)
+        logits = net(batch)
+        for number, side in enumerate(logits.split(1)):
+            scaled = F.interpolate(side.float(), size, mode="bilinear", align_corners=aligned)
+            total = _added(total, scaled[0], mirrored=number == 1)
+            del scaled
+        del logits, side  # before the net's next ones
+    return total.div_(len(scales) * (1 + flip)).softmax(dim=0)
+
+
+def _added(total: Tensor | None, logits: Tensor, *, mirrored: bool) -> Tensor:
+    """`total` (L, H, W), None before the first, to which `logits` of that shape are added in place.
+
+    Of many labels and a large image each such map is of gigabytes: no third one is made, to turn a mirror image's.
+    """
+    if total is None:
+        return logits
+    if not mirrored:
+        return total.add_(logits)
+    for label, scores in zip(total, logits, strict=True):
+        label.add_(scores.flip(-1))
+    return total

@@ -1,5 +1,6 @@
-"""Processes of a command that was started in a session of its own, found through /proc."""
+"""Processes of a command that was started in a session of its own, and what this one holds, found through /proc."""
 
+import re
 import time
 from pathlib import Path
 
@@ -34,3 +35,13 @@ def assert_all_end(group: int, seconds: float = 60) -> None:
     while there := living(group):
         assert time.monotonic() < deadline, there
         time.sleep(0.05)
+
+
+def peak(*, anew: bool = False) -> int | None:
+    """The most KiB that this process has held, if `anew` counted from now on; None where that cannot be had."""
+    try:
+        if anew:
+            Path("/proc/self/clear_refs").write_text("5")
+        return int(re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())[1])
+    except OSError:
+        return None

@@ -30,6 +30,7 @@ from rebalance.uss import load_pca
 from superpixel.maps import load_superpixels
 from tests.fault.conftest import COUNTS
 from tests.network.mxnet_writer import array_record, params_file
+from tests.processes import peak
 from tests.tool.test_pickled import write_pickle
 from tool.artifact import load_cam, load_crf, load_label_map, load_label_scores
 from tool.cli import UserError
@@ -304,16 +305,6 @@ BOMBS = {
     "a .params": (giant_params, "a.params", read_params),
     "a CAM": (giant_array, "a.npy", of_voc(load_cam)),
 }
-
-
-def peak(*, anew: bool = False) -> int | None:
-    """The most KiB that this process has held, if `anew` counted from now on; None where that cannot be had."""
-    try:
-        if anew:
-            Path("/proc/self/clear_refs").write_text("5")
-        return int(re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())[1])
-    except OSError:
-        return None
 
 
 @pytest.mark.parametrize("name", BOMBS)

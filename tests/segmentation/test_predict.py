@@ -14,6 +14,7 @@ from network.deeplab import DeepLab
 from segmentation.crf import crf_labels
 from segmentation.predict import multi_scale_probability
 from tests.network.nets import net_of, with_statistics_of_noise
+from tests.processes import peak
 from tool.crf import crf_from_probability, resolve_backend
 from tool.seed_recipe import CRFKernels
 
@@ -144,6 +145,21 @@ def test_a_net_that_answers_in_bfloat16_is_averaged_in_float32():
     assert probability.dtype == np.float32
     expected = plain_probability(lambda batch: rounded(batch).float(), image, scales, True)
     np.testing.assert_allclose(probability, expected, rtol=1e-4)
+
+
+def test_no_more_than_two_maps_of_the_images_size_are_held_whatever_the_scales():
+    shape = 999, 90, 100  # a map above 32 MiB, whose memory goes back as soon as it is dropped
+
+    def small(batch: Tensor) -> Tensor:
+        return torch.zeros(len(batch), shape[0], 8, 10)
+
+    image = random_image(*shape[1:])
+    predict(small, image[:9, :9], flip=True)  # what is loaded and kept at the first call
+    before = peak(anew=True)
+    assert predict(small, image, scales=SCALES, flip=True).shape == shape
+    if before is None:
+        pytest.skip("NOT TESTED: the memory it takes, as /proc/self/clear_refs cannot be written here")
+    assert (peak() - before) * 1024 < 2.5 * 4 * np.prod(shape)
 
 
 # -- CRF ---------------------------------------------------------------------------------------------------------------
