@@ -36,9 +36,14 @@ from tool.lists import Source, find_images, find_masks, read_ids
 from tool.lock import hold_folder
 from tool.metric import accuracies
 
-# What decides a label map, beside the checkpoint.
-DECISIVE = ("TEST_MULTISCALE", "TEST_FLIP", "TEST_CRF", "TEST_CRF_IMAGE", "TEST_AMP", "DATA_MEAN", "DATA_STD")
-DECISIVE_FOR_LOGITS = ("TEST_AMP", "DATA_MEAN", "DATA_STD")
+# What decides a label map, beside the checkpoint; of the net what its tensors' shapes leave open.
+DECISIVE_FOR_LOGITS = (
+    *("MODEL_BACKBONE", "MODEL_BACKBONE_DILATED", "MODEL_BACKBONE_MULTIGRID"),
+    *("TEST_AMP", "DATA_MEAN", "DATA_STD"),
+)
+DECISIVE = (*DECISIVE_FOR_LOGITS, "TEST_MULTISCALE", "TEST_FLIP", "TEST_CRF", "TEST_CRF_IMAGE")
+# Those of them that came after older records.
+CAME_LATER = {"TEST_CRF_IMAGE": "rgb", "MODEL_BACKBONE_DILATED": True, "MODEL_BACKBONE_MULTIGRID": False}
 EXAMPLES = """\
   # predict and score the validation list
   python segmentation/experiment/test.py \\
@@ -64,7 +69,6 @@ def open_folder(config: Config) -> Path:
     results = config.EXP_ROOT / config.EXP_NAME / "results"
     kit = f"VOC{config.DATA_YEAR}" if config.data_set.submission else config.data_set.title
     folder = results / kit / "Segmentation" / f"comp6_{config.TEST_SPLIT}_cls"
-    checkpoint = {"TEST_CKPT, sha256": hashlib.sha256(config.TEST_CKPT.read_bytes()).hexdigest()}
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -72,18 +76,22 @@ def open_folder(config: Config) -> Path:
     hold_folder(folder, "EXP_NAME")
     # Not in the folder itself, which is packed for the server as it is.
     record = results / f"{config.TEST_SPLIT}_settings.json"
-    claim = Claim(folder, {**settings_among(DECISIVE, config), **checkpoint}, record, {"TEST_CRF_IMAGE": "rgb"})
+    claim = claim_of(folder, record, DECISIVE, config)
     claim_folders([claim], advice=f"take another EXP_NAME, or remove these and {record}")
     if config.TEST_LOGITS is not None:
-        claim_logits(config, {**settings_among(DECISIVE_FOR_LOGITS, config), **checkpoint})
+        claim_logits(config)
     return folder
 
 
-def settings_among(keys: tuple[str, ...], config: Config) -> dict:
-    return {key: value for key, value in settings_record(config).items() if key in keys}
+def claim_of(folder: Path, record: Path, keys: tuple[str, ...], config: Config) -> Claim:
+    """That of a folder of files that the checkpoint and `keys` decide. An older record does not say of which backbone
+    its files are: it counts as of this one."""
+    settings = {key: value for key, value in settings_record(config).items() if key in keys}
+    checkpoint = {"TEST_CKPT, sha256": hashlib.sha256(config.TEST_CKPT.read_bytes()).hexdigest()}
+    return Claim(folder, settings | checkpoint, record, CAME_LATER | {"MODEL_BACKBONE": config.MODEL_BACKBONE})
 
 
-def claim_logits(config: Config, settings: dict) -> None:
+def claim_logits(config: Config) -> None:
     """Create TEST_LOGITS, or refuse it if it holds another checkpoint's or setting's."""
     folder = config.TEST_LOGITS
     try:
@@ -91,7 +99,8 @@ def claim_logits(config: Config, settings: dict) -> None:
     except OSError as error:
         raise UserError(f"TEST_LOGITS {folder}: cannot be created ({error.strerror})") from error
     record = folder.parent / f"{folder.name}_settings.json"
-    claim_folders([Claim(folder, settings, record)], advice=f"take other TEST_LOGITS, or remove these and {record}")
+    claim = claim_of(folder, record, DECISIVE_FOR_LOGITS, config)
+    claim_folders([claim], advice=f"take other TEST_LOGITS, or remove these and {record}")
 
 
 def check_data(config: Config, ids: list[str]) -> dict[str, Path]:
