@@ -18,12 +18,13 @@ from segmentation.net import net_of, normalisation_of
 from segmentation.predict import multi_scale_probability
 from segmentation.settings import Config
 from tool.artifact import atomic_file, load_label_map, save_label_map
-from tool.cli import UserError, cores
+from tool.cli import UserError
 from tool.crf import resolve_backend
 from tool.device import autocast, device_names, place
 from tool.limits import reported_limits
 from tool.per_image import Job, NetProcess, Work
 from tool.pickled import load_pickled
+from tool.torchrun import own_cores
 
 ADVICE = "take smaller scales (TEST_MULTISCALE), fewer TEST_CRF_WORKERS, or half the precision (TEST_AMP)"
 
@@ -139,5 +140,6 @@ def predict_missing(config: Config, images: Mapping[str, Path], folder: Path) ->
         devices=devices,
         load=functools.partial(load_on, config),
         crf_backend=resolve_backend("auto", torch.device(devices[0])),
-        crf_workers=config.TEST_CRF_WORKERS or cores(),
+        crf_workers=config.TEST_CRF_WORKERS or own_cores(),
+        stay=True,
     )

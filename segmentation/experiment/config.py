@@ -79,7 +79,7 @@ config_dict = {
     "TEST_CRF_IMAGE": "rgb",  # (ours) what it sees of the image: rgb, bgr, or wrapped, as deeplab-pytorch's does
     "TEST_LOGITS": None,  # (ours) folder of <id>.npy: one pass's logits are kept there, and taken from there
     "TEST_SCORES": None,  # (ours) JSON file that gets deeplab-pytorch's scores, too
-    "TEST_CRF_WORKERS": None,  # (ours) CRF processes on a CPU; None: the cores there are
+    "TEST_CRF_WORKERS": None,  # (ours) CRF processes on a CPU; None: one a core
     "TEST_AMP": "off",  # (ours) bf16 or fp16: the network in half precision
     "TEST_BATCHES": 1,  # images at once; only 1, as images differ in size
 }

@@ -35,6 +35,7 @@ from tool.folder import Claim, claim_folders
 from tool.lists import Source, find_images, find_masks, read_ids
 from tool.lock import hold_folder
 from tool.metric import accuracies
+from tool.torchrun import own_share
 
 # What decides a label map, beside the checkpoint; of the net what its tensors' shapes leave open.
 DECISIVE_FOR_LOGITS = (
@@ -54,6 +55,10 @@ EXAMPLES = """\
   # the test set, for the VOC server: no ground truth
   python segmentation/experiment/test.py --set EXP_NAME=mine TEST_SPLIT=test \\
       TEST_CKPT=exps/mine/deeplabv2_resnet101_VOCDataset_itr20000_all.pth
+  # four machines, each its part of the list; the first one scores
+  torchrun --nnodes 4 --nproc_per_node 1 --rdzv_backend c10d --rdzv_endpoint HOST:29500 \\
+      segmentation/experiment/test.py --set EXP_NAME=mine \\
+      TEST_CKPT=exps/mine/deeplabv2_resnet101_VOCDataset_itr20000_all.pth
 """
 
 
@@ -63,24 +68,32 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def open_folder(config: Config) -> Path:
-    """The folder of predictions, as VOC's server names it, of other data sets under their own title; refused if it
-    holds another checkpoint's or setting's."""
-    results = config.EXP_ROOT / config.EXP_NAME / "results"
+def results_of(config: Config) -> Path:
+    """The folder of the label maps' folders, the scores and the records."""
+    return config.EXP_ROOT / config.EXP_NAME / "results"
+
+
+def label_map_folder(config: Config) -> Path:
+    """The folder of the label maps, as VOC's server names it, of other data sets under their own title."""
     kit = f"VOC{config.DATA_YEAR}" if config.data_set.submission else config.data_set.title
-    folder = results / kit / "Segmentation" / f"comp6_{config.TEST_SPLIT}_cls"
+    return results_of(config) / kit / "Segmentation" / f"comp6_{config.TEST_SPLIT}_cls"
+
+
+def open_folders(config: Config) -> None:
+    """Create the folders of label maps and logits, and keep others out; refuse one that holds another checkpoint's or
+    setting's."""
+    folder = label_map_folder(config)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"EXP_ROOT {folder}: cannot be created ({error.strerror})") from error
     hold_folder(folder, "EXP_NAME")
     # Not in the folder itself, which is packed for the server as it is.
-    record = results / f"{config.TEST_SPLIT}_settings.json"
+    record = results_of(config) / f"{config.TEST_SPLIT}_settings.json"
     claim = claim_of(folder, record, DECISIVE, config)
     claim_folders([claim], advice=f"take another EXP_NAME, or remove these and {record}")
     if config.TEST_LOGITS is not None:
         claim_logits(config)
-    return folder
 
 
 def claim_of(folder: Path, record: Path, keys: tuple[str, ...], config: Config) -> Claim:
@@ -104,31 +117,46 @@ def claim_logits(config: Config) -> None:
 
 
 def check_data(config: Config, ids: list[str]) -> dict[str, Path]:
-    """The images of the list, by id, after they and, but for the test set, their ground truths were looked at."""
+    """The images of this process's share of the list, by id, after they and, but for the test set, their ground truths
+    were looked at; that those of the others are there, too."""
     source, truth = Source("DATA_LISTS", test_list(config)), truth_folder(config)
     images = find_images(ids, config.DATA_ROOT, config.data_set, flag="DATA_ROOT", source=source, fixed=True)
+    own = {image_id: images[image_id] for image_id in own_share(ids)}
     if config.TEST_SPLIT == "test":
-        check_images(images, config.DATA_ROOT)
-        return images
+        check_images(own, config.DATA_ROOT)
+        return own
     masks = find_masks(ids, config.DATA_ROOT, config.data_set, flag="DATA_ROOT", source=source, fixed=True)
-    check_label_maps(images, masks, config.data_set, label_root=truth, label_key="DATA_ROOT, ground truth")
-    return images
+    own_masks = {image_id: masks[image_id] for image_id in own}
+    check_label_maps(own, own_masks, config.data_set, label_root=truth, label_key="DATA_ROOT, ground truth")
+    return own
 
 
-def score(config: Config, folder: Path) -> None:
+def score(config: Config) -> None:
     """Print and keep IoU of every label and mIoU, in per cent, on the split's list."""
-    pairs = file_pairs(test_list(config), folder, truth_folder(config), "png", config.data_set)
+    pairs = file_pairs(test_list(config), label_map_folder(config), truth_folder(config), "png", config.data_set)
     started = time.perf_counter()
     counts = count_list(pairs, "png", config.data_set, num_workers=cores())
     summary = summarise(counts, config.data_set)
     print(f"scored {len(pairs)} images {pace(started, len(pairs))}")
     print(as_text(summary))
-    with atomic_file(config.EXP_ROOT / config.EXP_NAME / "results" / f"{config.TEST_SPLIT}_score.json") as file:
+    with atomic_file(results_of(config) / f"{config.TEST_SPLIT}_score.json") as file:
         file.write(json.dumps(summary, indent=1).encode())
     if config.TEST_SCORES is not None:
         config.TEST_SCORES.parent.mkdir(parents=True, exist_ok=True)
         with atomic_file(config.TEST_SCORES) as file:
             file.write(json.dumps(accuracies(counts[:, 0]), indent=4).encode())
+
+
+def report(config: Config) -> None:
+    """The scores, or how the label maps become a submission."""
+    data_set = config.data_set
+    if config.TEST_SPLIT != "test":
+        score(config)
+    elif data_set.submission:
+        images = config.DATA_ROOT / data_set.images[0]
+        places = {"--results": label_map_folder(config), "--list": test_list(config), "--img_root": images}
+        words = shlex.join(word for flag, path in places.items() for word in (flag, str(path)))
+        print(f"for the {data_set.title} server, from {ROOT}: {data_set.submission} {words}")
 
 
 def main() -> None:
@@ -138,20 +166,23 @@ def main() -> None:
     ids = read_ids(test_list(config), "DATA_LISTS")
     images = check_data(config, ids)
     # Not at the top: they import torch, which takes seconds; a mistake in a key or a file has been named by now.
+    import torch
+
     from segmentation.inference import load_net, predict_missing
     from tool.device import device_names
+    from tool.distributed import join_processes, leave_processes, rank, wait_for_all
 
     device_names(config.GPUS, "GPUS")
+    join_processes(torch.device("cpu"))  # GPUs are for the processes of the pools
     load_net(config)  # a wrong checkpoint is reported here and once, not by every process
-    folder = open_folder(config)
-    predict_missing(config, images, folder)
-    if config.TEST_SPLIT != "test":
-        score(config, folder)
-    elif config.data_set.submission:
-        data_set, images = config.data_set, config.DATA_ROOT / config.data_set.images[0]
-        places = {"--results": folder, "--list": test_list(config), "--img_root": images}
-        words = shlex.join(word for flag, path in places.items() for word in (flag, str(path)))
-        print(f"for the {data_set.title} server, from {ROOT}: {data_set.submission} {words}")
+    if rank() == 0:
+        open_folders(config)
+    wait_for_all()
+    predict_missing(config, images, label_map_folder(config))
+    wait_for_all()
+    if rank() == 0:
+        report(config)
+    leave_processes()
 
 
 if __name__ == "__main__":

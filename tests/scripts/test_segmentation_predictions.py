@@ -23,6 +23,7 @@ from tests.scripts.conftest import (
     contents,
     forker,
     run,
+    run_by_two,
     run_until_killed,
     truncate,
     words_of,
@@ -148,6 +149,27 @@ def test_running_again_makes_what_is_missing_damaged_or_of_another_size_and_noth
     assert files[2].stat().st_mtime_ns == kept
     other = settings(keys, {"EXP_ROOT": tmp_path, "TEST_CRF": False})
     assert_refused(run(TEST, other), "other settings", "TEST_CRF: True then, False now")
+
+
+def test_two_processes_share_the_list_and_one_scores_it(keys, images, tested, tmp_path):
+    done = run_by_two(TEST, *words_of(settings(keys, {"EXP_ROOT": tmp_path})))
+    for one in done:
+        assert_succeeded(one)
+        assert f"{len(images) // 2} of {len(images) // 2} images predicted" in one.stdout
+    assert contents(tmp_path / "run" / "results") == contents(tested[1])
+    assert ["mIoU" in one.stdout for one in done] == [True, False]
+
+
+def test_two_processes_keep_logits_and_say_once_that_a_submission_can_be_made(keys, data, tmp_path):
+    (tmp_path / "test.txt").write_text((data.root / "test.txt").read_text().splitlines()[0])  # nothing for the second
+    one_pass = {"TEST_MULTISCALE": (1.0,), "TEST_FLIP": False, "TEST_CRF": False, "TEST_LOGITS": tmp_path / "logits"}
+    places = {"EXP_ROOT": tmp_path, "DATA_LISTS": tmp_path, "TEST_SPLIT": "test"}
+    done = run_by_two(TEST, *words_of(settings(keys, one_pass, places)))
+    for one in done:
+        assert_succeeded(one)
+    assert [one.stdout.count("segmentation.submission") for one in done] == [1, 0]
+    label_maps = tmp_path / "run" / "results" / FOLDER.replace("val", "test")
+    assert [len([*folder.iterdir()]) for folder in (tmp_path / "logits", label_maps)] == [1, 1]
 
 
 def test_a_test_that_was_killed_leaves_the_files_of_one_that_was_not(keys, tested, tmp_path):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from segmentation.experiment.config import config_dict
-from segmentation.experiment.test import open_folder
+from segmentation.experiment.test import open_folders
 from segmentation.net import net_of
 from segmentation.settings import Config, read_config
 from tool.cli import UserError
@@ -41,24 +41,24 @@ def shapes_of(config: Config) -> dict[str, torch.Size]:
 def test_files_of_another_net_with_the_same_tensors_are_refused(tmp_path, key, kind):
     net, said = OTHERS[key]
     first = config_of(tmp_path, BACKBONE, kind)
-    open_folder(first)
-    open_folder(config_of(tmp_path, BACKBONE, kind))
+    open_folders(first)
+    open_folders(config_of(tmp_path, BACKBONE, kind))
     other = config_of(tmp_path, net, kind)
     assert shapes_of(other) == shapes_of(first)
     with pytest.raises(UserError, match=f"other settings.*\n.*: {key}: {said}$"):
-        open_folder(other)
+        open_folders(other)
 
 
 @pytest.mark.parametrize("kind", RECORDS)
 def test_an_older_record_counts_as_of_the_released_grid_and_of_any_backbone(tmp_path, kind):
-    open_folder(config_of(tmp_path, BACKBONE, kind))
+    open_folders(config_of(tmp_path, BACKBONE, kind))
     record = tmp_path / RECORDS[kind]
     older = {key: value for key, value in json.loads(record.read_text()).items() if key not in OTHERS}
     assert "TEST_AMP" in older
     record.write_text(json.dumps(older))
     for net in (BACKBONE, OTHERS["MODEL_BACKBONE"][0]):
-        open_folder(config_of(tmp_path, net, kind))
+        open_folders(config_of(tmp_path, net, kind))
     for key in ("MODEL_BACKBONE_DILATED", "MODEL_BACKBONE_MULTIGRID"):
         net, said = OTHERS[key]
         with pytest.raises(UserError, match=f"\n.*: {key}: {said}$"):
-            open_folder(config_of(tmp_path, net, kind))
+            open_folders(config_of(tmp_path, net, kind))
