@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TypeVar
 
 import torch
@@ -15,6 +16,8 @@ from tool.torchrun import local_rank, local_world_size, started_by_torchrun
 
 Item = TypeVar("Item")
 Finding = TypeVar("Finding")
+# A process that waits for others' work; torchrun ends it where one of them dies.
+PATIENCE = timedelta(days=30)
 
 
 def join_processes(device: torch.device) -> torch.device:
@@ -35,8 +38,12 @@ def join_processes(device: torch.device) -> torch.device:
 
 
 def wait_for_all() -> None:
-    """Go on when every process has come here."""
-    if distributed.is_initialized():
+    """Go on when every process has come here, on CPUs however long that takes: some have images left to do."""
+    if not distributed.is_initialized():
+        return
+    if distributed.get_backend() == "gloo":
+        distributed.monitored_barrier(timeout=PATIENCE)  # `barrier` would give up after half an hour
+    else:
         distributed.barrier()
 
 

@@ -5,10 +5,12 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import torch
+from torch import distributed
 
 from tests.scripts.conftest import ROOT, assert_succeeded, environment, run_by_two
 from tool.distributed import (
@@ -18,6 +20,7 @@ from tool.distributed import (
     leave_processes,
     rank,
     sum_over_processes,
+    wait_for_all,
     world_size,
 )
 from tool.torchrun import started_by_torchrun
@@ -115,6 +118,30 @@ def test_two_processes_find_their_places_and_the_same_sum_and_part_again(tmp_pat
             "there": True,
             "left": [0, 1],
         }
+
+
+def wait_long(folder: Path) -> None:
+    """One process waits for another longer than an exchange between them may take."""
+    end_what_hangs()
+    join_processes(torch.device("cpu"))
+    wait_for_all()
+    # Not when they join, which takes as long as it takes. Older versions of PyTorch have another name for it.
+    is_new = hasattr(distributed, "set_timeout")
+    set_timeout = distributed.set_timeout if is_new else distributed.distributed_c10d._set_pg_timeout
+    set_timeout(timedelta(seconds=1))
+    if rank() == 1:
+        time.sleep(3)
+        (folder / "work").touch()
+    wait_for_all()
+    assert (folder / "work").exists()
+    leave_processes()
+
+
+@needs_alarm
+def test_a_process_waits_for_one_that_works_as_long_as_that_takes(tmp_path):
+    code = "import sys; from tests.tool import test_distributed as test; test.wait_long(test.Path(sys.argv[1]))"
+    for done in run_by_two("-c", code, tmp_path):
+        assert_succeeded(done)
 
 
 if __name__ == "__main__":
