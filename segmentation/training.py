@@ -20,6 +20,8 @@ from tool.device import device_names, place
 from tool.distributed import join_processes, leave_processes, rank, world_size
 from tool.stage import Run, start_run
 
+# Settings that came after older checkpoints, which have trained so.
+CAME_LATER = {"TRAIN_ITER_SIZE": 1}
 # Q: CRT's DeepLab starts from what more than image labels taught, and says so nowhere.
 ABOUT_CAFFE = (
     "  these are Caffe-style weights; those that CRT's figures are from (deeplabv1_resnet101-coco.pth) learnt from"
@@ -99,6 +101,12 @@ def first_weights(config: Config, net: nn.Module) -> str:
     return str(load_backbone(net, config.MODEL_BACKBONE, config.MODEL_BACKBONE_WEIGHTS))
 
 
+def run_of(config: Config, settings: dict, *, resume: bool) -> Run:
+    """The run as its command line names it; the arguments are `train_run`'s."""
+    folder = config.EXP_ROOT / config.EXP_NAME
+    return Run(folder, settings_record(config), settings, resume, "EXP_ROOT", "EXP_NAME", CAME_LATER)
+
+
 def train_run(config: Config, images: Mapping[str, Path], settings: dict, *, resume: bool) -> None:
     """Train on `images`, by id, from the start or from the run's checkpoint, and write all the run's files.
 
@@ -109,8 +117,7 @@ def train_run(config: Config, images: Mapping[str, Path], settings: dict, *, res
     """
     device = join_processes(torch.device(device_names(config.GPUS, "GPUS")[0]))
     check_processes(config, world_size(), shared=world_size() > 1 and device.type == "cuda")
-    folder = config.EXP_ROOT / config.EXP_NAME
-    run = Run(folder, settings_record(config), settings, resume, "EXP_ROOT", "EXP_NAME", {"TRAIN_ITER_SIZE": 1})
+    run = run_of(config, settings, resume=resume)
     checkpoint = run.find_checkpoint()
     steps_per_epoch = len(images) // config.images_a_step
     num_steps = max(config.TRAIN_ITERATION, config.TRAIN_MINEPOCH * steps_per_epoch)
@@ -136,7 +143,7 @@ def train_run(config: Config, images: Mapping[str, Path], settings: dict, *, res
         num_images=len(images),
         curves=config.TRAIN_TBLOG,
     )
-    weights = Weights(config, folder, steps_per_epoch=steps_per_epoch)
+    weights = Weights(config, run.folder, steps_per_epoch=steps_per_epoch)
 
     def save(step: int) -> None:
         if started.log is not None:

@@ -132,14 +132,13 @@ def main() -> None:
             flag="DATA_WORKERS",
         )
     # Not at the top: they import torch, which takes seconds; a mistake in a key or a file has been named by now.
-    from segmentation.training import train_run
+    from segmentation.training import run_of, train_run
     from tool.device import device_names
-    from tool.run import find_checkpoint
 
     if alone and config.GPUS > 1:  # what is wrong is reported here and once, not by every process
         device_names(config.GPUS, "GPUS")
         check_processes(config, config.GPUS, shared=True)
-        find_checkpoint(folder, resume=args.resume, settings=settings, name_flag="EXP_NAME")
+        run_of(config, settings, resume=args.resume).find_checkpoint()
         start_torchrun(config.GPUS)
     train_run(config, images, settings, resume=args.resume)
 

@@ -1,9 +1,11 @@
 """Stage 3's scripts train from any folder, come through kills, predict for the server, and refuse what is wrong."""
 
 import json
+import os
 import re
 import shlex
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from tensorboard.plugins.hparams.metadata import EXPERIMENT_TAG, SESSION_START_I
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torchvision.models import mobilenet_v2
 
+from segmentation.experiment import train as train_script
 from tests.network.nets import net_of
 from tests.scripts.conftest import (
     ROOT,
@@ -153,6 +156,26 @@ def test_a_run_that_was_killed_ends_with_the_weights_of_one_that_was_not(voc, tr
     assert (tmp_path / "run" / FINAL).read_bytes() == (trained / FINAL).read_bytes()
     assert_same(load(last), load(trained / "last.ckpt"))
     assert file_names(tmp_path / "run") == file_names(trained)
+
+
+def test_a_checkpoint_older_than_a_setting_goes_on_by_one_process_and_by_several(voc, trained, tmp_path, monkeypatch):
+    last = shutil.copytree(trained, tmp_path / "run") / "last.ckpt"
+    state = load(last)
+    assert state["settings"].pop("TRAIN_ITER_SIZE") == 1
+    torch.save(state, last)
+    keys = settings(QUICK_TRAINING, voc, {"EXP_ROOT": tmp_path})
+    assert_succeeded(run(TRAIN, {**keys, "--resume": ()}))
+    torch.save(state, last)
+    # As on a machine of two GPUs, which torchrun would compute on.
+    started = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(os, "execv", lambda path, words: started.append(words) or sys.exit(0))
+    words = words_of({**settings(QUICK_TRAINING, voc, {"EXP_ROOT": tmp_path, "GPUS": 2}), "--resume": ()})
+    monkeypatch.setattr(sys, "argv", [TRAIN, *map(str, words)])
+    with pytest.raises(SystemExit, match="0"):
+        train_script.main()
+    (launched,) = started
+    assert launched[launched.index("--nproc_per_node") + 1] == "2" and launched[-1] == "--resume"
 
 
 def test_two_processes_train_one_net(voc, tmp_path):
