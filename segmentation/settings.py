@@ -275,15 +275,16 @@ def settings_record(config: Config) -> dict[str, Any]:
     return {key: plain(value) for key, value in asdict(config).items()}
 
 
-def check_processes(config: Config, processes: int, *, shared: bool) -> None:
-    """Raise `UserError` where the batch does not go round `processes`, whose norms' statistics are `shared` or not."""
+def check_processes(config: Config, processes: int) -> None:
+    """Raise `UserError` where the batch does not go round `processes`, or is one image, of which there are no
+    statistics; several processes share theirs."""
     if config.TRAIN_BATCHES % processes:
         raise UserError(f"TRAIN_BATCHES {config.TRAIN_BATCHES}: expected a multiple of the {processes} processes")
     pooled = config.MODEL_NAME == "deeplabv2" and config.MODEL_ASPP_HASGLOBAL
-    if pooled and config.TRAIN_BATCHES == processes and not shared:
+    if pooled and config.TRAIN_BATCHES == 1:
         raise UserError(
-            f"TRAIN_BATCHES {config.TRAIN_BATCHES}: expected at least two images a process, since the norm behind the"
-            " image's mean has no statistics of one; or set MODEL_ASPP_HASGLOBAL=False"
+            "TRAIN_BATCHES 1: expected at least two images, since the norm behind the image's mean has no statistics of"
+            " one; or set MODEL_ASPP_HASGLOBAL=False"
         )
 
 

@@ -116,7 +116,7 @@ def train_run(config: Config, images: Mapping[str, Path], settings: dict, *, res
     Raises `UserError` for GPUs that are not there, a checkpoint or weights that do not fit, and as `run_steps`.
     """
     device = join_processes(torch.device(device_names(config.GPUS, "GPUS")[0]))
-    check_processes(config, world_size(), shared=world_size() > 1 and device.type == "cuda")
+    check_processes(config, world_size())
     run = run_of(config, settings, resume=resume)
     checkpoint = run.find_checkpoint()
     steps_per_epoch = len(images) // config.images_a_step

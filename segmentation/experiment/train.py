@@ -117,7 +117,7 @@ def main() -> None:
     config = read_config({**config_dict, **configurations.get(args.config, {})}, args.set)
     alone = not started_by_torchrun()
     if alone and config.GPUS <= 1:
-        check_processes(config, 1, shared=False)
+        check_processes(config, 1)
     folder = config.EXP_ROOT / config.EXP_NAME
     if is_first():
         hold_folder(folder, "EXP_ROOT")
@@ -137,7 +137,7 @@ def main() -> None:
 
     if alone and config.GPUS > 1:  # what is wrong is reported here and once, not by every process
         device_names(config.GPUS, "GPUS")
-        check_processes(config, config.GPUS, shared=True)
+        check_processes(config, config.GPUS)
         run_of(config, settings, resume=args.resume).find_checkpoint()
         start_torchrun(config.GPUS)
     train_run(config, images, settings, resume=args.resume)

@@ -178,6 +178,12 @@ def test_a_checkpoint_older_than_a_setting_goes_on_by_one_process_and_by_several
     assert launched[launched.index("--nproc_per_node") + 1] == "2" and launched[-1] == "--resume"
 
 
+def test_two_processes_train_on_an_image_each(voc, tmp_path):
+    keys = settings(QUICK_TRAINING, voc, {"EXP_ROOT": tmp_path, "TRAIN_BATCHES": 2, "TRAIN_ITERATION": 2})
+    for done in run_by_two(TRAIN, *words_of(keys)):
+        assert_succeeded(done)
+
+
 def test_two_processes_train_one_net(voc, tmp_path):
     keys = settings(QUICK_TRAINING, voc, {"EXP_ROOT": tmp_path, "TRAIN_ITERATION": 4})
     first, second = run_by_two(TRAIN, *words_of(keys))
