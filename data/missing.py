@@ -10,7 +10,7 @@ import torch
 
 from data.images import run_checks
 from tool.cli import pace, raise_problems
-from tool.distributed import leave_processes
+from tool.distributed import wait_for_all
 from tool.per_image import Job, Work, no_net, process_images
 
 
@@ -26,24 +26,25 @@ def make_missing(
     load: Callable[[torch.device], Any] = no_net,
     crf_backend: str = "torch",
     crf_workers: int = 1,
-    stay: bool = False,
 ) -> None:
     """Make what `images`, by id, lack.
 
     Args:
         missing: the `Job` of an image of which files are missing or damaged, in a list, which is empty for others.
-        gave, done: what the images give and what is done to them, for the messages. stay: with the other processes,
-            for which something has to wait afterwards. The rest: as `process_images` has it.
+        gave, done: what the images give and what is done to them, for the messages. The rest: as `process_images` has
+            it.
 
-    Raises `UserError` with a line for each image that could not be done, or if a process died.
+    Ends when all processes have done their shares, so that what follows finds all files, and the first process keeps
+    others out of the folders for as long. Raises `UserError` with a line for each image that could not be done, or if a
+    process died.
     """
     jobs = run_checks(missing, list(images), "what is there")
     started = time.perf_counter()
     problems = process_images(
         jobs, work, names=names, devices=devices, load=load, crf_backend=crf_backend, crf_workers=crf_workers
     )
-    if not stay:
-        leave_processes()
-    raise_problems(f"images that gave no {gave}; the others are done", problems)
     made = sum(job.for_net is not None or load is no_net for job in jobs)
-    print(f"{made} of {len(images)} images {done} {pace(started, made)}")
+    line = f"{made} of {len(images)} images {done} {pace(started, made)}"
+    wait_for_all()
+    raise_problems(f"images that gave no {gave}; the others are done", problems)
+    print(line)

@@ -141,5 +141,4 @@ def predict_missing(config: Config, images: Mapping[str, Path], folder: Path) ->
         load=functools.partial(load_on, config),
         crf_backend=resolve_backend("auto", torch.device(devices[0])),
         crf_workers=config.TEST_CRF_WORKERS or own_cores(),
-        stay=True,
     )

@@ -115,7 +115,7 @@ def main() -> None:
     from network.scn import SCN, load_scn
     from superpixel.inference import infer_missing
     from tool.device import process_devices
-    from tool.distributed import join_processes, leave_processes, rank, wait_for_all
+    from tool.distributed import join_processes, rank, wait_for_all
 
     devices = process_devices(args.device, args.n_gpus, args.n_processes_per_gpu)
     join_processes(torch.device("cpu"))  # GPUs are for the processes of the pools
@@ -127,10 +127,8 @@ def main() -> None:
             require_writable(args.json, "--json")
     wait_for_all()
     infer_missing({image_id: images[image_id] for image_id in own_share(list(images))}, args, devices=devices)
-    wait_for_all()
     if rank() == 0 and masks:
         report(args, masks)
-    leave_processes()
     print("\n".join(f"  {folder}" for folder in (args.out, args.png) if folder is not None))
 
 

@@ -88,5 +88,4 @@ def infer_missing(images: Mapping[str, Path], args: argparse.Namespace, *, devic
         gave="superpixels",
         devices=devices,
         load=functools.partial(frozen_scn, args.weights, args.amp),
-        stay=True,
     )

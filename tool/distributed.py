@@ -1,5 +1,6 @@
 """Several processes that train one net on one global batch: torchrun starts them, and here each finds its place."""
 
+import atexit
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -34,6 +35,8 @@ def join_processes(device: torch.device) -> torch.device:
         device = torch.device("cuda", local_rank())
         torch.cuda.set_device(device)
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    if device.type != "cuda":
+        atexit.register(leave_processes)
     return device
 
 

@@ -170,7 +170,7 @@ def main() -> None:
 
     from segmentation.inference import load_net, predict_missing
     from tool.device import device_names
-    from tool.distributed import join_processes, leave_processes, rank, wait_for_all
+    from tool.distributed import join_processes, rank, wait_for_all
 
     device_names(config.GPUS, "GPUS")
     join_processes(torch.device("cpu"))  # GPUs are for the processes of the pools
@@ -179,10 +179,8 @@ def main() -> None:
         open_folders(config)
     wait_for_all()
     predict_missing(config, images, label_map_folder(config))
-    wait_for_all()
     if rank() == 0:
         report(config)
-    leave_processes()
 
 
 if __name__ == "__main__":
