@@ -37,7 +37,7 @@ from tool.cli import (
     script_parser,
 )
 from tool.dataset import DataSet
-from tool.lists import Source, expect_files, read_ids
+from tool.lists import Source, find_masks, read_ids
 from tool.metric import false_rates, iou, occurs
 
 TAG_WIDTH = 30  # in the line, as released
@@ -69,16 +69,21 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def find_truths(args: argparse.Namespace) -> list[Path]:
-    """The masks of the list, or all of the folder. Raises `UserError` where one or all are missing."""
+def find_truths(args: argparse.Namespace, data_set: DataSet) -> list[Path]:
+    """The masks of the list, which may lie in the data set's folders below --gt_dir, or all of the folder itself.
+
+    Raises `UserError` where there are none.
+    """
     require_folder(args.gt_dir, "--gt_dir", "ground truth, <id>.png")
     if args.list is not None:
-        ids = read_ids(args.list, "--list")
-        expect_files(ids, args.gt_dir, ".png", flag="--gt_dir", source=Source("--list", args.list))
-        return [args.gt_dir / f"{image_id}.png" for image_id in ids]
+        ids, source = read_ids(args.list, "--list"), Source("--list", args.list)
+        return list(find_masks(ids, args.gt_dir, data_set, flag="--gt_dir", source=source).values())
     truths = sorted(args.gt_dir.glob("*.png"))
     if not truths:
-        raise UserError(f"--gt_dir {args.gt_dir}: expected ground truth, <id>.png, found no such file")
+        raise UserError(
+            f"--gt_dir {args.gt_dir}: expected ground truth, <id>.png, found no such file; masks in several folders"
+            " need a --list"
+        )
     return truths
 
 
@@ -88,7 +93,7 @@ def find_pairs(args: argparse.Namespace, data_set: DataSet) -> tuple[list[tuple[
     Raises `UserError` where there are none of the first, and with `--strict` some of the second.
     """
     require_folder(args.pred_dir, "--pred_dir", "label maps, <id>.png")
-    truths = find_truths(args)
+    truths = find_truths(args, data_set)
     predicted = {path.name for path in args.pred_dir.glob("*.png")}
     pairs = [(args.pred_dir / truth.name, truth) for truth in truths if truth.name in predicted]
     if not pairs:

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from coco14.classes import COCO14, SPLITS
 from released.dhr.evaluate import SCRIPT, in_our_words
 from tests.scripts.conftest import ROOT, forker
 from tool.artifact import save_label_map
@@ -95,6 +96,28 @@ def test_the_three_shares_of_a_label_sum_to_one():
     prediction, target = draw.integers(0, 4, (2, 30, 20))
     counts = label_counts(prediction, target, num_labels=5)
     assert (iou(counts) + sum(false_rates(counts))).tolist() == pytest.approx([1, 1, 1, 1, 0])
+
+
+@pytest.fixture
+def coco(tmp_path):
+    """Two images, predicted as they are, whose masks lie in both of COCO's folders."""
+    ids = [f"COCO_{split}_{number:012}" for number, split in enumerate(SPLITS, start=1)]
+    for image_id, mask in zip(ids, COCO14.masks, strict=False):
+        for folder in (tmp_path / "COCO" / mask, tmp_path / "pred"):
+            folder.mkdir(parents=True, exist_ok=True)
+            save_label_map(folder / f"{image_id}.png", np.full((3, 3), 5, np.uint8), COCO14)
+    (tmp_path / "list.txt").write_text("\n".join(ids))
+    return tmp_path
+
+
+def test_masks_in_several_folders_are_found_by_a_list_and_asked_for_without_one(coco):
+    words = ["--pred_dir", coco / "pred", "--gt_dir", coco / "COCO", "--data_set", "coco14", "--num_workers", 1]
+    done = evaluate(*words, "--list", coco / "list.txt", "--strict", "--json", coco / "scores.json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads((coco / "scores.json").read_text())
+    assert (found["images"], found["mIoU"], found["without_prediction"]) == (2, 100.0, [])
+    done = evaluate(*words)
+    assert done.returncode == 2 and "masks in several folders need a --list" in done.stderr, done.stderr
 
 
 REFUSED = [
