@@ -9,6 +9,7 @@ Prints the mean over the classes that occur, and each class's; --json writes the
 import argparse
 import json
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,7 +30,7 @@ from tool.cli import (
 )
 from tool.dataset import IGNORE, DataSet
 from tool.instances import Instances, average_precision, load_instances
-from tool.lists import read_ids
+from tool.lists import Source, find_masks, read_ids
 
 EXAMPLES = """\
   python refine/irn/score_instances.py --predict_dir exps/ins_seg --list voc12/train.txt \\
@@ -61,16 +62,28 @@ def true_instances(labels: np.ndarray, objects: np.ndarray, data_set: DataSet) -
     return found
 
 
-def read_image(args: argparse.Namespace, image_id: str, data_set: DataSet) -> tuple[Instances, Instances]:
-    """The found and the true instances of an image."""
+def read_image(args: argparse.Namespace, image_id: str, truth: Path, data_set: DataSet) -> tuple[Instances, Instances]:
+    """The found and the true instances of an image. truth: its mask by class."""
     path = args.object_dir / f"{image_id}.png"
-    labels = load_label_map(args.gt_dir / f"{image_id}.png", data_set)
+    labels = load_label_map(truth, data_set)
     objects, colours = read_mask(path, data_set)
     if colours or objects.shape != labels.shape:
         found = colours or " x ".join(map(str, objects.shape))
         raise UserError(f"{path}: expected numbers of objects, of the size of the image's mask, found {found}")
     found = load_instances(args.predict_dir / f"{image_id}.npy", data_set, shape=labels.shape)
     return found, true_instances(labels, objects, data_set)
+
+
+def read_images(
+    args: argparse.Namespace, truths: Mapping[str, Path], data_set: DataSet, problems: list[str]
+) -> Iterator[tuple[Instances, Instances]]:
+    """What `read_image` gives of each of `truths`, masks by class by id, one after the other: the masks of a whole list
+    would fill the memory. What is wrong with those that cannot be read joins `problems`."""
+    for image_id, truth in truths.items():
+        try:
+            yield read_image(args, image_id, truth, data_set)
+        except UserError as error:
+            problems.append(str(error))
 
 
 def main() -> None:
@@ -82,14 +95,11 @@ def main() -> None:
     require_folder(args.predict_dir, "--predict_dir", "instances, <id>.npy")
     require_folder(args.gt_dir, "--gt_dir", "true masks by class, <id>.png")
     require_folder(args.object_dir, "--object_dir", "true masks by object, <id>.png")
-    images, problems = [], []
-    for image_id in read_ids(args.list, "--list"):
-        try:
-            images.append(read_image(args, image_id, data_set))
-        except UserError as error:
-            problems.append(str(error))
+    ids, source = read_ids(args.list, "--list"), Source("--list", args.list)
+    truths = find_masks(ids, args.gt_dir, data_set, flag="--gt_dir", source=source)
+    problems: list[str] = []
+    precision = average_precision(read_images(args, truths, data_set, problems), data_set.num_classes)
     raise_problems(f"--list {args.list}: files that cannot be scored", problems)
-    precision = average_precision(images, data_set.num_classes)
     occur = {name: float(value) for name, value in zip(data_set.classes, precision, strict=True) if value == value}
     if not occur:
         raise UserError(f"--object_dir {args.object_dir}: no image of the list has an object")

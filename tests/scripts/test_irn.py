@@ -2,13 +2,16 @@
 
 import json
 import shutil
+from argparse import Namespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from coco14.classes import COCO14, SPLITS
 from network.resnet50_irn import IRNet, with_aliases
+from refine.irn.score_instances import read_images
 from tests.refine.affinity.stage import make_stage
 from tests.scripts.conftest import (
     assert_refused,
@@ -23,7 +26,7 @@ from tests.scripts.conftest import (
     words_of,
 )
 from tests.shapes import EMPTY
-from tool.artifact import load_cam, load_label_map, save_cam
+from tool.artifact import load_cam, load_label_map, save_cam, save_label_map
 from tool.instances import Instances, load_instances, save_instances
 from tool.irn_cam import save_irn_cam
 
@@ -249,6 +252,38 @@ def test_true_instances_score_1_and_walked_ones_less(stage, walked, tmp_path):
     (tmp_path / "true" / f"{stage.ids[2]}.npy").write_bytes(b"half")
     refused = run(SCORE, {**flags, "--predict_dir": tmp_path / "true"})
     assert_refused(refused, f"{stage.ids[2]}.npy", "files that cannot be scored")
+
+
+def test_instances_are_scored_on_masks_in_several_folders_and_read_one_image_after_the_other(tmp_path):
+    ids = [f"COCO_{split}_{number:012}" for number, split in enumerate(SPLITS, start=1)]
+    folders = {name: tmp_path / name for name in ("found", "objects")}
+    for folder in folders.values():
+        folder.mkdir()
+    labels, objects = np.full((4, 6), 3, np.uint8), np.zeros((4, 6), np.uint8)
+    objects[1:] = 1
+    instances = Instances.none(labels.shape)
+    instances.add(0.5, objects == 1, 2)
+    truths = {
+        image_id: tmp_path / "COCO" / mask / f"{image_id}.png"
+        for image_id, mask in zip(ids, COCO14.masks, strict=False)
+    }
+    for image_id, truth in truths.items():
+        truth.parent.mkdir(parents=True)
+        save_label_map(truth, labels, COCO14)
+        Image.fromarray(objects).save(folders["objects"] / f"{image_id}.png")
+        save_instances(folders["found"] / f"{image_id}.npy", instances)
+    (tmp_path / "list.txt").write_text("\n".join(ids))
+    flags = {"--list": tmp_path / "list.txt", "--gt_dir": tmp_path / "COCO", "--data_set": "coco14"}
+    flags |= {"--object_dir": folders["objects"], "--predict_dir": folders["found"]}
+    done = run(SCORE, flags)
+    assert_succeeded(done)
+    assert done.stdout.split() == ["car", "100.0", "mAP", "at", "IoU", ".5", "100.0"]
+    # The masks of a whole list would fill the memory.
+    args, problems = Namespace(predict_dir=folders["found"], object_dir=folders["objects"]), []
+    images = read_images(args, truths, COCO14, problems)
+    next(images)
+    (folders["found"] / f"{ids[1]}.npy").unlink()
+    assert list(images) == [] and len(problems) == 1 and f"{ids[1]}.npy" in problems[0]
 
 
 # -- what is refused ---------------------------------------------------------------------------------------------------
