@@ -17,7 +17,7 @@ from method import METHODS
 from method.output_folders import open_outputs
 from method.outputs import Outputs
 from method.seed_flags import add_seed_flags, check_seed_flags, crf_recipes, threshold_of
-from refine.inputs import check_cams, folder_of_dicts, made_with
+from refine.inputs import check_cams, folder_of_dicts
 from tool.cli import (
     UserError,
     add_switch,
@@ -28,6 +28,7 @@ from tool.cli import (
     run_script,
     script_parser,
 )
+from tool.folder import made_with
 from tool.lists import Source, find_images, read_ids
 from tool.torchrun import is_first, own_cores, own_share
 

@@ -50,9 +50,3 @@ def check_cams(images: Mapping[str, Path], folder: Path, data_set: DataSet, *, f
     small = [path for image_id in images if (path := folder / f"{image_id}.npy").stat().st_size < EMPTY_BYTES]
     if len(small) == len(images) and not any(load_cam(path, data_set) for path in small):
         raise UserError(f"{flag} {folder}: every CAM dict of the list is empty; expected some with classes")
-
-
-def made_with(folder: Path) -> str | None:
-    """The note that our scripts leave beside the files of a folder, on what made them; None where there is none."""
-    record = folder / "settings.json"
-    return record.read_text() if record.is_file() else None

@@ -87,6 +87,12 @@ def _claim_problems(claim: Claim) -> list[str]:
     return changed_settings({**claim.defaults, **then}, claim.settings, prefix=f"{claim.folder}: ")
 
 
+def made_with(folder: Path) -> str | None:
+    """The note that `claim_folders` leaves beside a folder's files, on what made them; None where there is none."""
+    record = folder / "settings.json"
+    return record.read_text() if record.is_file() else None
+
+
 def checkpoint_of(folder: Path, *, resume: bool, name_flag: str) -> Path | None:
     """`last.ckpt` in a run's `folder`, for the run to go on from, if there is one; a run is never overwritten.
 

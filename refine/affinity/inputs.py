@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from data.images import image_size
-from refine.inputs import made_with
 from tool.artifact import load_label_scores
 from tool.cli import UserError, raise_problems
 from tool.dataset import DataSet
+from tool.folder import made_with
 from tool.places import sample
 
 # By these keys the notes of prepare.py and of inference.py say which CAMs the posteriors were made of.

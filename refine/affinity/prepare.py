@@ -16,10 +16,10 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))  # so that `python prepare.py` finds the packages from any folder
 from data.descriptions import add_data_set_flag, find_data_set, require_background
 from data.images import check_images
-from refine.inputs import check_cams, folder_of_dicts, made_with
+from refine.inputs import check_cams, folder_of_dicts
 from tool.cli import UserError, path_text, path_value, positive, require_folder, run_script, script_parser
 from tool.flags import CRF_BACKENDS
-from tool.folder import Claim, claim_folders, open_folder
+from tool.folder import Claim, claim_folders, made_with, open_folder
 from tool.lists import Source, find_images, read_ids
 from tool.seed_recipe import CRFRecipe
 from tool.torchrun import is_first, own_cores, own_share

@@ -17,7 +17,7 @@ from data.descriptions import add_data_set_flag, find_data_set, require_backgrou
 from data.images import check_images, hash_of_sizes
 from network import BACKBONE_HELP, NO_FILES, PRETRAINED, backbone_name
 from refine.affinity.inputs import check_alphas, check_backgrounds
-from refine.inputs import folder_of_dicts, made_with
+from refine.inputs import folder_of_dicts
 from tool.cli import (
     UserError,
     add_switch,
@@ -29,6 +29,7 @@ from tool.cli import (
     script_parser,
 )
 from tool.flags import MAX_PIXELS
+from tool.folder import made_with
 from tool.lists import Source, find_images, read_ids
 from tool.training_flags import (
     RUN_BOUNDS,

@@ -16,10 +16,10 @@ sys.path.insert(0, str(ROOT))  # so that `python infer.py` finds the packages fr
 from data.descriptions import add_data_set_flag, find_data_set, require_background
 from data.images import check_images
 from network import BACKBONE_HELP, backbone_name
-from refine.inputs import check_cams, folder_of_dicts, made_with
+from refine.inputs import check_cams, folder_of_dicts
 from tool.cli import UserError, check_bounds, path_text, path_value, positive, require_folder, run_script, script_parser
 from tool.flags import MAX_PIXELS, add_process_flags
-from tool.folder import Claim, claim_folders, open_folder
+from tool.folder import Claim, claim_folders, made_with, open_folder
 from tool.lists import Source, find_images, read_ids
 from tool.torchrun import own_share
 from tool.weights_file import require_weights

@@ -18,7 +18,6 @@ from data.descriptions import add_data_set_flag, find_data_set, require_backgrou
 from data.images import check_images, hash_of_sizes
 from data.label_maps import check_label_maps
 from network import BACKBONE_HELP, NO_FILES, PRETRAINED, backbone_name
-from refine.inputs import made_with
 from tool.cli import (
     UserError,
     add_switch,
@@ -30,6 +29,7 @@ from tool.cli import (
     script_parser,
 )
 from tool.flags import MAX_PIXELS
+from tool.folder import made_with
 from tool.lists import Source, find_images, read_ids
 from tool.training_flags import (
     RUN_BOUNDS,
