@@ -38,6 +38,7 @@ from tool.cli import (
 )
 from tool.dataset import DataSet
 from tool.flags import CRF_BACKENDS, MAX_PIXELS
+from tool.folder import made_with
 from tool.torchrun import own_share
 from tool.training_flags import (
     RUN_BOUNDS,
@@ -55,6 +56,7 @@ from tool.training_flags import (
 
 SANE = ("crf_image",)
 FREE_TO_CHANGE = {*RUN_FREE_TO_CHANGE, "wss_masks", "uss_features", "labels", "xml_dir", "crf_workers"}
+FEATURES_MADE_WITH = "the settings.json of --uss_features"
 BOUNDS = {
     **RUN_BOUNDS,
     **dict.fromkeys(("momentum", "ema"), (0, 1)),
@@ -218,6 +220,9 @@ def settings_of(args: argparse.Namespace, tags: Mapping[str, np.ndarray]) -> dic
     for flag, ending in (("wss_masks", ".png"), ("uss_features", ".pt")):
         folder = getattr(args, flag)
         settings[f"the files of --{flag} (sha256 of their sizes)"] = hash_of_sizes(list(tags), folder, ending)
+    # Features of another net may have as many channels and cells, and so files of the same sizes.
+    features = args.uss_features
+    settings[FEATURES_MADE_WITH] = None if features is None else made_with(Path(features))
     return settings
 
 
@@ -239,7 +244,10 @@ def main() -> None:
         image_bytes=(12 + 3 + 1) * args.crop_size**2 + feature_bytes,  # the image, its picture, its mask
         num_batches=len(images) // args.batch_size * args.max_epoches,
     )
-    train_run(args, images, tags, settings=settings_of(args, tags))
+    settings = settings_of(args, tags)
+    # Runs that are older than this setting go on with the features that there are.
+    defaults = {FEATURES_MADE_WITH: settings[FEATURES_MADE_WITH]}
+    train_run(args, images, tags, settings=settings, defaults=defaults)
 
 
 if __name__ == "__main__":

@@ -158,18 +158,23 @@ def first_weights(args: argparse.Namespace, net: DeepLabV3Plus) -> object:
 
 
 def train_run(
-    args: argparse.Namespace, images: Mapping[str, Path], tags: Mapping[str, np.ndarray], *, settings: dict
+    args: argparse.Namespace,
+    images: Mapping[str, Path],
+    tags: Mapping[str, np.ndarray],
+    *,
+    settings: Mapping[str, Any],
+    defaults: Mapping[str, Any],
 ) -> None:
     """Train on `images`, by id, with their `tags`, from the start or from the run's checkpoint; write all its files.
 
     Args:
-        args: train.py's. settings: of `tool.stage.Run`.
+        args: train.py's. settings, defaults: of `tool.stage.Run`.
 
     Raises `UserError` for a device that is not there, a checkpoint or weights that do not fit, and as `run_steps`.
     """
     device = join_processes(resolve_device(args.device))
     folder = Path(args.work_dir) / args.session
-    run = Run(folder, vars(args), settings, args.resume, "--work_dir", "--session")
+    run = Run(folder, vars(args), settings, args.resume, "--work_dir", "--session", defaults)
     checkpoint = run.find_checkpoint()
     steps_per_epoch = len(images) // args.batch_size
     num_steps = steps_per_epoch * args.max_epoches

@@ -1,5 +1,6 @@
 """A tiny data set for DHR: plain shapes of seven classes, masks of an earlier method, and features of their colours."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,6 +55,7 @@ def make_stage(root: Path) -> Stage:
             stage.masks / f"{image_id}.png", np.where(mask == lost, 0, mask).astype(np.uint8), stage.shapes.data_set
         )
         save_features(stage.features / f"{image_id}.pt", colours_of(path))
+    (stage.features / "settings.json").write_text(json.dumps({"uss": "colours"}))
     return stage
 
 

@@ -10,6 +10,7 @@ from PIL import Image
 
 from network.deeplabv3plus import build_deeplabv3plus
 from rebalance.feature_files import save_features
+from rebalance.train import FEATURES_MADE_WITH
 from tests.rebalance.stage import STEPS, TRAIN, make_stage
 from tests.scripts.conftest import (
     assert_old_torch_reads,
@@ -61,6 +62,19 @@ def test_a_killed_run_goes_on_to_the_same_weights(stage, trained, tmp_path):
     assert_succeeded(run(TRAIN, {**flags, "--resume": ()}))
     for name in ("last.pth", "last.ckpt"):
         assert_same(load(tmp_path / "dhr" / name), load(trained / name))
+
+
+def test_a_run_goes_on_with_the_features_of_its_net_alone_and_an_older_run_with_any(stage, trained, tmp_path):
+    """Another net's features may have as many channels and cells, and so files of the same size."""
+    flags, _, features = copied(stage, tmp_path)
+    last = shutil.copytree(trained, tmp_path / "exps" / "dhr") / "last.ckpt"
+    assert_succeeded(run(TRAIN, {**flags, "--resume": ()}))
+    (features / "settings.json").write_text(json.dumps({"uss": "DINOv2"}))
+    assert_refused(run(TRAIN, {**flags, "--resume": ()}), "--uss_features's uss: colours then, DINOv2 now")
+    older = load(last)
+    del older["settings"][FEATURES_MADE_WITH]
+    torch.save(older, last)
+    assert_succeeded(run(TRAIN, {**flags, "--resume": ()}))
 
 
 def test_two_processes_train_one_net_on_halves_of_each_batch(stage, trained, tmp_path):
