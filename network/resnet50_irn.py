@@ -17,6 +17,7 @@ from network.names import under_own_names
 from network.resnet import STRIDE_16, ResNet
 from network.weights import LoadReport, first_few, read_weights
 from tool.cli import UserError
+from tool.folder import arguments_of_run
 from tool.pairs import Pairs
 
 STRIDE = 4  # pixels of a cell's side
@@ -205,7 +206,7 @@ def load_first_weights(net: IRNet, weights: str | Path, backbone: str) -> LoadRe
 
 def load_trained(net: IRNet, path: str | Path) -> LoadReport:
     """Put trained weights, ours or released ones, into `net`. Raises `UserError` for a file that lacks some, as one of
-    another net does, or one without displacement where `net` has it."""
+    another net does, or, where `net` has displacement, one without it or without its mean."""
     own = net.state_dict()
     state = without_aliases(under_own_names(read_weights(path, "--weights"), own, source=str(path)))
     if OWN_HEAD not in state:
@@ -218,6 +219,13 @@ def load_trained(net: IRNet, path: str | Path) -> LoadReport:
         raise UserError(
             f"--weights {path}: expected the weights of an IRN with displacement, which instances need; found one"
             " without; train one with refine/irn/train.py --displacement"
+        )
+    shift = state.get("mean_shift.running_mean")
+    if net.has_displacement and isinstance(shift, Tensor) and not shift.any():
+        session = arguments_of_run(path).get("session", "<session>")
+        raise UserError(
+            f"--weights {path}: expected an IRN with its mean displacement, which instances need: refine/irn/train.py"
+            f" writes {session}.pth at its end, with it; found 0, as in last.ckpt"
         )
     left = () if net.has_displacement else NOT_OF_EDGES
     usable = {name: value for name, value in state.items() if not name.startswith(left)}

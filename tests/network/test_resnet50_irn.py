@@ -218,7 +218,10 @@ def files(tmp_path_factory):
     """What IRN may meet: its own weights with and without displacement, released ones, a backbone's, others'."""
     tmp_path = tmp_path_factory.mktemp("files")
     torch.manual_seed(1)
-    states = {"both": IRNet("resnet18", displacement=True).state_dict()}
+    net = IRNet("resnet18", displacement=True)
+    states = {"unshifted": {name: value.clone() for name, value in net.state_dict().items()}}
+    net.mean_shift.running_mean.copy_(torch.tensor([0.5, 0.0]))
+    states["both"] = net.state_dict()
     states["edges"] = {k: v for k, v in states["both"].items() if not k.startswith(("fc_dp", "mean_shift"))}
     states["released"] = {**with_aliases(states["both"]), "path_indices0": torch.zeros(2, 2, 5, dtype=torch.int64)}
     states["backbone"] = {
@@ -264,6 +267,9 @@ def test_other_nets_files_are_named_as_what_they_are(files):
             load_trained(net, folder / f"{name}.pth")
     with pytest.raises(UserError, match=r"expected the weights of an IRN with displacement.*found one without"):
         load_trained(IRNet("resnet18", displacement=True), folder / "edges.pth")
+    with pytest.raises(UserError, match=r"unshifted\.pth: expected .* mean displacement.* <session>\.pth .* found 0"):
+        load_trained(IRNet("resnet18", displacement=True), folder / "unshifted.pth")
+    load_trained(net, folder / "unshifted.pth")  # edges do not need it
     wide = {**states["edges"], "resnet50.conv1.weight": torch.zeros(128, 3, 7, 7)}
     torch.save(wide, folder / "wide.pth")
     with pytest.raises(

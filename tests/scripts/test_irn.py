@@ -308,6 +308,7 @@ def test_what_does_not_fit_is_named(stage, labels, trained, tmp_path):
     cases = [
         (INFER, {**infer, "--weights": tmp_path / "cls.pth"}, "expected the weights of IRN", "a classifier's"),
         (INFER, {**infer, "--weights": tmp_path / "edges.pth"}, "IRN with displacement", "train one with"),
+        (INFER, {**infer, "--weights": trained / "last.ckpt"}, "its mean displacement", f"writes {SESSION}.pth at"),
         (INFER, {**infer, "--cam_dir": labels}, "--cam_dir", "found <id>.png"),
         (INFER, {**infer, **nothing}, "--sem_seg_out_dir, --ins_seg_out_dir: expected one of them"),
         (INFER, {**infer, "--sem_seg_out_dir": stage.cams}, "expected a folder for each, found one twice"),
