@@ -45,9 +45,10 @@ class Reduction(nn.Module):
         self.dim = len(components)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(N, E, h, w) to (N, dim, h, w), float32."""
-        centred = features.float() - self.mean[:, None, None]
-        return torch.einsum("de,nehw->ndhw", self.components, centred)
+        """(N, E, h, w) to (N, dim, h, w), float32. Computed in float32 also under autocast."""
+        with torch.autocast(features.device.type, enabled=False):
+            centred = features.float() - self.mean[:, None, None]
+            return torch.einsum("de,nehw->ndhw", self.components, centred)
 
 
 class FeatureNet(nn.Module):

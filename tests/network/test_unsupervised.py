@@ -10,7 +10,7 @@ from data.normalisation import IMAGENET
 from network import DINOV2
 from network.cause import CauseHead, StegoHead, load_cause, load_stego
 from network.dino import DINO, DinoViT, in_timms_names, load_dino
-from network.unsupervised import FeatureNet, Stride8, load_feature_net
+from network.unsupervised import FeatureNet, Reduction, Stride8, load_feature_net
 from rebalance.uss import multi_scale_features, scaled_to_patches
 from tests.golden_inputs import assert_golden, fill, rnd
 from tool.cli import UserError
@@ -133,6 +133,15 @@ def test_a_backbone_of_the_house_gives_its_map_of_stride_8(tmp_path):
         found = net(scaled)
     assert found.shape == (1, net.dim, 4, 6) and net.dim == 1280
     torch.testing.assert_close(found, body.eval()(scaled))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_the_projection_of_a_reduction_is_computed_in_float32_also_under_autocast(dtype):
+    reduction, features = Reduction(rnd(1, 8), rnd(2, 3, 8)), rnd(3, 2, 8, 4, 5).to(dtype)
+    plain = reduction(features)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = reduction(features)
+    assert found.dtype == torch.float32 and torch.equal(found, plain)
 
 
 def test_files_of_other_nets_are_refused(files, tmp_path):
