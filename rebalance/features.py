@@ -142,6 +142,8 @@ def main() -> None:
     wait_for_all()
     dim, patch = args.uss_dim or net.dim, net.patch
     del net  # of up to 4.5 GB, which the processes load
+    if torch.cuda.is_initialized():  # the PCA was fitted there, and torch keeps what the net had
+        torch.cuda.empty_cache()
     make_missing_features(own, args, dim=dim, patch=patch, devices=devices)
     if args.pictures is not None:
         draw_missing(own, args)
