@@ -154,8 +154,9 @@ def train_run(args: argparse.Namespace, images: Mapping[str, Path], *, settings:
     )
     leave_processes()
     if started.log is not None:
-        for note in met.notes("the posteriors of --la_crf_dir and --ha_crf_dir"):
-            started.log.line(note)
+        if started.steps.start == 0:  # else the run's first steps may have met what these did not
+            for note in met.notes("the posteriors of --la_crf_dir and --ha_crf_dir"):
+                started.log.line(note)
         path = folder / f"{args.session}.pth"
         save_weights(path, released_state_dict(net))
         started.say_trained(len(started.steps) * args.batch_size, path)

@@ -205,8 +205,9 @@ def train_run(
         set_mean_shift(args, net, shift_images, device)
     leave_processes()
     if started.log is not None:
-        for note in met.notes("the label maps of --ir_label_out_dir"):
-            started.log.line(note)
+        if started.steps.start == 0:  # else the run's first steps may have met what these did not
+            for note in met.notes("the label maps of --ir_label_out_dir"):
+                started.log.line(note)
         path = folder / f"{args.session}.pth"
         save_weights(path, with_aliases({name: value.cpu() for name, value in net.state_dict().items()}))
         started.say_trained(len(started.steps) * args.batch_size, path)

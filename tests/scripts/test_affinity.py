@@ -25,7 +25,7 @@ from tests.scripts.conftest import (
     words_of,
 )
 from tests.shapes import EMPTY
-from tool.artifact import load_cam, load_crf, load_label_map, save_cam
+from tool.artifact import load_cam, load_crf, load_label_map, save_cam, save_crf
 
 SESSION = "resnet38_aff"
 
@@ -138,6 +138,23 @@ def test_two_processes_train_as_one(stage, crf, tmp_path):
     states = [load(tmp_path / name / SESSION / f"{SESSION}.pth") for name in ("one", "two")]
     for name, value in states[0].items():
         torch.testing.assert_close(states[1][name].double(), value.double(), rtol=1e-2, atol=1e-3, msg=name)
+
+
+def test_a_run_that_goes_on_says_nothing_of_the_pairs_that_its_first_steps_met(stage, crf, tmp_path):
+    """Here no step meets any but of background, as a run that saw all steps says."""
+    background = shutil.copytree(crf, tmp_path / "crf")
+    for path in background.rglob("*.npy"):
+        scores = load_crf(path, stage.data_set)
+        save_crf(path, {label: np.full_like(values, not label) for label, values in scores.items()}, stage.data_set)
+    flags = stage.for_training(background, **{"--crop_size": 40, "--max_epoches": 4})
+    for name in ("whole", "stopped"):
+        log = tmp_path / name / SESSION / "log"
+        if name == "stopped":
+            killed = {**flags, "--work_dir": tmp_path / name}
+            run_until_killed(TRAIN, killed, kill_when=lambda log=log: log.exists() and "step 3/" in log.read_text())
+        assert_succeeded(run(TRAIN, {**flags, "--work_dir": tmp_path / name, "--resume": ()}))
+        assert log.read_text().count("note: none of ") == (2 if name == "whole" else 0)
+    assert "resumed" in log.read_text()
 
 
 # -- infer -------------------------------------------------------------------------------------------------------------

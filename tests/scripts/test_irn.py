@@ -152,6 +152,22 @@ def test_two_processes_train_as_one(stage, labels, trained, tmp_path):
         torch.testing.assert_close(states[1][name].double(), value.double(), rtol=1e-2, atol=1e-3, msg=name)
 
 
+def test_a_run_that_goes_on_says_nothing_of_the_pairs_that_its_first_steps_met(stage, labels, tmp_path):
+    """Here no step meets any but of background, as a run that saw all steps says."""
+    background = shutil.copytree(labels, tmp_path / "labels")
+    for path in background.glob("*.png"):
+        save_label_map(path, np.zeros_like(load_label_map(path, stage.data_set)), stage.data_set)
+    flags = for_training(stage, background, **{"--crop_size": 44, "--max_epoches": 4, "--displacement": None})
+    for name in ("whole", "stopped"):
+        log = tmp_path / name / SESSION / "log"
+        if name == "stopped":
+            killed = {**flags, "--work_dir": tmp_path / name}
+            run_until_killed(TRAIN, killed, kill_when=lambda log=log: log.exists() and "step 2/" in log.read_text())
+        assert_succeeded(run(TRAIN, {**flags, "--work_dir": tmp_path / name, "--resume": ()}))
+        assert log.read_text().count("note: none of ") == (2 if name == "whole" else 0)
+    assert "resumed" in log.read_text()
+
+
 # -- infer -------------------------------------------------------------------------------------------------------------
 
 
