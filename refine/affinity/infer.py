@@ -133,7 +133,8 @@ def main() -> None:
     ids = read_ids(args.infer_list, "--infer_list")
     folder_of_dicts(args.cam_dir, ids, flag="--cam_dir", what="CAM dicts", source=source)
     images = find_images(ids, image_root, data_set, flag="--img_root", source=source)
-    check_images({image_id: images[image_id] for image_id in own_share(ids)}, image_root)
+    own = {image_id: images[image_id] for image_id in own_share(ids)}
+    check_images(own, image_root)
     check_cams(images, args.cam_dir, data_set, flag="--cam_dir")
     # Not at the top: they import torch, which takes seconds; a mistake in a flag or a file has been named by now.
     import torch
@@ -146,14 +147,12 @@ def main() -> None:
     devices = process_devices(args.device, args.n_gpus, args.n_processes_per_gpu)
     crf_backend = resolve_backend(args.crf_backend, torch.device(devices[0]))
     join_processes(torch.device("cpu"))  # GPUs are for the processes of the pools
-    _, report = load_net(args)  # a wrong checkpoint is reported here and once, not by every process
+    net, report = load_net(args)  # a wrong checkpoint is reported here and once, not by every process
     if rank() == 0:
         print(report)
         open_output(args)
     wait_for_all()
-    infer_missing(
-        {image_id: images[image_id] for image_id in own_share(ids)}, args, devices=devices, crf_backend=crf_backend
-    )
+    infer_missing(own, args, normalisation=net.normalisation, devices=devices, crf_backend=crf_backend)
     print(f"  {args.out_rw}")
 
 

@@ -85,9 +85,15 @@ def sharpen(
 
 
 def infer_missing(
-    images: Mapping[str, Path], args: argparse.Namespace, *, devices: Sequence[str], crf_backend: str
+    images: Mapping[str, Path],
+    args: argparse.Namespace,
+    *,
+    normalisation: Normalisation,
+    devices: Sequence[str],
+    crf_backend: str,
 ) -> None:
-    """Make the label maps of `images`, by id, that are missing or damaged; `args` are infer.py's.
+    """Make the label maps of `images`, by id, that are missing or damaged; `args` are infer.py's, `normalisation` its
+    net's.
 
     Raises `UserError` with a line for each image that could not be done, or if a process died.
     """
@@ -100,14 +106,13 @@ def infer_missing(
         everywhere="border_pairs" in args.sane,
         background_beside="padded_background" in args.sane,
     )
-    net, _ = load_net(args)
     places = args.cam_dir, args.out_rw, data_set
 
     def missing(image_id: str) -> list[Job]:
         path = images[image_id]
         if has_label_map(args.out_rw / f"{image_id}.png", data_set, image_size(path)[::-1], ignore=False):
             return []
-        return [Job(image_id, (path, *places, recipe, args.amp, args.crf), (path, *places, net.normalisation))]
+        return [Job(image_id, (path, *places, recipe, args.amp, args.crf), (path, *places, normalisation))]
 
     make_missing(
         images,

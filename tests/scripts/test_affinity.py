@@ -2,15 +2,19 @@
 
 import json
 import shutil
+import sys
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from data.normalisation import IMAGENET
 from network.build import build_network
 from network.resnet38_aff import build_affinity_net
 from network.weights import released_state_dict
+from refine.affinity.infer import parse_arguments
+from refine.affinity.inference import infer_missing
 from tests.refine.affinity.stage import INFER, PREPARE, STEPS, TRAIN, WIDTH, make_stage
 from tests.scripts.conftest import (
     assert_refused,
@@ -178,6 +182,15 @@ def test_again_infer_makes_what_is_missing_and_nothing_else(stage, trained, walk
     assert contents(copy) == contents(walked)
     refused = run(INFER, for_inference(stage, trained, copy, **{"--beta": 4}))
     assert_refused(refused, "made with other settings", "beta: 8.0 then, 4.0 now")
+
+
+def test_the_weights_are_not_read_again_to_see_what_is_missing(stage, trained, walked, monkeypatch, capsys):
+    flags = for_inference(stage, trained, walked)
+    monkeypatch.setattr(sys, "argv", [INFER, *words_of(flags)])
+    args = parse_arguments()
+    args.weights = "nowhere"
+    infer_missing(stage.images, args, normalisation=IMAGENET, devices=["cpu"], crf_backend="torch")
+    assert "0 of 9 images walked" in capsys.readouterr().out
 
 
 def test_backgrounds_crf_and_oddities_have_their_switches(stage, trained, walked, tmp_path):
