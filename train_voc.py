@@ -20,6 +20,7 @@ from method.arguments import check_arguments, flag_defaults, parse_arguments
 from network import NO_FILES, PRETRAINED
 from tool.cli import UserError, require_folder, run_script
 from tool.dataset import DataSet
+from tool.file_hash import sha256_of
 from tool.lists import Source, expect_files, find_images, find_masks, read_ids
 from tool.torchrun import is_first
 from tool.training_flags import RUN_FREE_TO_CHANGE, check_batch, check_run_loaders, hold_run, recorded_flags
@@ -82,7 +83,7 @@ def image_bytes(args: argparse.Namespace) -> int:
 
 
 def hash_of_file(path: str | None) -> str | None:
-    return None if path is None else hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    return None if path is None else sha256_of(path)
 
 
 def settings_of(args: argparse.Namespace, ids: list[str], labels: dict) -> dict:

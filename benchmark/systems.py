@@ -11,7 +11,6 @@ A run is a folder, OUT/seed_<seed>/<name>; the same command goes on after a stop
 """
 
 import argparse
-import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -53,6 +52,7 @@ from tool.cli import (
     script_parser,
     what_is_at,
 )
+from tool.file_hash import sha256_of
 from tool.flags import AMP, check_scales
 from tool.folder import changed_settings
 from tool.lock import turn_in
@@ -224,7 +224,7 @@ def check_recipe(args: argparse.Namespace) -> dict[str, object]:
     files |= {"--segment_list": args.segment_list} if args.segment else {}
     files |= {} if args.scn is None else {"--scn": args.scn}
     now = {f"--{name}": getattr(args, name) for name in RECIPE}
-    now |= {f"{name} (sha256)": hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
+    now |= {f"{name} (sha256)": sha256_of(path) for name, path in files.items()}
     record = args.out / "recipe.json"
     if what_is_at(record) == FILE and any(args.out.glob("seed_*/*/last.ckpt")):
         try:

@@ -1,7 +1,6 @@
 """The folders that seeds are written into: which there are, and what their files were made with."""
 
 import argparse
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from data.descriptions import DEFAULT, find_data_set
 from method import METHODS
 from method.outputs import Outputs
 from tool.cli import UserError, raise_problems
+from tool.file_hash import sha256_of
 from tool.folder import Claim, claim_folders
 from tool.lock import hold_folder
 from tool.metric import SWEEP
@@ -59,8 +59,8 @@ def cam_settings(args: argparse.Namespace, background: str | None) -> dict[str, 
     """
     cam = {name: getattr(args, name) for name in ("network", "backbone", "width", "scales", "amp")}
     cam["data_set"] = args.data_set
-    cam["weights_sha256"] = hashlib.sha256(Path(args.weights).read_bytes()).hexdigest()
-    cam["scn_sha256"] = None if args.scn is None else hashlib.sha256(Path(args.scn).read_bytes()).hexdigest()
+    cam["weights_sha256"] = sha256_of(args.weights)
+    cam["scn_sha256"] = None if args.scn is None else sha256_of(args.scn)
     cam["refine_list"] = args.refine_list
     if background is not None:
         cam["background in fc8"] = background

@@ -1,7 +1,6 @@
 """What the commands that make a file of each image have in common: their images, flags of their processes, tags."""
 
 import argparse
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from data.images import check_images, run_checks
 from network import PRETRAINED
 from tool.cli import UserError, path_text, raise_problems, require_folder
 from tool.dataset import DataSet
+from tool.file_hash import sha256_of
 from tool.lists import Source, find_images, read_ids
 from tool.torchrun import own_share
 
@@ -78,4 +78,4 @@ def read_tags(ids: Sequence[str], folder: str | Path, data_set: DataSet) -> dict
 
 def hash_of(path: str | None) -> str | None:
     """SHA-256 of a file; what is no file's name as it is."""
-    return path if path in (None, PRETRAINED) else hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    return path if path in (None, PRETRAINED) else sha256_of(path)

@@ -7,7 +7,6 @@ Runs again from where it stopped: an image is done when its map is there, whole 
 """
 
 import argparse
-import hashlib
 import json
 import sys
 from pathlib import Path
@@ -19,6 +18,7 @@ from data.images import check_images
 from data.label_maps import check_label_maps
 from tool.artifact import atomic_file
 from tool.cli import UserError, path_text, path_value, require_folder, require_writable, run_script, script_parser
+from tool.file_hash import sha256_of
 from tool.flags import add_process_flags
 from tool.folder import Claim, claim_folders, open_folder
 from tool.lists import Source, find_images, find_masks, read_ids
@@ -75,7 +75,7 @@ def read_data(args: argparse.Namespace) -> tuple[dict[str, Path], dict[str, Path
 
 def open_output(args: argparse.Namespace) -> None:
     """Create the folders and keep others out; refuse one with superpixels of another net."""
-    settings = {"amp": args.amp, "weights_sha256": hashlib.sha256(Path(args.weights).read_bytes()).hexdigest()}
+    settings = {"amp": args.amp, "weights_sha256": sha256_of(args.weights)}
     folders = {"--out": args.out} | ({} if args.png is None else {"--png": args.png})
     for flag, folder in folders.items():
         open_folder(folder, flag)

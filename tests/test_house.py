@@ -88,5 +88,11 @@ def test_no_file_is_longer_than_400_lines():
     assert not long
 
 
+def test_no_file_is_hashed_in_one_piece():
+    """Weights have gigabytes: `tool.file_hash`."""
+    ours = [*SOURCES, *(ROOT / "benchmark").rglob("*.py")]
+    assert not [path for path in ours if "read_bytes()).hexdigest" in path.read_text()]
+
+
 def test_nothing_is_moved_to_a_gpu_by_force():
     assert not [path for path in SOURCES if ".cuda()" in path.read_text()]

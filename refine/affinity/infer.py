@@ -7,7 +7,6 @@ Runs again from where it stopped: an image is done when its label map is there, 
 """
 
 import argparse
-import hashlib
 import sys
 from pathlib import Path
 
@@ -28,6 +27,7 @@ from tool.cli import (
     run_script,
     script_parser,
 )
+from tool.file_hash import sha256_of
 from tool.flags import CRF_BACKENDS, add_process_flags
 from tool.folder import Claim, claim_folders, made_with, open_folder
 from tool.lists import Source, find_images, read_ids
@@ -112,7 +112,7 @@ def open_output(args: argparse.Namespace) -> None:
     names = ("backbone", "width", "beta", "logt", "bg", "crf", "sane", "amp")
     settings = {name: getattr(args, name) for name in names}
     settings["alpha"] = args.alpha if args.bg is None else None
-    settings["weights_sha256"] = hashlib.sha256(Path(args.weights).read_bytes()).hexdigest()
+    settings["weights_sha256"] = sha256_of(args.weights)
     settings["settings.json of --cam_dir"] = made_with(args.cam_dir)
     claim_folders(
         [Claim(args.out_rw, settings, args.out_rw / "settings.json")],

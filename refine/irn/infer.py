@@ -7,7 +7,6 @@ Runs again from where it stopped: an image is done when its files are there, who
 """
 
 import argparse
-import hashlib
 import sys
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from data.images import check_images
 from network import BACKBONE_HELP, backbone_name
 from refine.inputs import check_cams, folder_of_dicts
 from tool.cli import UserError, check_bounds, path_text, path_value, positive, require_folder, run_script, script_parser
+from tool.file_hash import sha256_of
 from tool.flags import MAX_PIXELS, add_process_flags
 from tool.folder import Claim, claim_folders, made_with, open_folder
 from tool.lists import Source, find_images, read_ids
@@ -94,7 +94,7 @@ def check_arguments(args: argparse.Namespace) -> None:
 def open_outputs(args: argparse.Namespace) -> None:
     """Create the folders and keep others out; refuse those with files of another net, walk or CAM dicts."""
     settings = {name: getattr(args, name) for name in ("backbone", "width", "crop_size", "beta", "exp_times", "amp")}
-    settings["weights_sha256"] = hashlib.sha256(Path(args.weights).read_bytes()).hexdigest()
+    settings["weights_sha256"] = sha256_of(args.weights)
     settings["settings.json of --cam_dir"] = made_with(args.cam_dir)
     claims = []
     for name in ("sem_seg", "ins_seg"):

@@ -7,7 +7,6 @@ Runs again from where it stopped: an image is done when its label map is there a
 """
 
 import argparse
-import hashlib
 import json
 import shlex
 import sys
@@ -31,6 +30,7 @@ from segmentation.settings import (
 )
 from tool.artifact import atomic_file
 from tool.cli import UserError, cores, pace, run_script, script_parser
+from tool.file_hash import sha256_of
 from tool.folder import Claim, claim_folders
 from tool.lists import Source, find_images, find_masks, read_ids
 from tool.lock import hold_folder
@@ -100,7 +100,7 @@ def claim_of(folder: Path, record: Path, keys: tuple[str, ...], config: Config) 
     """That of a folder of files that the checkpoint and `keys` decide. An older record does not say of which backbone
     its files are: it counts as of this one."""
     settings = {key: value for key, value in settings_record(config).items() if key in keys}
-    checkpoint = {"TEST_CKPT, sha256": hashlib.sha256(config.TEST_CKPT.read_bytes()).hexdigest()}
+    checkpoint = {"TEST_CKPT, sha256": sha256_of(config.TEST_CKPT)}
     return Claim(folder, settings | checkpoint, record, CAME_LATER | {"MODEL_BACKBONE": config.MODEL_BACKBONE})
 
 

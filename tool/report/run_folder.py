@@ -1,6 +1,5 @@
 """What a run left on disk, found where the scripts put it: settings, losses, CAMs, label maps."""
 
-import hashlib
 import json
 import re
 from collections.abc import Iterable
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tool.cli import FILE, UserError, require_folder, what_is_at
+from tool.file_hash import sha256_of
 from tool.places import folders_with, listed
 
 
@@ -172,7 +172,7 @@ class _Places:
             return False
         if self._hashes is None:
             weights = [path for path in self.folder.glob("*.pth") if path.is_file()]
-            self._hashes = {hashlib.sha256(path.read_bytes()).hexdigest() for path in weights}
+            self._hashes = {sha256_of(path) for path in weights}
         return made_with in self._hashes
 
     def find(self, pattern: str, *, first: str = "") -> list[Path]:
