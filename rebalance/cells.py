@@ -35,15 +35,14 @@ def _members(cells: int, side: int, device: torch.device) -> Tensor:
     return starts[:, None] + torch.arange(max(1, side // cells), device=device)
 
 
-def class_means(features: Tensor, cells: Tensor, *, num_labels: int) -> tuple[Tensor, Tensor]:
-    """The mean feature of each label's cells, float32 (num_labels, D), 0 where there is none, and their number.
+def class_means(features: Tensor, cells: Tensor, *, num_labels: int) -> Tensor:
+    """The mean feature of each label's cells, float32 (num_labels, D), 0 where there is none.
 
     features: float32 (D, h, w). cells: int64 (h, w) of 0..num_labels, the last being no label.
     """
     member = F.one_hot(cells.flatten(), num_labels + 1)[:, :num_labels].T
-    counts = member.sum(dim=1)
     sums = member.to(features) @ features.flatten(1).T
-    return sums / counts.clamp(min=1)[:, None], counts
+    return sums / member.sum(dim=1).clamp(min=1)[:, None]
 
 
 def unit(vectors: Tensor, dim: int) -> Tensor:

@@ -155,7 +155,7 @@ def regions_of(scenes: Sequence[Scene], masks: Sequence[Tensor], *, num_labels: 
     for number, (of_features, of_net) in enumerate(torch.stack(owners).tolist()):
         tags = [label for label, owns in enumerate(of_features) if owns]
         if tags:
-            means, _ = class_means(scenes[number].features, cells[number][0], num_labels=num_labels)
+            means = class_means(scenes[number].features, cells[number][0], num_labels=num_labels)
             is_there = torch.tensor([of_net[tag] for tag in tags], device=means.device)
             regions.append(Region(number, tags, unit(means[tags], 1), cells[number][1], is_there))
     return regions
@@ -200,7 +200,7 @@ def likeness_of_net(region: Region, scene: Scene, maps: Sequence[Tensor], *, num
     for features in maps:
         cut = in_box(features.detach(), scene.box, len(scene.mask)).float()
         cut = F.interpolate(cut[None], grid, mode="bilinear", align_corners=True)[0]
-        means, _ = class_means(cut, region.own_cells, num_labels=num_labels)
+        means = class_means(cut, region.own_cells, num_labels=num_labels)
         found.append(likeness(cut, means[region.tags]))
     return min_max(torch.stack(found).mean(0).flatten(1)[None])[0].view(-1, *grid)
 

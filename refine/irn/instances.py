@@ -1,7 +1,5 @@
 """From displacements and walked CAMs to an image's instances (spec/crt.md, IRN)."""
 
-from typing import NamedTuple
-
 import numpy as np
 import torch
 from scipy import ndimage
@@ -16,23 +14,17 @@ CENTRE = 2.5  # cells: displacements shorter than that are at an object's centre
 MIN_SHARE = 0.01  # of the image's pixels; what is smaller scores 0
 
 
-class Clusters(NamedTuple):
-    """Where each cell's centroid is, int64 (2, h, w), y and x; and which cells share one, bool (n, h, w)."""
-
-    centroids: Tensor
-    masks: Tensor
-
-
 @torch.inference_mode()
-def clusters_of(displacement: Tensor) -> Clusters:
-    """What displacements, float32 (2, h, w), lead to: cells whose centroids lie in one centre, of 4-connected cells
-    with short displacements, are a cluster, and so are those whose centroids lie in none."""
+def clusters_of(displacement: Tensor) -> Tensor:
+    """The clusters of cells, bool (n, h, w), that displacements, float32 (2, h, w), make: cells whose centroids lie in
+    one centre, of 4-connected cells with short displacements, are a cluster, and so are those whose centroids lie in
+    none."""
     centroids = traced(displacement).round().long()
     is_centre = (displacement.square().sum(dim=0).sqrt() < CENTRE).cpu().numpy()
     centres, _ = ndimage.label(is_centre)
     found = centres[tuple(centroids.cpu().numpy())]
     masks = torch.from_numpy(np.stack([found == number for number in np.unique(found)]))
-    return Clusters(centroids, masks.to(displacement.device))
+    return masks.to(displacement.device)
 
 
 def traced(displacement: Tensor) -> Tensor:
@@ -64,7 +56,7 @@ def instances_of(
 
     cams: (K, h, w) of `classes`. logits: of the edges, (h, w). displacement: (2, h, w).
     """
-    masks = clusters_of(displacement).masks
+    masks = clusters_of(displacement)
     starts = (cams[:, None] * masks).flatten(0, 1)  # class after class, cluster after cluster
     scores = scores_of(walked(starts, logits, recipe), shape)
     best = winners(scores, recipe.background).cpu().numpy()
