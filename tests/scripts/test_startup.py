@@ -108,7 +108,7 @@ def test_what_is_no_weights_is_named(python, tmp_path, name, words):
         ("localise/test.py", ["--cub_root", ".", "--weights", "nowhere"], "--weights nowhere: expected a file"),
         (TRAIN, ["--set", "TRAIN_LRR=1"], "--set TRAIN_LRR: unknown key; did you mean TRAIN_LR?"),
         (TRAIN, ["--set", "GPUS=many"], "--set GPUS: expected a whole number"),
-        (TRAIN, ["--set", "TRAIN_BATCHES=1"], "TRAIN_BATCHES 1: expected at least two images a process"),
+        (TRAIN, ["--set", "TRAIN_BATCHES=1"], "TRAIN_BATCHES 1: expected at least two images, since"),
         (TEST, ["--set", "TEST_SPLIT=trian"], "--set TEST_SPLIT: expected text that is one of val, test, train"),
         ("segmentation.submission", ["--img_root", ".", "--results", "nowhere"], "--results nowhere: expected a fold"),
         ("voc12.prepare", ["--voc12_root", "nowhere"], "--voc12_root nowhere: expected a folder"),
