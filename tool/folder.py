@@ -90,7 +90,7 @@ def _claim_problems(claim: Claim) -> list[str]:
 def made_with(folder: Path) -> str | None:
     """The note that `claim_folders` leaves beside a folder's files, on what made them; None where there is none."""
     record = folder / "settings.json"
-    return record.read_text() if record.is_file() else None
+    return record.read_text(errors="replace") if record.is_file() else None
 
 
 def checkpoint_of(folder: Path, *, resume: bool, name_flag: str) -> Path | None:
