@@ -8,7 +8,6 @@ from tool.cli import UserError, did_you_mean
 NETWORKS = ("resnet38_hsc", "resnet38_cls", "resnet38_seam", "resnet38_ppc", "resnet38_ppc_eps", "crt", "msa")
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")  # torchvision's
 BACKBONES = (*RESNETS, "resnet38d", "mobilenet_v2")
-DEEPLABV3PLUS_BACKBONES = ("resnet50", "resnet101", "resnet152", "resnet38d", "mobilenet_v2")  # and timm's
 DCR = ("association", "features")  # what says how MSA's maps are rebuilt
 # DINOv2's nets by --backbone: their names in timm.
 DINOV2 = {
@@ -58,18 +57,3 @@ def backbone_name(text: str) -> str:
         return text
     known = f"{', '.join(BACKBONES)}, or {TIMM}NAME"
     raise argparse.ArgumentTypeError(f"{text!r}: expected one of {known}{did_you_mean(text, BACKBONES)}")
-
-
-def fits_deeplabv3plus(name: str) -> bool:
-    """Whether `name` is one of `DEEPLABV3PLUS_BACKBONES` or has the form of timm's."""
-    return name in DEEPLABV3PLUS_BACKBONES or (name.startswith(TIMM) and is_backbone(name))
-
-
-def deeplabv3plus_backbone(text: str) -> str:
-    """An argparse type: the name of a backbone of DeepLabv3+."""
-    if fits_deeplabv3plus(text):
-        return text
-    near = did_you_mean(text, DEEPLABV3PLUS_BACKBONES)
-    raise argparse.ArgumentTypeError(
-        f"{text!r}: expected one of {', '.join(DEEPLABV3PLUS_BACKBONES)}, or {TIMM}NAME{near}"
-    )

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from data.normalisation import Normalisation
-from network import DEEPLABV3PLUS_BACKBONES, RESNETS, TIMM, fits_deeplabv3plus
+from network import RESNETS
 from network.backbone_weights import check_whole, load_body
 from network.backbones import build_backbone, fix_norms
 from network.names import under_own_names
@@ -140,13 +140,11 @@ def _block(inputs: int, outputs: int, kernel: int, *, dilation: int = 1, dropout
 
 
 def build_deeplabv3plus(backbone: str, *, num_labels: int, num_classes: int, width: float = 1.0) -> DeepLabV3Plus:
-    """The net on `backbone`, one of `network.DEEPLABV3PLUS_BACKBONES` or of timm's, with random weights, in training
-    mode. `num_labels` counts background where there is one, `num_classes` does not; `width` is `build_backbone`'s.
+    """The net on `backbone`, one of `network.BACKBONES` or of timm's, with random weights, in training mode.
+    `num_labels` counts background where there is one, `num_classes` does not; `width` is `build_backbone`'s.
 
     Raises `UserError` for a backbone without the maps that it takes, and as `build_backbone`.
     """
-    if not fits_deeplabv3plus(backbone):
-        raise UserError(f"--backbone {backbone}: expected {', '.join(DEEPLABV3PLUS_BACKBONES)}, or {TIMM}NAME")
     body = ResNet(backbone, **SHARP_STRIDE_8) if backbone in RESNETS else build_backbone(backbone, width=width)
     return DeepLabV3Plus(body, num_labels=num_labels, num_classes=num_classes, frozen=backbone == "resnet38d")
 

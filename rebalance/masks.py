@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # so that `python masks.py` finds the packages from any folder
 from data.descriptions import add_data_set_flag, find_data_set
-from network import DEEPLABV3PLUS_BACKBONES, TIMM, deeplabv3plus_backbone
+from network import BACKBONE_HELP, backbone_name
 from rebalance.inputs import add_image_flags, find_listed, hash_of, own_checked, read_tags
 from tool.cli import UserError, check_bounds, path_text, path_value, positive, run_script, script_parser
 from tool.flags import CRF_BACKENDS, add_process_flags
@@ -41,10 +41,7 @@ def parse_arguments() -> argparse.Namespace:
 
     net = parser.add_argument_group("network")
     net.add_argument("--weights", type=path_text, required=True, help=".pth that rebalance/train.py wrote")
-    net.add_argument(
-        "--backbone", type=deeplabv3plus_backbone, default="resnet101", metavar="NAME",
-        help=f"{', '.join(DEEPLABV3PLUS_BACKBONES)}, or {TIMM}NAME (%(default)s)",
-    )  # fmt: skip
+    net.add_argument("--backbone", type=backbone_name, default="resnet101", metavar="NAME", help=BACKBONE_HELP)
     net.add_argument("--width", type=float, default=1.0, help="channel multiplier of resnet38d (%(default)s)")
 
     masks = parser.add_argument_group("masks")

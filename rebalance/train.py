@@ -23,7 +23,7 @@ from data.descriptions import add_data_set_flag, find_data_set
 from data.images import hash_of_sizes
 from data.label_maps import check_label_maps
 from data.labels import labels_of, load_labels
-from network import DEEPLABV3PLUS_BACKBONES, NO_FILES, PRETRAINED, TIMM, deeplabv3plus_backbone
+from network import BACKBONE_HELP, NO_FILES, PRETRAINED, backbone_name
 from rebalance.inputs import find_listed, read_tags
 from rebalance.recipe import PARTS, SEED_CRFS, TRANSPORT_RULES
 from tool.cli import (
@@ -98,10 +98,7 @@ def parse_arguments() -> argparse.Namespace:
     add_device_flags(add_run_flags(parser, session="dhr"))
 
     net = parser.add_argument_group("net")
-    net.add_argument(
-        "--backbone", type=deeplabv3plus_backbone, default="resnet101", metavar="NAME",
-        help=f"{', '.join(DEEPLABV3PLUS_BACKBONES)}, or {TIMM}NAME (%(default)s)",
-    )  # fmt: skip
+    net.add_argument("--backbone", type=backbone_name, default="resnet101", metavar="NAME", help=BACKBONE_HELP)
     net.add_argument("--width", type=float, default=1.0, help="channel multiplier of resnet38d (%(default)s)")
     net.add_argument(
         "--weights", type=path_text, required=True,

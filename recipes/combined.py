@@ -9,7 +9,8 @@ from recipes.rebalance import rebalanced
 from tool.cli import UserError, did_you_mean
 from tool.recipe import Setup, Stage
 
-SEEDS_END = "infer_aug"  # the stage of a recipe that makes what refinements and segmentation learn from
+SEEDS = "infer_aug"  # the stage of a recipe that makes what refinements and segmentation learn from
+SCORES = ("eval", "eval_crf")  # those that score seeds
 MAKERS = {"affinity": "aff_infer", "irn": "irn_infer"}  # the stages that make the label maps of these refinements
 REFINEMENTS = ("none", "crf", *MAKERS)
 # The keys of stage 3 that make each DeepLab what it is.
@@ -42,15 +43,21 @@ def combine(
     """
     of_recipe = list(seeds(setup))
     names = [stage.name for stage in of_recipe]
-    if SEEDS_END not in names:
-        raise UserError(f"{name} makes no seeds to refine: it has no stage {SEEDS_END}")
-    found = of_recipe[: names.index(SEEDS_END) + 1]
-    trained = found[names.index("train")]
-    found[-1] = with_label_maps(found[-1], crf=refinement == "crf")
-    masks = found[-1].makes
+    if SEEDS not in names:
+        raise UserError(f"{name} makes no seeds to refine: it has no stage {SEEDS}")
+    found = of_recipe[: max(names.index(end) for end in (SEEDS, *SCORES) if end in names) + 1]
+    trained, place = found[names.index("train")], names.index(SEEDS)
     if refinement in MAKERS:
-        found += {"affinity": common.affinity, "irn": common.irn}[refinement](setup, trained)
+        refining = {"affinity": common.affinity, "irn": common.irn}[refinement](setup, trained)
+        # A recipe that refines so itself does it its own way; what it does not prepare, its seeds' CRF has made.
+        own = [stage for stage in of_recipe if stage.name in {each.name for each in refining}]
+        if not own or own[0].name == refining[0].name:
+            found[place] = with_label_maps(found[place], crf=False)
+        found += own or refining
         masks = next(stage.makes for stage in found if stage.name == MAKERS[refinement])
+    else:
+        found[place] = with_label_maps(found[place], crf=refinement == "crf")
+        masks = found[place].makes
     reports = [stage for stage in of_recipe if stage.name == "report"]
     return [*found, *learning(setup, masks, trained, segmentation), *reports]
 

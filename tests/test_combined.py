@@ -10,7 +10,7 @@ import pytest
 import run
 from recipes import combined
 from tests.scripts.conftest import ROOT, environment
-from tool.recipe import Setup, Stage
+from tool.recipe import Setup, Stage, all_stages
 
 OF_VOC = [name for name in run.RECIPES if run.load_recipe(name)[1] == "voc12_root"]
 
@@ -20,6 +20,19 @@ def plan(seeds: str, *parts: str, mini: bool) -> list[Stage]:
     name, data, stages = run.load_recipe("+".join((seeds, *parts)))
     assert (name, data) == ("+".join((seeds, *parts)), "voc12_root")
     return stages(setup)
+
+
+def plan_of(name: str, *, mini: bool) -> list[Stage]:
+    return all_stages(run.load_recipe(name)[2](Setup(Path("out"), Path("VOC2012"), Path("saliency"), mini)))
+
+
+def test_the_walks_of_seams_and_crts_own_recipes_are_those_of_their_combinations():
+    seam = {stage.name: stage for stage in plan("seam", "affinity", "dhr", mini=False)}
+    assert seam["aff_infer"].flags["alpha"] == 6 and "crf_t" not in seam["infer_aug"].flags
+    assert seam["aff_train"].flags["la_crf_dir"] == seam["infer_aug"].makes == Path("out/seam/crf/crf_10_4")
+    crt = {stage.name: stage for stage in plan("crt", "irn", "dhr", mini=False)}
+    cams = {crt[name].flags["cam_dir"] for name in ("irn_labels", "irn_infer")}
+    assert cams == {crt["infer_aug"].flags["cam_out_dir"]}
 
 
 @pytest.mark.parametrize("mini", [False, True])
@@ -34,6 +47,12 @@ def test_what_learns_last_learns_from_the_refinements_label_maps_of_these_seeds(
         learner = stages[name]
         assert learner.flags[flag] == stages[maker].makes
         assert ("features" in stages) == (learner.flags.get("uss_features") is not None) == (segmentation == "dhr")
+        of_recipe = {stage.name: stage for stage in plan_of(seeds, mini=mini)}
+        assert {"eval", "eval_crf"} <= stages.keys()
+        if maker in of_recipe and maker != "infer_aug":  # as the recipe refines itself
+            for name in of_recipe.keys() & {"aff_prepare", "aff_train", "aff_infer", "irn_train", "irn_infer"}:
+                assert name.split("_")[0] != maker.split("_")[0] or stages[name] == of_recipe[name]
+            continue
         assert ("crf_t" in infer.flags) == (refinement != "crf")
         if refinement == "crf":  # of its own list, which another stage's folder of another threshold would not have
             thresholds = {"crf_10_thr0.26", "crf_10_thr0.15", "crf_10_thr0.25"}
@@ -55,7 +74,7 @@ def test_instances_beside_irns_label_maps_change_nothing_for_what_learns_from_th
 
 
 @pytest.mark.parametrize(
-    "name", ["eps+irn+dhr", "crt+affinity+deeplabv2_msc", "cls+crf+deeplabv3plus", "msa_image+none+deeplabv1"]
+    "name", ["eps+irn+dhr", "crt+affinity+deeplabv2_msc", "cls+crf+deeplabv3plus", "msa_image+irn+dhr"]
 )
 def test_its_stages_scripts_take_their_flags(name):
     command = [sys.executable, "run.py", name, "--mini", "--list"]

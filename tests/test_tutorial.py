@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from method import METHODS
 from tests.scripts.conftest import ROOT, assert_succeeded, environment
 
 PAGE = ROOT / "docs" / "add_a_method.md"
@@ -61,3 +62,11 @@ def test_it_has_its_flags_and_its_recipe(clone):
     assert "--area_weight" not in run(clone, "train_voc.py", "--help")
     listed = run(clone, "run.py", "compact", "--mini", "--out", "made", "--list")
     assert "train_voc.py --method compact" in listed
+    # What is scored and learnt from is what inference makes.
+    assert "--predict_dir made/compact/cam_npy" in listed and "--predict_dir made/compact/crf/crf_8_7" in listed
+    assert "DATA_PSEUDO_GT=made/compact/crf/crf_8_7" in listed
+
+
+def test_the_other_methods_stay(clone):
+    known = run(clone, "-c", "from method import METHODS; print(*METHODS)").split()
+    assert known == [*METHODS, "compact"]

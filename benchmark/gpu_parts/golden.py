@@ -9,28 +9,15 @@ from benchmark.gpu_parts.record import Bench
 from tool.command import ROOT
 
 QUICK_FILES = ("tests/method/hsc/test_golden_losses.py", "tests/tool/test_optim.py", "tests/tool/test_crf.py")
-FILES = (
-    *QUICK_FILES,
-    "tests/method/hsc/test_golden_training.py",
-    "tests/network/test_resnet38_hsc.py",
-    "tests/network/test_resnet38_cls.py",
-    "tests/network/test_deeplab.py",
-    "tests/scripts/test_inference.py",
-    "tests/method/ppc/test_golden_losses.py",
-    "tests/method/ppc/test_golden_training.py",
-    "tests/method/ppc/test_golden_inference.py",
-    "tests/network/test_resnet38_seam.py",
-    "tests/segmentation/test_golden_v1.py",
-    "tests/network/test_resnet38_aff.py",
-    "tests/network/test_resnet50_irn.py",
-    "tests/refine",
-    "tests/tool/test_pairs.py",
+FOLDERS = (
+    *("tests/method", "tests/network", "tests/segmentation", "tests/refine", "tests/rebalance", "tests/superpixel"),
+    *("tests/localise", "tests/tool", "tests/scripts/test_inference.py"),
 )
 
 
 def run(bench: Bench) -> None:
     results = bench.folder / "golden.xml"
-    files = QUICK_FILES if bench.quick else FILES
+    files = QUICK_FILES if bench.quick else FOLDERS
     subprocess.run(
         [sys.executable, "-m", "pytest", "-m", "golden", "-p", "no:cacheprovider", *files, f"--junitxml={results}"],
         cwd=ROOT,

@@ -1,6 +1,9 @@
 """Stage 1's training steps as the parts take them: a net and its batch on the device, without files."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from torch import Tensor
@@ -12,6 +15,7 @@ from method.crt.config import CRTConfig
 from method.engine import build_training
 from method.hsc import config as hsc
 from method.ppc import config as ppc
+from network.scn import SCN
 from tool.training import Training
 from voc12.classes import VOC12
 
@@ -32,16 +36,21 @@ def make_training(
 ) -> Training:
     """A method's net with the same random weights each time; trained from scratch (not `frozen`) as the demo does.
 
-    width, second_view, without: of the methods that have them; crt has small nets of one width, and crops of 224.
+    width, second_view, without: of the methods that have them; crt and msa have small nets of one width, crt crops of
+    224, msa a superpixel network of random weights.
     """
     torch.manual_seed(0)
-    if method in CONFIGURE:
-        config = CONFIGURE[method](method, without=without, second_view=second_view)
-        flags = NetFlags(width=width, frozen=frozen)
-    else:
-        config = CRTConfig(transformer="deit_tiny_patch16_224", side=224)
-        flags = NetFlags("resnet18", frozen=frozen)
-    learner = METHODS[method].learner(config, flags, VOC12, device=device, amp=amp, compiled=compiled)
+    with TemporaryDirectory() as folder:
+        if method in CONFIGURE:
+            config = CONFIGURE[method](method, without=without, second_view=second_view)
+        elif method == "crt":
+            config = CRTConfig(transformer="deit_tiny_patch16_224", side=224)
+        else:
+            scn = Path(folder, "scn.pth")
+            torch.save(SCN().state_dict(), scn)
+            config = replace(METHODS[method].configure(None), scn=str(scn))
+        flags = NetFlags(width=width, frozen=frozen) if method in CONFIGURE else NetFlags("resnet18", frozen=frozen)
+        learner = METHODS[method].learner(config, flags, VOC12, device=device, amp=amp, compiled=compiled)
     rates = {"lr": 1e-4, "momentum": 5e-4} if frozen else {"lr": 0.05, "momentum": 0.9, "max_gradient": 1.0}
     learner.train()
     return build_training(learner, **rates, weight_decay=5e-4, decay_steps=10**6)

@@ -2,7 +2,15 @@
 
 import json
 
+import pytest
+import torch
+
 from benchmark.gpu_parts import PARTS
+from benchmark.gpu_parts.golden import FOLDERS
+from benchmark.gpu_parts.steps import inputs_of, make_batch, make_training
+from method import METHODS
+from method.engine import training_step
+from method.learner import Moment
 from tests.scripts.conftest import ROOT, forker
 
 
@@ -29,6 +37,20 @@ def test_every_part_runs_and_its_figures_are_in_json_and_table(tmp_path):
         for entry in part["entries"]:
             assert all(f"| {value}" in table or f" {value}" in table for value in entry["figures"].values()), entry
     assert sorted(path.name for path in tmp_path.iterdir()) == ["gpu.json", "gpu.log", "gpu.md"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_parts_train_every_method(method):
+    device, side = torch.device("cpu"), 224 if method == "crt" else 64
+    training = make_training(method, device, width=1 / 16, amp="off", second_view=48, frozen=False)
+    losses = training_step(training, inputs_of(make_batch(2, side), method, device), Moment(0))
+    assert losses["total"].isfinite()
+
+
+def test_every_golden_number_that_asks_for_the_device_is_looked_at():
+    asking = [path for path in (ROOT / "tests").rglob("test_*.py") if "golden_device" in path.read_text()]
+    reached = [path for path in asking if any(path.is_relative_to(ROOT / folder) for folder in FOLDERS)]
+    assert len(asking) > 40 and reached == [path for path in asking if path.parent.name != "benchmark"]
 
 
 def test_a_part_that_fails_and_one_that_takes_too_long_cost_only_themselves(tmp_path):

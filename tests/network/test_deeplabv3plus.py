@@ -150,9 +150,14 @@ def test_logits_and_cams_are_float32_under_autocast():
     assert found.logits.dtype == found.cam.dtype == torch.float32
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet34", "wide", "timm:"])
+def test_resnets_of_plain_blocks_serve_too():
+    found = build_deeplabv3plus("resnet18", num_labels=5, num_classes=4).eval()(rnd(1, 1, 3, 65, 81))
+    assert found.logits.shape == (1, 5, 17, 21) and found.cam.shape[1] == 4
+
+
+@pytest.mark.parametrize("name", ["wide", "timm:"])
 def test_a_backbone_that_does_not_fit_is_refused(name):
-    with pytest.raises(UserError, match=f"--backbone {name}: expected resnet50, .*or timm:NAME"):
+    with pytest.raises(UserError, match=f"--backbone {name}: expected one of resnet18, .*or timm:NAME"):
         build_deeplabv3plus(name, num_labels=21, num_classes=20)
 
 

@@ -173,7 +173,7 @@ def test_labels_may_be_annotations_and_images_without_any_are_left_out(stage, tr
         ({"--crop_size": 16}, "--crop_size 16: expected 32 to 4096 pixels"),
         ({"--ema": 1.5}, "--ema 1.5: expected a number from 0 to 1"),
         ({"--momentum": 0, "--nesterov": ()}, "--nesterov: expected a --momentum above 0"),
-        ({"--backbone": "resnet18"}, "argument --backbone: 'resnet18': expected one of resnet50"),
+        ({"--backbone": "resnet19"}, "argument --backbone: 'resnet19': expected one of resnet18"),
         ({"--wss_masks": "nowhere"}, "--wss_masks nowhere: expected a folder"),
         ({"--uss_features": "nowhere"}, "--uss_features nowhere: expected a folder"),
     ],

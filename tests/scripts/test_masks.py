@@ -139,7 +139,7 @@ def test_what_cannot_be_predicted_is_refused(shapes, weights, masks, tmp_path):
     (tmp_path / "none").mkdir()
     cases = {
         "--weights": (other, "expected the weights of DHR's DeepLabv3+"),
-        "--backbone": ("resnet18", "expected one of resnet50"),
+        "--backbone": ("resnet19", "expected one of resnet18"),
         "--threshold": (1.5, "--threshold 1.5"),
         "--xml_dir": (tmp_path / "xml", f"{EMPTY}.xml: cannot be read as an annotation"),
         "--out_dir": (shapes.root / "val2014", "expected another folder than the images'"),
