@@ -102,6 +102,8 @@ def segmented_in(out: Path) -> Iterator[tuple[int, Segmented, Path]]:
 def check_segmented(args: argparse.Namespace) -> None:
     """Raise `UserError` for what --segment could not make."""
     for asked in args.segment:
+        if args.amp == "fp16" and asked.segmentation in combined.DEEPLABS:
+            raise UserError(f"--amp fp16: DeepLab of --segment {asked} trains in bf16 or off; take one of them")
         learnt = args.lists / "train.txt" if asked.run == MASKS else args.segment_list
         if (found := len(read_ids(learnt, "--lists"))) < BATCH_SIZE:
             raise UserError(f"--segment {asked}: expected a batch of {BATCH_SIZE} images in {learnt}, found {found}")

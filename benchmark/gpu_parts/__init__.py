@@ -15,12 +15,13 @@ class Part(NamedTuple):
 PARTS = {
     part.name: part
     for part in (
-        Part("golden", 150, False, "Golden numbers"),
+        Part("golden", 240, False, "Golden numbers"),
         Part("agree", 240, False, "GPU and CPU agree"),
         Part("precision", 180, False, "Half precision and compiled nets train alike"),
         Part("waits", 120, False, "No step waits for the GPU"),
         Part("resume", 150, False, "Stopped runs go on"),
         Part("chain", 240, False, "From nothing to a score"),
+        Part("recipes", 300, False, "Every other stage runs"),
         Part("memory", 60, True, "Full memory"),
         Part("machine", 40, True, "The card"),
         Part("step", 200, True, "Training step: HSC, ResNet-38, batch 12, crop 448, second view 128"),

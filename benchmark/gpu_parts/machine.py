@@ -8,22 +8,21 @@ import torch
 import torchvision
 
 from benchmark.gpu_parts.record import Bench
+from benchmark.gpu_parts.step import product_side, product_tflops
 from benchmark.gpu_parts.step import seconds as seconds_of
 from tool.cli import cores
 
 
 def run(bench: Bench) -> None:
     bench.note("machine", {**describe(bench), "cores": cores(), "Python": platform.python_version(), **versions()})
-    side = 8192 if bench.on_gpu and not bench.quick else 256
+    side = product_side(bench)
     for name, dtype, tf32 in (
         ("product of two matrices, bf16", torch.bfloat16, False),
         ("the same, TF32", torch.float32, True),
         ("the same, float32", torch.float32, False),
     ):
         torch.backends.cuda.matmul.allow_tf32 = tf32
-        a, b = (torch.randn(side, side, device=bench.device).to(dtype) for _ in range(2))
-        seconds = seconds_of(bench, lambda a=a, b=b: a @ b, steps=10)
-        bench.note(f"{name}, {side} squared", {"TFLOP/s": round(2 * side**3 / seconds / 1e12, 1)})
+        bench.note(f"{name}, {side} squared", {"TFLOP/s": round(product_tflops(bench, dtype), 1)})
     values = torch.empty(side * side, device=bench.device)
     seconds = seconds_of(bench, lambda: torch.empty_like(values).copy_(values), steps=10)
     bench.note("copy on the card, bytes read and written", {"GB/s": round(8 * values.numel() / seconds / 1e9)})
