@@ -31,6 +31,7 @@ from rebalance.inputs import images_of, read_tags
 from tool.artifact import atomic_file
 from tool.cli import (
     FOLDER,
+    NOTHING,
     UserError,
     add_switch,
     path_text,
@@ -144,7 +145,12 @@ def lay_out(args: argparse.Namespace) -> None:
     lists = args.lists or Path(data_set.name)
     annotations = ANNOTATIONS.get(data_set.name)
     labels = None if annotations else load_labels(lists / "cls_labels.npy", data_set, flag="--lists")
-    plans = {domain: planned(args, lists, domain, data_set) for domain in layout.domains}
+    plans = {}
+    for domain, (name, masks) in layout.domains.items():
+        if masks is None and what_is_at(lists / name) == NOTHING:  # voc12.prepare writes none without VOC's test images
+            print(f"{root / domain}: left out; its list {lists / name} is not there")
+        else:
+            plans[domain] = planned(args, lists, domain, data_set)
     vectors = {}
     if labels is not None:
         for images, _ in plans.values():

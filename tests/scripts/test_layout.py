@@ -56,6 +56,20 @@ def test_vocs_layout_is_links_to_the_devkits_files(data, root):
     assert json.loads((voc / "VOC2012.json").read_text())["ignore"] == 255
 
 
+def test_without_vocs_test_images_there_is_no_list_of_them_and_no_domain(data, tmp_path):
+    for name in ("train_aug.txt", "val.txt"):
+        shutil.copy(data.root / name, tmp_path)
+    words = ("--root", tmp_path / "root", "--source", data.root / "VOC2012", "--lists", tmp_path)
+    done = run(*words)
+    assert_succeeded(done)
+    voc = tmp_path / "root" / "VOC2012"
+    assert f"{voc / 'test'}: left out; its list {tmp_path / 'test.txt'} is not there" in done.stdout
+    assert {path.name for path in voc.iterdir() if path.is_dir()} == {"train_aug", "validation"}
+    assert_succeeded(run("--root", tmp_path / "root", "--check"))
+    (tmp_path / "val.txt").unlink()
+    assert_refused(run(*words), "--lists", "val.txt")
+
+
 def test_again_makes_what_is_missing_and_leaves_the_rest(data, root, copy):
     first = next((copy / "VOC2012" / "train_aug" / "mask").iterdir())
     first.unlink()
