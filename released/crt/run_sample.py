@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from released.table import ROOT, run_words
-from tool.cli import add_switch, path_value, script_parser
+from tool.cli import add_switch, path_text, path_value, script_parser
 
 LISTS = ("train_aug", "train", "val")  # that voc12.prepare makes, which the release has in voc12/
 
@@ -109,7 +109,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = script_parser(
         "CRT's released command, run by run.py crt, whose --list may stand here too.", allow_abbrev=False
     )
-    parser.add_argument("--voc12_root", default="../../VOC2012", help="VOC 2012 (%(default)s)")
+    parser.add_argument("--voc12_root", type=path_text, default="../../VOC2012", help="VOC 2012 (%(default)s)")
     parser.add_argument(
         "--chainer_eval_set",
         default="train",

@@ -1,13 +1,11 @@
 """The settings of CRT's localisation, its YAML and the KEY VALUE pairs behind it, as words of a command line."""
 
-import argparse
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from released.table import Row
 from released.yaml_file import SHOWN, meant, read_yaml
-from tool.cli import raise_problems
+from tool.cli import path_value, raise_problems, script_parser
 
 # By key: our flags of training and of test; "" where it decides nothing there, or cannot be another.
 KEYS: dict[str, tuple[str, str]] = {
@@ -45,8 +43,8 @@ def in_words(words: Sequence[str]) -> list[str]:
 
     Raises `UserError` with every key that is unknown or has a value that it cannot have here.
     """
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--config_file", "--config-file", type=Path)
+    parser = script_parser("", add_help=False, allow_abbrev=False)
+    parser.add_argument("--config_file", "--config-file", type=path_value)
     given, others = parser.parse_known_args(words)
     pairs: dict[str, Any] = {}
     while len(others) > 1 and others[-2].partition(".")[0].isupper() and "." in others[-2]:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from released.table import run_words
 from released.yaml_file import SHOWN, meant, read_yaml
-from tool.cli import raise_problems, run_script, script_parser
+from tool.cli import path_value, raise_problems, run_script, script_parser
 
 TRAIN, TEST = "segmentation/experiment/train.py", "segmentation/experiment/test.py"
 CONFIGURATION = "CRT_deeplabv2_resnet101_msc"
@@ -156,7 +156,7 @@ def parse_arguments() -> tuple[argparse.Namespace, list[str]]:
         allow_abbrev=False,
     )
     parser.add_argument("command", choices=["train", "test", "crf"])
-    parser.add_argument("-c", "--config-path", type=Path, required=True, help="YAML with the released entries")
+    parser.add_argument("-c", "--config-path", type=path_value, required=True, help="YAML with the released entries")
     device = parser.add_mutually_exclusive_group()
     device.add_argument("--cuda", action="store_true", default=True, help="GPUS=1 (this)")
     device.add_argument("--cpu", action="store_false", dest="cuda", help="GPUS=0")

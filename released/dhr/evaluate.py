@@ -10,6 +10,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from released.dhr.places import COCO, VOC, description_of, given, released_parser
 from released.table import run_words
+from tool.cli import path_text
 
 SCRIPT = "rebalance/evaluate.py"
 
@@ -18,8 +19,10 @@ def in_our_words(words: Sequence[str]) -> list[str]:
     """Our flags for the released command line `words`; words that are no released flag's stay, behind them."""
     parser = released_parser(SCRIPT)
     parser.add_argument("--domain", default="validation", help="the images; VOC2012's train: train_aug (%(default)s)")
-    parser.add_argument("--pred", default="./results/", help="of <data>/<tag>/<domain>/, label maps (%(default)s)")
-    parser.add_argument("--gt", default="../", help="of <data>/<domain>/mask/ (%(default)s)")
+    parser.add_argument(
+        "--pred", type=path_text, default="./results/", help="of <data>/<tag>/<domain>/, label maps (%(default)s)"
+    )
+    parser.add_argument("--gt", type=path_text, default="../", help="of <data>/<domain>/mask/ (%(default)s)")
     parser.add_argument("--tag", default="DHR", help="of the label maps (%(default)s)")
     parser.add_argument("--fix", action="store_true", help="--pred and --gt are the folders themselves")
     parser.add_argument("--cpus", help="--num_workers")

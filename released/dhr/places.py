@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from tool.cli import script_parser
+from tool.cli import path_text, script_parser
 
 VOC, COCO = "VOC2012", "COCO2014"
 BACKBONES = {"resnet50": "resnet50", "resnet101": "resnet101", "resnet152": "resnet152", "wide_resnet38": "resnet38d"}
@@ -14,7 +14,9 @@ def released_parser(script: str) -> argparse.ArgumentParser:
     parser = script_parser(
         f"The released command, run by {script}, whose other flags may stand here.", allow_abbrev=False
     )
-    parser.add_argument("--root", default="../", help="of <data>/<data>.json, <data>/<domain>/image (%(default)s)")
+    parser.add_argument(
+        "--root", type=path_text, default="../", help="of <data>/<data>.json, <data>/<domain>/image (%(default)s)"
+    )
     parser.add_argument("--data", "--dataset", default=VOC, help="the data set (%(default)s)")
     return parser
 
@@ -29,12 +31,19 @@ def domain_folder(args: argparse.Namespace) -> Path:
     return Path(args.root) / args.data / args.domain
 
 
-def on_gpus(numbers: str | None) -> list[str]:
-    """Our flags for GPUs by number, as 0 or 0,1: one by its number, of several the first ones."""
+def on_gpus(numbers: str | None, parser: argparse.ArgumentParser) -> list[str]:
+    """Our flags for GPUs by number, as 0 or 0,1: one by its number, of several the first ones.
+
+    Ends with one line and 2 where several are others than these, since our --n_gpus counts from 0.
+    """
     found = (numbers or "").replace(",", " ").split()
-    return (
-        ["--n_gpus", str(len(found))] if len(found) > 1 else [word for n in found for word in ("--device", f"cuda:{n}")]
-    )
+    if len(found) < 2:
+        return [word for number in found for word in ("--device", f"cuda:{number}")]
+    first = [str(number) for number in range(len(found))]
+    if sorted(found, key=lambda number: (len(number), number)) != first:
+        said, meant = ",".join(found), ",".join(first)
+        parser.error(f"--gpus {said}: several start at 0 here; set CUDA_VISIBLE_DEVICES={said} and --gpus {meant}")
+    return ["--n_gpus", str(len(found))]
 
 
 def given(flag: str, value: object) -> list[str]:

@@ -18,7 +18,7 @@ WITH_HEAD = ("CAUSE", "STEGO")
 def in_our_words(words: Sequence[str]) -> list[str]:
     """Our flags for the released command line `words`; words that are no released flag's stay, behind them."""
     parser = released_parser(SCRIPT)
-    parser.add_argument("--gpus", nargs="+", help="their numbers (0)")
+    parser.add_argument("--gpus", nargs="+", help="their numbers; several from 0 on (0)")
     parser.add_argument("--domain", default="train_aug", help="the images (%(default)s)")
     parser.add_argument("--uss", default="CAUSE", help="whose features, in <data>/<domain>/<uss>/ (%(default)s)")
     parser.add_argument("--backbone", default="ViT-G", help="of CAUSE (%(default)s); STEGO has one")
@@ -29,7 +29,7 @@ def in_our_words(words: Sequence[str]) -> list[str]:
         *("--img_root", str(folder / "image"), "--out_dir", str(folder / args.uss), "--uss", args.uss),
         *([] if args.uss == "STEGO" else ["--backbone", args.backbone]),
         *(["--uss_weights", f"weights/{args.uss}_{args.data}.pt"] if args.uss in WITH_HEAD else []),
-        *on_gpus(" ".join(args.gpus or [])),
+        *on_gpus(" ".join(args.gpus or []), parser),
         *others,
     ]
 

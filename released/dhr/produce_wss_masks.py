@@ -18,7 +18,7 @@ SCRIPT = "rebalance/masks.py"
 def in_our_words(words: Sequence[str]) -> list[str]:
     """Our flags for the released command line `words`; words that are no released flag's stay, behind them."""
     parser = released_parser(SCRIPT)
-    parser.add_argument("--gpus", help="their numbers (0)")
+    parser.add_argument("--gpus", help="their numbers; several from 0 on (0)")
     parser.add_argument("--cpus", help="--crf_workers")
     parser.add_argument("--domain", default="train_aug", help="the images (%(default)s)")
     parser.add_argument("--backbone", default="resnet101", help="wide_resnet38: resnet38d (%(default)s)")
@@ -38,7 +38,7 @@ def in_our_words(words: Sequence[str]) -> list[str]:
         *("--img_root", str(folder / "image"), "--weights", str(weights), "--out_dir", str(out)),
         *("--backbone", BACKBONES.get(args.backbone, args.backbone), "--threshold", args.threshold),
         *(["--xml_dir", str(tags)] if tags.is_dir() and not args.all_images else []),
-        *on_gpus(args.gpus),
+        *on_gpus(args.gpus, parser),
         *given("--crf_workers", args.cpus),
         *others,
     ]

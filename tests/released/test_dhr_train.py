@@ -1,7 +1,8 @@
-"""DHR's released training command in our flags, which the script takes."""
+"""DHR's released commands in our flags, which the scripts take."""
 
 import pytest
 
+from released.dhr import produce_uss_features, produce_wss_masks
 from released.dhr.train import in_our_words
 from tests.scripts.test_help import parse
 
@@ -54,3 +55,14 @@ def test_what_there_is_not_is_named(words, message, capsys):
     with pytest.raises(SystemExit) as ended:
         in_our_words(words)
     assert ended.value.code == 2 and message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("script", [produce_uss_features, produce_wss_masks])
+def test_several_gpus_are_the_first_ones_or_refused(script, capsys):
+    assert script.in_our_words(["--gpus", "3"])[-2:] == ["--device", "cuda:3"]
+    assert script.in_our_words(["--gpus", "1,0"])[-2:] == ["--n_gpus", "2"]
+    for numbers, meant in (("2,3", "0,1"), ("0,2,3", "0,1,2"), ("1,1", "0,1")):
+        with pytest.raises(SystemExit) as ended:
+            script.in_our_words(["--gpus", numbers])
+        line = f"set CUDA_VISIBLE_DEVICES={numbers} and --gpus {meant}"
+        assert ended.value.code == 2 and line in capsys.readouterr().err
