@@ -6,21 +6,23 @@ HSC_REQUIRE_BROWSER=1 makes that a failure. Screenshots go to HSC_SCREENSHOTS, o
 
 import json
 import os
-import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 from axe_core_python.selenium import Axe
+from PIL import Image
 from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select
 
 from benchmark.system_figures import Estimate
 from benchmark.system_page import COLUMNS, TEMPLATE, row_of
-from tests.tool.report_page import DESKTOP, PHONE, SECONDS, Page, browser_programs
+from tests.tool.report_page import DESKTOP, PHONE, Page
 from tests.tool.report_runs import HOSTILE, command, make_data, make_run, page_data
+from tool.artifact import save_label_map
+from tool.dataset import DataSet
 from tool.lists import Source
 from tool.report.make import write_report
 from tool.report.plan import find_data
@@ -28,27 +30,6 @@ from tool.report.run_folder import read_run
 from voc12.classes import VOC12
 
 IMAGES = 90
-
-
-@pytest.fixture(scope="module")
-def driver():
-    program, driver_program = browser_programs()
-    if program is None or driver_program is None:
-        reason = "NO BROWSER: the report is not tested; install chromium and chromium-driver"
-        if os.environ.get("HSC_REQUIRE_BROWSER") == "1":
-            pytest.fail(reason)
-        warnings.warn(reason, stacklevel=1)
-        pytest.skip(reason)
-    options = webdriver.ChromeOptions()
-    options.binary_location = program
-    # A container has no sandbox for root, and little shared memory.
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--hide-scrollbars"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(driver_program))
-    driver.set_script_timeout(SECONDS * 10)  # axe-core looks at everything
-    yield driver
-    driver.quit()
 
 
 @pytest.fixture(scope="module")
@@ -197,6 +178,24 @@ def test_a_class_of_the_table_shows_its_images(page, pages):
     expected = {image["id"] for image in page_data(pages["one"])["images"] if image["labels"] == [3]}
     assert set(page.ids()) == expected
     assert Select(page.one("#class")).first_selected_option.text == f"bird ({len(expected)})"
+
+
+def test_class_0_of_a_data_set_without_background_is_a_class_as_the_others(driver, tmp_path):
+    path = tmp_path / "shapes.json"
+    path.write_text(json.dumps({"names": ["disc", "bar"]}))
+    shapes = DataSet(str(path), "shapes", ("disc", "bar"), False)
+    for name in ("JPEGImages", "SegmentationClass", "run/cam_png"):
+        (tmp_path / name).mkdir(parents=True)
+    for label, image_id in enumerate("ab"):
+        Image.new("RGB", (20, 16)).save(tmp_path / "JPEGImages" / f"{image_id}.jpg")
+        for folder in ("SegmentationClass", "run/cam_png"):
+            save_label_map(tmp_path / folder / f"{image_id}.png", np.full((16, 20), label, np.uint8), shapes)
+    done = command("--run", tmp_path / "run", "--data_root", tmp_path, "--data_set", path)
+    assert done.returncode == 0, done.stderr
+    page = Page(driver, tmp_path / "run" / "report.html")
+    for number, image_id in ((1, "b"), (0, "a")):
+        page.one(f"tr[data-number='{number}'] button").click()
+        assert page.ids() == [image_id]
 
 
 ORDERS = {

@@ -359,7 +359,9 @@
     byId("rows")?.addEventListener("change", redraw);
     for (const button of document.querySelectorAll("[data-label]")) {
       button.addEventListener("click", () => {
-        byId("class").value = button.dataset.label === "0" ? "" : button.dataset.label;
+        const select = byId("class");
+        select.value = button.dataset.label;
+        if (select.selectedIndex < 0) select.value = ""; // of no image, or the background: all
         showImages();
         byId("images").focus();
       });
