@@ -40,6 +40,9 @@ def mat_numbers(path: Path) -> np.ndarray:
         found = loadmat(path, variable_names=["LabelMap"]).get("LabelMap")
     except Exception as error:  # a damaged file raises nearly anything
         raise UserError(f"{path}: cannot be read as a MATLAB file, missing or damaged ({error})") from error
+    if isinstance(found, np.ndarray) and found.dtype.kind == "f":  # MATLAB's own class of numbers, whole ones too
+        is_whole = (np.abs(found) <= 2**53) & (found == np.rint(found))
+        found = found.astype(np.int64) if is_whole.all() else None
     if not isinstance(found, np.ndarray) or found.ndim != 2 or found.dtype.kind not in "iu":
         raise UserError(f"{path}: expected whole numbers (height, width) under LabelMap, found something else")
     return found

@@ -10,10 +10,12 @@ from scipy.io import savemat
 
 from ade.classes import ADE
 from context.classes import CONTEXT, NUMBERS
+from context.prepare import mat_numbers
 from data.labels import load_labels
 from stuff.classes import STUFF
 from tests.scripts.conftest import ROOT, assert_refused, assert_succeeded, contents, forker, truncate
 from tool.artifact import load_label_map
+from tool.cli import UserError
 from tool.dataset import DataSet
 from tool.lists import read_ids
 
@@ -117,6 +119,19 @@ def test_label_maps_labels_and_lists_are_those_that_were_drawn_and_what_is_there
     label_map(made, made.lists["train"][1]).unlink()
     assert_succeeded(made.prepare(tmp_path / "lists"))
     assert contents(made.root) == before and kept.stat().st_ino == old
+
+
+@pytest.mark.parametrize("stored", [np.float64, np.float32])
+def test_whole_numbers_in_matlabs_own_class_are_read_and_others_refused(tmp_path, stored):
+    numbers = official("context", np.array([[0, 1, 58, VOID]]))
+    write_mask(tmp_path / "a.mat", numbers.astype(stored))
+    found = mat_numbers(tmp_path / "a.mat")
+    np.testing.assert_array_equal(found, numbers)
+    assert found.dtype.kind == "i"
+    for wrong in (0.5, np.nan, np.inf, 1e30):
+        write_mask(tmp_path / "a.mat", np.array([[1, wrong]], stored))
+        with pytest.raises(UserError, match=r"a\.mat: expected whole numbers"):
+            mat_numbers(tmp_path / "a.mat")
 
 
 def test_masks_that_cannot_be_used_are_all_named_and_the_others_made(made, tmp_path):
