@@ -4,7 +4,8 @@
 
 Figure, as published, on the masks of MARS: 79.8 % mIoU on VOC 2012's val list, with ResNet-101.
 Needs, beside what HSC needs, ResNet-101's ImageNet weights in network/, and DINOv2's and CAUSE's in weights/
-(docs/from_dhr.md). Label maps of another method: --set dhr.wss_masks=FOLDER --stages features dhr dhr_masks eval_dhr.
+(docs/from_dhr.md). Label maps of another method: --set prepare.saliency_root= dhr.wss_masks=FOLDER
+--stages prepare features dhr dhr_masks eval_dhr.
 """
 
 from recipes import common, hsc
