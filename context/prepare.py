@@ -15,6 +15,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python FILE`; `python -m` finds the packages
 
 from context.classes import ANNOTATIONS, CONTEXT, IMAGES, MASKS, NUMBERS
+from context.mat import load_mat
 from data.converted import Split, parse_root, prepare, require_parts, table_of
 from tool.cli import UserError, run_script
 from tool.lists import read_ids
@@ -34,16 +35,11 @@ def parse_arguments():
 
 def mat_numbers(path: Path) -> np.ndarray:
     """The array LabelMap of a MATLAB file, whole numbers (H, W). Raises `UserError`."""
-    from scipy.io import loadmat
-
-    try:
-        found = loadmat(path, variable_names=["LabelMap"]).get("LabelMap")
-    except Exception as error:  # a damaged file raises nearly anything
-        raise UserError(f"{path}: cannot be read as a MATLAB file, missing or damaged ({error})") from error
-    if isinstance(found, np.ndarray) and found.dtype.kind == "f":  # MATLAB's own class of numbers, whole ones too
+    found = load_mat(path, "LabelMap")
+    if found.dtype.kind == "f":  # MATLAB's own class of numbers, whole ones too
         is_whole = (np.abs(found) <= 2**53) & (found == np.rint(found))
-        found = found.astype(np.int64) if is_whole.all() else None
-    if not isinstance(found, np.ndarray) or found.ndim != 2 or found.dtype.kind not in "iu":
+        found = found.astype(np.int64) if is_whole.all() else found
+    if found.ndim != 2 or found.dtype.kind not in "iu":
         raise UserError(f"{path}: expected whole numbers (height, width) under LabelMap, found something else")
     return found
 

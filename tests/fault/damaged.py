@@ -12,10 +12,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from PIL import Image
+from scipy.io import savemat
 
 from coco14 import mini as coco_mini
 from coco14.annotations import read_instances as read_coco
 from coco14.masks import label_map as coco_label_map
+from context.prepare import mat_numbers
 from data.images import image_size, load_rgb
 from data.labels import load_labels, save_labels
 from network.mxnet_params import read_params
@@ -173,6 +175,13 @@ KINDS = [
     Kind("labels.pkl", lambda path: path.write_bytes(pickle.dumps(labels())), of_voc(load_labels)),
     Kind("labels.json", lambda path: path.write_text(json.dumps(plain_labels())), of_voc(load_labels)),
     Kind("coco.json", lambda path: path.write_text(json.dumps(annotations())), read_annotations),
+    Kind("context.mat", lambda path: savemat(path, {"LabelMap": label_map().astype(np.uint16)}), mat_numbers),
+    Kind(
+        "packed.mat",
+        lambda path: savemat(path, {"LabelMap": label_map() / 1}, do_compression=True),
+        mat_numbers,
+        summed=True,
+    ),
     Kind("list.txt", lambda path: path.write_text("".join(f"{name}\n" for name in labels())), read_ids),
     Kind("weights.pth", save_state, lambda path: read_state_dict(path, "--weights")),
     Kind(
