@@ -87,6 +87,7 @@ def run_flags(args: argparse.Namespace, name: str, seed: int) -> Flags:
         of_kind = {"scn": None if name == "msa_image_cam" else args.scn, "val_list": args.lists / "train.txt"}
     if name in CRT:
         of_kind = {"transformer": args.transformer, "transformer_weights": args.transformer_weights}
+        of_kind["val_list"] = args.lists / "train.txt"  # its labels are scored between epochs, no mask is seen
         of_seeds = {"cam_branch": CRT[name], "weights": weights_of(args, "crt", seed)}
     flags = {
         "train": {

@@ -46,6 +46,7 @@ def test_both_branches_of_crt_are_seeds_of_one_training(monkeypatch):
     assert {flags["weights"] for flags in seeds.values()} == {made["crt"][0].makes}
     assert {flags["work_dir"].name: flags["cam_branch"] for flags in seeds.values()} == system_runs.CRT
     assert trainings_of("mean_of_eps_and_crt_cnn") == ["eps", "crt"]
+    assert made["crt"][0].flags["val_list"] == args.lists / "train.txt"
 
 
 @pytest.mark.parametrize(
