@@ -69,9 +69,9 @@ DEEPLAB = {
     },
     **{"TRAIN_ITER_SIZE": 1, "TRAIN_ITERATION": 300},
 }
-# By MODEL_NAME: the released rate. At the one above the loss is not finite, as four are summed and no norm follows the
-# head; at 0.001 it first rises.
-DEEPLAB_OF_NET = {"deeplabv2_msc": {"TRAIN_LR": 2.5e-4}}
+# By MODEL_NAME. Of three scales the released rate: at the one above the loss is not finite, as four are summed and no
+# norm follows the head; at 0.001 it first rises. v1 at the one above learns background and one class.
+DEEPLAB_OF_NET = {"deeplabv2_msc": {"TRAIN_LR": 2.5e-4}, "deeplabv1": {"TRAIN_LR": 0.002}}
 
 
 # DHR on the classifier's backbone, from its weights, whose last map, reduced, is in the place of unsupervised features.
