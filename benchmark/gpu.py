@@ -36,7 +36,7 @@ CORES_PER_PART = 2
 LINES_SHOWN = 15  # of what a part said that did not end well
 QUICK_LIMIT = 600  # seconds for a part of the quick form, on a machine that others use too
 EXAMPLES = """\
-  # on a machine with a GPU: about ten minutes
+  # on a machine with a GPU, within twelve minutes
   python -m benchmark.gpu --out exps/gpu
   # some parts again
   python -m benchmark.gpu --out exps/gpu_again --only infer segment
