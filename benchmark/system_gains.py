@@ -10,6 +10,7 @@ from benchmark.system_counts import BEST, CRF, Cost, Run
 from benchmark.system_figures import Estimate, Protocol, estimate, gain, stacked
 from benchmark.system_refine import REFINEMENTS
 from benchmark.system_runs import AFTER_EPS, TWICE
+from benchmark.system_seeds import net_of
 from benchmark.system_segment import MASKS, Segmented
 
 REFERENCE = "eps"  # what gains are measured against
@@ -42,7 +43,7 @@ def mean_cost(runs: Sequence[Run]) -> Cost:
 
 def reference_of(name: str) -> str:
     """The run of as many steps from the same start that gains are measured against."""
-    return f"{REFERENCE}{TWICE * (TWICE in name)}{AFTER_EPS * name.endswith(AFTER_EPS)}"
+    return f"{REFERENCE}{TWICE * (TWICE in name)}{AFTER_EPS * net_of(name).endswith(AFTER_EPS)}"
 
 
 def reference_gain(

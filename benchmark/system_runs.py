@@ -4,9 +4,10 @@ import argparse
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from benchmark.system_refine import REFINEMENTS, Flags, changes_of
-from benchmark.system_seeds import MEAN, NET_OF, Trained, mean_of, parts_of
+from benchmark.system_seeds import ALONG, MEAN, RESIZED, Trained, mean_of, net_of, parts_of
 from method import METHODS
 from method.hsc.config import ABLATIONS, SANE
 from recipes import common
@@ -47,7 +48,13 @@ FROM_IMAGENET = {
 }
 # The same from the weights of the seed's eps, which have no place in cls's net, with as many steps again.
 FROM_EPS = {f"{run}{AFTER_EPS}": flags for run, flags in FROM_IMAGENET.items() if "cls" not in run}
-RUNS = {**FROM_IMAGENET, **FROM_EPS, **MSA, **{name: {"method": "crt"} for name in CRT}}
+TRAINED = {**FROM_IMAGENET, **FROM_EPS, **MSA, **{name: {"method": "crt"} for name in CRT}}
+SPREAD = [f"{run}{start}" for run in (*BASELINES, "hsc") for start in ("", AFTER_EPS) if f"{run}{start}" in TRAINED]
+RUNS = {
+    **TRAINED,
+    **{f"{run}{ALONG}": TRAINED[run] for run in SPREAD},
+    **{f"{run}{RESIZED}": MSA[run] for run in MSA if run != "msa_image_cam"},  # whose maps are resized themselves
+}
 
 
 def run_named(text: str) -> str:
@@ -81,20 +88,20 @@ def weights_of(args: argparse.Namespace, name: str, seed: int) -> Path:
 
 def run_flags(args: argparse.Namespace, name: str, seed: int) -> Flags:
     """The flags of a run's stages up to the seeds' score."""
-    net = {"backbone": args.backbone, "amp": args.amp}
+    shared = {"backbone": args.backbone, "amp": args.amp}
     length = 2 if TWICE in name else 1
-    of_kind, of_seeds = {"view2_size": args.view2_size}, {}
-    if name in MSA:  # the last weights, so that no mask is seen; labels alone are scored
-        of_kind = {"scn": None if name == "msa_image_cam" else args.scn, "val_list": args.lists / "train.txt"}
+    of_kind = {"view2_size": args.view2_size}
+    if (net := net_of(name)) in MSA:  # the last weights, so that no mask is seen; labels alone are scored
+        of_kind = {"scn": None if net == "msa_image_cam" else args.scn, "val_list": args.lists / "train.txt"}
     if name in CRT:
         of_kind = {"transformer": args.transformer, "transformer_weights": args.transformer_weights}
         # Its labels are scored between epochs, no mask is seen. The rate is that of the other classifiers: at the
         # released one, ten times that, small nets from ImageNet learn no map.
         of_kind |= {"val_list": args.lists / "train.txt", "lr": CRT_RATE}
-        of_seeds = {"cam_branch": CRT[name], "weights": weights_of(args, "crt", seed)}
     flags = {
         "train": {
-            **{**RUNS[name], **net, "labels": args.labels, "session": name, "seed": seed, "train_list": args.training},
+            **{**RUNS[name], **shared, "labels": args.labels, "session": name, "seed": seed},
+            "train_list": args.training,
             "weights": weights_of(args, "eps", seed) if name.endswith(AFTER_EPS) else args.weights,
             **{"batch_size": args.batch_size, "crop_size": args.crop_size, "resize_size": args.resize_size},
             **{"max_iters": args.steps * length, "iter_size": 1, "max_epoches": args.epochs * length},
@@ -105,8 +112,20 @@ def run_flags(args: argparse.Namespace, name: str, seed: int) -> Flags:
     lists = {"infer": args.lists / "train.txt", "infer_aug": args.segment_list}
     lists |= dict.fromkeys(("infer_refine", "infer_irn"), args.refine_list)
     for stage, ids in lists.items():
-        flags[stage] = {**net, "labels": args.labels, "infer_list": ids, "scales": args.scales, **of_seeds}
-        flags[stage] |= {"crf_workers": args.num_workers}
+        flags[stage] = {**shared, "labels": args.labels, "infer_list": ids, "scales": args.scales}
+        flags[stage] |= {"crf_workers": args.num_workers, **_seed_flags(args, name, seed)}
+    return flags
+
+
+def _seed_flags(args: argparse.Namespace, name: str, seed: int) -> dict[str, Any]:
+    """The flags of inference that make the seeds of `name` what they are."""
+    flags = {} if net_of(name) == name else {"weights": weights_of(args, net_of(name), seed)}
+    if name in CRT:
+        flags["cam_branch"] = CRT[name]
+    if name.endswith(ALONG):
+        flags["scn"] = args.scn
+    if name.endswith(RESIZED):
+        flags["up"] = False
     return flags
 
 
@@ -124,7 +143,7 @@ def trained(args: argparse.Namespace, name: str, seed: int, changes: Flags) -> T
 def run_one(args: argparse.Namespace, name: str, seed: int) -> None:
     """Train a run, infer the seeds of train.txt and score them: the curve's file says that the run is whole."""
     run = trained(args, name, seed, {})
-    training = [] if run.parts or name in NET_OF else [run.train]
+    training = [] if run.parts or net_of(name) != name else [run.train]
     inference = run.inference("infer")
     run_stages([*training, *inference, common.scores(run.setup, inference[-1])[0]], run.folder)
 

@@ -7,7 +7,9 @@ from recipes import combined, common
 from tool.recipe import Setup, Stage
 
 MEAN, AND = "mean_of_", "_and_"  # mean_of_eps_after_eps_and_hsc_after_eps
-NET_OF = {"crt_cnn": "crt"}  # a run whose seeds are other ones of another run's net
+# What ends the name of a run that has other seeds of another run's net: maps that come to pixels along superpixels
+# where its own are resized, and the reverse.
+ALONG, RESIZED = "_along_superpixels", "_resized"
 OF_MERGE = {"infer_list", "crf_workers", "crf_t", "crf_alpha"}  # of inference's flags, those that merge.py has
 
 
@@ -16,9 +18,14 @@ def parts_of(name: str) -> list[str]:
     return name.removeprefix(MEAN).split(AND) if name.startswith(MEAN) else []
 
 
+def net_of(name: str) -> str:
+    """The run whose net makes the seeds of `name`, which is no mean."""
+    return "crt" if name == "crt_cnn" else name.removesuffix(ALONG).removesuffix(RESIZED)
+
+
 def trainings_of(name: str) -> list[str]:
     """The runs whose nets make the seeds of `name`."""
-    return list(dict.fromkeys(NET_OF.get(run, run) for run in parts_of(name) or [name]))
+    return list(dict.fromkeys(net_of(run) for run in parts_of(name) or [name]))
 
 
 class Trained(NamedTuple):

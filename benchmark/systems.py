@@ -32,7 +32,7 @@ from benchmark.system_runs import (
     run_one,
     weights_of,
 )
-from benchmark.system_seeds import AND, MEAN, parts_of, trainings_of
+from benchmark.system_seeds import ALONG, AND, MEAN, RESIZED, net_of, parts_of, trainings_of
 from benchmark.system_segment import check_segmented, is_there, segment_one, segmented
 from benchmark.system_table import check_table, write_table
 from network import BACKBONE_HELP, NO_FILES, backbone_name
@@ -106,7 +106,9 @@ def parse_arguments() -> argparse.Namespace:
         "--runs", nargs="+", type=run_named, default=[*BASELINES, "hsc"], metavar="NAME",
         help=f"also NAME{TWICE}, of twice the steps; hsc_without_TERM; hsc_sane_ODDITY, ODDITY as train_voc.py --sane"
         f" takes it, hsc_sane_ODDITY_without_TERM; each of these, but for cls, with {AFTER_EPS}; {', '.join(CRT)}; with"
-        f" --scn {', '.join(MSA)}; {MEAN}NAME{AND}NAME, the mean of runs' CAMs ({' '.join([*BASELINES, 'hsc'])})",
+        f" --scn {', '.join(MSA)}, the last four also with {RESIZED}, whose maps do not follow superpixels, and a"
+        f" method's seeds with {ALONG}, whose do; {MEAN}NAME{AND}NAME, the mean of runs' CAMs"
+        f" ({' '.join([*BASELINES, 'hsc'])})",
     )  # fmt: skip
     runs.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="SEED", help="of training (0 1 2)")
     runs.add_argument("--scn", type=path_value, metavar="FILE", help="a superpixel network's weights, for MSA's runs")
@@ -199,8 +201,9 @@ def check_arguments(args: argparse.Namespace) -> None:
 
 def check_runs(args: argparse.Namespace) -> None:
     """Raise `UserError` for runs that would miss what they start from."""
-    if args.scn is None and (of_msa := [name for name in args.runs if name in MSA and name != "msa_image_cam"]):
-        raise UserError(f"--runs {of_msa[0]}: it asks a superpixel network; name its weights, --scn")
+    asking = [name for name in args.runs if name.endswith(ALONG) or net_of(name) in MSA.keys() - {"msa_image_cam"}]
+    if args.scn is None and asking:
+        raise UserError(f"--runs {asking[0]}: it asks a superpixel network; name its weights, --scn")
     for seed in args.seeds:
         late = [name for name in args.runs if name.endswith(AFTER_EPS) and not parts_of(name)]
         if late and "eps" not in args.runs and what_is_at(weights_of(args, "eps", seed)) != FILE:

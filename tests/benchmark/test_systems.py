@@ -166,6 +166,7 @@ def test_the_command_trains_infers_scores_and_writes_a_table_whose_figures_are_e
         (["--runs", "crt_cnn"], "--runs crt_cnn: seed 0 has no crt in"),
         (["--runs", "eps", "mean_of_eps_and_hsc"], "--runs mean_of_eps_and_hsc: seed 0 has no hsc in"),
         (["--runs", "msa_image_ap"], "--runs msa_image_ap: it asks a superpixel network"),
+        (["--runs", "cls", "cls_along_superpixels"], "--runs cls_along_superpixels: it asks a superpixel network"),
         (["--out", "README.md/x"], "--out"),
         (["--classes", "unicorn"], "--classes: expected names among background"),
         (["--seeds", "-1"], "--seeds -1: expected whole numbers of at least 0"),
