@@ -26,8 +26,7 @@ BASELINES = sorted(METHODS.keys() - {"hsc", "crt", *OF_MSA})
 # Part by part: the baseline; maps rebuilt by their neighbours; spread by affinity; whose prototypes rebuild a target.
 MSA = {
     "msa_image_cam": {"method": "msa_image", "sp_cam": False, "alpha": 0},
-    "msa_image_dcr": {"method": "msa_image", "beta": 0, "alpha": 0},
-    "msa_image_ap": {"method": "msa_image", "alpha": 0},
+    **dict.fromkeys(("msa_image_dcr", "msa_image_ap"), {"method": "msa_image", "alpha": 0}),
     **{name: {"method": name} for name in OF_MSA},
 }
 CRT_RATE = 0.01
@@ -76,9 +75,10 @@ def is_run(name: str) -> bool:
 
 
 def in_order(names: Iterable[str]) -> list[str]:
-    """Each once, those first that others start from or are the mean of."""
+    """Each once, those first that others start from, have the net of or are the mean of."""
     names = dict.fromkeys(names)
-    return [*(name for name in RUNS if name in names), *(name for name in names if parts_of(name))]
+    single = sorted((name for name in RUNS if name in names), key=lambda name: net_of(name) != name)
+    return [*single, *(name for name in names if parts_of(name))]
 
 
 def weights_of(args: argparse.Namespace, name: str, seed: int) -> Path:
@@ -122,6 +122,8 @@ def _seed_flags(args: argparse.Namespace, name: str, seed: int) -> dict[str, Any
     flags = {} if net_of(name) == name else {"weights": weights_of(args, net_of(name), seed)}
     if name in CRT:
         flags["cam_branch"] = CRT[name]
+    if name.removesuffix(RESIZED) == "msa_image_dcr":
+        flags["beta"] = 0
     if name.endswith(ALONG):
         flags["scn"] = args.scn
     if name.endswith(RESIZED):

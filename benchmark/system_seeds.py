@@ -10,6 +10,8 @@ MEAN, AND = "mean_of_", "_and_"  # mean_of_eps_after_eps_and_hsc_after_eps
 # What ends the name of a run that has other seeds of another run's net: maps that come to pixels along superpixels
 # where its own are resized, and the reverse.
 ALONG, RESIZED = "_along_superpixels", "_resized"
+# As such runs, too: maps of CRT's other branch, and MSA's that are not spread, which without IPC changes no training.
+NET_OF = {"crt_cnn": "crt", "msa_image_dcr": "msa_image_ap"}
 OF_MERGE = {"infer_list", "crf_workers", "crf_t", "crf_alpha"}  # of inference's flags, those that merge.py has
 
 
@@ -20,7 +22,8 @@ def parts_of(name: str) -> list[str]:
 
 def net_of(name: str) -> str:
     """The run whose net makes the seeds of `name`, which is no mean."""
-    return "crt" if name == "crt_cnn" else name.removesuffix(ALONG).removesuffix(RESIZED)
+    name = name.removesuffix(ALONG).removesuffix(RESIZED)
+    return NET_OF.get(name, name)
 
 
 def trainings_of(name: str) -> list[str]:

@@ -49,22 +49,25 @@ def test_both_branches_of_crt_are_seeds_of_one_training(monkeypatch):
     assert made["crt"][0].flags["val_list"] == args.lists / "train.txt"
 
 
-def test_superpixels_or_not_are_seeds_of_one_training(monkeypatch):
+def test_superpixels_or_spreading_or_not_are_seeds_of_one_training(monkeypatch):
     names = ["eps_after_eps", "eps_after_eps_along_superpixels", "msa_image", "msa_image_resized"]
+    names += ["msa_image_ap", "msa_image_dcr"]
     args, made = arguments(monkeypatch, *reversed(names), "--scn", "scn.pth"), {}
-    assert sorted(args.runs) == names
+    assert set(args.runs[:3]) == set(names[::2])
     monkeypatch.setattr(system_runs, "run_stages", lambda stages, folder: made.update({folder.name: stages}))
     for name in args.runs:
         run_one(args, name, seed=3)
-    assert [[stage.name for stage in made[name]] for name in names] == 2 * [
+    assert [[stage.name for stage in made[name]] for name in names] == 3 * [
         ["train", "infer", "eval"],
         ["infer", "eval"],
     ]
-    resized, along, of_msa, msa_resized = (made[name][-2].flags for name in names)
+    resized, along, of_msa, msa_resized, spread, rebuilt = (made[name][-2].flags for name in names)
     assert resized["weights"] == along["weights"] == made["eps_after_eps"][0].makes
     assert (resized.get("scn"), along["scn"]) == (None, args.scn)
     assert of_msa["weights"] == msa_resized["weights"] == made["msa_image"][0].makes
     assert (of_msa.get("up"), msa_resized["up"]) == (None, False)
+    assert spread["weights"] == rebuilt["weights"] == made["msa_image_ap"][0].makes
+    assert (spread.get("beta"), rebuilt["beta"]) == (None, 0)
     assert [reference_of(name) for name in names[:2]] == ["eps_after_eps", "eps_after_eps"]
 
 
