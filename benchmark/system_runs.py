@@ -26,7 +26,8 @@ BASELINES = sorted(METHODS.keys() - {"hsc", "crt", *OF_MSA})
 # Part by part: the baseline; maps rebuilt by their neighbours; spread by affinity; whose prototypes rebuild a target.
 MSA = {
     "msa_image_cam": {"method": "msa_image", "sp_cam": False, "alpha": 0},
-    **dict.fromkeys(("msa_image_dcr", "msa_image_ap"), {"method": "msa_image", "alpha": 0}),
+    "msa_image_dcr": {"method": "msa_image", "alpha": 0},
+    "msa_image_ap": {"method": "msa_image", "alpha": 0},
     **{name: {"method": name} for name in OF_MSA},
 }
 CRT_RATE = 0.01
