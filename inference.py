@@ -7,8 +7,11 @@ size. Each folder's settings.json says what its files were made with.
 """
 
 import argparse
+import filecmp
+import sys
 from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -34,7 +37,7 @@ from tool.flags import add_process_flags, check_scales
 from tool.folder import arguments_of_run
 from tool.lists import Source, find_images, read_ids
 from tool.seed_recipe import SeedRecipe
-from tool.torchrun import own_cores, own_share
+from tool.torchrun import is_first, own_cores, own_share
 from tool.weights_file import require_weights
 
 EXAMPLES = """\
@@ -164,6 +167,32 @@ def seed_recipe(args: argparse.Namespace) -> SeedRecipe:
     return replace(METHODS[args.method].seeds, scales=tuple(args.scales), threshold=args.thr)
 
 
+def compare_with_run(args: argparse.Namespace) -> None:
+    """Say how the net differs, on purpose or not, from that of the run in whose folder --weights lie.
+
+    Raises `UserError` for another backbone, whose weights would not fit.
+    """
+    run = arguments_of_run(args.weights)
+    for name in ("backbone", "width"):
+        if run.get(name, (ours := getattr(args, name))) != ours:
+            raise UserError(
+                f"--{name} {ours}: the net of {args.weights} was trained with --{name} {run[name]}, as args.json beside"
+                " it says; take that"
+            )
+    names = [name for name in ("method", *METHODS[args.method].net_flags) if name in run]
+    for name, theirs, ours in ((name, run[name], getattr(args, name)) for name in names):
+        if not alike(theirs, ours) and is_first():
+            print(f"note: --{name} {ours}, where the net was trained with --{name} {theirs}", file=sys.stderr)
+
+
+def alike(theirs: Any, ours: Any) -> bool:
+    """Whether two values of a flag mean the same; two files do that have the same content."""
+    if theirs != ours and isinstance(theirs, str) and isinstance(ours, str):
+        with suppress(OSError, ValueError):
+            return filecmp.cmp(theirs, ours, shallow=False)
+    return theirs == ours
+
+
 def check_arguments(args: argparse.Namespace) -> None:
     """Raise `UserError` for flags that are wrong; put the network's registry name in place."""
     args.background_last = args.network == EPS_SEAM
@@ -174,6 +203,7 @@ def check_arguments(args: argparse.Namespace) -> None:
             " out"
         )
     METHODS[args.method].check_inference(args)
+    compare_with_run(args)
     require_background(find_data_set(args.data_set))
     check_scales(args.scales)
     check_bounds(args, {"refine_list": (0, MAX_WALK)})

@@ -43,7 +43,8 @@ class Method(ABC):
     name: of --method. network: of `network.NETWORKS`, what it trains. reads: what it reads of each image beside the
     image and its labels, by the batch's names (saliency). jitter: whether its augmentation changes colours.
     weight_flags: those of files that a fresh run starts from. helper_flags: those of frozen nets' weights, which every
-    run reads; None where there is none. scores_masks: whether it has --gt_dir and --select, which say that it scores
+    run reads; None where there is none. net_flags: those of training and of inference that say what the net is, and
+    may differ on purpose. scores_masks: whether it has --gt_dir and --select, which say that it scores
     seeds on masks and which weights it keeps. defaults: its recipe's values of the flags that all
     methods have, where they are others. seeds: how its maps become seeds.
     """
@@ -54,6 +55,7 @@ class Method(ABC):
     jitter: bool = True
     weight_flags: tuple[str, ...] = ("weights",)
     helper_flags: tuple[str, ...] = ()
+    net_flags: tuple[str, ...] = ()
     scores_masks: bool = False
     defaults: ClassVar[dict[str, Any]] = {}
     seeds: SeedRecipe = SeedRecipe()

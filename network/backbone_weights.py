@@ -51,7 +51,7 @@ class BackboneReport:
                 f" ({len(self.at_random)}): {', '.join(self.at_random)}"
             )
         if self.unused:
-            lines.append(f"  in the file but not used ({len(self.unused)}): {', '.join(self.unused)}")
+            lines.append(f"  in the file but not used ({len(self.unused)}): {first_few(self.unused)}")
         return "\n".join(printable(line) for line in lines)
 
 

@@ -9,8 +9,12 @@ learnt from COCO's masks (--set deeplab.MODEL_BACKBONE=resnet101 deeplab.MODEL_B
 Needs ResNet-50's ImageNet weights in network/ (docs/from_msa.md).
 """
 
+from argparse import ArgumentTypeError
+from contextlib import suppress
+
 from recipes import common, mini
 from recipes.data_sets import image_flags, layout, list_file
+from tool.cli import boolean
 from tool.recipe import Setup, Stage
 
 SWEEP = [0.10, 0.15, 0.20, 0.25, 0.30, 0.35, 0.40]
@@ -26,22 +30,34 @@ def superpixels(setup: Setup) -> Stage:
     )  # fmt: skip
 
 
+def is_baseline(setup: Setup) -> bool:
+    """Whether the user's changes ask for the classifier without superpixels (--set train.sp_cam=False)."""
+    with suppress(ArgumentTypeError):  # which the stage names
+        return not boolean(str(setup.changes.get(("train", "sp_cam"), True)))
+    return False
+
+
 def stages(setup: Setup, method: str = "msa_image", *, saliency: bool = False) -> list[Stage]:
-    scn = superpixels(setup)
+    scn = None if is_baseline(setup) else superpixels(setup)
     scored = {"val_list": list_file(setup, "train_first"), "gt_dir": setup.data_root / layout(setup).masks}
     train = common.training(
-        setup, method, saliency=saliency, mini_flags=mini.MSA, scn=scn.makes, weights=common.RESNET50_WEIGHTS, **scored
+        setup,
+        method,
+        saliency=saliency,
+        mini_flags=mini.MSA,
+        **{"scn": scn and scn.makes, "weights": common.RESNET50_WEIGHTS, **scored},
     )
     folder = train.makes.parent
     best, masks = folder / "curve.json", folder / "pseudo"
-    infer = common.inference(setup, train, name="infer", ids="train", mini_flags=mini.MSA_SEEDS)
+    of_seeds = {"mini_flags": mini.MSA_SEEDS, "sane": train.flags.get("sane")}
+    infer = common.inference(setup, train, name="infer", ids="train", **of_seeds)
     infer_aug = common.inference(
-        setup, train, name="infer_aug", ids="train_aug", crf=False, mini_flags=mini.MSA_SEEDS, thr=best, cam_png=masks
+        setup, train, name="infer_aug", ids="train_aug", crf=False, thr=best, cam_png=masks, **of_seeds
     )
     return [
         *mini.data(setup),
         common.prepare(setup, saliency=saliency),
-        scn,
+        *([scn] if scn else []),
         train,
         infer,
         *common.scores(setup, infer, thresholds=SWEEP, result=folder / "result.txt"),

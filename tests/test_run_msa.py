@@ -36,3 +36,13 @@ def test_msas_recipes_go_from_superpixels_to_masks_at_the_best_threshold(name, m
     assert value(crf, "--predict_dir") == str(folder / "crf" / "crf_10_thr0.25")
     assert f"DATA_PSEUDO_GT={value(infer_aug, '--cam_png')}" in deeplab
     assert ("DATA_SET=coco14" in deeplab) == (value(infer, "--data_set") == "coco14" if place == "coco14" else False)
+
+
+def test_msas_baseline_has_no_superpixels_and_seeds_the_oddities_of_training(tmp_path):
+    changes = ["--set", "train.sp_cam=False", "train.sane=statistics patch"]
+    done = forker().run(["run.py", "msa_image", "--mini", *changes, "--out", tmp_path / "out", "--list"], ROOT)
+    assert done.returncode == 0, done.stderr
+    assert "superpixel/train.py" not in done.stdout and "--scn" not in done.stdout
+    of_net = [line for line in done.stdout.splitlines() if "train_voc.py" in line or "inference.py" in line]
+    assert len(of_net) == 3
+    assert all("--sp_cam False" in line and "--sane statistics patch" in line for line in of_net)

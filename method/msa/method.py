@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import functools
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,11 @@ def steps_text(text: str) -> int:
     return int(number)
 
 
+def _of_net(sane: Sequence[str]) -> set[str]:
+    """Those of the values of --sane that inference has to know of."""
+    return {*OF_NET} if "all" in sane else {*sane} & {*OF_NET}
+
+
 # **Q** The scale of the image on which maps of all scales are summed: as released the last one, or 1.
 FRAMES = {"msa_image": 2.0, "msa_sal": 1.0}
 THRESHOLD = 0.25  # of seeds: the middle of those that are swept
@@ -56,6 +62,7 @@ class MSAMethod(Method):
     network = "msa"
     jitter = False
     helper_flags = ("scn",)
+    net_flags = ("scn", "sp_cam", "dcr", "beta", "th")
     scores_masks = True
 
     def __init__(self, name: str) -> None:
@@ -106,7 +113,7 @@ class MSAMethod(Method):
 
     def add_inference_flags(self, parser: argparse.ArgumentParser) -> None:
         group = parser.add_argument_group(f"method {self.name}")
-        self._add_net_flags(group, [*OF_NET, "all"])
+        self._add_net_flags(group, [*dict.fromkeys((*mendable(self.config), *OF_NET)), "all"])
         add_switch(group, "--up", default=True, help="maps come to pixels along superpixels; False: resized (True)")
 
     def check_inference(self, args: argparse.Namespace) -> None:
@@ -114,7 +121,7 @@ class MSAMethod(Method):
         run = arguments_of_run(args.weights)
         trained = run.get("sane") if run.get("method") in CONFIGS else None
         if isinstance(trained, list):
-            given = OF_NET if "all" in args.sane else args.sane
+            given = _of_net(args.sane)
             if others := [name for name in OF_NET if name != OF_SEEDS and (name in trained) != (name in given)]:
                 raise UserError(
                     f"--sane {' '.join(given) or '(none)'}: the net of {args.weights} was trained with --sane"
@@ -153,6 +160,11 @@ class MSAMethod(Method):
             raise UserError(f"--patch_number {args.patch_number}: expected a square number, as 1, 4 or 9")
         if args.crop_size % CELL:
             raise UserError(f"--crop_size {args.crop_size}: expected a multiple of {CELL}")
+        if args.patch_number > (cells := (args.crop_size // CELL) ** 2):
+            raise UserError(
+                f"--patch_number {args.patch_number}: expected at most {cells}, the cells of maps at --crop_size"
+                f" {args.crop_size}"
+            )
         if not args.sp_cam and args.scn is not None:
             raise UserError(f"--scn {args.scn}: the baseline, --sp_cam False, asks no superpixel network; leave it out")
         if args.select == "miou" and (args.gt_dir is None or not args.eval_every):
@@ -175,14 +187,14 @@ class MSAMethod(Method):
 
     def configure_inference(self, args: argparse.Namespace) -> MSAConfig:
         config = replace(self._of_net(args), along=args.up)
-        return mend(config, OF_NET if "all" in args.sane else args.sane)
+        return mend(config, _of_net(args.sane))
 
     def _of_net(self, args: argparse.Namespace) -> MSAConfig:
         return replace(self.config, sp_cam=args.sp_cam, dcr=args.dcr, steps=args.beta, threshold=args.th)
 
     def inference_settings(self, args: argparse.Namespace) -> dict[str, Any]:
-        sane = sorted(OF_NET if "all" in args.sane else {*args.sane})
-        return {**{name: getattr(args, name) for name in ("sp_cam", "dcr", "beta", "th", "up")}, "sane": sane}
+        flags = {name: getattr(args, name) for name in ("sp_cam", "dcr", "beta", "th", "up")}
+        return {**flags, "sane": sorted(_of_net(args.sane))}
 
     def saliency_crop(self, args: argparse.Namespace) -> SaliencyCrop:
         return SaliencyCrop(nearest=True, first_channel=True, dark=None if self.configure(args).black_padding else DARK)

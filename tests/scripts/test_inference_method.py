@@ -49,6 +49,27 @@ def test_what_is_asked_for_comes_first(parse, flags, expected):
     assert parse({"method": "eps"}, *flags) == expected
 
 
+@pytest.mark.parametrize(("flag", "trained", "given"), [("backbone", "resnet18", "resnet50"), ("width", 0.125, 1.0)])
+def test_another_backbone_than_the_runs_is_refused(parse, flag, trained, given):
+    words = ["--method", "msa_image", "--scn", "scn.pth"] if flag == "backbone" else []
+    with pytest.raises(UserError, match=f"--{flag} {given}: .* was trained with --{flag} {trained}, .*; take that"):
+        parse({flag: trained}, *words)
+
+
+def test_what_differs_from_the_run_is_said_and_what_is_the_same_is_not(parse, tmp_path, capsys):
+    for name, content in {"scn": "1", "same": "1", "other": "2"}.items():
+        (tmp_path / f"{name}.pth").write_text(content)
+    run = {"method": "msa_sal", "sp_cam": True, "beta": 0, "th": 0.6, "scn": str(tmp_path / "scn.pth")}
+    parse(run, "--scn", str(tmp_path / "same.pth"), "--beta", "0")
+    assert capsys.readouterr().err == ""
+    parse(run, "--scn", str(tmp_path / "other.pth"), "--method", "msa_image")
+    told = capsys.readouterr().err
+    assert "note: --method msa_image, where the net was trained with --method msa_sal\n" in told
+    assert "note: --beta 8, where the net was trained with --beta 0\n" in told
+    assert f"note: --scn {tmp_path / 'other.pth'}, where" in told
+    assert "--th" not in told and "--sp_cam" not in told
+
+
 def test_a_method_and_another_ones_net_are_refused(parse):
     with pytest.raises(UserError, match="--network resnet38_cls: --method hsc trains resnet38_hsc; leave one of them"):
         parse({}, "--method", "hsc", "--network", "resnet38_cls")

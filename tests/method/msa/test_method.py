@@ -132,7 +132,8 @@ def test_inference_takes_the_oddities_of_the_net_that_its_run_corrected(tmp_path
     parser.add_argument("--weights")
     parser.add_argument("--scn", default="scn.pth")
     method.add_inference_flags(parser)
-    for words in (["statistics"], ["statistics", "resize"]):  # resize is of seeds alone
+    # resize is of seeds alone, patch of training alone
+    for words in (["statistics"], ["statistics", "resize"], ["patch", "statistics"]):
         method.check_inference(parser.parse_args(["--weights", str(weights), "--sane", *words]))
     for words in ([], ["--sane", "softmax", "statistics"]):
         with pytest.raises(UserError, match=r"was trained with --sane patch statistics; take the same"):
@@ -230,6 +231,14 @@ REFUSALS = {
     "--scn: --method msa_image needs a superpixel network's weights": [],
     r"--scn scn\.pth: the baseline, --sp_cam False, asks no": ["--scn", "scn.pth", "--sp_cam", "False"],
     "--patch_number 8: expected a square number": ["--scn", "scn.pth", "--patch_number", "8"],
+    "--patch_number 36: expected at most 25, the cells": [
+        "--scn",
+        "s.pth",
+        "--patch_number",
+        "36",
+        "--crop_size",
+        "80",
+    ],
     "--crop_size 90: expected a multiple of 16": ["--scn", "scn.pth", "--crop_size", "90"],
     "--select miou: needs --gt_dir": ["--scn", "scn.pth", "--select", "miou"],
     "--ig_th 1.5: expected a number from 0 to 1": ["--scn", "scn.pth", "--ig_th", "1.5"],
