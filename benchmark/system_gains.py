@@ -10,7 +10,7 @@ from benchmark.system_counts import BEST, CRF, Cost, Run
 from benchmark.system_figures import Estimate, Protocol, estimate, gain, stacked
 from benchmark.system_refine import REFINEMENTS
 from benchmark.system_runs import AFTER_EPS, TWICE
-from benchmark.system_seeds import net_of
+from benchmark.system_seeds import net_of, parts_of
 from benchmark.system_segment import MASKS, Segmented
 
 REFERENCE = "eps"  # what gains are measured against
@@ -42,8 +42,10 @@ def mean_cost(runs: Sequence[Run]) -> Cost:
 
 
 def reference_of(name: str) -> str:
-    """The run of as many steps from the same start that gains are measured against."""
-    return f"{REFERENCE}{TWICE * (TWICE in name)}{AFTER_EPS * net_of(name).endswith(AFTER_EPS)}"
+    """The run of as many steps from the same start that gains are measured against; a mean's is that of its parts of
+    the most steps."""
+    late = any(net_of(part).endswith(AFTER_EPS) for part in parts_of(name) or [name])
+    return f"{REFERENCE}{TWICE * (TWICE in name)}{AFTER_EPS * late}"
 
 
 def reference_gain(

@@ -86,6 +86,11 @@ def test_affinitynet_learns_from_posteriors_of_both_alphas_whatever_crf_the_meth
     assert ("crf_alpha" in infer.flags) == (made == "infer_refine")
 
 
+def test_a_mean_is_measured_against_eps_of_as_many_steps_as_its_longest_part():
+    assert reference_of("mean_of_eps_after_eps_and_msa_sal") == "eps_after_eps"
+    assert reference_of("mean_of_eps_and_cls") == "eps"
+
+
 def test_a_run_of_twice_the_steps_is_measured_against_one_of_as_many():
     names = ("hsc", "ppc_after_eps", "ppc_eps_twice", "seam_twice_after_eps")
     assert list(map(reference_of, names)) == ["eps", "eps_after_eps", "eps_twice", "eps_twice_after_eps"]
