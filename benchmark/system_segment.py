@@ -25,8 +25,7 @@ DEEPLAB = {
     **{"DATA_RANDOMCROP": 192, "DATA_RANDOMSCALE": "[0.35,0.75]", "TRAIN_BATCHES": BATCH_SIZE, "TRAIN_LR": 0.0005},
     **{"TEST_MULTISCALE": "[0.35,0.5,0.75]", "TRAIN_SAVE_EVERY": SAVE_EVERY},
 }
-# DHR and its DeepLabv3+: images of the same sizes, and an average that follows in as few steps.
-DHR = {"crop_size": 192, "min_image": 176, "max_image": 376, "batch_size": BATCH_SIZE, "ema": 0.98}
+EMA = 0.98  # of DHR and its DeepLabv3+: an average that follows in as few steps
 USS_DIM = 30  # channels of the features, which are the backbone's as ImageNet left it
 
 
@@ -142,10 +141,12 @@ def _flags(args: argparse.Namespace, learnt: Path, seed: int, *, on_masks: bool)
             "infer_list": learnt,
         },
         "dhr": {
-            **{**DHR, **net, "weights": args.weights, "labels": args.labels, "train_list": learnt, "seed": seed},
-            **{"max_epoches": epochs, "num_workers": args.num_workers, "crf_workers": args.num_workers},
+            **{**net, "weights": args.weights, "labels": args.labels, "train_list": learnt, "seed": seed},
+            **dict(zip(("min_image", "max_image"), args.resize_size, strict=True)),
+            **{"crop_size": args.crop_size, "batch_size": BATCH_SIZE, "ema": EMA, "max_epoches": epochs},
+            **{"num_workers": args.num_workers, "crf_workers": args.num_workers},
             "save_every": SAVE_EVERY,
         },
-        "dhr_masks": {"amp": args.amp, "infer_list": val},
+        "dhr_masks": {"amp": args.amp, "infer_list": val, "scales": sorted(args.scales, reverse=True)},
         "eval_dhr": {"list": val},
     }

@@ -21,6 +21,7 @@ from network.deeplabv3plus import DeepLabV3Plus, build_deeplabv3plus, load_train
 from network.fold import fold_norms
 from network.weights import LoadReport
 from rebalance.crf import ITERATIONS, seen_by_crf
+from rebalance.recipe import SCALES
 from tool.artifact import save_label_map
 from tool.colour import label_colours
 from tool.crf import crf_from_probability
@@ -31,23 +32,25 @@ from tool.limits import reported_limits
 from tool.per_image import Job, NetProcess, Work
 from tool.seed_recipe import MASK_KERNELS
 
-SCALES = (1.0, 0.5, 1.5, 2.0)  # of the image's sides; on the grid of the first the posteriors are averaged
 LIMITS = "take fewer --n_processes_per_gpu or --crf_workers, or --amp bf16"
 
 
 @torch.inference_mode()
-def multi_scale_posteriors(segment: Callable[[Tensor], Tensor], image: Tensor) -> Tensor:
-    """The labels' posteriors, float32 (L, H, W) in 0..1: the mean of the softmax at four scales and their mirrors.
+def multi_scale_posteriors(
+    segment: Callable[[Tensor], Tensor], image: Tensor, scales: Sequence[float] = SCALES
+) -> Tensor:
+    """The labels' posteriors, float32 (L, H, W) in 0..1: the mean of the softmax at `scales` of the sides and their
+    mirrors, on the grid of the first.
 
     segment: from images (N, 3, h, w) to logits (N, L, ...). image: float (3, H, W), normalised.
     """
     total, size = None, tuple(image.shape[1:])
-    for scale in SCALES:
+    for scale in scales:
         scaled = _resized(image[None], tuple(max(1, int(side * scale)) for side in size))
         plain, mirrored = segment(torch.cat([scaled, scaled.flip(-1)])).float().softmax(dim=1)
         both = ((plain + mirrored.flip(-1)) / 2)[None]
         total = both if total is None else total + _resized(both, total.shape[2:])
-    return _resized(total / len(SCALES), size)[0]
+    return _resized(total / len(scales), size)[0]
 
 
 def _resized(values: Tensor, size: Sequence[int]) -> Tensor:
@@ -97,7 +100,7 @@ def load_on(args: argparse.Namespace, device: torch.device) -> DeepLabV3Plus:
     return place(fold_norms(net), device, args.amp).requires_grad_(False)
 
 
-def posteriors_of(image_id: str, path: Path, amp: str) -> Tensor:
+def posteriors_of(image_id: str, path: Path, amp: str, scales: Sequence[float]) -> Tensor:
     """The net's part of one image: its posteriors, float32 (L, H, W), on its process's device."""
     net, device = NetProcess.net, NetProcess.device
 
@@ -106,7 +109,7 @@ def posteriors_of(image_id: str, path: Path, amp: str) -> Tensor:
             return net.segment(images)
 
     with reported_limits(LIMITS, at=with_size(path)):
-        return multi_scale_posteriors(segment, net.normalisation(load_rgb(path), device))
+        return multi_scale_posteriors(segment, net.normalisation(load_rgb(path), device), scales)
 
 
 def save_mask(
@@ -145,7 +148,7 @@ def predict_missing(
         path = images[image_id]
         if has_label_map(folder / f"{image_id}.png", data_set, image_size(path)[::-1], ignore=False):
             return []
-        return [Job(image_id, (path, args.amp), (path, *for_mask))]
+        return [Job(image_id, (path, args.amp, args.scales), (path, *for_mask))]
 
     make_missing(
         images,

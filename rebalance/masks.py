@@ -1,4 +1,4 @@
-"""Predict label maps with a trained DeepLabv3+ of DHR: four scales, their mirrors, and a CRF.
+"""Predict label maps with a trained DeepLabv3+ of DHR: several scales, their mirrors, and a CRF.
 
     python rebalance/masks.py --weights exps/dhr/last.pth --img_root VOC2012/JPEGImages \\
         --infer_list voc12/val.txt --out_dir exps/dhr/masks
@@ -15,8 +15,9 @@ sys.path.insert(0, str(ROOT))  # so that `python masks.py` finds the packages fr
 from data.descriptions import add_data_set_flag, find_data_set
 from network import BACKBONE_HELP, backbone_name
 from rebalance.inputs import add_image_flags, find_listed, hash_of, own_checked, read_tags
+from rebalance.recipe import SCALES
 from tool.cli import UserError, check_bounds, path_text, path_value, positive, run_script, script_parser
-from tool.flags import CRF_BACKENDS, add_process_flags
+from tool.flags import CRF_BACKENDS, add_process_flags, check_scales
 from tool.folder import Claim, claim_folders, open_folder
 from tool.torchrun import own_cores
 from tool.weights_file import require_weights
@@ -32,7 +33,7 @@ EXAMPLES = """\
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = script_parser("Label maps by a trained DeepLabv3+, four scales and a CRF.", examples=EXAMPLES)
+    parser = script_parser("Label maps by a trained DeepLabv3+, several scales and a CRF.", examples=EXAMPLES)
     data = parser.add_argument_group("data")
     add_image_flags(data)
     data.add_argument("--xml_dir", type=path_text, help="annotations: images without an object are skipped (none is)")
@@ -45,6 +46,10 @@ def parse_arguments() -> argparse.Namespace:
     net.add_argument("--width", type=float, default=1.0, help="channel multiplier of resnet38d (%(default)s)")
 
     masks = parser.add_argument_group("masks")
+    masks.add_argument(
+        "--scales", type=float, nargs="+", default=[*SCALES], metavar="SCALE",
+        help="factors on the image's sides, on the grid of whose first all are averaged (1 0.5 1.5 2)",
+    )  # fmt: skip
     masks.add_argument(
         "--threshold", type=float, default=0.05, help="a label's largest score must be above it (%(default)s)"
     )
@@ -62,7 +67,7 @@ def parse_arguments() -> argparse.Namespace:
 def open_output(args: argparse.Namespace) -> None:
     """Create the folder of label maps and keep others out; refuse one with those of another net or threshold."""
     open_folder(args.out_dir, "--out_dir")
-    settings = {name: getattr(args, name) for name in ("backbone", "width", "threshold", "amp")}
+    settings = {name: getattr(args, name) for name in ("backbone", "width", "threshold", "amp", "scales")}
     settings["weights_sha256"] = hash_of(args.weights)
     # Not in the folder itself, which other code trains on, or a server takes, as it is.
     record = args.out_dir.with_name(f"{args.out_dir.name}_settings.json")
@@ -73,6 +78,7 @@ def open_output(args: argparse.Namespace) -> None:
 def main() -> None:
     args = parse_arguments()
     check_bounds(args, {"threshold": (0, 1)})
+    check_scales(args.scales)
     data_set = find_data_set(args.data_set)
     require_weights(args.weights, "--weights")
     images = find_listed(args, data_set)

@@ -11,7 +11,7 @@ from data.images import load_rgb
 from data.normalisation import IMAGENET
 from network.deeplabv3plus import DeepLabV3Plus, build_deeplabv3plus
 from network.fold import fold_norms
-from rebalance.masking import SCALES, mask_of, multi_scale_posteriors, with_released_palette
+from rebalance.masking import mask_of, multi_scale_posteriors, with_released_palette
 from tests.golden_inputs import assert_golden, fill, rnd, uni
 from voc12.classes import VOC12
 
@@ -70,10 +70,10 @@ def test_palettes_are_the_golden_ones(golden):
     np.testing.assert_array_equal(with_released_palette(VOC12).palette, masks["palette"])
 
 
-def plain_posteriors(segment, image):
-    """By the definition: eight softmaxes, each turned back and resized, and their mean resized."""
+def plain_posteriors(segment, image, scales):
+    """By the definition: a softmax at each scale, plain and mirrored, turned back, resized; their mean."""
     found, first = [], None
-    for scale in SCALES:
+    for scale in scales:
         height, width = (int(side * scale) for side in image.shape[1:])
         scaled = F.interpolate(image[None], size=(height, width), mode="bilinear", align_corners=True)
         for mirrored in (False, True):
@@ -85,12 +85,13 @@ def plain_posteriors(segment, image):
     return F.interpolate(mean, size=image.shape[1:], mode="bilinear", align_corners=True)[0]
 
 
-def test_posteriors_are_those_of_the_definition():
+@pytest.mark.parametrize("scales", [(1.0, 0.5, 1.5, 2.0), (0.75, 0.5)])
+def test_posteriors_are_those_of_the_definition(scales):
     torch.manual_seed(0)
     layer = nn.Conv2d(3, 4, 5, stride=4, padding=2)
     image = rnd(1, 3, 37, 50)
     with torch.no_grad():
-        found, expected = multi_scale_posteriors(layer, image), plain_posteriors(layer, image)
+        found, expected = multi_scale_posteriors(layer, image, scales), plain_posteriors(layer, image, scales)
     torch.testing.assert_close(found, expected)
     assert found.std() > 0.01
 
