@@ -203,13 +203,13 @@ def check_arguments(args: argparse.Namespace) -> None:
             " out"
         )
     METHODS[args.method].check_inference(args)
-    compare_with_run(args)
     require_background(find_data_set(args.data_set))
     check_scales(args.scales)
     check_bounds(args, {"refine_list": (0, MAX_WALK)})
     if args.refine_list and args.scn is None:
         raise UserError(f"--refine_list {args.refine_list}: maps walk between superpixels; give their network, --scn")
     check_seed_flags(args)
+    compare_with_run(args)
 
 
 def main() -> None:

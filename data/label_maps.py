@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
+
 from data.images import image_size, run_checks
 from tool.artifact import load_label_map
 from tool.cli import UserError, raise_problems
@@ -18,17 +20,20 @@ def check_label_maps(
     label_root: Path,
     label_key: str,
     advice: str = "correct them",
-) -> None:
+    classes: Mapping[str, np.ndarray] | None = None,
+) -> list[str]:
     """Look at the header of every image, by id, and at every label of its map in `labels`.
 
     Args:
         label_root: where the maps were looked for. label_key: names it in messages. advice: what to do about what is
-            wrong.
+            wrong. classes: each image's, zeros and ones (K,), by id.
+
+    Returns the ids whose maps have none of their image's `classes`, where these are given.
 
     Raises `UserError` with every file that is missing, damaged, of another size than its image, or of other labels, and
     if not one pixel of all maps is labelled.
     """
-    labelled = []
+    labelled, strangers = [], set()
 
     def check(identifier: str) -> list[str]:
         problems, shape = [], None
@@ -41,7 +46,10 @@ def check_label_maps(
         try:
             if not path.exists():
                 raise UserError(f"{path}: no such file{other_ending(path, ('.PNG',))}")
-            labelled.append((load_label_map(path, data_set, shape=shape) != IGNORE).any())
+            found = np.bincount(load_label_map(path, data_set, shape=shape).ravel(), minlength=IGNORE + 1) > 0
+            labelled.append(found[:IGNORE].any())
+            if classes is not None and not found[np.flatnonzero(classes[identifier]) + data_set.background].any():
+                strangers.add(identifier)
         except UserError as error:
             problems.append(str(error))
         return problems
@@ -52,6 +60,7 @@ def check_label_maps(
     )
     if not any(labelled):
         raise UserError(f"{label_key} {label_root}: every pixel of every map is {IGNORE}, left out; expected labels")
+    return [identifier for identifier in images if identifier in strangers]
 
 
 def has_label_map(path: Path, data_set: DataSet, shape: tuple[int, int], *, ignore: bool) -> bool:

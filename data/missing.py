@@ -45,6 +45,8 @@ def make_missing(
     )
     made = sum(job.for_net is not None or load is no_net for job in jobs)
     line = f"{made} of {len(images)} images {done} {pace(started, made)}"
+    if not jobs:
+        line = f"nothing is missing of {len(images)} images"
     wait_for_all()
     raise_problems(f"images that gave no {gave}; the others are done", problems)
     print(line)

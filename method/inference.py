@@ -18,10 +18,10 @@ from method.seeds import make_seeds
 from method.superpixels import Superpixels
 from network.fold import fold_norms
 from network.scn import frozen_scn
-from network.weights import LoadReport, first_few
+from network.weights import LoadReport
 from tool.artifact import save_cam
 from tool.cam import BACKGROUND, multi_scale_cam, two_size_cam
-from tool.cli import raise_problems
+from tool.cli import first_few, raise_problems
 from tool.device import place
 from tool.irn_cam import save_irn_cam
 from tool.limits import reported_limits

@@ -14,13 +14,12 @@ from network.names import under_own_names
 from network.timm_backbone import download_from_timm
 from network.weights import (
     LoadReport,
-    first_few,
     load_released_state_dict,
     misfits,
     read_weights,
     released_state_dict,
 )
-from tool.cli import UserError, printable, raise_problems
+from tool.cli import UserError, first_few, printable, raise_problems
 
 WEIGHTS_KEY = "MODEL_BACKBONE_WEIGHTS"
 STEM = ("conv1.", "bn1.")

@@ -9,9 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from network.backbone_weights import check_whole
-from network.weights import first_few
 from tool.checkpoint import load_checkpoint
-from tool.cli import UserError
+from tool.cli import UserError, first_few
 
 QUERIES, CODES, HIDDEN = 529, 2048, 2048
 CAUSE_DIM, STEGO_DIM = 90, 70

@@ -18,8 +18,8 @@ from network.backbones import batch_norms, build_backbone, drop_nothing, fix_nor
 from network.names import under_first_names
 from network.resnet import STRIDE_16, ResNet
 from network.vit import GRID, PATCH, SIDE, ViT
-from network.weights import LoadReport, first_few, misfits, read_weights
-from tool.cli import UserError, raise_problems
+from network.weights import LoadReport, misfits, read_weights
+from tool.cli import UserError, first_few, raise_problems
 
 WINDOW_STRIDE = SIDE // 2
 PASSES = 3  # of the transformer's blocks

@@ -16,8 +16,8 @@ from network.backbone_weights import check_whole, load_body
 from network.backbones import build_backbone, fix_norms
 from network.names import under_own_names
 from network.resnet import SHARP_STRIDE_8, ResNet
-from network.weights import LoadReport, first_few, read_weights
-from tool.cli import UserError
+from network.weights import LoadReport, read_weights
+from tool.cli import UserError, first_few
 
 ASPP_DILATIONS = (12, 24, 36)
 ASPP_CHANNELS = 256

@@ -12,12 +12,11 @@ from network.classifier import Classifier
 from network.names import under_own_names
 from network.weights import (
     LoadReport,
-    first_few,
     load_released_state_dict,
     read_weights,
     released_state_dict,
 )
-from tool.cli import UserError, raise_problems
+from tool.cli import UserError, first_few, raise_problems
 from tool.pairs import Pairs
 
 CHANNELS = (64, 128, 256)  # of what conv4, conv5 and conv6 become, at any width

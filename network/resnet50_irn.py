@@ -15,8 +15,8 @@ from network.backbone_weights import check_whole, load_body
 from network.backbones import build_backbone
 from network.names import under_own_names
 from network.resnet import STRIDE_16, ResNet
-from network.weights import LoadReport, first_few, read_weights
-from tool.cli import UserError
+from network.weights import LoadReport, read_weights
+from tool.cli import UserError, first_few
 from tool.folder import arguments_of_run
 from tool.pairs import Pairs
 

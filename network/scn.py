@@ -9,8 +9,8 @@ from torch.nn import functional as F
 from data.normalisation import IMAGENET, Normalisation
 from network.fold import fold_norms
 from network.names import under_own_names
-from network.weights import LoadReport, first_few, misfits, read_weights
-from tool.cli import UserError, raise_problems
+from network.weights import LoadReport, misfits, read_weights
+from tool.cli import UserError, first_few, raise_problems
 from tool.device import place
 
 SLOPE = 0.1  # of the leaky relu

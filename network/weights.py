@@ -14,13 +14,12 @@ from network.foreign import FIRST, HEAD, LAST, LATER_STAGES, has_form_of_seam, h
 from network.mxnet_params import read_params
 from network.names import under_own_names
 from tool.checkpoint import load_checkpoint
-from tool.cli import UserError, printable, raise_problems
+from tool.cli import UserError, first_few, printable, raise_problems
 from tool.weights_file import MXNET, SAFETENSORS, kind_of_weights, require_weights
 
 BACKBONE = "backbone."
 WRAPPERS = ("state_dict", "model")  # keys under which most code, and our last.ckpt, keep the state dict
 AVERAGE = "average"  # beside "model" in DHR's last.ckpt: what the trained net is, as last.pth has it
-NAMES_SHOWN = 6
 # ResNet-38d's last norm, which tells how wide a net is; with --width 1 it has so many channels.
 WIDEST, WIDEST_CHANNELS = "bn7.weight", 4096
 
@@ -49,11 +48,6 @@ class LoadReport:
         if self.unexpected:
             lines.append(f"  in the file but not in the network ({len(self.unexpected)}): {first_few(self.unexpected)}")
         return "\n".join(printable(line) for line in lines)
-
-
-def first_few(names: list[str]) -> str:
-    """The first few of `names`, for a message."""
-    return ", ".join(names[:NAMES_SHOWN]) + (", ..." if len(names) > NAMES_SHOWN else "")
 
 
 def released_state_dict(net: nn.Module) -> dict[str, torch.Tensor]:

@@ -22,9 +22,11 @@ from data.descriptions import add_data_set_flag, find_data_set
 from data.score import count_images, has_object
 from tool.artifact import atomic_file, load_label_map
 from tool.cli import (
+    FILE,
     UserError,
     add_switch,
     cores,
+    first_few,
     pace,
     path_text,
     path_value,
@@ -35,13 +37,13 @@ from tool.cli import (
     require_writable,
     run_script,
     script_parser,
+    what_is_at,
 )
 from tool.dataset import DataSet
 from tool.lists import Source, find_masks, read_ids
 from tool.metric import false_rates, iou, occurs
 
 TAG_WIDTH = 30  # in the line, as released
-NAMED = 10  # images without a prediction, in a note
 EXAMPLES = """\
   python rebalance/evaluate.py --pred_dir exps/dhr/validation --gt_dir VOC2012/SegmentationClass
   # every image must have a prediction
@@ -77,7 +79,10 @@ def find_truths(args: argparse.Namespace, data_set: DataSet) -> list[Path]:
     require_folder(args.gt_dir, "--gt_dir", "ground truth, <id>.png")
     if args.list is not None:
         ids, source = read_ids(args.list, "--list"), Source("--list", args.list)
-        return list(find_masks(ids, args.gt_dir, data_set, flag="--gt_dir", source=source).values())
+        found = find_masks(ids, args.gt_dir, data_set, flag="--gt_dir", source=source)
+        missing = [f"{path}: no such file" for path in found.values() if what_is_at(path) != FILE]
+        raise_problems(f"--gt_dir {args.gt_dir}: ground truth of {source} that is missing; nothing was scored", missing)
+        return list(found.values())
     truths = sorted(args.gt_dir.glob("*.png"))
     if not truths:
         raise UserError(
@@ -158,8 +163,8 @@ def main() -> None:
             file.write(json.dumps({**summary, **about}, indent=1).encode())
     print(f"scored {images} images {time_taken}\n{as_text(summary, data_set)}")
     if lacking:
-        named = ", ".join(truth.stem for truth in lacking[:NAMED]) + (", ..." if len(lacking) > NAMED else "")
-        print(f"note: images without a prediction, left out ({len(lacking)}): {printable(named)}")
+        named = printable(first_few([truth.stem for truth in lacking]))
+        print(f"note: images without a prediction, left out ({len(lacking)}): {named}")
     print(line)
 
 

@@ -30,6 +30,7 @@ from tool.cli import (
     UserError,
     add_switch,
     check_bounds,
+    first_few,
     path_text,
     positive,
     require_folder,
@@ -39,7 +40,8 @@ from tool.cli import (
 from tool.dataset import DataSet
 from tool.flags import CRF_BACKENDS, MAX_PIXELS
 from tool.folder import made_with
-from tool.torchrun import own_share
+from tool.lists import LABEL_MAP_ENDINGS, Source, expect_files
+from tool.torchrun import is_first, own_share
 from tool.training_flags import (
     RUN_BOUNDS,
     RUN_FREE_TO_CHANGE,
@@ -186,22 +188,34 @@ def read_data(args: argparse.Namespace) -> tuple[dict[str, Path], dict[str, np.n
     data_set = find_data_set(args.data_set)
     images = find_listed(args, data_set, root_flag="--data_root", list_flag="--train_list")
     masks = require_folder(args.wss_masks, "--wss_masks", "label maps, <id>.png, as inference.py writes them")
+    source = Source(*(("--train_list", args.train_list) if args.train_list else ("--data_root", args.data_root)))
+    expect_files(list(images), masks, ".png", flag="--wss_masks", source=source, endings=LABEL_MAP_ENDINGS)
     if args.uss_features is not None:
-        require_folder(args.uss_features, "--uss_features", "features, <id>.pt, of rebalance/features.py")
+        features = require_folder(args.uss_features, "--uss_features", "features, <id>.pt, of rebalance/features.py")
+        expect_files(list(images), features, ".pt", flag="--uss_features", source=source, endings=())
     tags = read_labels(args, list(images), data_set)
     tagged = {image_id: path for image_id, path in images.items() if tags[image_id].any()}
-    if len(tagged) < len(images):
-        print(f"left out, as they have no label: {len(images) - len(tagged)} of {len(images)} images")
+    if left_out := [image_id for image_id in images if image_id not in tagged]:
+        print(f"left out, as they have no label: {len(left_out)} of {len(images)} images ({first_few(left_out)})")
     check_batch(args, len(tagged), args.train_list or args.data_root)
     if len(own_share(range(args.batch_size))) < 2:  # of which the norm behind the image's mean sees one value each
         raise UserError(f"--batch_size {args.batch_size}: expected at least 2 images for each process")
-    check_label_maps(
+    strangers = check_label_maps(
         tagged,
         {image_id: masks / f"{image_id}.png" for image_id in tagged},
         data_set,
         label_root=masks,
         label_key="--wss_masks",
+        classes=tags,
     )
+    if len(strangers) == len(tagged):
+        given = f"--labels {args.labels}" if args.labels is not None else f"--xml_dir {args.xml_dir}"
+        raise UserError(
+            f"--wss_masks {masks}: expected label maps of these images, found none that has a class which its image has"
+            f" in {given}; name maps and labels of one data set"
+        )
+    if strangers and is_first():
+        print(f"note: label maps without any class of their image: {len(strangers)} ({first_few(strangers)})")
     return tagged, {image_id: tags[image_id] for image_id in tagged}
 
 

@@ -18,6 +18,7 @@ from tool import require_system
 from tool.places import hint, is_file, is_folder
 
 MAX_PROBLEMS_SHOWN = 50
+NAMES_SHOWN = 6
 INTERRUPTED = 130  # the exit code after Ctrl-C
 # What `what_is_at` finds.
 FILE, FOLDER, DEVICE, NOTHING = "a file", "a folder", "a pipe or a device", "nothing there"
@@ -196,6 +197,11 @@ def script_parser(
 def add_switch(parser: argparse._ActionsContainer, *names: str, default: bool, help: str) -> None:
     """Add a boolean flag that works bare (`--eval`) and with a value (`--eval False`)."""
     parser.add_argument(*names, nargs="?", const=True, default=default, type=boolean, metavar="True|False", help=help)
+
+
+def first_few(names: Sequence[str]) -> str:
+    """The first few of `names`, for a message."""
+    return ", ".join(names[:NAMES_SHOWN]) + (", ..." if len(names) > NAMES_SHOWN else "")
 
 
 def cores() -> int:

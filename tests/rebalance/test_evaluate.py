@@ -116,6 +116,11 @@ def test_masks_in_several_folders_are_found_by_a_list_and_asked_for_without_one(
     assert done.returncode == 0, done.stderr
     found = json.loads((coco / "scores.json").read_text())
     assert (found["images"], found["mIoU"], found["without_prediction"]) == (2, 100.0, [])
+    with (coco / "list.txt").open("a") as file:
+        file.write("\nCOCO_train2014_3\nCOCO_train2014_4\n")
+    done = evaluate(*words, "--list", coco / "list.txt")
+    assert done.returncode == 2 and "ground truth of --list" in done.stderr and "scored (2):" in done.stderr
+    assert "COCO_train2014_3.png: no such file" in done.stderr and "COCO_train2014_4.png: no such" in done.stderr
     done = evaluate(*words)
     assert done.returncode == 2 and "masks in several folders need a --list" in done.stderr, done.stderr
 

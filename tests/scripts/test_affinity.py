@@ -190,7 +190,7 @@ def test_the_weights_are_not_read_again_to_see_what_is_missing(stage, trained, w
     args = parse_arguments()
     args.weights = "nowhere"
     infer_missing(stage.images, args, normalisation=IMAGENET, devices=["cpu"], crf_backend="torch")
-    assert "0 of 9 images walked" in capsys.readouterr().out
+    assert "nothing is missing of 9 images" in capsys.readouterr().out
 
 
 def test_backgrounds_crf_and_oddities_have_their_switches(stage, trained, walked, tmp_path):

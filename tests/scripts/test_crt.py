@@ -83,7 +83,7 @@ def test_seeds_at_two_sizes_are_made_once_and_again_where_one_is_damaged(small, 
     before = contents(tmp_path)
     done = run("inference.py", flags)
     assert_succeeded(done)
-    assert "0 of 4 images inferred" in done.stdout and contents(tmp_path) == before
+    assert "nothing is missing of 4 images" in done.stdout and contents(tmp_path) == before
     first = tmp_path / "irn" / f"{small.ids[0]}.npy"
     first.write_bytes(first.read_bytes()[:-40])
     shutil.copy(tmp_path / "out" / "cam_npy" / f"{small.ids[1]}.npy", tmp_path / "irn")  # of another form

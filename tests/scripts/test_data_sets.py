@@ -108,7 +108,7 @@ def test_running_again_finds_every_file_of_an_image_without_a_class(through):
     flags |= {"--weights": exps / "hsc" / "hsc.pth", "--scales": 1.0, "--crf_t": 2, "--overlay": ()}
     done = run("inference.py", flags)
     assert_succeeded(done)
-    assert f"0 of {len(shapes.ids) + 1} images inferred" in done.stdout
+    assert f"nothing is missing of {len(shapes.ids) + 1} images" in done.stdout
 
 
 def test_training_refuses_an_image_without_a_class(through, tmp_path):

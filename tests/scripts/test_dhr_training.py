@@ -1,6 +1,7 @@
 """DHR's training: what it writes, that it goes on after a kill, by two processes, and what it refuses."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -136,6 +137,27 @@ def test_masks_that_cannot_be_used_are_all_named_before_training(stage, tmp_path
     )
 
 
+def test_folders_one_level_off_are_named_with_the_place_where_the_files_are(stage, tmp_path):
+    flags, masks, features = copied(stage, tmp_path)
+    for flag, folder in (("--wss_masks", masks), ("--uss_features", features)):
+        refused = run(TRAIN, {**flags, flag: folder.parent})
+        assert_refused(refused, f"{flag} {folder.parent}: expected <id>", "found none; there are such in", str(folder))
+
+
+def test_masks_without_any_class_of_their_image_are_noted_and_of_all_images_refused(stage, tmp_path):
+    flags, masks, _ = copied(stage, tmp_path)
+    ids = stage.shapes.ids
+    Image.fromarray(np.zeros((48, 56), np.uint8)).save(masks / f"{ids[1]}.png")
+    done = run(TRAIN, {**flags, "--max_epoches": 1, "--work_dir": tmp_path / "exps"})
+    assert_succeeded(done)
+    (note,) = re.findall(r"note: label maps without any class of their image: (\d) \((.*)\)\n", done.stdout)
+    assert ids[1] in note[1].split(", ") and len(note[1].split(", ")) == int(note[0]) < len(ids)
+    for image_id in ids:
+        Image.fromarray(np.zeros((48, 56), np.uint8)).save(masks / f"{image_id}.png")
+    refused = run(TRAIN, {**flags, "--work_dir": tmp_path / "other"})
+    assert_refused(refused, f"--wss_masks {masks}: expected label maps of these images, found none that has a class")
+
+
 def annotation(*names):
     objects = "".join(f"<object><name>{name}</name></object>" for name in names)
     return f"<annotation>{objects}</annotation>"
@@ -157,7 +179,7 @@ def test_labels_may_be_annotations_and_images_without_any_are_left_out(stage, tr
     (folder / f"{stage.shapes.ids[0]}.xml").write_text(annotation())
     done = run(TRAIN, {**flags, "--session": "other", "--max_epoches": 1})
     assert_succeeded(done)
-    assert "left out, as they have no label: 1 of 8 images" in done.stdout and "step 0 of 1, 7 images" in done.stdout
+    assert "left out, as they have no label: 1 of 8 images (" in done.stdout and "step 0 of 1, 7 images" in done.stdout
     (folder / f"{stage.shapes.ids[0]}.xml").write_text(annotation("shape 0", "dragon"))
     assert_refused(
         run(TRAIN, {**flags, "--session": "third"}), f"{stage.shapes.ids[0]}.xml: expected classes", "'dragon'"
