@@ -17,6 +17,7 @@ from benchmark.system_gains import (
     segmentation_gains,
     what_changes_bring,
 )
+from benchmark.system_seeds import AND
 from benchmark.system_segment import Segmented
 from tool.artifact import atomic_file
 from tool.cli import UserError, require_file
@@ -148,7 +149,8 @@ def draw(path: Path, scores: dict[str, Estimate], gains: dict[str, Estimate]) ->
         for place, score in enumerate(estimates.values()):
             reach = [[score.mean - score.low], [score.high - score.mean]]
             axes.errorbar(score.mean, place, xerr=reach, fmt="o", color="#1f4e79", capsize=3)
-        axes.set_yticks(range(len(estimates)), list(estimates))
+        names = [name.replace(AND, f"\n{AND}") for name in estimates]  # a mean's is long
+        axes.set_yticks(range(len(estimates)), names)
         axes.set_ylim(max(len(estimates), 1) - 0.5, -0.5)  # the first at the top
         axes.grid(axis="x", alpha=0.3)
         axes.set_xlabel(title)
