@@ -215,10 +215,10 @@ def check(args: argparse.Namespace) -> None:
         print(f"{folder}: {', '.join(counts)}")
 
 
-def require_part(folder: Path, what: str, made_by: str) -> Path:
+def require_part(folder: Path, what: str, made_by: str, *, flag: str = "--root") -> Path:
     """`folder`, or a `UserError` that says what makes it."""
     if what_is_at(folder) != FOLDER:
-        raise UserError(f"--root {folder}: expected {FOLDER} ({what}), found nothing; {made_by} makes it")
+        raise UserError(f"{flag} {folder}: expected {FOLDER} ({what}), found nothing; {made_by} makes it")
     return folder
 
 
@@ -240,7 +240,7 @@ def check_domain(folder: Path, data_set: DataSet, *, with_masks: bool) -> list[s
 def check_wss(args: argparse.Namespace, folder: Path, data_set: DataSet, domain: str) -> list[str]:
     """Look at the masks of an earlier method."""
     made_by = "an earlier method, as inference.py or refine/*/infer.py,"
-    masks = require_part(args.root / "WSS" / args.data / args.wss / domain, "label maps", made_by)
+    masks = require_part(args.root / "WSS" / args.data / args.wss / domain, "label maps", made_by, flag="--wss")
     images = images_of(folder / IMAGE, data_set, "--root")
     paths = {image_id: masks / f"{image_id}.png" for image_id in images}
     check_label_maps(images, paths, data_set, label_root=masks, label_key="--wss")
@@ -249,7 +249,7 @@ def check_wss(args: argparse.Namespace, folder: Path, data_set: DataSet, domain:
 
 def check_uss(args: argparse.Namespace, folder: Path, data_set: DataSet) -> list[str]:
     """Look at the features."""
-    features = require_part(folder / args.uss, "features", "rebalance/features.py")
+    features = require_part(folder / args.uss, "features", "rebalance/features.py", flag="--uss")
     from rebalance.feature_files import check_features  # it imports torch, which takes seconds
 
     check_features(images_of(folder / IMAGE, data_set, "--root"), features, flag="--uss")

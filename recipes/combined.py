@@ -26,7 +26,8 @@ PARTS = {"refinement": REFINEMENTS, "segmentation": SEGMENTATIONS}
 def check_parts(name: str, parts: Sequence[str]) -> None:
     """Raise `UserError` unless behind the seeds' recipe in `name` stand a refinement and a segmentation."""
     if len(parts) != len(PARTS):
-        raise UserError(f"{name}: expected SEEDS+REFINEMENT+SEGMENTATION, as hsc+crf+dhr")
+        known = "; ".join(f"{what}s are {', '.join(names)}" for what, names in PARTS.items())
+        raise UserError(f"{name}: expected SEEDS+REFINEMENT+SEGMENTATION, as hsc+crf+dhr; {known}")
     for part, (what, known) in zip(parts, PARTS.items(), strict=True):
         if part not in known:
             raise UserError(

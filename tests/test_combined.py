@@ -86,7 +86,7 @@ def test_its_stages_scripts_take_their_flags(name):
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("eps+crf", "expected SEEDS+REFINEMENT+SEGMENTATION"),
+        ("eps+crf", "SEEDS+REFINEMENT+SEGMENTATION, as hsc+crf+dhr; refinements are none, crf, affinity, irn; seg"),
         ("eps+irm+dhr", "expected a refinement among none, crf, affinity, irn, found irm; did you mean irn?"),
         ("eps+irn+deeplab", "expected a segmentation among deeplabv1"),
         ("epps+irn+dhr", "did you mean eps?"),
