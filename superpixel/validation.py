@@ -15,9 +15,8 @@ from superpixel.measures import figures, superpixel_counts
 from tool.artifact import load_label_map
 from tool.dataset import IGNORE, DataSet
 from tool.device import autocast, copied_to
-from tool.distributed import sum_over_processes
+from tool.distributed import found_by_all
 from tool.metric import iou, label_counts, occurs
-from tool.torchrun import own_share
 
 COARSE = 12  # cells of a side that labels are blurred to before they walk
 STEPS = 20  # of the walk
@@ -61,9 +60,8 @@ def validate(
     device = next(net.parameters()).device
     was_training = net.training
     net.eval()
-    counts = np.zeros((3, data_set.num_labels), np.int64)
-    measured = np.zeros(5, np.int64)
-    for image_id in own_share(list(images)):
+
+    def count(image_id: str) -> tuple[np.ndarray, np.ndarray]:
         pixels = top_left(np.asarray(load_rgb(images[image_id])), crop_size)
         mask = top_left(load_label_map(masks[image_id], data_set), crop_size)
         height, width = mask.shape
@@ -73,11 +71,10 @@ def validate(
         with autocast(device, amp):
             association = net(image)
         walked = walked_labels(association, labels, data_set)[0, :height, :width].cpu().numpy()
-        counts += label_counts(walked, mask, num_labels=data_set.num_labels)
-        measured += superpixel_counts(hard_map(association)[0, :height, :width].cpu().numpy(), mask)
+        superpixels = hard_map(association)[0, :height, :width].cpu().numpy()
+        return label_counts(walked, mask, num_labels=data_set.num_labels), superpixel_counts(superpixels, mask)
+
+    counts, measured = map(sum, zip(*found_by_all(list(images), count, what="validate"), strict=True))
     net.train(was_training)
-    together = torch.from_numpy(np.concatenate([counts.ravel(), measured])).to(device)
-    sums = sum_over_processes(together).cpu().numpy()
-    counts, measured = sums[:-5].reshape(counts.shape), sums[-5:]
     found = iou(counts)[occurs(counts)]
     return {"mIoU": float(found.mean()) if found.size else 0.0, **figures(measured)}
