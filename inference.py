@@ -26,9 +26,11 @@ from network import BACKBONE_HELP, EPS_SEAM, NETWORKS, backbone_name, resolve_ne
 from tool.cli import (
     UserError,
     add_switch,
+    brief,
     check_bounds,
     path_text,
     positive,
+    printable,
     require_folder,
     run_script,
     script_parser,
@@ -174,15 +176,18 @@ def compare_with_run(args: argparse.Namespace) -> None:
     """
     run = arguments_of_run(args.weights)
     for name in ("backbone", "width"):
-        if run.get(name, (ours := getattr(args, name))) != ours:
+        ours = getattr(args, name)
+        if (theirs := run.get(name, ours)) != ours:
             raise UserError(
-                f"--{name} {ours}: the net of {args.weights} was trained with --{name} {run[name]}, as args.json beside"
-                " it says; take that"
+                f"--{name} {ours}: the net of {args.weights} was trained with --{name} {brief(theirs)}, as args.json"
+                " beside it says; take that"
             )
-    names = [name for name in ("method", *METHODS[args.method].net_flags) if name in run]
-    for name, theirs, ours in ((name, run[name], getattr(args, name)) for name in names):
+    for name in ("method", *METHODS[args.method].net_flags):
+        ours = getattr(args, name)
+        theirs = run.get(name, ours)
         if not alike(theirs, ours) and is_first():
-            print(f"note: --{name} {ours}, where the net was trained with --{name} {theirs}", file=sys.stderr)
+            note = f"note: --{name} {ours}, where the net was trained with --{name} {brief(theirs)}"
+            print(printable(note), file=sys.stderr)
 
 
 def alike(theirs: Any, ours: Any) -> bool:
