@@ -29,6 +29,8 @@ def test_msas_recipes_go_from_superpixels_to_masks_at_the_best_threshold(name, m
     def value(command, flag):
         return command[command.index(flag) + 1]
 
+    assert [("--th" in command) for command in (train, infer, infer_aug)] == 3 * [mini]
+    assert not mini or value(train, "--th") == value(infer, "--th") == value(infer_aug, "--th")
     assert value(train, "--scn") == value(infer, "--scn") == str(tmp_path / "out" / "scn" / "scn.pth")
     assert "--saliency_root" not in superpixels and ("--saliency_root" in train) == name.startswith("msa_sal")
     assert value(infer_aug, "--thr") == value(sweep, "--json") == str(folder / "curve.json")
