@@ -51,10 +51,10 @@ def assert_refused_by_all(name, commands, data, segmentation_keys, training, tmp
     before = contents(tmp_path)
     keys = settings(segmentation_keys, {"DATA_LISTS": tmp_path, "TEST_CKPT": weights})
     folders = {"--predict_dir": data.images, "--gt_dir": data.images, "--comment": "x"}
-    listed = tmp_path / "list.txt"
+    listed, width = tmp_path / "list.txt", {"--width": TINY["--width"]}
     for words in (
         words_of("train_voc.py", {**TINY, **data.for_training(), "--train_list": listed}),
-        words_of("inference.py", {**data.for_inference(), "--weights": weights, "--infer_list": listed}),
+        words_of("inference.py", {**data.for_inference(), **width, "--weights": weights, "--infer_list": listed}),
         words_of("eval.py", {**folders, "--list": listed}),
         words_of("segmentation/experiment/train.py", keys),
         words_of("segmentation/experiment/test.py", keys),
