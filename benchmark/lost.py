@@ -57,7 +57,7 @@ def main() -> None:
     args = parse_arguments()
     data_set, source = find_data_set(args.data_set), Source("--list", args.list)
     ids = read_ids(args.list, "--list")
-    labels = [label for label in named_labels(args.classes, data_set) if label]  # no background
+    labels = [label for label in named_labels(args.classes, data_set) if label >= data_set.background]  # no background
     folders = [("--gt_dir", args.gt_dir), ("--masks", args.masks), *(("--pred_dir", path) for path in args.pred_dir)]
     truth, masks, *predicted = (
         labels_there(find_masks(ids, path, data_set, flag=flag, source=source), data_set, labels)

@@ -32,12 +32,13 @@ CRT = {
 }
 # Of the CNN: in so few steps the transformer learns too little for seeds.
 CRT_SEEDS = {"cam_branch": "cnn", "scales": [2.0, 3.0]}
-# MSA's nets on images half as large again, so that there are cells of 16 pixels enough. Whatever two cells show, nets
-# from random weights give features more alike than the released threshold of AP, 0.6, which would spread all over all.
+# MSA's nets on images half as large again, so that there are cells of 16 pixels enough.
 SCN = {
     **{"crop_size": 128, "min_image_size": 112, "max_image_size": 176, "batch_size": BATCH_SIZE},
     **{"max_epoches": 3, "lr": 1e-3, "save_every": 100},
 }
+# Whatever two cells show, nets from random weights give features more alike than the released threshold of AP, 0.6,
+# which would spread all over all.
 MSA = {
     **{"width": None, "backbone": "resnet18", "weights": "none", "crop_size": 128, "resize_size": [112, 176]},
     **{"max_iters": None, "max_epoches": 8, "lr": 0.02, "th": 0.95},

@@ -6,6 +6,7 @@ import sys
 import numpy as np
 
 from benchmark.lost import count_lost
+from context.classes import CONTEXT
 from tool.artifact import save_label_map
 from voc12.classes import VOC12
 
@@ -35,3 +36,16 @@ def test_the_command_counts_files_and_leaves_out_background_void_and_other_class
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=True)
     assert "2 objects of 1 images; the label maps have lost 1 of them" in done.stdout
     assert f"| {tmp_path / 'dhr'} | 1 | 1 | 1 |" in done.stdout
+
+
+def test_the_first_label_of_a_data_set_without_background_is_an_object(tmp_path):
+    labels = np.zeros((2, 2), np.uint8)
+    for name, value in {"gt": labels, "masks": labels + 1, "dhr": labels}.items():
+        (tmp_path / name).mkdir()
+        save_label_map(tmp_path / name / "one.png", value, CONTEXT)
+    (tmp_path / "list.txt").write_text("one\n")
+    folders = ["--gt_dir", tmp_path / "gt", "--masks", tmp_path / "masks", "--pred_dir", tmp_path / "dhr"]
+    words = [*folders, "--list", tmp_path / "list.txt", "--data_set", "context"]
+    command = [sys.executable, "-m", "benchmark.lost", *words]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=True)
+    assert f"| {tmp_path / 'dhr'} | 1 | 0 | 0 |" in done.stdout
