@@ -190,7 +190,8 @@ def _columns() -> int:
 
 def _pass_on(lanes: Sequence[_Lane], selector: selectors.BaseSelector, *, start_more: bool = True) -> None:
     """Wait until a command says something or ends, pass it on, and go on with its chain."""
-    for key, _ in selector.select():
+    # Of what has come on both streams of a command the error is last, as where it was said.
+    for key, _ in sorted(selector.select(), key=lambda ready: ready[0].data.stream is sys.stderr):
         speech: _Speech = key.data
         try:
             said = os.read(key.fd, 1 << 16)

@@ -5,10 +5,12 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from selectors import EVENT_READ, DefaultSelector
 
 import pytest
 
 from tests.processes import assert_all_end
+from tool import command
 from tool.command import Job, run_chains
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -70,3 +72,16 @@ def test_a_chain_is_told_how_its_command_ended_and_the_log_keeps_what_it_said(tm
     assert complained == " done\n"
     head, *lines = (tmp_path / "log").read_text().splitlines()
     assert head[20:].startswith("$ python -c") and sorted(lines) == [" done", "half"]
+
+
+def test_of_what_has_come_on_both_streams_the_error_is_the_last_line_of_the_log(tmp_path):
+    """Where both are there before either is heard, whichever stream is asked first."""
+    with (tmp_path / "log").open("wb") as log, DefaultSelector() as selector:
+        lane = command._Lane("b", iter(()), columns=80)
+        lane.log, lane.open = log, 2
+        for stream, said in ((sys.stderr, b"error: wrong\n"), (sys.stdout, b"this is it\n")):
+            ours, theirs = os.pipe()
+            os.write(theirs, said)
+            selector.register(ours, EVENT_READ, command._Speech(lane, stream))
+        command._pass_on([lane], selector)
+    assert (tmp_path / "log").read_text() == "this is it\nerror: wrong\n"
