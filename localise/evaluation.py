@@ -17,7 +17,7 @@ from localise.scores import Found, scores_of, summary
 from network.localiser import TransformerBranch
 from tool.device import autocast
 from tool.distributed import rank, sum_over_processes, world_size
-from tool.reading import outlive_signals, started
+from tool.reading import RESUME, outlive_signals, started
 from tool.torchrun import loader_processes
 
 
@@ -55,16 +55,23 @@ COLUMNS = {"rank": 1, "best": 1, "true_box": 4, "best_box": 4, "size": 2}
 
 @torch.inference_mode()
 def evaluate(
-    branch: TransformerBranch, loader: DataLoader, images: BoxedImages, recipe: Recipe, *, show: bool = True
+    branch: TransformerBranch,
+    loader: DataLoader,
+    images: BoxedImages,
+    recipe: Recipe,
+    *,
+    show: bool = True,
+    then: str = RESUME,
 ) -> Result:
     """Test `branch`, in evaluation mode, on `images`, which a run's processes share among them; all get the result.
 
-    loader: of `test_loader`. show: a progress bar. Raises `UserError` for an image that cannot be read.
+    loader: of `test_loader`. show: a progress bar. then: of `started`. Raises `UserError` for an image that cannot be
+    read and for a loader process that dies.
     """
     device = next(branch.parameters()).device
     table = torch.zeros(len(images), sum(COLUMNS.values()), dtype=torch.float64)
     batches = tqdm(
-        started(loader), total=len(loader), desc="test", unit="batch", disable=None if show else True, leave=False
+        started(loader, then), total=len(loader), desc="test", unit="batch", disable=None if show else True, leave=False
     )
     for batch in batches:
         with autocast(device, recipe.amp):

@@ -10,7 +10,7 @@ from tool.device import place, resolve_device
 from tool.distributed import join_processes, leave_processes, rank
 from tool.folder import open_folder
 from tool.limits import reported_limits
-from tool.loop import reported_loader_death
+from tool.loop import reported_end_of_others
 from tool.reading import none_left_behind
 
 LIMITS = "take a smaller batch or fewer loader processes (--batch_size, --num_workers)"
@@ -32,8 +32,8 @@ def test_run(args: argparse.Namespace, cub: Cub, out: Path) -> Result | None:
     branch = place(branch.eval(), device, args.amp).requires_grad_(False)
     recipe = Recipe(args.cam_thr, "half" in args.sane, args.batch_size, args.num_workers, args.amp)
     loader = test_loader(cub.test, recipe, branch.normalisation)
-    with reported_limits(LIMITS), none_left_behind(), reported_loader_death(loader, then=""):
-        result = evaluate(branch, loader, cub.test, recipe, show=rank() == 0)
+    with reported_limits(LIMITS), none_left_behind(), reported_end_of_others(then=""):
+        result = evaluate(branch, loader, cub.test, recipe, show=rank() == 0, then="")
     is_first = rank() == 0
     leave_processes()
     return result if is_first else None

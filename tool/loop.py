@@ -6,7 +6,6 @@ import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from multiprocessing import active_children
 from types import FrameType
 
 from torch import Tensor
@@ -15,52 +14,25 @@ from tqdm import tqdm
 
 from tool.cli import UserError
 from tool.distributed import Agreement, rank, world_size
-from tool.limits import limit_met, reported_limits
+from tool.limits import reported_limits
 from tool.log import LossHistory, RunLog, curve_name
 from tool.randomness import seed_step
-from tool.reading import none_left_behind, started
+from tool.reading import RESUME, none_left_behind, started
 from tool.torchrun import started_by_torchrun
-
-# What a loader meets that fetches a batch from a process which has just died.
-LOST_CONNECTION = (EOFError, ConnectionResetError, ConnectionRefusedError)
 
 
 @contextmanager
-def reported_loader_death(
-    loader: Iterable[dict], *, then: str = "; --resume goes on from the last checkpoint"
-) -> Iterator[None]:
-    """Make of the death of a loader process, which torch may report at any point of the block, a `UserError`.
+def reported_end_of_others(then: str = RESUME) -> Iterator[None]:
+    """Make of what the end of another of several processes raises in the block a `UserError`, which ends with `then`.
 
-    It names the image that the process was at where the data set has a `reading`, and ends with `then`. The end of
-    another of several processes becomes one, too; on GPUs it is torchrun alone that hears of it.
+    On GPUs it is torchrun alone that hears of it.
     """
     try:
-        try:
-            yield
-        except LOST_CONNECTION:
-            time.sleep(1)  # torch hears of the death a little later, and says more of it, here
-            raise
-    except (RuntimeError, *LOST_CONNECTION) as error:
+        yield
+    except RuntimeError as error:
         if world_size() > 1 and re.search("Connection (closed|reset) by peer", str(error)):  # gloo's words
             raise UserError(f"another process of this run has ended, and says why{then}") from None
-        death = re.search(r"(?:DataLoader worker \(pid[\d, (s)]+\)|Pin memory thread) ([^.\n]+)", str(error))
-        if death is None and isinstance(error, RuntimeError):
-            raise
-        if isinstance(error.__context__, KeyboardInterrupt | SystemExit):
-            raise error.__context__ from None
-        time.sleep(0.2)  # where all of this run's processes were told to end, this one hears of it here
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would raise anew, as the others end
-        reading = getattr(getattr(loader, "dataset", None), "reading", None)
-        held = [] if reading is None else reading.left_by({process.pid for process in active_children()})
-        limit = limit_met(error)  # shared memory, where the signal was SIGBUS
-        cause, advice = limit or (
-            "if memory is short",
-            "take fewer of them (--num_workers, or DATA_WORKERS in stage 3)",
-        )
-        raise UserError(
-            f"a loader process {death[1] if death else 'died'}; it was at {', '.join(held) or 'no image'}; {cause},"
-            f" {advice}{then}"
-        ) from None
+        raise
 
 
 @contextmanager
@@ -146,7 +118,7 @@ def run_steps(
         "take a smaller batch or crop, or half the precision (--batch_size, --crop_size, --amp; TRAIN_BATCHES,"
         " DATA_RANDOMCROP, TRAIN_AMP in stage 3)"
     )
-    with bar, limits, none_left_behind(), reported_loader_death(loader), stopped_between_steps() as stops:
+    with bar, limits, none_left_behind(), reported_end_of_others(), stopped_between_steps() as stops:
         for step, batch in zip(range(steps.start + 1, steps.stop + 1), started(loader), strict=True):
             agreed = agreement.begin(stops)
             seed_step(seed, step, rank())

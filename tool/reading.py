@@ -1,19 +1,26 @@
 """Loader processes: which image each is at, for the process that trains to know when one dies; and what ends them."""
 
 import os
+import re
 import signal
-from collections.abc import Collection, Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing import active_children
+from types import FrameType
 from typing import Any
 
 import torch
 from torch.utils.data import get_worker_info
 
-from tool.limits import reported_limits
+from tool.cli import UserError
+from tool.limits import limit_met, reported_limits
 
 MAX_PROCESSES = 4096
 ENDING = (signal.SIGINT, signal.SIGTERM)
+RESUME = "; --resume goes on from the last checkpoint"
+# What a loader meets that fetches a batch from a process which has just died.
+LOST_CONNECTION = (EOFError, ConnectionResetError, ConnectionRefusedError)
 
 
 class Reading:
@@ -51,19 +58,88 @@ class Reading:
         return [self.ids[index] for process, index in self._table.tolist() if process and process not in living]
 
 
-def started(loader: Iterable[Any]) -> Iterator[Any]:
+class Deaths:
+    """SIGCHLD's handler around torch's own, which raises the death of a loader process wherever this process is: amid
+    the end of another error too, past what would have told of it. Here only who waits for a batch gets it raised."""
+
+    def __init__(self) -> None:
+        self.waiting = False
+        self.heard: RuntimeError | None = None
+        self._torchs: Callable[[int, FrameType | None], None] | None = None
+
+    def listen(self) -> None:
+        """Take the place of torch's handler, which the process's first loader has set."""
+        self.heard = None
+        handler = signal.getsignal(signal.SIGCHLD)
+        if callable(handler) and handler != self._hear:
+            self._torchs = handler
+            signal.signal(signal.SIGCHLD, self._hear)
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        try:
+            self._torchs(number, frame)
+        except RuntimeError as death:
+            self.heard = death
+            if self.waiting:
+                raise
+
+
+_deaths = Deaths()
+
+
+def started(loader: Iterable[Any], then: str = RESUME) -> Iterator[Any]:
     """`iter(loader)`, whose processes hear of no signal until they are ready to outlive it (`outlive_signals`).
 
-    They share the `reading` that its data set has.
+    They share the `reading` that its data set has. then: the end of what is said of a process that dies: waiting for a
+    batch raises `UserError`, which names the image that the process was at where there is a `reading`.
     """
     reading = getattr(getattr(loader, "dataset", None), "reading", None)
     if reading is not None and loader.num_workers > 0:  # without processes no shared memory is asked for
         reading.share()
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     try:
-        return iter(loader)
+        batches = iter(loader)
+        _deaths.listen()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    return _each(batches, reading, then)
+
+
+def _each(batches: Iterator[Any], reading: Reading | None, then: str) -> Iterator[Any]:
+    while True:
+        try:
+            try:
+                _deaths.waiting = True
+                if _deaths.heard is not None:
+                    raise _deaths.heard
+                batch = next(batches, None)
+            finally:
+                _deaths.waiting = False
+        except (RuntimeError, *LOST_CONNECTION) as error:
+            raise _told(error, reading, then) from None
+        if batch is None:
+            return
+        yield batch
+
+
+def _told(error: Exception, reading: Reading | None, then: str) -> BaseException:
+    """What to raise for an error met while waiting for a batch: of a death, what is known of it; or `error` itself."""
+    if isinstance(error, LOST_CONNECTION):
+        time.sleep(1)  # the death itself is heard of a little later
+    said = _deaths.heard or error  # which of them knows the signal
+    death = re.search(r"(?:DataLoader worker \(pid[\d, (s)]+\)|Pin memory thread) ([^.\n]+)", str(said))
+    if death is None and isinstance(error, RuntimeError):
+        return error
+    if isinstance(error.__context__, KeyboardInterrupt | SystemExit):
+        return error.__context__
+    time.sleep(0.2)  # where all of this run's processes were told to end, this one hears of it here
+    held = [] if reading is None else reading.left_by({process.pid for process in active_children()})
+    cause, advice = limit_met(said) or (  # shared memory, where the signal was SIGBUS
+        "if memory is short",
+        "take fewer of them (--num_workers, or DATA_WORKERS in stage 3)",
+    )
+    how = death[1] if death else "died"
+    return UserError(f"a loader process {how}; it was at {', '.join(held) or 'no image'}; {cause}, {advice}{then}")
 
 
 def outlive_signals(_: int) -> None:

@@ -26,7 +26,7 @@ from tool.distributed import (
     sum_over_processes,
     world_size,
 )
-from tool.loop import reported_loader_death
+from tool.loop import reported_end_of_others
 from tool.optim import PortableSGD, polynomial_schedule
 from tool.pairs import Pairs, pairs_of
 from tool.reading import none_left_behind
@@ -126,7 +126,7 @@ def set_mean_shift(args: argparse.Namespace, net: IRNet, images: Mapping[str, Pa
         pin_memory=device.type == "cuda",
         shuffle=False,
     )
-    with none_left_behind(), reported_loader_death(loader):
+    with none_left_behind(), reported_end_of_others():
         net.mean_shift.running_mean.copy_(mean_displacement(net, started_loader(loader), device, args.amp))
 
 

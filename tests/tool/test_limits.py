@@ -175,7 +175,7 @@ class Images(Dataset):
         with self.reading.of(number):
             if number == 7:
                 self.work()
-        return {"number": number, "id": str(number)}
+        return {"number": str(number), "id": str(number)}  # no tensor: one takes an open file to be handed over
 
 
 def train_on(images, workers):

@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import time
 from multiprocessing import active_children
 
 import pytest
@@ -48,6 +49,26 @@ def test_a_loader_process_that_dies_ends_the_run_with_one_line_of_advice(killed)
         assert advice in line
     saved = [int(step) for step in done.stdout.split()]
     assert saved == list(range(1, len(saved) + 1)) and len(saved) < 8
+
+
+def run_with_death_between_batches() -> None:
+    def read() -> None:
+        batches = started(DataLoader(Numbers(None), batch_size=1, num_workers=1), then="; go on")
+        next(batches)
+        (process,) = active_children()
+        process.kill()
+        time.sleep(1)
+        print("a step")
+        next(batches)
+
+    run_script(read)
+
+
+def test_a_death_is_raised_to_who_waits_for_a_batch_alone():
+    script = "from tests.tool.test_reading import run_with_death_between_batches; run_with_death_between_batches()"
+    done = forker().run(["-c", script], ROOT)
+    assert (done.returncode, done.stdout) == (2, "a step\n"), done.stderr
+    assert re.fullmatch(r"error: a loader process is killed by signal: Killed; it was at .*; go on\n", done.stderr)
 
 
 def test_a_loader_process_outlives_the_signals_that_all_processes_get():
