@@ -14,6 +14,7 @@ from recipes import combined
 from recipes.rebalance import SUBMISSION
 from tool.cli import FILE, UserError, what_is_at
 from tool.lists import read_ids
+from tool.lock import turn_in
 from tool.recipe import Stage
 from tool.run_recipe import run_stages
 
@@ -78,7 +79,16 @@ def segment_one(args: argparse.Namespace, asked: Segmented, seed: int) -> None:
     made, masks = ([], args.voc12_root / "SegmentationClass") if on_masks else _label_maps(run, asked)
     learning = combined.learning(replace(run.setup, out=folder), masks, run.train, asked.segmentation)
     learning = [stage for stage in learning if stage.name not in SUBMISSION]
-    run_stages([*made, *learning], folder)
+    if asked.segmentation != "dhr":
+        run_stages([*made, *learning], folder)
+        return
+    # The same for all seeds and runs: made once, for others to wait for.
+    shared = args.out / "features" / learnt.stem
+    shared.mkdir(parents=True, exist_ok=True)
+    features, *learning = [_with_features(stage, shared) for stage in learning]
+    with turn_in(shared.parent):
+        run_stages([*made, features], folder, then=learning)
+    run_stages(learning, folder)
 
 
 def is_there(args: argparse.Namespace, asked: Segmented, seed: int) -> bool:
@@ -123,6 +133,16 @@ def _label_maps(run: Trained, asked: Segmented) -> tuple[list[Stage], Path]:
     refinement = REFINEMENTS[asked.refinement]
     *stages, _ = refinement.stages(run)  # but for the score
     return [*cams, infer, *stages], run.folder / refinement.masks
+
+
+def _with_features(stage: Stage, folder: Path) -> Stage:
+    """`stage` of DHR, whose features are in `folder`."""
+    flag = {"features": "out_dir", "dhr": "uss_features"}.get(stage.name)
+    if flag is None:
+        return stage
+    return stage._replace(
+        flags={**stage.flags, flag: folder}, makes=folder if stage.name == "features" else stage.makes
+    )
 
 
 def _flags(args: argparse.Namespace, learnt: Path, seed: int, *, on_masks: bool) -> Flags:

@@ -123,6 +123,9 @@ def test_the_command_trains_infers_scores_and_writes_a_table_whose_figures_are_e
         (trained,) = (line for line in said.splitlines() if line.startswith(f"$ python {stage}"))
         learnt_from = mean / "sem_seg" if "irn" in name else voc / "SegmentationClass"
         assert f"{learnt_from} " in trained or trained.endswith(f"{learnt_from}")
+        if "dhr" in name:  # whose features are any other run's too
+            (features,) = (tmp_path / "out" / "features").iterdir()
+            assert f" --uss_features {features} " in trained and len([*features.glob("*_*.pt")]) == 8
     for figure in (tmp_path / "out" / "figure.png", tmp_path / "results.png"):
         assert figure.read_bytes().startswith(b"\x89PNG")
     assert "(results.png)" in table
