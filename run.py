@@ -46,11 +46,13 @@ RECIPES = {
     path.stem: path for path in sorted((ROOT / "recipes").glob("*.py")) if "\ndef stages(" in path.read_text("utf-8")
 }
 # What a recipe may be about, by the flag that leads to it, its name and _root: a title, what is in its folder, that
-# folder's usual name. A recipe that is not about VOC says `DATA = "cub_root"`.
+# folder's usual name. A recipe that is not about VOC says `DATA = "cub_root"`; one that is takes OWN, too.
+OWN = "own_root"
 DATA = {
     "voc12_root": ("VOC 2012", "JPEGImages", "VOC2012"),
     "coco14_root": ("COCO 2014", "train2014", "COCO"),
     "cub_root": ("CUB-200-2011", "images.txt", "CUB_200_2011"),
+    OWN: ("photographs of your own", "set.json", "MINE"),
 }
 EXAMPLES = """\
   # HSC on VOC 2012, from its images to DeepLab's score
@@ -64,6 +66,8 @@ EXAMPLES = """\
       --set infer.scales="0.5 1" infer.amp=bf16
   # EPS's seeds, refined by IRN, rebalanced by DHR: any seeds, refinement and segmentation
   python run.py eps+irn+dhr --voc12_root VOC2012
+  # photographs of your own
+  python run.py eps --own_root MINE
   # a recipe of your own
   python run.py my_recipe.py --voc12_root VOC2012
 """
@@ -82,11 +86,15 @@ def parse_arguments() -> argparse.Namespace:
         "--coco14_root", type=path_value, help="COCO 2014, for recipes ending in _coco: with train2014 in it"
     )
     data.add_argument("--cub_root", type=path_value, help="CUB-200-2011, for crt_cub: the folder with images.txt in it")
-    data.add_argument("--saliency_root", type=path_value, help="saliency maps, <id>.png (<voc12_root>/saliency)")
+    data.add_argument(
+        "--own_root", type=path_value,
+        help="photographs of your own in the place of VOC (docs/your_data.md): the folder with set.json in it",
+    )  # fmt: skip
+    data.add_argument("--saliency_root", type=path_value, help="saliency maps, <id>.png (saliency in that folder)")
     add_switch(data, "--mini", default=False, help="generate small data, and train narrow nets for minutes (False)")
 
     run = parser.add_argument_group("run")
-    run.add_argument("--out", type=path_value, help="all files go there (exps/<recipe>; at --mini exps/<recipe>_mini)")
+    run.add_argument("--out", type=path_value, help="all files go there (exps/<recipe>; exps/<recipe>_mini, _own)")
     run.add_argument("--stages", nargs="+", metavar="STAGE", help="run these, done or not (all that are not done)")
     run.add_argument("--set", nargs="+", default=[], metavar="STAGE.FLAG=VALUE", help="change flags, as train.lr=0.02")
     add_switch(run, "--list", default=False, help="print the commands and run none (False)")
@@ -145,9 +153,12 @@ def attempt(path: Path, step: Callable[[], Any]) -> Any:
 def make_setup(args: argparse.Namespace, name: str, data: str) -> Setup:
     """Paths as they are where all commands start, in the clone's folder. data: the key of `DATA`."""
     here = Path() if Path.cwd() == ROOT else Path.cwd()
-    out = here / (args.out or Path("exps", f"{name}_mini" if args.mini else name))
-    title, _, folder = DATA[data]
     given = [flag for flag in DATA if getattr(args, flag)]
+    if given == [OWN] and data == "voc12_root":
+        data = OWN
+    kind = "_mini" if args.mini else "_own" if data == OWN else ""
+    out = here / (args.out or Path("exps", f"{name}{kind}"))
+    title, _, folder = DATA[data]
     if args.mini and (given or args.saliency_root):
         flags = " and ".join(f"--{flag}" for flag in (data, "saliency_root"))
         raise UserError(f"--mini: it generates its own data; leave {flags} out")
@@ -156,6 +167,8 @@ def make_setup(args: argparse.Namespace, name: str, data: str) -> Setup:
     if not args.mini and data not in given:
         raise UserError(f"--{data}: expected the folder of {title}, found none; or try --mini, on generated data")
     root = out / "data" / folder if args.mini else here / getattr(args, data)
+    if data == OWN:  # which the recipe looks into
+        require_file(root / DATA[OWN][1], f"--{OWN}", f"the classes of {title}, as docs/your_data.md says")
     saliency = root / "saliency" if args.saliency_root is None else here / args.saliency_root
     return Setup(out, root, saliency, args.mini, read_changes(args.set), data.removesuffix("_root"))
 
@@ -275,8 +288,9 @@ def main() -> None:
         print_commands([stage for stage in stages if args.stages is None or stage.name in args.stages])
         return
     if not args.mini:
-        title, content, _ = DATA[data]
-        require_folder(setup.data_root, f"--{data}", f"{title}, with {content} in it")
+        flag = f"{setup.data_set}_root"
+        title, content, _ = DATA[flag]
+        require_folder(setup.data_root, f"--{flag}", f"{title}, with {content} in it")
     record = Record(setup.out)
     runs = {stage.name for stage in stages if not record.done(stage)} if args.stages is None else {*args.stages}
     check_weights([pair for pair in zip(stages, values, strict=True) if pair[0].name in runs], setup.out)

@@ -1,13 +1,16 @@
-"""What a data set's `prepare` leaves for the stages: a file of image labels, and lists."""
+"""What a data set's `prepare` looks at, and what it leaves for the stages: a file of image labels, and lists."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from data.images import image_size
 from data.labels import save_labels
-from tool.artifact import atomic_file
+from tool.artifact import atomic_file, load_label_map
 from tool.cli import UserError
+from tool.dataset import DataSet
 
 
 def make_folder(out: Path) -> None:
@@ -18,6 +21,22 @@ def make_folder(out: Path) -> None:
         raise UserError(f"--out {out}: expected a folder to write to ({error.strerror})") from error
     if not os.access(out, os.W_OK):
         raise UserError(f"--out {out}: the folder cannot be written to; check its permissions")
+
+
+def mask_problems(masks: Sequence[Path], image: Path, data_set: DataSet) -> list[str]:
+    """One line for each mask that is missing, damaged, not as large as its image or with labels that are not the data
+    set's."""
+    try:
+        shape = image_size(image)[::-1]
+    except UserError:
+        shape = None  # reported with the image
+    problems = []
+    for mask in masks:
+        try:
+            load_label_map(mask, data_set, shape=shape)
+        except UserError as error:
+            problems.append(str(error))
+    return problems
 
 
 def write_prepared(out: Path, labels: dict[str, np.ndarray], lists: dict[str, list[str]]) -> None:

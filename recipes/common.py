@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from recipes import mini
-from recipes.data_sets import image_flags, layout, list_file, truth_flags
+from recipes.data_sets import has_masks, image_flags, layout, list_file, truth_flags
 from tool.cli import UserError
 from tool.recipe import Flags, Setup, Stage
 
@@ -128,10 +128,13 @@ def merging(setup: Setup, trained: Stage, cams: Sequence[Path], *, name: str, id
 
 
 def scores(setup: Setup, infer: Stage, **sweep: Any) -> list[Stage]:
-    """mIoU on train.txt of the seeds that `infer` makes, over the background thresholds, and of its CRF seeds.
+    """mIoU on train.txt of the seeds that `infer` makes, over the background thresholds, and of its CRF seeds; nothing
+    where there are no masks.
 
     sweep: the flags of `eval.py` that say which thresholds, and what is written of them (--curve).
     """
+    if not has_masks(setup, "train"):
+        return []
     folder = Path(infer.flags["work_dir"])
     method = folder.name
     common = {**truth_flags(setup, "train"), "logfile": folder / "evallog.txt"}
@@ -153,15 +156,21 @@ def scores(setup: Setup, infer: Stage, **sweep: Any) -> list[Stage]:
 
 
 def seeds(setup: Setup, trained: Stage, *, crf: bool = True) -> list[Stage]:
-    """Seeds of train.txt by the net that `trained` makes, and their scores; seeds of train_aug.txt, with `crf` CRF
-    seeds, which the last stage makes."""
-    infer = inference(setup, trained, name="infer", ids="train")
-    return [infer, *scores(setup, infer), inference(setup, trained, name="infer_aug", ids="train_aug", crf=crf)]
+    """Seeds of train.txt by the net that `trained` makes, and their scores, where it has masks; seeds of train_aug.txt,
+    with `crf` CRF seeds, which the last stage makes."""
+    scored = scored_seeds(setup, inference(setup, trained, name="infer", ids="train"))
+    return [*scored, inference(setup, trained, name="infer_aug", ids="train_aug", crf=crf)]
+
+
+def scored_seeds(setup: Setup, infer: Stage, **sweep: Any) -> list[Stage]:
+    """`infer`, which makes seeds of train.txt, and their `scores`; nothing where there are no masks."""
+    evaluations = scores(setup, infer, **sweep)
+    return [infer, *evaluations] if evaluations else []
 
 
 def affinity(setup: Setup, trained: Stage, *, posteriors: tuple[Path, Path] | None = None, **walk: Any) -> list[Stage]:
     """AffinityNet trained on the CAM dicts of train_aug.txt that the net of `trained` gave, its walked masks of them,
-    which the last stage but one makes, and their mIoU on train.txt.
+    which the last stage but one makes, and their mIoU on train.txt where it has masks.
 
     posteriors: folders of CRF posteriors with much and with little background; None: made here. walk: infer.py's flags.
     """
@@ -199,7 +208,8 @@ def affinity(setup: Setup, trained: Stage, *, posteriors: tuple[Path, Path] | No
         "comment": f"{folder.name}: walked masks",
     }
     evaluate = setup.stage("eval_walk", "eval.py", score, makes=folder / "walk.json", score="refined", fixed=["json"])
-    return [*([] if posteriors else [prepare]), train, infer, evaluate]
+    scored = [evaluate] if has_masks(setup, "train") else []
+    return [*([] if posteriors else [prepare]), train, infer, *scored]
 
 
 def irn(setup: Setup, trained: Stage, *, cam_dir: Path | None = None, **walk: Any) -> list[Stage]:
@@ -216,10 +226,11 @@ def irn(setup: Setup, trained: Stage, *, cam_dir: Path | None = None, **walk: An
         {**cams, **images, "infer_list": learnt, "ir_label_out_dir": folder / "ir_label"}, makes=folder,
     )  # fmt: skip
     labels = labels._replace(makes=Path(labels.flags["ir_label_out_dir"]))
+    of_shift = list_file(setup, "train") if has_masks(setup, "train") else learnt
     train = setup.stage(
         "irn_train", "refine/irn/train.py",
         {
-            **{**images, "train_list": learnt, "infer_list": list_file(setup, "train")},
+            **{**images, "train_list": learnt, "infer_list": of_shift},
             **{"ir_label_out_dir": labels.makes, "work_dir": folder, "session": "irn", "weights": RESNET50_WEIGHTS},
             "resume": True,
         },
@@ -243,7 +254,7 @@ def irn(setup: Setup, trained: Stage, *, cam_dir: Path | None = None, **walk: An
         "comment": f"{folder.name}: masks walked by IRN",
     }
     evaluate = setup.stage("eval_irn", "eval.py", score, makes=folder / "irn.json", score="refined", fixed=["json"])
-    stages = [labels, train, infer, evaluate]
+    stages = [labels, train, infer, *([evaluate] if has_masks(setup, "train") else [])]
     return stages if instances is None else [*stages, _score_instances(setup, folder, instances)]
 
 
@@ -256,16 +267,19 @@ def _score_instances(setup: Setup, folder: Path, instances: Path) -> Stage:
     return setup.stage("eval_ins", scored, flags, makes=figures, figures=precision, fixed=["json"])
 
 
-def report(setup: Setup, trained: Stage, *, saliency: bool = True) -> Stage:
-    """The run as a page to look at, with the DeepLab that learnt from its seeds."""
+def report(setup: Setup, trained: Stage, *, saliency: bool = True) -> list[Stage]:
+    """The run as a page to look at, with the DeepLab that learnt from its seeds; nothing where there are no masks."""
+    if not has_masks(setup, "train"):
+        return []
     saliency_root = setup.saliency_root if saliency else None
     folder = trained.makes.parent
     flags = {"run": folder, **image_flags(setup), "saliency_root": saliency_root}
-    return setup.stage("report", "tool.report", flags, makes=folder / "report.html", fixed=["run", "out", "compare"])
+    return [setup.stage("report", "tool.report", flags, makes=folder / "report.html", fixed=["run", "out", "compare"])]
 
 
 def deeplab(setup: Setup, masks: Path, trained: Stage, **released: Any) -> list[Stage]:
-    """DeepLab trained on the label maps `masks` of train_aug.txt, and its test with CRF on val.txt.
+    """DeepLab trained on the label maps `masks` of train_aug.txt, and its test with CRF on val.txt; where that has no
+    masks, its label maps of test.txt.
 
     released: keys that differ from config.py's, but for those of `--mini`.
     """
@@ -290,12 +304,13 @@ def deeplab(setup: Setup, masks: Path, trained: Stage, **released: Any) -> list[
     named |= {"TRAIN_ITERATION": 20000, **keys}
     file = "{MODEL_NAME}_{MODEL_BACKBONE}_{DATA_NAME}_itr{TRAIN_ITERATION}_all.pth".format_map(named)
     train = train._replace(makes=folder / file.replace(":", "_"))  # timm:NAME
+    scored = has_masks(setup, "val")
     test = setup.stage(
         "test",
         "segmentation/experiment/test.py",
-        {**keys, "TEST_CKPT": train.makes},
-        makes=folder / "results" / "val_score.json",
-        score="segmentation_val",
+        {**keys, "TEST_CKPT": train.makes, **({} if scored else {"TEST_SPLIT": "test"})},
+        makes=folder / "results" / ("val_score.json" if scored else "test_settings.json"),
+        score="segmentation_val" if scored else None,
         fixed=["EXP_NAME", "EXP_ROOT", "TEST_SPLIT"],
     )
     return [train, test]

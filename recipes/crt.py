@@ -11,6 +11,7 @@ Needs ResNet-152's, DeiT-S's and ResNet-50's ImageNet weights in network/ (docs/
 from pathlib import Path
 
 from recipes import common, mini
+from recipes.data_sets import has_masks
 from tool.recipe import Setup, Stage
 
 WEIGHTS = {
@@ -20,7 +21,8 @@ WEIGHTS = {
 
 
 def stages(setup: Setup) -> list[Stage]:
-    scored = {"val_list": setup.out / "data" / "val.txt"}  # the CNN, after each epoch
+    val = setup.out / "data" / "val.txt" if has_masks(setup, "val") else None
+    scored = {"val_list": val}  # the CNN, after each epoch
     train = common.training(setup, "crt", saliency=False, mini_flags=mini.CRT, **WEIGHTS, **scored)
     # In IRN's form, which walks the maps that were summed at a quarter of the size. Before `infer`, which goes on from
     # these.
@@ -35,9 +37,8 @@ def stages(setup: Setup) -> list[Stage]:
         common.prepare(setup, saliency=False),
         train,
         infer_aug,
-        infer,
-        *common.scores(setup, infer),
+        *common.scored_seeds(setup, infer),
         *irn,
         *common.deeplab(setup, irn[2].makes, train, **common.DEEPLAB_MSC),
-        common.report(setup, train, saliency=False),
+        *common.report(setup, train, saliency=False),
     ]

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tool.lists import read_ids
 from tool.recipe import Setup
 
 
@@ -49,10 +50,30 @@ LAYOUTS = {
         keys={"DATA_SET": "coco14", "DATA_AUG": False},  # the list is train.txt
     ),
 }
+# Photographs of a user's own, in VOC's place; recipes' small data is never these.
+OWN = "own"
+LAYOUTS[OWN] = LAYOUTS["voc12"]._replace(
+    preparation="own.prepare", lists={**LAYOUTS["voc12"].lists, "train_first": "train"}
+)
 
 
 def layout(setup: Setup) -> Layout:
-    return LAYOUTS[setup.data_set]
+    found = LAYOUTS[setup.data_set]
+    if setup.data_set != OWN:
+        return found
+    described = setup.data_root / "set.json"
+    return found._replace(flag=str(described), keys={"DATA_SET": described})
+
+
+def has_masks(setup: Setup, list_name: str) -> bool:
+    """Whether images of VOC's list of that name, train or val, have masks to score with: own photographs need none."""
+    if setup.data_set != OWN:
+        return True
+    val = setup.data_root / "val.txt"
+    scored = {*read_ids(val, f"--{OWN}_root")} if val.is_file() else set()
+    if list_name == "val":
+        return len(scored) > 0
+    return any(path.stem not in scored for path in (setup.data_root / layout(setup).masks).glob("*.png"))
 
 
 def image_flags(setup: Setup) -> dict[str, Any]:

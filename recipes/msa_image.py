@@ -13,11 +13,12 @@ from argparse import ArgumentTypeError
 from contextlib import suppress
 
 from recipes import common, mini
-from recipes.data_sets import image_flags, layout, list_file
+from recipes.data_sets import has_masks, image_flags, layout, list_file
 from tool.cli import boolean
 from tool.recipe import Setup, Stage
 
 SWEEP = [0.10, 0.15, 0.20, 0.25, 0.30, 0.35, 0.40]
+UNSCORED = 0.25  # where there are no masks to choose one of them on
 
 
 def superpixels(setup: Setup) -> Stage:
@@ -39,7 +40,10 @@ def is_baseline(setup: Setup) -> bool:
 
 def stages(setup: Setup, method: str = "msa_image", *, saliency: bool = False) -> list[Stage]:
     scn = None if is_baseline(setup) else superpixels(setup)
-    scored = {"val_list": list_file(setup, "train_first"), "gt_dir": setup.data_root / layout(setup).masks}
+    scored, threshold = {"select": "last"}, UNSCORED
+    if has_masks(setup, "train"):
+        scored = {"val_list": list_file(setup, "train_first"), "gt_dir": setup.data_root / layout(setup).masks}
+        threshold = None
     train = common.training(
         setup,
         method,
@@ -48,7 +52,7 @@ def stages(setup: Setup, method: str = "msa_image", *, saliency: bool = False) -
         **{"scn": scn and scn.makes, "weights": common.RESNET50_WEIGHTS, **scored},
     )
     folder = train.makes.parent
-    best, masks = folder / "curve.json", folder / "pseudo"
+    best, masks = threshold or folder / "curve.json", folder / "pseudo"
     of_seeds = {"mini_flags": mini.MSA_SEEDS, "sane": train.flags.get("sane")}
     infer = common.inference(setup, train, name="infer", ids="train", **of_seeds)
     infer_aug = common.inference(
@@ -59,9 +63,8 @@ def stages(setup: Setup, method: str = "msa_image", *, saliency: bool = False) -
         common.prepare(setup, saliency=saliency),
         *([scn] if scn else []),
         train,
-        infer,
-        *common.scores(setup, infer, thresholds=SWEEP, result=folder / "result.txt"),
+        *common.scored_seeds(setup, infer, thresholds=SWEEP, result=folder / "result.txt"),
         infer_aug._replace(makes=masks),
         *common.deeplab(setup, masks, train, **common.DEEPLAB_MSC),
-        common.report(setup, train, saliency=saliency),
+        *common.report(setup, train, saliency=saliency),
     ]

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from recipes import mini
-from recipes.data_sets import image_flags, layout, list_file, truth_flags
+from recipes.data_sets import has_masks, image_flags, list_file, truth_flags
 from tool.recipe import Setup, Stage
 
 # torchvision's, of ImageNet.
@@ -45,8 +45,8 @@ def label_maps(setup: Setup, train: Stage, ids: str, *, name: str, folder: Path)
 
 
 def rebalanced(setup: Setup, masks: Path, trained: Stage, *, plain: bool = False) -> list[Stage]:
-    """All of DHR on the label maps `masks` of train_aug.txt, to its scores on val.txt; where VOC's test set is there,
-    to an archive for its server.
+    """All of DHR on the label maps `masks` of train_aug.txt, to its scores on val.txt, or, where that has no masks, its
+    label maps of test.txt; where VOC's test set is there, to an archive for its server.
 
     trained: whose net has the backbone and the weights at `--mini`. plain: DHR's net and training, on labels that are
     the maps as they are.
@@ -54,7 +54,11 @@ def rebalanced(setup: Setup, masks: Path, trained: Stage, *, plain: bool = False
     uss = None if plain else features(setup, trained)
     train = training(setup, masks, uss, trained)
     folder = setup.out / "dhr"
-    predict = label_maps(setup, train, "val", name="dhr_masks", folder=folder / "val")
+    learnt = [*([] if plain else [uss]), train]
+    split = "val" if has_masks(setup, "val") else "test"
+    predict = label_maps(setup, train, split, name="dhr_masks", folder=folder / split)
+    if split == "test":
+        return [*learnt, predict]
     score = {
         **{**truth_flags(setup, "val"), "pred_dir": folder / "val", "strict": True},
         **{"json": folder / "val.json", "tag": setup.out.name},
@@ -63,13 +67,13 @@ def rebalanced(setup: Setup, masks: Path, trained: Stage, *, plain: bool = False
         "eval_dhr", "rebalance/evaluate.py", score,
         makes=folder / "val.json", score="segmentation_val", fixed=["json", "pred_dir"],
     )  # fmt: skip
-    return [*([] if plain else [uss]), train, predict, evaluate, *submission(setup, train, folder)]
+    return [*learnt, predict, evaluate, *submission(setup, train, folder)]
 
 
 def submission(setup: Setup, train: Stage, folder: Path) -> list[Stage]:
     """Label maps of VOC's test set, checked and packed; nothing where its list is not there, as its download says."""
     listed = setup.data_root / "ImageSets" / "Segmentation" / "test.txt"
-    if not (setup.mini or listed.is_file()) or "test" not in layout(setup).lists:
+    if not (setup.mini or listed.is_file()) or setup.data_set != "voc12":
         return []
     results = folder / "submissions" / "test" / "results" / "VOC2012" / "Segmentation" / "comp5_test_cls"
     predict = label_maps(setup, train, "test", name=SUBMISSION[0], folder=results)

@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # Each package may import itself and what comes after it.
 ORDER = ["superpixel", "method", "refine", "segmentation", "rebalance", "localise", "network", "data", "tool"]
 # A folder a data set: what it is (classes.py) stands above the tools, `data` collects it; the rest counts as scripts.
-DATA_SETS = ["voc12", "cub", "coco14", "context", "ade", "stuff"]
+DATA_SETS = ["voc12", "cub", "coco14", "context", "ade", "stuff", "own"]
 SIDE_BY_SIDE = {"superpixel", "method", "refine", "segmentation", "rebalance", "localise"}
 SCRIPTS = ["train_voc", "inference", "merge", "eval", "demo", "run"]
 SOURCES = sorted(

@@ -202,8 +202,8 @@ def clone(tmp_path_factory) -> Path:
         shutil.copy(path, clone)
     skipped = shutil.ignore_patterns("__pycache__", "*.txt", "*.npy", "*.params")
     packages = (
-        *("tool", "voc12", "coco14", "context", "ade", "stuff", "cub", "network", "method", "refine", "superpixel"),
-        *("segmentation", "rebalance", "localise", "paper", "benchmark", "data", "recipes", "released"),
+        *("tool", "voc12", "coco14", "context", "ade", "stuff", "cub", "own", "network", "method", "refine"),
+        *("superpixel", "segmentation", "rebalance", "localise", "paper", "benchmark", "data", "recipes", "released"),
     )
     for package in packages:
         shutil.copytree(ROOT / package, clone / package, ignore=skipped)

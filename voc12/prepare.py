@@ -18,10 +18,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python FILE`; `python -m` finds the packages
 
-from data.images import image_problems, image_size, run_checks
-from data.prepared import make_folder, write_prepared
+from data.images import image_problems, run_checks
+from data.prepared import make_folder, mask_problems, write_prepared
 from data.saliency import check_saliency
-from tool.artifact import load_label_map
 from tool.cli import (
     NOTHING,
     UserError,
@@ -177,21 +176,6 @@ def unique(*lists: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(identifier for ids in lists for identifier in ids))
 
 
-def mask_problems(masks: Sequence[Path], image: Path) -> list[str]:
-    """One line for each mask that is missing, damaged, not as large as its image or with labels that VOC has not."""
-    try:
-        shape = image_size(image)[::-1]
-    except UserError:
-        shape = None  # reported with the image
-    problems = []
-    for mask in masks:
-        try:
-            load_label_map(mask, VOC12, shape=shape)
-        except UserError as error:
-            problems.append(str(error))
-    return problems
-
-
 def find_problems(root: Path, lists: dict[str, list[str]], saliency_root: Path | None) -> list[str]:
     """One line for each image, mask and saliency map of `lists` that a stage could not use."""
     masked = set(lists["train"]) | set(lists["val"])
@@ -204,7 +188,7 @@ def find_problems(root: Path, lists: dict[str, list[str]], saliency_root: Path |
         augmented = root / AUG_FOLDER / f"{identifier}.png"
         if augmented.exists() or augmented.is_symlink():  # a link to nothing is a fault, too
             masks.append(augmented)
-        return image_problems(image, saliency, decode=True) + mask_problems(masks, image)
+        return image_problems(image, saliency, decode=True) + mask_problems(masks, image, VOC12)
 
     return run_checks(check, unique(*lists.values()), "images and masks")
 

@@ -39,6 +39,7 @@ MODULES = (
         "cub.mini",
         "coco14.prepare",
         "coco14.mini",
+        "own.prepare",
     ),
     *("context.prepare", "ade.prepare", "stuff.prepare"),
     *("segmentation.experiment.train", "segmentation.experiment.test"),

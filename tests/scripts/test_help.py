@@ -44,6 +44,7 @@ SCRIPTS = {
     "voc12.relabel": "voc12.relabel",
     "coco14.prepare": "coco14.prepare",
     "coco14.mini": "coco14.mini",
+    "own.prepare": "own.prepare",
     "context.prepare": "context.prepare",
     "ade.prepare": "ade.prepare",
     "stuff.prepare": "stuff.prepare",

@@ -1,0 +1,202 @@
+"""Labels and lists of photographs of your own, and a look at all their files.
+
+    python -m own.prepare --own_root MINE --saliency_root MINE/saliency --out exps/mine/data
+
+MINE holds set.json, which names the classes, JPEGImages, and the images' labels: labels.json, their classes' names by
+image, or cls_labels.npy. Masks, for scores, and lists may be there (docs/your_data.md). It reads every file, prints
+each fault it finds, and writes only if there is none: cls_labels.npy, train_aug.txt, to learn from, and test.txt, to
+segment; where there are masks train.txt, those of train_aug with a mask, and val.txt.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python FILE`; `python -m` finds the packages
+
+from data.descriptions import find_data_set, require_background
+from data.images import image_problems, run_checks
+from data.labels import labels_of, load_labels
+from data.prepared import make_folder, mask_problems, write_prepared
+from data.saliency import check_saliency
+from tool.cli import (
+    FILE,
+    FOLDER,
+    UserError,
+    brief,
+    did_you_mean,
+    pace,
+    path_value,
+    printable,
+    raise_problems,
+    require_file,
+    require_folder,
+    run_script,
+    script_parser,
+    what_is_at,
+)
+from tool.dataset import DataSet
+from tool.lists import Source, entry_id, expect_files, find_images, id_problem, read_ids
+
+FLAG = "--own_root"
+DESCRIPTION, IMAGES, MASKS = "set.json", "JPEGImages", "SegmentationClass"
+NAMES, VECTORS = "labels.json", "cls_labels.npy"
+EXAMPLES = """\
+  # labels and lists, after a look at every file
+  python -m own.prepare --own_root MINE --out exps/mine/data
+  # with the saliency maps that eps and hsc learn from
+  python -m own.prepare --own_root MINE --saliency_root MINE/saliency --out exps/mine/data
+"""
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = script_parser(
+        "Labels and lists of photographs of your own, and a look at all their files.",
+        examples=EXAMPLES,
+        prog="python -m own.prepare",
+    )
+    data = parser.add_argument_group("data")
+    data.add_argument(FLAG, type=path_value, required=True, help=f"the folder with {DESCRIPTION} and {IMAGES} in it")
+    data.add_argument("--saliency_root", type=path_value, help="folder of saliency maps, <id>.png, to look at (none)")
+    output = parser.add_argument_group("output")
+    output.add_argument("--out", type=path_value, required=True, help="folder to write labels and lists to")
+    return parser.parse_args()
+
+
+def described_in(root: Path) -> DataSet:
+    """The data set of set.json. Raises `UserError` for one that recipes cannot run on."""
+    data_set = find_data_set(str(root / DESCRIPTION), FLAG)
+    require_background(data_set, FLAG)
+    for key, found, expected in (("images", data_set.images, IMAGES), ("masks", data_set.masks, MASKS)):
+        if tuple(found) != (expected,):
+            raise UserError(f'{FLAG} {root / DESCRIPTION}: "{key}": expected {expected}, found {brief(list(found))}')
+    require_folder(root / IMAGES, FLAG, "the images")
+    return data_set
+
+
+def read_labels(root: Path, data_set: DataSet) -> dict[str, np.ndarray]:
+    """The labels of all images that have one, zeros too: float32 (K), by id."""
+    path = root / NAMES
+    if what_is_at(path) != FILE:
+        advice = f"or labels in the place of it: {NAMES}, " + '{"<id>": ["<class>", ...], ...}'
+        require_file(root / VECTORS, FLAG, f"{data_set.num_classes} zeros and ones an image; {advice}")
+        return load_labels(root / VECTORS, data_set, flag=FLAG)
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{FLAG} {path}: cannot be read as JSON ({error})") from error
+    if not isinstance(found, dict) or not all(_is_names(names) for names in found.values()):
+        expected = 'expected the classes of each image, {"<id>": ["<class>", ...], ...}'
+        strange = next((value for value in found.values() if not _is_names(value)), found) if found else found
+        raise UserError(f"{FLAG} {path}: {expected}, found {brief(strange)}")
+    return _vectors(found, data_set, f"{FLAG} {path}")
+
+
+def _is_names(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
+
+
+def _vectors(found: Mapping[str, Sequence[str]], data_set: DataSet, source: str) -> dict[str, np.ndarray]:
+    """Labels of classes' names, by id or name of an image file."""
+    classes = data_set.label_names[1:]
+    labels, problems = {}, []
+    for entry, names in found.items():
+        identifier = entry_id(entry)
+        if problem := id_problem(identifier):
+            problems.append(f"{entry!r}: the id {problem}")
+        if identifier in labels:
+            problems.append(f"{identifier}: has labels twice")
+        labels[identifier] = np.zeros(len(classes), np.float32)
+        for name in names:
+            if name in classes:
+                labels[identifier][classes.index(name)] = 1
+            else:
+                problems.append(f"{identifier}: {name!r} is no class of {DESCRIPTION}{did_you_mean(name, classes)}")
+    raise_problems(f"{source}: expected classes of {', '.join(classes)}", problems)
+    return labels
+
+
+def find_lists(root: Path, labels: Mapping[str, np.ndarray]) -> dict[str, list[str]]:
+    """The ids of each list. Raises `UserError` for lists that cannot be read, and where nothing is left to learn from.
+
+    val: of MASKS. train_aug: train.txt, or all images with a class that are not in val. train: those of them that have
+    masks. test: test.txt, or all images.
+    """
+
+    def listed(name: str) -> list[str] | None:
+        path = root / f"{name}.txt"
+        return read_ids(path, FLAG) if what_is_at(path) == FILE else None
+
+    masks = {path.stem for path in (root / MASKS).glob("*.png")}
+    val = listed("val") or []
+    learnt = listed("train") or [identifier for identifier, label in labels.items() if label.any()]
+    learnt = [identifier for identifier in learnt if identifier not in {*val}]
+    if not learnt:
+        raise UserError(f"{FLAG} {root}: nothing to learn from: no image outside val.txt has a class; nothing written")
+    images = sorted(path.stem for path in (root / IMAGES).iterdir() if not path.name.startswith("."))
+    lists = {"train_aug": learnt, "test": listed("test") or list(dict.fromkeys(images))}
+    scored = {"train": [identifier for identifier in learnt if identifier in masks], "val": val}
+    if masks - {*val} and not scored["train"]:
+        expected = "expected masks of images to learn from, or of those that val.txt lists"
+        raise UserError(f"{FLAG} {root / MASKS}: {expected}, found others, as {min(masks - {*val})}.png")
+    return lists | {name: ids for name, ids in scored.items() if ids}
+
+
+def find_problems(root: Path, data_set: DataSet, lists: Mapping[str, list[str]], saliency: Path | None) -> list[str]:
+    """One line for each image, mask and saliency map of `lists` that a stage could not use."""
+    every = list(dict.fromkeys(identifier for ids in lists.values() for identifier in ids))
+    source = Source(FLAG, root)
+    images = find_images(every, root, data_set, flag=FLAG, source=source, fixed=True)
+    salient = {*lists["train_aug"]} if saliency else {}
+    if saliency:
+        expect_files(lists["train_aug"], saliency, ".png", flag="--saliency_root", source=source)
+    masked = {*lists.get("train", ()), *lists.get("val", ())}
+
+    def check(identifier: str) -> list[str]:
+        found = image_problems(
+            images[identifier], saliency / f"{identifier}.png" if identifier in salient else None, decode=True
+        )
+        masks = [root / MASKS / f"{identifier}.png"] if identifier in masked else []
+        return found + mask_problems(masks, images[identifier], data_set)
+
+    return run_checks(check, every, "images and masks")
+
+
+def main() -> None:
+    args = parse_arguments()
+    root = require_folder(args.own_root, FLAG, f"photographs of your own, with {DESCRIPTION} and {IMAGES} in it")
+    saliency = args.saliency_root
+    if saliency is not None:
+        require_folder(saliency, "--saliency_root", "maps, <id>.png")
+    data_set = described_in(root)
+    labels = read_labels(root, data_set)
+    lists = find_lists(root, labels)
+    for name, ids in lists.items():
+        print(f"found {name}: {len(ids)} images")
+    if what_is_at(root / MASKS) != FOLDER:
+        print(f"note: no {root / MASKS}: nothing will be scored")
+    learnt = labels_of(lists["train_aug"], labels, data_set, source=f"{FLAG} {root}")
+    make_folder(args.out)
+    started = time.perf_counter()
+    problems = find_problems(root, data_set, lists, saliency)
+    if saliency is not None and not problems:
+        for note in check_saliency(saliency, lists["train_aug"]):
+            print(f"note: {note}")
+    print(f"checked {len(lists['test'])} images {pace(started, len(lists['test']))}")
+    for problem in problems:
+        print(f"problem: {printable(problem)}")
+    if problems:
+        raise UserError(f"{FLAG} {root}: nothing written; first repair the {len(problems)} problems listed above")
+    per_class = np.sum(list(learnt.values()), axis=0, dtype=int)
+    counted = zip(data_set.label_names[1:], per_class, strict=True)
+    print("images to learn from with " + ", ".join(f"{name} {count}" for name, count in counted))
+    write_prepared(args.out, labels, lists)
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,160 @@
+"""Photographs of a user's own: what `own.prepare` makes of a folder, and recipes that run on it."""
+
+import json
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data.descriptions import find_data_set
+from data.labels import load_labels, save_labels
+from run import RECIPES
+from tests.scripts.conftest import ROOT, assert_succeeded, forker
+from tool.lists import read_ids
+
+LABELS = {
+    "photo 0.jpg": ["cup"],
+    "photo 1.jpg": ["traffic light"],
+    "photo 2.jpg": ["traffic light", "cup"],
+    "photo 3": ["cup"],
+    "photo 4": [],
+}
+IDS = [f"photo {number}" for number in range(6)]
+TINY = {
+    "train": {"backbone": "resnet18", "weights": "none", "from_scratch": True, "max_iters": 1, "crop_size": 32}
+    | {"batch_size": 2, "num_workers": 0},
+    "infer_aug": {"scales": 1},
+    "deeplab": {"MODEL_BACKBONE": "resnet18", "MODEL_BACKBONE_PRETRAIN": False, "MODEL_ASPP_OUTDIM": 8}
+    | {"TRAIN_ITERATION": 1, "TRAIN_BATCHES": 2, "DATA_WORKERS": 0, "DATA_RANDOMCROP": 32, "TEST_MULTISCALE": "[1.0]"},
+}
+
+
+@pytest.fixture
+def mine(tmp_path) -> Path:
+    """Six photographs, four of them with a class, one with none, one without a label; no masks, no lists."""
+    root = tmp_path / "MINE"
+    (root / "JPEGImages").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for identifier in IDS:
+        picture = rng.integers(0, 255, (30, 40, 3), dtype=np.uint8)
+        Image.fromarray(picture).save(root / "JPEGImages" / f"{identifier}.jpg")
+    (root / "set.json").write_text(json.dumps({"names": ["background", "cup", "traffic light"]}))
+    (root / "labels.json").write_text(json.dumps(LABELS))
+    return root
+
+
+def put_masks(root: Path, *ids: str, label: int = 2) -> None:
+    (root / "SegmentationClass").mkdir()
+    for identifier in ids:
+        Image.fromarray(np.full((30, 40), label, np.uint8)).save(root / "SegmentationClass" / f"{identifier}.png")
+
+
+def prepare(root: Path, *flags: str):
+    out = root.parent / "data"
+    done = forker().run(["-m", "own.prepare", "--own_root", root, "--out", out, *flags], ROOT)
+    return done, {path.stem: read_ids(path) for path in out.glob("*.txt")}
+
+
+def test_names_become_labels_and_what_there_is_becomes_lists(mine):
+    done, lists = prepare(mine)
+    assert_succeeded(done)
+    assert lists == {"train_aug": IDS[:4], "test": IDS}
+    assert (
+        "images to learn from with cup 3, traffic light 2\n" in done.stdout and "nothing will be scored" in done.stdout
+    )
+    data_set = find_data_set(str(mine / "set.json"))
+    labels = load_labels(mine.parent / "data" / "cls_labels.npy", data_set)
+    expected = {IDS[0]: [1, 0], IDS[1]: [0, 1], IDS[2]: [1, 1], IDS[3]: [1, 0], IDS[4]: [0, 0]}
+    assert {identifier: vector.tolist() for identifier, vector in labels.items()} == expected
+    # The same from a file of numbers, and with masks and lists.
+    (mine / "labels.json").unlink()
+    save_labels(mine / "cls_labels.npy", labels)
+    put_masks(mine, IDS[0], IDS[3])
+    (mine / "val.txt").write_text(f"{IDS[3]}\n")
+    (mine / "test.txt").write_text(f"{IDS[5]}\n")
+    done, lists = prepare(mine)
+    assert_succeeded(done)
+    assert lists == {"train_aug": IDS[:3], "train": IDS[:1], "val": [IDS[3]], "test": [IDS[5]]}
+    assert {
+        i: v.tolist() for i, v in load_labels(mine.parent / "data" / "cls_labels.npy", data_set).items()
+    } == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("set.json", None, "--own_root {}/set.json: expected a file (the description of a data set)"),
+        ("set.json", {"names": ["cup", "lamp"]}, "expected a data set with a background, found none"),
+        (
+            "set.json", {"names": ["background", "cup"], "images": ["a", "b"]},
+            '--own_root {}/set.json: "images": expected JPEGImages, found',
+        ),
+        ("labels.json", None, '--own_root {}/cls_labels.npy: expected a file (2 zeros and ones an image; or labels in'),
+        ("labels.json", {"photo 0": ["cupp"]}, "photo 0: 'cupp' is no class of set.json; did you mean cup?"),
+        ("labels.json", {"photo 0": "cup"}, 'expected the classes of each image, {{"<id>": ["<class>", ...], ...}}, '),
+        ("labels.json", {"a": ["cup"], "a.jpg": ["cup"]}, "a: has labels twice"),
+        ("labels.json", {"photo 0": []}, "nothing to learn from: no image outside val.txt has a class"),
+        ("labels.json", {"photo 0": ["cup"], "photo 9": ["cup"]}, "photo 9.jpg"),
+        ("train.txt", "photo 5\n", "photo 5: no label"),
+        ("val.txt", "photo 3\n", "SegmentationClass/photo 3.png"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_used_is_named_and_nothing_is_written(mine, name, content, expected):
+    (mine / name).unlink(missing_ok=True)
+    if content is not None:
+        (mine / name).write_text(content if isinstance(content, str) else json.dumps(content))
+    done, lists = prepare(mine)
+    assert done.returncode == 2 and not lists
+    assert expected.format(mine) in done.stdout + done.stderr, done.stdout + done.stderr
+    assert done.stderr.startswith("error: --own_root ") and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("label", "identifier", "expected"),
+    [(3, IDS[0], "SegmentationClass/photo 0.png"), (1, "other", "found others, as other.png")],
+)
+def test_masks_that_fit_nothing_are_named(mine, label, identifier, expected):
+    put_masks(mine, identifier, label=label)
+    done, lists = prepare(mine)
+    assert done.returncode == 2 and not lists and expected in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_every_recipe_of_voc_takes_them_and_reads_no_list_that_is_not_made(mine, masked):
+    if masked:
+        put_masks(mine, IDS[0], IDS[3])
+        (mine / "val.txt").write_text(f"{IDS[3]}\n")
+    (mine / "saliency").mkdir()
+    _, lists = prepare(mine)
+    recipes = [name for name in RECIPES if "coco" not in name and "cub" not in name]
+    for name in [*recipes, "cls+irn+dhr", "eps+affinity+deeplabv3plus"]:
+        done = forker().run(["run.py", name, "--own_root", mine, "--out", "out", "--list"], ROOT)
+        assert_succeeded(done)
+        words = [Path(word) for word in shlex.split(done.stdout, comments=True)]
+        read = {word.stem for word in words if word.suffix == ".txt" and word.parent == Path("out/data")}
+        assert read <= lists.keys(), name
+        assert ("eval" in done.stdout) == masked and f"{mine / 'set.json'} " in done.stdout
+        assert "DATA_LISTS=" not in done.stdout or ("TEST_SPLIT=test" in done.stdout) != masked
+
+
+def test_a_recipe_runs_on_them_without_a_single_mask(mine):
+    changes = [f"{stage}.{flag}={value}" for stage, flags in TINY.items() for flag, value in flags.items()]
+    out = mine.parent / "out"
+    done = forker().run(["run.py", "cls", "--own_root", mine, "--out", out, "--set", *changes], ROOT)
+    assert_succeeded(done)
+    found = {path.stem for path in (out / "deeplab" / "results" / "set").rglob("*.png")}
+    assert found == {*IDS}
+    assert json.loads((out / "summary.json").read_text())["scores"] == {}
+
+
+def test_a_folder_without_a_description_and_a_recipe_of_other_data_are_refused(mine):
+    (mine / "set.json").unlink()
+    for words, expected in (
+        (["cls"], f"error: --own_root {mine / 'set.json'}: expected a file (the classes of photographs of your own"),
+        (["crt_cub"], "error: --own_root: crt_cub is about CUB-200-2011; give --cub_root instead"),
+        (["cls", "--mini"], "error: --mini: it generates its own data; leave --own_root"),
+    ):
+        done = forker().run(["run.py", *words, "--own_root", mine], ROOT)
+        assert (done.returncode, done.stdout) == (2, "") and done.stderr.startswith(expected), done.stderr
