@@ -9,7 +9,7 @@ import pytest
 
 import demo
 from method import METHODS
-from recipes import cls, common, crt, dhr, eps, eps_seam, hsc, ppc_eps
+from recipes import cls, common, crt, dhr, eps, eps_seam, house, hsc, ppc_eps
 from segmentation.experiment.config import config_dict, configurations
 from segmentation.settings import read_config
 from tests.scripts.conftest import ROOT
@@ -57,6 +57,21 @@ def test_what_is_scored_and_learnt_from_is_what_a_changed_crf_makes(recipe):
     assert stages["eval_crf"].flags["predict_dir"].name.startswith("crf_4_")
     learner = stages["dhr"].flags["wss_masks"] if recipe is dhr else stages["deeplab"].flags["DATA_PSEUDO_GT"]
     assert learner == stages["infer_aug"].makes == folder / "crf_5_6"
+
+
+@pytest.mark.parametrize("mini", [False, True])
+def test_the_house_recipe_scores_and_learns_from_the_mean_of_two_that_start_from_eps(mini):
+    setup = Setup(Path("out"), Path("VOC2012"), Path("saliency"), mini=mini)
+    stages = {stage.name: stage for stage in house.stages(setup)}
+    for name, method in (("train", "eps"), ("train_ppc", "ppc_eps")):
+        assert (stages[name].flags["method"], stages[name].flags["weights"]) == (method, stages["train_eps"].makes)
+    for name, ids in (("infer", "train.txt"), ("infer_aug", "train_aug.txt")):
+        members = [stages[f"{name}_{method}"] for method in ("eps", "ppc_eps")]
+        assert [stage.flags["weights"] for stage in members] == [stages["train"].makes, stages["train_ppc"].makes]
+        assert stages[name].flags["cam_dir"] == [stage.makes for stage in members]
+        assert {stage.flags["infer_list"].name for stage in (*members, stages[name])} == {ids}
+    assert stages["eval"].flags["predict_dir"] == Path("out/house/cam_npy")
+    assert stages["deeplab"].flags["DATA_PSEUDO_GT"] == stages["infer_aug"].makes == Path("out/house/crf/crf_8_7")
 
 
 def test_seeds_without_a_crf_are_scored_alone():
