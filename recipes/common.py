@@ -109,10 +109,16 @@ def inference(
         **{"method": trained.flags["method"], "weights": trained.makes, **net, **inputs(setup)},
         **{"infer_list": list_file(setup, ids), "work_dir": folder},
         **({} if crf else {"crf_t": "none"}),
+        **pictures(setup),
         **more,
     }
     fixed = ["work_dir", "cam_npy", "cam_png"]
     return _seeding(setup.stage(name, "inference.py", flags, mini=mini_flags, makes=folder, fixed=fixed))
+
+
+def pictures(setup: Setup) -> dict[str, bool]:
+    """The flag of inference and merging for pictures of what they found, where there is no `report` to show it."""
+    return {} if has_masks(setup, "train") else {"overlay": True}
 
 
 def merging(setup: Setup, trained: Stage, cams: Sequence[Path], *, name: str, ids: str, crf: bool = True) -> Stage:
@@ -123,6 +129,7 @@ def merging(setup: Setup, trained: Stage, cams: Sequence[Path], *, name: str, id
         **{"cam_dir": [*cams], **image_flags(setup), "infer_list": list_file(setup, ids)},
         **{"method": trained.flags["method"], "work_dir": folder},
         **({} if crf else {"crf_t": "none"}),
+        **pictures(setup),
     }
     return _seeding(setup.stage(name, "merge.py", flags, makes=folder, fixed=["work_dir"]))
 

@@ -146,6 +146,7 @@ def test_a_recipe_runs_on_them_without_a_single_mask(mine):
     assert_succeeded(done)
     found = {path.stem for path in (out / "deeplab" / "results" / "set").rglob("*.png")}
     assert found == {*IDS}
+    assert {path.stem for path in (out / "cls" / "overlay").glob("*.png")} == {*IDS[:4]}, "to look at, without a report"
     assert json.loads((out / "summary.json").read_text())["scores"] == {}
 
 
