@@ -132,8 +132,9 @@ def load_recipe(name: str) -> tuple[str, str, Callable[[Setup], Steps]]:
     content = attempt(path, lambda: runpy.run_path(str(path), run_name="recipe"))
     if not callable(content.get("stages")):
         raise UserError(f"{path}: expected a function stages(setup), as in recipes/hsc.py, found none")
-    if (data := content.get("DATA", "voc12_root")) not in DATA:
-        raise UserError(f"{path}: DATA: expected one of {', '.join(DATA)}, found {data!r}")
+    known = [flag for flag in DATA if flag != OWN]
+    if (data := content.get("DATA", "voc12_root")) not in known:
+        raise UserError(f"{path}: DATA: expected one of {', '.join(known)}, found {data!r}")
     return path.stem, data, lambda setup: attempt(path, lambda: content["stages"](setup))
 
 
