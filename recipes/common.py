@@ -88,10 +88,12 @@ def _first_word(value: Any) -> str:
     return str(value[0] if isinstance(value, list | tuple) else value)
 
 
-def _seeding(stage: Stage) -> Stage:
-    """`stage`, inference or merging, which makes CRF seeds unless its flags say that it makes none."""
-    none = stage.flags.get("crf_t") == "none"
-    return stage._replace(makes=Path(stage.flags["work_dir"], "cam_npy") if none else crf_seeds(stage))
+def _seeding(stage: Stage, *, crf: bool) -> Stage:
+    """`stage`, inference or merging, which makes CRF seeds; where the recipe has no `crf` there CAMs, and where the
+    user's changes have none seeds without one."""
+    if stage.flags.get("crf_t") != "none":
+        return stage._replace(makes=crf_seeds(stage))
+    return stage._replace(makes=Path(stage.flags["work_dir"], "cam_png" if crf else "cam_npy"))
 
 
 # Flags that a training and its net's inference share.
@@ -113,7 +115,7 @@ def inference(
         **more,
     }
     fixed = ["work_dir", "cam_npy", "cam_png"]
-    return _seeding(setup.stage(name, "inference.py", flags, mini=mini_flags, makes=folder, fixed=fixed))
+    return _seeding(setup.stage(name, "inference.py", flags, mini=mini_flags, makes=folder, fixed=fixed), crf=crf)
 
 
 def pictures(setup: Setup) -> dict[str, bool]:
@@ -131,7 +133,7 @@ def merging(setup: Setup, trained: Stage, cams: Sequence[Path], *, name: str, id
         **({} if crf else {"crf_t": "none"}),
         **pictures(setup),
     }
-    return _seeding(setup.stage(name, "merge.py", flags, makes=folder, fixed=["work_dir"]))
+    return _seeding(setup.stage(name, "merge.py", flags, makes=folder, fixed=["work_dir"]), crf=crf)
 
 
 def scores(setup: Setup, infer: Stage, **sweep: Any) -> list[Stage]:

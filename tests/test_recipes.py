@@ -74,6 +74,14 @@ def test_the_house_recipe_scores_and_learns_from_the_mean_of_two_that_start_from
     assert stages["deeplab"].flags["DATA_PSEUDO_GT"] == stages["infer_aug"].makes == Path("out/house/crf/crf_8_7")
 
 
+@pytest.mark.parametrize("recipe", [hsc, dhr, house])
+def test_where_the_user_leaves_the_crf_out_what_learns_takes_the_seeds_without_one(recipe):
+    setup = Setup(Path("out"), Path("VOC2012"), Path("saliency"), changes={("infer_aug", "crf_t"): "none"})
+    stages = {stage.name: stage for stage in recipe.stages(setup)}
+    learner = stages["dhr"].flags["wss_masks"] if recipe is dhr else stages["deeplab"].flags["DATA_PSEUDO_GT"]
+    assert learner == stages["infer_aug"].makes == Path(stages["infer_aug"].flags["work_dir"], "cam_png")
+
+
 def test_seeds_without_a_crf_are_scored_alone():
     setup = Setup(Path("out"), Path("VOC2012"), Path("saliency"), changes={("infer", "crf_t"): "none"})
     assert "eval_crf" not in {stage.name for stage in hsc.stages(setup)}
