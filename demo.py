@@ -141,7 +141,7 @@ def main() -> None:
     rows = read_seeds(methods, out, run_stages(seeds, out, then=segmentation), quick=args.quick)
     print_seeds(voc, rows)
     print(f"\n{time.perf_counter() - started:.0f} s until here")
-    run_stages(segmentation, out)
+    run_stages(segmentation, out, before=seeds)
     scores = {
         name: json.loads((out / f"deeplab_{name}" / "results" / "val_score.json").read_text())["mIoU"]
         for name in ("seeds", "masks")

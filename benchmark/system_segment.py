@@ -88,7 +88,7 @@ def segment_one(args: argparse.Namespace, asked: Segmented, seed: int) -> None:
     features, *learning = [_with_features(stage, shared) for stage in learning]
     with turn_in(shared.parent):
         run_stages([*made, features], folder, then=learning)
-    run_stages(learning, folder)
+    run_stages(learning, folder, before=[*made, features])
 
 
 def is_there(args: argparse.Namespace, asked: Segmented, seed: int) -> bool:

@@ -100,11 +100,13 @@ def command_line(stage: Stage) -> str:
     return f"python {shlex.join(stage.words)}"
 
 
-def run_stages(steps: Steps, out: Path, *, chosen: Collection[str] | None = None, then: Steps = ()) -> Record:
+def run_stages(
+    steps: Steps, out: Path, *, chosen: Collection[str] | None = None, before: Steps = (), then: Steps = ()
+) -> Record:
     """Run the stages that are not done, or those `chosen` by name in any case, with their files in `out`.
 
-    `then` are steps of the same recipe that another call runs after these. Raises `SystemExit` with a stage's exit code
-    if it fails, after a line that says so.
+    `before` and `then` are steps of the same recipe that other calls run before and after these. Raises `SystemExit`
+    with a stage's exit code if it fails, after a line that says so.
     """
     logs = out / "logs"
     if (found := what_is_at(out)) not in (FOLDER, NOTHING):
@@ -113,7 +115,7 @@ def run_stages(steps: Steps, out: Path, *, chosen: Collection[str] | None = None
         logs.mkdir(parents=True, exist_ok=True)
     hold_folder(logs, "--out")
     record = Record(out)
-    every = all_stages([*steps, *then])
+    every = all_stages([*before, *steps, *then])
     titles = {stage.name: f"stage {number} of {len(every)}: {stage.name}" for number, stage in enumerate(every, 1)}
 
     def runs(stage: Stage) -> bool:

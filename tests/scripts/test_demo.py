@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -27,6 +28,8 @@ def test_it_trains_infers_scores_segments_and_prints_where_everything_is(tmp_pat
         assert len(list((tmp_path / "demo" / f"deeplab_{name}" / "results").rglob("*.png"))) == 4
     assert str(tmp_path / "demo") in done.stdout
     assert "--comment 'hsc: seeds'" in done.stdout  # its commands can be copied
+    stages = [(int(number), int(count)) for number, count in re.findall(r"stage (\d+) of (\d+): ", done.stdout)]
+    assert sorted(stages) == [(number, len(stages)) for number in range(1, len(stages) + 1)]
 
 
 def test_a_demo_that_is_terminated_ends_the_command_that_it_runs(tmp_path):
