@@ -12,7 +12,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,8 +25,7 @@ from data.labels import labels_of, load_labels
 from data.prepared import make_folder, mask_problems, write_prepared
 from data.saliency import check_saliency
 from tool.cli import (
-    FILE,
-    FOLDER,
+    NOTHING,
     UserError,
     brief,
     did_you_mean,
@@ -46,6 +45,7 @@ from tool.lists import Source, entry_id, expect_files, find_images, id_problem, 
 FLAG = "--own_root"
 DESCRIPTION, IMAGES, MASKS = "set.json", "JPEGImages", "SegmentationClass"
 NAMES, VECTORS = "labels.json", "cls_labels.npy"
+FORM = '{"<id>": ["<class>", ...], ...}'
 EXAMPLES = """\
   # labels and lists, after a look at every file
   python -m own.prepare --own_root MINE --out exps/mine/data
@@ -82,30 +82,37 @@ def described_in(root: Path) -> DataSet:
 def read_labels(root: Path, data_set: DataSet) -> dict[str, np.ndarray]:
     """The labels of all images that have one, zeros too: float32 (K), by id."""
     path = root / NAMES
-    if what_is_at(path) != FILE:
-        advice = f"or labels in the place of it: {NAMES}, " + '{"<id>": ["<class>", ...], ...}'
-        require_file(root / VECTORS, FLAG, f"{data_set.num_classes} zeros and ones an image; {advice}")
+    if what_is_at(path) == NOTHING:
+        if what_is_at(root / VECTORS) == NOTHING:
+            raise UserError(
+                f"{FLAG} {root}: expected labels, {NAMES}, {FORM}, or {VECTORS}, {data_set.num_classes} zeros and ones"
+                " an image; found neither"
+            )
         return load_labels(root / VECTORS, data_set, flag=FLAG)
+    require_file(path, FLAG, FORM)
     try:
-        found = json.loads(path.read_bytes())
+        found = json.loads(path.read_bytes(), object_pairs_hook=Pairs)
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{FLAG} {path}: cannot be read as JSON ({error})") from error
-    if not isinstance(found, dict) or not all(_is_names(names) for names in found.values()):
-        expected = 'expected the classes of each image, {"<id>": ["<class>", ...], ...}'
-        strange = next((value for value in found.values() if not _is_names(value)), found) if found else found
-        raise UserError(f"{FLAG} {path}: {expected}, found {brief(strange)}")
+    strange = [value for _, value in found if not _is_names(value)] if isinstance(found, Pairs) else [found]
+    if strange:
+        raise UserError(f"{FLAG} {path}: expected the classes of each image, {FORM}, found {brief(strange[0])}")
     return _vectors(found, data_set, f"{FLAG} {path}")
+
+
+class Pairs(list):
+    """An object of JSON, (key, value): a dict would keep the last one of a key that is there twice."""
 
 
 def _is_names(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(name, str) for name in value)
 
 
-def _vectors(found: Mapping[str, Sequence[str]], data_set: DataSet, source: str) -> dict[str, np.ndarray]:
+def _vectors(found: Iterable[tuple[str, Sequence[str]]], data_set: DataSet, source: str) -> dict[str, np.ndarray]:
     """Labels of classes' names, by id or name of an image file."""
     classes = data_set.label_names[1:]
     labels, problems = {}, []
-    for entry, names in found.items():
+    for entry, names in found:
         identifier = entry_id(entry)
         if problem := id_problem(identifier):
             problems.append(f"{entry!r}: the id {problem}")
@@ -121,16 +128,27 @@ def _vectors(found: Mapping[str, Sequence[str]], data_set: DataSet, source: str)
     return labels
 
 
-def find_lists(root: Path, labels: Mapping[str, np.ndarray]) -> dict[str, list[str]]:
+def ids_of_images(root: Path, data_set: DataSet) -> list[str]:
+    """The ids of all images, sorted; a note on files of other endings. Raises `UserError` for names that are no ids."""
+    files = [path for path in sorted((root / IMAGES).iterdir()) if not path.name.startswith(".")]
+    images = [path for path in files if path.suffix in data_set.suffixes]
+    problems = [f"{path.name!r}: the id {problem}" for path in images if (problem := id_problem(path.stem))]
+    raise_problems(f"{FLAG} {root / IMAGES}: file names that are no ids; rename them", problems)
+    if others := [path.name for path in files if path not in {*images}]:
+        print(f"note: {len(others)} of {IMAGES} are no {', '.join(data_set.suffixes)}, as {others[0]!r}: left out")
+    return list(dict.fromkeys(path.stem for path in images))
+
+
+def find_lists(root: Path, labels: Mapping[str, np.ndarray], images: list[str]) -> dict[str, list[str]]:
     """The ids of each list. Raises `UserError` for lists that cannot be read, and where nothing is left to learn from.
 
     val: of MASKS. train_aug: train.txt, or all images with a class that are not in val. train: those of them that have
-    masks. test: test.txt, or all images.
+    masks. test: test.txt, or all `images`.
     """
 
     def listed(name: str) -> list[str] | None:
         path = root / f"{name}.txt"
-        return read_ids(path, FLAG) if what_is_at(path) == FILE else None
+        return None if what_is_at(path) == NOTHING else read_ids(path, FLAG)
 
     masks = {path.stem for path in (root / MASKS).glob("*.png")}
     val = listed("val") or []
@@ -138,8 +156,7 @@ def find_lists(root: Path, labels: Mapping[str, np.ndarray]) -> dict[str, list[s
     learnt = [identifier for identifier in learnt if identifier not in {*val}]
     if not learnt:
         raise UserError(f"{FLAG} {root}: nothing to learn from: no image outside val.txt has a class; nothing written")
-    images = sorted(path.stem for path in (root / IMAGES).iterdir() if not path.name.startswith("."))
-    lists = {"train_aug": learnt, "test": listed("test") or list(dict.fromkeys(images))}
+    lists = {"train_aug": learnt, "test": listed("test") or images}
     scored = {"train": [identifier for identifier in learnt if identifier in masks], "val": val}
     if masks - {*val} and not scored["train"]:
         expected = "expected masks of images to learn from, or of those that val.txt lists"
@@ -175,11 +192,11 @@ def main() -> None:
         require_folder(saliency, "--saliency_root", "maps, <id>.png")
     data_set = described_in(root)
     labels = read_labels(root, data_set)
-    lists = find_lists(root, labels)
+    lists = find_lists(root, labels, ids_of_images(root, data_set))
     for name, ids in lists.items():
         print(f"found {name}: {len(ids)} images")
-    if what_is_at(root / MASKS) != FOLDER:
-        print(f"note: no {root / MASKS}: nothing will be scored")
+    if not {"train", "val"} & lists.keys():
+        print(f"note: no masks in {root / MASKS}: nothing will be scored")
     learnt = labels_of(lists["train_aug"], labels, data_set, source=f"{FLAG} {root}")
     make_folder(args.out)
     started = time.perf_counter()

@@ -1,6 +1,7 @@
 """Photographs of a user's own: what `own.prepare` makes of a folder, and recipes that run on it."""
 
 import json
+import os
 import shlex
 from pathlib import Path
 
@@ -91,7 +92,9 @@ def test_names_become_labels_and_what_there_is_becomes_lists(mine):
             "set.json", {"names": ["background", "cup"], "images": ["a", "b"]},
             '--own_root {}/set.json: "images": expected JPEGImages, found',
         ),
-        ("labels.json", None, '--own_root {}/cls_labels.npy: expected a file (2 zeros and ones an image; or labels in'),
+        ("labels.json", None, '--own_root {}: expected labels, labels.json, {{"<id>": ["<class>", ...], ...}}, or cl'),
+        ("labels.json", ["photo 0"], 'expected the classes of each image, {{"<id>": ["<class>", ...], ...}}, '),
+        ("labels.json", '{"a": ["cup"], "a": ["cup"]}', "a: has labels twice"),
         ("labels.json", {"photo 0": ["cupp"]}, "photo 0: 'cupp' is no class of set.json; did you mean cup?"),
         ("labels.json", {"photo 0": "cup"}, 'expected the classes of each image, {{"<id>": ["<class>", ...], ...}}, '),
         ("labels.json", {"a": ["cup"], "a.jpg": ["cup"]}, "a: has labels twice"),
@@ -109,6 +112,21 @@ def test_what_cannot_be_used_is_named_and_nothing_is_written(mine, name, content
     assert done.returncode == 2 and not lists
     assert expected.format(mine) in done.stdout + done.stderr, done.stdout + done.stderr
     assert done.stderr.startswith("error: --own_root ") and "Traceback" not in done.stderr
+
+
+def test_a_folder_in_a_lists_place_and_names_that_are_no_ids_are_named_and_other_files_are_left_out(mine):
+    (mine / "JPEGImages" / "Thumbs.db").touch()
+    done, lists = prepare(mine)
+    assert_succeeded(done)
+    assert "note: 1 of JPEGImages are no .jpg, .jpeg, .JPG, .png, as 'Thumbs.db': left out\n" in done.stdout
+    assert lists["test"] == IDS
+    strange = (mine / "JPEGImages" / "Thumbs.db").rename(mine / "JPEGImages" / os.fsdecode(b"\xff.jpg"))
+    done, _ = prepare(mine)
+    assert done.returncode == 2 and "'\\udcff.jpg': the id has a control character" in done.stderr, done.stderr
+    strange.unlink()
+    (mine / "train.txt").mkdir()
+    done, _ = prepare(mine)
+    assert done.returncode == 2 and f"--own_root {mine}/train.txt: expected a file" in done.stderr
 
 
 @pytest.mark.parametrize(
