@@ -21,6 +21,7 @@ from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
 
+from data.descriptions import find_data_set
 from network import NO_FILES
 from recipes import combined
 from recipes.combined import REFINEMENTS, SEGMENTATIONS
@@ -163,13 +164,16 @@ def make_setup(args: argparse.Namespace, name: str, data: str) -> Setup:
     if args.mini and (given or args.saliency_root):
         flags = " and ".join(f"--{flag}" for flag in (data, "saliency_root"))
         raise UserError(f"--mini: it generates its own data; leave {flags} out")
+    if len(given) > 1:
+        raise UserError(f"{', '.join(f'--{flag}' for flag in given)}: expected one of them")
     if others := [flag for flag in given if flag != data]:
         raise UserError(f"--{others[0]}: {name} is about {title}; give --{data} instead")
     if not args.mini and data not in given:
         raise UserError(f"--{data}: expected the folder of {title}, found none; or try --mini, on generated data")
     root = out / "data" / folder if args.mini else here / getattr(args, data)
     if data == OWN:  # which the recipe looks into
-        require_file(root / DATA[OWN][1], f"--{OWN}", f"the classes of {title}, as docs/your_data.md says")
+        path = require_file(root / DATA[OWN][1], f"--{OWN}", f"the classes of {title}, as docs/your_data.md says")
+        find_data_set(str(path), f"--{OWN}")
     saliency = root / "saliency" if args.saliency_root is None else here / args.saliency_root
     return Setup(out, root, saliency, args.mini, read_changes(args.set), data.removesuffix("_root"))
 

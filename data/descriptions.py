@@ -63,7 +63,7 @@ def require_background(data_set: DataSet, flag: str = "--data_set") -> None:
     if not data_set.background:
         raise UserError(
             f"{flag} {data_set.name}: expected a data set with a background, found none: a seed's pixels are those that"
-            " score above the background"
+            f" score above the background; where there is one, put {BACKGROUND} first among the names"
         )
 
 

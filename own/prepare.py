@@ -114,7 +114,7 @@ def _vectors(found: Iterable[tuple[str, Sequence[str]]], data_set: DataSet, sour
     labels, problems = {}, []
     for entry, names in found:
         identifier = entry_id(entry)
-        if problem := id_problem(identifier):
+        if problem := _problem_of(identifier):
             problems.append(f"{entry!r}: the id {problem}")
         if identifier in labels:
             problems.append(f"{identifier}: has labels twice")
@@ -132,11 +132,20 @@ def ids_of_images(root: Path, data_set: DataSet) -> list[str]:
     """The ids of all images, sorted; a note on files of other endings. Raises `UserError` for names that are no ids."""
     files = [path for path in sorted((root / IMAGES).iterdir()) if not path.name.startswith(".")]
     images = [path for path in files if path.suffix in data_set.suffixes]
-    problems = [f"{path.name!r}: the id {problem}" for path in images if (problem := id_problem(path.stem))]
+    if files and not images:
+        known = ", ".join(data_set.suffixes)
+        advice = f'convert them, or name their ending in {DESCRIPTION}, "suffixes": [".tif"]'
+        raise UserError(f"{FLAG} {root / IMAGES}: expected images, {known}, found none, as {files[0].name!r}; {advice}")
+    problems = [f"{path.name!r}: the id {problem}" for path in images if (problem := _problem_of(path.stem))]
     raise_problems(f"{FLAG} {root / IMAGES}: file names that are no ids; rename them", problems)
     if others := [path.name for path in files if path not in {*images}]:
         print(f"note: {len(others)} of {IMAGES} are no {', '.join(data_set.suffixes)}, as {others[0]!r}: left out")
     return list(dict.fromkeys(path.stem for path in images))
+
+
+def _problem_of(identifier: str) -> str | None:
+    """Why an id cannot stand in a list, whose lines are read without white space at their ends; None if it can."""
+    return "begins or ends with a space" if identifier != identifier.strip() else id_problem(identifier)
 
 
 def find_lists(root: Path, labels: Mapping[str, np.ndarray], images: list[str]) -> dict[str, list[str]]:
@@ -152,6 +161,8 @@ def find_lists(root: Path, labels: Mapping[str, np.ndarray], images: list[str]) 
 
     masks = {path.stem for path in (root / MASKS).glob("*.png")}
     val = listed("val") or []
+    unmasked = [f"{identifier}: no {MASKS}/{identifier}.png" for identifier in val if identifier not in masks]
+    raise_problems(f"{FLAG} {root / 'val.txt'}: expected images with masks, to score on", unmasked)
     learnt = listed("train") or [identifier for identifier, label in labels.items() if label.any()]
     learnt = [identifier for identifier in learnt if identifier not in {*val}]
     if not learnt:
@@ -184,9 +195,26 @@ def find_problems(root: Path, data_set: DataSet, lists: Mapping[str, list[str]],
     return run_checks(check, every, "images and masks")
 
 
+def check_earlier(out: Path, learnt: Mapping[str, np.ndarray], data_set: DataSet) -> None:
+    """Raise `UserError` where a training beside `out` began with a list there that is not of `learnt`, images by id
+    with their labels: what was trained on it is of no use."""
+    labels, ids = out / "cls_labels.npy", out / "train_aug.txt"
+    if NOTHING in (what_is_at(labels), what_is_at(ids)) or not any(out.parent.glob("*/last.ckpt")):
+        return
+    before, known = read_ids(ids, "--out"), load_labels(labels, data_set, flag="--out")
+    if before != [*learnt] or any(not np.array_equal(known.get(each), label) for each, label in learnt.items()):
+        raise UserError(
+            f"--out {out}: is of other images to learn from, or other labels ({len(before)} images then, {len(learnt)}"
+            " now); take another --out, also of run.py, or remove what is there"
+        )
+
+
 def main() -> None:
     args = parse_arguments()
     root = require_folder(args.own_root, FLAG, f"photographs of your own, with {DESCRIPTION} and {IMAGES} in it")
+    out = args.out.resolve()
+    if out == root.resolve() or any(out.is_relative_to(root.resolve() / name) for name in (IMAGES, MASKS)):
+        raise UserError(f"--out {args.out}: expected a folder outside {root}'s own")
     saliency = args.saliency_root
     if saliency is not None:
         require_folder(saliency, "--saliency_root", "maps, <id>.png")
@@ -197,7 +225,8 @@ def main() -> None:
         print(f"found {name}: {len(ids)} images")
     if not {"train", "val"} & lists.keys():
         print(f"note: no masks in {root / MASKS}: nothing will be scored")
-    learnt = labels_of(lists["train_aug"], labels, data_set, source=f"{FLAG} {root}")
+    learnt = labels_of(lists["train_aug"], labels, data_set, source=f"{FLAG} {root}: labels")
+    check_earlier(args.out, learnt, data_set)
     make_folder(args.out)
     started = time.perf_counter()
     problems = find_problems(root, data_set, lists, saliency)

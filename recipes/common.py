@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from recipes import mini
-from recipes.data_sets import has_masks, image_flags, layout, list_file, truth_flags
+from recipes.data_sets import OWN, has_masks, image_flags, layout, list_file, truth_flags, what_a_user_changes
 from tool.cli import UserError
 from tool.recipe import Flags, Setup, Stage
 
@@ -42,7 +42,8 @@ def prepare(setup: Setup, *, saliency: bool = True) -> Stage:
     saliency_root = setup.saliency_root if saliency else None
     data = setup.out / "data"
     flags = {f"{setup.data_set}_root": setup.data_root, "saliency_root": saliency_root, "out": data}
-    return setup.stage("prepare", layout(setup).preparation, flags, makes=data / "cls_labels.npy", fixed=["out"])
+    stage = setup.stage("prepare", layout(setup).preparation, flags, makes=data / "cls_labels.npy", fixed=["out"])
+    return stage._replace(reads=what_a_user_changes(setup))
 
 
 def training(
@@ -168,7 +169,15 @@ def seeds(setup: Setup, trained: Stage, *, crf: bool = True) -> list[Stage]:
     """Seeds of train.txt by the net that `trained` makes, and their scores, where it has masks; seeds of train_aug.txt,
     with `crf` CRF seeds, which the last stage makes."""
     scored = scored_seeds(setup, inference(setup, trained, name="infer", ids="train"))
-    return [*scored, inference(setup, trained, name="infer_aug", ids="train_aug", crf=crf)]
+    every = inference(setup, trained, name="infer_aug", ids="train_aug", crf=crf)
+    for flag in ("scales", "amp") if scored else ():
+        one, other = (stage.flags.get(flag) for stage in (scored[0], every))
+        if one != other:
+            raise UserError(
+                f"--set infer.{flag}={one or ''}, infer_aug.{flag}={other or ''}: expected the same twice, as both"
+                " stages write CAMs into one folder"
+            )
+    return [*scored, every]
 
 
 def scored_seeds(setup: Setup, infer: Stage, **sweep: Any) -> list[Stage]:
@@ -287,8 +296,8 @@ def report(setup: Setup, trained: Stage, *, saliency: bool = True) -> list[Stage
 
 
 def deeplab(setup: Setup, masks: Path, trained: Stage, **released: Any) -> list[Stage]:
-    """DeepLab trained on the label maps `masks` of train_aug.txt, and its test with CRF on val.txt; where that has no
-    masks, its label maps of test.txt.
+    """DeepLab trained on the label maps `masks` of train_aug.txt, and its test with CRF on val.txt, where that has
+    masks; its label maps of all photographs of a user's own.
 
     released: keys that differ from config.py's, but for those of `--mini`.
     """
@@ -313,13 +322,21 @@ def deeplab(setup: Setup, masks: Path, trained: Stage, **released: Any) -> list[
     named |= {"TRAIN_ITERATION": 20000, **keys}
     file = "{MODEL_NAME}_{MODEL_BACKBONE}_{DATA_NAME}_itr{TRAIN_ITERATION}_all.pth".format_map(named)
     train = train._replace(makes=folder / file.replace(":", "_"))  # timm:NAME
-    scored = has_masks(setup, "val")
     test = setup.stage(
         "test",
         "segmentation/experiment/test.py",
-        {**keys, "TEST_CKPT": train.makes, **({} if scored else {"TEST_SPLIT": "test"})},
-        makes=folder / "results" / ("val_score.json" if scored else "test_settings.json"),
-        score="segmentation_val" if scored else None,
+        {**keys, "TEST_CKPT": train.makes},
+        makes=folder / "results" / "val_score.json",
+        score="segmentation_val",
         fixed=["EXP_NAME", "EXP_ROOT", "TEST_SPLIT"],
     )
-    return [train, test]
+    if setup.data_set != OWN:
+        return [train, test]
+    predict = setup.stage(
+        "predict",
+        "segmentation/experiment/test.py",
+        {**keys, "TEST_CKPT": train.makes, "TEST_SPLIT": "test"},
+        makes=folder / "results" / "test_settings.json",
+        fixed=["EXP_NAME", "EXP_ROOT", "TEST_SPLIT"],
+    )
+    return [train, *([test] if has_masks(setup, "val") else []), predict]

@@ -65,6 +65,15 @@ def layout(setup: Setup) -> Layout:
     return found._replace(flag=str(described), keys={"DATA_SET": described})
 
 
+def what_a_user_changes(setup: Setup) -> tuple[Path, ...]:
+    """The files and folders that say what own photographs are: others are as they were downloaded."""
+    if setup.data_set != OWN:
+        return ()
+    folders = (setup.data_root / name for name in ("", "JPEGImages", "SegmentationClass"))
+    files = ("set.json", "labels.json", "cls_labels.npy", "train.txt", "val.txt", "test.txt")
+    return (*folders, setup.saliency_root, *(setup.data_root / name for name in files))
+
+
 def has_masks(setup: Setup, list_name: str) -> bool:
     """Whether images of VOC's list of that name, train or val, have masks to score with: own photographs need none."""
     if setup.data_set != OWN:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from recipes import mini
-from recipes.data_sets import has_masks, image_flags, list_file, truth_flags
+from recipes.data_sets import OWN, has_masks, image_flags, list_file, truth_flags
 from tool.recipe import Setup, Stage
 
 # torchvision's, of ImageNet.
@@ -45,8 +45,8 @@ def label_maps(setup: Setup, train: Stage, ids: str, *, name: str, folder: Path)
 
 
 def rebalanced(setup: Setup, masks: Path, trained: Stage, *, plain: bool = False) -> list[Stage]:
-    """All of DHR on the label maps `masks` of train_aug.txt, to its scores on val.txt, or, where that has no masks, its
-    label maps of test.txt; where VOC's test set is there, to an archive for its server.
+    """All of DHR on the label maps `masks` of train_aug.txt, to its scores on val.txt, where that has masks, and its
+    label maps of all photographs of a user's own; where VOC's test set is there, to an archive for its server.
 
     trained: whose net has the backbone and the weights at `--mini`. plain: DHR's net and training, on labels that are
     the maps as they are.
@@ -54,11 +54,7 @@ def rebalanced(setup: Setup, masks: Path, trained: Stage, *, plain: bool = False
     uss = None if plain else features(setup, trained)
     train = training(setup, masks, uss, trained)
     folder = setup.out / "dhr"
-    learnt = [*([] if plain else [uss]), train]
-    split = "val" if has_masks(setup, "val") else "test"
-    predict = label_maps(setup, train, split, name="dhr_masks", folder=folder / split)
-    if split == "test":
-        return [*learnt, predict]
+    predict = label_maps(setup, train, "val", name="dhr_masks", folder=folder / "val")
     score = {
         **{**truth_flags(setup, "val"), "pred_dir": folder / "val", "strict": True},
         **{"json": folder / "val.json", "tag": setup.out.name},
@@ -67,7 +63,11 @@ def rebalanced(setup: Setup, masks: Path, trained: Stage, *, plain: bool = False
         "eval_dhr", "rebalance/evaluate.py", score,
         makes=folder / "val.json", score="segmentation_val", fixed=["json", "pred_dir"],
     )  # fmt: skip
-    return [*learnt, predict, evaluate, *submission(setup, train, folder)]
+    learnt = [*([] if plain else [uss]), train]
+    scored = [predict, evaluate] if has_masks(setup, "val") else []
+    if setup.data_set == OWN:
+        return [*learnt, *scored, label_maps(setup, train, "test", name=SUBMISSION[0], folder=folder / "test")]
+    return [*learnt, *scored, *submission(setup, train, folder)]
 
 
 def submission(setup: Setup, train: Stage, folder: Path) -> list[Stage]:

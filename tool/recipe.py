@@ -18,7 +18,7 @@ class Stage(NamedTuple):
     `script` is a file as `train_voc.py`, or a module as `voc12.prepare`. A name in capitals in `flags` is a key of
     stage 3 and goes behind `--set`. `makes` is what is there once the stage has ended well; `score` the name, in
     summary.json, of the mIoU in the JSON file that it makes, and `figures` has, by their names there, the keys of
-    others.
+    others. Where one of `reads`, files and folders, is newer than what the stage made, it runs again.
     """
 
     name: str
@@ -27,6 +27,7 @@ class Stage(NamedTuple):
     makes: Path
     score: str | None = None
     figures: Mapping[str, str] = MappingProxyType({})
+    reads: tuple[Path, ...] = ()
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -55,10 +55,13 @@ class Record:
                 ) from error
 
     def done(self, stage: Stage) -> bool:
-        """Whether the stage has ended well with this command, and what it made is there."""
+        """Whether the stage has ended well with this command, and what it made is there, newer than what it reads."""
         entry = self.stages.get(stage.name, {})
         same = entry.get("command") == command_line(stage)
-        return same and entry["done"] is True and what_is_at(stage.makes) != NOTHING
+        if not (same and entry["done"] is True and what_is_at(stage.makes) != NOTHING):
+            return False
+        made = stage.makes.stat().st_mtime_ns
+        return all(path.stat().st_mtime_ns <= made for path in stage.reads if path.exists())
 
     def begin(self, stage: Stage, later: Sequence[Stage]) -> None:
         """Note that the stage runs (again), and that those that come later are to run after it."""

@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -101,7 +102,8 @@ def test_names_become_labels_and_what_there_is_becomes_lists(mine):
         ("labels.json", {"photo 0": []}, "nothing to learn from: no image outside val.txt has a class"),
         ("labels.json", {"photo 0": ["cup"], "photo 9": ["cup"]}, "photo 9.jpg"),
         ("train.txt", "photo 5\n", "photo 5: no label"),
-        ("val.txt", "photo 3\n", "SegmentationClass/photo 3.png"),
+        ("val.txt", "photo 3\n", "val.txt: expected images with masks, to score on (1):\n  photo 3: no Segment"),
+        ("labels.json", {"photo 0 ": ["cup"]}, "'photo 0 ': the id begins or ends with a space"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_used_is_named_and_nothing_is_written(mine, name, content, expected):
@@ -124,7 +126,13 @@ def test_a_folder_in_a_lists_place_and_names_that_are_no_ids_are_named_and_other
     done, _ = prepare(mine)
     assert done.returncode == 2 and "'\\udcff.jpg': the id has a control character" in done.stderr, done.stderr
     strange.unlink()
+    for path in [*(mine / "JPEGImages").iterdir()]:
+        path.rename(path.with_suffix(".tif"))
+    done, _ = prepare(mine)
+    assert done.returncode == 2 and "found none, as 'photo 0.tif'; convert them, or name their ending" in done.stderr
     (mine / "train.txt").mkdir()
+    for path in [*(mine / "JPEGImages").iterdir()]:
+        path.rename(path.with_suffix(".jpg"))
     done, _ = prepare(mine)
     assert done.returncode == 2 and f"--own_root {mine}/train.txt: expected a file" in done.stderr
 
@@ -154,7 +162,9 @@ def test_every_recipe_of_voc_takes_them_and_reads_no_list_that_is_not_made(mine,
         read = {word.stem for word in words if word.suffix == ".txt" and word.parent == Path("out/data")}
         assert read <= lists.keys(), name
         assert ("eval" in done.stdout) == masked and f"{mine / 'set.json'} " in done.stdout
-        assert "DATA_LISTS=" not in done.stdout or ("TEST_SPLIT=test" in done.stdout) != masked
+        names = [line for line in done.stdout.splitlines() if line.startswith("# ")]
+        assert ("# predict" in names) != ("# dhr_test" in names), "all are segmented"
+        assert ("# test" in names or "# eval_dhr" in names) == masked
 
 
 def test_a_recipe_runs_on_them_without_a_single_mask(mine):
@@ -166,13 +176,26 @@ def test_a_recipe_runs_on_them_without_a_single_mask(mine):
     assert found == {*IDS}
     assert {path.stem for path in (out / "cls" / "overlay").glob("*.png")} == {*IDS[:4]}, "to look at, without a report"
     assert json.loads((out / "summary.json").read_text())["scores"] == {}
+    # What changes is seen: a photograph more to segment is segmented, one more to learn from is for another folder.
+    words = ["run.py", "cls", "--own_root", mine, "--out", out, "--set", *changes]
+    picture = mine / "JPEGImages" / "photo 0.jpg"
+    shutil.copy(picture, mine / "JPEGImages" / "photo 6.jpg")
+    assert_succeeded(forker().run(words, ROOT))
+    assert (out / "deeplab" / "results" / "set" / "Segmentation" / "comp6_test_cls" / "photo 6.png").is_file()
+    (mine / "labels.json").write_text(json.dumps(LABELS | {"photo 6": ["cup"]}))
+    done = forker().run(words, ROOT)
+    assert done.returncode == 2 and "is of other images to learn from, or other labels (4 images then, 5" in done.stderr
 
 
 def test_a_folder_without_a_description_and_a_recipe_of_other_data_are_refused(mine):
+    (mine / "set.json").write_text("[]")
+    done = forker().run(["run.py", "cls", "--own_root", mine], ROOT)
+    assert done.stderr.startswith(f'error: --own_root {mine / "set.json"}: expected an object with "names", found list')
     (mine / "set.json").unlink()
     for words, expected in (
         (["cls"], f"error: --own_root {mine / 'set.json'}: expected a file (the classes of photographs of your own"),
         (["crt_cub"], "error: --own_root: crt_cub is about CUB-200-2011; give --cub_root instead"),
+        (["cls", "--voc12_root", "."], "error: --voc12_root, --own_root: expected one of them"),
         (["cls", "--mini"], "error: --mini: it generates its own data; leave --own_root"),
     ):
         done = forker().run(["run.py", *words, "--own_root", mine], ROOT)
