@@ -137,12 +137,9 @@ def _label_maps(run: Trained, asked: Segmented) -> tuple[list[Stage], Path]:
 
 def _with_features(stage: Stage, folder: Path) -> Stage:
     """`stage` of DHR, whose features are in `folder`."""
-    flag = {"features": "out_dir", "dhr": "uss_features"}.get(stage.name)
-    if flag is None:
-        return stage
-    return stage._replace(
-        flags={**stage.flags, flag: folder}, makes=folder if stage.name == "features" else stage.makes
-    )
+    if stage.name == "features":
+        return stage._replace(flags={**stage.flags, "out_dir": folder}, makes=folder)
+    return stage._replace(flags={**stage.flags, "uss_features": folder}) if stage.name == "dhr" else stage
 
 
 def _flags(args: argparse.Namespace, learnt: Path, seed: int, *, on_masks: bool) -> Flags:

@@ -69,7 +69,7 @@ def what_a_user_changes(setup: Setup) -> tuple[Path, ...]:
     """The files and folders that say what own photographs are: others are as they were downloaded."""
     if setup.data_set != OWN:
         return ()
-    folders = (setup.data_root / name for name in ("", "JPEGImages", "SegmentationClass"))
+    folders = (setup.data_root / name for name in ("", layout(setup).images, layout(setup).masks))
     files = ("set.json", "labels.json", "cls_labels.npy", "train.txt", "val.txt", "test.txt")
     return (*folders, setup.saliency_root, *(setup.data_root / name for name in files))
 
