@@ -20,5 +20,5 @@ def stages(setup: Setup) -> list[Stage]:
         train,
         *seeds,
         *common.deeplab(setup, seeds[-1].makes, train),
-        *common.report(setup, train, saliency=False),
+        common.report(setup, train, saliency=False),
     ]

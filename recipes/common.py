@@ -112,16 +112,10 @@ def inference(
         **{"method": trained.flags["method"], "weights": trained.makes, **net, **inputs(setup)},
         **{"infer_list": list_file(setup, ids), "work_dir": folder},
         **({} if crf else {"crf_t": "none"}),
-        **pictures(setup),
         **more,
     }
     fixed = ["work_dir", "cam_npy", "cam_png"]
     return _seeding(setup.stage(name, "inference.py", flags, mini=mini_flags, makes=folder, fixed=fixed), crf=crf)
-
-
-def pictures(setup: Setup) -> dict[str, bool]:
-    """The flag of inference and merging for pictures of what they found, where there is no `report` to show it."""
-    return {} if has_masks(setup, "train") else {"overlay": True}
 
 
 def merging(setup: Setup, trained: Stage, cams: Sequence[Path], *, name: str, ids: str, crf: bool = True) -> Stage:
@@ -132,7 +126,6 @@ def merging(setup: Setup, trained: Stage, cams: Sequence[Path], *, name: str, id
         **{"cam_dir": [*cams], **image_flags(setup), "infer_list": list_file(setup, ids)},
         **{"method": trained.flags["method"], "work_dir": folder},
         **({} if crf else {"crf_t": "none"}),
-        **pictures(setup),
     }
     return _seeding(setup.stage(name, "merge.py", flags, makes=folder, fixed=["work_dir"]), crf=crf)
 
@@ -285,14 +278,12 @@ def _score_instances(setup: Setup, folder: Path, instances: Path) -> Stage:
     return setup.stage("eval_ins", scored, flags, makes=figures, figures=precision, fixed=["json"])
 
 
-def report(setup: Setup, trained: Stage, *, saliency: bool = True) -> list[Stage]:
-    """The run as a page to look at, with the DeepLab that learnt from its seeds; nothing where there are no masks."""
-    if not has_masks(setup, "train"):
-        return []
-    saliency_root = setup.saliency_root if saliency else None
+def report(setup: Setup, trained: Stage, *, saliency: bool = True) -> Stage:
+    """The run as a page to look at, with the DeepLab that learnt from its seeds; no scores where there are no masks."""
     folder = trained.makes.parent
-    flags = {"run": folder, **image_flags(setup), "saliency_root": saliency_root}
-    return [setup.stage("report", "tool.report", flags, makes=folder / "report.html", fixed=["run", "out", "compare"])]
+    flags = {"run": folder, **image_flags(setup), "saliency_root": setup.saliency_root if saliency else None}
+    flags |= {} if has_masks(setup, "train") else {"gt_dir": "none"}
+    return setup.stage("report", "tool.report", flags, makes=folder / "report.html", fixed=["run", "out", "compare"])
 
 
 def deeplab(setup: Setup, masks: Path, trained: Stage, **released: Any) -> list[Stage]:

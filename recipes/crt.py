@@ -40,5 +40,5 @@ def stages(setup: Setup) -> list[Stage]:
         *common.scored_seeds(setup, infer),
         *irn,
         *common.deeplab(setup, irn[2].makes, train, **common.DEEPLAB_MSC),
-        *common.report(setup, train, saliency=False),
+        common.report(setup, train, saliency=False),
     ]

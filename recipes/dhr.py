@@ -16,4 +16,4 @@ from tool.recipe import Setup, Stage
 def stages(setup: Setup) -> list[Stage]:
     of_hsc = hsc.seeds(setup)
     train = next(stage for stage in of_hsc if stage.name == "train")
-    return [*of_hsc, *rebalanced(setup, of_hsc[-1].makes, train), *common.report(setup, train)]
+    return [*of_hsc, *rebalanced(setup, of_hsc[-1].makes, train), common.report(setup, train)]

@@ -25,5 +25,5 @@ def stages(setup: Setup) -> list[Stage]:
         train,
         *seeds,
         *common.deeplab(setup, seeds[-1].makes, train),
-        *common.report(setup, train),
+        common.report(setup, train),
     ]

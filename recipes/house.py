@@ -44,5 +44,5 @@ def stages(setup: Setup) -> list[Stage]:
         *cams_aug,
         infer_aug,
         *common.deeplab(setup, infer_aug.makes, train),
-        *common.report(setup, train),
+        common.report(setup, train),
     ]

@@ -30,4 +30,4 @@ def seeds(setup: Setup) -> list[Stage]:
 def stages(setup: Setup) -> list[Stage]:
     of_seeds = seeds(setup)
     train = next(stage for stage in of_seeds if stage.name == "train")
-    return [*of_seeds, *common.deeplab(setup, of_seeds[-1].makes, train), *common.report(setup, train)]
+    return [*of_seeds, *common.deeplab(setup, of_seeds[-1].makes, train), common.report(setup, train)]

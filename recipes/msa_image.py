@@ -66,5 +66,5 @@ def stages(setup: Setup, method: str = "msa_image", *, saliency: bool = False) -
         *common.scored_seeds(setup, infer, thresholds=SWEEP, result=folder / "result.txt"),
         infer_aug._replace(makes=masks),
         *common.deeplab(setup, masks, train, **common.DEEPLAB_MSC),
-        *common.report(setup, train, saliency=saliency),
+        common.report(setup, train, saliency=saliency),
     ]

@@ -24,5 +24,5 @@ def stages(setup: Setup) -> list[Stage]:
         *common.seeds(setup, train, crf=False),  # AffinityNet has its own CRF
         *common.affinity(setup, train),
         *common.deeplab(setup, train.makes.parent / "out_rw", train, **common.DEEPLABV1_RESNET38),
-        *common.report(setup, train, saliency=False),
+        common.report(setup, train, saliency=False),
     ]

@@ -26,5 +26,5 @@ def stages(setup: Setup) -> list[Stage]:
         *seeds,
         *common.affinity(setup, train),
         *common.deeplab(setup, seeds[-1].makes, train),
-        *common.report(setup, train),
+        common.report(setup, train),
     ]

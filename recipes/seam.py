@@ -25,5 +25,5 @@ def stages(setup: Setup) -> list[Stage]:
         *common.seeds(setup, train),
         *common.affinity(setup, train, posteriors=(crf / "crf_10_4", crf / "crf_10_24"), bg="none", alpha=6),
         *common.deeplab(setup, train.makes.parent / "out_rw", train, **common.DEEPLABV1_RESNET38),
-        *common.report(setup, train, saliency=False),
+        common.report(setup, train, saliency=False),
     ]

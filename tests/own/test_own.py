@@ -14,6 +14,7 @@ from data.descriptions import find_data_set
 from data.labels import load_labels, save_labels
 from run import RECIPES
 from tests.scripts.conftest import ROOT, assert_succeeded, forker
+from tests.tool.report_runs import page_data
 from tool.lists import read_ids
 
 LABELS = {
@@ -174,7 +175,9 @@ def test_a_recipe_runs_on_them_without_a_single_mask(mine):
     assert_succeeded(done)
     found = {path.stem for path in (out / "deeplab" / "results" / "set").rglob("*.png")}
     assert found == {*IDS}
-    assert {path.stem for path in (out / "cls" / "overlay").glob("*.png")} == {*IDS[:4]}, "to look at, without a report"
+    shown = {image["id"]: image["pictures"] for image in page_data(out / "cls" / "report.html")["images"]}
+    assert {*shown} == {*IDS} and shown["photo 5"] == ["image", "0 segmentation"]
+    assert shown["photo 0"] == ["image", "0 cam 1", "0 seed", "0 crf", "0 segmentation"]
     assert json.loads((out / "summary.json").read_text())["scores"] == {}
     # What changes is seen: a photograph more to segment is segmented, one more to learn from is for another folder.
     words = ["run.py", "cls", "--own_root", mine, "--out", out, "--set", *changes]

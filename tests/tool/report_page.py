@@ -1,5 +1,6 @@
 """A report that is open in a real browser, and where this is."""
 
+import json
 import shutil
 
 from selenium import webdriver
@@ -61,3 +62,15 @@ class Page:
 
     def background(self):
         return self.run("return getComputedStyle(document.body).backgroundColor")
+
+
+def assert_quiet(page):
+    """Every picture near the view is there, the console is empty, and nothing was asked but of the disk."""
+    script = (
+        "return [...document.querySelectorAll('.card[data-drawn] img')].slice(0, 60).every((i) => i.naturalWidth > 0)"
+    )
+    page.wait(lambda: page.run(script))
+    assert page.driver.get_log("browser") == []
+    messages = [json.loads(entry["message"])["message"] for entry in page.driver.get_log("performance")]
+    asked = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
+    assert asked and all(url.startswith(("file:", "data:")) for url in asked)

@@ -10,8 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.tool.report_runs import HOSTILE, command, make_data, make_results, make_run, page_data
+from tests.tool.report_runs import HOSTILE, SHAPE, command, make_data, make_results, make_run, page_data
 from tool.artifact import load_label_map, save_label_map
+from tool.lists import Source
+from tool.report.plan import UNSCORED, Data, plan_images
+from tool.report.run_folder import Run
 from voc12.classes import VOC12
 
 IDS = [f"2007_00000{k}" for k in range(5)]
@@ -234,6 +237,43 @@ def test_a_list_says_which_images_are_shown_and_scored(made):
     assert [image["id"] for image in images] == [IDS[1], IDS[3]]
 
 
+def test_without_ground_truth_images_are_shown_with_what_nets_made_of_those_to_segment_and_nothing_is_scored(made):
+    root, truths = made
+    run, deeplab, dhr = root / "exps" / "hsc", root / "exps" / "net", root / "exps" / "dhr"
+    make_results(deeplab, truths, pseudo=run / "cam_png")
+    results = deeplab / "results" / "VOC2012" / "Segmentation" / "comp6_val_cls"
+    results.rename(results.with_name("comp6_test_cls"))
+    shutil.copytree(run / "cam_png", dhr / "test")
+    (dhr / "args.json").write_text(json.dumps({"wss_masks": str(run / "cam_png")}))
+    shutil.rmtree(root / "VOC2012" / "SegmentationClass")
+    (run / "cam_npy" / f"{IDS[0]}.npy").unlink()
+    save_label_map(run / "cam_png" / f"{IDS[0]}.png", np.full(SHAPE, 7, np.uint8), VOC12)
+    assert_made(report(root, "--gt_dir", "none"))
+    page, images = (run / "report.html").read_text(), page_data(run / "report.html")["images"]
+    seen = ["0 seed", "0 crf", "0 segmentation", "0 deeplabv3plus"]
+    assert [image["pictures"] for image in images] == [
+        ["image", "saliency", *seen],
+        *(["image", "saliency", f"0 cam {1 + number % 3}", *seen] for number in range(1, 5)),
+    ]
+    assert [image["labels"] for image in images] == [[1, 7], [2], [3], [1], [2]]
+    assert all(image["iou"] == {} for image in images) and not tiles(run / "report.html")
+    assert "<li>There is no ground truth: nothing is scored.</li>" in page
+    assert "IoU" not in page[page.index("<main>") : page.index("<script")]
+
+
+def test_of_many_images_without_ground_truth_some_are_shown_unless_they_are_listed(tmp_path):
+    ids = [f"{number:04}" for number in range(1234)]
+    for image_id in ids:
+        (tmp_path / f"{image_id}.jpg").touch()
+    source, data = Source("--run", tmp_path), Data(VOC12, tmp_path, None, None)
+    run = Run("hsc", tmp_path, cams=dict.fromkeys(ids, tmp_path))
+    files, notes = plan_images([run], data, None, source=source)
+    assert len(files) == UNSCORED == len(run.cams) and [min(files), max(files)] == ["0000", "1233"]
+    assert "Shown are 500 of 1234 images, in even steps through their ids; --list names others." in notes
+    run = Run("hsc", tmp_path, cams=dict.fromkeys(ids, tmp_path))
+    assert len(plan_images([run], data, ids[:600], source=source)[0]) == 600
+
+
 def test_many_images_are_looked_at_by_processes_with_the_same_page(tmp_path):
     truths = make_data(tmp_path, [f"{k:03}" for k in range(40)])
     make_run(tmp_path / "exps" / "hsc", truths, wrong=2)
@@ -275,7 +315,21 @@ REFUSALS = {
         lambda root: [(root / "VOC2012" / "JPEGImages" / f"{k}.jpg").unlink() for k in IDS[:2]],
         ["--data_root", f"{IDS[0]}.jpg", f"{IDS[1]}.jpg"],
     ),
-    "no ground truth's folder": ([], lambda root: remove(root / "VOC2012" / "SegmentationClass"), ["--gt_dir"]),
+    "no ground truth's folder": (
+        [],
+        lambda root: remove(root / "VOC2012" / "SegmentationClass"),
+        ["--gt_dir", "or none to see"],
+    ),
+    "classes of no score": (
+        ["--gt_dir", "none", "--classes", "car"],
+        lambda root: None,
+        ["--classes: nothing is scored at --gt_dir none"],
+    ),
+    "another size without ground truth": (
+        ["--gt_dir", "none"],
+        lambda root: Image.new("RGB", (4, 5)).save(root / "VOC2012" / "JPEGImages" / f"{IDS[0]}.jpg"),
+        [f"saliency/{IDS[0]}.png: expected 4 x 5 (width x height), found 24 x 18", f"cam_npy/{IDS[0]}.npy"],
+    ),
     "another ground truth": (["--gt_dir", "{root}/exps"], lambda root: None, ["--gt_dir", "found none", IDS[0]]),
     "other sizes": ([], write_small_truths, [f"{IDS[0]}.jpg", f"{IDS[1]}.npy", f"{IDS[1]}.png", "4 x 5"]),
     "damaged files": (

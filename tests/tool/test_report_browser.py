@@ -19,7 +19,7 @@ from selenium.webdriver.support.ui import Select
 
 from benchmark.system_figures import Estimate
 from benchmark.system_page import COLUMNS, TEMPLATE, row_of
-from tests.tool.report_page import DESKTOP, PHONE, Page
+from tests.tool.report_page import DESKTOP, PHONE, Page, assert_quiet
 from tests.tool.report_runs import HOSTILE, command, make_data, make_run, page_data
 from tool.artifact import save_label_map
 from tool.dataset import DataSet
@@ -34,7 +34,7 @@ IMAGES = 90
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory):
-    """A report of many images, one of two runs, and one of three, of some images."""
+    """A report of many images, one of them without scores, one of two runs, and one of three, of some images."""
     root = tmp_path_factory.mktemp("report")
     truths = make_data(root, [HOSTILE, *(f"2007_{k:06}" for k in range(IMAGES - 1))])
     make_run(root / "exps" / "hsc", truths, wrong=2)
@@ -43,11 +43,12 @@ def pages(tmp_path_factory):
     some = dict(list(truths.items())[1:5])
     make_run(root / "exps" / "seam", some, wrong=8, method="seam")
     eps, seam = root / "exps" / "eps", root / "exps" / "seam"
-    for arguments in ([], ["--compare", eps], ["--compare", seam, eps]):
+    folder = root / "exps" / "hsc"
+    unscored = ["--gt_dir", "none", "--out", folder / "unscored.html"]
+    for arguments in ([], unscored, ["--compare", eps], ["--compare", seam, eps]):
         done = command(*common, *arguments)
         assert done.returncode == 0, done.stderr
-    folder = root / "exps" / "hsc"
-    names = {"one": "report", "two": "report_vs_eps", "three": "report_vs_seam_and_1_more"}
+    names = {"one": "report", "unscored": "unscored", "two": "report_vs_eps", "three": "report_vs_seam_and_1_more"}
     return {name: folder / f"{stem}.html" for name, stem in names.items()}
 
 
@@ -69,18 +70,6 @@ def pair(driver, pages):
 
 
 # -- what it asks and shows --------------------------------------------------------------------------------------------
-
-
-def assert_quiet(page):
-    """Every picture near the view is there, the console is empty, and nothing was asked but of the disk."""
-    script = (
-        "return [...document.querySelectorAll('.card[data-drawn] img')].slice(0, 60).every((i) => i.naturalWidth > 0)"
-    )
-    page.wait(lambda: page.run(script))
-    assert page.driver.get_log("browser") == []
-    messages = [json.loads(entry["message"])["message"] for entry in page.driver.get_log("performance")]
-    asked = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
-    assert asked and all(url.startswith(("file:", "data:")) for url in asked)
 
 
 def test_no_console_error_and_no_request_to_anybody(driver, pages):
@@ -171,6 +160,14 @@ def test_images_are_found_by_id_and_by_class(page, pages):
     assert page.ids() == [] and page.one("#none").is_displayed()
     page.one("#clear").click()
     assert page.one("#count").text == f"{IMAGES} of {IMAGES} images"
+
+
+def test_images_without_scores_are_found_by_class_too_and_stand_by_their_ids(driver, pages):
+    page, images = Page(driver, pages["unscored"]), page_data(pages["unscored"])["images"]
+    page.choose("#class", "2")
+    expected = [image["id"] for image in images if image["labels"] == [2]]
+    assert page.ids() == sorted(expected) and 0 < len(expected) < IMAGES
+    assert [option.text for option in Select(page.one("#order")).options] == ["id"]
 
 
 def test_a_class_of_the_table_shows_its_images(page, pages):

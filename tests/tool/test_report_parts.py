@@ -184,6 +184,8 @@ def empty_context():
         "written": "",
         **{name: [] for name in names},
         **{name: {} for name in ("best", "losses", "settings", "colours", "error_colours")},
+        "scored": True,
+        "stage_titles": {},
         "curve": None,
         "overview": None,
         "heat": [],

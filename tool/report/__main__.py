@@ -35,7 +35,7 @@ from tool.cli import (
 )
 from tool.lists import Source, read_ids
 from tool.report.make import write_report
-from tool.report.plan import find_data
+from tool.report.plan import NO_TRUTH, find_data
 from tool.report.run_folder import Run, read_run
 
 EXAMPLES = """\
@@ -45,6 +45,8 @@ EXAMPLES = """\
   python -m tool.report --run exps/hsc --data_root VOC2012/JPEGImages --compare exps/eps
   # several; gains are over eps
   python -m tool.report --run exps/hsc --data_root VOC2012/JPEGImages --compare exps/eps exps/crt
+  # no masks to score on
+  python -m tool.report --run exps/hsc --data_root MINE/JPEGImages --gt_dir none
 """
 
 
@@ -80,7 +82,10 @@ def parse_arguments() -> argparse.Namespace:
     data.add_argument("--list", type=path_text, metavar="FILE", help="images to show and score (all with ground truth)")
     data.add_argument("--classes", nargs="+", default=[], metavar="NAME", help="that mIoU is over (all)")
     data.add_argument(
-        "--gt_dir", type=path_text, metavar="DIR", help="ground truth, <id>.png (SegmentationClass beside the images)"
+        "--gt_dir",
+        type=path_text,
+        metavar="DIR",
+        help=f"ground truth, <id>.png, or {NO_TRUTH}: images without scores (SegmentationClass beside the images)",
     )
     data.add_argument(
         "--saliency_root", type=path_text, metavar="DIR", help="saliency, <id>.png (saliency beside the images)"
@@ -94,11 +99,12 @@ def parse_arguments() -> argparse.Namespace:
 
 def read_runs(args: argparse.Namespace) -> list[Run]:
     """The runs, --run's first, with names that tell them apart."""
-    runs = [read_run(args.run, "--run")]
+    scored = args.gt_dir != NO_TRUTH
+    runs = [read_run(args.run, "--run", scored=scored)]
     for folder in args.compare:
         if Path(folder).resolve() in {run.folder.resolve() for run in runs}:
             raise UserError(f"--compare {folder}: expected other runs than --run, each once, found the same again")
-        runs.append(read_run(folder, "--compare"))
+        runs.append(read_run(folder, "--compare", scored=scored))
     names = Counter(run.name for run in runs)
     for run in runs:
         if names[run.name] > 1:
@@ -136,6 +142,8 @@ def main() -> None:
     runs = read_runs(args)
     data_set = find_data_set(args.data_set or recorded_data_set(runs))
     labels = named_labels(args.classes, data_set)
+    if args.classes and args.gt_dir == NO_TRUTH:
+        raise UserError(f"--classes: nothing is scored at --gt_dir {NO_TRUTH}; leave one of them out")
     data = find_data(args.data_root, args.gt_dir, args.saliency_root, data_set)
     path = output_path(args)
     ids, source = None, Source("--run", args.run)

@@ -32,7 +32,7 @@ class RunFiles(NamedTuple):
 
 class ImageFiles(NamedTuple):
     image: Path
-    truth: Path
+    truth: Path | None
     saliency: Path | None
     runs: Sequence[RunFiles]
 
@@ -41,9 +41,9 @@ class Findings(NamedTuple):
     """What is on an image.
 
     Attributes:
-        labels: the labels in its truth, without background.
+        labels: the labels in its truth, without background; where it has none, those of its CAMs and label maps.
         counts: {run: int64 (3, T, L)} of its CAMs at each threshold (`tool.metric`).
-        confusions: {(run, stage): int64 (L, L)}.
+        confusions: {(run, stage): int64 (L, L)}; these two without a truth empty.
         pictures: WebP files by name: image, truth, saliency, and "<run> cam <label>", "<run> <stage>" and
             "<run> <stage> errors"; those but image and saliency have no background.
         problems: a line for each file that cannot be used; if there are any, the rest is empty.
@@ -70,9 +70,11 @@ def look(_: str, files: ImageFiles, data_set: DataSet) -> Findings:
             problems.append(str(error))
             return None
 
-    truth = read(load_label_map, files.truth, data_set)
+    truth = None if files.truth is None else read(load_label_map, files.truth, data_set)
     shape = None if truth is None else truth.shape
     image = read(load_picture, files.image, mode="RGB", shape=shape)
+    if files.truth is None and image is not None:
+        shape = image.size[::-1]
     saliency = None if files.saliency is None else read(load_picture, files.saliency, mode="L", shape=shape)
     cams, label_maps = {}, {}
     for number, run in enumerate(files.runs):
@@ -82,6 +84,12 @@ def look(_: str, files: ImageFiles, data_set: DataSet) -> Findings:
             label_maps[number, stage] = read(load_label_map, path, data_set, shape=shape, ignore=False)
     if problems:
         return Findings([], {}, {}, {}, problems)
+    pictures = draw(image, truth, saliency, cams, label_maps, data_set)
+    if truth is None:
+        drawn = {data_set.label_of(index) for maps in cams.values() for index in maps}
+        return Findings(
+            sorted(drawn.union(*(_objects(of, data_set) for of in label_maps.values()))), {}, {}, pictures, []
+        )
     num_labels = data_set.num_labels
     counts = {
         number: threshold_counts(maps, truth, thresholds=CURVE, num_labels=num_labels)
@@ -89,8 +97,12 @@ def look(_: str, files: ImageFiles, data_set: DataSet) -> Findings:
         if data_set.background
     }
     confusions = {key: confusion_matrix(labels, truth, num_labels=num_labels) for key, labels in label_maps.items()}
-    present = np.unique(truth[(truth != IGNORE) & ~is_background(truth, data_set)]).tolist()
-    return Findings(present, counts, confusions, draw(image, truth, saliency, cams, label_maps, data_set), [])
+    return Findings(_objects(truth, data_set), counts, confusions, pictures, [])
+
+
+def _objects(labels: np.ndarray, data_set: DataSet) -> list[int]:
+    """The labels in a label map, without background and 255."""
+    return np.unique(labels[(labels != IGNORE) & ~is_background(labels, data_set)]).tolist()
 
 
 def load_picture(path: Path, *, mode: str, shape: tuple[int, int] | None) -> Image.Image:
@@ -98,13 +110,13 @@ def load_picture(path: Path, *, mode: str, shape: tuple[int, int] | None) -> Ima
     pixels = load_image(path, mode)
     if shape is not None and pixels.size != shape[::-1]:
         expected, found = (f"{width} x {height}" for width, height in (shape[::-1], pixels.size))
-        raise UserError(f"{path}: expected the ground truth's {expected} (width x height), found {found}")
+        raise UserError(f"{path}: expected {expected} (width x height), found {found}")
     return pixels
 
 
 def draw(
     image: Image.Image,
-    truth: np.ndarray,
+    truth: np.ndarray | None,
     saliency: Image.Image | None,
     cams: Mapping[int, Mapping[int, np.ndarray]],
     label_maps: Mapping[tuple[int, str], np.ndarray],
@@ -120,8 +132,10 @@ def draw(
     def small(labels: np.ndarray) -> np.ndarray:
         return np.asarray(Image.fromarray(labels).resize(size, Image.Resampling.NEAREST))
 
-    small_truth = small(truth)
-    pictures = {"image": _photo(smooth(image), quality=72), "truth": _flat(label_colours(small_truth, data_set))}
+    pictures = {"image": _photo(smooth(image), quality=72)}
+    if truth is not None:
+        small_truth = small(truth)
+        pictures["truth"] = _flat(label_colours(small_truth, data_set))
     if saliency is not None:
         pictures["saliency"] = _photo(smooth(saliency), quality=60)
     for run, maps in cams.items():
@@ -131,7 +145,8 @@ def draw(
     for (run, stage), labels in label_maps.items():
         small_labels = small(labels)
         pictures[f"{run} {stage}"] = _flat(label_colours(small_labels, data_set))
-        pictures[f"{run} {stage} errors"] = _flat(error_colours(small_labels, small_truth, data_set))
+        if truth is not None:
+            pictures[f"{run} {stage} errors"] = _flat(error_colours(small_labels, small_truth, data_set))
     return pictures
 
 

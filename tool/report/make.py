@@ -25,7 +25,7 @@ from tool.report.figures import (
 from tool.report.image import Findings, ImageFiles, look_at_all
 from tool.report.page import MAX_BYTES, PAGE, write_page
 from tool.report.plan import Data, plan_images
-from tool.report.run_folder import Run
+from tool.report.run_folder import STAGES, Run
 
 
 def write_report(
@@ -45,8 +45,8 @@ def write_report(
 
     Args:
         runs: as `read_run` gives them, under any names; they are changed to what is shown of them.
-        ids: of the images to show, or None for all with ground truth. source: where these come from, for messages; or
-            where the first run does.
+        ids: of the images to show, or None for all with ground truth (`plan_images`). source: where these come from,
+            for messages; or where the first run does.
         labels: that mIoU is over, or None for all. num_workers: processes that look at the images.
         overview: what `template` draws of it, under this name. template, max_bytes: as `write_page` has them.
 
@@ -56,7 +56,8 @@ def write_report(
     files, notes = plan_images(runs, data, ids, source=source)
     found = look_at_images(files, data.data_set, num_workers=num_workers)
     labels = range(data.data_set.num_labels) if labels is None else labels
-    context = {**describe(runs, found, notes, data.data_set, labels=labels), "overview": overview}
+    about = describe(runs, found, notes, data.data_set, labels=labels, scored=data.truth is not None)
+    context = {**about, "overview": overview}
     pictures = [findings.pictures for findings in found.values()]
     return len(found), write_page(path, context, pictures, max_bytes=max_bytes, template=template)
 
@@ -66,7 +67,8 @@ def look_at_images(files: Mapping[str, ImageFiles], data_set: DataSet, *, num_wo
     found = dict(look_at_all(files, data_set, num_workers=num_workers))
     found = {image_id: found[image_id] for image_id in files}
     raise_problems(
-        "faulty files (all of an image have its ground truth's size); no report was written",
+        "faulty files (all have the size of their ground truth, or of their image where there is none); no report was"
+        " written",
         [problem for findings in found.values() for problem in findings.problems],
     )
     return found
@@ -79,9 +81,10 @@ def describe(
     data_set: DataSet,
     *,
     labels: Sequence[int],
+    scored: bool = True,
 ) -> dict:
-    """All that the page shows but for the pictures; mIoU is over `labels`."""
-    stages = score_stages(runs, found, data_set, labels=labels)
+    """All that the page shows but for the pictures; mIoU is over `labels`, where images are `scored`."""
+    stages = score_stages(runs, found, data_set, labels=labels) if scored else []
     counts = cam_counts(runs, found)
     curves = {run: (100 * iou(of_run))[:, list(labels)].mean(axis=1).tolist() for run, of_run in counts.items()}
     names = [run.name for run in runs]
@@ -99,7 +102,9 @@ def describe(
         "runs": runs,
         "written": time.strftime("%Y-%m-%d %H:%M"),
         "notes": [*missing, *(f"{run.name}: {note}" for run in runs for note in run.notes), *notes, *absences],
+        "scored": scored,
         "stages": stages,
+        "stage_titles": {key: stage.title for key, stage in STAGES.items() if any(run.labels[key] for run in runs)},
         "best": {run: (curves[run][k], CURVE[k]) for run, k in best.items()},
         "curve": curve_chart(curves, names),
         "losses": loss_charts(runs),

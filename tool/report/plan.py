@@ -1,4 +1,4 @@
-"""Which images a report shows, and which of their files: what the runs left, where there is a ground truth."""
+"""Which images a report shows, and which of their files: what the runs left, where there is a ground truth, if any."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -11,14 +11,17 @@ from tool.places import misplaced, other_ending
 from tool.report.image import ImageFiles, RunFiles
 from tool.report.run_folder import STAGES, Run, files_by_id
 
+NO_TRUTH = "none"  # --gt_dir's value for images that are shown without scores
+UNSCORED = 500  # of images without ground truth so many are shown, where no list names them
+
 
 class Data(NamedTuple):
-    """A data set, and its folders: of images, of ground truth, <id>.png, `truth` the one to name, and of saliency maps,
-    <id>.png, if there are any."""
+    """A data set, and its folders: of images, of ground truth, <id>.png, `truth` the one to name, None for images that
+    are shown without scores, and of saliency maps, <id>.png, if there are any."""
 
     data_set: DataSet
     images: Path
-    truth: Path
+    truth: Path | None
     saliency: Path | None
 
 
@@ -32,11 +35,17 @@ def find_data(data_root: str, gt_dir: str | None, saliency_root: str | None, dat
     if not (others or further) and (problem := misplaced(images, suffix, fixed=False)):
         raise UserError(f"--data_root {problem}")
     around = root.resolve() if others else images.resolve().parent
-    if gt_dir is None:
+    truth: Path | None
+    if gt_dir == NO_TRUTH:
+        truth = None
+    elif gt_dir is None:
         usual = [*mask_folders(around, data_set, fixed=True), around / f"{data_set.masks[0]}Aug"]
         found = [folder for folder in usual if what_is_at(folder) == FOLDER]
         if not found:
-            raise UserError(f"--gt_dir: expected the ground truth's folder, as {usual[0]} is not there; name it")
+            raise UserError(
+                f"--gt_dir: expected the ground truth's folder, as {usual[0]} is not there; name it, or {NO_TRUTH} to"
+                " see the images without scores"
+            )
         truth = around if len(data_set.masks) > 1 else found[0]
     else:
         truth = require_folder(gt_dir, "--gt_dir", "ground truth, <id>.png")
@@ -56,28 +65,22 @@ def plan_images(
     images. Changes `runs` to these. Raises `UserError` for images or ground truths that are missing.
 
     Args:
-        ids: of the images to show, or None for all with ground truth. source: of these, or of the first run.
+        ids: of the images to show, or None for all with ground truth; where there is none, for `UNSCORED` of them.
+        source: of these, or of the first run.
     """
-    truths, notes = files_by_id(reversed(mask_folders(data.truth, data.data_set)), ".png"), []
+    notes: list[str] = []
     kinds: dict[str, Callable[[Run], dict[str, Path]]] = {"CAMs": lambda run: run.cams}
     kinds |= {stage.title: lambda run, key=key: run.labels[key] for key, stage in STAGES.items()}
     made = {image_id for run in runs for files_of in kinds.values() for image_id in files_of(run)}
-    listed = ids is not None
-    if listed:
+    if ids is not None:
         check_lines(ids, made.__contains__, source=source)
+        raise_problems(f"{source.flag}: ids of which the runs hold nothing", sorted(set(ids) - made))
+    if data.truth is None:
+        truths, shown = {}, set(_some(sorted(made), notes) if ids is None else ids)
+        notes.append("There is no ground truth: nothing is scored.")
     else:
-        ids = sorted(made)
-    wanted = set(ids)
-    find_masks(ids, data.truth, data.data_set, flag="--gt_dir", source=source)  # or it says where they are
-    if listed:
-        raise_problems(f"{source.flag}: ids of which the runs hold nothing", sorted(wanted - made))
-        raise_problems(f"{source.flag}: ids without ground truth in {data.truth}", sorted(wanted - set(truths)))
-    shown = wanted & set(truths)
-    if made and not shown:
-        raise UserError(
-            f"--gt_dir {data.truth}: expected ground truth, <id>.png, for the runs' {len(made)} images (as"
-            f" {printable(min(made))}), found none; name the folder that belongs to them"
-        )
+        truths = _find_truths(data.truth, data.data_set, made, ids, source=source)
+        shown = (made if ids is None else set(ids)) & set(truths)
     for title, files_of in kinds.items():
         _keep_common(title, [files_of(run) for run in runs], shown, notes)
     shown = {image_id for run in runs for files_of in kinds.values() for image_id in files_of(run)}
@@ -90,6 +93,32 @@ def plan_images(
         none = f"No saliency maps were found: {why}." if why else "No saliency maps were found."
         notes.append(none if missing == len(shown) else f"{missing} images have no saliency map.")
     return {i: _image_files(i, runs, path, truths, saliency) for i, path in images.items()}, notes
+
+
+def _find_truths(
+    folder: Path, data_set: DataSet, made: set[str], ids: Sequence[str] | None, *, source: Source
+) -> dict[str, Path]:
+    """The ground truths in `folder` by id. Raises `UserError` if one of `ids` has none, or without these none of the
+    images that runs `made` something of; if they lie elsewhere, it says where."""
+    truths = files_by_id(reversed(mask_folders(folder, data_set)), ".png")
+    find_masks(sorted(made) if ids is None else ids, folder, data_set, flag="--gt_dir", source=source)
+    if ids is not None:
+        raise_problems(f"{source.flag}: ids without ground truth in {folder}", sorted(set(ids) - set(truths)))
+    if made and not made & set(truths):
+        raise UserError(
+            f"--gt_dir {folder}: expected ground truth, <id>.png, for the runs' {len(made)} images (as"
+            f" {printable(min(made))}), found none; name the folder that belongs to them, or {NO_TRUTH} to see the"
+            " images without scores"
+        )
+    return truths
+
+
+def _some(ids: Sequence[str], notes: list[str]) -> Sequence[str]:
+    """At most `UNSCORED` of `ids`, from the first to the last in even steps; notes what is left out."""
+    if len(ids) <= UNSCORED:
+        return ids
+    notes.append(f"Shown are {UNSCORED} of {len(ids)} images, in even steps through their ids; --list names others.")
+    return [ids[k * (len(ids) - 1) // (UNSCORED - 1)] for k in range(UNSCORED)]
 
 
 def _keep_common(title: str, files: Sequence[dict[str, Path]], shown: set[str], notes: list[str]) -> None:
@@ -123,4 +152,4 @@ def _image_files(
         )
         for run in runs
     ]
-    return ImageFiles(image, truths[image_id], saliency.get(image_id), of_runs)
+    return ImageFiles(image, truths.get(image_id), saliency.get(image_id), of_runs)

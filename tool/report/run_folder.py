@@ -13,12 +13,14 @@ from tool.places import folders_with, listed
 
 
 class Stage(NamedTuple):
-    """A kind of label maps: its title, the folders in a run's that the scripts and recipes put it in, and the setting
-    in which a net that makes it says which label maps it learnt from; None where it is made of the run's CAMs."""
+    """A kind of label maps: its title, the folders in a run's that the scripts and recipes put it in, the setting
+    in which a net that makes it says which label maps it learnt from, None where it is made of the run's CAMs, and the
+    net's folders of images that have no ground truth."""
 
     title: str
     pattern: str
     learnt_from: str | None = None
+    unscored: str | None = None
 
 
 # In the order in which they are made.
@@ -27,8 +29,10 @@ STAGES = {
     "crf": Stage("CRF seed", "crf/crf_*"),
     "affinity": Stage("AffinityNet's mask", "out_rw"),
     "irn": Stage("IRN's mask", "sem_seg"),
-    "segmentation": Stage("Segmentation", "results/*/Segmentation/comp[56]_*_cls", "DATA_PSEUDO_GT"),
-    "deeplabv3plus": Stage("DeepLabv3+", "val", "wss_masks"),
+    "segmentation": Stage(
+        "Segmentation", "results/*/Segmentation/comp[56]_*_cls", "DATA_PSEUDO_GT", "results/*/Segmentation/*_test_cls"
+    ),
+    "deeplabv3plus": Stage("DeepLabv3+", "val", "wss_masks", "test"),
 }
 USUAL = ("seed", "crf")  # of which a run without them is said to have none
 _LOG_LINE = re.compile(r"\S+ \S+ step (\d{1,18})/\d+((?: \S+ -?\d{1,39}\.\d{4})+)")  # float32 at most
@@ -48,8 +52,9 @@ class Run:
     notes: list[str] = field(default_factory=list)
 
 
-def read_run(folder: str | Path, flag: str) -> Run:
-    """What is in a run's `folder`, which `flag` leads to, and beside it.
+def read_run(folder: str | Path, flag: str, *, scored: bool = True) -> Run:
+    """What is in a run's `folder`, which `flag` leads to, and beside it; for images without ground truth, not `scored`,
+    what nets made of such images too.
 
     CAMs, seeds and what refinements made of them lie in the folder, or beside it (inference's own `--work_dir` is the
     parent of the run) where their settings.json says that the run's weights made them or their CAMs. Segmentation and
@@ -60,7 +65,7 @@ def read_run(folder: str | Path, flag: str) -> Run:
     run = Run(folder.resolve().name, folder)
     _read_training(run, folder, "Training")
     _read_predictions(run)
-    _read_segmentation(run)
+    _read_segmentation(run, scored)
     if not (run.losses or run.cams or any(run.labels.values())):
         others = folders_with(["args.json", "cam_npy", "cam_png"], folder)
         meant = f", as {listed(others)}" if others else ""
@@ -182,19 +187,21 @@ class _Places:
         return sorted(found, key=lambda path: (path.name != first, path.name))
 
 
-def _result_folders(folder: Path, stage: Stage) -> list[Path]:
-    """Where a net's run leaves a stage's label maps that have a ground truth."""
-    return sorted(path for path in folder.glob(stage.pattern) if path.is_dir() and not path.name.endswith("_test_cls"))
+def _result_folders(folder: Path, stage: Stage, scored: bool) -> list[Path]:
+    """Where a net's run leaves a stage's label maps; only of images that have a ground truth, where they are scored."""
+    of_truth = {path for path in folder.glob(stage.pattern) if not path.name.endswith("_test_cls")}
+    others = set() if scored else folder.glob(stage.unscored)
+    return sorted(path for path in of_truth.union(others) if path.is_dir())
 
 
-def _read_segmentation(run: Run) -> None:
+def _read_segmentation(run: Run, scored: bool) -> None:
     """The label maps of nets that learnt from a run's."""
     for key, stage in STAGES.items():
         if stage.learnt_from is None:
             continue
-        results = _result_folders(run.folder, stage)
-        if not results and (nets := _trained_on(run, stage)):
-            results = _result_folders(nets[-1], stage)
+        results = _result_folders(run.folder, stage, scored)
+        if not results and (nets := _trained_on(run, stage, scored)):
+            results = _result_folders(nets[-1], stage, scored)
             _read_training(run, nets[-1], f"{stage.title} ({nets[-1].name})")
             more = f", the latest of {len(nets)} trained on these label maps" if len(nets) > 1 else ""
             run.notes.append(f"{stage.title} is that of {nets[-1].name}{more}.")
@@ -203,7 +210,7 @@ def _read_segmentation(run: Run) -> None:
         run.missing.append("segmentation (results)")
 
 
-def _trained_on(run: Run, stage: Stage) -> list[Path]:
+def _trained_on(run: Run, stage: Stage, scored: bool) -> list[Path]:
     """The nets' runs beside `run` that were trained on its label maps and made those of `stage`, the latest last."""
     sources = {path.parent.resolve() for files in run.labels.values() for path in list(files.values())[:1]}
     nets = []
@@ -212,6 +219,10 @@ def _trained_on(run: Run, stage: Stage) -> list[Path]:
             masks = _read_settings(record).get(stage.learnt_from)
         except UserError:  # another run's
             continue
-        if isinstance(masks, str) and Path(masks).resolve() in sources and _result_folders(record.parent, stage):
+        if (
+            isinstance(masks, str)
+            and Path(masks).resolve() in sources
+            and _result_folders(record.parent, stage, scored)
+        ):
             nets.append(record.parent)
-    return sorted(nets, key=lambda folder: _result_folders(folder, stage)[-1].stat().st_mtime)
+    return sorted(nets, key=lambda folder: _result_folders(folder, stage, scored)[-1].stat().st_mtime)
