@@ -11,10 +11,9 @@ import numpy as np
 from benchmark.system_counts import BEST, CRF, FIXED, Cost, Measured, Run
 from benchmark.system_refine import REFINEMENTS
 from benchmark.system_runs import CURVE_FILE, is_run
-from benchmark.system_seeds import parts_of, trainings_of
+from benchmark.system_seeds import crf_of, parts_of, trainings_of
 from benchmark.system_segment import Segmented, segmented_in
 from data.score import named_labels
-from method import METHODS
 from tool.artifact import load_cam, load_label_map
 from tool.cli import FILE, UserError, raise_problems, what_is_at
 from tool.lists import LABEL_MAP_ENDINGS, Source, expect_files, read_ids
@@ -28,11 +27,8 @@ LABEL_NAMES, NUM_LABELS = VOC12.label_names, VOC12.num_labels
 
 
 def crf_folder(run: Path) -> Path:
-    """The folder of a run's CRF seeds, by the first CRF of its method's recipe; its name begins with the method's. Of a
-    mean it is that of the first run that it is of."""
-    name = (parts_of(run.name) or [run.name])[0]
-    method = max((method for method in METHODS if f"{name}_".startswith(f"{method}_")), key=len)
-    return run / "crf" / METHODS[method].seeds.crf[0].folder
+    """The folder of a run's CRF seeds, by the first CRF of its recipe."""
+    return run / "crf" / crf_of(run.name).folder
 
 
 class Estimate(NamedTuple):

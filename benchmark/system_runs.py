@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.system_refine import REFINEMENTS, Flags, changes_of
-from benchmark.system_seeds import ALONG, MEAN, RESIZED, Trained, mean_of, net_of, parts_of
+from benchmark.system_seeds import ALONG, MEAN, RESIZED, Trained, crf_of, mean_of, net_of, parts_of, without_alpha
 from method import METHODS
 from method.hsc.config import ABLATIONS, SANE
 from recipes import common
@@ -58,13 +58,15 @@ RUNS = {
 
 
 def run_named(text: str) -> str:
-    """An argparse type: a run's name, or mean_of_RUN_and_RUN."""
+    """An argparse type: a run's name, or mean_of_RUN_and_RUN; any of them with _alpha_A."""
     parts = parts_of(text) or [text]
     for name in parts:
         if name not in RUNS:
             raise argparse.ArgumentTypeError(f"{text}: {name} is no run{did_you_mean(name, list(RUNS))}")
-    if len({*parts}) < len(parts) or parts == [text.removeprefix(MEAN)] != [text]:
+    if len({*parts}) < len(parts) or f"{MEAN}{parts[0]}" == without_alpha(text)[0]:
         raise argparse.ArgumentTypeError(f"{text}: expected several runs, each once, as mean_of_eps_and_hsc")
+    if without_alpha(text)[1] is not None and crf_of(text).threshold is not None:
+        raise argparse.ArgumentTypeError(f"{text}: the score of background in its CRF is a threshold, no power")
     return text
 
 

@@ -1,15 +1,23 @@
 """The seeds of a run of `benchmark.systems`: of its own net, of another run's, or of the mean of other runs' CAMs."""
 
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+from method import METHODS
 from recipes import combined, common
 from tool.recipe import Setup, Stage
+from tool.seed_recipe import CRFRecipe
 
 MEAN, AND = "mean_of_", "_and_"  # mean_of_eps_after_eps_and_hsc_after_eps
 # What ends the name of a run that has other seeds of another run's net: maps that come to pixels along superpixels
 # where its own are resized, and the reverse.
 ALONG, RESIZED = "_along_superpixels", "_resized"
+# What ends the name of a run that has the CAMs of another, or of a mean, and CRF seeds at another exponent of the score
+# of background: eps_alpha_4.
+ALPHA = "_alpha_"
+_ALPHA = re.compile(rf"(.+){ALPHA}(\d+(?:\.\d+)?)")
 # As such runs, too: maps of CRT's other branch, and MSA's that are not spread, which without IPC changes no training.
 NET_OF = {"crt_cnn": "crt", "msa_image_dcr": "msa_image_ap"}
 OF_MERGE = {"infer_list", "crf_workers", "crf_t", "crf_alpha"}  # of inference's flags, those that merge.py has
@@ -17,7 +25,24 @@ OF_MERGE = {"infer_list", "crf_workers", "crf_t", "crf_alpha"}  # of inference's
 
 def parts_of(name: str) -> list[str]:
     """The runs whose CAMs' mean is the run `name`; none of one with a net of its own."""
-    return name.removeprefix(MEAN).split(AND) if name.startswith(MEAN) else []
+    run, alpha = without_alpha(name)
+    if run.startswith(MEAN):
+        return run.removeprefix(MEAN).split(AND)
+    return [] if alpha is None else [run]
+
+
+def without_alpha(name: str) -> tuple[str, str | None]:
+    """The run whose CAMs the run `name` has, and the exponent of its CRF seeds; None for the recipe's."""
+    match = _ALPHA.fullmatch(name)
+    return (name, None) if match is None else (match[1], match[2])
+
+
+def crf_of(name: str) -> CRFRecipe:
+    """The CRF of the run `name`: the first of its method, by which its name begins, or of a mean's first run's."""
+    (run, *_), (_, alpha) = parts_of(name) or [name], without_alpha(name)
+    method = max((method for method in METHODS if f"{run}_".startswith(f"{method}_")), key=len)
+    crf = METHODS[method].seeds.crf[0]
+    return crf if alpha is None else replace(crf, alpha=float(alpha))
 
 
 def net_of(name: str) -> str:
@@ -67,5 +92,8 @@ def mean_of(folder: Path, setup: Setup, parts: tuple[Trained, ...]) -> Trained:
         for (stage, flag), value in setup.changes.items()
         if not stage.startswith("infer") or flag in OF_MERGE
     }
+    _, alpha = without_alpha(folder.name)
+    if alpha is not None:
+        changes |= {(stage, "crf_alpha"): alpha for stage, _ in changes if stage.startswith("infer")}
     train = parts[0].train._replace(makes=folder / "mean.pth")
     return Trained(train, Setup(setup.out, setup.data_root, setup.saliency_root, changes=changes), parts)

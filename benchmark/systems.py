@@ -32,7 +32,7 @@ from benchmark.system_runs import (
     run_one,
     weights_of,
 )
-from benchmark.system_seeds import ALONG, AND, MEAN, RESIZED, net_of, parts_of, trainings_of
+from benchmark.system_seeds import ALONG, ALPHA, AND, MEAN, RESIZED, net_of, parts_of, trainings_of
 from benchmark.system_segment import check_segmented, is_there, segment_one, segmented
 from benchmark.system_table import check_table, write_table
 from network import BACKBONE_HELP, NO_FILES, backbone_name
@@ -107,7 +107,8 @@ def parse_arguments() -> argparse.Namespace:
         help=f"also NAME{TWICE}, of twice the steps; hsc_without_TERM; hsc_sane_ODDITY, ODDITY as train_voc.py --sane"
         f" takes it, hsc_sane_ODDITY_without_TERM; each of these, but for cls, with {AFTER_EPS}; {', '.join(CRT)}; with"
         f" --scn {', '.join(MSA)}, the last four also with {RESIZED}, whose maps do not follow superpixels, and a"
-        f" method's seeds with {ALONG}, whose do; {MEAN}NAME{AND}NAME, the mean of runs' CAMs"
+        f" method's seeds with {ALONG}, whose do; {MEAN}NAME{AND}NAME, the mean of runs' CAMs; any"
+        f" of these with {ALPHA}A, its CRF seeds at that exponent"
         f" ({' '.join([*BASELINES, 'hsc'])})",
     )  # fmt: skip
     runs.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="SEED", help="of training (0 1 2)")

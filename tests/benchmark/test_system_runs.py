@@ -21,6 +21,10 @@ from benchmark.system_seeds import trainings_of
         ("mean_of_eps", "mean_of_eps: expected several runs, each once"),
         ("mean_of_eps_and_eps", "mean_of_eps_and_eps: expected several runs, each once"),
         ("mean_of_", "mean_of_:  is no run"),
+        ("mean_of_eps_alpha_4", "mean_of_eps_alpha_4: expected several runs, each once"),
+        ("ppc_alpha_4", "ppc_alpha_4: the score of background in its CRF is a threshold, no power"),
+        ("eps_alpha_four", "eps_alpha_four is no run"),
+        ("mean_of_eps_alpha_4_and_hsc", "mean_of_eps_alpha_4_and_hsc: eps_alpha_4 is no run"),
     ],
 )
 def test_a_mean_is_of_several_runs_that_are_known(name, expected):
@@ -71,6 +75,22 @@ def test_superpixels_or_spreading_or_not_are_seeds_of_one_training(monkeypatch):
     assert [reference_of(name) for name in names[:2]] == ["eps_after_eps", "eps_after_eps"]
 
 
+def test_another_exponent_is_crf_seeds_of_the_same_cams(monkeypatch):
+    names = ["eps", "hsc", "mean_of_eps_and_hsc_alpha_1.5", "hsc_alpha_4"]
+    args, made = arguments(monkeypatch, *names), {}
+    monkeypatch.setattr(system_runs, "run_stages", lambda stages, folder: made.update({folder.name: stages}))
+    for name in args.runs:
+        run_one(args, name, seed=3)
+    assert [stage.name for stage in made["hsc_alpha_4"]] == ["infer_hsc", "infer", "eval"]
+    merged = made["hsc_alpha_4"][1].flags
+    assert merged["cam_dir"] == [made["hsc"][0].makes.parent / "cam_npy"] and merged["crf_alpha"] == "4"
+    both = made["mean_of_eps_and_hsc_alpha_1.5"][-2].flags
+    assert len(both["cam_dir"]) == 2 and both["crf_alpha"] == "1.5"
+    assert "crf_alpha" not in made["hsc"][1].flags
+    assert [reference_of(name) for name in names[2:]] == ["eps", "eps"]
+    assert reference_of("eps_alpha_4") == "eps" and trainings_of("hsc_alpha_4") == ["hsc"]
+
+
 @pytest.mark.parametrize(
     ("name", "made"), [("hsc", "infer_refine"), ("ppc", "aff_prepare"), ("crt_cnn", "aff_prepare")]
 )
@@ -105,6 +125,8 @@ def test_a_run_of_twice_the_steps_is_measured_against_one_of_as_many():
         ("msa_image_dcr", "crf_10_thr0.25"),
         ("crt_cnn", "crf_10_thr0.15"),
         ("mean_of_ppc_eps_after_eps_and_hsc_after_eps", "crf_5_8"),
+        ("eps_after_eps_alpha_4", "crf_8_4"),
+        ("mean_of_ppc_eps_and_hsc_alpha_0.5", "crf_5_0.5"),
     ],
 )
 def test_a_runs_crf_seeds_lie_where_its_method_puts_them(name, folder, tmp_path):
