@@ -83,7 +83,6 @@ def check_arguments(args: argparse.Namespace) -> None:
     """Raise `UserError` for flags that are wrong or do not go together."""
     require_background(find_data_set(args.data_set))
     check_seed_flags(args)
-    args.thr = threshold_of(args.thr)
     places = [folder.resolve() for folder in args.cam_dir]
     twice = next((folder for folder in places if places.count(folder) > 1), None)
     if twice is not None:
@@ -110,6 +109,7 @@ def read_images(args: argparse.Namespace) -> dict[str, Path]:
 def main() -> None:
     args = parse_arguments()
     check_arguments(args)
+    args.thr = threshold_of(args.thr)
     crf = {recipe: args.work_dir / "crf" / recipe.folder for recipe in crf_recipes(args)}
     folders = (args.work_dir / name for name in ("cam_npy", "cam_png"))
     overlay = args.work_dir / "overlay" if args.overlay else None

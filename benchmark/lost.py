@@ -1,7 +1,9 @@
 """Which objects did label maps lose, and do they come back in what a segmentation that learnt from such maps predicts?
 
     python -m benchmark.lost --gt_dir VOC2012/SegmentationClass --list voc12/train.txt --masks exps/hsc/crf/crf_8_7 \\
-        --pred_dir exps/deeplab/results exps/dhr/val
+        --pred_dir PLAIN DHR
+
+PLAIN and DHR are folders of label maps of these images, as rebalance/masks.py --infer_list voc12/train.txt makes them.
 
 An object is a class in an image's ground truth. Label maps have lost it if none of their pixels is of its class.
 """
@@ -57,7 +59,7 @@ def main() -> None:
     args = parse_arguments()
     data_set, source = find_data_set(args.data_set), Source("--list", args.list)
     ids = read_ids(args.list, "--list")
-    labels = [label for label in named_labels(args.classes, data_set) if label >= data_set.background]  # no background
+    labels = [label for label in named_labels(args.classes, data_set) if label >= data_set.label_of(0)]  # no background
     folders = [("--gt_dir", args.gt_dir), ("--masks", args.masks), *(("--pred_dir", path) for path in args.pred_dir)]
     truth, masks, *predicted = (
         labels_there(find_masks(ids, path, data_set, flag=flag, source=source), data_set, labels)

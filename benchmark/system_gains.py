@@ -15,7 +15,7 @@ from benchmark.system_segment import MASKS, Segmented
 
 REFERENCE = "eps"  # what gains are measured against
 ABLATION = re.compile(rf"(?P<run>.+)_without_(?P<what>[a-z]+)(?P<start>{AFTER_EPS}|)")
-MENDED = re.compile(rf"(?P<run>.+)_(?P<what>sane_[a-z_]+?)(?P<start>{AFTER_EPS}|)")
+SANE = re.compile(rf"(?P<run>.+)_(?P<what>sane_[a-z_]+?)(?P<start>{AFTER_EPS}|)")
 
 
 class Refined(NamedTuple):
@@ -73,7 +73,7 @@ def what_changes_bring(
     by run and part or oddity, with the seeds that have both; only what has any."""
     brought = {}
     for name, runs in by_name.items():
-        if match := ABLATION.fullmatch(name) or MENDED.fullmatch(name):
+        if match := ABLATION.fullmatch(name) or SANE.fullmatch(name):
             whole = match["run"] + match["start"]
             pair = by_name.get(whole, []), runs
             found = paired_gain(protocol, *(pair if match.re is ABLATION else reversed(pair)))

@@ -94,6 +94,6 @@ def mean_of(folder: Path, setup: Setup, parts: tuple[Trained, ...]) -> Trained:
     }
     _, alpha = without_alpha(folder.name)
     if alpha is not None:
-        changes |= {(stage, "crf_alpha"): alpha for stage, _ in changes if stage.startswith("infer")}
+        changes |= {(stage, "crf_alpha"): alpha for stage in ("infer", "infer_aug")}
     train = parts[0].train._replace(makes=folder / "mean.pth")
     return Trained(train, Setup(setup.out, setup.data_root, setup.saliency_root, changes=changes), parts)

@@ -138,7 +138,7 @@ def ids_of_images(root: Path, data_set: DataSet) -> list[str]:
         raise UserError(f"{FLAG} {root / IMAGES}: expected images, {known}, found none, as {files[0].name!r}; {advice}")
     problems = [f"{path.name!r}: the id {problem}" for path in images if (problem := _problem_of(path.stem))]
     raise_problems(f"{FLAG} {root / IMAGES}: file names that are no ids; rename them", problems)
-    if others := [path.name for path in files if path not in {*images}]:
+    if others := [path.name for path in files if path.suffix not in data_set.suffixes]:
         print(f"note: {len(others)} of {IMAGES} are no {', '.join(data_set.suffixes)}, as {others[0]!r}: left out")
     return list(dict.fromkeys(path.stem for path in images))
 
@@ -161,23 +161,25 @@ def find_lists(root: Path, labels: Mapping[str, np.ndarray], images: list[str]) 
 
     masks = {path.stem for path in (root / MASKS).glob("*.png")}
     val = listed("val") or []
+    held_out = {*val}
     unmasked = [f"{identifier}: no {MASKS}/{identifier}.png" for identifier in val if identifier not in masks]
     raise_problems(f"{FLAG} {root / 'val.txt'}: expected images with masks, to score on", unmasked)
     learnt = listed("train") or [identifier for identifier, label in labels.items() if label.any()]
-    learnt = [identifier for identifier in learnt if identifier not in {*val}]
+    learnt = [identifier for identifier in learnt if identifier not in held_out]
     if not learnt:
         raise UserError(f"{FLAG} {root}: nothing to learn from: no image outside val.txt has a class; nothing written")
     lists = {"train_aug": learnt, "test": listed("test") or images}
     scored = {"train": [identifier for identifier in learnt if identifier in masks], "val": val}
-    if masks - {*val} and not scored["train"]:
+    if masks - held_out and not scored["train"]:
         expected = "expected masks of images to learn from, or of those that val.txt lists"
-        raise UserError(f"{FLAG} {root / MASKS}: {expected}, found others, as {min(masks - {*val})}.png")
+        raise UserError(f"{FLAG} {root / MASKS}: {expected}, found others, as {min(masks - held_out)}.png")
     return lists | {name: ids for name, ids in scored.items() if ids}
 
 
-def find_problems(root: Path, data_set: DataSet, lists: Mapping[str, list[str]], saliency: Path | None) -> list[str]:
-    """One line for each image, mask and saliency map of `lists` that a stage could not use."""
-    every = list(dict.fromkeys(identifier for ids in lists.values() for identifier in ids))
+def find_problems(
+    root: Path, data_set: DataSet, lists: Mapping[str, list[str]], every: Sequence[str], saliency: Path | None
+) -> list[str]:
+    """One line for each image, mask and saliency map of `lists`, which have `every` id, that a stage could not use."""
     source = Source(FLAG, root)
     images = find_images(every, root, data_set, flag=FLAG, source=source, fixed=True)
     salient = {*lists["train_aug"]} if saliency else {}
@@ -229,11 +231,12 @@ def main() -> None:
     check_earlier(args.out, learnt, data_set)
     make_folder(args.out)
     started = time.perf_counter()
-    problems = find_problems(root, data_set, lists, saliency)
+    every = list(dict.fromkeys(identifier for ids in lists.values() for identifier in ids))
+    problems = find_problems(root, data_set, lists, every, saliency)
     if saliency is not None and not problems:
         for note in check_saliency(saliency, lists["train_aug"]):
             print(f"note: {note}")
-    print(f"checked {len(lists['test'])} images {pace(started, len(lists['test']))}")
+    print(f"checked {len(every)} images {pace(started, len(every))}")
     for problem in problems:
         print(f"problem: {printable(problem)}")
     if problems:

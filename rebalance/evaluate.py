@@ -93,7 +93,7 @@ def find_truths(args: argparse.Namespace, data_set: DataSet) -> list[Path]:
 
 
 def find_pairs(args: argparse.Namespace, data_set: DataSet) -> tuple[list[tuple[Path, Path]], list[Path]]:
-    """(prediction, ground truth) of each image that has both, and the ground truths with an object and no prediction.
+    """(prediction, ground truth) of each image that has both, and the ground truths that count and have no prediction.
 
     Raises `UserError` where there are none of the first, and with `--strict` some of the second.
     """
@@ -106,8 +106,11 @@ def find_pairs(args: argparse.Namespace, data_set: DataSet) -> tuple[list[tuple[
             f"--pred_dir {args.pred_dir}: expected label maps for the ground truth of --gt_dir {args.gt_dir}, as"
             f" {truths[0].name}; found none of its {len(truths)}"
         )
-    lacking = [truth for truth in truths if truth.name not in predicted]
-    lacking = [truth for truth in lacking if has_object(load_label_map(truth, data_set), data_set)]
+    lacking = [
+        truth
+        for truth in truths
+        if truth.name not in predicted and (args.count_empty or has_object(load_label_map(truth, data_set), data_set))
+    ]
     if args.strict:
         raise_problems(
             f"--strict: {args.pred_dir}: images without a prediction; nothing was scored",

@@ -130,11 +130,12 @@ def main() -> None:
 
     from rebalance.featuring import draw_missing, fit_missing_pca, load_net, make_missing_features
     from tool.device import process_devices
-    from tool.distributed import join_processes, rank, wait_for_all
+    from tool.distributed import first_alone, join_processes, rank, wait_for_all
 
     devices = process_devices(args.device, args.n_gpus, args.n_processes_per_gpu)
     join_processes(torch.device("cpu"))  # GPUs are for the processes of the pools
-    net = load_net(args)  # wrong weights are reported here and once, not by every process
+    with first_alone(args.uss_backbone_weights == PRETRAINED):  # which one process downloads
+        net = load_net(args)  # wrong weights are reported here and once, not by every process of the pools
     if rank() == 0:
         open_outputs(args)
         if args.uss_dim is not None:  # PCA's

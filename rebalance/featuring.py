@@ -5,6 +5,7 @@ import functools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -56,10 +57,14 @@ def load_on(args: argparse.Namespace, device: torch.device) -> FeatureNet:
     return place(net, device, args.amp).requires_grad_(False)
 
 
-def pca_of(net: FeatureNet, args: argparse.Namespace) -> dict:
+def made_with(args: argparse.Namespace) -> dict[str, Any]:
+    """What the file of a PCA says of the features that it was fitted to."""
+    return {"backbone": args.backbone, "sha256": hash_of(args.uss_backbone_weights)}
+
+
+def pca_of(net: FeatureNet, args: argparse.Namespace) -> dict[str, Any]:
     """What `load_pca` is to find."""
-    about = {"backbone": args.backbone, "sha256": hash_of(args.uss_backbone_weights)}
-    return {**about, "channels": net.dim, "dim": args.uss_dim, "flag": "--out_dir"}
+    return {**made_with(args), "channels": net.dim, "dim": args.uss_dim, "flag": "--out_dir"}
 
 
 def in_amp(net: FeatureNet, device: torch.device, amp: str) -> Callable[[Tensor], Tensor]:
@@ -93,8 +98,7 @@ def fit_missing_pca(
                 image = net.normalisation(load_rgb(images[image_id]), device)
                 yield cells_for_pca(in_amp(net, device, args.amp), image, patch=net.patch)
 
-    about = {"backbone": args.backbone, "sha256": hash_of(args.uss_backbone_weights)}
-    save_pca(path, fit_pca(samples(), args.uss_dim), **about)
+    save_pca(path, fit_pca(samples(), args.uss_dim), **made_with(args))
     print(f"PCA of {len(chosen)} images {pace(started, len(chosen))}")
 
 

@@ -1,4 +1,4 @@
-"""What the commands that make a file of each image have in common: their images, flags of their processes, tags."""
+"""What the commands have in common: their images, and these images' tags."""
 
 import argparse
 from collections.abc import Mapping, Sequence
@@ -51,14 +51,14 @@ def own_checked(images: Mapping[str, Path], root: str | Path) -> dict[str, Path]
     return own
 
 
-def read_tags(ids: Sequence[str], folder: str | Path, data_set: DataSet) -> dict[str, set[str]]:
-    """The names of the objects in `<folder>/<id>.xml`, --xml_dir, of each image.
+def read_tags(
+    ids: Sequence[str], folder: str | Path, data_set: DataSet, *, flag: str = "--xml_dir"
+) -> dict[str, set[str]]:
+    """The names of the objects in `<folder>/<id>.xml`, which `flag` leads to, of each image.
 
     Raises `UserError` with every file that is missing or damaged, or names what is no class of the data set.
     """
-    folder = require_folder(
-        folder, "--xml_dir", "annotations, <id>.xml, as VOC has them or rebalance/layout.py makes them"
-    )
+    folder = require_folder(folder, flag, "annotations, <id>.xml, as VOC has them or rebalance/layout.py makes them")
     tags: dict[str, set[str]] = {}
 
     def check(image_id: str) -> list[str]:
@@ -72,7 +72,7 @@ def read_tags(ids: Sequence[str], folder: str | Path, data_set: DataSet) -> dict
             [f"{path}: expected classes of {data_set.name}, found {', '.join(map(repr, unknown))}"] if unknown else []
         )
 
-    raise_problems(f"--xml_dir {folder}: annotations that cannot be used", run_checks(check, ids, "annotations"))
+    raise_problems(f"{flag} {folder}: annotations that cannot be used", run_checks(check, ids, "annotations"))
     return tags
 
 

@@ -121,7 +121,7 @@ def link(path: Path, target: Path) -> None:
 
 def write(path: Path, content: str) -> None:
     """Write a small file, unless it is there so."""
-    if not path.is_file() or path.read_text() != content:
+    if not path.is_file() or path.read_bytes() != content.encode():
         with atomic_file(path) as file:
             file.write(content.encode())
 
@@ -232,7 +232,7 @@ def check_domain(folder: Path, data_set: DataSet, *, with_masks: bool) -> list[s
         masks = require_part(folder / MASK, "true masks", maker)
         paths = {image_id: masks / f"{image_id}.png" for image_id in images}
         check_label_maps(images, paths, data_set, label_root=masks, label_key="--root")
-        tags = read_tags(list(images), require_part(folder / XML, "annotations", maker), data_set)
+        tags = read_tags(list(images), require_part(folder / XML, "annotations", maker), data_set, flag="--root")
         counts += ["their masks", f"{sum(map(bool, tags.values()))} of them with tags"]
     return counts
 

@@ -70,15 +70,21 @@ def open_output(args: argparse.Namespace) -> None:
     settings = {name: getattr(args, name) for name in ("backbone", "width", "threshold", "amp", "scales")}
     settings["weights_sha256"] = hash_of(args.weights)
     # Not in the folder itself, which other code trains on, or a server takes, as it is.
-    record = args.out_dir.with_name(f"{args.out_dir.name}_settings.json")
+    folder = args.out_dir.resolve()  # as the name of . and .. is not theirs
+    record = folder.with_name(f"{folder.name}_settings.json")
     advice = f"take another --out_dir, or remove these files and {record}"
     claim_folders([Claim(args.out_dir, settings, record)], advice=advice)
 
 
-def main() -> None:
-    args = parse_arguments()
+def check_arguments(args: argparse.Namespace) -> None:
+    """Raise `UserError` for numbers out of their bounds."""
     check_bounds(args, {"threshold": (0, 1)})
     check_scales(args.scales)
+
+
+def main() -> None:
+    args = parse_arguments()
+    check_arguments(args)
     data_set = find_data_set(args.data_set)
     require_weights(args.weights, "--weights")
     images = find_listed(args, data_set)

@@ -7,7 +7,7 @@ from typing import Any
 from recipes import common
 from recipes.rebalance import rebalanced
 from tool.cli import UserError, did_you_mean
-from tool.recipe import Setup, Stage
+from tool.recipe import Setup, Stage, Steps, all_stages
 
 SEEDS = "infer_aug"  # the stage of a recipe that makes what refinements and segmentation learn from
 SCORES = ("eval", "eval_crf")  # those that score seeds
@@ -36,16 +36,17 @@ def check_parts(name: str, parts: Sequence[str]) -> None:
 
 
 def combine(
-    setup: Setup, name: str, seeds: Callable[[Setup], Sequence[Stage]], refinement: str, segmentation: str
+    setup: Setup, name: str, seeds: Callable[[Setup], Steps], refinement: str, segmentation: str
 ) -> list[Stage]:
     """The stages of the recipe `seeds`, called `name`, that make seeds, the refinement, what learns last, the report.
 
     Raises `UserError` for a recipe that makes no seeds of train_aug.txt.
     """
-    of_recipe = list(seeds(setup))
+    of_recipe = all_stages(seeds(setup))
     names = [stage.name for stage in of_recipe]
-    if SEEDS not in names:
-        raise UserError(f"{name} makes no seeds to refine: it has no stage {SEEDS}")
+    for needed in ("train", SEEDS):
+        if needed not in names:
+            raise UserError(f"{name} makes no seeds to refine: it has no stage {needed}")
     found = of_recipe[: max(names.index(end) for end in (SEEDS, *SCORES) if end in names) + 1]
     trained, place = found[names.index("train")], names.index(SEEDS)
     if refinement in MAKERS:

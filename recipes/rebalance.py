@@ -9,7 +9,7 @@ from tool.recipe import Setup, Stage
 # torchvision's, of ImageNet.
 RESNET101_WEIGHTS = "network/resnet101-63fe2227.pth"
 HEAD = "weights/CAUSE_VOC2012.pt"
-SUBMISSION = ("dhr_test", "submission")  # the stages that are about VOC's test set
+SUBMISSION = ("dhr_test", "submission")  # label maps of VOC's test set, or of all own photographs; their packing
 
 
 def features(setup: Setup, trained: Stage) -> Stage:

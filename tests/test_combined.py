@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 import run
-from recipes import combined
+from recipes import combined, eps
 from tests.scripts.conftest import ROOT, environment
-from tool.recipe import Setup, Stage, all_stages
+from tool.cli import UserError
+from tool.recipe import Setup, SideBySide, Stage, all_stages
 
 OF_VOC = [name for name in run.RECIPES if run.load_recipe(name)[1] == "voc12_root"]
 
@@ -97,3 +98,33 @@ def test_what_cannot_be_combined_is_named(name, expected):
     command = [sys.executable, "run.py", name, "--mini", "--list"]
     done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=120)
     assert done.returncode == 2 and expected in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_a_recipe_of_ones_own_may_train_side_by_side_and_needs_a_stage_called_train():
+    setup = Setup(Path("out"), Path("VOC2012"), Path("saliency"))
+
+    def beside(setup):
+        return [SideBySide({"here": eps.stages(setup)[:1], "there": []}), *eps.stages(setup)[1:]]
+
+    of_eps = [stage.name for stage in combined.combine(setup, "mine.py", eps.stages, "crf", "dhr")]
+    assert [stage.name for stage in combined.combine(setup, "mine.py", beside, "crf", "dhr")] == of_eps
+
+    def without(setup):
+        return [stage for stage in eps.stages(setup) if stage.name != "train"]
+
+    with pytest.raises(UserError, match=r"mine\.py makes no seeds to refine: it has no stage train"):
+        combined.combine(setup, "mine.py", without, "crf", "dhr")
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [("dhr_masks.scales=0", "scale"), ("dhr_masks.threshold=2", "threshold"), ("infer_aug.thr=none.json", "")],
+)
+def test_numbers_of_late_stages_are_looked_at_first_and_files_that_earlier_ones_make_are_not(change, expected):
+    name = "house+crf+dhr"
+    command = [sys.executable, "run.py", name, "--mini", "--list", "--set", change]
+    done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=120)
+    if expected:
+        assert done.returncode == 2 and expected in done.stderr and done.stderr.count("\n") == 1, done.stderr
+    else:
+        assert done.returncode == 0, done.stderr

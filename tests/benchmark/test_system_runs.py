@@ -87,6 +87,9 @@ def test_another_exponent_is_crf_seeds_of_the_same_cams(monkeypatch):
     both = made["mean_of_eps_and_hsc_alpha_1.5"][-2].flags
     assert len(both["cam_dir"]) == 2 and both["crf_alpha"] == "1.5"
     assert "crf_alpha" not in made["hsc"][1].flags
+    refined = trained(args, "eps_alpha_4", 0, refinement_flags(args, args.lists / "train.txt"))
+    whole = {stage.name: stage.flags for stage in REFINEMENTS["affinity"].stages(refined)}
+    assert whole["infer_refine"]["crf_alpha"] == [4, 24], "AffinityNet's posteriors"
     assert [reference_of(name) for name in names[2:]] == ["eps", "eps"]
     assert reference_of("eps_alpha_4") == "eps" and trainings_of("hsc_alpha_4") == ["hsc"]
 

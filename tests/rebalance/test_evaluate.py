@@ -84,6 +84,9 @@ def test_an_image_without_an_object_counts_where_asked_and_a_predicted_255_is_a_
     whole = scores(folders, "--count_empty")
     assert whole["images"] == 2 and whole["classes"][VOC12.classes[6]] == {"IoU": 0.0, "FPR": 1.0, "FNR": 0.0}
     assert whole["classes"]["background"]["FNR"] == pytest.approx(9 / 15)
+    (folders / "pred" / "c.png").unlink()
+    assert scores(folders)["without_prediction"] == ["b"]
+    assert scores(folders, "--count_empty")["without_prediction"] == ["b", "c"]
 
 
 def test_counts_beyond_float32_are_exact():

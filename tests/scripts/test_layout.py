@@ -131,6 +131,9 @@ def test_tags_of_a_data_set_without_annotations_are_written_and_the_layout_passe
     assert_succeeded(done)
     assert "3 images, their masks, 3 of them with tags" in done.stdout
     assert contents(tmp_path / "root") == before
+    (tmp_path / "root" / "ADE2016" / "train" / "xml" / f"{made.lists['train'][0]}.xml").write_bytes(b"\xe9, of another")
+    assert_succeeded(run(*words, "--source", made.root, "--lists", tmp_path / "ade"))
+    assert contents(tmp_path / "root") == before
 
 
 def test_mistakes_are_refused_and_nothing_is_made(data, tmp_path):

@@ -207,6 +207,23 @@ def test_walked_masks_and_nets_that_learnt_from_them_or_from_seeds_are_found(mad
     assert '<th scope="row">wss_masks</th>' in text and "not found, so left out: losses" in text
 
 
+def test_of_several_crfs_the_released_one_counts_else_the_one_of_the_least_alpha(made):
+    """SEAM's recipe makes alpha 4 and 24, and scores the first; 24 stands before 4 by name."""
+    root, _ = made
+    crf = root / "exps" / "hsc" / "crf"
+    for name in ("crf_10_24", "crf_10_4"):
+        shutil.copytree(crf / "crf_8_7", crf / name)
+    assert_made(report(root))
+    assert "CRF seeds are those of crf_8_7; there are also crf_10_4, crf_10_24." in page_text(root)
+    shutil.rmtree(crf / "crf_8_7")
+    assert_made(report(root))
+    assert "CRF seeds are those of crf_10_4; there are also crf_10_24." in page_text(root)
+
+
+def page_text(root):
+    return (root / "exps" / "hsc" / "report.html").read_text()
+
+
 def test_seeds_beside_the_run_count_only_if_its_weights_made_them(made):
     """inference.py's own --work_dir is the parent of all runs. Walked masks count by the CAMs that were walked."""
     root, truths = made

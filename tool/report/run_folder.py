@@ -181,10 +181,14 @@ class _Places:
         return made_with in self._hashes
 
     def find(self, pattern: str, *, first: str = "") -> list[Path]:
-        """The folders of that pattern, the one named `first` before the others."""
+        """The folders of that pattern, the one named `first` before the others, these by the numbers in their names."""
         own = [path for path in self.folder.glob(pattern) if path.is_dir()]
         found = own or [path for path in self.parent.glob(pattern) if path.is_dir() and self._is_ours(path)]
-        return sorted(found, key=lambda path: (path.name != first, path.name))
+        return sorted(found, key=lambda path: (path.name != first, _numbers_in(path.name), path.name))
+
+
+def _numbers_in(name: str) -> list[float]:
+    return [float(number) for number in re.findall(r"\d+(?:\.\d+)?", name)]
 
 
 def _result_folders(folder: Path, stage: Stage, scored: bool) -> list[Path]:
