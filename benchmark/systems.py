@@ -90,6 +90,15 @@ def parse_arguments() -> argparse.Namespace:
         examples=EXAMPLES,
         prog="python -m benchmark.systems",
     )
+    add_data(parser)
+    add_runs(parser)
+    add_recipe(parser)
+    args = parser.parse_args()
+    complete_arguments(args)
+    return args
+
+
+def add_data(parser: argparse.ArgumentParser) -> None:
     data = parser.add_argument_group("data")
     data.add_argument("--voc12_root", type=path_value, required=True, help="folder in VOC's layout, saliency/ in it")
     data.add_argument("--labels", type=path_value, help="image labels (<voc12_root>/cls_labels.npy)")
@@ -100,6 +109,8 @@ def parse_arguments() -> argparse.Namespace:
     data.add_argument("--weights", type=path_value, required=True, help="the backbone's ImageNet weights")
     data.add_argument("--classes", nargs="+", default=VOC12.label_names, metavar="NAME", help="that mIoU is over (all)")
 
+
+def add_runs(parser: argparse.ArgumentParser) -> None:
     runs = parser.add_argument_group("runs")
     runs.add_argument("--out", type=path_value, default=Path("exps/systems"), help="(%(default)s)")
     runs.add_argument(
@@ -108,7 +119,7 @@ def parse_arguments() -> argparse.Namespace:
         f" takes it, hsc_sane_ODDITY_without_TERM; each of these, but for cls, with {AFTER_EPS}; {', '.join(CRT)}; with"
         f" --scn {', '.join(MSA)}, the last four also with {RESIZED}, whose maps do not follow superpixels, and a"
         f" method's seeds with {ALONG}, whose do; {MEAN}NAME{AND}NAME, the mean of runs' CAMs; any"
-        f" of these with {ALPHA}A, its CRF seeds at that exponent"
+        f" of these with {ALPHA}A, its CRF seeds at that exponent of background's score"
         f" ({' '.join([*BASELINES, 'hsc'])})",
     )  # fmt: skip
     runs.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="SEED", help="of training (0 1 2)")
@@ -137,6 +148,8 @@ def parse_arguments() -> argparse.Namespace:
         help="counts.npz of other folders with this recipe: the table has their runs too (none)",
     )  # fmt: skip
 
+
+def add_recipe(parser: argparse.ArgumentParser) -> None:
     recipe = parser.add_argument_group("recipe, the same for all runs")
     recipe.add_argument("--backbone", type=backbone_name, default="mobilenet_v2", metavar="NAME", help=BACKBONE_HELP)
     add_switch(recipe, "--from_scratch", default=False, help="train batch norm and first blocks too (False)")
@@ -165,7 +178,10 @@ def parse_arguments() -> argparse.Namespace:
     recipe.add_argument("--segmentation_steps", type=positive, default=1000, help="of segmentations (%(default)s)")
     recipe.add_argument("--amp", choices=AMP, default="off", help="of all nets (%(default)s)")
     recipe.add_argument("--num_workers", type=int, default=1, help="loader and CRF processes (%(default)s)")
-    args = parser.parse_args()
+
+
+def complete_arguments(args: argparse.Namespace) -> None:
+    """Put in what follows from other flags, and make paths whole, as stages may run elsewhere."""
     args.voc12_root, args.weights, args.out = (path.resolve() for path in (args.voc12_root, args.weights, args.out))
     args.labels = (args.labels or args.voc12_root / "cls_labels.npy").resolve()
     args.lists = (args.lists or args.voc12_root / "ImageSets" / "Segmentation").resolve()
@@ -176,7 +192,6 @@ def parse_arguments() -> argparse.Namespace:
     args.refine_list = (args.refine_list or args.training).resolve()
     args.segment_list = (args.segment_list or args.training).resolve()
     args.scn = None if args.scn is None else args.scn.resolve()
-    return args
 
 
 def check_arguments(args: argparse.Namespace) -> None:
