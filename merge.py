@@ -14,7 +14,7 @@ from pathlib import Path
 from data.descriptions import add_data_set_flag, find_data_set, require_background
 from data.images import check_images
 from method import METHODS
-from method.output_folders import open_outputs
+from method.output_folders import method_setting, open_outputs, require_own_folders
 from method.outputs import Outputs
 from method.seed_flags import add_seed_flags, check_seed_flags, crf_recipes, threshold_of
 from refine.inputs import check_cams, folder_of_dicts
@@ -99,10 +99,10 @@ def read_images(args: argparse.Namespace) -> dict[str, Path]:
     for folder in args.cam_dir:
         folder_of_dicts(folder, ids, flag="--cam_dir", what="CAM dicts", source=source)
     images = find_images(ids, image_root, data_set, flag="--img_root", source=source)
-    images = {image_id: images[image_id] for image_id in own_share(ids)}
-    check_images(images, image_root)
     for folder in args.cam_dir:
         check_cams(images, folder, data_set, flag="--cam_dir")
+    images = {image_id: images[image_id] for image_id in own_share(ids)}
+    check_images(images, image_root)
     return images
 
 
@@ -111,6 +111,7 @@ def main() -> None:
     check_arguments(args)
     args.thr = threshold_of(args.thr)
     crf = {recipe: args.work_dir / "crf" / recipe.folder for recipe in crf_recipes(args)}
+    require_own_folders([], crf, "--crf_t, --crf_alpha")
     folders = (args.work_dir / name for name in ("cam_npy", "cam_png"))
     overlay = args.work_dir / "overlay" if args.overlay else None
     outputs = Outputs(*folders, crf, overlay, args.thr, find_data_set(args.data_set))
@@ -128,7 +129,7 @@ def main() -> None:
     join_processes(torch.device("cpu"))
     if is_first():
         made = {f"settings.json of --cam_dir {number}": made_with(each) for number, each in enumerate(args.cam_dir, 1)}
-        cam = {"data_set": args.data_set, "how many --cam_dir": len(made), **made}
+        cam = {"data_set": args.data_set, "how many --cam_dir": len(made), **method_setting(args.method), **made}
         open_outputs(outputs, cam, flags={}, advice=ADVICE)
     wait_for_all()
     merge_missing(images, args.cam_dir, outputs, devices=devices, crf_backend=crf_backend, crf_workers=args.crf_workers)

@@ -253,7 +253,8 @@ def check_weights(stages: Iterable[tuple[Stage, Mapping[str, Any]]], out: Path) 
                 continue
             if name.isupper() and ("TEST_CKPT" in stage.flags or not given["MODEL_BACKBONE_PRETRAIN"]):
                 continue  # a key of stage 3 that decides nothing
-            path = ROOT / stage.flags.get(name, value)  # where stages start
+            chosen = stage.flags.get(name)  # None, too, where it is left out
+            path = ROOT / (value if chosen is None else chosen)  # where stages start
             if not path.resolve().is_relative_to((ROOT / out).resolve()):
                 try:
                     require_weights(path, name if name.isupper() else f"--{name}")

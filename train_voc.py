@@ -8,6 +8,7 @@ Released recipe (the defaults): ResNet-38 from the ImageNet `.params`, 20,000 st
 import argparse
 import hashlib
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from data.descriptions import find_data_set
@@ -23,7 +24,14 @@ from tool.dataset import DataSet
 from tool.file_hash import sha256_of
 from tool.lists import Source, expect_files, find_images, find_masks, read_ids
 from tool.torchrun import is_first
-from tool.training_flags import RUN_FREE_TO_CHANGE, check_batch, check_run_loaders, hold_run, recorded_flags
+from tool.training_flags import (
+    RUN_FREE_TO_CHANGE,
+    check_batch,
+    check_run_loaders,
+    hash_of_ids,
+    hold_run,
+    recorded_flags,
+)
 from tool.weights_file import require_weights
 
 FREE_TO_CHANGE = {
@@ -86,6 +94,13 @@ def hash_of_file(path: str | None) -> str | None:
     return None if path is None else sha256_of(path)
 
 
+def selection_of(args: argparse.Namespace, held_out: Mapping[str, Path]) -> dict:
+    """What decides which weights --select miou keeps: another list's scores do not compare with those so far."""
+    if getattr(args, "select", None) != "miou":
+        return {}
+    return {"the ids of --val_list (sha256)": hash_of_ids(list(held_out)), "--eval_every": args.eval_every}
+
+
 def settings_of(args: argparse.Namespace, ids: list[str], labels: dict) -> dict:
     """What decides what a run's weights become; ids, labels and saliency maps by themselves, wherever they lie.
 
@@ -115,12 +130,13 @@ def main() -> None:
     images, labels = read_data(args, data_set)
     held_out = read_validation(args, labels, data_set) if args.eval or args.eval_every else {}
     masks = read_masks(args, held_out, data_set) if held_out else {}
-    settings = settings_of(args, list(images), labels)
+    selection = selection_of(args, held_out)
+    settings = settings_of(args, list(images), labels) | selection
     check_run_loaders(args, image_bytes=image_bytes(args), num_batches=METHODS[args.method].steps(args, len(images))[0])
     # Not at the top: it imports torch, which takes seconds; a mistake in a flag or a file has been named by now.
     from method.training import train_run
 
-    train_run(args, images, labels, held_out, masks, settings=settings, defaults=flag_defaults(args))
+    train_run(args, images, labels, held_out, masks, settings=settings, defaults=flag_defaults(args) | selection)
 
 
 if __name__ == "__main__":

@@ -17,8 +17,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python FILE`; `python -m` finds the packages
 
 from data.cub import check_boxed_images, read_cub
-from tool.artifact import atomic_file
-from tool.cli import UserError, pace, path_value, run_script, script_parser
+from tool.artifact import atomic_file, reported_unwritable
+from tool.cli import UserError, pace, path_value, require_writable, run_script, script_parser
 
 EXAMPLES = """\
   # a look at every file
@@ -41,6 +41,10 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_arguments()
+    if args.json is not None:
+        with reported_unwritable(args.json):
+            args.json.parent.mkdir(parents=True, exist_ok=True)
+        require_writable(args.json, "--json")
     cub = read_cub(args.cub_root)
     started, found = time.perf_counter(), {"classes": cub.data_set.num_classes}
     problems = []
@@ -57,10 +61,6 @@ def main() -> None:
     count = len(cub.train) + len(cub.test)
     print(f"checked {count} images of {cub.data_set.num_classes} classes {pace(started, count)}: all can be used")
     if args.json is not None:
-        try:
-            args.json.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"--json {args.json}: cannot be written ({error.strerror})") from error
         with atomic_file(args.json) as file:
             file.write(json.dumps(found, indent=1).encode())
 

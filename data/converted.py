@@ -152,7 +152,8 @@ def prepare(
     for folder in {split.out for split in splits}:
         hold_folder(folder, flag)
     for split in splits:
-        pool.waiting.extend((image_id, split, read, table, data_set) for image_id in split.ids)
+        alone = split._replace(ids=())  # as each image's job is sent to a process
+        pool.waiting.extend((image_id, alone, read, table, data_set) for image_id in split.ids)
     started, count = time.perf_counter(), len(pool.waiting)
     problems = run_stages(pool, follow_up=found.__setitem__)
     raise_problems("label maps that were not written; the others are there", problems)
@@ -171,7 +172,8 @@ def vector_of(labels: Sequence[int], data_set: DataSet) -> np.ndarray:
 
 def ids_in(folder: Path, suffix: str) -> list[str]:
     """The ids of a folder's files, sorted. Raises `UserError` where there are none."""
-    found = sorted(path.name.removesuffix(suffix) for path in folder.glob(f"*{suffix}"))
+    files = [path.name for path in folder.glob(f"*{suffix}") if not path.name.startswith(".")]  # as a Mac's ._<id>.png
+    found = sorted(name.removesuffix(suffix) for name in files)
     if not found:
         raise UserError(f"{folder}: expected masks, <id>{suffix}, found none; nothing written")
     return found

@@ -12,6 +12,7 @@ from data.images import image_size, load_rgb, run_checks
 from tool.cli import UserError, brief, raise_problems, require_file, require_folder
 from tool.dataset import DataSet
 
+FLAG = "--cub_root"  # which leads to the data set's folder
 # Pixels that a box may reach beyond its image: edges are counted from 0 or from 1, and rounded.
 BEYOND = 2
 Box = tuple[float, float, float, float]
@@ -66,11 +67,11 @@ class _Table:
     many: whether a number may begin several lines. Problems are kept, for one message on all of them.
     """
 
-    def __init__(self, root: Path, name: str, what: str, *, words: int | None, flag: str, many: bool = False) -> None:
-        self.path = require_file(root / name, flag, what)
+    def __init__(self, root: Path, name: str, what: str, *, words: int | None, many: bool = False) -> None:
+        self.path = require_file(root / name, FLAG, what)
         self.problems: list[str] = []
         self.rows: dict[str, list[list[str]]] = {}
-        for number, line in enumerate(_read(self.path, flag).splitlines(), start=1):
+        for number, line in enumerate(_read(self.path).splitlines(), start=1):
             if not line.strip():
                 continue
             key, *found = line.split(maxsplit=1) if words is None else line.split()
@@ -88,26 +89,26 @@ class _Table:
         self.problems += [f"{self.name}: image {key} is not in {others.name}" for key in self.rows.keys() - others.rows]
 
 
-def _read(path: Path, flag: str) -> str:
+def _read(path: Path) -> str:
     try:
         return path.read_bytes().decode().removeprefix("\ufeff")
     except OSError as error:
-        raise UserError(f"{flag} {path}: cannot be read ({error.strerror})") from error
+        raise UserError(f"{FLAG} {path}: cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
-        raise UserError(f"{flag} {path}: expected text in UTF-8, found other bytes (at {error.start})") from error
+        raise UserError(f"{FLAG} {path}: expected text in UTF-8, found other bytes (at {error.start})") from error
 
 
-def read_cub(root: str | Path, flag: str = "--cub_root") -> Cub:
-    """The data set in the folder `root`, which `flag` leads to, as its text files say; images are not looked at.
+def read_cub(root: str | Path) -> Cub:
+    """The data set in the folder `root`, --cub_root, as its text files say; images are not looked at.
 
     Raises `UserError` for a file that is missing, and with every line that is not as it should be.
     """
-    root = require_folder(root, flag, "CUB-200-2011, with images and images.txt in it")
-    images = _Table(root, IMAGE_FILE, "a file below images/", words=None, flag=flag)
-    classes = _Table(root, CLASS_FILE, "the name of a class", words=None, flag=flag)
-    labels = _Table(root, LABEL_FILE, "a class from 1", words=1, flag=flag)
-    split = _Table(root, SPLIT_FILE, "1 (train) or 0 (test)", words=1, flag=flag)
-    boxes = _Table(root, BOX_FILE, "a box: x y width height", words=4, flag=flag, many=True)
+    root = require_folder(root, FLAG, "CUB-200-2011, with images and images.txt in it")
+    images = _Table(root, IMAGE_FILE, "a file below images/", words=None)
+    classes = _Table(root, CLASS_FILE, "the name of a class", words=None)
+    labels = _Table(root, LABEL_FILE, "a class from 1", words=1)
+    split = _Table(root, SPLIT_FILE, "1 (train) or 0 (test)", words=1)
+    boxes = _Table(root, BOX_FILE, "a box: x y width height", words=4, many=True)
     names = {key: rows[0][0] for key, rows in classes.rows.items()}
     if list(names) != [str(number) for number in range(1, len(names) + 1)]:
         classes.problems.append(f"{CLASS_FILE}: expected classes 1, 2, ... in their order")
@@ -119,12 +120,12 @@ def read_cub(root: str | Path, flag: str = "--cub_root") -> Cub:
     for key, rows in boxes.rows.items():
         boxes.problems += [f"{BOX_FILE}: image {key}: {why}" for row in rows if (why := _box_problem(row))]
     problems = [problem for table in (images, classes, labels, split, boxes) for problem in table.problems]
-    raise_problems(f"{flag} {root}: expected the files of CUB-200-2011, found", problems)
+    raise_problems(f"{FLAG} {root}: expected the files of CUB-200-2011, found", problems)
 
     def part(which: str) -> BoxedImages:
         ids = [key for key in images.rows if split.rows[key][0][0] == which]
         if not ids:
-            raise UserError(f"{flag} {root / SPLIT_FILE}: no image has {which}; expected 1 (train) and 0 (test)")
+            raise UserError(f"{FLAG} {root / SPLIT_FILE}: no image has {which}; expected 1 (train) and 0 (test)")
         return BoxedImages(
             ids,
             [str(root / IMAGES / images.rows[key][0][0]) for key in ids],
@@ -156,9 +157,7 @@ def _box_problem(row: list[str]) -> str | None:
     return None
 
 
-def check_boxed_images(
-    images: BoxedImages, root: str | Path, *, decode: bool = False, flag: str = "--cub_root"
-) -> None:
+def check_boxed_images(images: BoxedImages, root: str | Path, *, decode: bool = False) -> None:
     """Look at the header and the end of every image, with `decode` at all of it, and whether its boxes lie in it.
 
     Raises `UserError` with every image that cannot be used and every box outside its image, by file and number.
@@ -181,7 +180,7 @@ def check_boxed_images(
             if not _inside(box, size)
         ]
 
-    raise_problems(f"{flag} {root}: images that cannot be used", run_checks(check, images.ids, "images"))
+    raise_problems(f"{FLAG} {root}: images that cannot be used", run_checks(check, images.ids, "images"))
 
 
 def _inside(box: Box, size: tuple[int, int]) -> bool:

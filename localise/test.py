@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # so that `python test.py` finds the packages from any folder
 from data.cub import check_boxed_images, read_cub
 from localise.arguments import SIDE, add_net_flags, add_test_flags, check_test_flags
-from tool.cli import pace, path_text, path_value, run_script, script_parser
+from tool.cli import check_bounds, pace, path_text, path_value, run_script, script_parser
 from tool.limits import check_loaders
 from tool.torchrun import loader_processes
 from tool.weights_file import require_weights
@@ -44,6 +44,7 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     args = parse_arguments()
     check_test_flags(args)
+    check_bounds(args, {"pictures": (0, 10**4)})
     out = args.out or Path(args.weights).parent / "test"
     require_weights(args.weights, "--weights")
     cub = read_cub(args.cub_root)

@@ -129,10 +129,11 @@ def main() -> None:
         check_boxed_images(images, args.cub_root)
     if args.batch_size > len(cub.train):
         raise UserError(f"--batch_size {args.batch_size}: there are {len(cub.train)} images to train on")
-    largest = max(len(own_share(range(args.batch_size))), args.test_batch_size)
+    # While an epoch is tested the loader of the training is there, too.
+    images_at_once = len(own_share(range(args.batch_size))) + args.test_batch_size
     check_loaders(
         workers=loader_processes(args.num_workers),
-        batch_bytes=4 * 3 * SIDE**2 * largest,
+        batch_bytes=4 * 3 * SIDE**2 * images_at_once,
         num_batches=math.ceil(len(cub.train) / args.batch_size) * args.max_epoches,
         flag="--num_workers",
     )

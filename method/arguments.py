@@ -97,7 +97,7 @@ def make_parser(method: Method) -> argparse.ArgumentParser:
     )
     recipe.add_argument(
         "--max_iters", type=positive, default=10000,
-        help="iterations to train (%(default)s); None: --max_epoches epochs",
+        help="iterations to train (%(default)s); where None is the default, as many as --max_epoches have",
     )  # fmt: skip
     recipe.add_argument(
         "--iter_size", type=positive, default=2, help="steps in an iteration; each updates the weights (%(default)s)"

@@ -36,20 +36,24 @@ def plan_outputs(args: argparse.Namespace, crf_recipes: Sequence[CRFRecipe]) -> 
     users = [("CAM dicts", cam_npy), ("label maps", cam_png), ("pictures", overlay)]
     users += [("CAMs in IRN's form", irn), ("CAMs in MSA's form", msa)]
     users += [(f"label maps at {thr:.2f}", folder) for thr, folder in sweep.items()]
-    users += [
+    require_own_folders(users, crf, "--cam_npy, --cam_png, --cam_out_dir, --savenpy, --savepng, --crf_alpha")
+    return Outputs(cam_npy, cam_png, crf, overlay, args.thr, find_data_set(args.data_set), irn, msa, sweep)
+
+
+def require_own_folders(users: Sequence[tuple[str, Path | None]], crf: Mapping[CRFRecipe, Path], flags: str) -> None:
+    """Raise `UserError` if two kinds of files, of `users` or CRF seeds, would go into one folder, as `flags` say."""
+    seeds = [
         (f"CRF seeds of {each.iterations} iterations, {each.background[0]} {float(each.background[1])}", folder)
         for each, folder in crf.items()
     ]
     by_folder: dict[Path, list[str]] = {}
-    for user, folder in users:
+    for user, folder in (*users, *seeds):
         if folder is not None:
             by_folder.setdefault(folder.resolve(), []).append(user)
     raise_problems(
-        "--cam_npy, --cam_png, --cam_out_dir, --savenpy, --savepng, --crf_alpha: expected a folder for each kind of"
-        " files, found several in one",
+        f"{flags}: expected a folder for each kind of files, found several in one",
         [f"{folder}: {'; '.join(names)}" for folder, names in by_folder.items() if len(names) > 1],
     )
-    return Outputs(cam_npy, cam_png, crf, overlay, args.thr, find_data_set(args.data_set), irn, msa, sweep)
 
 
 def cam_settings(args: argparse.Namespace, background: str | None) -> dict[str, Any]:
@@ -64,9 +68,12 @@ def cam_settings(args: argparse.Namespace, background: str | None) -> dict[str, 
     cam["refine_list"] = args.refine_list
     if background is not None:
         cam["background in fc8"] = background
-    if METHODS[args.method].seeds != SeedRecipe():
-        cam["method"] = args.method
-    return cam | METHODS[args.method].inference_settings(args)
+    return cam | method_setting(args.method) | METHODS[args.method].inference_settings(args)
+
+
+def method_setting(method: str) -> dict[str, str]:
+    """The method as a setting of seeds, where its recipe of these is its own."""
+    return {} if METHODS[method].seeds == SeedRecipe() else {"method": method}
 
 
 def flags_of(args: argparse.Namespace, outputs: Outputs) -> dict[Path | None, str]:

@@ -27,7 +27,8 @@ MULTIGRID = (4, 8, 16)  # of layer4's blocks
 class ResNet(nn.Module):
     """torchvision's ResNet `name` without its classifier, under torchvision's names, with random weights.
 
-    The taps are layer2 to layer4, all not negative: at output stride 8 on one grid, else each on its own.
+    The taps are layer2 to layer4, all not negative: at output stride 8 on one grid, at 16 the last two, at 32 each on
+    its own.
 
     strides: of layer2, layer3 and layer4.
     dilations: of the 3x3 convolutions of each of the three, in turn; the last one is that of all that follow.

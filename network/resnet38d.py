@@ -13,7 +13,8 @@ CHANNEL_MULTIPLE = 8
 
 
 class Taps(NamedTuple):
-    """What a backbone hands to the heads: three feature maps on one grid, an eighth of the image's size (rounded up).
+    """What a backbone hands to the heads: three feature maps, at output stride 8 on one grid, an eighth of the image's
+    size (rounded up).
 
     A backbone's attribute `channels` holds the three channel counts in the same fields.
     """

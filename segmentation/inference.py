@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from data.images import image_size, load_rgb, with_size
+from data.label_maps import has_label_map
 from data.missing import make_missing
 from network.backbone_weights import load_trained
 from network.fold import fold_norms
@@ -17,7 +18,7 @@ from segmentation.crf import refine
 from segmentation.net import net_of, normalisation_of
 from segmentation.predict import multi_scale_probability
 from segmentation.settings import Config
-from tool.artifact import atomic_file, load_label_map, save_label_map
+from tool.artifact import atomic_file, save_label_map
 from tool.cli import UserError
 from tool.crf import resolve_backend
 from tool.device import autocast, device_names, place
@@ -110,11 +111,7 @@ def is_done(config: Config, image_id: str, image: Path, folder: Path) -> bool:
     """Whether an image's label map is there, undamaged and of the image's size, and what TEST_LOGITS is to keep."""
     if config.TEST_LOGITS is not None and kept_logits(config.TEST_LOGITS / f"{image_id}.npy", config) is None:
         return False
-    path, shape = folder / f"{image_id}.png", image_size(image)[::-1]
-    try:
-        return path.exists() and load_label_map(path, config.data_set, shape=shape, ignore=False) is not None
-    except UserError:
-        return False
+    return has_label_map(folder / f"{image_id}.png", config.data_set, image_size(image)[::-1], ignore=False)
 
 
 def predict_missing(config: Config, images: Mapping[str, Path], folder: Path) -> None:

@@ -329,18 +329,18 @@ def _images(config: Config) -> list[_Requirement]:
     return [(require_folder, folder, "DATA_ROOT", f"images, <id>{config.data_set.suffixes[0]}")]
 
 
-def require_training_paths(config: Config) -> None:
+def require_training_paths(config: Config, *, fresh: bool = True) -> None:
     """Raise `UserError` with every folder and file that training reads and that is not there.
 
-    The folders of images and pseudo labels, the list, and the backbone's weights where they come from a file; not what
-    is in them.
+    The folders of images and pseudo labels, the list, and of a `fresh` run, which has no checkpoint, the backbone's
+    weights where they come from a file; not what is in them.
     """
     requirements = [
         *_images(config),
         (require_file, train_list(config), "DATA_LISTS", LIST),
         (require_folder, config.DATA_PSEUDO_GT, "DATA_PSEUDO_GT", "label maps, <id>.png, as inference.py writes them"),
     ]
-    if config.MODEL_BACKBONE_PRETRAIN and config.MODEL_BACKBONE_WEIGHTS is not None:
+    if fresh and config.MODEL_BACKBONE_PRETRAIN and config.MODEL_BACKBONE_WEIGHTS is not None:
         requirements.append(
             (
                 require_weights,

@@ -1,6 +1,7 @@
 """A run of stage 3's training, from its configuration and ids to its files; what it reads has been checked."""
 
 from collections.abc import Mapping
+from glob import escape
 from pathlib import Path
 
 import torch
@@ -71,7 +72,7 @@ class Weights:
         self.steps_per_epoch = steps_per_epoch
 
     def _of_epochs(self) -> list[Path]:
-        return sorted(self.stem.parent.glob(f"{self.stem.name}_epoch*.pth"))
+        return sorted(self.stem.parent.glob(f"{escape(self.stem.name)}_epoch*.pth"))
 
     def of_run(self, num_steps: int) -> Path:
         return Path(f"{self.stem}_itr{num_steps}_all.pth")

@@ -64,12 +64,14 @@ def read_data(args: argparse.Namespace) -> tuple[dict[str, Path], dict[str, Path
     image_root = require_folder(args.img_root, "--img_root", "JPEGImages, <id>.jpg")
     ids = read_ids(args.infer_list, "--infer_list")
     images = find_images(ids, image_root, data_set, flag="--img_root", source=source)
-    check_images({image_id: images[image_id] for image_id in own_share(ids)}, image_root)
+    own = {image_id: images[image_id] for image_id in own_share(ids)}
+    check_images(own, image_root)
     if args.gt_dir is None:
         return images, {}
     truth = require_folder(args.gt_dir, "--gt_dir", "<id>.png")
     masks = find_masks(ids, truth, data_set, flag="--gt_dir", source=source)
-    check_label_maps(images, masks, data_set, label_root=truth, label_key="--gt_dir")
+    own_masks = {image_id: masks[image_id] for image_id in own}
+    check_label_maps(own, own_masks, data_set, label_root=truth, label_key="--gt_dir")
     return images, masks
 
 

@@ -289,14 +289,14 @@ def require_file(path: str | Path, flag: str, what: str) -> Path:
 def require_writable(path: Path, flag: str, *, device: bool = False) -> None:
     """Raise `UserError` if the file at `path`, which `flag` names, could not be written: to be known before long work.
 
-    device: whether it may be one. Files that are not appended to are written beside and renamed.
+    device: whether it may be one, and is appended to. Other files are written beside and renamed.
     """
     found = what_is_at(path)
     if found == NOTHING and what_is_at(path.parent) != FOLDER:
         raise UserError(f"{flag} {path}: the folder {path.parent} is not there; create it first")
     if found not in (FILE, NOTHING, DEVICE if device else FILE):
         raise UserError(f"{flag} {path}: expected a file to write, found {found}")
-    if not os.access(path.parent if found == NOTHING else path, os.W_OK):
+    if not os.access(path if device and found != NOTHING else path.resolve().parent, os.W_OK):
         raise UserError(f"{flag} {path}: no permission to write it")
 
 

@@ -39,6 +39,8 @@ def _record(setting: Any) -> dict[str, Any]:
 
 def _same_setting(then: Any, now: Any) -> bool:
     """Whether a setting is as it was; what a file holds may be anything, and not all of that compares as a bool."""
+    if {type(then), type(now)} == {int, float}:  # --crf_alpha 4 is 4.0
+        return then == now
     if type(then) is not type(now):
         return False
     if isinstance(now, list | tuple):

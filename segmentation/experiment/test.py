@@ -28,12 +28,11 @@ from segmentation.settings import (
     test_list,
     truth_folder,
 )
-from tool.artifact import atomic_file
-from tool.cli import UserError, cores, pace, run_script, script_parser
+from tool.artifact import atomic_file, reported_unwritable
+from tool.cli import cores, pace, require_writable, run_script, script_parser
 from tool.file_hash import sha256_of
-from tool.folder import Claim, claim_folders
+from tool.folder import Claim, claim_folders, open_folder
 from tool.lists import Source, find_images, find_masks, read_ids
-from tool.lock import hold_folder
 from tool.metric import accuracies
 from tool.torchrun import own_share
 
@@ -81,13 +80,13 @@ def label_map_folder(config: Config) -> Path:
 
 def open_folders(config: Config) -> None:
     """Create the folders of label maps and logits, and keep others out; refuse one that holds another checkpoint's or
-    setting's."""
+    setting's, and a place where TEST_SCORES could not be written."""
     folder = label_map_folder(config)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"EXP_ROOT {folder}: cannot be created ({error.strerror})") from error
-    hold_folder(folder, "EXP_NAME")
+    open_folder(folder, "EXP_ROOT, EXP_NAME")
+    if config.TEST_SCORES is not None:
+        with reported_unwritable(config.TEST_SCORES):
+            config.TEST_SCORES.parent.mkdir(parents=True, exist_ok=True)
+        require_writable(config.TEST_SCORES, "TEST_SCORES")
     # Not in the folder itself, which is packed for the server as it is.
     record = results_of(config) / f"{config.TEST_SPLIT}_settings.json"
     claim = claim_of(folder, record, DECISIVE, config)
@@ -105,12 +104,9 @@ def claim_of(folder: Path, record: Path, keys: tuple[str, ...], config: Config) 
 
 
 def claim_logits(config: Config) -> None:
-    """Create TEST_LOGITS, or refuse it if it holds another checkpoint's or setting's."""
+    """Create TEST_LOGITS and keep others out, or refuse it if it holds another checkpoint's or setting's."""
     folder = config.TEST_LOGITS
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"TEST_LOGITS {folder}: cannot be created ({error.strerror})") from error
+    open_folder(folder, "TEST_LOGITS")
     record = folder.parent / f"{folder.name}_settings.json"
     claim = claim_of(folder, record, DECISIVE_FOR_LOGITS, config)
     claim_folders([claim], advice=f"take other TEST_LOGITS, or remove these and {record}")
@@ -142,7 +138,6 @@ def score(config: Config) -> None:
     with atomic_file(results_of(config) / f"{config.TEST_SPLIT}_score.json") as file:
         file.write(json.dumps(summary, indent=1).encode())
     if config.TEST_SCORES is not None:
-        config.TEST_SCORES.parent.mkdir(parents=True, exist_ok=True)
         with atomic_file(config.TEST_SCORES) as file:
             file.write(json.dumps(accuracies(counts[:, 0]), indent=4).encode())
 

@@ -80,9 +80,10 @@ def settings_of(config: Config, ids: list[str]) -> dict:
     }
 
 
-def check_data(config: Config) -> dict[str, Path]:
-    """The images to train on, by id, after every file that training will read has been looked at."""
-    require_training_paths(config)
+def check_data(config: Config, *, fresh: bool) -> dict[str, Path]:
+    """The images to train on, by id, after every file that training will read has been looked at; `fresh` from the
+    start, not from a checkpoint."""
+    require_training_paths(config, fresh=fresh)
     ids = read_ids(train_list(config), "DATA_LISTS")
     if config.images_a_step > len(ids):
         times = f" x TRAIN_ITER_SIZE {config.TRAIN_ITER_SIZE}" if config.TRAIN_ITER_SIZE > 1 else ""
@@ -121,8 +122,8 @@ def main() -> None:
     folder = config.EXP_ROOT / config.EXP_NAME
     if is_first():
         hold_folder(folder, "EXP_ROOT")
-    checkpoint_of(folder, resume=args.resume, name_flag="EXP_NAME")
-    images = check_data(config)
+    fresh = checkpoint_of(folder, resume=args.resume, name_flag="EXP_NAME") is None
+    images = check_data(config, fresh=fresh)
     settings = settings_of(config, list(images))
     if not alone or config.GPUS <= 1:  # else each of torchrun's processes sees to its own
         check_loaders(

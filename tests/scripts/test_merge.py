@@ -111,6 +111,14 @@ def test_again_it_makes_what_is_missing_and_nothing_else(stage, others, merged, 
     assert_refused(run(MERGE, {**flags, "--cam_dir": others}), "take another --work_dir", "how many --cam_dir: 2 then")
 
 
+def test_seeds_of_another_methods_recipe_and_exponents_of_one_folder_are_refused(stage, tmp_path):
+    flags = stage.flags(**{"--work_dir": tmp_path, "--thr": 0.3, "--crf_t": 2})
+    assert_succeeded(run(MERGE, {**flags, "--method": "ppc"}))
+    assert_refused(run(MERGE, {**flags, "--method": "crt"}), "method: ppc then, crt now")
+    twice = stage.flags(**{"--work_dir": tmp_path / "twice", "--crf_alpha": (7, 7.0000001)})
+    assert_refused(run(MERGE, twice), "--crf_t, --crf_alpha: expected a folder for each kind of files", "crf_8_7")
+
+
 def test_two_processes_share_the_list(stage, others, merged, tmp_path):
     flags = stage.flags(**{"--cam_dir": (stage.cams, others), "--work_dir": tmp_path})
     for done in run_by_two(MERGE, *words_of(flags)):

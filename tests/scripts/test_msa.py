@@ -127,6 +127,14 @@ def test_another_superpixel_network_is_another_run(trained, things, tmp_path):
     assert_refused(done, "--resume", "the weights of --scn (sha256)")
 
 
+def test_weights_that_scored_best_are_chosen_on_one_list(trained, things, tmp_path):
+    shutil.copytree(trained, tmp_path / "msa_sal")
+    ids = read_ids(things.root / "train.txt")
+    (tmp_path / "fewer.txt").write_text("\n".join(ids[:-1]))
+    done = run("train_voc.py", {**flags_of(things, tmp_path), "--val_list": tmp_path / "fewer.txt", "--resume": ()})
+    assert_refused(done, "--resume", "the ids of --val_list (sha256)")
+
+
 def test_saliency_of_0_and_1_is_refused_with_what_to_do(things, tmp_path):
     flat = things.copy(tmp_path / "data")
     for path in flat.saliency.iterdir():

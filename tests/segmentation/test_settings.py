@@ -266,6 +266,11 @@ def test_each_path_that_training_needs_is_missed(data, tmp_path, gone, key, kind
     )
 
 
+def test_a_run_that_goes_on_needs_no_first_weights(data, tmp_path):
+    (tmp_path / "resnet.pth").unlink()
+    settings.require_training_paths(read_config(config_dict, data), fresh=False)
+
+
 @pytest.mark.parametrize(
     ("gone", "key", "kind"),
     [

@@ -289,7 +289,7 @@ def test_folders_are_claimed_once_and_again_with_the_same_settings_only(two):
     for folder in two:
         (folder / "a.npy").touch()
     before = [(folder / "settings.json").read_bytes() for folder in two]
-    claim_folders([claim(cam, SCALES), claim(crf, {**SCALES, "alpha": 7.0})], advice="remove them")
+    claim_folders([claim(cam, SCALES), claim(crf, {**SCALES, "alpha": 7})], advice="remove them")  # a recipe's int
     with pytest.raises(UserError, match="made with other settings; remove them") as raised:
         claim_folders(
             [claim(cam, {"scales": [1.0]}), claim(crf, {"scales": [1.0], "alpha": 4.0})], advice="remove them"
