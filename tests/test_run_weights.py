@@ -23,16 +23,7 @@ def test_weights_that_a_later_stage_lacks_are_named_before_the_first_one_runs(tm
 
 def test_weights_that_are_left_out_are_those_of_the_scripts_default(tmp_path):
     (tmp_path / "VOC2012" / "JPEGImages").mkdir(parents=True)
-    words = [
-        "run.py",
-        "cls",
-        "--voc12_root",
-        tmp_path / "VOC2012",
-        "--out",
-        tmp_path / "out",
-        "--set",
-        "train.weights=",
-    ]
-    done = forker().run(words, tmp_path)
+    words = ["run.py", "cls", "--voc12_root", tmp_path / "VOC2012", "--out", tmp_path / "out"]
+    done = forker().run([*words, "--set", "train.weights="], tmp_path)
     assert done.returncode == 2 and not (tmp_path / "out").exists(), done.stdout
     assert "stage train: --weights" in done.stderr and "Traceback" not in done.stderr
