@@ -28,10 +28,10 @@ def run(bench: Bench) -> None:
     test_pace(bench, config, settings)
 
 
-def settings_of(bench: Bench) -> list[str]:
+def settings_of(bench: Bench, *, small: bool = False) -> list[str]:
     """The released settings on the device, as `--set` takes what differs; a small net for the quick form."""
-    small = ["MODEL_BACKBONE=resnet18", "MODEL_BACKBONE_DEEPBASE=False", "MODEL_ASPP_OUTDIM=32"]
-    return [f"GPUS={int(bench.on_gpu)}", *(small if bench.quick else [])]
+    net = ["MODEL_BACKBONE=resnet18", "MODEL_BACKBONE_DEEPBASE=False", "MODEL_ASPP_OUTDIM=32"]
+    return [f"GPUS={int(bench.on_gpu)}", *(net if small or bench.quick else [])]
 
 
 def training_pace(bench: Bench, config: Config, amp: str) -> None:

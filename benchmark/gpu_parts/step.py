@@ -84,9 +84,9 @@ def run(bench: Bench) -> None:
         measure("ours, bf16, compiled", amp="bf16", tf32=True, compiled=True)
 
 
-def measured(bench: Bench, training: Training, batch: Batch) -> dict:
+def measured(bench: Bench, training: Training, batch: Batch, method: str = "hsc") -> dict:
     """Pace and peak memory of whole steps, and how long the host takes to start one's work."""
-    inputs = inputs_of(batch, "hsc", bench.device)
+    inputs = inputs_of(batch, method, bench.device)
     gc.collect()  # what an earlier net left
     bench.peak_memory()
     step = seconds(bench, lambda: training_step(training, inputs), steps=2 if bench.quick else 12)

@@ -33,23 +33,25 @@ def make_training(
     without: Sequence[str] = (),
     compiled: bool = False,
     frozen: bool = True,
+    released: bool = False,
 ) -> Training:
     """A method's net with the same random weights each time; trained from scratch (not `frozen`) as the demo does.
 
     width, second_view, without: of the methods that have them; crt and msa have small nets of one width, crt crops of
-    224, msa a superpixel network of random weights.
+    224, unless `released` says that they have their own; msa a superpixel network of random weights.
     """
     torch.manual_seed(0)
     with TemporaryDirectory() as folder:
         if method in CONFIGURE:
             config = CONFIGURE[method](method, without=without, second_view=second_view)
         elif method == "crt":
-            config = CRTConfig(transformer="deit_tiny_patch16_224", side=224)
+            config = CRTConfig() if released else CRTConfig(transformer="deit_tiny_patch16_224", side=224)
         else:
             scn = Path(folder, "scn.pth")
             torch.save(SCN().state_dict(), scn)
             config = replace(METHODS[method].configure(None), scn=str(scn))
-        flags = NetFlags(width=width, frozen=frozen) if method in CONFIGURE else NetFlags("resnet18", frozen=frozen)
+        backbone = METHODS[method].defaults.get("backbone", "resnet38d") if released else "resnet18"
+        flags = NetFlags(width=width, frozen=frozen) if method in CONFIGURE else NetFlags(backbone, frozen=frozen)
         learner = METHODS[method].learner(config, flags, VOC12, device=device, amp=amp, compiled=compiled)
     rates = {"lr": 1e-4, "momentum": 5e-4} if frozen else {"lr": 0.05, "momentum": 0.9, "max_gradient": 1.0}
     learner.train()

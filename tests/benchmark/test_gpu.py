@@ -1,12 +1,15 @@
 """`benchmark.gpu` goes through all its parts on a CPU, keeps what each found, and outlives parts that fail or hang."""
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
 
 from benchmark.gpu_parts import PARTS
-from benchmark.gpu_parts.golden import FOLDERS
+from benchmark.gpu_parts.golden import golden_files
 from benchmark.gpu_parts.steps import inputs_of, make_batch, make_training
 from method import METHODS
 from method.engine import training_step
@@ -49,8 +52,17 @@ def test_the_parts_train_every_method(method):
 
 def test_every_golden_number_that_asks_for_the_device_is_looked_at():
     asking = [path for path in (ROOT / "tests").rglob("test_*.py") if "golden_device" in path.read_text()]
-    reached = [path for path in asking if any(path.is_relative_to(ROOT / folder) for folder in FOLDERS)]
-    assert len(asking) > 40 and reached == [path for path in asking if path.parent.name != "benchmark"]
+    asking = {str(path.relative_to(ROOT)) for path in asking if path.parent.name != "benchmark"}
+    assert len(asking) > 40 and asking <= set(golden_files())
+
+
+def test_golden_tests_need_no_more_than_a_bare_machine_has(tmp_path):
+    missing = ("selenium", "axe_core_python", "ot", "skimage", "pycocotools")
+    (tmp_path / "sitecustomize.py").write_text(f"import sys\nsys.modules |= dict.fromkeys({missing})\n")
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", *golden_files()]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0 and "error" not in done.stdout, done.stdout[-3000:]
 
 
 def test_a_part_that_fails_and_one_that_takes_too_long_cost_only_themselves(tmp_path):

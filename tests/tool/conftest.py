@@ -4,14 +4,16 @@ import os
 import warnings
 
 import pytest
-from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
-
-from tests.tool.report_page import SECONDS, browser_programs
 
 
 @pytest.fixture(scope="module")
 def driver():
+    # Not at the top: the golden tests of this folder run on a machine without Selenium, too (docs/gpu.md).
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    from tests.tool.report_page import SECONDS, browser_programs
+
     program, driver_program = browser_programs()
     if program is None or driver_program is None:
         reason = "NO BROWSER: the report is not tested; install chromium and chromium-driver"
