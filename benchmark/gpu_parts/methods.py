@@ -47,7 +47,9 @@ def run(bench: Bench) -> None:
 def rebalancing(bench: Bench, amp: str, name: str) -> None:
     """DHR's step, its labels made beside the decoder, and what the labels take by themselves."""
     backbone, images, crop = ("resnet18", 2, 96) if bench.quick else ("resnet101", 16, 512)
-    net = place(build_deeplabv3plus(backbone, num_labels=21, num_classes=20), bench.device, amp).train()
+    net = place(
+        build_deeplabv3plus(backbone, num_labels=VOC12.num_labels, num_classes=VOC12.num_classes), bench.device, amp
+    ).train()
     average = Average(net, decay=0.999)
     training = build_training(net, average, lr=1e-4, momentum=0.9, weight_decay=4e-5, num_steps=10**6, amp=amp)
     scenes, maps = generated(images, crop, bench.device)
