@@ -2,12 +2,12 @@
 localisation. They run side by side: most of their time is the start of their commands."""
 
 import json
+import subprocess
+import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 
-from benchmark.generated import run as run_command
 from benchmark.gpu_parts.record import Bench
-from tool.cli import UserError
+from tool.command import ROOT
 
 SHORT = ["data.val=12", "data.test=6", "data.train=24"]
 RUNS = {
@@ -25,19 +25,20 @@ RUNS = {
 
 
 def run(bench: Bench) -> None:
-    def run_recipe(name: str) -> dict[str, float]:
-        out = bench.folder / name
-        start = time.perf_counter()
-        changes = ["--list"] if bench.quick else ["--set", *RUNS[name]]
-        run_command("run.py", name, "--mini", "--out", out, *changes)
-        scores = {} if bench.quick else json.loads((out / "summary.json").read_text())["scores"]
-        return {"s": round(time.perf_counter() - start, 1), "scores": len(scores)}
+    began = time.perf_counter()
+    running = {name: start(bench, name) for name in RUNS}
+    for name, process in running.items():
+        code = process.wait()
+        figures = {"by then, s": round(time.perf_counter() - began, 1)}
+        if code == 0 and not bench.quick:
+            figures["scores"] = len(json.loads((bench.folder / name / "summary.json").read_text())["scores"])
+        elif code:
+            figures["said"] = (bench.folder / f"{name}.txt").read_text()[-200:].replace("\n", " ")
+        bench.check(name, code == 0 and (bench.quick or figures["scores"] > 0), figures)
 
-    with ThreadPoolExecutor(len(RUNS)) as pool:
-        waiting = {name: pool.submit(run_recipe, name) for name in RUNS}
-        for name, future in waiting.items():
-            try:
-                figures = future.result()
-                bench.check(name, bench.quick or figures["scores"] > 0, figures)
-            except UserError as error:  # the others are still to be heard
-                bench.check(name, False, {"said": str(error)[-200:].replace("\n", " ")})
+
+def start(bench: Bench, name: str) -> subprocess.Popen:
+    changes = ["--list"] if bench.quick else ["--set", *RUNS[name]]
+    words = [sys.executable, "run.py", name, "--mini", "--out", str(bench.folder / name), *changes]
+    with open(bench.folder / f"{name}.txt", "w") as said:
+        return subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=said)
