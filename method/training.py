@@ -159,16 +159,28 @@ def train_run(
     )
     leave_processes()
     if started.log is not None:
-        last = args.eval or args.eval_every
-        if selection is None:  # there before scoring takes its time
-            write_weights(args, learner, started)
-        figures = log_validation(args, learner, started, scored, num_steps, selection) if last else []
-        if selection is not None:
-            best = selection.take(learner)
-            none = f"no epoch scored above {100 * LEAST:g} %, so the last weights are kept"
-            started.log.line(none if best is None else str(best))
-            write_weights(args, learner, started)
-        started.end(losses, figures)
+        end_run(args, learner, started, scored, selection, losses)
+
+
+def end_run(
+    args: argparse.Namespace,
+    learner: Learner,
+    started: StartedRun,
+    scored: LabelledImages,
+    selection: Selection | None,
+    losses: Mapping[str, float],
+) -> None:
+    """Score the run whose steps are done, where it is to be scored, and write the weights that it keeps."""
+    if selection is None:  # there before scoring takes its time
+        write_weights(args, learner, started)
+    scoring = args.eval or args.eval_every
+    figures = log_validation(args, learner, started, scored, started.steps.stop, selection) if scoring else []
+    if selection is not None:
+        best = selection.take(learner)
+        none = f"no epoch scored above {100 * LEAST:g} %, so the last weights are kept"
+        started.log.line(none if best is None else str(best))
+        write_weights(args, learner, started)
+    started.end(losses, figures)
 
 
 def first_weights(args: argparse.Namespace, learner: Learner) -> object:

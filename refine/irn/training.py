@@ -7,8 +7,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.amp import GradScaler
+from torch.utils.data import DataLoader
 
 from data.descriptions import find_data_set
+from data.normalisation import Normalisation
 from data.training import training_loader
 from network import PRETRAINED
 from network.resnet50_irn import STRIDE, IRNet, edge_affinities, load_first_weights, with_aliases
@@ -138,6 +140,32 @@ def first_weights(args: argparse.Namespace, net: IRNet) -> object:
         return load_first_weights(net, args.weights, args.backbone)
 
 
+def make_loader(
+    args: argparse.Namespace,
+    images: Mapping[str, Path],
+    *,
+    steps: range,
+    normalisation: Normalisation,
+    pin_memory: bool,
+) -> DataLoader:
+    """This process's share of the batches of `steps`, the same whatever was run before and however many read."""
+    dataset = IRNSet(
+        images,
+        label_root=Path(args.ir_label_out_dir),
+        data_set=find_data_set(args.data_set),
+        augmentation=IRNAugmentation(crop_size=args.crop_size, normalisation=normalisation),
+        seed=args.seed,
+    )
+    return training_loader(
+        dataset,
+        args.batch_size,
+        seed=args.seed,
+        steps=steps,
+        num_workers=args.num_workers,
+        pin_memory=pin_memory,
+    )
+
+
 def train_run(
     args: argparse.Namespace, images: Mapping[str, Path], shift_images: Mapping[str, Path], *, settings: dict
 ) -> None:
@@ -169,21 +197,6 @@ def train_run(
     started = start_run(
         run, training, checkpoint, origin=origin, num_steps=num_steps, num_images=len(images), name="IRN"
     )
-    dataset = IRNSet(
-        images,
-        label_root=Path(args.ir_label_out_dir),
-        data_set=find_data_set(args.data_set),
-        augmentation=IRNAugmentation(crop_size=args.crop_size, normalisation=net.normalisation),
-        seed=args.seed,
-    )
-    loader = training_loader(
-        dataset,
-        args.batch_size,
-        seed=args.seed,
-        steps=started.steps,
-        num_workers=args.num_workers,
-        pin_memory=device.type == "cuda",
-    )
     cells = args.crop_size // STRIDE
     pairs = pairs_of(cells, cells, radius=RADIUS)
     met = PairsMet(device)
@@ -194,9 +207,10 @@ def train_run(
         met.add(losses)
         return losses
 
+    on_gpu = device.type == "cuda"
     losses = started.train(
         take_step,
-        loader,
+        make_loader(args, images, steps=started.steps, normalisation=net.normalisation, pin_memory=on_gpu),
         seed=args.seed,
         log_every=args.log_every,
         save_every=args.save_every,
