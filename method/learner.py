@@ -186,7 +186,7 @@ class Learner(nn.Module, ABC):
         def scores_of(path: Path) -> np.ndarray:
             image = self.net.normalisation(load_rgb(path), device)[None]
             with autocast(device, self.amp):
-                return self.net(image).logits[0].float().cpu().numpy()
+                return self.net.scores(image)[0].cpu().numpy()
 
         scores = found_by_all(list(images.paths.values()), scores_of, what="score image labels")
         truth = np.stack([images.labels[image_id] for image_id in images.paths])

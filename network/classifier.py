@@ -49,6 +49,11 @@ class Classifier(nn.Module):
         """The layers that learn at the heads' rate."""
         raise NotImplementedError
 
+    def scores(self, image: torch.Tensor) -> torch.Tensor:
+        """The labels' scores of `image` (N, 3, H, W), float32 (N, C): the logits of `forward` in evaluation mode, of
+        images of any size; what refines maps takes memory by the square of an image's pixels."""
+        return self.fc8(self.backbone(image).conv6).float().mean(dim=(2, 3))
+
     @property
     def fixed(self) -> tuple[nn.Module, ...]:
         """The layers whose norms a frozen net keeps."""

@@ -117,7 +117,7 @@ def is_done(config: Config, image_id: str, image: Path, folder: Path) -> bool:
 def predict_missing(config: Config, images: Mapping[str, Path], folder: Path) -> None:
     """Make the label maps that are missing or damaged: the network in its processes, the CRF in others beside it."""
     print(f"label maps: {folder}")
-    devices = device_names(config.GPUS, "GPUS")
+    devices = device_names(config.GPUS, "GPUS", each=True)
     mean = normalisation_of(config, net_without_weights(config)).mean
     for_crf = config.data_set, config.TEST_CRF_IMAGE, mean
 

@@ -66,16 +66,26 @@ def images_at_once(device: str) -> int:
     return 1 if device == "cpu" else 3
 
 
-def device_names(count: int, flag: str) -> list[str]:
+def usable_gpus() -> int:
+    """How many GPUs this machine has for PyTorch, whose count has those, too, that a driver too old for it shows."""
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def device_names(count: int, flag: str, *, each: bool = False) -> list[str]:
     """The first `count` GPUs by name; the CPU for none, and for one where there is none.
+
+    each: so many for each process that torchrun started on this machine, after those of the processes before it.
 
     Raises `UserError`, naming `flag`, if there are fewer.
     """
-    there = torch.cuda.device_count()
-    if count > max(there, 1):
-        most = there or "1 (the CPU, too)"
-        raise UserError(f"{flag} {count}: this machine has {there} GPUs; take 0 (the CPU) to {most}")
-    return [f"cuda:{gpu}" for gpu in range(min(count, there))] or ["cpu"]
+    processes = local_world_size() if each else 1
+    there = usable_gpus() // processes
+    if count > (there if usable_gpus() else 1):
+        share = f" for each of {processes} processes" if processes > 1 else ""
+        most = there if usable_gpus() else "1 (the CPU, too)"
+        raise UserError(f"{flag} {count}: this machine has {there} GPUs{share}; take 0 (the CPU) to {most}")
+    first = local_rank() * count if each else 0
+    return [f"cuda:{gpu}" for gpu in range(first, first + min(count, there))] or ["cpu"]
 
 
 def resolve_device(name: str | None, flag: str = "--device") -> torch.device:
@@ -92,8 +102,8 @@ def resolve_device(name: str | None, flag: str = "--device") -> torch.device:
         raise UserError(f"{flag} {name}: expected cpu, cuda or cuda:N") from error
     if device.type not in ("cpu", "cuda"):
         raise UserError(f"{flag} {name}: expected cpu, cuda or cuda:N")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UserError(f"{flag} {name}: this machine has {torch.cuda.device_count()} GPUs; use --device cpu")
+    if device.type == "cuda" and (device.index or 0) >= usable_gpus():
+        raise UserError(f"{flag} {name}: this machine has {usable_gpus()} GPUs; use --device cpu")
     return device
 
 
@@ -111,7 +121,7 @@ def process_devices(name: str | None, n_gpus: int | None, processes: Sequence[in
     """
     device = resolve_device(name)
     n_gpus = n_gpus if n_gpus is not None else int(device.type == "cuda")
-    there = torch.cuda.device_count() // local_world_size()
+    there = usable_gpus() // local_world_size()
     if not 0 <= n_gpus <= there:
         share = f" for each of {local_world_size()} processes" if local_world_size() > 1 else ""
         raise UserError(f"--n_gpus {n_gpus}: this machine has {there} GPUs{share}; take 0 (the CPU) to {there}")
@@ -126,4 +136,5 @@ def process_devices(name: str | None, n_gpus: int | None, processes: Sequence[in
         return ["cpu"] * processes[0]
     counts = list(processes) * (n_gpus if len(processes) == 1 else 1)
     first = local_rank() * n_gpus if device.index is None else device.index
-    return [f"cuda:{gpu}" for gpu, count in enumerate(counts, start=first) for _ in range(count)]
+    gpus = [(turn, gpu) for gpu, count in enumerate(counts, start=first) for turn in range(count)]
+    return [f"cuda:{gpu}" for _, gpu in sorted(gpus)]  # in turns: where few are started, they are on different ones

@@ -12,6 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from tool.cli import UserError
+from tool.device import usable_gpus
 from tool.shared_norm import share_statistics
 from tool.torchrun import local_rank, local_world_size, started_by_torchrun
 
@@ -19,6 +20,7 @@ Item = TypeVar("Item")
 Finding = TypeVar("Finding")
 # A process that waits for others' work; torchrun ends it where one of them dies.
 PATIENCE = timedelta(days=30)
+_waiting: list[distributed.ProcessGroup] = []  # the group that processes wait in, where there are several
 
 
 def join_processes(device: torch.device) -> torch.device:
@@ -29,25 +31,25 @@ def join_processes(device: torch.device) -> torch.device:
     if not started_by_torchrun():
         return device
     if device.type == "cuda":
-        there = torch.cuda.device_count()
+        there = usable_gpus()
         if local_world_size() > there:
             raise UserError(f"--nproc_per_node {local_world_size()}: this machine has {there} GPUs; start as many")
         device = torch.device("cuda", local_rank())
         torch.cuda.set_device(device)
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    _waiting.append(distributed.new_group(backend="gloo", timeout=PATIENCE))
     if device.type != "cuda":
         atexit.register(leave_processes)
     return device
 
 
 def wait_for_all() -> None:
-    """Go on when every process has come here, on CPUs however long that takes: some have images left to do."""
-    if not distributed.is_initialized():
-        return
-    if distributed.get_backend() == "gloo":
-        distributed.monitored_barrier(timeout=PATIENCE)  # `barrier` would give up after half an hour
-    else:
-        distributed.barrier()
+    """Go on when every process has come here, however long that takes: some have images left to do, or a download.
+
+    By the hosts: NCCL gives up after ten minutes, and ends all.
+    """
+    if distributed.is_initialized():
+        distributed.monitored_barrier(_waiting[0], timeout=PATIENCE)  # `barrier` would give up after half an hour
 
 
 @contextmanager
@@ -64,6 +66,7 @@ def first_alone(is_needed: bool) -> Iterator[None]:
 def leave_processes() -> None:
     """Part from the other processes, if there are any."""
     if distributed.is_initialized():
+        _waiting.clear()
         distributed.destroy_process_group()
 
 

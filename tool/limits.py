@@ -50,6 +50,14 @@ def limit_met(error: BaseException) -> Limit | None:
     return None
 
 
+def lacked_memory(error: BaseException) -> bool:
+    """Whether it was memory, a GPU's too, that `error` or what led to it did not find."""
+    limit = limit_met(error)
+    if limit is not None:
+        return limit.help is None  # only memory's depends on what was done
+    return error.__cause__ is not None and lacked_memory(error.__cause__)
+
+
 @contextmanager
 def reported_limits(advice: str = LESS_MEMORY, *, at: str = "") -> Iterator[None]:
     """Make of a limit of the machine that is met in the block a `UserError`.

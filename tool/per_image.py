@@ -7,7 +7,7 @@ same one, a process does all of an image, several images at a time.
 import functools
 from collections.abc import Callable, Sequence
 from multiprocessing.queues import SimpleQueue
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +16,9 @@ from torch import Tensor
 from tool.crf.process import CRFProcess
 from tool.device import images_at_once, on_own_stream
 from tool.pipeline import Pool, queue_of, run_stages
+from tool.turns import Turns
+
+Result = TypeVar("Result")
 
 
 class NetProcess:
@@ -23,15 +26,27 @@ class NetProcess:
 
     net: Any
     device: torch.device
+    turns: Turns
 
     @classmethod
     def start(cls, devices: SimpleQueue, load: Callable[[torch.device], Any], processes: int) -> None:
         """Take a device; `load` puts the net there, whose gradients nobody wants: with them autocast would keep half
         precision weights, which other threads' streams would find half done."""
-        cls.device = torch.device(devices.get())
+        cls.device, cls.turns = torch.device(devices.get()), Turns()
         torch.set_num_threads(max(torch.get_num_threads() // processes, 1))
         cls.net = load(cls.device)
         CRFProcess.share(cls.device)  # in a pool of its own it says otherwise there
+
+    @classmethod
+    def run(cls, work: Callable[[], Result]) -> Result:
+        """What `work` gives, on this thread's stream; on a GPU again and alone, if beside other images it is too much
+        for the memory."""
+
+        def on_stream() -> Result:
+            with on_own_stream(cls.device):
+                return work()
+
+        return on_stream() if cls.device.type == "cpu" else cls.turns.run(on_stream)
 
 
 class Work(NamedTuple):
@@ -46,16 +61,22 @@ class Work(NamedTuple):
 
     def both(self, image_id: str, for_net: tuple | None, for_after: tuple) -> None:
         """All of an image in a process with a net, whose results never leave a GPU; without `for_net` the rest."""
-        with on_own_stream(NetProcess.device):
+
+        def all_of_it() -> None:
             result = None if for_net is None else self.net(image_id, *for_net)
             if self.after is not None:
                 self.after(image_id, *for_after, *([] if result is None else [result]))
 
+        NetProcess.run(all_of_it)
+
     def net_alone(self, image_id: str, *for_net: Any) -> np.ndarray | None:
         """The net's half, for another process to go on from."""
-        with on_own_stream(NetProcess.device):
+
+        def half() -> np.ndarray | None:
             result = self.net(image_id, *for_net)
             return None if result is None else result.cpu().numpy()
+
+        return NetProcess.run(half)
 
 
 def no_net(*_: object) -> None:

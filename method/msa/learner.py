@@ -31,7 +31,7 @@ from network.scn import SCN
 from network.superpixel import to_whole_cells
 from network.weights import LoadReport
 from tool.artifact import load_label_map
-from tool.cam import positive_by_maximum, turned_back
+from tool.cam import maps_of_pair, positive_by_maximum, turned_back
 from tool.dataset import DataSet
 from tool.device import autocast, copied_to
 from tool.distributed import found_by_all
@@ -121,11 +121,11 @@ class MSALearner(Learner):
         """Raw: negative scores stay, as they are summed over scales. Along superpixels, at multiples of 16; (n, H / 16,
         W / 16) without them, and where the config says so. Background, too, is a class of theirs (`tool.cam`)."""
         whole = self.net.normalisation(image, device)[None]
-        plain, mirrored = (self._maps_of(view, scale, classes) for view in (whole, whole.flip(-1)))
-        return turned_back(torch.cat([plain, mirrored]))
+        pair = torch.cat([whole, whole.flip(-1)])
+        return turned_back(maps_of_pair(lambda views: self._maps_of(views, scale, classes), pair))
 
     def _maps_of(self, whole: Tensor, scale: float, classes: Tensor) -> Tensor:
-        """The raw maps of classes, (1, n, h, w), at a scale of `whole`, (1, 3, H, W), normalised."""
+        """The raw maps of classes, (N, n, h, w), at a scale of `whole`, (N, 3, H, W), normalised."""
         output, association = self._pass(whole, scale)
         maps = output.logits.index_select(1, classes + 1)
         if association is None or not self.config.along:

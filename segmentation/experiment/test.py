@@ -167,7 +167,7 @@ def main() -> None:
     from tool.device import device_names
     from tool.distributed import join_processes, rank, wait_for_all
 
-    device_names(config.GPUS, "GPUS")
+    device_names(config.GPUS, "GPUS", each=True)
     join_processes(torch.device("cpu"))  # GPUs are for the processes of the pools
     load_net(config)  # a wrong checkpoint is reported here and once, not by every process
     if rank() == 0:

@@ -11,6 +11,7 @@ from method.arguments import parse_arguments
 from method.engine import train
 from method.learner import LabelledImages, Moment
 from method.training import make_learner, make_training
+from network import classifier
 from tests.golden_inputs import rnd
 from tests.scripts.conftest import assert_same
 
@@ -55,6 +56,16 @@ def test_epochs_are_scored_and_train_on_as_if_they_were_not(monkeypatch, images)
     seen.clear()
     run(monkeypatch, validate, validate_every=2)
     assert list(seen) == [6]
+
+
+@pytest.mark.parametrize("method", ["hsc", "eps", "cls", "seam", "ppc"])
+def test_scores_are_the_nets_logits_without_what_refines_maps(monkeypatch, method):
+    monkeypatch.setattr(sys, "argv", ["train_voc.py", *FLAGS, "--method", method])
+    net = make_learner(parse_arguments(), torch.device("cpu")).net.eval()
+    image = rnd(3, 2, 3, 40, 56)
+    expected = net(image).logits
+    monkeypatch.setattr(classifier, "refine", None)  # which takes 60 GB for a photograph of 8 megapixels
+    assert torch.equal(net.scores(image), expected)
 
 
 def test_what_is_drawn_over_a_batch_hangs_on_seed_and_step_alone():

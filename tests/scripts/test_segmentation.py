@@ -169,6 +169,7 @@ def test_a_checkpoint_older_than_a_setting_goes_on_by_one_process_and_by_several
     # As on a machine of two GPUs, which torchrun would compute on.
     started = []
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(os, "execv", lambda path, words: started.append(words) or sys.exit(0))
     words = words_of({**settings(QUICK_TRAINING, voc, {"EXP_ROOT": tmp_path, "GPUS": 2}), "--resume": ()})
     monkeypatch.setattr(sys, "argv", [TRAIN, *map(str, words)])

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tool.cli import UserError
-from tool.device import AMP_TYPES, process_devices
+from tool.device import AMP_TYPES, device_names, process_devices
 from tool.flags import AMP
 
 
@@ -34,8 +34,8 @@ def machine(monkeypatch):
         (0, (None, None, [3]), "cpu cpu cpu"),
         (4, (None, None, [1]), "cuda:0"),
         (4, (None, 3, [1]), "cuda:0 cuda:1 cuda:2"),
-        (4, (None, 2, [2]), "cuda:0 cuda:0 cuda:1 cuda:1"),
-        (4, ("cuda", 2, [2, 1]), "cuda:0 cuda:0 cuda:1"),
+        (4, (None, 2, [2]), "cuda:0 cuda:1 cuda:0 cuda:1"),
+        (4, ("cuda", 2, [2, 1]), "cuda:0 cuda:1 cuda:0"),
         (4, (None, 0, [2]), "cpu cpu"),
         (4, ("cpu", None, [1]), "cpu"),
         (4, ("cuda:2", None, [2]), "cuda:2 cuda:2"),
@@ -51,6 +51,27 @@ def test_gpus_are_taken_from_the_first_and_a_numbered_one_alone(machine, gpus, f
 def test_processes_of_torchrun_share_a_machine_s_gpus(machine, local_rank, expected):
     machine(5, local_rank, local_world_size=2)
     assert process_devices(None, 2, [1]) == expected.split()
+
+
+@pytest.mark.parametrize(
+    ("gpus", "place", "count", "expected"),
+    [(0, (0, 1), 1, "cpu"), (0, (1, 2), 1, "cpu"), (4, (0, 1), 0, "cpu"), (4, (0, 1), 4, "cuda:0 cuda:1 cuda:2 cuda:3"),
+     (4, (1, 2), 2, "cuda:2 cuda:3"), (4, (3, 4), 1, "cuda:3")],
+)  # fmt: skip
+def test_each_process_of_torchrun_predicts_on_gpus_of_its_own(machine, gpus, place, count, expected):
+    machine(gpus, *place)
+    assert device_names(count, "GPUS", each=True) == expected.split()
+
+
+def test_gpus_that_are_not_there_for_each_process_or_that_a_driver_only_shows_are_refused(machine, monkeypatch):
+    machine(1, local_world_size=2)
+    with pytest.raises(UserError, match=re.escape("GPUS 1: this machine has 0 GPUs for each of 2 processes")):
+        device_names(1, "GPUS", each=True)
+    machine(1)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert device_names(1, "GPUS") == ["cpu"]
+    with pytest.raises(UserError, match="this machine has 0 GPUs"):
+        process_devices("cuda", None, [1])
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,15 @@ def test_the_baseline_too_has_them_where_superpixels_are_given():
     assert learner.maps(PICTURE, 1.0, CLASSES, CPU).shape == (2, 3, 4)
 
 
+@pytest.mark.parametrize(("kind", "changes"), [(MSANet, {}), (MSANet, {"along": False}), (CAMNet, {"sp_cam": False})])
+def test_an_image_and_its_mirror_image_have_the_same_maps_together_as_a_gpu_has_them_as_alone(kind, changes):
+    learner = learner_of(kind, **changes)
+    whole = learner.net.normalisation(PICTURE)[None]
+    pair = torch.cat([whole, whole.flip(-1)])
+    alone = torch.cat([learner._maps_of(view, 1.5, CLASSES) for view in pair.split(1)])
+    torch.testing.assert_close(learner._maps_of(pair, 1.5, CLASSES), alone, rtol=1e-4, atol=1e-5)
+
+
 def test_background_is_a_class_of_its_maps():
     learner = learner_of(MSANet)
     every = learner.maps(PICTURE, 1.0, torch.tensor([BACKGROUND, 3]), CPU)

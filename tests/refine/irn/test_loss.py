@@ -150,4 +150,6 @@ def test_three_steps_are_the_golden_ones_and_the_edges_equal_without_displacemen
             batches = [{"image": (uni(seed + 53 + j, 2, 3, 128, 128) - 0.45) / 0.225} for j in (0, 1)]
             shift = mean_displacement(net, batches, golden_device, "off")
             assert_golden(shift, steps["mean_shift"], rtol=1e-2)
-    assert all(torch.equal(value, after[True][name]) for name, value in after[False].items())
+    for name, value in after[False].items():  # a GPU adds in no fixed order
+        allowed = {"rtol": 0, "atol": 0} if golden_device.type == "cpu" else {"rtol": 1e-4, "atol": 1e-6}
+        torch.testing.assert_close(value, after[True][name], **allowed, msg=name)
