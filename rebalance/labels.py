@@ -20,6 +20,7 @@ from rebalance.crf_pool import named
 from rebalance.recipe import LabelRecipe
 from rebalance.transport import MIN_RANGE, balanced_each, min_max
 from tool.dataset import IGNORE, DataSet
+from tool.device import numbers_on
 
 # From a function of many images' pictures and maps, these, and those to what it makes of each: how CRFs are run.
 RunCRF = Callable[[Callable[..., list[Tensor]], Sequence[Tensor], Sequence[Tensor]], list[Tensor]]
@@ -70,7 +71,7 @@ def make_labels(
     with named([scenes[region.number].name for region in regions]):
         found = run_crf(labels_of, [pictures[region.number] for region in regions], heats)
     for region, place in zip(regions, found, strict=True):
-        masks[region.number] = torch.tensor(region.tags, device=place.device)[place.long()]
+        masks[region.number] = numbers_on(region.tags, place.device)[place.long()]
     labels = torch.full_like(torch.stack([scene.mask for scene in scenes]), IGNORE)
     for place, scene, mask in zip(labels, scenes, masks, strict=True):
         place[scene.box.part] = mask.to(labels)
@@ -84,7 +85,10 @@ def refined_cams(scenes: Sequence[Scene], cams: Tensor, *, recipe: LabelRecipe) 
     """Each image's CAMs in its box, of its classes, float32 (C, h, w) of 0..1; several are balanced by transport."""
     cams = cams.detach().relu()
     cams = cams / cams.amax((2, 3), keepdim=True).clamp(min=MIN_RANGE)
-    cut = [in_box(maps[scene.classes], scene.box, len(scene.mask)) for maps, scene in zip(cams, scenes, strict=True)]
+    cut = [
+        in_box(maps[numbers_on(scene.classes, maps.device)], scene.box, len(scene.mask))
+        for maps, scene in zip(cams, scenes, strict=True)
+    ]
     if "transport" in recipe.without:
         return cut
     several = [maps for maps in cut if len(maps) > 1]
@@ -116,7 +120,7 @@ def strongest(posterior: Tensor) -> Tensor:
 def with_seed(scene: Scene, seed: Tensor, data_set: DataSet) -> Tensor:
     """The mask in the box, int64 (h, w), with the seed's label wherever there is one."""
     mask = scene.mask[scene.box.part]
-    labels = torch.tensor([*map(data_set.label_of, scene.classes), IGNORE], device=mask.device)[seed.long()]
+    labels = numbers_on([*map(data_set.label_of, scene.classes), IGNORE], mask.device)[seed.long()]
     return torch.where(labels == IGNORE, mask, labels)
 
 
@@ -156,8 +160,9 @@ def regions_of(scenes: Sequence[Scene], masks: Sequence[Tensor], *, num_labels: 
         tags = [label for label, owns in enumerate(of_features) if owns]
         if tags:
             means = class_means(scenes[number].features, cells[number][0], num_labels=num_labels)
-            is_there = torch.tensor([of_net[tag] for tag in tags], device=means.device)
-            regions.append(Region(number, tags, unit(means[tags], 1), cells[number][1], is_there))
+            is_there = numbers_on([of_net[tag] for tag in tags], means.device).bool()
+            vectors = unit(means[numbers_on(tags, means.device)], 1)
+            regions.append(Region(number, tags, vectors, cells[number][1], is_there))
     return regions
 
 
@@ -201,7 +206,7 @@ def likeness_of_net(region: Region, scene: Scene, maps: Sequence[Tensor], *, num
         cut = in_box(features.detach(), scene.box, len(scene.mask)).float()
         cut = F.interpolate(cut[None], grid, mode="bilinear", align_corners=True)[0]
         means = class_means(cut, region.own_cells, num_labels=num_labels)
-        found.append(likeness(cut, means[region.tags]))
+        found.append(likeness(cut, means[numbers_on(region.tags, means.device)]))
     return min_max(torch.stack(found).mean(0).flatten(1)[None])[0].view(-1, *grid)
 
 
@@ -235,11 +240,11 @@ def heatmaps(
     for region, members in zip(regions, groups, strict=True):
         if members:
             like = by_net(region)
-            problems += [like[group] for group in members]
+            problems += [like[numbers_on(group, like.device)] for group in members]
     shares = iter(balanced_maps(problems))
     for heat, members in zip(heats, groups, strict=True):
         for group in members:
-            heat[group] *= next(shares)
+            heat[numbers_on(group, heat.device)] *= next(shares)
     if "transport" not in recipe.without:
         heats = [heat * share for heat, share in zip(heats, balanced_maps(heats), strict=True)]
     return [min_max(heat.flatten(1)[None])[0].view_as(heat) for heat in heats]

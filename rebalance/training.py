@@ -75,7 +75,7 @@ def training_step(
     one's, int64 (N, s, s).
 
     Labels are made in a `thread` of its own, from the moment on when the net's maps are there, while the decoder goes
-    on. batch: of `rebalance.samples.collate`.
+    on; on a GPU the host does so, where their work stands in one queue. batch: of `rebalance.samples.collate`.
     """
     net, average = training.saved["model"], training.saved["average"]
     device = next(net.parameters()).device

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from tool.pairs import Pairs
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=16)  # some 10 MB each
 def structure(pairs: Pairs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """A's sparse rows (CSR), which are its columns too: where each begins, int32 (h w + 1); the cells of its entries,
     int32; and where an entry's value stands in the pairs' affinities with a 1 behind them, int64."""

@@ -10,6 +10,8 @@ from torch.nn import functional as F
 from data.normalisation import Normalisation
 from segmentation.data import scale_image
 
+TURNED_AT_ONCE = {"cpu": 2**20, "cuda": 2**28}  # bytes: what a CPU's cache holds, and few launches on a GPU
+
 
 @torch.inference_mode()
 def multi_scale_probability(
@@ -52,6 +54,7 @@ def _added(total: Tensor | None, logits: Tensor, *, mirrored: bool) -> Tensor:
         return logits
     if not mirrored:
         return total.add_(logits)
-    for label, scores in zip(total, logits, strict=True):
-        label.add_(scores.flip(-1))
+    labels = max(TURNED_AT_ONCE[total.device.type] // total[0].nbytes, 1)
+    for some, scores in zip(total.split(labels), logits.split(labels), strict=True):
+        some.add_(scores.flip(-1))
     return total

@@ -40,6 +40,11 @@ def copied_to(value: Tensor, device: torch.device) -> Tensor:
     return value.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else value.to(device)
 
 
+def numbers_on(values: Sequence[int], device: torch.device) -> Tensor:
+    """`values`, int64, on `device`; the host does not wait for a GPU to take them, as it does where a list indexes."""
+    return copied_to(torch.tensor(values, dtype=torch.long), device)
+
+
 _of_thread = threading.local()
 
 

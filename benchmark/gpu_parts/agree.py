@@ -10,6 +10,7 @@ from benchmark.gpu_parts.record import Bench
 from benchmark.infer import equal_share
 from benchmark.photographs import photographs, scores
 from method.hsc import pseudo
+from rebalance.crf import posteriors
 from tool.cli import cores
 from tool.crf import crf_from_labels, crf_from_probability
 from tool.lists import read_ids
@@ -23,6 +24,8 @@ def run(bench: Bench) -> None:
     for labels, kernels in ((3, SEED_KERNELS), (VOC12.num_labels, MASK_KERNELS)):
         equal = crf_agreement(bench, labels, kernels)
         bench.check(f"CRF, {labels} labels", equal >= 0.999, {"labels equal, %": percent(equal)}, goal="99.9 %")
+    equal = unequal_crf_agreement(bench)
+    bench.check("CRF of images of many sizes", equal >= 0.999, {"labels equal, %": percent(equal)}, goal="99.9 %")
     equal = training_crf_agreement(bench)
     bench.check("CRF of pseudo labels", equal >= 0.999, {"labels equal, %": percent(equal)}, goal="99.9 %")
     seeds_agreement(bench)
@@ -39,6 +42,20 @@ def crf_agreement(bench: Bench, labels: int, kernels: CRFKernels) -> float:
     def refined(device: torch.device) -> torch.Tensor:
         pair = torch.from_numpy(image).to(device), torch.from_numpy(probability).to(device)
         return crf_from_probability(*pair, kernels=kernels, iterations=ITERATIONS, backend="torch").argmax(dim=0).cpu()
+
+    return float((refined(bench.device) == refined(torch.device("cpu"))).float().mean())
+
+
+def unequal_crf_agreement(bench: Bench) -> float:
+    """DHR's CRF of a batch: images of all sizes, with 2 to 5 labels, at once."""
+    sizes = [(24 + number, 40) if bench.quick else (300 + 14 * number, 512 - 9 * number) for number in range(8)]
+    images = [torch.from_numpy(photographs(1, size)[0]) for size in sizes]
+    maps = [torch.from_numpy(scores(1, 2 + number % 4, size)[0]) for number, size in enumerate(sizes)]
+
+    def refined(device: torch.device) -> torch.Tensor:
+        pictures, given = ([each.to(device) for each in some] for some in (images, maps))
+        found = posteriors(pictures, given, backend="torch")
+        return torch.cat([each.argmax(dim=0).flatten().cpu() for each in found])
 
     return float((refined(bench.device) == refined(torch.device("cpu"))).float().mean())
 
