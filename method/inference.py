@@ -22,7 +22,7 @@ from network.weights import LoadReport
 from tool.artifact import save_cam
 from tool.cam import BACKGROUND, multi_scale_cam, two_size_cam
 from tool.cli import first_few, raise_problems
-from tool.device import place
+from tool.device import place_for_inference
 from tool.irn_cam import save_irn_cam
 from tool.limits import reported_limits
 from tool.msa_cam import save_msa_cam
@@ -53,7 +53,7 @@ def load_learner(args: argparse.Namespace) -> tuple[Learner, LoadReport]:
 def load_on(args: argparse.Namespace, device: torch.device) -> Learner:
     """The learner as a process infers with it."""
     learner, _ = load_learner(args)
-    learner.net = place(fold_norms(learner.net), device, args.amp)
+    learner.net = place_for_inference(fold_norms(learner.net), device, args.amp)
     if args.scn is not None:
         learner.superpixels = Superpixels(frozen_scn(args.scn, args.amp, device), args.refine_list, args.amp)
     return learner.requires_grad_(False)

@@ -11,7 +11,7 @@ from network.fold import fold_norms
 from network.names import under_own_names
 from network.weights import LoadReport, misfits, read_weights
 from tool.cli import UserError, first_few, raise_problems
-from tool.device import place
+from tool.device import place_for_inference
 
 SLOPE = 0.1  # of the leaky relu
 OFFSETS = 9  # of the cells around a pixel, its own in the middle
@@ -104,4 +104,4 @@ def frozen_scn(path: str | Path, amp: str, device: torch.device, *, flag: str = 
     """The net with the weights at `path`, of `flag`, as a process asks it on `device`. Raises as `load_scn`."""
     net = SCN()
     load_scn(net, path, flag)
-    return place(fold_norms(net.eval()), device, amp).requires_grad_(False)
+    return place_for_inference(fold_norms(net.eval()), device, amp)

@@ -30,7 +30,7 @@ from rebalance.uss import (
 )
 from tool.artifact import atomic_file
 from tool.cli import UserError, pace
-from tool.device import autocast, place
+from tool.device import autocast, place_for_inference
 from tool.limits import reported_limits
 from tool.per_image import Job, NetProcess, Work
 
@@ -54,7 +54,7 @@ def load_on(args: argparse.Namespace, device: torch.device) -> FeatureNet:
         net = FeatureNet(net.backbone, load_pca(args.out_dir / PCA_FILE, **pca_of(net, args))).eval()
     if isinstance(net.backbone, Stride8):
         fold_norms(net)
-    return place(net, device, args.amp).requires_grad_(False)
+    return place_for_inference(net, device, args.amp)
 
 
 def made_with(args: argparse.Namespace) -> dict[str, Any]:
@@ -88,7 +88,7 @@ def fit_missing_pca(
         load_pca(path, **pca_of(net, args))
         return
     started = time.perf_counter()
-    place(net, device, args.amp)
+    place_for_inference(net, device, args.amp)
     ids = sorted(images)
     chosen = [ids[place] for place in evenly_spaced(len(ids), PCA_IMAGES)]
 

@@ -27,7 +27,7 @@ from tool.colour import label_colours
 from tool.crf import crf_from_probability
 from tool.crf.process import CRFProcess
 from tool.dataset import DataSet
-from tool.device import autocast, copied_to, place
+from tool.device import autocast, copied_to, place_for_inference
 from tool.limits import reported_limits
 from tool.per_image import Job, NetProcess, Work
 from tool.seed_recipe import MASK_KERNELS
@@ -97,7 +97,7 @@ def load_net(args: argparse.Namespace) -> tuple[DeepLabV3Plus, LoadReport]:
 def load_on(args: argparse.Namespace, device: torch.device) -> DeepLabV3Plus:
     """The net as a process predicts with it."""
     net, _ = load_net(args)
-    return place(fold_norms(net), device, args.amp).requires_grad_(False)
+    return place_for_inference(fold_norms(net), device, args.amp)
 
 
 def posteriors_of(image_id: str, path: Path, amp: str, scales: Sequence[float]) -> Tensor:

@@ -21,7 +21,7 @@ from segmentation.settings import Config
 from tool.artifact import atomic_file, save_label_map
 from tool.cli import UserError
 from tool.crf import resolve_backend
-from tool.device import autocast, device_names, place
+from tool.device import autocast, device_names, place_for_inference
 from tool.limits import reported_limits
 from tool.per_image import Job, NetProcess, Work
 from tool.pickled import load_pickled
@@ -44,7 +44,7 @@ def net_without_weights(config: Config) -> nn.Module:
 
 def load_on(config: Config, device: torch.device) -> nn.Module:
     """The net as a process predicts with it."""
-    return place(fold_norms(load_net(config)), device, config.TEST_AMP).requires_grad_(False)
+    return place_for_inference(fold_norms(load_net(config)), device, config.TEST_AMP)
 
 
 def probability_of(path: Path, config: Config) -> Tensor:

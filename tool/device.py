@@ -35,6 +35,20 @@ def place(net: nn.Module, device: torch.device, amp: str) -> nn.Module:
     return net.to(device, memory_format=torch.channels_last)
 
 
+def place_for_inference(net: nn.Module, device: torch.device, amp: str) -> nn.Module:
+    """`net`, in place on `device` as `place` puts it, for passes inside `autocast` of the same `amp` alone.
+
+    Its convolutions and linear layers get the type that these compute in: `autocast` would make them anew in each pass,
+    as it keeps what it made only of weights that learn. What is computed is the same, bit for bit.
+    """
+    place(net, device, amp).requires_grad_(False)
+    for layer in net.modules():
+        if amp != "off" and isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            for parameter in layer.parameters(recurse=False):
+                parameter.data = parameter.data.to(AMP_TYPES[amp])
+    return net
+
+
 def copied_to(value: Tensor, device: torch.device) -> Tensor:
     """`value`, of the CPU, on `device`; the host does not wait for a GPU to take it."""
     return value.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else value.to(device)

@@ -21,7 +21,7 @@ from refine.affinity.walked import WalkRecipe, label_map, sharpened, walked_scor
 from tool.artifact import load_cam, save_label_map
 from tool.crf.process import CRFProcess
 from tool.dataset import DataSet
-from tool.device import place
+from tool.device import place_for_inference
 from tool.limits import reported_limits
 from tool.per_image import Job, NetProcess, Work
 
@@ -37,7 +37,7 @@ def load_net(args: argparse.Namespace) -> tuple[AffNet, LoadReport]:
 def load_on(args: argparse.Namespace, device: torch.device) -> AffNet:
     """The net as a process infers with it."""
     net, _ = load_net(args)
-    return place(fold_norms(net), device, args.amp).requires_grad_(False)
+    return place_for_inference(fold_norms(net), device, args.amp)
 
 
 def walk(

@@ -20,7 +20,7 @@ from refine.irn.walked import WalkRecipe, edge_logits, label_map, scores_of, wal
 from tool.artifact import save_label_map
 from tool.cli import UserError
 from tool.dataset import DataSet
-from tool.device import copied_to, place
+from tool.device import copied_to, place_for_inference
 from tool.instances import Instances, load_instances, save_instances
 from tool.irn_cam import load_quarter_cam, quarter
 from tool.limits import reported_limits
@@ -38,7 +38,7 @@ def load_net(args: argparse.Namespace) -> tuple[IRNet, LoadReport]:
 def load_on(args: argparse.Namespace, device: torch.device) -> IRNet:
     """The net as a process infers with it."""
     net, _ = load_net(args)
-    return place(fold_norms(net), device, args.amp).requires_grad_(False)
+    return place_for_inference(fold_norms(net), device, args.amp)
 
 
 def infer(

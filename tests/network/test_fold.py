@@ -1,14 +1,22 @@
 """Folding norms changes no output, and leaves only the norms that read more than one convolution's output."""
 
 import pytest
+import timm
 import torch
 from torch import nn
+from torch.utils._pytree import tree_leaves
 
 from network.build import build_network
+from network.deeplabv3plus import build_deeplabv3plus
 from network.depthwise import DilatedDepthwise
 from network.fold import Pointwise, fold_norms
+from network.resnet38_aff import build_affinity_net
+from network.resnet50_irn import IRNet
+from network.scn import SCN
 from tests.network.nets import net_of
+from tool.device import AMP_TYPES, autocast, place_for_inference
 
+CPU = torch.device("cpu")
 TINY = 0.0625
 
 
@@ -95,3 +103,40 @@ def test_a_dilated_convolution_with_a_folded_norm_keeps_its_bias_with_gradients_
     x = torch.randn(1, 4, 6, 6, requires_grad=True)
     expected = pair(x)
     torch.testing.assert_close(fold_norms(pair)(x), expected)
+
+
+def cams_of(name, backbone, width=1.0):
+    return lambda: build_network(name, num_classes=20, backbone=backbone, width=width), "foreground_cam"
+
+
+HALVED = {
+    "hsc": cams_of("resnet38_hsc", "resnet38d", TINY),
+    "hsc on MobileNetV2": cams_of("resnet38_hsc", "mobilenet_v2"),
+    "seam": cams_of("resnet38_seam", "resnet38d", TINY),
+    "timm": cams_of("resnet38_cls", "timm:test_efficientnet"),
+    "DeepLab": (lambda: net_of(backbone="resnet18"), "forward"),
+    "DeepLabv3+": (lambda: build_deeplabv3plus("resnet18", num_labels=21, num_classes=20), "forward"),
+    "AffinityNet": (lambda: build_affinity_net(backbone="resnet38d", width=TINY), "features"),
+    "IRN": (lambda: IRNet("resnet18", displacement=True), "forward"),
+    "superpixels": (SCN, "forward"),
+    "a transformer": (lambda: timm.create_model("test_vit", pretrained=False), "forward"),
+}
+
+
+@pytest.mark.parametrize("amp", ["bf16", "off"])
+@pytest.mark.parametrize("name", HALVED)
+def test_a_net_placed_for_inference_computes_what_it_did_to_the_bit(name, amp):
+    torch.manual_seed(0)
+    build, call = HALVED[name]
+    net = fold_norms(with_own_norms(build()))
+    side = 160 if name == "a transformer" else 64
+    image = torch.randn(2, 3, side, side)
+    found = []
+    for _ in range(2):
+        with torch.inference_mode(), autocast(CPU, amp):
+            found.append(tree_leaves(getattr(net, call)(image)))
+        place_for_inference(net, CPU, amp)
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+    halves = {value.dtype for name, value in net.named_parameters() if value.ndim > 1} == {AMP_TYPES[amp]}
+    assert halves or amp == "off" or name == "a transformer"  # whose positions stay as they are
+    assert not any(value.requires_grad for value in net.parameters())
