@@ -9,7 +9,7 @@ import numpy as np
 from benchmark.system_counts import BEST, CRF, Cost, Run
 from benchmark.system_figures import Estimate, Protocol, estimate, gain, stacked
 from benchmark.system_refine import REFINEMENTS
-from benchmark.system_runs import AFTER_EPS, TWICE
+from benchmark.system_runs import AFTER_EPS, longer_of
 from benchmark.system_seeds import net_of, parts_of
 from benchmark.system_segment import MASKS, Segmented
 
@@ -45,7 +45,7 @@ def reference_of(name: str) -> str:
     """The run of as many steps from the same start that gains are measured against; a mean's is that of its parts of
     the most steps."""
     late = any(net_of(part).endswith(AFTER_EPS) for part in parts_of(name) or [name])
-    return f"{REFERENCE}{TWICE * (TWICE in name)}{AFTER_EPS * late}"
+    return f"{REFERENCE}{longer_of(name)}{AFTER_EPS * late}"
 
 
 def reference_gain(

@@ -16,7 +16,8 @@ from tool.recipe import Setup
 from tool.run_recipe import run_stages
 
 AFTER_EPS = "_after_eps"  # ends the name of a run that goes on from eps's weights: eps going on is its reference
-TWICE = "_twice"  # after a baseline's name: of twice the steps, as long as a method whose step takes twice the time
+# After a baseline's name: of so many times the steps, as long as a method whose step takes that much longer.
+LONGER = {"_twice": 2, "_four_times": 4}
 CURVE_FILE = "curve.json"  # of a run, written last
 SAVE_EVERY = 50  # steps
 
@@ -24,8 +25,9 @@ SAVE_EVERY = 50  # steps
 OF_MSA = sorted(name for name, method in METHODS.items() if method.helper_flags)
 BASELINES = sorted(METHODS.keys() - {"hsc", "crt", *OF_MSA})
 # Part by part: the baseline; maps rebuilt by their neighbours; spread by affinity; whose prototypes rebuild a target.
+CAM = "msa_image_cam"
 MSA = {
-    "msa_image_cam": {"method": "msa_image", "sp_cam": False, "alpha": 0},
+    **{f"{CAM}{longer}": {"method": "msa_image", "sp_cam": False, "alpha": 0} for longer in ("", *LONGER)},
     "msa_image_dcr": {"method": "msa_image", "alpha": 0},
     "msa_image_ap": {"method": "msa_image", "alpha": 0},
     **{name: {"method": name} for name in OF_MSA},
@@ -42,7 +44,7 @@ CLAIM = {
 MENDED = {f"hsc_sane_{name}": {"method": "hsc", "sane": name} for name in (*SANE, "all")}
 FROM_IMAGENET = {
     **CLAIM,
-    **{f"{method}{TWICE}": {"method": method} for method in BASELINES},
+    **{f"{method}{longer}": {"method": method} for method in BASELINES for longer in LONGER},
     **MENDED,
     **{f"{run}_without_{term}": {**MENDED[run], "without": term} for run in MENDED for term in ABLATIONS},
 }
@@ -53,7 +55,7 @@ SPREAD = [f"{run}{start}" for run in (*BASELINES, "hsc") for start in ("", AFTER
 RUNS = {
     **TRAINED,
     **{f"{run}{ALONG}": TRAINED[run] for run in SPREAD},
-    **{f"{run}{RESIZED}": MSA[run] for run in MSA if run != "msa_image_cam"},  # whose maps are resized themselves
+    **{f"{run}{RESIZED}": MSA[run] for run in MSA if not run.startswith(CAM)},  # whose maps are resized themselves
 }
 
 
@@ -84,6 +86,11 @@ def in_order(names: Iterable[str]) -> list[str]:
     return [*single, *(name for name in names if parts_of(name))]
 
 
+def longer_of(name: str) -> str:
+    """What of `LONGER` is in a run's name; of a mean, the longest; "" for neither."""
+    return max((longer for longer in LONGER if longer in name), key=LONGER.get, default="")
+
+
 def weights_of(args: argparse.Namespace, name: str, seed: int) -> Path:
     """The weights that the training of run `name` makes."""
     return args.out / f"seed_{seed}" / name / f"{name}.pth"
@@ -92,10 +99,10 @@ def weights_of(args: argparse.Namespace, name: str, seed: int) -> Path:
 def run_flags(args: argparse.Namespace, name: str, seed: int) -> Flags:
     """The flags of a run's stages up to the seeds' score."""
     shared = {"backbone": args.backbone, "amp": args.amp}
-    length = 2 if TWICE in name else 1
+    length = LONGER.get(longer_of(name), 1)
     of_kind = {"view2_size": args.view2_size}
     if (net := net_of(name)) in MSA:  # the last weights, so that no mask is seen; labels alone are scored
-        of_kind = {"scn": None if net == "msa_image_cam" else args.scn, "val_list": args.lists / "train.txt"}
+        of_kind = {"scn": None if net.startswith(CAM) else args.scn, "val_list": args.lists / "train.txt"}
     if name in CRT:
         of_kind = {"transformer": args.transformer, "transformer_weights": args.transformer_weights}
         # Its labels are scored between epochs, no mask is seen. The rate is that of the other classifiers: at the

@@ -24,8 +24,8 @@ from benchmark.system_runs import (
     BASELINES,
     CRT,
     CURVE_FILE,
+    LONGER,
     MSA,
-    TWICE,
     in_order,
     refine_one,
     run_named,
@@ -115,7 +115,7 @@ def add_runs(parser: argparse.ArgumentParser) -> None:
     runs.add_argument("--out", type=path_value, default=Path("exps/systems"), help="(%(default)s)")
     runs.add_argument(
         "--runs", nargs="+", type=run_named, default=[*BASELINES, "hsc"], metavar="NAME",
-        help=f"also NAME{TWICE}, of twice the steps; hsc_without_TERM; hsc_sane_ODDITY, ODDITY as train_voc.py --sane"
+        help=f"also NAME{', NAME'.join(LONGER)}, of so many steps; hsc_without_TERM; hsc_sane_ODDITY, ODDITY as train_voc.py --sane"
         f" takes it, hsc_sane_ODDITY_without_TERM; each of these, but for cls, with {AFTER_EPS}; {', '.join(CRT)}; with"
         f" --scn {', '.join(MSA)}, the last four also with {RESIZED}, whose maps do not follow superpixels, and a"
         f" method's seeds with {ALONG}, whose do; {MEAN}NAME{AND}NAME, the mean of runs' CAMs; any"
