@@ -32,6 +32,7 @@ MSA = {
     "msa_image_ap": {"method": "msa_image", "alpha": 0},
     **{name: {"method": name} for name in OF_MSA},
 }
+NEEDS_SCN = [name for name in MSA if not name.startswith(CAM)]  # whose maps follow superpixels
 CRT_RATE = 0.01
 # By the branch whose maps are its seeds, both of one training.
 CRT = {"crt": "transformer", "crt_cnn": "cnn"}
@@ -55,7 +56,7 @@ SPREAD = [f"{run}{start}" for run in (*BASELINES, "hsc") for start in ("", AFTER
 RUNS = {
     **TRAINED,
     **{f"{run}{ALONG}": TRAINED[run] for run in SPREAD},
-    **{f"{run}{RESIZED}": MSA[run] for run in MSA if not run.startswith(CAM)},  # whose maps are resized themselves
+    **{f"{run}{RESIZED}": MSA[run] for run in NEEDS_SCN},
 }
 
 
@@ -102,7 +103,7 @@ def run_flags(args: argparse.Namespace, name: str, seed: int) -> Flags:
     length = LONGER.get(longer_of(name), 1)
     of_kind = {"view2_size": args.view2_size}
     if (net := net_of(name)) in MSA:  # the last weights, so that no mask is seen; labels alone are scored
-        of_kind = {"scn": None if net.startswith(CAM) else args.scn, "val_list": args.lists / "train.txt"}
+        of_kind = {"scn": args.scn if net in NEEDS_SCN else None, "val_list": args.lists / "train.txt"}
     if name in CRT:
         of_kind = {"transformer": args.transformer, "transformer_weights": args.transformer_weights}
         # Its labels are scored between epochs, no mask is seen. The rate is that of the other classifiers: at the

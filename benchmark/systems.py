@@ -25,6 +25,7 @@ from benchmark.system_runs import (
     CRT,
     CURVE_FILE,
     LONGER,
+    NEEDS_SCN,
     MSA,
     in_order,
     refine_one,
@@ -115,8 +116,8 @@ def add_runs(parser: argparse.ArgumentParser) -> None:
     runs.add_argument("--out", type=path_value, default=Path("exps/systems"), help="(%(default)s)")
     runs.add_argument(
         "--runs", nargs="+", type=run_named, default=[*BASELINES, "hsc"], metavar="NAME",
-        help=f"also NAME{', NAME'.join(LONGER)}, of so many steps; hsc_without_TERM; hsc_sane_ODDITY, ODDITY as train_voc.py --sane"
-        f" takes it, hsc_sane_ODDITY_without_TERM; each of these, but for cls, with {AFTER_EPS}; {', '.join(CRT)}; with"
+        help=f"also NAME{', NAME'.join(LONGER)}, of so many steps; hsc_without_TERM; hsc_sane_ODDITY, ODDITY as"
+        f" train_voc.py --sane takes it, hsc_sane_ODDITY_without_TERM; each of these, but for cls, with {AFTER_EPS}; {', '.join(CRT)}; with"
         f" --scn {', '.join(MSA)}, the last four also with {RESIZED}, whose maps do not follow superpixels, and a"
         f" method's seeds with {ALONG}, whose do; {MEAN}NAME{AND}NAME, the mean of runs' CAMs; any"
         f" of these with {ALPHA}A, its CRF seeds at that exponent of background's score"
@@ -217,7 +218,7 @@ def check_arguments(args: argparse.Namespace) -> None:
 
 def check_runs(args: argparse.Namespace) -> None:
     """Raise `UserError` for runs that would miss what they start from."""
-    asking = [name for name in args.runs if name.endswith(ALONG) or net_of(name) in MSA.keys() - {"msa_image_cam"}]
+    asking = [name for name in args.runs if name.endswith(ALONG) or net_of(name) in NEEDS_SCN]
     if args.scn is None and asking:
         raise UserError(f"--runs {asking[0]}: it asks a superpixel network; name its weights, --scn")
     for seed in args.seeds:
