@@ -22,11 +22,11 @@ from benchmark.system_refine import REFINEMENTS
 from benchmark.system_runs import (
     AFTER_EPS,
     BASELINES,
+    CAM,
     CRT,
     CURVE_FILE,
     LONGER,
     NEEDS_SCN,
-    MSA,
     in_order,
     refine_one,
     run_named,
@@ -117,10 +117,10 @@ def add_runs(parser: argparse.ArgumentParser) -> None:
     runs.add_argument(
         "--runs", nargs="+", type=run_named, default=[*BASELINES, "hsc"], metavar="NAME",
         help=f"also NAME{', NAME'.join(LONGER)}, of so many steps; hsc_without_TERM; hsc_sane_ODDITY, ODDITY as"
-        f" train_voc.py --sane takes it, hsc_sane_ODDITY_without_TERM; each of these, but for cls, with {AFTER_EPS}; {', '.join(CRT)}; with"
-        f" --scn {', '.join(MSA)}, the last four also with {RESIZED}, whose maps do not follow superpixels, and a"
-        f" method's seeds with {ALONG}, whose do; {MEAN}NAME{AND}NAME, the mean of runs' CAMs; any"
-        f" of these with {ALPHA}A, its CRF seeds at that exponent of background's score"
+        f" train_voc.py --sane takes it, hsc_sane_ODDITY_without_TERM; each of these, but for cls, with {AFTER_EPS};"
+        f" {', '.join(CRT)}; {CAM}, longer too; with --scn {', '.join(NEEDS_SCN)}, also with {RESIZED}, whose maps do"
+        f" not follow superpixels, and a method's seeds with {ALONG}, whose do; {MEAN}NAME{AND}NAME, the mean of runs'"
+        f" CAMs; any of these with {ALPHA}A, its CRF seeds at that exponent of background's score"
         f" ({' '.join([*BASELINES, 'hsc'])})",
     )  # fmt: skip
     runs.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="SEED", help="of training (0 1 2)")
