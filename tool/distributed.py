@@ -20,7 +20,7 @@ Item = TypeVar("Item")
 Finding = TypeVar("Finding")
 # A process that waits for others' work; torchrun ends it where one of them dies.
 PATIENCE = timedelta(days=30)
-_waiting: list[distributed.ProcessGroup] = []  # the group that processes wait in, where there are several
+_waiting: list["distributed.ProcessGroup"] = []  # the group that processes wait in, where there are several
 
 
 def join_processes(device: torch.device) -> torch.device:
