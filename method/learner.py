@@ -183,12 +183,12 @@ class Learner(nn.Module, ABC):
         """
         self.eval()
 
-        def scores_of(path: Path) -> np.ndarray:
-            image = self.net.normalisation(load_rgb(path), device)[None]
+        def scores_of(path: Path, image: Image.Image) -> np.ndarray:
+            pixels = self.net.normalisation(image, device)[None]
             with autocast(device, self.amp):
-                return self.net.scores(image)[0].cpu().numpy()
+                return self.net.scores(pixels)[0].cpu().numpy()
 
-        scores = found_by_all(list(images.paths.values()), scores_of, what="score image labels")
+        scores = found_by_all(list(images.paths.values()), scores_of, read=load_rgb, what="score image labels")
         truth = np.stack([images.labels[image_id] for image_id in images.paths])
         return {"mean_average_precision": mean_average_precision(np.stack(scores)[:, : truth.shape[1]], truth)}
 

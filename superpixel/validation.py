@@ -61,9 +61,12 @@ def validate(
     was_training = net.training
     net.eval()
 
-    def count(image_id: str) -> tuple[np.ndarray, np.ndarray]:
+    def read(image_id: str) -> tuple[np.ndarray, np.ndarray]:
         pixels = top_left(np.asarray(load_rgb(images[image_id])), crop_size)
-        mask = top_left(load_label_map(masks[image_id], data_set), crop_size)
+        return pixels, top_left(load_label_map(masks[image_id], data_set), crop_size)
+
+    def count(image_id: str, pixels_and_mask: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        pixels, mask = pixels_and_mask
         height, width = mask.shape
         beside = (0, crop_size - width, 0, crop_size - height)
         image = F.pad(net.normalisation(pixels, device), beside)[None]
@@ -74,7 +77,7 @@ def validate(
         superpixels = hard_map(association)[0, :height, :width].cpu().numpy()
         return label_counts(walked, mask, num_labels=data_set.num_labels), superpixel_counts(superpixels, mask)
 
-    counts, measured = map(sum, zip(*found_by_all(list(images), count, what="validate"), strict=True))
+    counts, measured = map(sum, zip(*found_by_all(list(images), count, read=read, what="validate"), strict=True))
     net.train(was_training)
     found = iou(counts)[occurs(counts)]
     return {"mIoU": float(found.mean()) if found.size else 0.0, **figures(measured)}

@@ -11,12 +11,14 @@ from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
+from tool.ahead import read_ahead
 from tool.cli import UserError
 from tool.device import usable_gpus
 from tool.shared_norm import share_statistics
 from tool.torchrun import local_rank, local_world_size, started_by_torchrun
 
 Item = TypeVar("Item")
+Value = TypeVar("Value")
 Finding = TypeVar("Finding")
 # A process that waits for others' work; torchrun ends it where one of them dies.
 PATIENCE = timedelta(days=30)
@@ -80,13 +82,18 @@ def world_size() -> int:
 
 
 def found_by_all(
-    items: Sequence[Item], find: Callable[[Item], Finding], *, what: str, unit: str = "image"
+    items: Sequence[Item],
+    find: Callable[[Item, Value], Finding],
+    *,
+    read: Callable[[Item], Value],
+    what: str,
+    unit: str = "image",
 ) -> list[Finding]:
-    """What `find` gives of each of `items`, in their order, in all processes, each of which looks at its share; with a
-    bar, which says `what` is done."""
+    """What `find` gives of each of `items` and of what threads `read` of it meanwhile, in their order, in all
+    processes, each of which looks at its share; with a bar, which says `what` is done."""
     share = items[rank() :: world_size()]
     bar = tqdm(share, desc=what, unit=unit, disable=True if rank() else None, leave=False)
-    own = [find(item) for item in bar]
+    own = [find(item, value) for item, value in read_ahead(bar, read)]
     if world_size() == 1:
         return own
     shares: list[list[Finding]] = [[]] * world_size()

@@ -107,15 +107,18 @@ class CRTLearner(Learner):
         every, size = list(images.paths), self.config.batch_size
         starts = range(0, len(every) - size + 1, size) if len(every) >= size else (0,)
 
-        def loss_from(start: int) -> float:
+        def crops_from(start: int) -> Tensor:
+            return torch.stack([self._top_left(images.paths[image_id]) for image_id in every[start : start + size]])
+
+        def loss_from(start: int, crops: Tensor) -> float:
             ids = every[start : start + size]
-            crops = torch.stack([self._top_left(images.paths[image_id]) for image_id in ids]).to(device)
             label = torch.stack([torch.as_tensor(images.labels[image_id]) for image_id in ids]).to(device)
             with autocast(device, self.amp):
-                maps = self.net.cnn(crops)
+                maps = self.net.cnn(crops.to(device))
             return label_loss(maps, label).item()
 
-        return {"cnn_loss": float(np.mean(found_by_all(starts, loss_from, what="score image labels", unit="batch")))}
+        found = found_by_all(starts, loss_from, read=crops_from, what="score image labels", unit="batch")
+        return {"cnn_loss": float(np.mean(found))}
 
     def _top_left(self, path: Path) -> Tensor:
         """The crop of an image of any size at its top left, (3, c, c), zeros where the image does not reach."""

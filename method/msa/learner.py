@@ -152,25 +152,30 @@ class MSALearner(Learner):
         that occur nowhere at 0. Without masks the `mean_average_precision` of the images' labels."""
         self.eval()
 
-        def find(image_id: str) -> np.ndarray:
-            image = self.net.normalisation(load_rgb(images.paths[image_id]), device)[None]
-            if images.masks:
-                return self._counts_of(image, np.flatnonzero(images.labels[image_id]), images.masks[image_id])
+        def read(image_id: str) -> tuple[Image.Image, np.ndarray | None]:
+            mask = load_label_map(images.masks[image_id], self.data_set) if images.masks else None
+            return load_rgb(images.paths[image_id]), mask
+
+        def find(image_id: str, pixels_and_mask: tuple[Image.Image, np.ndarray | None]) -> np.ndarray:
+            pixels, mask = pixels_and_mask
+            image = self.net.normalisation(pixels, device)[None]
+            if mask is not None:
+                return self._counts_of(image, np.flatnonzero(images.labels[image_id]), mask)
             return self._pass(image, 1.0)[0].score[0, 1:].cpu().numpy()
 
-        found = found_by_all(list(images.paths), find, what="score")
+        found = found_by_all(list(images.paths), find, read=read, what="score")
         if images.masks:
             return {"mIoU": float(iou(np.sum(found, axis=0)).mean(axis=-1).max())}
         truth = np.stack([images.labels[image_id] for image_id in images.paths])
         return {"mean_average_precision": mean_average_precision(np.stack(found), truth)}
 
-    def _counts_of(self, image: Tensor, classes: np.ndarray, mask: Path) -> np.ndarray:
+    def _counts_of(self, image: Tensor, classes: np.ndarray, mask: np.ndarray) -> np.ndarray:
         """How a normalised image's seeds, (1, 3, H, W), meet its mask at each background score: int64 (3, T, L)."""
         maps = positive_by_maximum(self._maps_of(image, 1.0, copied_to(torch.from_numpy(classes), image.device)))
         cams = F.interpolate(maps, image.shape[2:], mode="bilinear", align_corners=False)[0].cpu().numpy()
         return threshold_counts(
             dict(zip(classes.tolist(), cams, strict=True)),
-            load_label_map(mask, self.data_set),
+            mask,
             thresholds=self.config.thresholds,
             num_labels=self.data_set.num_labels,
         )

@@ -79,7 +79,9 @@ def report(folder: Path) -> None:
     found["sum_has_gradient"] = total.requires_grad
     found["count"] = sum_over_processes(torch.tensor(2**40 + number)).item()
     found["scalar"] = sum_over_processes(torch.tensor(0.25 + number)).item()
-    found["shared"] = found_by_all(range(5), lambda item: [item * item, number], what="squares")
+    found["shared"] = found_by_all(
+        range(5), lambda item, square: [square, number], read=lambda item: item * item, what="squares"
+    )
     with first_alone(True):
         if number == 0:
             time.sleep(0.5)  # in which the other would look, if it did not wait
