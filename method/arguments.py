@@ -7,7 +7,7 @@ from data.descriptions import add_data_set_flag, find_data_set, require_backgrou
 from method import METHODS
 from method.base import Method
 from network import BACKBONE_HELP, PRETRAINED, backbone_name, resolve_network
-from tool.cli import UserError, add_switch, check_bounds, path_text, positive, script_parser
+from tool.cli import UserError, add_switch, check_bounds, path_text, positive, positive_or_none, script_parser
 from tool.flags import MAX_PIXELS
 from tool.training_flags import RUN_BOUNDS, add_device_flags, add_run_flags, check_run
 
@@ -75,8 +75,9 @@ def make_parser(method: Method) -> argparse.ArgumentParser:
     )
     add_switch(run, "--eval", default=False, help="score image labels on --val_list at the end (mean AP)")
     run.add_argument(
-        "--eval_every", type=positive, metavar="EPOCHS", help="score them after every so many epochs, too (never)"
-    )
+        "--eval_every", type=positive_or_none, metavar="EPOCHS",
+        help="score them after every so many epochs, too; none: never (the method's)",
+    )  # fmt: skip
 
     net = parser.add_argument_group("method and net")
     net.add_argument("--method", choices=METHODS, default="hsc", help="(%(default)s); its own flags are at the end")

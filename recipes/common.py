@@ -118,14 +118,17 @@ def inference(
     return _seeding(setup.stage(name, "inference.py", flags, mini=mini_flags, makes=folder, fixed=fixed), crf=crf)
 
 
-def merging(setup: Setup, trained: Stage, cams: Sequence[Path], *, name: str, ids: str, crf: bool = True) -> Stage:
+def merging(
+    setup: Setup, trained: Stage, cams: Sequence[Path], *, name: str, ids: str, crf: bool = True, **more: Any
+) -> Stage:
     """The mean of the CAMs of the list `ids` in the folders `cams`, and its seeds, with `crf` CRF seeds, by the recipe
-    of the method of `trained`, into its folder."""
+    of the method of `trained`, into its folder. more: other flags of merge.py."""
     folder = trained.makes.parent
     flags = {
         **{"cam_dir": [*cams], **image_flags(setup), "infer_list": list_file(setup, ids)},
         **{"method": trained.flags["method"], "work_dir": folder},
         **({} if crf else {"crf_t": "none"}),
+        **more,
     }
     return _seeding(setup.stage(name, "merge.py", flags, makes=folder, fixed=["work_dir"]), crf=crf)
 

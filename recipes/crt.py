@@ -22,7 +22,7 @@ WEIGHTS = {
 
 def stages(setup: Setup) -> list[Stage]:
     val = setup.out / "data" / "val.txt" if has_masks(setup, "val") else None
-    scored = {"val_list": val}  # the CNN, after each epoch
+    scored = {"val_list": val} if val else {"eval_every": "none"}  # the CNN, after each epoch
     train = common.training(setup, "crt", saliency=False, mini_flags=mini.CRT, **WEIGHTS, **scored)
     # In IRN's form, which walks the maps that were summed at a quarter of the size. Before `infer`, which goes on from
     # these.

@@ -40,7 +40,7 @@ def is_baseline(setup: Setup) -> bool:
 
 def stages(setup: Setup, method: str = "msa_image", *, saliency: bool = False) -> list[Stage]:
     scn = None if is_baseline(setup) else superpixels(setup)
-    scored, threshold = {"select": "last"}, UNSCORED
+    scored, threshold = {"select": "last", "eval_every": "none"}, UNSCORED
     if has_masks(setup, "train"):
         scored = {"val_list": list_file(setup, "train_first"), "gt_dir": setup.data_root / layout(setup).masks}
         threshold = None

@@ -238,6 +238,11 @@ def positive(text: str) -> int:
     return value
 
 
+def positive_or_none(text: str) -> int | None:
+    """An argparse type: a whole number of at least 1, or none."""
+    return None if text == "none" else positive(text)
+
+
 def check_bounds(args: argparse.Namespace, bounds: Mapping[str, tuple[float, float]]) -> None:
     """Raise `UserError` unless each of the flags named lies between its two bounds, both included."""
     for flag, (low, high) in bounds.items():
