@@ -9,7 +9,7 @@ import pytest
 
 import demo
 from method import METHODS
-from recipes import cls, common, crt, dhr, eps, eps_seam, house, hsc, ppc_eps
+from recipes import cls, common, crt, dhr, eps, eps_seam, house, house_labels, hsc, ppc_eps
 from segmentation.experiment.config import config_dict, configurations
 from segmentation.settings import read_config
 from tests.scripts.conftest import ROOT
@@ -74,7 +74,25 @@ def test_the_house_recipe_scores_and_learns_from_the_mean_of_two_that_start_from
     assert stages["deeplab"].flags["DATA_PSEUDO_GT"] == stages["infer_aug"].makes == Path("out/house/crf/crf_8_7")
 
 
-@pytest.mark.parametrize("recipe", [hsc, dhr, house])
+@pytest.mark.parametrize("mini", [False, True])
+def test_the_house_recipe_of_labels_alone_reads_no_saliency_and_needs_no_superpixels(mini):
+    setup = Setup(Path("out"), Path("VOC2012"), Path("saliency"), mini=mini)
+    stages = {stage.name: stage for stage in house_labels.stages(setup)}
+    assert not any("saliency" in str(value) for stage in stages.values() for value in stage.flags.values())
+    assert not any("scn" in stage.flags for stage in stages.values())
+    trainings = [stages["train"], stages["train_msa"]]
+    assert [stage.flags["method"] for stage in trainings] == ["cls", "msa_image"]
+    for name, ids in (("infer", "train.txt"), ("infer_aug", "train_aug.txt")):
+        members = [stages[f"{name}_cls"], stages[f"{name}_msa_image"]]
+        assert [stage.flags["weights"] for stage in members] == [stage.makes for stage in trainings]
+        assert stages[name].flags["cam_dir"] == [stage.makes for stage in members]
+        assert {stage.flags["infer_list"].name for stage in (*members, stages[name])} == {ids}
+    seeds = Path("out/house_labels/crf/crf_8_1")
+    assert stages["eval_crf"].flags["predict_dir"] == seeds
+    assert stages["deeplab"].flags["DATA_PSEUDO_GT"] == stages["infer_aug"].makes == seeds
+
+
+@pytest.mark.parametrize("recipe", [hsc, dhr, house, house_labels])
 def test_where_the_user_leaves_the_crf_out_what_learns_takes_the_seeds_without_one(recipe):
     setup = Setup(Path("out"), Path("VOC2012"), Path("saliency"), changes={("infer_aug", "crf_t"): "none"})
     stages = {stage.name: stage for stage in recipe.stages(setup)}
