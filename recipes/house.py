@@ -3,7 +3,8 @@
     python run.py house --voc12_root VOC2012 --saliency_root VOC2012/saliency
 
 Figures: none on all of VOC. On photographs of five classes, with a small net, its CRF seeds were 4.5 ± 1.1 above those
-of HSC that starts from EPS, in 1.3 times the time, and the best of what was tried (docs/which_method.md).
+of HSC that starts from EPS, in 1.3 times the time, and the best of as many steps; more of them bring more
+(docs/which_method.md).
 Time: of three trainings as long as eps's, and of two inferences.
 Needs ResNet-38's ImageNet weights in network/ (docs/reproduce.md).
 """
