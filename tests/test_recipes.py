@@ -80,13 +80,11 @@ def test_the_house_recipe_of_labels_alone_reads_no_saliency_and_needs_no_superpi
     stages = {stage.name: stage for stage in house_labels.stages(setup)}
     assert not any("saliency" in str(value) for stage in stages.values() for value in stage.flags.values())
     assert not any("scn" in stage.flags for stage in stages.values())
-    trainings = [stages["train"], stages["train_msa"]]
-    assert [stage.flags["method"] for stage in trainings] == ["cls", "msa_image"]
+    assert (stages["train"].flags["method"], stages["train"].flags["sp_cam"]) == ("msa_image", False)
     for name, ids in (("infer", "train.txt"), ("infer_aug", "train_aug.txt")):
-        members = [stages[f"{name}_cls"], stages[f"{name}_msa_image"]]
-        assert [stage.flags["weights"] for stage in members] == [stage.makes for stage in trainings]
-        assert stages[name].flags["cam_dir"] == [stage.makes for stage in members]
-        assert {stage.flags["infer_list"].name for stage in (*members, stages[name])} == {ids}
+        cams = stages[f"{name}_cams"]
+        assert cams.flags["weights"] == stages["train"].makes and stages[name].flags["cam_dir"] == [cams.makes]
+        assert {stage.flags["infer_list"].name for stage in (cams, stages[name])} == {ids}
     seeds = Path("out/house_labels/crf/crf_8_1")
     assert stages["eval_crf"].flags["predict_dir"] == seeds
     assert stages["deeplab"].flags["DATA_PSEUDO_GT"] == stages["infer_aug"].makes == seeds
