@@ -2,8 +2,8 @@
 
     python run.py house_labels --voc12_root VOC2012
 
-Its maps are spread wide, as those of nets that learn from labels alone are on photographs: at EPS's exponent of the
-background's score, 7, the CRF would leave almost none. A few masks tell which is right (docs/trouble.md):
+Background's score has the exponent 1 in the CRF, EPS's 7: maps that are learnt from labels alone are spread wide on
+photographs. On generated data 7 is far better. A few masks tell which is right (docs/trouble.md):
 --set infer.crf_alpha=2 infer_aug.crf_alpha=2.
 Figures: none on all of VOC; those on photographs of five classes, with a small net, stand in docs/which_method.md.
 Needs ResNet-50's ImageNet weights in network/ (docs/from_msa.md).
