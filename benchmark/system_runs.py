@@ -45,7 +45,7 @@ CLAIM = {
 MENDED = {f"hsc_sane_{name}": {"method": "hsc", "sane": name} for name in (*SANE, "all")}
 FROM_IMAGENET = {
     **CLAIM,
-    **{f"{method}{longer}": {"method": method} for method in BASELINES for longer in LONGER},
+    **{f"{method}{longer}": {"method": method} for method in (*BASELINES, "hsc") for longer in LONGER},
     **MENDED,
     **{f"{run}_without_{term}": {**MENDED[run], "without": term} for run in MENDED for term in ABLATIONS},
 }

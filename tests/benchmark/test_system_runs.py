@@ -115,8 +115,15 @@ def test_a_mean_is_measured_against_eps_of_as_many_steps_as_its_longest_part():
 
 
 def test_a_longer_run_is_measured_against_one_of_as_many_steps():
-    names = ("hsc", "ppc_after_eps", "ppc_eps_twice", "seam_twice_after_eps", "msa_image_cam_four_times")
-    references = ["eps", "eps_after_eps", "eps_twice", "eps_twice_after_eps", "eps_four_times"]
+    names = (
+        "hsc",
+        "ppc_after_eps",
+        "ppc_eps_twice",
+        "seam_twice_after_eps",
+        "hsc_twice_after_eps",
+        "msa_image_cam_four_times",
+    )
+    references = ["eps", "eps_after_eps", "eps_twice", "eps_twice_after_eps", "eps_twice_after_eps", "eps_four_times"]
     assert list(map(reference_of, names)) == references
     assert reference_of("mean_of_eps_four_times_after_eps_and_ppc_eps_twice_after_eps") == "eps_four_times_after_eps"
 
