@@ -6,7 +6,7 @@
 
 Parts run one after the other, those that are not timed side by side, each in a process of its own and with its own
 limit of time: one that fails, hangs or runs out of memory costs only itself. After each part DIR has gpu.json (all
-figures), gpu.md (the tables, for paper/results.md) and gpu.log (what the parts said). Exit code 1 where a part did not
+figures), gpu.md (the tables, for paper/gpu.md) and gpu.log (what the parts said). Exit code 1 where a part did not
 end well, a check failed or a goal was missed. docs/gpu.md says how to run it on a bare machine.
 """
 

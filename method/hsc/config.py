@@ -72,7 +72,7 @@ SANE = {
     "region_norm": ("net", "freeze_region_norm", False),
 }
 
-# What `--recipe` takes: of these, the ones that made seeds of photographs better than as released (paper/results.md).
+# What `--recipe` takes: of these, the ones that made seeds of photographs better than as released (paper/photographs_mobilenet.md).
 RECIPES = {"released": (), "sane": ("background_score",)}
 
 
