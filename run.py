@@ -31,6 +31,7 @@ from tool.cli import (
     add_switch,
     did_you_mean,
     duration,
+    path_text,
     path_value,
     raise_problems,
     require_file,
@@ -112,6 +113,9 @@ def read_changes(texts: Sequence[str]) -> dict[tuple[str, str], Any]:
         stage, flag, value = match.groups()
         try:
             words = [value] if flag.isupper() and value else shlex.split(value)
+            words = [path_text(word) if re.match(r"~\w*/", word) else word for word in words]
+        except argparse.ArgumentTypeError as error:
+            raise UserError(f"--set {text}: {error}") from error
         except ValueError as error:
             raise UserError(f"--set {text}: expected words as a shell takes them ({error})") from error
         changes[stage, flag] = (words[0] if len(words) == 1 else words) if words else None
