@@ -130,6 +130,9 @@ def train_run(
         num_images=len(images),
         name=args.method,
     )
+    note = METHODS[args.method].decay_note(args, len(images))
+    if started.log is not None and note is not None:
+        started.log.line(note)
     scored = LabelledImages(held_out, labels, masks)
 
     def validate(step: int) -> None:
