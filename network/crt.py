@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from data.normalisation import IMAGENET
-from network import PRETRAINED, RESNETS
-from network.backbone_weights import check_whole, download
+from network import RESNETS
+from network.backbone_weights import check_whole, read_or_download
 from network.backbones import batch_norms, build_backbone, drop_nothing, fix_norms
 from network.names import under_first_names
 from network.resnet import STRIDE_16, ResNet
@@ -246,11 +246,7 @@ def load_cnn(cnn: CNNBranch, name: str, path: str | Path, *, flag: str) -> LoadR
 
     Raises `UserError` for a file that is missing, damaged or of another net, and where there is no download.
     """
-    if path == PRETRAINED:
-        asked = f"{flag} {PRETRAINED}"
-        source, read = download(name, asked=asked, weights=flag, without=f"{flag} to none")
-    else:
-        source, read = f"{flag} {path}", read_weights(path, flag)
+    source, read = read_or_download(name, path, flag)
     state = under_first_names(read, ALIASES, source=source)
     layers = {each.split(".")[0] for each in cnn.resnet50.state_dict()}
     state = {f"resnet50.{each}" if each.split(".")[0] in layers else each: value for each, value in state.items()}

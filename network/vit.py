@@ -2,7 +2,6 @@
 added up as the blocks go by."""
 
 import re
-from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
@@ -12,11 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from data.normalisation import Normalisation
-from network import PRETRAINED
-from network.backbone_weights import check_whole
+from network import TIMM
+from network.backbone_weights import check_whole, read_or_download
 from network.names import under_own_names
-from network.timm_backbone import download_from_timm
-from network.weights import LoadReport, misfits, read_weights
+from network.weights import LoadReport, misfits
 from tool.cli import UserError
 
 SIDE, PATCH = 224, 16  # of the images that positions are learned for, and of a patch, in pixels
@@ -127,10 +125,7 @@ def load_vit(vit: ViT, name: str, path: str | Path, *, flag: str) -> LoadReport:
 
     Raises `UserError` for a file that is missing, damaged or of another net, and where there is no download.
     """
-    if path == PRETRAINED:
-        source, state = f"timm's weights of {name}", _downloaded(name, flag)
-    else:
-        source, state = f"{flag} {path}", read_weights(path, flag)
+    source, state = read_or_download(f"{TIMM}{name}", path, flag)
     own = vit.state_dict()
     state = under_own_names(state, own, source=source)
     heads = {each: value for each, value in own.items() if each.startswith(_HEADS)}
@@ -142,14 +137,3 @@ def load_vit(vit: ViT, name: str, path: str | Path, *, flag: str) -> LoadReport:
     check_whole(state, wanted, source=source, advice=f"expected weights of timm's {name}, of {SIDE} x {SIDE} pixels")
     vit.load_state_dict(state, strict=False)
     return LoadReport(source, loaded=list(wanted), missing=list(heads), unexpected=left)
-
-
-def _downloaded(name: str, flag: str) -> Mapping[str, Tensor]:
-    try:
-        return download_from_timm(name)
-    except Exception as error:  # network, disk and a damaged file in the cache can raise nearly anything
-        raise UserError(
-            f"{flag} {PRETRAINED}: expected timm's weights of {name} on the web or in its cache, found neither, or a"
-            f" damaged file ({type(error).__name__}: {error}); fetch them by other means and set {flag} to the file, or"
-            " to none"
-        ) from error
