@@ -19,6 +19,7 @@ from data.descriptions import add_data_set_flag, find_data_set, require_backgrou
 from data.images import check_images
 from data.labels import labels_of, load_labels
 from method import METHODS
+from method.arguments import early_flags
 from method.base import Method
 from method.output_folders import ADVICE, cam_settings, flags_of, open_outputs, plan_outputs
 from method.seed_flags import add_seed_flags, check_seed_flags, crf_recipes, threshold_of
@@ -64,22 +65,19 @@ EXAMPLES = """\
 MAX_WALK = 1000  # steps
 
 
-def method_named() -> Method:
+def method_of_command() -> Method:
     """The method of --method, or of args.json beside --weights, or the first that trains the net of --network."""
-    first = argparse.ArgumentParser(add_help=False, exit_on_error=False)
-    for flag in ("--method", "--network", "--weights"):
-        first.add_argument(flag)
-    with suppress(argparse.ArgumentError):  # the parser that follows says what is wrong
-        named, _ = first.parse_known_args()
-        if named.method is not None or named.network is None:
-            name = named.method or _method_of_run(named.weights)
-            return METHODS.get(name, METHODS["hsc"])
-        with suppress(UserError):
-            network = resolve_network(named.network)
-            of_run = METHODS.get(_method_of_run(named.weights))
-            trained = [of_run] if of_run is not None else []
-            return next(method for method in (*trained, *METHODS.values()) if method.network == network)
-    return METHODS["hsc"]
+    named = early_flags("method", "network", "weights")
+    if named.method is not None or named.network is None:
+        name = named.method or _method_of_run(named.weights)
+        return METHODS.get(name, METHODS["hsc"])
+    try:
+        network = resolve_network(named.network)
+    except UserError:  # which is said when all flags have been read
+        return METHODS["hsc"]
+    of_run = METHODS.get(_method_of_run(named.weights))
+    trained = [of_run] if of_run is not None else []
+    return next(method for method in (*trained, *METHODS.values()) if method.network == network)
 
 
 def _method_of_run(weights: str | None) -> str | None:
@@ -90,7 +88,7 @@ def _method_of_run(weights: str | None) -> str | None:
 
 def parse_arguments() -> argparse.Namespace:
     """The command line; its method's recipe has the defaults of the seeds' flags."""
-    method = method_named()
+    method = method_of_command()
     recipe = method.seeds
     parser = script_parser("Stage 1: CAMs, seeds and CRF seeds.", examples=EXAMPLES)
     data = parser.add_argument_group("data")

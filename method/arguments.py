@@ -129,22 +129,28 @@ def flag_defaults(args: argparse.Namespace) -> dict[str, Any]:
 
 def parse_arguments() -> argparse.Namespace:
     """The command line; `--method` says which method's flags and defaults it may have."""
-    method = METHODS[_method_named()]
+    method = method_named()
     args = make_parser(method).parse_args()
     args.session = args.session or args.method
     method.settle(args)
     return args
 
 
-def _method_named() -> str:
-    """The value of --method; where it is none, or another one is there, the default: the parser says what is wrong."""
+def method_named() -> Method:
+    """The method of --method, HSC without it or for a name that is none: the parser that follows says what is wrong."""
+    return METHODS.get(early_flags("method").method, METHODS["hsc"])
+
+
+def early_flags(*names: str) -> argparse.Namespace:
+    """What the command line says of these flags before the parser of all is made; None of each where it cannot be read,
+    which that parser says."""
     first = argparse.ArgumentParser(add_help=False, exit_on_error=False)
-    first.add_argument("--method", default="hsc")
+    for name in names:
+        first.add_argument(f"--{name}")
     try:
-        name = first.parse_known_args()[0].method
+        return first.parse_known_args()[0]
     except argparse.ArgumentError:
-        name = "hsc"
-    return name if name in METHODS else "hsc"
+        return argparse.Namespace(**dict.fromkeys(names))
 
 
 def check_arguments(args: argparse.Namespace) -> None:
