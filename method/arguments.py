@@ -1,6 +1,7 @@
 """The command line of stage 1's training: the flags of all methods, then those of the one that is asked for."""
 
 import argparse
+from collections.abc import Sequence
 from typing import Any
 
 from data.descriptions import add_data_set_flag, find_data_set, require_background
@@ -130,10 +131,31 @@ def flag_defaults(args: argparse.Namespace) -> dict[str, Any]:
 def parse_arguments() -> argparse.Namespace:
     """The command line; `--method` says which method's flags and defaults it may have."""
     method = method_named()
-    args = make_parser(method).parse_args()
+    parser = make_parser(method)
+    args, unknown = parser.parse_known_args()
+    refuse_flags_of_others(method, unknown)
+    if unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     args.session = args.session or args.method
     method.settle(args)
     return args
+
+
+def refuse_flags_of_others(method: Method, words: Sequence[str]) -> None:
+    """Raise `UserError` where one of the command's words, which `method` does not know, is a flag of other methods."""
+    for flag in (word.split("=")[0] for word in words):
+        others = [name for name, each in METHODS.items() if flag in own_flags(each)]
+        if others:
+            raise UserError(
+                f"{flag}: --method {method.name} has no such flag ({', '.join(others)} have it); leave it out"
+            )
+
+
+def own_flags(method: Method) -> set[str]:
+    """The flags that a method has beside those of all."""
+    parser = argparse.ArgumentParser(add_help=False)
+    method.add_flags(parser)
+    return {f"--{name}" for name in vars(parser.parse_args([]))}
 
 
 def method_named() -> Method:
