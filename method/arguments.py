@@ -146,9 +146,8 @@ def refuse_flags_of_others(method: Method, words: Sequence[str]) -> None:
     for flag in (word.split("=")[0] for word in words):
         others = [name for name, each in METHODS.items() if flag in own_flags(each)]
         if others:
-            raise UserError(
-                f"{flag}: --method {method.name} has no such flag ({', '.join(others)} have it); leave it out"
-            )
+            having = f"{', '.join(others)} {'have' if len(others) > 1 else 'has'} it"
+            raise UserError(f"{flag}: --method {method.name} has no such flag ({having}); leave it out")
 
 
 def own_flags(method: Method) -> set[str]:
