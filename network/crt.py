@@ -172,7 +172,6 @@ class CRTNet(nn.Module):
         super().__init__()
         self.cnn = CNNBranch(backbone, num_classes=num_classes, frozen=frozen)
         self.transformer = TransformerBranch(transformer, num_classes=num_classes, pad_multiples=pad_multiples)
-        self.names = {"cnn": backbone, "transformer": transformer}
         self.branch = branch
         if not frozen:
             drop_nothing(self)
@@ -231,12 +230,11 @@ def load_crt_state_dict(net: CRTNet, state: Mapping[str, Tensor], *, source: str
     )
 
 
-def load_crt(net: CRTNet, path: str | Path, *, flag: str = "--weights") -> LoadReport:
-    """Put a file's weights into the branches that it holds, one or both. Raises as `read_weights` and
+def load_crt(net: CRTNet, path: str | Path) -> LoadReport:
+    """Put the weights of --weights `path` into the branches that it holds, one or both. Raises as `read_weights` and
     `load_crt_state_dict`."""
-    return load_crt_state_dict(
-        net, under_first_names(read_weights(path, flag), ALIASES, source=f"{flag} {path}"), source=str(path)
-    )
+    state = under_first_names(read_weights(path, "--weights"), ALIASES, source=f"--weights {path}")
+    return load_crt_state_dict(net, state, source=str(path))
 
 
 def load_cnn(cnn: CNNBranch, name: str, path: str | Path, *, flag: str) -> LoadReport:

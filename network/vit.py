@@ -31,11 +31,10 @@ _HEADS = ("head.", "head_dist.", "fc_norm.")  # of the classifiers in files, whi
 class Tokens(NamedTuple):
     """What a ViT gives of N images, after its last norm.
 
-    cls: (N, D). patches: (N, 196, D), row by row. attention: float32 (N, 196), what the class token pays to each patch,
+    patches: (N, 196, D), row by row. attention: float32 (N, 196), what the class token pays to each patch,
     the mean over heads, summed over blocks and passes; None where nobody asked for it.
     """
 
-    cls: Tensor
     patches: Tensor
     attention: Tensor | None
 
@@ -45,14 +44,14 @@ class ViT(nn.Module):
 
     passes: how often the stack of blocks runs, with the same weights. One pass is x = B(x_0); with more, each is
     x_{p+1} = x_p + B(x_p) (spec/crt.md, The two branches). drop_path: of the last block, from 0 at the first in equal
-    steps. flag: names the argument in messages.
+    steps.
 
-    Raises `UserError` for a name that timm does not have and for a net of another kind.
+    Raises `UserError`, naming --transformer, for a name that timm does not have and for a net of another kind.
     """
 
-    def __init__(self, name: str, *, passes: int = 1, drop_path: float = 0.0, flag: str = "--transformer") -> None:
+    def __init__(self, name: str, *, passes: int = 1, drop_path: float = 0.0) -> None:
         super().__init__()
-        net = _build(name, drop_path, flag)
+        net = _build(name, drop_path)
         self.passes = passes
         self.dim: int = net.embed_dim
         self.normalisation = Normalisation(*(tuple(net.pretrained_cfg[key]) for key in ("mean", "std")))
@@ -74,7 +73,7 @@ class ViT(nn.Module):
                     paid += row
             tokens = stacked if self.passes == 1 else tokens + stacked
         tokens = self.norm(tokens)
-        return Tokens(tokens[:, 0], tokens[:, 1:], paid)
+        return Tokens(tokens[:, 1:], paid)
 
 
 def _attend(attention: nn.Module, tokens: Tensor, *, with_row: bool) -> tuple[Tensor, Tensor | None]:
@@ -91,17 +90,17 @@ def _attend(attention: nn.Module, tokens: Tensor, *, with_row: bool) -> tuple[Te
     return attention.proj(mixed), row
 
 
-def _build(name: str, drop_path: float, flag: str) -> nn.Module:
+def _build(name: str, drop_path: float) -> nn.Module:
     import timm  # not at the top: it takes as long as torch, in each process
     from timm.models.vision_transformer import Block
 
     if not timm.is_model(name):
         near = get_close_matches(name, timm.list_models("*vit*") + timm.list_models("deit*"), n=3, cutoff=0.5)
         advice = f"did you mean {', '.join(near)}?" if near else f"it has for example {EXAMPLES}"
-        raise UserError(f"{flag} {name}: timm {timm.__version__} has no net of this name; {advice}")
+        raise UserError(f"--transformer {name}: timm {timm.__version__} has no net of this name; {advice}")
     unfit = UserError(
-        f"{flag} {name}: expected a plain vision transformer with a class token and patches of {PATCH} pixels, found"
-        f" another net; take for example {EXAMPLES}"
+        f"--transformer {name}: expected a plain vision transformer with a class token and patches of {PATCH} pixels,"
+        f" found another net; take for example {EXAMPLES}"
     )
     try:
         net = timm.create_model(
