@@ -45,8 +45,18 @@ EXAMPLES = """\
 
 def make_parser(method: Method) -> argparse.ArgumentParser:
     """The flags of all methods and those of `method`, with its defaults."""
-    salient = [name for name, each in METHODS.items() if "saliency" in each.reads]
     parser = script_parser("Stage 1: train a CAM classifier from image labels.", examples=EXAMPLES)
+    add_data(parser)
+    add_run(parser)
+    add_net(parser)
+    add_recipe(parser)
+    method.add_flags(parser)
+    parser.set_defaults(**method.defaults)
+    return parser
+
+
+def add_data(parser: argparse.ArgumentParser) -> None:
+    salient = [name for name, each in METHODS.items() if "saliency" in each.reads]
     data = parser.add_argument_group("data")
     data.add_argument("--data_root", type=path_text, required=True, help="folder of <id>.jpg (VOC2012/JPEGImages)")
     data.add_argument(
@@ -64,6 +74,8 @@ def make_parser(method: Method) -> argparse.ArgumentParser:
     add_data_set_flag(data)
     data.add_argument("--num_workers", type=int, default=12, help="loader processes (%(default)s)")
 
+
+def add_run(parser: argparse.ArgumentParser) -> None:
     run = add_run_flags(parser, session=None)
     add_device_flags(run)
     add_switch(run, "--compile", default=False, help="compile the network, on a GPU (False)")
@@ -80,6 +92,8 @@ def make_parser(method: Method) -> argparse.ArgumentParser:
         help="score them after every so many epochs, too; none: never (the method's)",
     )  # fmt: skip
 
+
+def add_net(parser: argparse.ArgumentParser) -> None:
     net = parser.add_argument_group("method and net")
     net.add_argument("--method", choices=METHODS, default="hsc", help="(%(default)s); its own flags are at the end")
     net.add_argument("--network", help="the method's own, or its released module path (the method's)")
@@ -93,6 +107,8 @@ def make_parser(method: Method) -> argparse.ArgumentParser:
     )
     add_switch(net, "--from_scratch", default=False, help="train batch norm and first blocks too (False)")
 
+
+def add_recipe(parser: argparse.ArgumentParser) -> None:
     recipe = parser.add_argument_group("recipe")
     recipe.add_argument(
         "--batch_size", type=positive, default=12, help="images in a step, over all processes (%(default)s)"
@@ -116,10 +132,6 @@ def make_parser(method: Method) -> argparse.ArgumentParser:
         help="longer side of an image before the crop, pixels (448 768)",
     )  # fmt: skip
     recipe.add_argument("--clip_grad", type=float, metavar="NORM", help="largest norm of a step's gradient (no limit)")
-
-    method.add_flags(parser)
-    parser.set_defaults(**method.defaults)
-    return parser
 
 
 def flag_defaults(args: argparse.Namespace) -> dict[str, Any]:
