@@ -22,8 +22,8 @@ from tool.checkpoint import save_weights
 from tool.cli import UserError, pace
 from tool.device import resolve_device
 from tool.distributed import first_alone, join_processes, leave_processes
-from tool.stage import Run, StartedRun, start_run
 from tool.training import Training
+from tool.training_run import Run, StartedRun, start_run
 
 
 def make_loader(
@@ -103,7 +103,7 @@ def train_run(
     Args:
         args: train_voc.py's. images: to train on, by id. held_out: what --eval and --eval_every score, and where there
             are some their masks.
-        settings, defaults: of `tool.stage.Run`.
+        settings, defaults: of `tool.training_run.Run`.
 
     Raises `UserError` for a device that is not there, a checkpoint or weights that do not fit, and as `run_steps`.
     """
