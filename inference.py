@@ -11,6 +11,7 @@ import filecmp
 import sys
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,10 @@ from data.descriptions import add_data_set_flag, find_data_set, require_backgrou
 from data.images import check_images
 from data.labels import labels_of, load_labels
 from method import METHODS
+from method.arguments import early_flags
 from method.base import Method
 from method.output_folders import ADVICE, cam_settings, flags_of, open_outputs, plan_outputs
+from method.outputs import Outputs
 from method.seed_flags import add_seed_flags, check_seed_flags, crf_recipes, threshold_of
 from network import BACKBONE_HELP, EPS_SEAM, NETWORKS, backbone_name, resolve_network
 from tool.cli import (
@@ -64,22 +67,19 @@ EXAMPLES = """\
 MAX_WALK = 1000  # steps
 
 
-def method_named() -> Method:
+def method_of_command() -> Method:
     """The method of --method, or of args.json beside --weights, or the first that trains the net of --network."""
-    first = argparse.ArgumentParser(add_help=False, exit_on_error=False)
-    for flag in ("--method", "--network", "--weights"):
-        first.add_argument(flag)
-    with suppress(argparse.ArgumentError):  # the parser that follows says what is wrong
-        named, _ = first.parse_known_args()
-        if named.method is not None or named.network is None:
-            name = named.method or _method_of_run(named.weights)
-            return METHODS.get(name, METHODS["hsc"])
-        with suppress(UserError):
-            network = resolve_network(named.network)
-            of_run = METHODS.get(_method_of_run(named.weights))
-            trained = [of_run] if of_run is not None else []
-            return next(method for method in (*trained, *METHODS.values()) if method.network == network)
-    return METHODS["hsc"]
+    named = early_flags("method", "network", "weights")
+    if named.method is not None or named.network is None:
+        name = named.method or _method_of_run(named.weights)
+        return METHODS.get(name, METHODS["hsc"])
+    try:
+        network = resolve_network(named.network)
+    except UserError:  # which is said when all flags have been read
+        return METHODS["hsc"]
+    of_run = METHODS.get(_method_of_run(named.weights))
+    trained = [of_run] if of_run is not None else []
+    return next(method for method in (*trained, *METHODS.values()) if method.network == network)
 
 
 def _method_of_run(weights: str | None) -> str | None:
@@ -90,9 +90,17 @@ def _method_of_run(weights: str | None) -> str | None:
 
 def parse_arguments() -> argparse.Namespace:
     """The command line; its method's recipe has the defaults of the seeds' flags."""
-    method = method_named()
-    recipe = method.seeds
+    method = method_of_command()
     parser = script_parser("Stage 1: CAMs, seeds and CRF seeds.", examples=EXAMPLES)
+    add_data(parser)
+    add_net(parser, method)
+    add_seeds(parser, method)
+    add_run(parser)
+    method.add_inference_flags(parser)
+    return parser.parse_args()
+
+
+def add_data(parser: argparse.ArgumentParser) -> None:
     data = parser.add_argument_group("data")
     data.add_argument("--infer_list", type=path_text, default="voc12/train.txt", help="ids to infer (%(default)s)")
     data.add_argument(
@@ -101,6 +109,8 @@ def parse_arguments() -> argparse.Namespace:
     data.add_argument("--labels", type=path_text, default="voc12/cls_labels.npy", help="image labels (%(default)s)")
     add_data_set_flag(data)
 
+
+def add_net(parser: argparse.ArgumentParser, method: Method) -> None:
     net = parser.add_argument_group("network")
     net.add_argument(
         "--weights",
@@ -125,8 +135,12 @@ def parse_arguments() -> argparse.Namespace:
     )
     net.add_argument("--width", type=float, default=1.0, help="channel multiplier of resnet38d (%(default)s)")
 
+
+def add_seeds(parser: argparse.ArgumentParser, method: Method) -> None:
     seeds = parser.add_argument_group("seeds")
-    seeds.add_argument("--scales", type=float, nargs="+", default=[*recipe.scales], help="factors on the image's sides")
+    seeds.add_argument(
+        "--scales", type=float, nargs="+", default=[*method.seeds.scales], help="factors on the image's sides"
+    )
     add_seed_flags(seeds, method)
     seeds.add_argument(
         "--scn", type=path_text, metavar="FILE",
@@ -155,14 +169,14 @@ def parse_arguments() -> argparse.Namespace:
         help="write label maps at 0.10, 0.15 to 0.40, in <thr>/<refine_list>/ there (none)",
     )  # fmt: skip
 
+
+def add_run(parser: argparse.ArgumentParser) -> None:
     run = parser.add_argument_group("run")
     add_process_flags(run)
     run.add_argument(
         "--crf_workers", type=positive, default=own_cores(),
         help="CRF processes on a CPU (its cores: %(default)s)",
     )  # fmt: skip
-    method.add_inference_flags(parser)
-    return parser.parse_args()
 
 
 def seed_recipe(args: argparse.Namespace) -> SeedRecipe:
@@ -217,14 +231,8 @@ def check_arguments(args: argparse.Namespace) -> None:
     compare_with_run(args)
 
 
-def main() -> None:
-    args = parse_arguments()
-    check_arguments(args)
-    args.thr = threshold_of(args.thr)
-    outputs = plan_outputs(args, crf_recipes(args))
-    require_weights(args.weights, "--weights")
-    if args.scn is not None:
-        require_weights(args.scn, "--scn", "weights of a superpixel network")
+def read_data(args: argparse.Namespace) -> tuple[dict[str, Path], dict[str, list[int]]]:
+    """This process's images and their classes, by id, after a look at every file."""
     image_root = require_folder(args.img_root, "--img_root", "JPEGImages, <id>.jpg")
     ids = own_share(read_ids(args.infer_list, "--infer_list"))
     data_set, source = find_data_set(args.data_set), Source("--infer_list", args.infer_list)
@@ -233,6 +241,11 @@ def main() -> None:
     labels = labels_of(ids, labels, data_set, source=f"--labels {args.labels}", may_be_empty=True)
     classes = {image_id: np.flatnonzero(label).tolist() for image_id, label in labels.items()}
     check_images(images, image_root)
+    return images, classes
+
+
+def infer(args: argparse.Namespace, images: dict[str, Path], classes: dict[str, list[int]], outputs: Outputs) -> None:
+    """Load the net, open the folders of `outputs` and make the files in them that are not there."""
     # Not at the top: they import torch, which takes seconds; a mistake in a flag or a file has been named by now.
     import torch
 
@@ -262,6 +275,18 @@ def main() -> None:
         devices=devices,
         crf_backend=crf_backend,
     )
+
+
+def main() -> None:
+    args = parse_arguments()
+    check_arguments(args)
+    args.thr = threshold_of(args.thr)
+    outputs = plan_outputs(args, crf_recipes(args))
+    require_weights(args.weights, "--weights")
+    if args.scn is not None:
+        require_weights(args.scn, "--scn", "weights of a superpixel network")
+    images, classes = read_data(args)
+    infer(args, images, classes, outputs)
     for folder in outputs.folders:
         print(f"  {folder}")
 

@@ -8,12 +8,12 @@ The CAM dicts are any methods', of the same images, and so is what is written: A
 """
 
 import argparse
-from contextlib import suppress
 from pathlib import Path
 
 from data.descriptions import add_data_set_flag, find_data_set, require_background
 from data.images import check_images
 from method import METHODS
+from method.arguments import method_named
 from method.output_folders import method_setting, open_outputs, require_own_folders
 from method.outputs import Outputs
 from method.seed_flags import add_seed_flags, check_seed_flags, crf_recipes, threshold_of
@@ -46,11 +46,6 @@ ADVICE = "take another --work_dir, or remove these files and the settings.json t
 
 def parse_arguments() -> argparse.Namespace:
     """The command line; its method's recipe has the defaults of the seeds' flags."""
-    first = argparse.ArgumentParser(add_help=False, exit_on_error=False)
-    first.add_argument("--method", default="hsc")
-    named = "hsc"
-    with suppress(argparse.ArgumentError):  # the parser that follows says what is wrong
-        named = first.parse_known_args()[0].method
     parser = script_parser("Stage 1: the mean of several runs' CAMs, and its seeds.", examples=EXAMPLES)
     data = parser.add_argument_group("data")
     data.add_argument(
@@ -65,7 +60,7 @@ def parse_arguments() -> argparse.Namespace:
 
     seeds = parser.add_argument_group("seeds")
     seeds.add_argument("--method", choices=METHODS, default="hsc", help="whose recipe makes the seeds (%(default)s)")
-    add_seed_flags(seeds, METHODS.get(named, METHODS["hsc"]))
+    add_seed_flags(seeds, method_named())
     seeds.add_argument(
         "--work_dir", type=path_value, required=True, help="files go to cam_npy, cam_png and crf in this folder"
     )

@@ -10,8 +10,9 @@ from benchmark.superpixel_times import plain_pool, plain_up
 from benchmark.walk_times import report, seconds
 from method.msa.config import CONFIGS, IPCConfig
 from method.msa.criterion import rebuilding_loss, rebuilt_target
+from network.cells import CELL
 from network.pixel_affinity import propagate, similarity
-from network.superpixel import CELL, up
+from network.superpixel import up
 from tool.cam import positive_by_maximum
 
 SQUARINGS = 3  # which make 8 steps

@@ -8,8 +8,8 @@ import torch
 from skimage.segmentation import slic
 
 from data.images import load_rgb
+from network.cells import CELL
 from network.scn import SCN, load_scn
-from network.superpixel import CELL
 from superpixel.inference import superpixels_of
 from superpixel.measures import NAMES, figures, superpixel_counts
 from tool.artifact import load_label_map

@@ -9,9 +9,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmark.walk_times import report, seconds
+from network.cells import CELL
 from network.fold import fold_norms
 from network.scn import SCN
-from network.superpixel import CELL, pool, up
+from network.superpixel import pool, up
 from superpixel.inference import superpixels_of
 
 FEATURES = 5  # Lab and places, as in training

@@ -32,30 +32,34 @@ class Normalisation:
     def of_pixels(self, pixels: Tensor) -> Tensor:
         """The net's input from pixels, uint8 or float of 0..255, (..., 3, H, W): float32 of that shape."""
         scaled = pixels.to(torch.float32, copy=True).mul_(1 / 255)
-        image = scaled.sub_(of_channels(self.mean, scaled)).div_(of_channels(self.std, scaled))
-        return image.flip(-3) if self.bgr else image
+        return self._of_scaled(scaled)
 
     def truncated(self, image: Tensor) -> Tensor:
         """Pixels from the net's input, float (..., 3, H, W): uint8 of that shape, clamped to 0..255 and truncated.
 
         As HSC's recipe has it for the CRF (spec/hsc.md, HSC terms): a pixel may come back one below what it was.
         """
-        return self._unscaled(image).clamp(0, 255).to(torch.uint8)
+        return self._scaled(image).mul_(255).clamp(0, 255).to(torch.uint8)
 
     def rounded(self, image: Tensor) -> Tensor:
         """As `truncated`, but to the nearest: each pixel comes back as it was."""
-        return self._unscaled(image).round().clamp(0, 255).to(torch.uint8)
+        return self._scaled(image).mul_(255).round().clamp(0, 255).to(torch.uint8)
 
     def of_others(self, image: Tensor, other: "Normalisation") -> Tensor:
         """This net's input from that of a net of `other`, float (..., 3, H, W); `image` itself where they are equal."""
         if self == other:
             return image
-        scaled = image * of_channels(other.std, image) + of_channels(other.mean, image)
-        return (scaled - of_channels(self.mean, image)) / of_channels(self.std, image)
+        return self._of_scaled(other._scaled(image))
 
-    def _unscaled(self, image: Tensor) -> Tensor:
+    def _of_scaled(self, scaled: Tensor) -> Tensor:
+        """The net's input from pixels of 0..1, red first, which it overwrites."""
+        image = scaled.sub_(of_channels(self.mean, scaled)).div_(of_channels(self.std, scaled))
+        return image.flip(-3) if self.bgr else image
+
+    def _scaled(self, image: Tensor) -> Tensor:
+        """Pixels of about 0..1, red first, from the net's input."""
         image = image.flip(-3) if self.bgr else image
-        return (image * of_channels(self.std, image) + of_channels(self.mean, image)) * 255
+        return image * of_channels(self.std, image) + of_channels(self.mean, image)
 
 
 def of_channels(values: Sequence[float], like: Tensor) -> Tensor:

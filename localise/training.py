@@ -34,8 +34,8 @@ from tool.distributed import (
     sum_over_processes,
     world_size,
 )
-from tool.stage import Run, StartedRun, start_run
 from tool.training import Training
+from tool.training_run import Run, StartedRun, start_run
 
 UNDECAYED = ("cls_token", "pos_embed")
 HEAD_FACTOR = 10  # of the CNN's rate, for its classifier
@@ -196,7 +196,7 @@ def train_run(args: argparse.Namespace, cub: Cub, *, settings: dict) -> None:
     """Train on `cub`, from the start or from the run's checkpoint, test after each epoch, and write all the files.
 
     Args:
-        args: train.py's. settings: of `tool.stage.Run`.
+        args: train.py's. settings: of `tool.training_run.Run`.
 
     Raises `UserError` for a device that is not there, a checkpoint or weights that do not fit, and as `run_steps`.
     """

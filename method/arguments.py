@@ -1,6 +1,7 @@
 """The command line of stage 1's training: the flags of all methods, then those of the one that is asked for."""
 
 import argparse
+from collections.abc import Sequence
 from typing import Any
 
 from data.descriptions import add_data_set_flag, find_data_set, require_background
@@ -44,8 +45,18 @@ EXAMPLES = """\
 
 def make_parser(method: Method) -> argparse.ArgumentParser:
     """The flags of all methods and those of `method`, with its defaults."""
-    salient = [name for name, each in METHODS.items() if "saliency" in each.reads]
     parser = script_parser("Stage 1: train a CAM classifier from image labels.", examples=EXAMPLES)
+    add_data(parser)
+    add_run(parser)
+    add_net(parser)
+    add_recipe(parser)
+    method.add_flags(parser)
+    parser.set_defaults(**method.defaults)
+    return parser
+
+
+def add_data(parser: argparse.ArgumentParser) -> None:
+    salient = [name for name, each in METHODS.items() if "saliency" in each.reads]
     data = parser.add_argument_group("data")
     data.add_argument("--data_root", type=path_text, required=True, help="folder of <id>.jpg (VOC2012/JPEGImages)")
     data.add_argument(
@@ -63,6 +74,8 @@ def make_parser(method: Method) -> argparse.ArgumentParser:
     add_data_set_flag(data)
     data.add_argument("--num_workers", type=int, default=12, help="loader processes (%(default)s)")
 
+
+def add_run(parser: argparse.ArgumentParser) -> None:
     run = add_run_flags(parser, session=None)
     add_device_flags(run)
     add_switch(run, "--compile", default=False, help="compile the network, on a GPU (False)")
@@ -79,6 +92,8 @@ def make_parser(method: Method) -> argparse.ArgumentParser:
         help="score them after every so many epochs, too; none: never (the method's)",
     )  # fmt: skip
 
+
+def add_net(parser: argparse.ArgumentParser) -> None:
     net = parser.add_argument_group("method and net")
     net.add_argument("--method", choices=METHODS, default="hsc", help="(%(default)s); its own flags are at the end")
     net.add_argument("--network", help="the method's own, or its released module path (the method's)")
@@ -92,6 +107,8 @@ def make_parser(method: Method) -> argparse.ArgumentParser:
     )
     add_switch(net, "--from_scratch", default=False, help="train batch norm and first blocks too (False)")
 
+
+def add_recipe(parser: argparse.ArgumentParser) -> None:
     recipe = parser.add_argument_group("recipe")
     recipe.add_argument(
         "--batch_size", type=positive, default=12, help="images in a step, over all processes (%(default)s)"
@@ -116,10 +133,6 @@ def make_parser(method: Method) -> argparse.ArgumentParser:
     )  # fmt: skip
     recipe.add_argument("--clip_grad", type=float, metavar="NORM", help="largest norm of a step's gradient (no limit)")
 
-    method.add_flags(parser)
-    parser.set_defaults(**method.defaults)
-    return parser
-
 
 def flag_defaults(args: argparse.Namespace) -> dict[str, Any]:
     """Each flag's default, under the name that a run records it by: what runs had that are older than the flag."""
@@ -129,22 +142,48 @@ def flag_defaults(args: argparse.Namespace) -> dict[str, Any]:
 
 def parse_arguments() -> argparse.Namespace:
     """The command line; `--method` says which method's flags and defaults it may have."""
-    method = METHODS[_method_named()]
-    args = make_parser(method).parse_args()
+    method = method_named()
+    parser = make_parser(method)
+    args, unknown = parser.parse_known_args()
+    refuse_flags_of_others(method, unknown)
+    if unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     args.session = args.session or args.method
     method.settle(args)
     return args
 
 
-def _method_named() -> str:
-    """The value of --method; where it is none, or another one is there, the default: the parser says what is wrong."""
+def refuse_flags_of_others(method: Method, words: Sequence[str]) -> None:
+    """Raise `UserError` where one of the command's words, which `method` does not know, is a flag of other methods."""
+    for flag in (word.split("=")[0] for word in words):
+        others = [name for name, each in METHODS.items() if flag in own_flags(each)]
+        if others:
+            having = f"{', '.join(others)} {'have' if len(others) > 1 else 'has'} it"
+            raise UserError(f"{flag}: --method {method.name} has no such flag ({having}); leave it out")
+
+
+def own_flags(method: Method) -> set[str]:
+    """The flags that a method has beside those of all."""
+    parser = argparse.ArgumentParser(add_help=False)
+    method.add_flags(parser)
+    return {f"--{name}" for name in vars(parser.parse_args([]))}
+
+
+def method_named() -> Method:
+    """The method of --method, HSC without it or for a name that is none: the parser that follows says what is wrong."""
+    return METHODS.get(early_flags("method").method, METHODS["hsc"])
+
+
+def early_flags(*names: str) -> argparse.Namespace:
+    """What the command line says of these flags before the parser of all is made; None of each where it cannot be read,
+    which that parser says."""
     first = argparse.ArgumentParser(add_help=False, exit_on_error=False)
-    first.add_argument("--method", default="hsc")
+    for name in names:
+        first.add_argument(f"--{name}")
     try:
-        name = first.parse_known_args()[0].method
+        return first.parse_known_args()[0]
     except argparse.ArgumentError:
-        name = "hsc"
-    return name if name in METHODS else "hsc"
+        return argparse.Namespace(**dict.fromkeys(names))
 
 
 def check_arguments(args: argparse.Namespace) -> None:

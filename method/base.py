@@ -123,3 +123,15 @@ class Method(ABC):
             steps = num_images // args.batch_size * args.max_epoches
             return steps, steps
         return args.max_iters * args.iter_size, num_images // args.batch_size * args.max_epoches
+
+    def decay_note(self, args: argparse.Namespace, num_images: int) -> str | None:
+        """A line where the rate ends its decay before half of the steps of `steps`, as it does with few images."""
+        steps, decay = self.steps(args, num_images)
+        if 2 * decay >= steps:
+            return None
+        epochs = -(-steps // (num_images // args.batch_size))
+        return (
+            f"note: the learning rate stays at its lowest after step {decay} of {steps} (--max_epoches"
+            f" {args.max_epoches}; --max_iters {args.max_iters}, --iter_size {args.iter_size}); to let it fall until"
+            f" the end, take --max_epoches {epochs}"
+        )

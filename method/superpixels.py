@@ -5,8 +5,9 @@ from typing import NamedTuple
 from torch import Tensor
 from torch.nn import functional as F
 
+from network.cells import CELL
 from network.scn import SCN
-from network.superpixel import CELL, affinity, step, up
+from network.superpixel import affinity, step, up
 from tool.cam import maps_of_pair, turned_back
 from tool.device import autocast
 

@@ -22,8 +22,8 @@ from tool.checkpoint import save_weights
 from tool.cli import UserError, pace
 from tool.device import resolve_device
 from tool.distributed import first_alone, join_processes, leave_processes
-from tool.stage import Run, StartedRun, start_run
 from tool.training import Training
+from tool.training_run import Run, StartedRun, start_run
 
 
 def make_loader(
@@ -103,7 +103,7 @@ def train_run(
     Args:
         args: train_voc.py's. images: to train on, by id. held_out: what --eval and --eval_every score, and where there
             are some their masks.
-        settings, defaults: of `tool.stage.Run`.
+        settings, defaults: of `tool.training_run.Run`.
 
     Raises `UserError` for a device that is not there, a checkpoint or weights that do not fit, and as `run_steps`.
     """
@@ -113,41 +113,72 @@ def train_run(
     device = join_processes(device)
     folder = Path(args.work_dir) / args.session
     run = Run(folder, vars(args), settings, args.resume, "--work_dir", "--session", defaults)
-    num_steps, _ = METHODS[args.method].steps(args, len(images))
+    selection = Selection(folder) if masks and args.select == "miou" else None
+    learner, started = begin_run(args, run, device, selection, num_images=len(images))
+    scored = LabelledImages(held_out, labels, masks)
+    loader = make_loader(
+        *(args, images, labels),
+        steps=started.steps,
+        normalisation=learner.net.normalisation,
+        pin_memory=device.type == "cuda",
+    )
+    per_epoch = len(images) // args.batch_size
+    losses = take_steps(args, learner, started, loader, scored, selection, steps_per_epoch=per_epoch)
+    leave_processes()
+    if started.log is not None:
+        end_run(args, learner, started, scored, selection, losses)
+
+
+def begin_run(
+    args: argparse.Namespace, run: Run, device: torch.device, selection: Selection | None, *, num_images: int
+) -> tuple[Learner, StartedRun]:
+    """What `run` trains on `device`, with the weights of its checkpoint or those that it starts from."""
+    method = METHODS[args.method]
     checkpoint = run.find_checkpoint()
     learner = make_learner(args, device)
     origin = first_weights(args, learner) if checkpoint is None else None
-    training = make_training(args, learner, num_images=len(images))
-    selection = Selection(folder) if masks and args.select == "miou" else None
+    training = make_training(args, learner, num_images=num_images)
     if selection is not None:
         training = training._replace(saved={**training.saved, "selection": selection})
+    num_steps, _ = method.steps(args, num_images)
     started = start_run(
         run,
         training,
         checkpoint,
         origin=origin,
         num_steps=num_steps,
-        num_images=len(images),
+        num_images=num_images,
         name=args.method,
     )
-    scored = LabelledImages(held_out, labels, masks)
+    note = method.decay_note(args, num_images)
+    if started.log is not None and note is not None:
+        started.log.line(note)
+    return learner, started
+
+
+def take_steps(
+    args: argparse.Namespace,
+    learner: Learner,
+    started: StartedRun,
+    loader: DataLoader,
+    scored: LabelledImages,
+    selection: Selection | None,
+    *,
+    steps_per_epoch: int,
+) -> Mapping[str, float]:
+    """Train on the batches of `loader`, and score `scored` between epochs where that is asked for; the last losses."""
 
     def validate(step: int) -> None:
-        if step < num_steps:  # at the end, --eval sees to it
+        if step < started.steps.stop:  # at the end, --eval sees to it
             log_validation(args, learner, started, scored, step, selection)
 
-    losses = train(
+    return train(
         learner,
         started.training,
-        make_loader(
-            *(args, images, labels),
-            steps=started.steps,
-            normalisation=learner.net.normalisation,
-            pin_memory=device.type == "cuda",
-        ),
-        device=device,
+        loader,
+        device=next(learner.parameters()).device,
         steps=started.steps,
-        steps_per_epoch=len(images) // args.batch_size,
+        steps_per_epoch=steps_per_epoch,
         seed=args.seed,
         log=started.log,
         log_every=args.log_every,
@@ -157,9 +188,6 @@ def train_run(
         save=started.save,
         save_due=lambda step: step % args.save_every == 0,
     )
-    leave_processes()
-    if started.log is not None:
-        end_run(args, learner, started, scored, selection, losses)
 
 
 def end_run(

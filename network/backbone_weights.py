@@ -109,10 +109,7 @@ def load_body(body: nn.Module, name: str, weights: str | Path, *, flag: str) -> 
 
     `flag` names the argument. Raises `UserError` for a file that is missing or damaged, or lacks some of them.
     """
-    if weights == PRETRAINED:
-        source, state = download(name, asked=f"{flag} {PRETRAINED}", weights=flag, without=f"{flag} to none")
-    else:
-        source, state = f"{flag} {weights}", read_weights(weights, flag)
+    source, state = read_or_download(name, weights, flag)
     own = body.state_dict()
     state = under_own_names(state, own, source=source)
     layers = {each.split(".")[0] for each in own}
@@ -190,10 +187,19 @@ def load_trained(net: nn.Module, path: str | Path, key: str = "TEST_CKPT") -> No
 
 def load_pretrained(net: nn.Module, backbone_name: str) -> LoadReport:
     """Copy the weights that torchvision or timm has for a classifier's backbone into it; raises as `download`."""
-    asked, weights = f"--weights {PRETRAINED}", "--weights"
-    source, state = download(backbone_name, asked=asked, weights=weights, without=f"{weights} to none")
+    source, state = read_or_download(backbone_name, PRETRAINED, "--weights")
     state = under_own_names(state, released_state_dict(net), source=source)
     return load_released_state_dict(net, state, source=source)
+
+
+def read_or_download(name: str, path: str | Path, flag: str) -> tuple[str, Mapping[str, Tensor]]:
+    """Where weights of a backbone are from, and they: a file's, or with `PRETRAINED` as `path` what `download` gives.
+
+    `flag` names the argument, which may be none instead. Raises `UserError` as `read_weights` and `download`.
+    """
+    if path == PRETRAINED:
+        return download(name, asked=f"{flag} {PRETRAINED}", weights=flag, without=f"{flag} to none")
+    return f"{flag} {path}", read_weights(path, flag)
 
 
 def download(name: str, *, asked: str, weights: str, without: str) -> tuple[str, Mapping[str, Tensor]]:

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from data.normalisation import IMAGENET
-from network import PRETRAINED, RESNETS
-from network.backbone_weights import check_whole, download
+from network import RESNETS
+from network.backbone_weights import check_whole, read_or_download
 from network.backbones import batch_norms, build_backbone, drop_nothing, fix_norms
 from network.names import under_first_names
 from network.resnet import STRIDE_16, ResNet
@@ -172,7 +172,6 @@ class CRTNet(nn.Module):
         super().__init__()
         self.cnn = CNNBranch(backbone, num_classes=num_classes, frozen=frozen)
         self.transformer = TransformerBranch(transformer, num_classes=num_classes, pad_multiples=pad_multiples)
-        self.names = {"cnn": backbone, "transformer": transformer}
         self.branch = branch
         if not frozen:
             drop_nothing(self)
@@ -231,12 +230,11 @@ def load_crt_state_dict(net: CRTNet, state: Mapping[str, Tensor], *, source: str
     )
 
 
-def load_crt(net: CRTNet, path: str | Path, *, flag: str = "--weights") -> LoadReport:
-    """Put a file's weights into the branches that it holds, one or both. Raises as `read_weights` and
+def load_crt(net: CRTNet, path: str | Path) -> LoadReport:
+    """Put the weights of --weights `path` into the branches that it holds, one or both. Raises as `read_weights` and
     `load_crt_state_dict`."""
-    return load_crt_state_dict(
-        net, under_first_names(read_weights(path, flag), ALIASES, source=f"{flag} {path}"), source=str(path)
-    )
+    state = under_first_names(read_weights(path, "--weights"), ALIASES, source=f"--weights {path}")
+    return load_crt_state_dict(net, state, source=str(path))
 
 
 def load_cnn(cnn: CNNBranch, name: str, path: str | Path, *, flag: str) -> LoadReport:
@@ -246,11 +244,7 @@ def load_cnn(cnn: CNNBranch, name: str, path: str | Path, *, flag: str) -> LoadR
 
     Raises `UserError` for a file that is missing, damaged or of another net, and where there is no download.
     """
-    if path == PRETRAINED:
-        asked = f"{flag} {PRETRAINED}"
-        source, read = download(name, asked=asked, weights=flag, without=f"{flag} to none")
-    else:
-        source, read = f"{flag} {path}", read_weights(path, flag)
+    source, read = read_or_download(name, path, flag)
     state = under_first_names(read, ALIASES, source=source)
     layers = {each.split(".")[0] for each in cnn.resnet50.state_dict()}
     state = {f"resnet50.{each}" if each.split(".")[0] in layers else each: value for each, value in state.items()}

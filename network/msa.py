@@ -233,16 +233,17 @@ def msa_state_dict(net: MSAClassifier) -> dict[str, Tensor]:
     return {**released, **again}
 
 
-def load_msa(net: MSAClassifier, path: str | Path, *, flag: str = "--weights") -> LoadReport:
-    """Put a file's weights into `net`: a trained classifier's, its backbone once or twice, or a backbone's alone, as
-    torchvision or timm has it. Raises as `read_weights` and `load_msa_state_dict`."""
-    state = under_first_names(read_weights(path, flag), ALIASES, source=f"{flag} {path}")
+def load_msa(net: MSAClassifier, path: str | Path) -> LoadReport:
+    """Put the weights of --weights `path` into `net`: a trained classifier's, its backbone once or twice, or a
+    backbone's alone, as torchvision or timm has it. Raises as `read_weights` and `load_msa_state_dict`."""
+    source = f"--weights {path}"
+    state = under_first_names(read_weights(path, "--weights"), ALIASES, source=source)
     if OF_SCN in state:
         raise UserError(
-            f"{flag} {path}: expected a classifier's, as train_voc.py writes them, found a superpixel network's, which"
+            f"{source}: expected a classifier's, as train_voc.py writes them, found a superpixel network's, which"
             " is for --scn"
         )
-    return replace(load_msa_state_dict(net, state, source=f"{flag} {path}"), source=str(path))
+    return replace(load_msa_state_dict(net, state, source=source), source=str(path))
 
 
 def load_msa_state_dict(net: MSAClassifier, state: Mapping[str, Tensor], *, source: str) -> LoadReport:

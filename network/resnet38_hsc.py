@@ -21,15 +21,14 @@ REGION_HEAD_AT_BACKBONE_RATE = True
 class HSCOutput(NamedTuple):
     """What the net gives for N images of K classes on its grid of (h, w), an eighth of their size; all float32.
 
-    logits, logits_rv: (N, K + 1), the spatial means of the two CAMs. cam: (N, K + 1, h, w), any value; background is
-    the last channel. cam_rv: (N, K + 1, h, w), `cam` refined by the PCM, in [0, 1]. feat_pixel: (N, 128, h, w), not
-    negative. feat_region: (N, 256 as released, h, w), any value. Of the last four, those that the net was built without
-    are None.
+    logits: (N, K + 1), the spatial means of `cam`. cam: (N, K + 1, h, w), any value; background is the last channel.
+    cam_rv: (N, K + 1, h, w), `cam` refined by the PCM, in [0, 1]. feat_pixel: (N, 128, h, w), not negative.
+    feat_region: (N, 256 as released, h, w), any value. Of the last three, those that the net was built without are
+    None.
     """
 
     logits: torch.Tensor
     cam: torch.Tensor
-    logits_rv: torch.Tensor | None
     cam_rv: torch.Tensor | None
     feat_pixel: torch.Tensor | None
     feat_region: torch.Tensor | None
@@ -103,7 +102,6 @@ class HSCNet(RefiningClassifier):
         return HSCOutput(
             logits=cam.mean(dim=(2, 3)),
             cam=cam,
-            logits_rv=cam_rv.mean(dim=(2, 3)) if self.with_refined else None,
             cam_rv=cam_rv,
             feat_pixel=F.relu(self.proj_fc(taps.conv6)).float() if self.with_features else None,
             feat_region=self.extra_F(taps.conv6).float() if with_region else None,

@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.nn import functional as F
 
-CELL = 16  # pixels of a cell's side
+from network.cells import CELL, whole_cells
+
 EPSILON = 1e-8  # beside the weight of all pixels of a superpixel, of which there may be none
 
 
@@ -74,30 +75,30 @@ def step(values: Tensor, shares: Tensor) -> Tensor:
     return ShiftedSum.apply(values, shares)
 
 
-def walk(features: Tensor, association: Tensor, steps: int, size: int = CELL) -> Tensor:
+def walk(features: Tensor, association: Tensor, steps: int) -> Tensor:
     """`features`, float (N, C, H, W), after so many steps to superpixels and back; 0 leaves them as they are."""
     if steps == 0:
         return features
-    values = pool(features, association, size)
-    shares = affinity(association, size) if steps > 1 else None
+    values = pool(features, association)
+    shares = affinity(association) if steps > 1 else None
     for _ in range(steps - 1):
         values = step(values, shares)
-    return up(values, association, size)
+    return up(values, association)
 
 
-def to_whole_cells(image: Tensor, size: int = CELL) -> Tensor:
-    """Images, float (N, C, h, w), resized to the next multiples of `size`; bilinear, corners not aligned."""
-    sides = tuple(-(-side // size) * size for side in image.shape[2:])
+def to_whole_cells(image: Tensor) -> Tensor:
+    """Images, float (N, C, h, w), resized to the next multiples of a cell's side; bilinear, corners not aligned."""
+    sides = whole_cells(image.shape[2:])
     return image if image.shape[2:] == sides else F.interpolate(image, sides, mode="bilinear", align_corners=False)
 
 
-def hard_map(association: Tensor, size: int = CELL) -> Tensor:
+def hard_map(association: Tensor) -> Tensor:
     """The superpixel of each pixel, int64 (N, H, W): row x columns + column of the cell that its largest weight, the
     first of equal ones, names, or at the grid's border of the nearest cell of the grid."""
-    height, width = (side // size for side in association.shape[2:])
+    height, width = (side // CELL for side in association.shape[2:])
     best = association.argmax(dim=1)
-    rows = torch.arange(height * size, device=best.device)[:, None] // size + best // 3 - 1
-    columns = torch.arange(width * size, device=best.device) // size + best % 3 - 1
+    rows = torch.arange(height * CELL, device=best.device)[:, None] // CELL + best // 3 - 1
+    columns = torch.arange(width * CELL, device=best.device) // CELL + best % 3 - 1
     return rows.clamp(0, height - 1) * width + columns.clamp(0, width - 1)
 
 

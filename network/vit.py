@@ -2,7 +2,6 @@
 added up as the blocks go by."""
 
 import re
-from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
@@ -12,11 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from data.normalisation import Normalisation
-from network import PRETRAINED
-from network.backbone_weights import check_whole
+from network import TIMM
+from network.backbone_weights import check_whole, read_or_download
 from network.names import under_own_names
-from network.timm_backbone import download_from_timm
-from network.weights import LoadReport, misfits, read_weights
+from network.weights import LoadReport, misfits
 from tool.cli import UserError
 
 SIDE, PATCH = 224, 16  # of the images that positions are learned for, and of a patch, in pixels
@@ -33,11 +31,10 @@ _HEADS = ("head.", "head_dist.", "fc_norm.")  # of the classifiers in files, whi
 class Tokens(NamedTuple):
     """What a ViT gives of N images, after its last norm.
 
-    cls: (N, D). patches: (N, 196, D), row by row. attention: float32 (N, 196), what the class token pays to each patch,
+    patches: (N, 196, D), row by row. attention: float32 (N, 196), what the class token pays to each patch,
     the mean over heads, summed over blocks and passes; None where nobody asked for it.
     """
 
-    cls: Tensor
     patches: Tensor
     attention: Tensor | None
 
@@ -47,14 +44,14 @@ class ViT(nn.Module):
 
     passes: how often the stack of blocks runs, with the same weights. One pass is x = B(x_0); with more, each is
     x_{p+1} = x_p + B(x_p) (spec/crt.md, The two branches). drop_path: of the last block, from 0 at the first in equal
-    steps. flag: names the argument in messages.
+    steps.
 
-    Raises `UserError` for a name that timm does not have and for a net of another kind.
+    Raises `UserError`, naming --transformer, for a name that timm does not have and for a net of another kind.
     """
 
-    def __init__(self, name: str, *, passes: int = 1, drop_path: float = 0.0, flag: str = "--transformer") -> None:
+    def __init__(self, name: str, *, passes: int = 1, drop_path: float = 0.0) -> None:
         super().__init__()
-        net = _build(name, drop_path, flag)
+        net = _build(name, drop_path)
         self.passes = passes
         self.dim: int = net.embed_dim
         self.normalisation = Normalisation(*(tuple(net.pretrained_cfg[key]) for key in ("mean", "std")))
@@ -76,7 +73,7 @@ class ViT(nn.Module):
                     paid += row
             tokens = stacked if self.passes == 1 else tokens + stacked
         tokens = self.norm(tokens)
-        return Tokens(tokens[:, 0], tokens[:, 1:], paid)
+        return Tokens(tokens[:, 1:], paid)
 
 
 def _attend(attention: nn.Module, tokens: Tensor, *, with_row: bool) -> tuple[Tensor, Tensor | None]:
@@ -93,17 +90,17 @@ def _attend(attention: nn.Module, tokens: Tensor, *, with_row: bool) -> tuple[Te
     return attention.proj(mixed), row
 
 
-def _build(name: str, drop_path: float, flag: str) -> nn.Module:
+def _build(name: str, drop_path: float) -> nn.Module:
     import timm  # not at the top: it takes as long as torch, in each process
     from timm.models.vision_transformer import Block
 
     if not timm.is_model(name):
         near = get_close_matches(name, timm.list_models("*vit*") + timm.list_models("deit*"), n=3, cutoff=0.5)
         advice = f"did you mean {', '.join(near)}?" if near else f"it has for example {EXAMPLES}"
-        raise UserError(f"{flag} {name}: timm {timm.__version__} has no net of this name; {advice}")
+        raise UserError(f"--transformer {name}: timm {timm.__version__} has no net of this name; {advice}")
     unfit = UserError(
-        f"{flag} {name}: expected a plain vision transformer with a class token and patches of {PATCH} pixels, found"
-        f" another net; take for example {EXAMPLES}"
+        f"--transformer {name}: expected a plain vision transformer with a class token and patches of {PATCH} pixels,"
+        f" found another net; take for example {EXAMPLES}"
     )
     try:
         net = timm.create_model(
@@ -127,10 +124,7 @@ def load_vit(vit: ViT, name: str, path: str | Path, *, flag: str) -> LoadReport:
 
     Raises `UserError` for a file that is missing, damaged or of another net, and where there is no download.
     """
-    if path == PRETRAINED:
-        source, state = f"timm's weights of {name}", _downloaded(name, flag)
-    else:
-        source, state = f"{flag} {path}", read_weights(path, flag)
+    source, state = read_or_download(f"{TIMM}{name}", path, flag)
     own = vit.state_dict()
     state = under_own_names(state, own, source=source)
     heads = {each: value for each, value in own.items() if each.startswith(_HEADS)}
@@ -142,14 +136,3 @@ def load_vit(vit: ViT, name: str, path: str | Path, *, flag: str) -> LoadReport:
     check_whole(state, wanted, source=source, advice=f"expected weights of timm's {name}, of {SIDE} x {SIDE} pixels")
     vit.load_state_dict(state, strict=False)
     return LoadReport(source, loaded=list(wanted), missing=list(heads), unexpected=left)
-
-
-def _downloaded(name: str, flag: str) -> Mapping[str, Tensor]:
-    try:
-        return download_from_timm(name)
-    except Exception as error:  # network, disk and a damaged file in the cache can raise nearly anything
-        raise UserError(
-            f"{flag} {PRETRAINED}: expected timm's weights of {name} on the web or in its cache, found neither, or a"
-            f" damaged file ({type(error).__name__}: {error}); fetch them by other means and set {flag} to the file, or"
-            " to none"
-        ) from error

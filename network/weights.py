@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import nn
 
 from network import EPS_SEAM, TIMM
@@ -215,12 +217,7 @@ def _all_tensors(state: Mapping[Any, Any]) -> bool:
 
 
 def read_safetensors(path: Path, flag: str) -> dict[str, torch.Tensor]:
-    """The tensors by name in a safetensors file; `UserError` naming `flag` where it is damaged, or nothing reads it."""
-    try:
-        from safetensors import SafetensorError  # of all that is needed the one part that most users never need
-        from safetensors.torch import load_file
-    except ImportError as error:
-        raise UserError(f"{flag} {path}: reading safetensors takes a library: pip install safetensors") from error
+    """The tensors by name in a safetensors file; `UserError` naming `flag` where it is damaged."""
     try:
         return load_file(path)
     except (SafetensorError, OSError, ValueError, RuntimeError, KeyError) as error:

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from rebalance.transport import min_max
+from rebalance.transport import to_unit_range
 
 # Q: cells are cut from a mask raised to multiples of that, whatever the patches of the unsupervised net.
 USS_PATCH = 14
@@ -56,4 +56,4 @@ def likeness(features: Tensor, means: Tensor) -> Tensor:
     features: float32 (D, h, w). means: float32 (L, D).
     """
     cosines = unit(means, 1) @ unit(features.flatten(1), 0)
-    return min_max(cosines[None])[0].view(-1, *features.shape[1:])
+    return to_unit_range(cosines[None])[0].view(-1, *features.shape[1:])

@@ -18,7 +18,7 @@ from rebalance.cells import USS_PATCH, cell_labels, class_means, likeness, unit
 from rebalance.crf import posteriors
 from rebalance.crf_pool import named
 from rebalance.recipe import LabelRecipe
-from rebalance.transport import MIN_RANGE, balanced_each, min_max
+from rebalance.transport import MIN_RANGE, balanced_each, to_unit_range
 from tool.dataset import IGNORE, DataSet
 from tool.device import numbers_on
 
@@ -207,7 +207,7 @@ def likeness_of_net(region: Region, scene: Scene, maps: Sequence[Tensor], *, num
         cut = F.interpolate(cut[None], grid, mode="bilinear", align_corners=True)[0]
         means = class_means(cut, region.own_cells, num_labels=num_labels)
         found.append(likeness(cut, means[numbers_on(region.tags, means.device)]))
-    return min_max(torch.stack(found).mean(0).flatten(1)[None])[0].view(-1, *grid)
+    return to_unit_range(torch.stack(found).mean(0).flatten(1)[None])[0].view(-1, *grid)
 
 
 def heatmaps(
@@ -247,7 +247,7 @@ def heatmaps(
             heat[numbers_on(group, heat.device)] *= next(shares)
     if "transport" not in recipe.without:
         heats = [heat * share for heat, share in zip(heats, balanced_maps(heats), strict=True)]
-    return [min_max(heat.flatten(1)[None])[0].view_as(heat) for heat in heats]
+    return [to_unit_range(heat.flatten(1)[None])[0].view_as(heat) for heat in heats]
 
 
 # -- 4: labels ---------------------------------------------------------------------------------------------------------

@@ -32,9 +32,9 @@ from tool.device import autocast, place, resolve_device
 from tool.distributed import first_alone, join_processes, leave_processes, means_over_processes, one_over_processes
 from tool.loop import run_steps
 from tool.optim import PortableSGD, polynomial_schedule
-from tool.stage import Run, start_run
 from tool.torchrun import own_cores
 from tool.training import Training
+from tool.training_run import Run, start_run
 
 PICTURE_EVERY = 200  # steps
 
@@ -182,7 +182,7 @@ def train_run(
     """Train on `images`, by id, with their `tags`, from the start or from the run's checkpoint; write all its files.
 
     Args:
-        args: train.py's. settings, defaults: of `tool.stage.Run`.
+        args: train.py's. settings, defaults: of `tool.training_run.Run`.
 
     Raises `UserError` for a device that is not there, a checkpoint or weights that do not fit, and as `run_steps`.
     """

@@ -66,10 +66,10 @@ def balanced(
     Arguments as there; float32 (P, N, M), 0 where masked out.
     """
     plan, _ = transport(scores, rule=rule, cells=cells, classes=classes)
-    return min_max(plan, cells)
+    return to_unit_range(plan, cells)
 
 
-def min_max(maps: Tensor, cells: Tensor | None = None) -> Tensor:
+def to_unit_range(maps: Tensor, cells: Tensor | None = None) -> Tensor:
     """n: maps (P, N, M) of M cells brought to 0..1 by their lowest and highest; a constant one is 0.
 
     cells: bool (P, M), those that there are; the others become 0. None: all.

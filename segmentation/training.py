@@ -19,7 +19,7 @@ from segmentation.settings import Config, check_processes, settings_record
 from tool.checkpoint import save_weights
 from tool.device import device_names, place
 from tool.distributed import join_processes, leave_processes, rank, world_size
-from tool.stage import Run, start_run
+from tool.training_run import Run, start_run
 
 # Settings that came after older checkpoints, which have trained so.
 CAME_LATER = {"TRAIN_ITER_SIZE": 1}

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from network.superpixel import CELL, pool, up
+from network.cells import CELL
+from network.superpixel import pool, up
 
 SCALE = 0.005  # of the whole loss
 PLACE_WEIGHT = 0.003  # of places, in pixels, beside colours, in 0..1

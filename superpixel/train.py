@@ -15,6 +15,7 @@ sys.path.insert(0, str(ROOT))  # so that `python train.py` finds the packages fr
 from data.descriptions import add_data_set_flag, find_data_set
 from data.images import check_images
 from data.label_maps import check_label_maps
+from network.cells import CELL
 from tool.cli import (
     UserError,
     check_bounds,
@@ -42,7 +43,6 @@ from tool.training_flags import (
 
 SANE = ("order", "resize", "padding")
 FREE_TO_CHANGE = {*RUN_FREE_TO_CHANGE, "val_list", "gt_dir"}
-CELL = 16  # pixels of a superpixel's side, on average
 BOUNDS = {
     **RUN_BOUNDS,
     "lr": (0, 1e30),

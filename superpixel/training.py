@@ -23,8 +23,8 @@ from tool.cli import pace
 from tool.device import autocast, place, resolve_device
 from tool.distributed import join_processes, leave_processes, means_over_processes, one_over_processes
 from tool.optim import polynomial_schedule
-from tool.stage import Run, StartedRun, start_run
 from tool.training import Training
+from tool.training_run import Run, StartedRun, start_run
 
 
 class HeldOut(NamedTuple):
@@ -107,7 +107,7 @@ def train_run(args: argparse.Namespace, images: Mapping[str, Path], held_out: He
     """Train on `images`, by id, from the start or from the run's checkpoint, and write all the run's files.
 
     Args:
-        args: train.py's. held_out: scored after each epoch, if it has images. settings: of `tool.stage.Run`.
+        args: train.py's. held_out: scored after each epoch, if it has images. settings: of `tool.training_run.Run`.
 
     Raises `UserError` for a device that is not there, a checkpoint or weights that do not fit, and as `run_steps`.
     """

@@ -22,13 +22,13 @@ def divide_by_maximum(cam: Tensor) -> Tensor:
 
 
 def min_max(cam: Tensor) -> Tensor:
-    """Maps (C, H, W) without what is negative, each brought from its extremes lo, hi to about 0..1: entries below
+    """Maps (..., H, W) without what is negative, each brought from its extremes lo, hi to about 0..1: entries below
     lo + 1e-5 become 0, then (x - lo - 1e-5) / (hi - lo + 1e-5) (spec/ppc.md, Seeds).
 
     **Q** No relu after it: zeroed entries come out negative, far so where a map is nearly flat.
     """
     cam = cam.relu()
-    low, high = cam.amin((1, 2), keepdim=True), cam.amax((1, 2), keepdim=True)
+    low, high = cam.amin((-2, -1), keepdim=True), cam.amax((-2, -1), keepdim=True)
     cam = cam.masked_fill(cam < low + EPSILON, 0)
     return (cam - low - EPSILON) / (high - low + EPSILON)
 

@@ -107,8 +107,8 @@ def device_names(count: int, flag: str, *, each: bool = False) -> list[str]:
     return [f"cuda:{gpu}" for gpu in range(first, first + min(count, there))] or ["cpu"]
 
 
-def resolve_device(name: str | None, flag: str = "--device") -> torch.device:
-    """The device `name`, or the first GPU where there is one, else the CPU.
+def resolve_device(name: str | None) -> torch.device:
+    """The device of --device `name`, or the first GPU where there is one, else the CPU.
 
     Raises:
         UserError: the name is no device, or the device is not there.
@@ -118,11 +118,11 @@ def resolve_device(name: str | None, flag: str = "--device") -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise UserError(f"{flag} {name}: expected cpu, cuda or cuda:N") from error
+        raise UserError(f"--device {name}: expected cpu, cuda or cuda:N") from error
     if device.type not in ("cpu", "cuda"):
-        raise UserError(f"{flag} {name}: expected cpu, cuda or cuda:N")
+        raise UserError(f"--device {name}: expected cpu, cuda or cuda:N")
     if device.type == "cuda" and (device.index or 0) >= usable_gpus():
-        raise UserError(f"{flag} {name}: this machine has {usable_gpus()} GPUs; use --device cpu")
+        raise UserError(f"--device {name}: this machine has {usable_gpus()} GPUs; use --device cpu")
     return device
 
 

@@ -15,6 +15,7 @@ from tool.cli import UserError
 from tool.dataset import DataSet
 from tool.pickled import load_pickled, write_pickled
 
+MIN_IOU = 0.5  # of a found instance with a true one, to be right
 KEYS = {"score": "f", "mask": "b", "class": "iu"}  # each with the kinds that its numbers may be of
 
 
@@ -77,13 +78,11 @@ def _is_array(value: Any, kinds: str) -> bool:
     return isinstance(value, np.ndarray) and value.dtype.kind in kinds
 
 
-def average_precision(
-    images: Iterable[tuple[Instances, Instances]], num_classes: int, *, min_iou: float = 0.5
-) -> np.ndarray:
+def average_precision(images: Iterable[tuple[Instances, Instances]], num_classes: int) -> np.ndarray:
     """VOC's average precision of each class, float64 (num_classes); NaN for one that no image truly has.
 
     images: of each the found instances and the true ones, whose scores do not count. A found one is right if the true
-    one of its class with which it has the largest IoU has at least `min_iou`, and none of a higher score had that one.
+    one of its class with which it has the largest IoU has at least `MIN_IOU`, and none of a higher score had that one.
     The area below the curve of precision over recall, made to fall only.
     """
     scores: list[list[float]] = [[] for _ in range(num_classes)]
@@ -98,8 +97,8 @@ def average_precision(
             for score, mask in own:
                 overlaps = [_iou(mask, truth) for truth in truths]
                 best = int(np.argmax(overlaps)) if overlaps else -1
-                is_right = best >= 0 and overlaps[best] >= min_iou and best not in taken
-                if best >= 0 and overlaps[best] >= min_iou:
+                is_right = best >= 0 and overlaps[best] >= MIN_IOU and best not in taken
+                if best >= 0 and overlaps[best] >= MIN_IOU:
                     taken.add(best)
                 scores[index].append(score)
                 right[index].append(is_right)

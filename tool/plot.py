@@ -16,6 +16,7 @@ HEAT_MAP = "magma"
 # Told apart by the colour-blind, too (Okabe and Ito, Color Universal Design, 2008).
 ERROR_COLOURS = {"missed": (213, 94, 0), "false": (86, 180, 233), "confused": (204, 121, 167)}
 
+OPACITY = 0.6  # of what lies on an image, in `overlay`
 _GAP, _LINE = 8, 18  # pixels between pictures; of a line of text
 _INK, _PAPER = (30, 30, 30), (255, 255, 255)
 
@@ -97,24 +98,21 @@ def overlay(
     cams: Mapping[int, np.ndarray],
     label_maps: Mapping[str, np.ndarray],
     data_set: DataSet,
-    *,
-    opacity: float = 0.6,
 ) -> np.ndarray:
     """An image, its CAMs as heat and its label maps in their colours, side by side, with their names and a legend.
 
     Args:
         image: uint8 (H, W, 3), RGB.
         cams: {class: (H, W) in 0..1}. label_maps: {title: uint8 (H, W), labels of the data set or 255}.
-        opacity: of what lies on the image, 0..1.
 
     Returns:
         uint8 (h, w, 3), RGB.
     """
     pictures = {"image": image}
     for index, scores in sorted(cams.items()):
-        pictures[f"CAM {data_set.classes[index]}"] = blend(image, heat_colours(scores), opacity=opacity)
+        pictures[f"CAM {data_set.classes[index]}"] = blend(image, heat_colours(scores), opacity=OPACITY)
     for title, labels in label_maps.items():
-        pictures[title] = blend(image, label_colours(labels, data_set), opacity=opacity)
+        pictures[title] = blend(image, label_colours(labels, data_set), opacity=OPACITY)
     height, width = image.shape[:2]
     step = max(width, *map(_text_width, pictures)) + _GAP
     canvas = np.full((_LINE + height, step * len(pictures) - _GAP, 3), _PAPER, np.uint8)

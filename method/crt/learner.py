@@ -15,8 +15,8 @@ from method.crt.config import CRTConfig
 from method.crt.criterion import CRTCriterion, label_loss
 from method.learner import Batch, LabelledImages, Learner, Losses, Moment
 from method.picture import picture
+from network.cells import CELL
 from network.crt import CRTNet, CRTOutput, crt_state_dict, load_cnn, load_crt, load_crt_state_dict
-from network.superpixel import CELL
 from network.vit import PATCH, load_vit
 from network.weights import LoadReport
 from tool.dataset import DataSet

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from method.base import Method, NetFlags
 from method.crt.config import BRANCHES, SANE, CRTConfig
 from network import PRETRAINED
+from network.cells import whole_cells
 from tool.cli import UserError, check_bounds, path_text
 from tool.dataset import DataSet
-from tool.seed_recipe import LABEL_KERNELS, CRFRecipe, SeedRecipe, Size
+from tool.seed_recipe import LABEL_KERNELS, CRFRecipe, SeedRecipe
 
 if TYPE_CHECKING:
     import torch
@@ -18,11 +19,6 @@ if TYPE_CHECKING:
     from method.crt.learner import CRTLearner
 
 SMALLEST_CROP, CROP_STEP = 224, 112  # windows of the transformer, and from one to the next
-
-
-def whole_cells(size: Size) -> Size:
-    """(height, width) brought up to multiples of 16."""
-    return -(-size[0] // 16) * 16, -(-size[1] // 16) * 16
 
 
 class CRTMethod(Method):

@@ -16,7 +16,8 @@ from method.hsc.config import (
     configure,
     mendable,
 )
-from tool.cli import UserError, check_bounds, positive
+from method.parts import add_part_flags, check_parts
+from tool.cli import check_bounds, positive
 from tool.dataset import DataSet
 from tool.flags import CRF_BACKENDS, MAX_PIXELS
 
@@ -36,11 +37,7 @@ class HSCMethod(Method):
 
     def add_flags(self, parser: argparse.ArgumentParser) -> None:
         group = parser.add_argument_group(f"method {self.name}")
-        group.add_argument("--without", nargs="+", choices=ABLATIONS, default=[], help="parts of hsc to leave out")
-        group.add_argument(
-            "--sane", nargs="+", choices=[*SANE, "all"], default=[], metavar="ODDITY",
-            help=f"correct these oddities of the recipe, which paper/deviations.md lists: all, {', '.join(SANE)}",
-        )  # fmt: skip
+        add_part_flags(group, "hsc", ablations=ABLATIONS, oddities=SANE, mendable=mendable(self.config))
         group.add_argument(
             "--recipe", choices=RECIPES, default="released",
             help="released, or sane: correct those of the oddities that cost most on photographs (%(default)s)",
@@ -64,14 +61,8 @@ class HSCMethod(Method):
 
     def check(self, args: argparse.Namespace) -> None:
         check_bounds(args, {"tau": (0, 1), "alpha": (0, 1), "view2_size": (1, MAX_PIXELS)})
-        there = {
-            "without": ABLATIONS if CONTRAST_TERMS & self.config.terms else (),
-            "sane": mendable(self.config),
-        }
-        for flag, known in there.items():
-            strange = [name for name in getattr(args, flag) if name not in known]
-            if strange:
-                raise UserError(f"--{flag} {' '.join(strange)}: --method {self.name} has no such part; leave it out")
+        contrasts = CONTRAST_TERMS & self.config.terms
+        check_parts(args, without=ABLATIONS if contrasts else (), sane=mendable(self.config))
 
     def configure(self, args: argparse.Namespace | None) -> HSCConfig:
         if args is None:

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from method.msa.config import IPCConfig, MSAConfig
+from network.cells import CELL
 from network.msa import MSAOutput
-from network.superpixel import CELL, pool
+from network.superpixel import pool
 from tool.cam import positive_by_maximum
 from tool.distributed import sum_over_processes, world_size
 

@@ -18,7 +18,7 @@ from method.msa.criterion import MSACriterion, rebuilt_target
 from method.picture import picture
 from method.superpixels import Superpixels
 from network import PRETRAINED
-from network.backbone_weights import download
+from network.backbone_weights import read_or_download
 from network.msa import (
     COCO_STATISTICS,
     MSAClassifier,
@@ -188,8 +188,7 @@ class MSALearner(Learner):
     def load_first(self, flag: str, path: str, *, backbone: str, background_last: bool) -> LoadReport:
         if path != PRETRAINED:
             return self.load(path)
-        asked, weights = f"--{flag} {PRETRAINED}", f"--{flag}"
-        source, state = download(backbone, asked=asked, weights=weights, without=f"{weights} to none")
+        source, state = read_or_download(backbone, path, f"--{flag}")
         return load_msa_state_dict(self.net, state, source=source)
 
     def released(self) -> dict[str, Mapping[str, Tensor]]:

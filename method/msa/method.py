@@ -13,10 +13,11 @@ from data.saliency import SaliencyCrop
 from method.base import Method, NetFlags, Rates
 from method.msa.config import CONFIGS, OF_NET, OF_SEEDS, MSAConfig, mend, mendable
 from network import DCR, PRETRAINED
+from network.cells import CELL, whole_cells
 from tool.cli import UserError, add_switch, check_bounds, path_text
 from tool.dataset import DataSet
 from tool.folder import arguments_of_run
-from tool.seed_recipe import LABEL_KERNELS, CRFRecipe, SeedRecipe, Size
+from tool.seed_recipe import LABEL_KERNELS, CRFRecipe, SeedRecipe
 
 if TYPE_CHECKING:
     import torch
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 MAX_STEPS = 1000  # of AP
 DARK = 100  # **Q** beside a saliency map of which nothing is above it, of 255, all is salient
-CELL = 16  # pixels of a superpixel's side
 SELECT = ("miou", "last")
 
 
@@ -50,12 +50,6 @@ FRAMES = {"msa_image": 2.0, "msa_sal": 1.0}
 THRESHOLD = 0.25  # of seeds: the middle of those that are swept
 
 
-def whole_cells(scale: float, size: Size) -> Size:
-    """(height, width) times `scale`, rounded, and brought up to multiples of 16."""
-    height, width = (-(-max(round(scale * side), 1) // CELL) * CELL for side in size)
-    return height, width
-
-
 class MSAMethod(Method):
     """One of `method.msa.config.CONFIGS`, by its name."""
 
@@ -75,7 +69,7 @@ class MSAMethod(Method):
             **{"eval_every": 1, "val_list": "voc12/train_600.txt"},
         }
         self.seeds = SeedRecipe(
-            frame=functools.partial(whole_cells, FRAMES[name]),
+            frame=functools.partial(whole_cells, scale=FRAMES[name]),
             normalise="positive",
             threshold=THRESHOLD,
             crf=(CRFRecipe(10, threshold=THRESHOLD, certainty=0.7, kernels=LABEL_KERNELS),),

@@ -6,6 +6,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from method.base import Method, NetFlags
+from method.parts import add_part_flags, check_parts
 from method.ppc.config import (
     ABLATIONS,
     CONFIGS,
@@ -16,7 +17,7 @@ from method.ppc.config import (
     configure,
     mendable,
 )
-from tool.cli import UserError, check_bounds, positive
+from tool.cli import check_bounds, positive
 from tool.dataset import DataSet
 from tool.flags import MAX_PIXELS
 from tool.seed_recipe import LABEL_KERNELS, CRFRecipe, SeedRecipe
@@ -58,12 +59,7 @@ class PPCMethod(Method):
 
     def add_flags(self, parser: argparse.ArgumentParser) -> None:
         group = parser.add_argument_group(f"method {self.name}")
-        group.add_argument("--without", nargs="+", choices=ABLATIONS, default=[], help="parts of ppc to leave out")
-        oddities = mendable(self.config)
-        group.add_argument(
-            "--sane", nargs="+", choices=[*SANE, "all"], default=[], metavar="ODDITY",
-            help=f"correct these oddities of the recipe, which paper/deviations.md lists: all, {', '.join(oddities)}",
-        )  # fmt: skip
+        add_part_flags(group, "ppc", ablations=ABLATIONS, oddities=SANE, mendable=mendable(self.config))
         side = "128" if self.contrasts else f"{SECOND_SCALE} of --crop_size"
         group.add_argument("--view2_size", type=positive, help=f"second view's side, pixels ({side})")
         if self.contrasts:
@@ -90,11 +86,7 @@ class PPCMethod(Method):
     def check(self, args: argparse.Namespace) -> None:
         bounds = {"tau": (0, 1), "alpha": (0, 1), "bg_threshold": (0, 1), "view2_size": (1, MAX_PIXELS)}
         check_bounds(args, {name: limits for name, limits in bounds.items() if hasattr(args, name)})
-        there = {"without": ABLATIONS if self.contrasts else (), "sane": mendable(self.config)}
-        for flag, known in there.items():
-            strange = [name for name in getattr(args, flag) if name not in known]
-            if strange:
-                raise UserError(f"--{flag} {' '.join(strange)}: --method {self.name} has no such part; leave it out")
+        check_parts(args, without=ABLATIONS if self.contrasts else (), sane=mendable(self.config))
 
     def configure(self, args: argparse.Namespace | None) -> PPCConfig:
         if args is None:

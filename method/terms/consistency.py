@@ -7,16 +7,7 @@ import torch
 from torch import Tensor
 
 from method.terms.maps import resize, with_background
-
-EPSILON = 1e-5
-
-
-def min_max_normalise(maps: Tensor) -> Tensor:
-    """(N, C, h, w) -> each channel's positive part brought to 0..1, its smallest value to 0 (n(x) of the spec)."""
-    maps = maps.float().relu()
-    low = maps.amin((2, 3), keepdim=True)
-    high = maps.amax((2, 3), keepdim=True)
-    return (maps - low - EPSILON).relu() / (high - low + EPSILON)
+from tool.cam import min_max
 
 
 def keep_strongest(maps: Tensor, *, spared_channel: int | None) -> Tensor:
@@ -57,8 +48,11 @@ def consistency_losses(
         (er, ecr), both means.
     """
     size, present = cam2.shape[-2:], with_background(label)
-    cams = [resize(min_max_normalise(cam), size) * present for cam in (cam1, cam2)]
-    refined = [resize(min_max_normalise(cam), size) * present for cam in (cam_rv1, cam_rv2)]
+
+    def normalised(cam: Tensor) -> Tensor:
+        return resize(min_max(cam.float()).relu(), size) * present  # n(x) of the spec, 0..1
+
+    cams, refined = ([normalised(cam) for cam in pair] for pair in ((cam1, cam2), (cam_rv1, cam_rv2)))
     er = (cams[0][:, :-1] - cams[1][:, :-1]).abs().mean()
 
     ecr = cam1.new_zeros((), dtype=torch.float32)

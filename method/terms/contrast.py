@@ -8,7 +8,7 @@ Both views stand on one grid and are handled together. Shape suffixes:
 import torch.nn.functional as F
 from torch import Tensor
 
-CAM_EPSILON = 1e-5
+from tool.cam import min_max
 
 
 def normalise_cam(cam_NLHW: Tensor, *, clamp: bool) -> Tensor:
@@ -17,11 +17,7 @@ def normalise_cam(cam_NLHW: Tensor, *, clamp: bool) -> Tensor:
     **Q** With `clamp=False`, as released, entries zeroed for lying under min + 1e-5 are shifted like the others and
     come out negative, and a channel without any activation is -1 everywhere.
     """
-    cam = cam_NLHW.detach().float().relu()
-    low = cam.amin((2, 3), keepdim=True)
-    high = cam.amax((2, 3), keepdim=True)
-    cam = cam.masked_fill(cam < low + CAM_EPSILON, 0)
-    cam = (cam - low - CAM_EPSILON) / (high - low + CAM_EPSILON)
+    cam = min_max(cam_NLHW.detach().float())
     return cam.relu() if clamp else cam
 
 

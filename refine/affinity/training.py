@@ -24,8 +24,8 @@ from tool.device import autocast, place, resolve_device
 from tool.distributed import first_alone, join_processes, leave_processes, means_over_processes, one_over_processes
 from tool.optim import PortableSGD, parameter_groups, polynomial_schedule
 from tool.pairs import Pairs, pairs_of
-from tool.stage import Run, start_run
 from tool.training import Training
+from tool.training_run import Run, start_run
 
 
 def build_training(
@@ -108,7 +108,7 @@ def train_run(args: argparse.Namespace, images: Mapping[str, Path], *, settings:
     """Train on `images`, by id, from the start or from the run's checkpoint, and write all the run's files.
 
     Args:
-        args: train.py's. settings: of `tool.stage.Run`.
+        args: train.py's. settings: of `tool.training_run.Run`.
 
     Raises `UserError` for a device that is not there, a checkpoint or weights that do not fit, and as `run_steps`.
     """

@@ -33,8 +33,8 @@ from tool.optim import PortableSGD, polynomial_schedule
 from tool.pairs import Pairs, pairs_of
 from tool.reading import none_left_behind
 from tool.reading import started as started_loader
-from tool.stage import Run, start_run
 from tool.training import Training
+from tool.training_run import Run, start_run
 
 RADIUS = 10  # cells: pairs are nearer
 
@@ -173,7 +173,7 @@ def train_run(
 
     Args:
         args: train.py's. shift_images: that the mean shift is of, where there are displacements. settings: of
-            `tool.stage.Run`.
+            `tool.training_run.Run`.
 
     Raises `UserError` for a device that is not there, a checkpoint or weights that do not fit, and as `run_steps`.
     """

@@ -31,7 +31,7 @@ from tool.instances import Instances, load_instances, save_instances
 from tool.irn_cam import load_irn_cam, save_irn_cam
 from tool.lists import read_ids
 from tool.msa_cam import load_msa_cam, save_msa_cam
-from tool.run import find_checkpoint
+from tool.resume import find_checkpoint
 from voc12.classes import VOC12
 
 SHAPE = (9, 14)

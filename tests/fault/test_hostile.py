@@ -37,7 +37,7 @@ from tool.cli import UserError
 from tool.instances import load_instances
 from tool.irn_cam import load_quarter_cam
 from tool.msa_cam import load_msa_cam
-from tool.run import find_checkpoint
+from tool.resume import find_checkpoint
 from voc12.classes import VOC12
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # torch's, of strange files

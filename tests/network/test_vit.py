@@ -53,7 +53,7 @@ def test_tokens_and_attention_are_those_of_whole_matrices(passes):
     image = rnd(1, 2, 3, 224, 224)
     tokens, matrices = naive(net, image)
     found = net(image, with_attention=True)
-    torch.testing.assert_close(torch.cat([found.cls[:, None], found.patches], dim=1), tokens, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(found.patches, tokens[:, 1:], rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(found.attention, matrices[:, 0, 1:], rtol=1e-4, atol=1e-6)
     without = net(image)
     assert without.attention is None and torch.equal(without.patches, found.patches)
@@ -67,7 +67,7 @@ def test_one_pass_is_timms_net():
     image = rnd(2, 1, 3, 224, 224)
     found = net(image)
     expected = whole.forward_features(image)
-    torch.testing.assert_close(torch.cat([found.cls[:, None], found.patches], dim=1), expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(found.patches, expected[:, 1:], rtol=1e-4, atol=1e-4)
 
 
 def test_drop_path_grows_to_the_last_block_and_is_absent_without():
@@ -78,16 +78,16 @@ def test_drop_path_grows_to_the_last_block_and_is_absent_without():
     assert not any(rates(small()))
     net, image = small(drop_path=0.9), rnd(3, 1, 3, 224, 224)
     with torch.no_grad():
-        assert not torch.equal(net(image).cls, net(image).cls)
+        assert not torch.equal(net(image).patches, net(image).patches)
         net.eval()
-        assert torch.equal(net(image).cls, net(image).cls)
+        assert torch.equal(net(image).patches, net(image).patches)
 
 
 @torch.no_grad()
 @pytest.mark.golden
 def test_golden_tokens_and_attention_of_three_passes(golden, crt_meta, golden_device):
     with np.load(golden / "crt" / "network.npz") as file:
-        expected = {name: file[name] for name in ("tokens_cls", "tokens_patch", "attention")}
+        expected = {name: file[name] for name in ("tokens_patch", "attention")}
     shapes = json.loads((golden / "crt" / "state_dict_deit.json").read_text())
     net = ViT("deit_small_patch16_224", passes=3).eval()
     own = {name: tuple(value.shape) for name, value in net.state_dict().items()}
@@ -95,7 +95,6 @@ def test_golden_tokens_and_attention_of_three_passes(golden, crt_meta, golden_de
     net.load_state_dict({name: crt_fill(name, shape, crt_meta) for name, shape in own.items()})
     image = rnd(crt_meta["seed"] + 3, 2, 3, 224, 224)
     tokens = net.to(golden_device)(image.to(golden_device), with_attention=True)
-    assert_golden(tokens.cls[:, ::8], expected["tokens_cls"])
     assert_golden(tokens.patches[:, ::8, ::16], expected["tokens_patch"])
     assert_golden(tokens.attention[:, ::3], expected["attention"].sum(0))
 

@@ -3,7 +3,6 @@
 import os
 import pickle
 import re
-import sys
 from argparse import Namespace
 
 import numpy as np
@@ -90,13 +89,6 @@ def test_a_damaged_safetensors_file_is_named(tmp_path, state):
         path.write_bytes(damaged)
         with pytest.raises(UserError, match=rf"--weights {re.escape(str(path))}: expected .*again"):
             load_weights(tiny(), path)
-
-
-def test_without_the_library_a_safetensors_file_is_refused_with_the_way_to_get_it(tmp_path, state, monkeypatch):
-    save_file({"conv1a.weight": state["conv1a.weight"]}, tmp_path / "net.safetensors")
-    monkeypatch.setitem(sys.modules, "safetensors", None)  # as Python has it of a module that cannot be imported
-    with pytest.raises(UserError, match=r"--weights .*net\.safetensors: .*: pip install safetensors$"):
-        load_weights(tiny(), tmp_path / "net.safetensors")
 
 
 def test_weights_of_eight_bits_are_read(tmp_path, state):

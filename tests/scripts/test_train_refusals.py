@@ -150,6 +150,10 @@ CASES = {
     "an ablation of a baseline": Case(
         {"--method": "eps_seam", "--without": ("rsc", "bank")}, ["--without rsc bank", "--method eps_seam"]
     ),
+    "another method's flag": Case(
+        {"--method": "msa_image", "--view2_size": None, "--without": "psc"},
+        ["--without: --method msa_image has no such flag (hsc, ", "ppc_eps have it); leave it out"],
+    ),
     "another method's oddity": Case(
         {"--method": "eps_seam", "--sane": ("ecr_channel", "rsc_norm")}, ["--sane rsc_norm: ", "--method eps_seam"]
     ),

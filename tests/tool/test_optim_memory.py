@@ -9,7 +9,7 @@ from torch import nn
 from tests.scripts.conftest import assert_same
 from tool.cli import UserError
 from tool.optim import PortableSGD, memory_of, polynomial_schedule
-from tool.run import restore_checkpoint
+from tool.resume import restore_checkpoint
 from tool.training import Training
 
 OPTIMISERS = {

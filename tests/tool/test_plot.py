@@ -8,6 +8,7 @@ from tool.cli import UserError
 from tool.colour import voc_palette
 from tool.plot import (
     ERROR_COLOURS,
+    OPACITY,
     blend,
     error_colours,
     heat_colours,
@@ -65,11 +66,14 @@ def test_blending_keeps_the_image_where_nothing_lies_on_it():
 
 def test_overlay_shows_image_cams_and_labels_side_by_side_with_a_legend_of_what_is_there():
     cams = {14: np.ones((40, 60), np.float32), 3: np.zeros((40, 60), np.float32)}
-    picture = overlay(IMAGE, cams, {"seeds": LABELS}, VOC12, opacity=1.0)
+    picture = overlay(IMAGE, cams, {"seeds": LABELS}, VOC12)
     flat = {tuple(colour) for colour in picture.reshape(-1, 3).tolist()}
     assert {tuple(voc_palette()[label]) for label in (15, 255)} < flat
     assert tuple(voc_palette()[1]) not in flat
-    assert {tuple(heat_colours(np.array([[score]]))[0, 0]) for score in (0.0, 1.0)} < flat
+    shown = [heat_colours(cam) for cam in cams.values()] + [label_colours(LABELS, VOC12)]
+    for colours in shown:
+        mixed = blend(IMAGE, colours, opacity=OPACITY)
+        assert {tuple(colour) for colour in mixed.reshape(-1, 3).tolist()} < flat
     assert picture.shape[1] >= 4 * 60 and picture.shape[0] > 40
 
 

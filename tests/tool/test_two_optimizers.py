@@ -9,7 +9,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from tests.scripts.conftest import assert_same
 from tool.checkpoint import load_checkpoint, save_checkpoint
 from tool.cli import UserError
-from tool.run import restore_checkpoint
+from tool.resume import restore_checkpoint
 from tool.training import Training
 
 

@@ -29,17 +29,17 @@ SIMPLEX_VERTICES = 6
 UNCOUNTED_BYTES = 128 * 2**20
 
 
-def resolve_backend(name: str, device: torch.device, flag: str = "--crf_backend") -> str:
+def resolve_backend(name: str, device: torch.device) -> str:
     """The backend that `name` means for data on `device`: auto is torch on a GPU and where pydensecrf is not installed.
 
-    Raises `UserError`, naming `flag`, for pydensecrf where it is not installed.
+    Raises `UserError`, naming --crf_backend, for pydensecrf where it is not installed.
     """
     installed = importlib.util.find_spec("pydensecrf") is not None
     if name == "auto":
         return "pydensecrf" if installed and device.type == "cpu" else "torch"
     if name == "pydensecrf" and not installed:
         advice = "pip install pydensecrf2 (it builds up to Python 3.12), or choose torch"
-        raise UserError(f"{flag} pydensecrf: it is not installed; {advice}")
+        raise UserError(f"--crf_backend pydensecrf: it is not installed; {advice}")
     return name
 
 

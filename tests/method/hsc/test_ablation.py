@@ -98,7 +98,6 @@ def outputs_of_two_views():
         HSCOutput(
             logits=rnd(40 + v, 2, 21),
             cam=4 * rnd(50 + v, 2, 21, *sizes[v]),
-            logits_rv=torch.full((2, 21), torch.nan),  # no loss reads it
             cam_rv=uni(60 + v, 2, 21, *sizes[v]),
             feat_pixel=rnd(70 + v, 2, 128, *sizes[v]).relu(),
             feat_region=rnd(80 + v, 2, 256, *sizes[v]),

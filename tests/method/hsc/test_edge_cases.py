@@ -48,7 +48,6 @@ class Batch:
             HSCOutput(
                 logits=self.cam[v].mean((2, 3)),
                 cam=self.cam[v],
-                logits_rv=self.cam_rv[v].mean((2, 3)),
                 cam_rv=self.cam_rv[v],
                 feat_pixel=self.feat_pixel[v],
                 feat_region=self.feat_region[v],

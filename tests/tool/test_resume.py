@@ -11,7 +11,7 @@ from tool.checkpoint import save_checkpoint
 from tool.cli import UserError
 from tool.folder import Claim, claim_folders, make_folder
 from tool.optim import polynomial_schedule
-from tool.run import find_checkpoint, restore_checkpoint
+from tool.resume import find_checkpoint, restore_checkpoint
 
 SETTINGS = {"LR": 0.001, "SCALES": [0.5, 1.5], "WEIGHTS": None, "SHUFFLE": True}
 

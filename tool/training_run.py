@@ -15,7 +15,7 @@ from tool.distributed import rank, world_size
 from tool.folder import make_folder
 from tool.log import RunLog, curve_name
 from tool.loop import run_steps
-from tool.run import find_checkpoint, restore_checkpoint
+from tool.resume import find_checkpoint, restore_checkpoint
 from tool.threads import take_threads
 from tool.training import Training
 
@@ -39,7 +39,7 @@ class Run:
     defaults: Mapping[str, Any] = field(default_factory=dict)
 
     def find_checkpoint(self) -> dict | None:
-        """What the run goes on from, if there is something. Raises `UserError` as `tool.run.find_checkpoint`."""
+        """What the run goes on from, if there is something. Raises `UserError` as `tool.resume.find_checkpoint`."""
         return find_checkpoint(
             self.folder,
             resume=self.resume,

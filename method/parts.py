@@ -1,0 +1,29 @@
+"""--without and --sane of methods that share them with others, of whose parts they have some only."""
+
+import argparse
+from collections.abc import Collection
+from typing import Any
+
+from tool.cli import UserError
+
+
+def add_part_flags(
+    group: Any, system: str, *, ablations: Collection[str], oddities: Collection[str], mendable: Collection[str]
+) -> None:
+    """Add both to a group of a method's flags.
+
+    ablations, oddities: all that the methods of `system` have. mendable: those of the oddities that this one has.
+    """
+    group.add_argument("--without", nargs="+", choices=ablations, default=[], help=f"parts of {system} to leave out")
+    group.add_argument(
+        "--sane", nargs="+", choices=[*oddities, "all"], default=[], metavar="ODDITY",
+        help=f"correct these oddities of the recipe, which paper/deviations.md lists: all, {', '.join(mendable)}",
+    )  # fmt: skip
+
+
+def check_parts(args: argparse.Namespace, *, without: Collection[str], sane: Collection[str]) -> None:
+    """Raise `UserError` where a flag names what args.method does not have; `without` and `sane` are what it has."""
+    for flag, known in (("without", without), ("sane", sane)):
+        strange = [name for name in getattr(args, flag) if name not in known]
+        if strange:
+            raise UserError(f"--{flag} {' '.join(strange)}: --method {args.method} has no such part; leave it out")
