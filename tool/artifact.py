@@ -256,7 +256,7 @@ def save_label_map(path: str | Path, labels: np.ndarray, data_set: DataSet) -> N
         image.save(file, format="PNG")
 
 
-def _read_png(path: str | Path) -> Image.Image:
+def read_png(path: str | Path) -> Image.Image:
     """The PNG at `path`, decoded whole. Raises `UserError`."""
     try:
         data = read_file(path)
@@ -278,7 +278,7 @@ def read_mask(path: str | Path, data_set: DataSet) -> tuple[np.ndarray, str | No
 
     Indices may be any. Raises `UserError` for a file that is damaged, no PNG, or of another depth than 8 bits.
     """
-    image = _read_png(path)
+    image = read_png(path)
     pixels, palette = np.array(image), bytes(image.getpalette() or ())
     if image.mode in ("RGB", "RGBA"):
         return pixels[..., :3], f"{image.mode} colours"
