@@ -195,7 +195,8 @@ def read_data(args: argparse.Namespace) -> tuple[dict[str, Path], dict[str, np.n
         expect_files(list(images), features, ".pt", flag="--uss_features", source=source, endings=())
     tags = read_labels(args, list(images), data_set)
     tagged = {image_id: path for image_id, path in images.items() if tags[image_id].any()}
-    if left_out := [image_id for image_id in images if image_id not in tagged]:
+    left_out = [image_id for image_id in images if image_id not in tagged]
+    if left_out and is_first():
         print(f"left out, as they have no label: {len(left_out)} of {len(images)} images ({first_few(left_out)})")
     check_batch(args, len(tagged), args.train_list or args.data_root)
     if len(own_share(range(args.batch_size))) < 2:  # of which the norm behind the image's mean sees one value each
