@@ -1,7 +1,6 @@
 """Scores of predictions on a list of images: counts of all files by several processes, and the table of them."""
 
 import functools
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from tool.dataset import IGNORE, DataSet
 from tool.limits import reported_limits
 from tool.lists import LABEL_MAP_ENDINGS, Source, expect_files, find_masks, read_ids
 from tool.metric import CURVE, about_absent, iou, label_counts, occurs, threshold_counts
-from tool.pipeline import Pool, ProcessDied, outcomes
+from tool.pipeline import Pool, ProcessDied
 from tool.places import other_ending
 
 DEFAULT_THRESHOLD = 0.22
@@ -120,17 +119,15 @@ def _count_pair(
 
 def in_parallel(task: Callable, chunks: Sequence[Sequence[tuple[Path, Path]]], num_workers: int) -> Iterator:
     """`task` of every chunk of file pairs, in order, by processes. Raises `UserError` if one is killed."""
-    jobs, results = deque(enumerate(chunks)), {}
+    done, following = {}, 0
     try:
         with Pool("score", functools.partial(_of_numbered, task), num_workers) as pool:
-            for number in range(len(chunks)):
-                while number not in results:
-                    pool.feed(jobs)
-                    for done in outcomes(pool):
-                        if done.error is not None:
-                            raise done.error
-                        results[done.key] = done.result
-                yield results.pop(number)
+            pool.waiting.extend(enumerate(chunks))
+            for number, result in pool.results():
+                done[number] = result
+                while following in done:
+                    yield done.pop(following)
+                    following += 1
     except ProcessDied as died:
         held = [prediction.name for number in died.keys for prediction, _ in chunks[number]]
         where = f"one of {len(held)} files, {held[0]} to {held[-1]}" if held else "no file"
