@@ -40,7 +40,7 @@ def imported_modules(path: Path) -> set[str]:
 )
 def test_a_command_that_makes_files_of_images_divides_its_list_among_processes(path):
     """That these then make the files of one is shown where a command of each kind is run by two."""
-    assert imported_names(ROOT / path) & {"own_share", "own_checked"}
+    assert imported_names(ROOT / path) & {"own_share", "own_checked", "own_images"}
 
 
 def imported_names(path):

@@ -34,7 +34,7 @@ from tool.file_hash import sha256_of
 from tool.folder import Claim, claim_folders, open_folder
 from tool.lists import Source, find_images, find_masks, read_ids
 from tool.metric import accuracies
-from tool.torchrun import own_share
+from tool.torchrun import is_first, own_share
 
 # What decides a label map, beside the checkpoint; of the net what its tensors' shapes leave open.
 DECISIVE_FOR_LOGITS = (
@@ -165,16 +165,16 @@ def main() -> None:
 
     from segmentation.inference import load_net, predict_missing
     from tool.device import device_names
-    from tool.distributed import join_processes, rank, wait_for_all
+    from tool.distributed import join_processes, wait_for_all
 
     device_names(config.GPUS, "GPUS", each=True)
     join_processes(torch.device("cpu"))  # GPUs are for the processes of the pools
     load_net(config)  # a wrong checkpoint is reported here and once, not by every process
-    if rank() == 0:
+    if is_first():
         open_folders(config)
     wait_for_all()
     predict_missing(config, images, label_map_folder(config))
-    if rank() == 0:
+    if is_first():
         report(config)
 
 
