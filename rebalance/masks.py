@@ -93,8 +93,8 @@ def main() -> None:
     untagged = 0
     if args.xml_dir is not None:
         tags = read_tags(list(images), args.xml_dir, data_set)
-        untagged = sum(not names for names in tags.values())
-        images = {image_id: path for image_id, path in images.items() if tags[image_id]}
+        untagged = sum(not classes.any() for classes in tags.values())
+        images = {image_id: path for image_id, path in images.items() if tags[image_id].any()}
     own = own_checked(images, args.img_root)
     # Not at the top: they import torch, which takes seconds; a mistake in a flag or a file has been named by now.
     import torch

@@ -178,8 +178,7 @@ def read_labels(args: argparse.Namespace, ids: list[str], data_set: DataSet) -> 
     if args.labels is not None:
         labels = load_labels(args.labels, data_set)
         return labels_of(ids, labels, data_set, source=f"--labels {args.labels}", may_be_empty=True)
-    names = read_tags(ids, args.xml_dir, data_set)
-    return {image_id: np.array([name in names[image_id] for name in data_set.classes], np.float32) for image_id in ids}
+    return read_tags(ids, args.xml_dir, data_set)
 
 
 def read_data(args: argparse.Namespace) -> tuple[dict[str, Path], dict[str, np.ndarray]]:
