@@ -17,7 +17,8 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))  # so that `python test.py` finds the packages from any folder
 from data.images import check_images
 from data.label_maps import check_label_maps
-from data.score import as_text, count_list, file_pairs, summarise
+from data.score import count_images, file_pairs
+from data.score_table import as_text, summarise
 from segmentation.experiment.config import config_dict, configurations
 from segmentation.settings import (
     Config,
@@ -131,7 +132,7 @@ def score(config: Config) -> None:
     """Print and keep IoU of every label and mIoU, in per cent, on the split's list."""
     pairs = file_pairs(test_list(config), label_map_folder(config), truth_folder(config), "png", config.data_set)
     started = time.perf_counter()
-    counts = count_list(pairs, "png", config.data_set, num_workers=cores())
+    counts, _ = count_images(pairs, "png", config.data_set, num_workers=cores())
     summary = summarise(counts, config.data_set)
     print(f"scored {len(pairs)} images {pace(started, len(pairs))}")
     print(as_text(summary))
