@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from tool.artifact import load_cam, load_crf, load_label_map
+from tool.artifact import labels_of_posteriors, load_cam, load_crf, load_label_map
 from tool.cli import FILE, NOTHING, UserError, raise_problems, require_folder, what_is_at
 from tool.dataset import IGNORE, DataSet
 from tool.limits import reported_limits
@@ -22,9 +22,8 @@ FILES_PER_TASK = 64
 
 
 def load_crf_labels(path: Path, data_set: DataSet, *, shape: tuple[int, int] | None) -> np.ndarray:
-    """The most likely label of every pixel, (H, W), of a CRF dict. Raises as `load_crf`."""
-    posteriors = load_crf(path, data_set, shape=shape)
-    return np.array(list(posteriors))[np.stack(list(posteriors.values())).argmax(axis=0)]
+    """The most likely label of every pixel, uint8 (H, W), of a CRF dict. Raises as `load_crf`."""
+    return labels_of_posteriors(load_crf(path, data_set, shape=shape))
 
 
 # --type: the files' suffix, and what reads one.

@@ -168,6 +168,11 @@ def load_crf(path: str | Path, data_set: DataSet, *, shape: tuple[int, int] | No
     return _checked_crf(path, load_pickled(path), data_set, shape)
 
 
+def labels_of_posteriors(posteriors: dict[int, np.ndarray]) -> np.ndarray:
+    """The most likely label of every pixel, uint8 (H, W), of a CRF dict; the first of equal ones."""
+    return np.array(list(posteriors), np.uint8)[np.stack(list(posteriors.values())).argmax(axis=0)]
+
+
 def load_label_scores(
     path: str | Path, data_set: DataSet, *, shape: tuple[int, int] | None = None
 ) -> dict[int, np.ndarray]:
