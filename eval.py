@@ -16,17 +16,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from data.descriptions import add_data_set_flag, find_data_set
-from data.score import (
-    CURVE,
-    DEFAULT_THRESHOLD,
-    READERS,
-    as_text,
-    count_list,
-    file_pairs,
-    named_labels,
-    result_lines,
-    summarise,
-)
+from data.score import DEFAULT_THRESHOLD, READERS, count_images, file_pairs
+from data.score_table import as_text, named_labels, result_lines, summarise
 from tool.artifact import atomic_file
 from tool.cli import (
     UserError,
@@ -41,6 +32,7 @@ from tool.cli import (
     run_script,
     script_parser,
 )
+from tool.metric import CURVE
 from tool.plot import save_curve
 
 EXAMPLES = """\
@@ -179,7 +171,7 @@ def main() -> None:
     alone = (DEFAULT_THRESHOLD if args.t is None else args.t,)
     thresholds = CURVE if args.curve else tuple(sorted(args.thresholds or alone))
     started = time.perf_counter()
-    counts = count_list(
+    counts, _ = count_images(
         pairs, args.type, data_set, thresholds=thresholds, num_workers=args.num_workers, wrong_255=args.wrong_255
     )
     time_taken = pace(started, len(pairs))

@@ -8,29 +8,25 @@ The CAM dicts are any methods', of the same images, and so is what is written: A
 """
 
 import argparse
-from pathlib import Path
 
 from data.descriptions import add_data_set_flag, find_data_set, require_background
-from data.images import check_images
 from method import METHODS
 from method.arguments import method_named
 from method.output_folders import method_setting, open_outputs, require_own_folders
 from method.outputs import Outputs
 from method.seed_flags import add_seed_flags, check_seed_flags, crf_recipes, threshold_of
-from refine.inputs import check_cams, folder_of_dicts
+from refine.inputs import own_images
 from tool.cli import (
     UserError,
     add_switch,
     path_text,
     path_value,
     positive,
-    require_folder,
     run_script,
     script_parser,
 )
 from tool.folder import made_with
-from tool.lists import Source, find_images, read_ids
-from tool.torchrun import is_first, own_cores, own_share
+from tool.torchrun import is_first, own_cores
 
 EXAMPLES = """\
   # the mean of two methods
@@ -86,21 +82,6 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise UserError(f"--work_dir {args.work_dir}: its cam_npy is one of --cam_dir; name another folder")
 
 
-def read_images(args: argparse.Namespace) -> dict[str, Path]:
-    """This process's images, by id, after a look at the files that will be read."""
-    data_set, source = find_data_set(args.data_set), Source("--infer_list", args.infer_list)
-    image_root = require_folder(args.img_root, "--img_root", "JPEGImages, <id>.jpg")
-    ids = read_ids(args.infer_list, "--infer_list")
-    for folder in args.cam_dir:
-        folder_of_dicts(folder, ids, flag="--cam_dir", what="CAM dicts", source=source)
-    images = find_images(ids, image_root, data_set, flag="--img_root", source=source)
-    for folder in args.cam_dir:
-        check_cams(images, folder, data_set, flag="--cam_dir")
-    images = {image_id: images[image_id] for image_id in own_share(ids)}
-    check_images(images, image_root)
-    return images
-
-
 def main() -> None:
     args = parse_arguments()
     check_arguments(args)
@@ -110,7 +91,7 @@ def main() -> None:
     folders = (args.work_dir / name for name in ("cam_npy", "cam_png"))
     overlay = args.work_dir / "overlay" if args.overlay else None
     outputs = Outputs(*folders, crf, overlay, args.thr, find_data_set(args.data_set))
-    images = read_images(args)
+    images = own_images(args, args.cam_dir)
     # Not at the top: they import torch, which takes seconds; a mistake in a flag or a file has been named by now.
     import torch
 

@@ -15,10 +15,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from data.score import CURVE, count_list
+from data.score import count_images
 from tool.artifact import load_label_map, save_cam, save_label_map
 from tool.cli import cores, positive, run_script
-from tool.metric import iou
+from tool.metric import CURVE, iou
 from voc12.classes import VOC12
 
 HEIGHT, WIDTH = 375, 500
@@ -70,7 +70,8 @@ def plain_curve(pairs: Sequence[tuple[Path, Path]]) -> np.ndarray:
 
 def fast_curve(pairs: Sequence[tuple[Path, Path]], num_workers: int) -> np.ndarray:
     """The same by eval.py."""
-    return iou(count_list(pairs, "npy", VOC12, thresholds=CURVE, num_workers=num_workers)).mean(axis=1)
+    counts, _ = count_images(pairs, "npy", VOC12, thresholds=CURVE, num_workers=num_workers)
+    return iou(counts).mean(axis=1)
 
 
 def main() -> None:

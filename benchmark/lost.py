@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from data.descriptions import add_data_set_flag, find_data_set
-from data.score import named_labels
+from data.score_table import named_labels
 from tool.artifact import load_label_map
 from tool.cli import path_text, path_value, run_script
 from tool.dataset import DataSet

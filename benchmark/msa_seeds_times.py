@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from benchmark.eval_curve import HEIGHT, NUM_LABELS, WIDTH, make_files
 from benchmark.superpixel_times import plain_up
 from benchmark.walk_times import report, seconds
-from data.score import count_list
+from data.score import count_images
 from method import METHODS
 from method.msa.config import CONFIGS
 from method.msa.learner import MSALearner
@@ -55,7 +55,7 @@ def sweep_times(images: int) -> None:
 
 def our_sweep(pairs: Sequence[tuple[Path, Path]]) -> Tensor:
     """The mIoUs in 0..1, as eval.py has them."""
-    return torch.from_numpy(iou(count_list(pairs, "npy", VOC12, thresholds=SWEEP, num_workers=1)).mean(axis=1))
+    return torch.from_numpy(iou(count_images(pairs, "npy", VOC12, thresholds=SWEEP, num_workers=1)[0]).mean(axis=1))
 
 
 def plain_sweep(pairs: Sequence[tuple[Path, Path]]) -> Tensor:

@@ -13,7 +13,7 @@ from benchmark.system_refine import REFINEMENTS
 from benchmark.system_runs import CURVE_FILE, is_run
 from benchmark.system_seeds import crf_of, parts_of, trainings_of
 from benchmark.system_segment import Segmented, segmented_in
-from data.score import named_labels
+from data.score_table import named_labels
 from tool.artifact import load_cam, load_label_map
 from tool.cli import FILE, UserError, raise_problems, what_is_at
 from tool.lists import LABEL_MAP_ENDINGS, Source, expect_files, read_ids

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from tool.cli import UserError
+from tool.limits import limit_met
 
 HEADER = 128  # bytes: MATLAB and any text, then version and byte order
 MATRIX, COMPRESSED = 14, 15
@@ -38,6 +39,8 @@ def load_mat(path: Path, name: str) -> np.ndarray:
                 return found
         raise ValueError(f"no {name} in it")
     except (OSError, ValueError, struct.error, zlib.error) as error:
+        if limit_met(error) is not None:  # of the machine; the file may be sound
+            raise
         raise UserError(f"{path}: cannot be read as a MATLAB file, missing or damaged ({error})") from error
 
 

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from data.images import check_images, image_size
 from data.prepared import make_folder, write_prepared
-from tool.artifact import load_label_map, reported_unwritable, save_label_map
+from tool.artifact import load_label_map, read_png, reported_unwritable, save_label_map
 from tool.cli import (
     FOLDER,
     UserError,
@@ -26,7 +25,6 @@ from tool.cli import (
     what_is_at,
 )
 from tool.dataset import DataSet
-from tool.image import UNREADABLE
 from tool.lists import Source, expect_files
 from tool.lock import hold_folder
 from tool.pipeline import Pool, run_stages
@@ -84,13 +82,10 @@ def require_parts(root: Path, parts: Sequence[str], data_set: DataSet) -> Path:
 
 def png_numbers(path: Path) -> np.ndarray:
     """The numbers in a grey or palette PNG, (H, W). Raises `UserError`."""
-    try:
-        with Image.open(path, formats=["PNG"]) as image:
-            if image.mode not in ("L", "P", "I", "I;16"):
-                raise UserError(f"{path}: expected a PNG of numbers, found mode {image.mode}")
-            return np.array(image)
-    except UNREADABLE as error:
-        raise UserError(f"{path}: cannot be read as a PNG, missing or damaged ({error})") from error
+    image = read_png(path)
+    if image.mode not in ("L", "P", "I", "I;16"):
+        raise UserError(f"{path}: expected a PNG of numbers, found mode {image.mode}")
+    return np.array(image)
 
 
 def make_label_map(

@@ -20,7 +20,7 @@ from tool.colour import shifted_palette, voc_palette
 from tool.dataset import IGNORE, MAX_LABELS, DataSet
 
 BACKGROUND = "background"
-# What a table of scores has beside the labels' own (`data.score.summarise`): no label can be called so.
+# What a table of scores has beside the labels' own (`data.score_table.summarise`): no label can be called so.
 OF_SCORES = (
     *("mIoU", "mIoU_of_occurring", "classes", "absent"),
     *("curve", "thresholds", "best_threshold", "best_mIoU", "best_first"),

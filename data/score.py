@@ -1,7 +1,6 @@
-"""Scores of predictions on a list of images: counts of all files by several processes, and the table of them."""
+"""Predictions on a list of images, counted against their ground truth by several processes."""
 
 import functools
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,13 +8,13 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from tool.artifact import load_cam, load_crf, load_label_map
+from tool.artifact import labels_of_posteriors, load_cam, load_crf, load_label_map
 from tool.cli import FILE, NOTHING, UserError, raise_problems, require_folder, what_is_at
 from tool.dataset import IGNORE, DataSet
 from tool.limits import reported_limits
 from tool.lists import LABEL_MAP_ENDINGS, Source, expect_files, find_masks, read_ids
-from tool.metric import CURVE, about_absent, iou, label_counts, occurs, threshold_counts
-from tool.pipeline import Pool, ProcessDied, outcomes
+from tool.metric import label_counts, threshold_counts
+from tool.pipeline import Pool, ProcessDied
 from tool.places import other_ending
 
 DEFAULT_THRESHOLD = 0.22
@@ -23,9 +22,8 @@ FILES_PER_TASK = 64
 
 
 def load_crf_labels(path: Path, data_set: DataSet, *, shape: tuple[int, int] | None) -> np.ndarray:
-    """The most likely label of every pixel, (H, W), of a CRF dict. Raises as `load_crf`."""
-    posteriors = load_crf(path, data_set, shape=shape)
-    return np.array(list(posteriors))[np.stack(list(posteriors.values())).argmax(axis=0)]
+    """The most likely label of every pixel, uint8 (H, W), of a CRF dict. Raises as `load_crf`."""
+    return labels_of_posteriors(load_crf(path, data_set, shape=shape))
 
 
 # --type: the files' suffix, and what reads one.
@@ -120,17 +118,15 @@ def _count_pair(
 
 def in_parallel(task: Callable, chunks: Sequence[Sequence[tuple[Path, Path]]], num_workers: int) -> Iterator:
     """`task` of every chunk of file pairs, in order, by processes. Raises `UserError` if one is killed."""
-    jobs, results = deque(enumerate(chunks)), {}
+    done, following = {}, 0
     try:
         with Pool("score", functools.partial(_of_numbered, task), num_workers) as pool:
-            for number in range(len(chunks)):
-                while number not in results:
-                    pool.feed(jobs)
-                    for done in outcomes(pool):
-                        if done.error is not None:
-                            raise done.error
-                        results[done.key] = done.result
-                yield results.pop(number)
+            pool.waiting.extend(enumerate(chunks))
+            for number, result in pool.results():
+                done[number] = result
+                while following in done:
+                    yield done.pop(following)
+                    following += 1
     except ProcessDied as died:
         held = [prediction.name for number in died.keys for prediction, _ in chunks[number]]
         where = f"one of {len(held)} files, {held[0]} to {held[-1]}" if held else "no file"
@@ -144,24 +140,6 @@ def _of_numbered(task: Callable, number: int, chunk: Any) -> Any:
     return task(chunk)
 
 
-def count_list(
-    pairs: Sequence[tuple[Path, Path]],
-    kind: str,
-    data_set: DataSet,
-    *,
-    thresholds: Sequence[float] = (DEFAULT_THRESHOLD,),
-    num_workers: int,
-    wrong_255: bool = False,
-) -> np.ndarray:
-    """Counts, int64 (3, T, L), of all `pairs` of files; `UserError` names every file that is faulty.
-
-    kind: a key of `READERS`. thresholds: background scores of CAMs, ascending; label maps are scored as they are, and
-    T is 1. wrong_255: 255 in the label maps of kind "png", else refused, is a wrong prediction.
-    """
-    options = {"thresholds": thresholds, "wrong_255": wrong_255}
-    return count_images(pairs, kind, data_set, num_workers=num_workers, **options)[0]
-
-
 def count_images(
     pairs: Sequence[tuple[Path, Path]],
     kind: str,
@@ -169,10 +147,15 @@ def count_images(
     *,
     thresholds: Sequence[float] = (DEFAULT_THRESHOLD,),
     num_workers: int,
-    wrong_255: bool,
+    wrong_255: bool = False,
     objects_only: bool = False,
 ) -> tuple[np.ndarray, int]:
-    """What `count_list` gives, and of how many images it is. objects_only: those without `has_object` are left out."""
+    """Counts, int64 (3, T, L), of all `pairs` of files, and of how many images; `UserError` names every faulty file.
+
+    kind: a key of `READERS`. thresholds: background scores of CAMs, ascending; label maps are scored as they are, and
+    T is 1. wrong_255: 255 in the label maps of kind "png", else refused, is a wrong prediction. objects_only: images
+    without `has_object` are left out.
+    """
     chunks = [pairs[start : start + FILES_PER_TASK] for start in range(0, len(pairs), FILES_PER_TASK)]
     options = {"thresholds": thresholds, "wrong_255": wrong_255, "objects_only": objects_only}
     task = functools.partial(count_files, kind=kind, data_set=data_set, **options)
@@ -190,85 +173,3 @@ def count_images(
     if not total[1].any():
         raise UserError(f"{pairs[0][1].parent}: no ground truth of the list has a labelled pixel, all are 255")
     return total, number
-
-
-def named_labels(words: Sequence[str], data_set: DataSet) -> list[int]:
-    """The labels that `--classes` names, in the data set's order; all of them for no name. `UserError` for an unknown
-    or a second one."""
-    names = []
-    for word in words:  # a name may have spaces
-        whole = [part.strip() for part in word.split(",") if part.strip()]
-        known = all(name in data_set.label_names for name in whole)
-        names += (whole if known else word.replace(",", " ").split()) or [repr(word)]
-    unknown = sorted(set(names) - set(data_set.label_names))
-    if unknown:
-        raise UserError(
-            f"--classes: expected names among {', '.join(data_set.label_names)}; found {', '.join(unknown)}"
-        )
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise UserError(f"--classes: expected each name once; found {', '.join(twice)} more than once")
-    return [label for label, name in enumerate(data_set.label_names) if name in names or not names]
-
-
-def summarise(
-    counts: np.ndarray,
-    data_set: DataSet,
-    *,
-    labels: Sequence[int] | None = None,
-    thresholds: Sequence[float] = (DEFAULT_THRESHOLD,),
-    walk: int = 0,
-) -> dict:
-    """Per cent for every class at the best threshold, mIoU over `labels` (all), and the curve, if of many thresholds.
-
-    `best_first` is what MSA's evaluators return: mIoU, with the steps that the CAMs walked between superpixels, `walk`,
-    and the threshold, in falling order.
-    `absent` names those of `labels` that neither prediction nor ground truth has there: mIoU counts them as 0, as
-    published. `mIoU_of_occurring` is the mean over the others, None where there are none.
-    """
-    names = data_set.label_names
-    labels = range(len(names)) if labels is None else labels
-    scores = 100 * iou(counts)
-    means = scores[:, labels].mean(axis=1)
-    best = int(means.argmax())
-    summary = dict(zip(names, scores[best].tolist(), strict=True)) | {"mIoU": float(means[best])}
-    if len(thresholds) > 1:
-        summary |= {"thresholds": [*thresholds], "curve": means.tolist()}
-        summary |= {"best_threshold": thresholds[best], "best_mIoU": float(means[best])}
-        settings = [(walk, threshold) for threshold in thresholds]
-        summary["best_first"] = sorted(zip(summary["curve"], settings, strict=True), reverse=True)
-    there = occurs(counts[:, best])
-    present = [label for label in labels if there[label]]
-    return summary | {
-        "classes": [names[label] for label in labels],
-        "absent": [names[label] for label in labels if not there[label]],
-        "mIoU_of_occurring": float(scores[best, present].mean()) if present else None,
-    }
-
-
-def as_text(summary: dict) -> str:
-    """The table of a `summarise`d score, as it is printed and logged."""
-    lines = []
-    if "curve" in summary:
-        if summary["thresholds"] == [*CURVE]:
-            lines.append("threshold" + "".join(f"  +.{k:02}" for k in range(10)))
-            for start in range(0, len(CURVE), 10):
-                row = summary["curve"][start : start + 10]
-                lines.append(f"{CURVE[start]:9.2f}" + "".join(f"{value:6.2f}" for value in row))
-        else:
-            lines += ["threshold   mIoU", *map("{:9.2f} {:6.2f}".format, summary["thresholds"], summary["curve"])]
-        lines.append(f"best threshold {summary['best_threshold']:.2f}, mIoU {summary['best_mIoU']:.2f}; there:")
-    width = max(12, *map(len, summary["classes"]))
-    lines += [f"{name:{width}} {summary[name]:6.2f}" for name in summary["classes"]]
-    lines.append(f"{'mIoU':{width}} {summary['mIoU']:6.2f}")
-    present = [name for name in summary["classes"] if name not in summary["absent"]]
-    if about := about_absent(summary["absent"], present, summary["mIoU_of_occurring"]):
-        lines.append(f"note: {about}")
-    return "\n".join(lines)
-
-
-def result_lines(summary: dict, walk: int) -> str:
-    """MSA's result.txt of a score at many thresholds: a line each, in their order, with mIoU, the steps of the `walk`
-    and the threshold (spec/msa.md, Inference)."""
-    pairs = zip(summary["curve"], summary["thresholds"], strict=True)
-    return "".join(f"{mean:10.2f} {walk:10.2f} {threshold:10.2f}\n" for mean, threshold in pairs)

@@ -7,11 +7,12 @@ from data.cub import Cub
 from localise.evaluation import Recipe, Result, evaluate, test_loader
 from network.localiser import TransformerBranch, load_trained
 from tool.device import place, resolve_device
-from tool.distributed import join_processes, leave_processes, rank
+from tool.distributed import join_processes, leave_processes
 from tool.folder import open_folder
 from tool.limits import reported_limits
 from tool.loop import reported_end_of_others
 from tool.reading import none_left_behind
+from tool.torchrun import is_first
 
 LIMITS = "take a smaller batch or fewer loader processes (--batch_size, --num_workers)"
 
@@ -26,14 +27,13 @@ def test_run(args: argparse.Namespace, cub: Cub, out: Path) -> Result | None:
     device = join_processes(resolve_device(args.device))
     branch = TransformerBranch(args.transformer, num_classes=cub.data_set.num_classes)
     report = load_trained(branch, args.weights)
-    if rank() == 0:
+    if is_first():
         print(report)
         open_folder(out, "--out")
     branch = place(branch.eval(), device, args.amp).requires_grad_(False)
     recipe = Recipe(args.cam_thr, "half" in args.sane, args.batch_size, args.num_workers, args.amp)
     loader = test_loader(cub.test, recipe, branch.normalisation)
     with reported_limits(LIMITS), none_left_behind(), reported_end_of_others(then=""):
-        result = evaluate(branch, loader, cub.test, recipe, show=rank() == 0, then="")
-    is_first = rank() == 0
+        result = evaluate(branch, loader, cub.test, recipe, show=is_first(), then="")
     leave_processes()
-    return result if is_first else None
+    return result if is_first() else None

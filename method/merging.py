@@ -7,7 +7,7 @@ import numpy as np
 
 from data.images import image_size
 from data.missing import make_missing
-from method.outputs import Outputs
+from method.outputs import Outputs, load_whole
 from method.seeds import make_seeds
 from tool.artifact import load_cam, save_cam
 from tool.cli import UserError
@@ -75,8 +75,9 @@ def merge_missing(
     def missing(image_id: str) -> list[Job]:
         path = images[image_id]
         shape = image_size(path)[::-1]
-        classes = list(load_cam(folders[0] / f"{image_id}.npy", outputs.data_set, shape=shape))
-        if not outputs.has_cam(image_id, classes, shape):
+        cams = load_whole(load_cam, folders[0] / f"{image_id}.npy", outputs.data_set, shape=shape)
+        classes = [] if cams is None else list(cams)
+        if cams is None or not outputs.has_cam(image_id, classes, shape):  # `merge` says what is wrong with the first
             return [Job(image_id, None, (folders, True, list(outputs.crf), path, outputs))]
         label_map, settings = outputs.missing_seeds(image_id, classes, shape)
         if label_map or settings or outputs.lacks_overlay(image_id):

@@ -9,7 +9,7 @@ import numpy as np
 
 from data.images import load_rgb, with_size
 from method.outputs import Outputs
-from tool.artifact import load_cam, load_label_map, save_crf, save_label_map
+from tool.artifact import labels_of_posteriors, load_cam, load_label_map, save_crf, save_label_map
 from tool.cam import seed_labels
 from tool.crf import crf_seed
 from tool.crf.process import CRFProcess
@@ -42,8 +42,7 @@ def make_seeds(image_id: str, label_map: bool, settings: list[CRFRecipe], path: 
                 device=CRFProcess.device,
             )
         folder = outputs.crf[recipe]
-        labels = np.array(list(posteriors), np.uint8)[np.stack(list(posteriors.values())).argmax(0)]
-        save_label_map(folder / f"{image_id}.png", labels, outputs.data_set)
+        save_label_map(folder / f"{image_id}.png", labels_of_posteriors(posteriors), outputs.data_set)
         save_crf(folder / f"{image_id}.npy", posteriors, outputs.data_set)
     if outputs.overlay is not None:
         maps = {"seed": outputs.cam_png, **{str(r): at for r, at in outputs.crf.items()}}

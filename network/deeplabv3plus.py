@@ -145,7 +145,8 @@ def build_deeplabv3plus(backbone: str, *, num_labels: int, num_classes: int, wid
 
     Raises `UserError` for a backbone without the maps that it takes, and as `build_backbone`.
     """
-    body = ResNet(backbone, **SHARP_STRIDE_8) if backbone in RESNETS else build_backbone(backbone, width=width)
+    is_resnet = backbone in RESNETS and width == 1
+    body = ResNet(backbone, **SHARP_STRIDE_8) if is_resnet else build_backbone(backbone, width=width)
     return DeepLabV3Plus(body, num_labels=num_labels, num_classes=num_classes, frozen=backbone == "resnet38d")
 
 

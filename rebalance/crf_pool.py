@@ -69,14 +69,8 @@ class CRFPool:
             for a, b in zip(pictures, maps, strict=True)
         ]
         self.pool.waiting.extend((number, work, *pair) for number, pair in enumerate(pairs))
-        found: dict[int, np.ndarray] = {}
         with _reported_death():
-            while self.pool.waiting or self.pool.running:
-                self.pool.feed(self.pool.waiting)
-                for outcome in outcomes(self.pool):
-                    if outcome.error is not None:
-                        raise outcome.error
-                    found[outcome.key] = outcome.result
+            found = dict(self.pool.results())
         return [torch.from_numpy(found[number]).to(maps[number].device) for number in range(len(pairs))]
 
 

@@ -19,6 +19,7 @@ from rebalance.inputs import add_image_flags, find_listed, hash_of, own_checked
 from tool.cli import UserError, path_text, path_value, positive, run_script, script_parser
 from tool.flags import add_process_flags
 from tool.folder import Claim, claim_folders, open_folder
+from tool.torchrun import is_first
 from tool.weights_file import require_weights
 
 USS = ("CAUSE", "STEGO", "DINOv2", "Backbone")
@@ -130,13 +131,13 @@ def main() -> None:
 
     from rebalance.featuring import draw_missing, fit_missing_pca, load_net, make_missing_features
     from tool.device import process_devices
-    from tool.distributed import first_alone, join_processes, rank, wait_for_all
+    from tool.distributed import first_alone, join_processes, wait_for_all
 
     devices = process_devices(args.device, args.n_gpus, args.n_processes_per_gpu)
     join_processes(torch.device("cpu"))  # GPUs are for the processes of the pools
     with first_alone(args.uss_backbone_weights == PRETRAINED):  # which one process downloads
         net = load_net(args)  # wrong weights are reported here and once, not by every process of the pools
-    if rank() == 0:
+    if is_first():
         open_outputs(args)
         if args.uss_dim is not None:  # PCA's
             fit_missing_pca(net, images, args, device=torch.device(devices[0]))

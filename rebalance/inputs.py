@@ -5,8 +5,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from data.annotations import annotated_classes
-from data.images import check_images, run_checks
+import numpy as np
+
+from data.annotations import labels_from_annotations
+from data.images import check_images
 from network import PRETRAINED
 from tool.cli import UserError, path_text, raise_problems, require_folder
 from tool.dataset import DataSet
@@ -53,26 +55,14 @@ def own_checked(images: Mapping[str, Path], root: str | Path) -> dict[str, Path]
 
 def read_tags(
     ids: Sequence[str], folder: str | Path, data_set: DataSet, *, flag: str = "--xml_dir"
-) -> dict[str, set[str]]:
-    """The names of the objects in `<folder>/<id>.xml`, which `flag` leads to, of each image.
+) -> dict[str, np.ndarray]:
+    """The tags of each image, float32 (K,) of zeros and ones, from `<folder>/<id>.xml`, which `flag` leads to.
 
     Raises `UserError` with every file that is missing or damaged, or names what is no class of the data set.
     """
     folder = require_folder(folder, flag, "annotations, <id>.xml, as VOC has them or rebalance/layout.py makes them")
-    tags: dict[str, set[str]] = {}
-
-    def check(image_id: str) -> list[str]:
-        path = folder / f"{image_id}.xml"
-        try:
-            tags[image_id] = annotated_classes(path)
-        except (OSError, ValueError) as error:
-            return [f"{path}: cannot be read as an annotation ({getattr(error, 'strerror', None) or error})"]
-        unknown = sorted(tags[image_id].difference(data_set.classes))
-        return (
-            [f"{path}: expected classes of {data_set.name}, found {', '.join(map(repr, unknown))}"] if unknown else []
-        )
-
-    raise_problems(f"{flag} {folder}: annotations that cannot be used", run_checks(check, ids, "annotations"))
+    tags, problems = labels_from_annotations(folder, ids, data_set, may_be_empty=True)
+    raise_problems(f"{flag} {folder}: annotations that cannot be used", problems)
     return tags
 
 

@@ -233,7 +233,7 @@ def check_domain(folder: Path, data_set: DataSet, *, with_masks: bool) -> list[s
         paths = {image_id: masks / f"{image_id}.png" for image_id in images}
         check_label_maps(images, paths, data_set, label_root=masks, label_key="--root")
         tags = read_tags(list(images), require_part(folder / XML, "annotations", maker), data_set, flag="--root")
-        counts += ["their masks", f"{sum(map(bool, tags.values()))} of them with tags"]
+        counts += ["their masks", f"{sum(bool(classes.any()) for classes in tags.values())} of them with tags"]
     return counts
 
 

@@ -19,7 +19,7 @@ from rebalance.recipe import SCALES
 from tool.cli import UserError, check_bounds, path_text, path_value, positive, run_script, script_parser
 from tool.flags import CRF_BACKENDS, add_process_flags, check_scales
 from tool.folder import Claim, claim_folders, open_folder
-from tool.torchrun import own_cores
+from tool.torchrun import is_first, own_cores
 from tool.weights_file import require_weights
 
 EXAMPLES = """\
@@ -93,8 +93,8 @@ def main() -> None:
     untagged = 0
     if args.xml_dir is not None:
         tags = read_tags(list(images), args.xml_dir, data_set)
-        untagged = sum(not names for names in tags.values())
-        images = {image_id: path for image_id, path in images.items() if tags[image_id]}
+        untagged = sum(not classes.any() for classes in tags.values())
+        images = {image_id: path for image_id, path in images.items() if tags[image_id].any()}
     own = own_checked(images, args.img_root)
     # Not at the top: they import torch, which takes seconds; a mistake in a flag or a file has been named by now.
     import torch
@@ -102,13 +102,13 @@ def main() -> None:
     from rebalance.masking import load_net, predict_missing
     from tool.crf import resolve_backend
     from tool.device import process_devices
-    from tool.distributed import join_processes, rank, wait_for_all
+    from tool.distributed import join_processes, wait_for_all
 
     devices = process_devices(args.device, args.n_gpus, args.n_processes_per_gpu)
     crf_backend = resolve_backend(args.crf_backend, torch.device(devices[0]))
     join_processes(torch.device("cpu"))  # GPUs are for the processes of the pools
     net, report = load_net(args)  # a wrong checkpoint is reported here and once, not by every process
-    if rank() == 0:
+    if is_first():
         print(report)
         if untagged:
             print(f"{untagged} images without an object in --xml_dir are skipped")

@@ -178,8 +178,7 @@ def read_labels(args: argparse.Namespace, ids: list[str], data_set: DataSet) -> 
     if args.labels is not None:
         labels = load_labels(args.labels, data_set)
         return labels_of(ids, labels, data_set, source=f"--labels {args.labels}", may_be_empty=True)
-    names = read_tags(ids, args.xml_dir, data_set)
-    return {image_id: np.array([name in names[image_id] for name in data_set.classes], np.float32) for image_id in ids}
+    return read_tags(ids, args.xml_dir, data_set)
 
 
 def read_data(args: argparse.Namespace) -> tuple[dict[str, Path], dict[str, np.ndarray]]:
@@ -195,7 +194,8 @@ def read_data(args: argparse.Namespace) -> tuple[dict[str, Path], dict[str, np.n
         expect_files(list(images), features, ".pt", flag="--uss_features", source=source, endings=())
     tags = read_labels(args, list(images), data_set)
     tagged = {image_id: path for image_id, path in images.items() if tags[image_id].any()}
-    if left_out := [image_id for image_id in images if image_id not in tagged]:
+    left_out = [image_id for image_id in images if image_id not in tagged]
+    if left_out and is_first():
         print(f"left out, as they have no label: {len(left_out)} of {len(images)} images ({first_few(left_out)})")
     check_batch(args, len(tagged), args.train_list or args.data_root)
     if len(own_share(range(args.batch_size))) < 2:  # of which the norm behind the image's mean sees one value each

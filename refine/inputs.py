@@ -1,18 +1,39 @@
-"""What stage 2 looks at before it starts: CAM dicts of the list's images, and what made them."""
+"""What stage 2 looks at before it starts: the list's images and their CAM dicts."""
 
+import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from data.images import image_size
+from data.descriptions import find_data_set
+from data.images import check_images, image_size
 from tool.artifact import load_cam
 from tool.cli import UserError, raise_problems, require_folder
 from tool.dataset import DataSet
-from tool.lists import Source, expect_files
+from tool.lists import Source, expect_files, find_images, read_ids
 from tool.places import is_there, sample
-from tool.torchrun import is_first
+from tool.torchrun import is_first, own_share
 
 EMPTY_BYTES = 1024  # a file of more holds a map
+
+
+def own_images(args: argparse.Namespace, cam_dirs: Sequence[Path]) -> dict[str, Path]:
+    """This process's share of the images of --infer_list, by id, after a look at these, and at the CAM dicts of all of
+    them in each of `cam_dirs`, which --cam_dir names; `args` are of a command with these flags.
+
+    Raises `UserError` for what is missing or cannot be used.
+    """
+    data_set, source = find_data_set(args.data_set), Source("--infer_list", args.infer_list)
+    root = require_folder(args.img_root, "--img_root", "JPEGImages, <id>.jpg")
+    ids = read_ids(args.infer_list, "--infer_list")
+    for folder in cam_dirs:
+        folder_of_dicts(folder, ids, flag="--cam_dir", what="CAM dicts", source=source)
+    images = find_images(ids, root, data_set, flag="--img_root", source=source)
+    own = {image_id: images[image_id] for image_id in own_share(ids)}
+    check_images(own, root)
+    for folder in cam_dirs:
+        check_cams(images, folder, data_set, flag="--cam_dir")
+    return own
 
 
 def folder_of_dicts(folder: str | Path, ids: Sequence[str], *, flag: str, what: str, source: Source) -> Path:

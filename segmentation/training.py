@@ -18,7 +18,8 @@ from segmentation.net import net_of, normalisation_of
 from segmentation.settings import Config, check_processes, settings_record
 from tool.checkpoint import save_weights
 from tool.device import device_names, place
-from tool.distributed import join_processes, leave_processes, rank, world_size
+from tool.distributed import join_processes, leave_processes, world_size
+from tool.torchrun import is_first
 from tool.training_run import Run, start_run
 
 # Settings that came after older checkpoints, which have trained so.
@@ -95,7 +96,7 @@ class Weights:
 
 def first_weights(config: Config, net: nn.Module) -> str:
     """Put the weights that a fresh run starts from into `net`; a line on where they come from."""
-    if not config.MODEL_BACKBONE_PRETRAIN or rank() > 0:  # the others get process 0's when their nets become one
+    if not config.MODEL_BACKBONE_PRETRAIN or not is_first():  # the others get process 0's when their nets become one
         return "random weights"
     if config.MODEL_BACKBONE == CAFFE_RESNET101:
         return f"{load_caffe(net, config.MODEL_BACKBONE_WEIGHTS)}\n{ABOUT_CAFFE}"

@@ -22,7 +22,7 @@ from tool.file_hash import sha256_of
 from tool.flags import add_process_flags
 from tool.folder import Claim, claim_folders, open_folder
 from tool.lists import Source, find_images, find_masks, read_ids
-from tool.torchrun import own_share
+from tool.torchrun import is_first, own_share
 from tool.weights_file import require_weights
 
 EXAMPLES = """\
@@ -117,19 +117,19 @@ def main() -> None:
     from network.scn import SCN, load_scn
     from superpixel.inference import infer_missing
     from tool.device import process_devices
-    from tool.distributed import join_processes, rank, wait_for_all
+    from tool.distributed import join_processes, wait_for_all
 
     devices = process_devices(args.device, args.n_gpus, args.n_processes_per_gpu)
     join_processes(torch.device("cpu"))  # GPUs are for the processes of the pools
     loaded = load_scn(SCN(), args.weights)  # a wrong checkpoint is reported here and once, not by every process
-    if rank() == 0:
+    if is_first():
         print(loaded)
         open_output(args)
         if args.json is not None:  # whose folder that may have made
             require_writable(args.json, "--json")
     wait_for_all()
     infer_missing({image_id: images[image_id] for image_id in own_share(list(images))}, args, devices=devices)
-    if rank() == 0 and masks:
+    if is_first() and masks:
         report(args, masks)
     print("\n".join(f"  {folder}" for folder in (args.out, args.png) if folder is not None))
 

@@ -168,6 +168,11 @@ def load_crf(path: str | Path, data_set: DataSet, *, shape: tuple[int, int] | No
     return _checked_crf(path, load_pickled(path), data_set, shape)
 
 
+def labels_of_posteriors(posteriors: dict[int, np.ndarray]) -> np.ndarray:
+    """The most likely label of every pixel, uint8 (H, W), of a CRF dict; the first of equal ones."""
+    return np.array(list(posteriors), np.uint8)[np.stack(list(posteriors.values())).argmax(axis=0)]
+
+
 def load_label_scores(
     path: str | Path, data_set: DataSet, *, shape: tuple[int, int] | None = None
 ) -> dict[int, np.ndarray]:
@@ -256,7 +261,7 @@ def save_label_map(path: str | Path, labels: np.ndarray, data_set: DataSet) -> N
         image.save(file, format="PNG")
 
 
-def _read_png(path: str | Path) -> Image.Image:
+def read_png(path: str | Path) -> Image.Image:
     """The PNG at `path`, decoded whole. Raises `UserError`."""
     try:
         data = read_file(path)
@@ -278,7 +283,7 @@ def read_mask(path: str | Path, data_set: DataSet) -> tuple[np.ndarray, str | No
 
     Indices may be any. Raises `UserError` for a file that is damaged, no PNG, or of another depth than 8 bits.
     """
-    image = _read_png(path)
+    image = read_png(path)
     pixels, palette = np.array(image), bytes(image.getpalette() or ())
     if image.mode in ("RGB", "RGBA"):
         return pixels[..., :3], f"{image.mode} colours"

@@ -219,12 +219,13 @@ def pace(started: float, images: int) -> str:
 
 def duration(seconds: float) -> str:
     """A time for people: `2 h 5 min`, `3 min 20 s`, `12 s`, `0.4 s`."""
-    minutes = round(seconds / 60)
+    whole = round(seconds)
+    minutes = round(whole / 60)
     if minutes >= 60:
         return f"{minutes // 60} h {minutes % 60} min"
-    if seconds >= 60:
-        return f"{int(seconds) // 60} min {int(seconds) % 60} s"
-    return f"{seconds:.{0 if seconds >= 10 else 1}f} s"
+    if whole >= 60:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole} s" if round(seconds, 1) >= 10 else f"{seconds:.1f} s"
 
 
 def positive(text: str) -> int:

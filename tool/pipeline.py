@@ -134,6 +134,16 @@ class Pool:
             theirs.close()  # or the end of the process would not end the pipe
             self.processes[ours] = process
 
+    def results(self) -> Iterator[tuple[Any, Any]]:
+        """Do the jobs that wait: the key and the result of each, as they are done. Raises what a job raised, and
+        `ProcessDied`."""
+        while self.waiting or self.running:
+            self.feed(self.waiting)
+            for done in outcomes(self):
+                if done.error is not None:
+                    raise done.error
+                yield done.key, done.result
+
     def receive(self, connection: Connection) -> Outcome | None:
         """The outcome that waits in `connection`; None from a process that has started.
 

@@ -18,6 +18,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python FILE`; `python -m` finds the packages
 
+from data.annotations import labels_from_annotations
 from data.images import image_problems, run_checks
 from data.prepared import make_folder, mask_problems, write_prepared
 from data.saliency import check_saliency
@@ -36,7 +37,6 @@ from tool.cli import (
 )
 from tool.lists import IMAGE_ENDINGS, LABEL_MAP_ENDINGS, Source, expect_files, id_problem, read_ids
 from tool.places import hint, is_file, is_folder
-from voc12.annotations import labels_from_annotations
 from voc12.classes import CLASSES, VOC12
 from voc12.state import AUG_FOLDER, kit_elsewhere, masks_elsewhere, show_state, split_path
 
@@ -224,7 +224,7 @@ def main() -> None:
     # The images of the test set come without annotations.
     annotated = [i for i in lists.get("test", ()) if (root / "Annotations" / f"{i}.xml").exists()]
     labelled = unique(lists["train"], lists["val"], lists["train_aug"], annotated)
-    labels, faulty_annotations = labels_from_annotations(root / "Annotations", labelled)
+    labels, faulty_annotations = labels_from_annotations(root / "Annotations", labelled, VOC12)
     problems += faulty_annotations
     print(f"checked {num_images} images {pace(started, num_images)}")
     for problem in problems:

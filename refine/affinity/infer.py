@@ -13,9 +13,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))  # so that `python infer.py` finds the packages from any folder
 from data.descriptions import add_data_set_flag, find_data_set, require_background
-from data.images import check_images
 from network import BACKBONE_HELP, backbone_name
-from refine.inputs import check_cams, folder_of_dicts
+from refine.inputs import own_images
 from tool.cli import (
     UserError,
     add_switch,
@@ -23,15 +22,13 @@ from tool.cli import (
     path_text,
     path_value,
     positive,
-    require_folder,
     run_script,
     script_parser,
 )
 from tool.file_hash import sha256_of
 from tool.flags import CRF_BACKENDS, add_process_flags
 from tool.folder import Claim, claim_folders, made_with, open_folder
-from tool.lists import Source, find_images, read_ids
-from tool.torchrun import own_cores, own_share
+from tool.torchrun import is_first, own_cores
 from tool.weights_file import require_weights
 
 SANE = ("border_pairs", "padded_background")
@@ -122,33 +119,26 @@ def open_output(args: argparse.Namespace) -> None:
 
 def main() -> None:
     args = parse_arguments()
-    data_set, source = find_data_set(args.data_set), Source("--infer_list", args.infer_list)
-    require_background(data_set)
+    require_background(find_data_set(args.data_set))
     check_bounds(args, BOUNDS)
     args.sane = sorted({*args.sane})
     if args.out_rw.resolve() == args.cam_dir.resolve():
         raise UserError(f"--out_rw {args.out_rw}: expected another folder than --cam_dir")
     require_weights(args.weights, "--weights")
-    image_root = require_folder(args.img_root, "--img_root", "JPEGImages, <id>.jpg")
-    ids = read_ids(args.infer_list, "--infer_list")
-    folder_of_dicts(args.cam_dir, ids, flag="--cam_dir", what="CAM dicts", source=source)
-    images = find_images(ids, image_root, data_set, flag="--img_root", source=source)
-    own = {image_id: images[image_id] for image_id in own_share(ids)}
-    check_images(own, image_root)
-    check_cams(images, args.cam_dir, data_set, flag="--cam_dir")
+    own = own_images(args, [args.cam_dir])
     # Not at the top: they import torch, which takes seconds; a mistake in a flag or a file has been named by now.
     import torch
 
     from refine.affinity.inference import infer_missing, load_net
     from tool.crf import resolve_backend
     from tool.device import process_devices
-    from tool.distributed import join_processes, rank, wait_for_all
+    from tool.distributed import join_processes, wait_for_all
 
     devices = process_devices(args.device, args.n_gpus, args.n_processes_per_gpu)
     crf_backend = resolve_backend(args.crf_backend, torch.device(devices[0]))
     join_processes(torch.device("cpu"))  # GPUs are for the processes of the pools
     net, report = load_net(args)  # a wrong checkpoint is reported here and once, not by every process
-    if rank() == 0:
+    if is_first():
         print(report)
         open_output(args)
     wait_for_all()

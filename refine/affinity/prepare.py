@@ -15,14 +15,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))  # so that `python prepare.py` finds the packages from any folder
 from data.descriptions import add_data_set_flag, find_data_set, require_background
-from data.images import check_images
-from refine.inputs import check_cams, folder_of_dicts
-from tool.cli import UserError, path_text, path_value, positive, require_folder, run_script, script_parser
+from refine.inputs import own_images
+from tool.cli import UserError, path_text, path_value, positive, run_script, script_parser
 from tool.flags import CRF_BACKENDS
 from tool.folder import Claim, claim_folders, made_with, open_folder
-from tool.lists import Source, find_images, read_ids
 from tool.seed_recipe import CRFRecipe
-from tool.torchrun import is_first, own_cores, own_share
+from tool.torchrun import is_first, own_cores
 
 CERTAINTY = 0.7  # that a pixel's label is right
 MAX_ITERATIONS = 1000
@@ -83,13 +81,7 @@ def recipes(args: argparse.Namespace) -> dict[CRFRecipe, Path]:
 def main() -> None:
     args = parse_arguments()
     folders = recipes(args)
-    data_set, source = find_data_set(args.data_set), Source("--infer_list", args.infer_list)
-    image_root = require_folder(args.img_root, "--img_root", "JPEGImages, <id>.jpg")
-    all_ids = read_ids(args.infer_list, "--infer_list")
-    folder_of_dicts(args.cam_dir, all_ids, flag="--cam_dir", what="CAM dicts", source=source)
-    images = find_images(all_ids, image_root, data_set, flag="--img_root", source=source)
-    check_images({image_id: images[image_id] for image_id in own_share(all_ids)}, image_root)
-    check_cams(images, args.cam_dir, data_set, flag="--cam_dir")
+    own = own_images(args, [args.cam_dir])
     # Not at the top: they import torch, which takes seconds; a mistake in a flag or a file has been named by now.
     import torch
 
@@ -117,10 +109,10 @@ def main() -> None:
         )
     wait_for_all()
     prepare_missing(
-        {image_id: images[image_id] for image_id in own_share(all_ids)},
+        own,
         args.cam_dir,
         folders,
-        data_set,
+        find_data_set(args.data_set),
         devices=devices,
         crf_backend=crf_backend,
         crf_workers=args.crf_workers,

@@ -13,15 +13,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))  # so that `python infer.py` finds the packages from any folder
 from data.descriptions import add_data_set_flag, find_data_set, require_background
-from data.images import check_images
 from network import BACKBONE_HELP, backbone_name
-from refine.inputs import check_cams, folder_of_dicts
-from tool.cli import UserError, check_bounds, path_text, path_value, positive, require_folder, run_script, script_parser
+from refine.inputs import own_images
+from tool.cli import UserError, check_bounds, path_text, path_value, positive, run_script, script_parser
 from tool.file_hash import sha256_of
 from tool.flags import MAX_PIXELS, add_process_flags
 from tool.folder import Claim, claim_folders, made_with, open_folder
-from tool.lists import Source, find_images, read_ids
-from tool.torchrun import own_share
+from tool.torchrun import is_first
 from tool.weights_file import require_weights
 
 BOUNDS = {
@@ -108,26 +106,19 @@ def open_outputs(args: argparse.Namespace) -> None:
 def main() -> None:
     args = parse_arguments()
     check_arguments(args)
-    data_set, source = find_data_set(args.data_set), Source("--infer_list", args.infer_list)
     require_weights(args.weights, "--weights")
-    image_root = require_folder(args.img_root, "--img_root", "JPEGImages, <id>.jpg")
-    ids = read_ids(args.infer_list, "--infer_list")
-    folder_of_dicts(args.cam_dir, ids, flag="--cam_dir", what="CAM dicts", source=source)
-    images = find_images(ids, image_root, data_set, flag="--img_root", source=source)
-    own = {image_id: images[image_id] for image_id in own_share(ids)}
-    check_images(own, image_root)
-    check_cams(images, args.cam_dir, data_set, flag="--cam_dir")
+    own = own_images(args, [args.cam_dir])
     # Not at the top: they import torch, which takes seconds; a mistake in a flag or a file has been named by now.
     import torch
 
     from refine.irn.inference import infer_missing, load_net
     from tool.device import process_devices
-    from tool.distributed import join_processes, rank, wait_for_all
+    from tool.distributed import join_processes, wait_for_all
 
     devices = process_devices(args.device, args.n_gpus, args.n_processes_per_gpu)
     join_processes(torch.device("cpu"))  # GPUs are for the processes of the pools
     _, report = load_net(args)  # a wrong checkpoint is reported here and once, not by every process
-    if rank() == 0:
+    if is_first():
         print(report)
         open_outputs(args)
     wait_for_all()

@@ -14,13 +14,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))  # so that `python labels.py` finds the packages from any folder
 from data.descriptions import add_data_set_flag, find_data_set, require_background
-from data.images import check_images
-from refine.inputs import check_cams, folder_of_dicts
-from tool.cli import UserError, check_bounds, path_text, path_value, positive, require_folder, run_script, script_parser
+from refine.inputs import own_images
+from tool.cli import UserError, check_bounds, path_text, path_value, positive, run_script, script_parser
 from tool.flags import CRF_BACKENDS
 from tool.folder import Claim, claim_folders, made_with, open_folder
-from tool.lists import Source, find_images, read_ids
-from tool.torchrun import is_first, own_cores, own_share
+from tool.torchrun import is_first, own_cores
 
 BOUNDS = {"conf_fg_thres": (0, 1), "conf_bg_thres": (0, 1)}
 EXAMPLES = """\
@@ -88,14 +86,7 @@ def open_output(args: argparse.Namespace) -> None:
 def main() -> None:
     args = parse_arguments()
     check_arguments(args)
-    data_set, source = find_data_set(args.data_set), Source("--infer_list", args.infer_list)
-    image_root = require_folder(args.img_root, "--img_root", "JPEGImages, <id>.jpg")
-    ids = read_ids(args.infer_list, "--infer_list")
-    folder_of_dicts(args.cam_dir, ids, flag="--cam_dir", what="CAM dicts", source=source)
-    images = find_images(ids, image_root, data_set, flag="--img_root", source=source)
-    own = {image_id: images[image_id] for image_id in own_share(ids)}
-    check_images(own, image_root)
-    check_cams(images, args.cam_dir, data_set, flag="--cam_dir")
+    own = own_images(args, [args.cam_dir])
     # Not at the top: they import torch, which takes seconds; a mistake in a flag or a file has been named by now.
     import torch
 

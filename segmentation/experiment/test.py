@@ -17,7 +17,8 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))  # so that `python test.py` finds the packages from any folder
 from data.images import check_images
 from data.label_maps import check_label_maps
-from data.score import as_text, count_list, file_pairs, summarise
+from data.score import count_images, file_pairs
+from data.score_table import as_text, summarise
 from segmentation.experiment.config import config_dict, configurations
 from segmentation.settings import (
     Config,
@@ -34,7 +35,7 @@ from tool.file_hash import sha256_of
 from tool.folder import Claim, claim_folders, open_folder
 from tool.lists import Source, find_images, find_masks, read_ids
 from tool.metric import accuracies
-from tool.torchrun import own_share
+from tool.torchrun import is_first, own_share
 
 # What decides a label map, beside the checkpoint; of the net what its tensors' shapes leave open.
 DECISIVE_FOR_LOGITS = (
@@ -131,7 +132,7 @@ def score(config: Config) -> None:
     """Print and keep IoU of every label and mIoU, in per cent, on the split's list."""
     pairs = file_pairs(test_list(config), label_map_folder(config), truth_folder(config), "png", config.data_set)
     started = time.perf_counter()
-    counts = count_list(pairs, "png", config.data_set, num_workers=cores())
+    counts, _ = count_images(pairs, "png", config.data_set, num_workers=cores())
     summary = summarise(counts, config.data_set)
     print(f"scored {len(pairs)} images {pace(started, len(pairs))}")
     print(as_text(summary))
@@ -165,16 +166,16 @@ def main() -> None:
 
     from segmentation.inference import load_net, predict_missing
     from tool.device import device_names
-    from tool.distributed import join_processes, rank, wait_for_all
+    from tool.distributed import join_processes, wait_for_all
 
     device_names(config.GPUS, "GPUS", each=True)
     join_processes(torch.device("cpu"))  # GPUs are for the processes of the pools
     load_net(config)  # a wrong checkpoint is reported here and once, not by every process
-    if rank() == 0:
+    if is_first():
         open_folders(config)
     wait_for_all()
     predict_missing(config, images, label_map_folder(config))
-    if rank() == 0:
+    if is_first():
         report(config)
 
 

@@ -20,7 +20,8 @@ from benchmark.system_gains import what_changes_bring
 from benchmark.system_page import write_page
 from benchmark.system_segment import segmented
 from benchmark.system_table import BEGIN, END, write_table
-from data.score import count_list, file_pairs, summarise
+from data.score import count_images, file_pairs
+from data.score_table import summarise
 from network.backbones import build_backbone
 from tests.scripts.conftest import ROOT, forker
 from tool.artifact import load_cam, save_cam, save_label_map
@@ -100,7 +101,7 @@ def test_the_command_trains_infers_scores_and_writes_a_table_whose_figures_are_e
     folder = tmp_path / "out" / "seed_0" / "eps"
     labels = [VOC12.label_names.index(name) for name in ("background", "bicycle", "car")]
     pairs = file_pairs(voc.parent / "train.txt", folder / "crf" / "crf_8_7", voc / "SegmentationClass", "png", VOC12)
-    crf = summarise(count_list(pairs, "png", VOC12, num_workers=1), VOC12, labels=labels)["mIoU"]
+    crf = summarise(count_images(pairs, "png", VOC12, num_workers=1)[0], VOC12, labels=labels)["mIoU"]
     curve = json.loads((folder / "curve.json").read_text())
 
     table = paper.read_text()
@@ -144,7 +145,7 @@ def test_the_command_trains_infers_scores_and_writes_a_table_whose_figures_are_e
     trained = next(line for line in said.splitlines() if line.startswith("$ python refine/irn/train.py"))
     assert "--backbone mobilenet_v2" in trained and f"--weights {voc.parent / 'weights.pth'}" in trained
     pairs = file_pairs(voc.parent / "train.txt", mean / "sem_seg", voc / "SegmentationClass", "png", VOC12)
-    walked = summarise(count_list(pairs, "png", VOC12, num_workers=1), VOC12, labels=labels)["mIoU"]
+    walked = summarise(count_images(pairs, "png", VOC12, num_workers=1)[0], VOC12, labels=labels)["mIoU"]
     assert f"| {MEAN} | irn | 0 | {walked:.1f} [" in paper.read_text()
     assert "python refine/" not in run(*refine)
     other = tmp_path / "other.txt"

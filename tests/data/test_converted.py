@@ -1,5 +1,6 @@
 """PASCAL Context, ADE20K and COCO-Stuff: label maps, labels and lists of each one's own masks, generated; refusals."""
 
+import resource
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from scipy.io import savemat
 from ade.classes import ADE
 from context.classes import CONTEXT, NUMBERS
 from context.prepare import mat_numbers
+from data.converted import png_numbers
 from data.labels import load_labels
 from stuff.classes import STUFF
 from tests.scripts.conftest import ROOT, assert_refused, assert_succeeded, contents, forker, truncate
@@ -164,3 +166,16 @@ def test_what_is_missing_is_named_and_nothing_written(made, tmp_path):
     folder.parent.rename(made.root / "elsewhere")
     assert_refused(made.prepare(tmp_path / "lists"), f"{folder.parent}: expected a folder")
     assert not label_map(made, made.lists["train"][0]).exists() and not (tmp_path / "lists").exists()
+
+
+@pytest.mark.parametrize(("read", "name"), [(png_numbers, "a.png"), (mat_numbers, "a.mat")])
+def test_a_mask_that_cannot_be_opened_for_too_many_open_files_is_not_called_damaged(tmp_path, read, name):
+    write_mask(tmp_path / name, np.zeros((2, 3), np.uint8))
+    read(tmp_path / name)  # with all that is imported on the way
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            read(tmp_path / name)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

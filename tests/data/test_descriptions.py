@@ -9,7 +9,7 @@ import pytest
 from coco14.classes import CLASS_OF_CATEGORY, COCO14
 from data import DATASETS
 from data.descriptions import OF_SCORES, add_data_set_flag, find_data_set, require_background
-from data.score import summarise
+from data.score_table import summarise
 from tool.cli import UserError
 from tool.colour import voc_palette
 from tool.dataset import IMAGE_SUFFIXES

@@ -5,9 +5,9 @@ import os
 import numpy as np
 import pytest
 
+from data.annotations import labels_from_annotations
 from data.labels import labels_of, load_labels, save_labels
 from tool.cli import UserError
-from voc12.annotations import labels_from_annotations
 from voc12.classes import CLASSES, NUM_CLASSES, VOC12
 
 
@@ -120,7 +120,7 @@ def test_every_object_counts_difficult_ones_too_and_parts_do_not(tmp_path):
         "<object><name>person</name></object>"
         "<object><part><name>head</name></part><name> bird\n</name><difficult>1</difficult></object>",
     )
-    labels, problems = labels_from_annotations(tmp_path, ["a"])
+    labels, problems = labels_from_annotations(tmp_path, ["a"], VOC12)
     assert problems == []
     assert labels["a"].dtype == np.float32
     np.testing.assert_array_equal(labels["a"], one_hot(CLASSES.index("bird"), CLASSES.index("person")))
@@ -135,7 +135,7 @@ def test_every_faulty_annotation_is_reported_and_the_others_still_give_labels(tm
     (tmp_path / "encoding.xml").write_text('<?xml version="1.0" encoding="no-such"?><annotation/>')
     os.mkfifo(tmp_path / "pipe.xml")
     faulty = ["missing", "unknown", "nothing", "cut", "empty", "encoding", "pipe"]
-    labels, problems = labels_from_annotations(tmp_path, ["fine", *faulty])
+    labels, problems = labels_from_annotations(tmp_path, ["fine", *faulty], VOC12)
     assert list(labels) == ["fine"]
     for problem, identifier in zip(problems, faulty, strict=True):
         assert problem.startswith(str(tmp_path / f"{identifier}.xml"))
@@ -148,6 +148,6 @@ def test_an_annotation_with_a_document_type_is_refused_before_its_entities_expan
     entities = '<!ENTITY a0 "person">' + "".join(f'<!ENTITY a{i + 1} "&a{i};&a{i};">' for i in range(40))
     bomb = f"<!DOCTYPE annotation [{entities}]><annotation><object><name>&a40;</name></object></annotation>"
     (tmp_path / "bomb.xml").write_bytes(bomb.encode(encoding))
-    labels, problems = labels_from_annotations(tmp_path, ["bomb"])
+    labels, problems = labels_from_annotations(tmp_path, ["bomb"], VOC12)
     assert labels == {}
     assert "document type" in problems[0]

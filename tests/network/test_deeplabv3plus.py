@@ -198,3 +198,8 @@ def test_files_of_other_nets_are_named_as_that(tmp_path):
     torch.save(more.state_dict(), tmp_path / "more.pth")
     with pytest.raises(UserError, match=r"(?s)more\.pth: does not fit.*--data_set.*classifier\.weight"):
         load_trained(net, tmp_path / "more.pth", "--checkpoint")
+
+
+def test_a_width_that_a_backbone_has_not_is_named():
+    with pytest.raises(UserError, match=r"--width 0.5: --backbone resnet101 has one width only"):
+        build_deeplabv3plus("resnet101", num_labels=4, num_classes=3, width=0.5)

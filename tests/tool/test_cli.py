@@ -57,6 +57,9 @@ def test_every_problem_is_in_the_message():
         (200.2, 20_000, "in 3 min 20 s (100 images/s)"),
         (2 * 3600 + 5 * 60 + 10, 0, "in 2 h 5 min"),
         (3590, 0, "in 1 h 0 min"),
+        (9.96, 0, "in 10 s"),
+        (59.6, 0, "in 1 min 0 s"),
+        (119.6, 0, "in 2 min 0 s"),
     ],
 )
 def test_a_phase_says_its_time_and_the_images_a_second(monkeypatch, seconds, images, shown):

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data.annotations import labels_from_annotations
 from tool.artifact import load_label_map
 from tool.cli import UserError
 from tool.colour import voc_palette
 from tool.dataset import IGNORE
 from tool.lists import read_ids
-from voc12.annotations import labels_from_annotations
 from voc12.classes import CLASSES, NUM_CLASSES, VOC12
 from voc12.mini import generate, image_id
 from voc12.mini_look import LOOKS, SILHOUETTES
@@ -124,7 +124,7 @@ def test_images_masks_and_saliency_maps_have_one_size_and_the_images_differ_in_t
 
 
 def test_labels_made_from_the_annotations_are_the_classes_in_the_masks(voc):
-    labels, problems = labels_from_annotations(voc / "Annotations", annotated(voc))
+    labels, problems = labels_from_annotations(voc / "Annotations", annotated(voc), VOC12)
     assert not problems
     for name in annotated(voc):
         shown = set(np.unique(mask_of(voc, name))) - {0, IGNORE}
@@ -176,7 +176,7 @@ def test_a_border_lies_between_any_two_labels_and_is_thin(voc):
 
 
 def test_every_class_is_in_a_twentieth_of_the_images_of_each_list(voc):
-    labels, _ = labels_from_annotations(voc / "Annotations", annotated(voc))
+    labels, _ = labels_from_annotations(voc / "Annotations", annotated(voc), VOC12)
     for name in ("train", "trainaug", "val"):
         counts = np.sum([labels[identifier] for identifier in split(voc, name)], axis=0)
         assert (counts >= len(split(voc, name)) // NUM_CLASSES).all()

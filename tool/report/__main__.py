@@ -17,7 +17,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # for `python FILE`; `python -m` finds the packages
 
 from data.descriptions import DEFAULT, data_set_text, find_data_set
-from data.score import named_labels
+from data.score_table import named_labels
 from tool.cli import (
     FILE,
     NOTHING,

@@ -2,7 +2,6 @@
 
 import functools
 import io
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +15,7 @@ from tool.cli import UserError
 from tool.dataset import IGNORE, DataSet
 from tool.image import load_image
 from tool.metric import CURVE, confusion_matrix, threshold_counts
-from tool.pipeline import Pool, ProcessDied, outcomes
+from tool.pipeline import Pool, ProcessDied
 from tool.plot import error_colours, heat_colours, is_background, label_colours
 
 THUMBNAIL = 280  # pixels on the longer side, at most
@@ -170,22 +169,18 @@ def look_at_all(
 ) -> Iterator[tuple[str, Findings]]:
     """`look` at every image by processes, as they are done. Raises `UserError` if one of these is killed."""
     size = min(num_workers, len(files), -(-sum(len(of_image.runs) for of_image in files.values()) // RUNS_PER_PROCESS))
-    jobs = deque(files.items())
     look_at = functools.partial(look, data_set=data_set)
     with tqdm(total=len(files), desc="look at images", unit="image", disable=None) as bar:
         if size <= 1:
-            for image_id, of_image in jobs:
+            for image_id, of_image in files.items():
                 yield image_id, look_at(image_id, of_image)
                 bar.update()
             return
         try:
             with Pool("report", look_at, size) as pool:
-                while jobs or pool.running:
-                    pool.feed(jobs)
-                    for done in outcomes(pool):
-                        if done.error is not None:
-                            raise done.error
-                        yield done.key, done.result
-                        bar.update()
+                pool.waiting.extend(files.items())
+                for found in pool.results():
+                    yield found
+                    bar.update()
         except ProcessDied as error:
             raise UserError("a report process was killed, perhaps for memory; try fewer --num_workers") from error

@@ -12,7 +12,7 @@ from PIL import Image
 
 from data.images import load_rgb
 from data.labels import load_labels
-from data.score import result_lines, summarise
+from data.score_table import result_lines, summarise
 from method import METHODS
 from method.msa.config import CONFIGS
 from method.msa.learner import MSALearner
