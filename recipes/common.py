@@ -165,15 +165,7 @@ def seeds(setup: Setup, trained: Stage, *, crf: bool = True) -> list[Stage]:
     """Seeds of train.txt by the net that `trained` makes, and their scores, where it has masks; seeds of train_aug.txt,
     with `crf` CRF seeds, which the last stage makes."""
     scored = scored_seeds(setup, inference(setup, trained, name="infer", ids="train"))
-    every = inference(setup, trained, name="infer_aug", ids="train_aug", crf=crf)
-    for flag in ("scales", "amp") if scored else ():
-        one, other = (stage.flags.get(flag) for stage in (scored[0], every))
-        if one != other:
-            raise UserError(
-                f"--set infer.{flag}={one or ''}, infer_aug.{flag}={other or ''}: expected the same twice, as both"
-                " stages write CAMs into one folder"
-            )
-    return [*scored, every]
+    return [*scored, inference(setup, trained, name="infer_aug", ids="train_aug", crf=crf)]
 
 
 def scored_seeds(setup: Setup, infer: Stage, **sweep: Any) -> list[Stage]:

@@ -98,12 +98,6 @@ def test_where_the_user_leaves_the_crf_out_what_learns_takes_the_seeds_without_o
     assert learner == stages["infer_aug"].makes == Path(stages["infer_aug"].flags["work_dir"], "cam_png")
 
 
-def test_scales_of_one_of_two_stages_that_share_a_folder_are_refused_before_anything_runs():
-    setup = Setup(Path("out"), Path("VOC2012"), Path("saliency"), changes={("infer_aug", "scales"): "1"})
-    with pytest.raises(UserError, match=r"--set infer\.scales=, infer_aug\.scales=1: expected the same twice"):
-        hsc.stages(setup)
-
-
 def test_seeds_without_a_crf_are_scored_alone():
     setup = Setup(Path("out"), Path("VOC2012"), Path("saliency"), changes={("infer", "crf_t"): "none"})
     assert "eval_crf" not in {stage.name for stage in hsc.stages(setup)}
