@@ -4,9 +4,11 @@ Files go to OUT: data/ (lists, labels), a folder a method, deeplab/.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from method import METHODS
 from recipes import mini
 from recipes.data_sets import OWN, has_masks, image_flags, layout, list_file, truth_flags, what_a_user_changes
 from tool.cli import UserError
@@ -60,29 +62,24 @@ def training(
     return stage._replace(makes=Path(stage.flags["work_dir"]) / session / f"{session}.pth")
 
 
-# The first CRF of a method's seed recipe; others have HSC's.
-CRFS = {"seam": "crf_10_4", "ppc": "crf_10_thr0.26", "ppc_eps": "crf_5_8", "crt": "crf_10_thr0.15"}
-CRFS |= dict.fromkeys(("msa_image", "msa_sal"), "crf_10_thr0.25")
-
-
 def crf_seeds(infer: Stage) -> Path:
     """The folder of the CRF seeds that inference makes with the flags of `infer`; of several CRFs, the first one's.
 
     Raises `UserError` for a threshold in a file, which is not known yet.
     """
     flags = infer.flags
-    _, iterations, number = CRFS.get(flags["method"], "crf_8_7").split("_")
-    beginning, flag = ("thr", "thr") if number.startswith("thr") else ("", "crf_alpha")
-    if flags.get("crf_t"):
-        iterations = _first_word(flags["crf_t"])
-    if flags.get(flag) is not None:
+    crf = METHODS.get(flags["method"], METHODS["hsc"]).seeds.crf[0]  # the stage says what is wrong with another
+    number = ("crf_alpha", "alpha", float) if crf.threshold is None else ("thr", "threshold", float)
+    for flag, name, kind in (("crf_t", "iterations", int), number):
+        if flags.get(flag) is None:
+            continue
         try:
-            number = f"{beginning}{float(_first_word(flags[flag])):g}"
+            crf = replace(crf, **{name: kind(_first_word(flags[flag]))})
         except ValueError as error:
             raise UserError(
                 f"--set {infer.name}.{flag}={flags[flag]}: expected a number, by which run.py finds the CRF seeds"
             ) from error
-    return Path(flags["work_dir"], "crf", f"crf_{iterations}_{number}")
+    return Path(flags["work_dir"], "crf", crf.folder)
 
 
 def _first_word(value: Any) -> str:

@@ -1,5 +1,6 @@
 """The stages of the recipes themselves: what depends on a changed flag follows it, and released settings are theirs."""
 
+import copy
 import importlib
 import sys
 from dataclasses import replace
@@ -16,6 +17,7 @@ from tests.scripts.conftest import ROOT
 from tool.cli import UserError
 from tool.recipe import Setup, Stage, all_stages
 from tool.run_recipe import command_line
+from tool.seed_recipe import CRFRecipe, SeedRecipe
 
 
 def test_what_depends_on_a_changed_flag_follows_it():
@@ -45,6 +47,15 @@ def test_recipes_look_for_crf_seeds_where_each_methods_inference_puts_them():
         infer = common.inference(setup, trained, name="infer", ids="train", crf_t=["4", "10"], **number)
         changed = replace(crf, iterations=4, **({"alpha": 5} if crf.threshold is None else {"threshold": 0.3}))
         assert infer.makes == Path("out", name, "crf", changed.folder)
+
+
+def test_a_method_of_a_users_own_says_itself_where_its_crf_seeds_are(monkeypatch):
+    mine = copy.copy(METHODS["cls"])
+    mine.seeds = SeedRecipe(crf=(CRFRecipe(3, threshold=0.2),))
+    monkeypatch.setitem(METHODS, "mine", mine)
+    setup = Setup(Path("out"), Path("VOC2012"), Path("saliency"))
+    trained = common.training(setup, "mine", mini_flags={})
+    assert common.inference(setup, trained, name="infer", ids="train").makes == Path("out/mine/crf/crf_3_thr0.2")
 
 
 @pytest.mark.parametrize("recipe", [hsc, dhr, ppc_eps])
