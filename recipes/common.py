@@ -11,6 +11,8 @@ from typing import Any
 from method import METHODS
 from recipes import mini
 from recipes.data_sets import OWN, has_masks, image_flags, layout, list_file, truth_flags, what_a_user_changes
+from segmentation import weights_of_run
+from segmentation.experiment.config import config_dict, configurations
 from tool.cli import UserError
 from tool.recipe import Flags, Setup, Stage
 
@@ -18,20 +20,16 @@ from tool.recipe import Flags, Setup, Stage
 RESNET38_WEIGHTS = "network/ilsvrc-cls_rna-a1_cls1000_ep-0001.params"
 # torchvision's, of ImageNet.
 RESNET50_WEIGHTS = "network/resnet50-19c8e357.pth"
-# SEAM_deeplabv1_resnet38 of segmentation/experiment/config.py.
-DEEPLABV1_RESNET38 = {
-    **{"MODEL_NAME": "deeplabv1", "MODEL_BACKBONE": "resnet38d", "MODEL_BACKBONE_WEIGHTS": RESNET38_WEIGHTS},
-}
 
-# CRT_deeplabv2_resnet101_msc there; the weights are those that the release starts from, which learnt from COCO's masks.
-DEEPLAB_MSC = {
-    **{"DATA_MEAN": "None", "DATA_STD": "None", "DATA_RANDOMCROP": 321, "DATA_SCALES": "[0.5, 0.75, 1.0, 1.25, 1.5]"},
-    **{"DATA_RANDOM_H": 0, "DATA_RANDOM_S": 0, "DATA_RANDOM_V": 0},
-    **{"MODEL_NAME": "deeplabv2_msc", "MODEL_BACKBONE": "caffe_resnet101", "MODEL_BACKBONE_DEEPBASE": False},
-    **{"MODEL_BACKBONE_WEIGHTS": "pretrained/deeplabv1_resnet101-coco.pth", "MODEL_FREEZEBN": True},
-    **{"TRAIN_LR": 2.5e-4, "TRAIN_LR_DECAY": 10, "TRAIN_BATCHES": 5, "TRAIN_ITER_SIZE": 2},
-    **{"TEST_MULTISCALE": "[1.0]", "TEST_FLIP": False, "TEST_CRF_IMAGE": "wrapped"},
-}
+
+def released_deeplab(name: str) -> dict[str, Any]:
+    """The keys of stage 3's released experiment `name`, but for its places."""
+    keys = {key: value for key, value in configurations[name].items() if key not in ("EXP_NAME", "DATA_PSEUDO_GT")}
+    return {key: "None" if value is None else value for key, value in keys.items()}  # None leaves a flag out
+
+
+DEEPLABV1_RESNET38 = {**released_deeplab("SEAM_deeplabv1_resnet38"), "MODEL_BACKBONE_WEIGHTS": RESNET38_WEIGHTS}
+DEEPLAB_MSC = released_deeplab("CRT_deeplabv2_resnet101_msc")
 
 
 def inputs(setup: Setup) -> dict[str, Path]:
@@ -301,10 +299,8 @@ def deeplab(setup: Setup, masks: Path, trained: Stage, **released: Any) -> list[
             " that to as many steps"
         )
     folder = Path(keys["EXP_ROOT"]) / keys["EXP_NAME"]
-    named = {"MODEL_NAME": "deeplabv2", "MODEL_BACKBONE": "resnet101", "DATA_NAME": "VOCDataset"}
-    named |= {"TRAIN_ITERATION": 20000, **keys}
-    file = "{MODEL_NAME}_{MODEL_BACKBONE}_{DATA_NAME}_itr{TRAIN_ITERATION}_all.pth".format_map(named)
-    train = train._replace(makes=folder / file.replace(":", "_"))  # timm:NAME
+    named = config_dict | {key: value for key, value in keys.items() if value is not None}
+    train = train._replace(makes=folder / weights_of_run(named, named["TRAIN_ITERATION"]))
     test = setup.stage(
         "test",
         "segmentation/experiment/test.py",
