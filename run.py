@@ -316,7 +316,7 @@ def print_table(steps: Steps, record: Record, scores: dict[str, float]) -> None:
     what = "" if any(stage.figures for stage in stages) else "mIoU, "
     print(f"\n{'stage':<12} {'time':>12}   {what}per cent")
     for stage in stages:
-        took = duration(record.seconds(stage)) if record.done(stage) else "not done"
+        took = duration(record.seconds(stage.name)) if record.done(stage) else "not done"
         found = [f"{scores[name]:.1f} {name}" for name in (stage.score, *stage.figures) if name in scores]
         print(f"{stage.name:<12} {took:>12}   {', '.join(found)}".rstrip())
 
