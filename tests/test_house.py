@@ -76,6 +76,11 @@ def test_released_commands_are_tables_onto_scripts_and_import_none():
         assert not roots & {*ORDER, *DATA_SETS, *SCRIPTS, "recipes"}, path
 
 
+def test_benchmarks_import_no_tests():
+    for path in (ROOT / "benchmark").rglob("*.py"):
+        assert "tests" not in {name.split(".")[0] for name in imported_modules(path)}, path
+
+
 def test_methods_never_import_each_other():
     """Nor does what they share, the terms and the files beside their folders, import one of them; METHODS names all."""
     methods = {file.parent.name for file in (ROOT / "method").glob("*/__init__.py")} - {"terms"}
