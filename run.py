@@ -40,7 +40,7 @@ from tool.cli import (
     run_script,
     script_parser,
 )
-from tool.command import ROOT
+from tool.places import ROOT
 from tool.recipe import Setup, SideBySide, Stage, Steps, all_stages
 from tool.run_recipe import Record, command_line, run_stages, summarise
 from tool.weights_file import require_weights

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tool.cli import UserError
-
-ROOT = Path(__file__).resolve().parent.parent
+from tool.places import ROOT
 
 
 class Generated(NamedTuple):
