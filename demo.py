@@ -101,7 +101,7 @@ def read_seeds(methods: Sequence[str], out: Path, record: Record, *, quick: bool
             "seed": curve["best_mIoU"],
             "threshold": curve["best_threshold"],
             "crf": crf["mIoU"],
-            "seconds": sum(record.stages[f"{method}_{stage}"]["seconds"] for stage in SEEDS),
+            "seconds": sum(record.seconds(f"{method}_{stage}") for stage in SEEDS),
         }
     return rows
 

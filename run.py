@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from data.descriptions import find_data_set
+from method.output_folders import cam_flags, method_setting
 from network import NO_FILES
 from recipes import combined
 from recipes.combined import REFINEMENTS, SEGMENTATIONS
@@ -29,6 +30,7 @@ from tool.artifact import atomic_file
 from tool.cli import (
     UserError,
     add_switch,
+    brief,
     did_you_mean,
     duration,
     path_text,
@@ -39,7 +41,7 @@ from tool.cli import (
     run_script,
     script_parser,
 )
-from tool.command import ROOT
+from tool.places import ROOT
 from tool.recipe import Setup, SideBySide, Stage, Steps, all_stages
 from tool.run_recipe import Record, command_line, run_stages, summarise
 from tool.weights_file import require_weights
@@ -243,6 +245,44 @@ def check_flags(stage: Stage, *, runs: bool) -> dict[str, Any]:
     raise UserError(f"stage {stage.name}: {stage.script}: {found}")
 
 
+def settings_of_seeds(script: str, given: Mapping[str, Any]) -> dict[Path, dict[str, Any]]:
+    """What files are made with in the folders of CAMs and label maps of `script`, which has the flags `given`; none of
+    a script that makes no seeds."""
+    args = argparse.Namespace(**given)
+    if script == "inference.py":
+        cam = {**cam_flags(args), "weights": str(args.weights), "scn": args.scn and str(args.scn)}
+        cam_npy, cam_png = args.cam_npy, args.cam_png
+    elif script == "merge.py":
+        cam = {"cam_dir": args.cam_dir, "data_set": args.data_set, **method_setting(args.method)}
+        cam_npy = cam_png = None
+    else:
+        return {}
+    work_dir = Path(args.work_dir)
+    return {
+        Path(cam_npy or work_dir / "cam_npy"): cam,
+        Path(cam_png or work_dir / "cam_png"): {**cam, "thr": args.thr},
+    }
+
+
+def check_seeds(stages: Iterable[tuple[Stage, Mapping[str, Any]]]) -> None:
+    """Raise `UserError` for stages that would write seeds made with different flags into one folder: the later one
+    would say so after the hours of those before it.
+
+    stages: each with the values of `check_flags`.
+    """
+    first: dict[Path, tuple[Stage, dict[str, Any]]] = {}
+    for stage, given in stages:
+        for folder, ours in settings_of_seeds(stage.script, given).items():
+            other, theirs = first.setdefault(folder, (stage, ours))
+            flags = [name for name in theirs | ours if theirs.get(name) != ours.get(name)]
+            if flags:
+                found = "; ".join(f"--{name} {brief(theirs.get(name))} and {brief(ours.get(name))}" for name in flags)
+                raise UserError(
+                    f"stages {other.name} and {stage.name} write into one folder, {folder}: expected the same flags,"
+                    f" found {found}; --set both"
+                )
+
+
 def check_weights(stages: Iterable[tuple[Stage, Mapping[str, Any]]], out: Path) -> None:
     """Raise `UserError` with all files of weights that stages start from and that are not there: a later stage would
     say so after the hours of those before it.
@@ -280,7 +320,7 @@ def print_table(steps: Steps, record: Record, scores: dict[str, float]) -> None:
     what = "" if any(stage.figures for stage in stages) else "mIoU, "
     print(f"\n{'stage':<12} {'time':>12}   {what}per cent")
     for stage in stages:
-        took = duration(record.seconds(stage)) if record.done(stage) else "not done"
+        took = duration(record.seconds(stage.name)) if record.done(stage) else "not done"
         found = [f"{scores[name]:.1f} {name}" for name in (stage.score, *stage.figures) if name in scores]
         print(f"{stage.name:<12} {took:>12}   {', '.join(found)}".rstrip())
 
@@ -294,8 +334,10 @@ def main() -> None:
     stages = all_stages(steps)
     check_names(stages, args, setup)
     values = [check_flags(stage, runs=args.stages is None or stage.name in args.stages) for stage in stages]
+    asked = [pair for pair in zip(stages, values, strict=True) if args.stages is None or pair[0].name in args.stages]
+    check_seeds(asked)
     if args.list:
-        print_commands([stage for stage in stages if args.stages is None or stage.name in args.stages])
+        print_commands([stage for stage, _ in asked])
         return
     if not args.mini:
         flag = f"{setup.data_set}_root"

@@ -8,7 +8,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmark.walk_times import report, seconds
+from benchmark.timing import report, seconds
 from method import METHODS
 from method.crt.config import CRTConfig
 from method.crt.learner import CRTLearner

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tool.cli import UserError
-
-ROOT = Path(__file__).resolve().parent.parent
+from tool.places import ROOT
 
 
 class Generated(NamedTuple):
@@ -40,3 +39,15 @@ def generate(folder: Path, *, size: int, train: int, train_aug: int) -> Generate
     return Generated(
         voc / "JPEGImages", voc / "saliency", lists / "cls_labels.npy", lists / "train.txt", lists / "train_aug.txt"
     )
+
+
+def train_eps(data: Generated, folder: Path, *flags: object) -> list[object]:
+    """Train eps at an eighth of the width from random weights, by the command, in `folder`; the flags that inference
+    takes its net by. flags: of train_voc.py, for how long and on which list."""
+    run(
+        *["train_voc.py", "--method", "eps", "--work_dir", folder, "--weights", "none", "--from_scratch"],
+        *["--data_root", data.images, "--saliency_root", data.saliency, "--labels", data.labels, "--width", 0.125],
+        *["--crop_size", 96, "--resize_size", 96, 128, "--lr", 0.05, "--momentum", 0.9, "--clip_grad", 1],
+        *["--num_workers", 0, *flags],
+    )
+    return ["--weights", folder / "eps" / "eps.pth", "--width", 0.125]

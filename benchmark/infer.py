@@ -15,7 +15,7 @@ import time
 from functools import partial
 from pathlib import Path
 
-from benchmark.generated import generate, run
+from benchmark.generated import generate, run, train_eps
 from network import BACKBONE_HELP, backbone_name
 from tool.artifact import load_label_map
 from tool.cli import UserError, path_text, path_value, positive, run_script
@@ -51,15 +51,9 @@ def train_here(args: argparse.Namespace, folder: Path) -> None:
     """Train eps at an eighth of the width on generated images of 384 pixels; fill in what `args` lacks."""
     count = max(args.images, 48)
     data = generate(folder, size=384, train=count, train_aug=count)
-    args.data_root, args.labels, args.infer_list, args.width = data.images, data.labels, data.train, 0.125
-    run(
-        *["train_voc.py", "--method", "eps", "--work_dir", folder, "--weights", "none", "--from_scratch"],
-        *["--data_root", data.images, "--saliency_root", data.saliency, "--labels", data.labels],
-        *["--train_list", data.train, "--width", args.width, "--batch_size", 12, "--crop_size", 96],
-        *["--resize_size", 96, 128, "--max_iters", 40, "--max_epoches", 15, "--lr", 0.05, "--momentum", 0.9],
-        *["--clip_grad", 1, "--num_workers", 0],
-    )
-    args.weights = folder / "eps" / "eps.pth"
+    args.data_root, args.labels, args.infer_list = data.images, data.labels, data.train
+    length = ["--train_list", data.train, "--batch_size", 12, "--max_iters", 40, "--max_epoches", 15]
+    _, args.weights, _, args.width = train_eps(data, folder, *length)
 
 
 def plain_process(args: argparse.Namespace, ids: list[str], out: Path) -> None:

@@ -22,9 +22,9 @@ from PIL import Image
 
 from benchmark.eval_curve import HEIGHT, WIDTH, make_files
 from tool.cli import UserError, positive, run_script
+from tool.places import ROOT
 from voc12.classes import VOC12
 
-ROOT = Path(__file__).resolve().parent.parent
 TRAINING_IDS, SCORED_IDS = 10582, 1464
 FILES = 40  # that stand for all
 

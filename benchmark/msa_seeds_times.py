@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from benchmark.eval_curve import HEIGHT, NUM_LABELS, WIDTH, make_files
 from benchmark.superpixel_times import plain_up
-from benchmark.walk_times import report, seconds
+from benchmark.timing import report, seconds
 from data.score import count_images
 from method import METHODS
 from method.msa.config import CONFIGS

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmark.superpixel_times import plain_pool, plain_up
-from benchmark.walk_times import report, seconds
+from benchmark.timing import report, seconds
 from method.msa.config import CONFIGS, IPCConfig
 from method.msa.criterion import rebuilding_loss, rebuilt_target
 from network.cells import CELL

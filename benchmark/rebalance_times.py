@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from benchmark.timing import seconds
 from data.normalisation import IMAGENET
 from rebalance.boxes import Box, in_box, nearest
 from rebalance.crf import ITERATIONS, seen_by_crf
@@ -24,6 +25,7 @@ RECIPE = LabelRecipe()
 CHANNELS = {"features": 90, "c4": 1024, "c5": 2048}
 PATCH = 14
 LABELS_EQUAL = 0.995
+TIMES = 2
 # From a picture and scores to posteriors.
 CRF = Callable[[Tensor, Tensor], Tensor]
 
@@ -34,12 +36,12 @@ def label_times(count: int, side: int, device: torch.device, *, backend: str, pr
     crf = partial(plain_crf, backend="torch" if backend == "torch" else "pydensecrf")
     ours = partial(make_labels, scenes, *maps, data_set=VOC12, recipe=RECIPE)
     print(f"labels of {count} crops of {side} ({device.type}, CRFs by {backend}), ms an image, processor time on a CPU")
-    plain, expected = measured(lambda: plainly(scenes, *maps, crf=crf), device)
-    fast, labels = measured(lambda: ours(run_crf=here(backend)), device)
+    plain, expected = seconds(lambda: plainly(scenes, *maps, crf=crf), device, TIMES)
+    fast, labels = seconds(lambda: ours(run_crf=here(backend)), device, TIMES)
     check_equal(labels, expected)
     print(f"  one by one{1000 * plain / count:10.1f}    all at once{1000 * fast / count:10.1f}")
-    plain, _ = measured(lambda: plainly(scenes, *maps, crf=lambda _, scores: scores), device)
-    fast, _ = measured(lambda: ours(run_crf=without_crf), device)
+    plain, _ = seconds(lambda: plainly(scenes, *maps, crf=lambda _, scores: scores), device, TIMES)
+    fast, _ = seconds(lambda: ours(run_crf=without_crf), device, TIMES)
     print(f"  all but the CRFs: one by one{1000 * plain / count:10.1f}    all at once{1000 * fast / count:10.1f}")
     if device.type == "cpu":
         start = time.perf_counter()
@@ -60,19 +62,6 @@ def check_equal(labels: Tensor, expected: Tensor) -> None:
     equal = float((labels == expected).float().mean())
     assert equal >= LABELS_EQUAL, f"only {equal} of the labels are equal"
     print(f"  {100 * equal:.3f} % of the labels are equal")
-
-
-def measured(work: Callable[[], Tensor], device: torch.device) -> tuple[float, Tensor]:
-    """The less of two times that `work` takes, and what it gives."""
-    clock = time.process_time if device.type == "cpu" else time.perf_counter
-    taken = []
-    for _ in range(2):
-        start = clock()
-        result = work()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        taken.append(clock() - start)
-    return min(taken), result
 
 
 def generated(count: int, side: int, device: torch.device) -> tuple[list[Scene], tuple[Tensor, Tensor, Tensor]]:

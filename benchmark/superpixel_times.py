@@ -8,7 +8,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmark.walk_times import report, seconds
+from benchmark.timing import report, seconds
 from network.cells import CELL
 from network.fold import fold_norms
 from network.scn import SCN

@@ -50,7 +50,11 @@ FROM_IMAGENET = {
     **{f"{run}_without_{term}": {**MENDED[run], "without": term} for run in MENDED for term in ABLATIONS},
 }
 # The same from the weights of the seed's eps, which have no place in cls's net, with as many steps again.
-FROM_EPS = {f"{run}{AFTER_EPS}": flags for run, flags in FROM_IMAGENET.items() if "cls" not in run}
+FROM_EPS = {
+    f"{run}{AFTER_EPS}": flags
+    for run, flags in FROM_IMAGENET.items()
+    if METHODS[flags["method"]].network != METHODS["cls"].network
+}
 TRAINED = {**FROM_IMAGENET, **FROM_EPS, **MSA, **{name: {"method": "crt"} for name in CRT}}
 SPREAD = [f"{run}{start}" for run in (*BASELINES, "hsc") for start in ("", AFTER_EPS) if f"{run}{start}" in TRAINED]
 RUNS = {
@@ -97,11 +101,18 @@ def weights_of(args: argparse.Namespace, name: str, seed: int) -> Path:
     return args.out / f"seed_{seed}" / name / f"{name}.pth"
 
 
+def has_flag(method: str, flag: str) -> bool:
+    """Whether a method has the flag in training, as one of its own."""
+    parser = argparse.ArgumentParser()
+    METHODS[method].add_flags(parser)
+    return hasattr(parser.parse_args([]), flag)
+
+
 def run_flags(args: argparse.Namespace, name: str, seed: int) -> Flags:
     """The flags of a run's stages up to the seeds' score."""
     shared = {"backbone": args.backbone, "amp": args.amp}
     length = LONGER.get(longer_of(name), 1)
-    of_kind = {"view2_size": args.view2_size}
+    of_kind = {"view2_size": args.view2_size} if has_flag(RUNS[name]["method"], "view2_size") else {}
     if (net := net_of(name)) in MSA:  # the last weights, so that no mask is seen; labels alone are scored
         of_kind = {"scn": args.scn if net in NEEDS_SCN else None, "val_list": args.lists / "train.txt"}
     if name in CRT:

@@ -1,12 +1,12 @@
 """A training step, HSC's terms in it, and plain loops, timed."""
 
 import argparse
-import time
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+from benchmark import plain
+from benchmark.timing import mean_seconds, seconds
 from method.engine import build_training, training_step
 from method.hsc.config import ContrastConfig, configure
 from method.hsc.contrast import class_contrast, pixel_contrast, region_contrast
@@ -15,23 +15,11 @@ from method.hsc.learner import HSCLearner
 from method.terms.maps import View, two_scales
 from network.build import build_network
 from network.resnet38_hsc import HSCOutput
-from tests.method.hsc import naive
 from tool.device import place
 from voc12.classes import VOC12
 
 SECOND_VIEW = 128
-PLAIN_IMAGES, PLAIN_GRID = 2, 8
-
-
-def seconds(work: Callable[[], object], device: torch.device, times: int) -> float:
-    """Seconds of `work`, the mean of `times`, after one to warm up."""
-    for number in range(times + 1):
-        if number == 1:
-            start = time.perf_counter()
-        work()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-    return (time.perf_counter() - start) / times
+PLAIN_IMAGES, PLAIN_GRID, PLAIN_TIMES = 2, 8, 10
 
 
 def make_batch(args: argparse.Namespace, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
@@ -53,13 +41,13 @@ def share_of_a_step(args: argparse.Namespace, device: torch.device) -> None:
     training = build_training(learner, lr=1e-4, momentum=0.9, weight_decay=5e-4, decay_steps=100)
     image, saliency, label = make_batch(args, device)
     batch = {"image": image, "saliency": saliency, "label": label}
-    step = seconds(lambda: training_step(training, batch), device, args.steps)
+    step = mean_seconds(lambda: training_step(training, batch), device, times=args.steps)
 
     views = two_scales(image, saliency, SECOND_VIEW)
     with torch.no_grad():
         outputs = [net(view.image) for view in views]
     outputs = [HSCOutput(*(value.requires_grad_() for value in output)) for output in outputs]
-    terms = seconds(lambda: contrast(learner.criterion, outputs, views, label), device, 3 * args.steps)
+    terms = mean_seconds(lambda: contrast(learner.criterion, outputs, views, label), device, times=3 * args.steps)
     print(f"step            {1000 * step:9.1f} ms ({args.batch_size} images of {args.crop_size}, width {args.width:g})")
     print(f"rsc, csc, psc   {1000 * terms:9.1f} ms, {100 * terms / step:.1f} % of it")
 
@@ -95,18 +83,13 @@ def against_plain_loops() -> None:
         )
         return [result.loss for result in results]
 
-    def plain() -> list[Tensor]:
-        switches = {"use_bank": True, "cross": True}
-        return [
-            naive.region_contrast(feat_region, pseudo, region_bank, **switches)[0],
-            naive.class_contrast(feat_region, cam, label, class_bank, **switches)[0],
-            naive.pixel_contrast(feat_pixel, cam, pseudo, label, pixel_bank, **switches)[0],
-        ]
+    def plainly() -> list[Tensor]:
+        banks = [bank.clone() for bank in (region_bank, class_bank, pixel_bank)]  # which it changes
+        return [*plain.contrast_terms(feat_pixel, feat_region, cam, cam, pseudo, label, banks).values()]
 
-    start = time.perf_counter()
-    expected = plain()
-    plain_seconds = time.perf_counter() - start
-    fast_seconds = seconds(fast, torch.device("cpu"), 20)
-    torch.testing.assert_close(torch.stack(fast()).double(), torch.stack(expected).double(), rtol=1e-4, atol=1e-5)
+    cpu = torch.device("cpu")
+    plain_seconds, expected = seconds(plainly, cpu, PLAIN_TIMES)
+    fast_seconds, found = seconds(fast, cpu, PLAIN_TIMES)
+    torch.testing.assert_close(torch.stack(found), torch.stack(expected), rtol=1e-4, atol=1e-5)
     print(f"plain loops     {1000 * plain_seconds:9.1f} ms, forward alone ({count} images on a grid of {PLAIN_GRID})")
     print(f"vectorised      {1000 * fast_seconds:9.1f} ms, {plain_seconds / fast_seconds:.0f} times faster, equal")

@@ -4,7 +4,7 @@
     python -m benchmark.terms --device cuda --width 1 --crop_size 448 --amp bf16 --steps 10
 
 The share: a step of the ResNet-38 against rsc, csc and psc alone, pseudo labels and CRF included, forward and backward,
-on the same outputs of the net. The plain loops are those that the tests hold the terms against, on a small grid.
+on the same outputs of the net. The plain loops are those of benchmark/plain.py, on a small grid.
 """
 
 import argparse

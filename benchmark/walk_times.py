@@ -1,11 +1,11 @@
 """AffinityNet's walk and loss, IRN's walk and affinities, as we do them and plainly; processor time on CPUs."""
 
-import time
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+from benchmark.timing import TIMES, report, seconds
 from network.resnet38_aff import CHANNELS, affinities
 from network.resnet50_irn import STRIDE as IRN_STRIDE
 from network.resnet50_irn import edge_affinities
@@ -19,20 +19,6 @@ from tool.pairs import Pairs, pairs_of
 
 AFFINITY = WalkRecipe(beta=8, exp_times=6)  # AffinityNet's
 CLASSES = 2
-TIMES = 3
-
-
-def seconds(work: Callable[[], Tensor], device: torch.device, times: int = TIMES) -> tuple[float, Tensor]:
-    """The least of so many times that `work` takes, and what it gives."""
-    clock = time.process_time if device.type == "cpu" else time.perf_counter
-    taken = []
-    for _ in range(times):
-        start = clock()
-        result = work()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        taken.append(clock() - start)
-    return min(taken), result
 
 
 def transitions(affinities: Tensor, pairs: Pairs, beta: float) -> Tensor:
@@ -146,8 +132,3 @@ def path_times(count: int, crop: int, device: torch.device) -> None:
     points = sum(map(len, pairs.paths)) * len(pairs) // len(pairs.offsets)
     kept, ours = (4 * count * each / 2**20 for each in (points, 3 * len(pairs)))  # a place, of 8 bytes, and a value
     print(f"  kept for the gradient: {kept:,.0f} MB by the copies, {ours:,.0f} MB by ours")
-
-
-def report(plain_name: str, plain: float, fast_name: str, fast: float) -> None:
-    print(f"  {plain_name:<22}{1000 * plain:9.1f} ms")
-    print(f"  {fast_name:<22}{1000 * fast:9.1f} ms, {plain / fast:.1f} times faster, equal")

@@ -61,13 +61,18 @@ def cam_settings(args: argparse.Namespace, background: str | None) -> dict[str, 
 
     background: where the weights' head has it, if that is in doubt (`network.weights.LoadReport`).
     """
-    cam = {name: getattr(args, name) for name in ("network", "backbone", "width", "scales", "amp")}
-    cam["data_set"] = args.data_set
+    cam = cam_flags(args)
     cam["weights_sha256"] = sha256_of(args.weights)
     cam["scn_sha256"] = None if args.scn is None else sha256_of(args.scn)
-    cam["refine_list"] = args.refine_list
     if background is not None:
         cam["background in fc8"] = background
+    return cam
+
+
+def cam_flags(args: argparse.Namespace) -> dict[str, Any]:
+    """What of `cam_settings` no file says."""
+    names = ("network", "backbone", "width", "scales", "amp", "data_set", "refine_list")
+    cam = {name: getattr(args, name) for name in names}
     return cam | method_setting(args.method) | METHODS[args.method].inference_settings(args)
 
 

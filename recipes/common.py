@@ -4,11 +4,15 @@ Files go to OUT: data/ (lists, labels), a folder a method, deeplab/.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from method import METHODS
 from recipes import mini
 from recipes.data_sets import OWN, has_masks, image_flags, layout, list_file, truth_flags, what_a_user_changes
+from segmentation import weights_of_run
+from segmentation.experiment.config import config_dict, configurations
 from tool.cli import UserError
 from tool.recipe import Flags, Setup, Stage
 
@@ -16,20 +20,16 @@ from tool.recipe import Flags, Setup, Stage
 RESNET38_WEIGHTS = "network/ilsvrc-cls_rna-a1_cls1000_ep-0001.params"
 # torchvision's, of ImageNet.
 RESNET50_WEIGHTS = "network/resnet50-19c8e357.pth"
-# SEAM_deeplabv1_resnet38 of segmentation/experiment/config.py.
-DEEPLABV1_RESNET38 = {
-    **{"MODEL_NAME": "deeplabv1", "MODEL_BACKBONE": "resnet38d", "MODEL_BACKBONE_WEIGHTS": RESNET38_WEIGHTS},
-}
 
-# CRT_deeplabv2_resnet101_msc there; the weights are those that the release starts from, which learnt from COCO's masks.
-DEEPLAB_MSC = {
-    **{"DATA_MEAN": "None", "DATA_STD": "None", "DATA_RANDOMCROP": 321, "DATA_SCALES": "[0.5, 0.75, 1.0, 1.25, 1.5]"},
-    **{"DATA_RANDOM_H": 0, "DATA_RANDOM_S": 0, "DATA_RANDOM_V": 0},
-    **{"MODEL_NAME": "deeplabv2_msc", "MODEL_BACKBONE": "caffe_resnet101", "MODEL_BACKBONE_DEEPBASE": False},
-    **{"MODEL_BACKBONE_WEIGHTS": "pretrained/deeplabv1_resnet101-coco.pth", "MODEL_FREEZEBN": True},
-    **{"TRAIN_LR": 2.5e-4, "TRAIN_LR_DECAY": 10, "TRAIN_BATCHES": 5, "TRAIN_ITER_SIZE": 2},
-    **{"TEST_MULTISCALE": "[1.0]", "TEST_FLIP": False, "TEST_CRF_IMAGE": "wrapped"},
-}
+
+def released_deeplab(name: str) -> dict[str, Any]:
+    """The keys of stage 3's released experiment `name`, but for its places."""
+    keys = {key: value for key, value in configurations[name].items() if key not in ("EXP_NAME", "DATA_PSEUDO_GT")}
+    return {key: "None" if value is None else value for key, value in keys.items()}  # None leaves a flag out
+
+
+DEEPLABV1_RESNET38 = {**released_deeplab("SEAM_deeplabv1_resnet38"), "MODEL_BACKBONE_WEIGHTS": RESNET38_WEIGHTS}
+DEEPLAB_MSC = released_deeplab("CRT_deeplabv2_resnet101_msc")
 
 
 def inputs(setup: Setup) -> dict[str, Path]:
@@ -60,29 +60,24 @@ def training(
     return stage._replace(makes=Path(stage.flags["work_dir"]) / session / f"{session}.pth")
 
 
-# The first CRF of a method's seed recipe; others have HSC's.
-CRFS = {"seam": "crf_10_4", "ppc": "crf_10_thr0.26", "ppc_eps": "crf_5_8", "crt": "crf_10_thr0.15"}
-CRFS |= dict.fromkeys(("msa_image", "msa_sal"), "crf_10_thr0.25")
-
-
 def crf_seeds(infer: Stage) -> Path:
     """The folder of the CRF seeds that inference makes with the flags of `infer`; of several CRFs, the first one's.
 
     Raises `UserError` for a threshold in a file, which is not known yet.
     """
     flags = infer.flags
-    _, iterations, number = CRFS.get(flags["method"], "crf_8_7").split("_")
-    beginning, flag = ("thr", "thr") if number.startswith("thr") else ("", "crf_alpha")
-    if flags.get("crf_t"):
-        iterations = _first_word(flags["crf_t"])
-    if flags.get(flag) is not None:
+    crf = METHODS.get(flags["method"], METHODS["hsc"]).seeds.crf[0]  # the stage says what is wrong with another
+    number = ("crf_alpha", "alpha", float) if crf.threshold is None else ("thr", "threshold", float)
+    for flag, name, kind in (("crf_t", "iterations", int), number):
+        if flags.get(flag) is None:
+            continue
         try:
-            number = f"{beginning}{float(_first_word(flags[flag])):g}"
+            crf = replace(crf, **{name: kind(_first_word(flags[flag]))})
         except ValueError as error:
             raise UserError(
                 f"--set {infer.name}.{flag}={flags[flag]}: expected a number, by which run.py finds the CRF seeds"
             ) from error
-    return Path(flags["work_dir"], "crf", f"crf_{iterations}_{number}")
+    return Path(flags["work_dir"], "crf", crf.folder)
 
 
 def _first_word(value: Any) -> str:
@@ -165,15 +160,7 @@ def seeds(setup: Setup, trained: Stage, *, crf: bool = True) -> list[Stage]:
     """Seeds of train.txt by the net that `trained` makes, and their scores, where it has masks; seeds of train_aug.txt,
     with `crf` CRF seeds, which the last stage makes."""
     scored = scored_seeds(setup, inference(setup, trained, name="infer", ids="train"))
-    every = inference(setup, trained, name="infer_aug", ids="train_aug", crf=crf)
-    for flag in ("scales", "amp") if scored else ():
-        one, other = (stage.flags.get(flag) for stage in (scored[0], every))
-        if one != other:
-            raise UserError(
-                f"--set infer.{flag}={one or ''}, infer_aug.{flag}={other or ''}: expected the same twice, as both"
-                " stages write CAMs into one folder"
-            )
-    return [*scored, every]
+    return [*scored, inference(setup, trained, name="infer_aug", ids="train_aug", crf=crf)]
 
 
 def scored_seeds(setup: Setup, infer: Stage, **sweep: Any) -> list[Stage]:
@@ -312,10 +299,8 @@ def deeplab(setup: Setup, masks: Path, trained: Stage, **released: Any) -> list[
             " that to as many steps"
         )
     folder = Path(keys["EXP_ROOT"]) / keys["EXP_NAME"]
-    named = {"MODEL_NAME": "deeplabv2", "MODEL_BACKBONE": "resnet101", "DATA_NAME": "VOCDataset"}
-    named |= {"TRAIN_ITERATION": 20000, **keys}
-    file = "{MODEL_NAME}_{MODEL_BACKBONE}_{DATA_NAME}_itr{TRAIN_ITERATION}_all.pth".format_map(named)
-    train = train._replace(makes=folder / file.replace(":", "_"))  # timm:NAME
+    named = config_dict | {key: value for key, value in keys.items() if value is not None}
+    train = train._replace(makes=folder / weights_of_run(named, named["TRAIN_ITERATION"]))
     test = setup.stage(
         "test",
         "segmentation/experiment/test.py",

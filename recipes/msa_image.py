@@ -12,13 +12,12 @@ Needs ResNet-50's ImageNet weights in network/ (docs/from_msa.md).
 from argparse import ArgumentTypeError
 from contextlib import suppress
 
+from method import METHODS
 from recipes import common, mini
 from recipes.data_sets import has_masks, image_flags, layout, list_file
 from tool.cli import boolean
+from tool.metric import SWEEP
 from tool.recipe import Setup, Stage
-
-SWEEP = [0.10, 0.15, 0.20, 0.25, 0.30, 0.35, 0.40]
-UNSCORED = 0.25  # where there are no masks to choose one of them on
 
 
 def superpixels(setup: Setup) -> Stage:
@@ -40,7 +39,7 @@ def is_baseline(setup: Setup) -> bool:
 
 def stages(setup: Setup, method: str = "msa_image", *, saliency: bool = False) -> list[Stage]:
     scn = None if is_baseline(setup) else superpixels(setup)
-    scored, threshold = {"select": "last", "eval_every": "none"}, UNSCORED
+    scored, threshold = {"select": "last", "eval_every": "none"}, METHODS[method].seeds.threshold
     if has_masks(setup, "train"):
         scored = {"val_list": list_file(setup, "train_first"), "gt_dir": setup.data_root / layout(setup).masks}
         threshold = None

@@ -36,9 +36,9 @@ from tool.cli import UserError, did_you_mean, path_value, raise_problems, requir
 from tool.dataset import DataSet
 from tool.flags import AMP
 from tool.lists import folder_of
+from tool.places import ROOT
 from tool.weights_file import require_weights
 
-ROOT = Path(__file__).resolve().parent.parent
 MAX_FOUND_SHOWN = 80
 # ImageNet's: what config.py has for the released backbones.
 RELEASED_STATISTICS = {"DATA_MEAN": [0.485, 0.456, 0.406], "DATA_STD": [0.229, 0.224, 0.225]}

@@ -12,6 +12,7 @@ from data.normalisation import Normalisation
 from data.training import training_loader
 from network import CAFFE_RESNET101
 from network.backbone_weights import load_backbone, load_caffe
+from segmentation import weights_of_run, weights_stem
 from segmentation.data import PseudoLabelSet, ScalesAugmentation, SegmentationAugmentation, start_loader_process
 from segmentation.engine import build_training, train
 from segmentation.net import net_of, normalisation_of
@@ -68,15 +69,15 @@ class Weights:
     """The run's weights: a file an epoch, which replaces the last one, and in the end one of the whole run."""
 
     def __init__(self, config: Config, folder: Path, *, steps_per_epoch: int) -> None:
-        backbone = config.MODEL_BACKBONE.replace(":", "_")  # timm:NAME
-        self.stem = folder / f"{config.MODEL_NAME}_{backbone}_{config.DATA_NAME}"
+        self.settings = vars(config)
+        self.stem = folder / weights_stem(self.settings)
         self.steps_per_epoch = steps_per_epoch
 
     def _of_epochs(self) -> list[Path]:
         return sorted(self.stem.parent.glob(f"{escape(self.stem.name)}_epoch*.pth"))
 
     def of_run(self, num_steps: int) -> Path:
-        return Path(f"{self.stem}_itr{num_steps}_all.pth")
+        return self.stem.with_name(weights_of_run(self.settings, num_steps))
 
     def save(self, net: nn.Module, step: int, *, last: bool) -> Path | None:
         """Write what is due after `step` steps; the file, or None."""

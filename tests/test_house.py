@@ -66,8 +66,9 @@ def test_imports_run_one_way(path):
 
 
 def test_recipes_name_scripts_and_import_none():
+    facts = {"method", "segmentation", "segmentation.experiment.config"}  # METHODS, names and keys: no torch
     for path in (ROOT / "recipes").glob("*.py"):
-        roots = {name.split(".")[0] for name in imported_modules(path)}
+        roots = {name.split(".")[0] for name in imported_modules(path) - facts}
         assert not roots & ({*ORDER, *DATA_SETS, *SCRIPTS} - {"tool"}), path
 
 
@@ -75,6 +76,11 @@ def test_released_commands_are_tables_onto_scripts_and_import_none():
     for path in (ROOT / "released").rglob("*.py"):
         roots = {name.split(".")[0] for name in imported_modules(path) - {"tool.cli"}}  # how a mistake is said
         assert not roots & {*ORDER, *DATA_SETS, *SCRIPTS, "recipes"}, path
+
+
+def test_benchmarks_import_no_tests():
+    for path in (ROOT / "benchmark").rglob("*.py"):
+        assert "tests" not in {name.split(".")[0] for name in imported_modules(path)}, path
 
 
 def test_methods_never_import_each_other():

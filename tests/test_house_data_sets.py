@@ -21,7 +21,6 @@ OTHER_COUNTS = {
     "benchmark/gpu_parts/segment.py": ("448, 20",),  # steps
     "benchmark/infer.py": ("--images 20",),
     "benchmark/loader.py": ("default=20",),  # --steps
-    "benchmark/term_times.py": ('torch.device("cpu"), 20',),  # repeats
     "demo.py": ("over 21 labels",),  # of generated data in VOC's classes
     "data/saliency.py": ("height // 20 + 1",),  # the rim of a map
     "method/arguments.py": ("--log_every",),

@@ -1,5 +1,6 @@
 """The stages of the recipes themselves: what depends on a changed flag follows it, and released settings are theirs."""
 
+import copy
 import importlib
 import sys
 from dataclasses import replace
@@ -16,6 +17,7 @@ from tests.scripts.conftest import ROOT
 from tool.cli import UserError
 from tool.recipe import Setup, Stage, all_stages
 from tool.run_recipe import command_line
+from tool.seed_recipe import CRFRecipe, SeedRecipe
 
 
 def test_what_depends_on_a_changed_flag_follows_it():
@@ -45,6 +47,15 @@ def test_recipes_look_for_crf_seeds_where_each_methods_inference_puts_them():
         infer = common.inference(setup, trained, name="infer", ids="train", crf_t=["4", "10"], **number)
         changed = replace(crf, iterations=4, **({"alpha": 5} if crf.threshold is None else {"threshold": 0.3}))
         assert infer.makes == Path("out", name, "crf", changed.folder)
+
+
+def test_a_method_of_a_users_own_says_itself_where_its_crf_seeds_are(monkeypatch):
+    mine = copy.copy(METHODS["cls"])
+    mine.seeds = SeedRecipe(crf=(CRFRecipe(3, threshold=0.2),))
+    monkeypatch.setitem(METHODS, "mine", mine)
+    setup = Setup(Path("out"), Path("VOC2012"), Path("saliency"))
+    trained = common.training(setup, "mine", mini_flags={})
+    assert common.inference(setup, trained, name="infer", ids="train").makes == Path("out/mine/crf/crf_3_thr0.2")
 
 
 @pytest.mark.parametrize("recipe", [hsc, dhr, ppc_eps])
@@ -96,12 +107,6 @@ def test_where_the_user_leaves_the_crf_out_what_learns_takes_the_seeds_without_o
     stages = {stage.name: stage for stage in recipe.stages(setup)}
     learner = stages["dhr"].flags["wss_masks"] if recipe is dhr else stages["deeplab"].flags["DATA_PSEUDO_GT"]
     assert learner == stages["infer_aug"].makes == Path(stages["infer_aug"].flags["work_dir"], "cam_png")
-
-
-def test_scales_of_one_of_two_stages_that_share_a_folder_are_refused_before_anything_runs():
-    setup = Setup(Path("out"), Path("VOC2012"), Path("saliency"), changes={("infer_aug", "scales"): "1"})
-    with pytest.raises(UserError, match=r"--set infer\.scales=, infer_aug\.scales=1: expected the same twice"):
-        hsc.stages(setup)
 
 
 def test_seeds_without_a_crf_are_scored_alone():

@@ -20,6 +20,7 @@ FILES = re.compile(r"`([\w/]+\.py)`:\n\n```python\n(.*?)```", re.DOTALL)
 def clone(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("clone")
     for name in (
+        "benchmark",
         "method",
         "network",
         "data",
@@ -65,6 +66,23 @@ def test_it_has_its_flags_and_its_recipe(clone):
     # What is scored and learnt from is what inference makes.
     assert "--predict_dir made/compact/cam_npy" in listed and "--predict_dir made/compact/crf/crf_8_7" in listed
     assert "DATA_PSEUDO_GT=made/compact/crf/crf_8_7" in listed
+
+
+def test_the_bench_runs_it_with_flags_that_it_has(clone):
+    (clone / "training_command.py").write_text(
+        """import sys
+from benchmark import systems
+from benchmark.system_runs import RUNS, trained
+from method.arguments import parse_arguments
+
+sys.argv = ["systems", "--voc12_root", "VOC2012", "--weights", "weights.pth", "--runs", "compact"]
+args = systems.parse_arguments()
+sys.argv = trained(args, "compact", 0, {}).train.words
+print(parse_arguments().method, *(name for name in RUNS if name.startswith("compact_") and "super" not in name))
+"""
+    )
+    # Its net is cls's, which has no place for eps's weights.
+    assert run(clone, "training_command.py").split() == ["compact", "compact_twice", "compact_four_times"]
 
 
 def test_the_other_methods_stay(clone):

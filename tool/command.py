@@ -21,8 +21,8 @@ from typing import NamedTuple, TextIO
 
 from tool.artifact import reported_unwritable
 from tool.cli import INTERRUPTED, cores, printable
+from tool.places import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 PR_SET_PDEATHSIG = 1  # of Linux: the signal that a process gets once its parent is gone
 CURSOR_MOVES = re.compile(r"\x1b\[\d*[A-K]")
 BAR = re.compile(r"\d%\||\d\w+ \[")  # of tqdm, with a total and without

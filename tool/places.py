@@ -15,7 +15,7 @@ MAX_NAMED = 4
 SAMPLE = 20  # files that stand for all of a list
 # What images and masks end in, elsewhere than here.
 ENDINGS = (".jpg", ".JPG", ".jpeg", ".JPEG", ".png", ".PNG", ".bmp", ".webp")
-CLONE = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[1]  # of the repository, where all commands start
 PREPARED = (".txt", ".npy")  # lists and labels in voc12/ and others, which voc12.prepare and others make
 # Of any path; unlike Path's methods they raise nothing where a folder is closed to us.
 is_there, is_folder, is_file = os.path.exists, os.path.isdir, os.path.isfile
@@ -71,7 +71,7 @@ def elsewhere(path: Path, is_wanted: Callable[[Path], bool]) -> Path | None:
 def hint(path: Path, is_wanted: Callable[[Path], bool]) -> str:
     """For the message that nothing is at `path`: what has its name near, or what makes it, if anything does."""
     other = elsewhere(path, is_wanted)
-    if other is None and path.suffix in PREPARED and is_file(CLONE / path.parent.name / "prepare.py"):
+    if other is None and path.suffix in PREPARED and is_file(ROOT / path.parent.name / "prepare.py"):
         return f"; python -m {path.parent.name}.prepare makes it"
     return "" if other is None else f"; did you mean {other}?"
 

@@ -82,8 +82,9 @@ class Record:
         entry["done"] = ended.code == 0
         self._write()
 
-    def seconds(self, stage: Stage) -> float:
-        return self.stages[stage.name]["seconds"]
+    def seconds(self, name: str) -> float:
+        """How long a stage took so far, all its attempts."""
+        return self.stages.get(name, {}).get("seconds", 0.0)
 
     def cpu_seconds(self, name: str) -> float:
         """Processor time of a stage so far, of all its attempts that were not killed."""
@@ -128,7 +129,7 @@ def run_stages(
         for number, stage in enumerate(stages, 1):
             if not runs(stage):
                 if chosen is None:
-                    print(f"{titles[stage.name]}, done earlier, in {duration(record.seconds(stage))}", flush=True)
+                    print(f"{titles[stage.name]}, done earlier, in {duration(record.seconds(stage.name))}", flush=True)
                 continue
             record.begin(stage, [*stages[number:], *afterwards])
             if stage.score is not None:  # a score that is asked for alone may be the first file there
@@ -164,7 +165,7 @@ def summarise(recipe: str, steps: Steps, record: Record) -> dict[str, Any]:
         "recipe": recipe,
         "scores": {name: score for stage in done for name, score in _scores(stage).items()},
         "stages": [
-            {"name": stage.name, "seconds": round(record.seconds(stage), 3), "command": command_line(stage)}
+            {"name": stage.name, "seconds": round(record.seconds(stage.name), 3), "command": command_line(stage)}
             for stage in done
         ],
     }

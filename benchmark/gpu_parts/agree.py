@@ -4,7 +4,7 @@ import os
 
 import torch
 
-from benchmark.generated import Generated, generate
+from benchmark.generated import Generated, generate, train_eps
 from benchmark.generated import run as run_command
 from benchmark.gpu_parts.record import Bench
 from benchmark.infer import equal_share
@@ -79,14 +79,8 @@ def training_crf_agreement(bench: Bench) -> float:
 
 def train_narrow(bench: Bench, data: Generated, steps: int) -> list[object]:
     """Train eps at an eighth of the width on the device, by the command; the flags that inference takes its net by."""
-    run_command(
-        *["train_voc.py", "--method", "eps", "--work_dir", bench.folder, "--weights", "none", "--from_scratch"],
-        *["--data_root", data.images, "--saliency_root", data.saliency, "--labels", data.labels],
-        *["--train_list", data.train_aug, "--width", 0.125, "--batch_size", 8, "--crop_size", 96],
-        *["--resize_size", 96, 128, "--max_iters", steps, "--iter_size", 1, "--max_epoches", steps, "--lr", 0.05],
-        *["--momentum", 0.9, "--clip_grad", 1, "--num_workers", 0, "--device", bench.device],
-    )
-    return ["--weights", bench.folder / "eps" / "eps.pth", "--width", 0.125]
+    length = ["--batch_size", 8, "--max_iters", steps, "--iter_size", 1, "--max_epoches", steps]
+    return train_eps(data, bench.folder, "--train_list", data.train_aug, *length, "--device", bench.device)
 
 
 def seeds_agreement(bench: Bench) -> None:

@@ -7,7 +7,7 @@ import sys
 import xml.etree.ElementTree as ElementTree
 
 from benchmark.gpu_parts.record import Bench
-from tool.command import ROOT
+from tool.places import ROOT
 
 QUICK_FILES = ("tests/method/hsc/test_golden_losses.py", "tests/tool/test_optim.py", "tests/tool/test_crf.py")
 PROCESSES = 4  # where pytest-xdist is there

@@ -7,7 +7,7 @@ import sys
 import time
 
 from benchmark.gpu_parts.record import Bench
-from tool.command import ROOT
+from tool.places import ROOT
 
 SHORT = ["data.val=12", "data.test=6", "data.train=24"]
 RUNS = {

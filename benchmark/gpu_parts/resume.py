@@ -17,7 +17,7 @@ from benchmark.generated import generate
 from benchmark.gpu_parts.record import Bench
 from benchmark.gpu_parts.steps import inputs_of, make_batch, make_training
 from method.engine import training_step
-from tool.command import ROOT
+from tool.places import ROOT
 
 TOLERANCE = 1e-4
 GOAL = f"within {TOLERANCE:.0e}"

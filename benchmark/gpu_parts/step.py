@@ -11,6 +11,7 @@ from benchmark.generated import generate
 from benchmark.gpu_parts.record import Bench
 from benchmark.gpu_parts.steps import Batch, inputs_of, make_batch, make_training
 from benchmark.loader_times import load
+from benchmark.timing import mean_seconds
 from data.augmentation import TrainingAugmentation
 from data.labels import load_labels
 from data.training import TrainingSet
@@ -103,14 +104,7 @@ def measured(bench: Bench, training: Training, batch: Batch, method: str = "hsc"
 
 def seconds(bench: Bench, work, *, steps: int) -> float:
     """Seconds of `work`, the mean of `steps`, after as many as a compiled net and cuDNN need to settle."""
-    settling = 1 if bench.quick else 3
-    for number in range(settling + steps):
-        if number == settling:
-            bench.synchronize()
-            start = time.perf_counter()
-        work()
-    bench.synchronize()
-    return (time.perf_counter() - start) / steps
+    return mean_seconds(work, bench.device, times=steps, settling=1 if bench.quick else 3)
 
 
 def product_tflops(bench: Bench, dtype: torch.dtype) -> float:

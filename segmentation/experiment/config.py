@@ -117,9 +117,9 @@ configurations = {
         "DATA_RANDOM_V": 0,
         "MODEL_NAME": "deeplabv2_msc",
         "MODEL_BACKBONE": "caffe_resnet101",
+        "MODEL_BACKBONE_DEEPBASE": False,
         # Trained on COCO's segmentation masks: more than image labels.
         "MODEL_BACKBONE_WEIGHTS": "pretrained/deeplabv1_resnet101-coco.pth",
-        "MODEL_BACKBONE_DEEPBASE": False,
         "MODEL_FREEZEBN": True,
         "TRAIN_LR": 2.5e-4,
         "TRAIN_LR_DECAY": 10,

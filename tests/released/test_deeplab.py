@@ -12,6 +12,7 @@ import yaml
 from network.deeplab_msc import CAFFE
 from released.deeplab import main as command
 from released.table import ROOT
+from segmentation import weights_of_run
 from segmentation.experiment.config import config_dict, configurations
 from segmentation.settings import read_config
 from tool.cli import UserError
@@ -40,6 +41,11 @@ def test_the_files_values_are_those_of_the_configuration(tmp_path, monkeypatch):
     assert found["EXP_ROOT"] == tmp_path / "data/models/voc12_resnet_v2/deeplabv2_resnet101_msc"
     assert (found["EXP_NAME"], found["DATA_LISTS"]) == ("train_aug", tmp_path / "data/datasets/voc12")
     assert found["MODEL_BACKBONE_WEIGHTS"] == tmp_path / "pretrained/deeplabv1_resnet101-coco.pth"
+
+
+def test_the_weights_that_are_tested_are_those_that_training_leaves():
+    trained = weights_of_run({**config_dict, **configurations[command.CONFIGURATION]}, 20000)
+    assert command.BASENAME.format(20000) == trained
 
 
 def test_every_number_of_the_file_decides_what_it_names():
