@@ -1,7 +1,6 @@
 """The command line of stage 1's training: the flags of all methods, then those of the one that is asked for."""
 
 import argparse
-from typing import Any
 
 from data.descriptions import add_data_set_flag, find_data_set, require_background
 from method import METHODS
@@ -119,12 +118,6 @@ def make_parser(method: Method) -> argparse.ArgumentParser:
     method.add_flags(parser)
     parser.set_defaults(**method.defaults)
     return parser
-
-
-def flag_defaults(args: argparse.Namespace) -> dict[str, Any]:
-    """Each flag's default, under the name that a run records it by: what runs had that are older than the flag."""
-    parser = make_parser(METHODS[args.method])
-    return {f"--{name}": parser.get_default(name) for name in vars(args)}
 
 
 def parse_arguments() -> argparse.Namespace:
