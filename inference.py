@@ -163,7 +163,7 @@ def add_seeds(parser: argparse.ArgumentParser, method: Method) -> None:
     seeds.add_argument(
         "--savenpy", type=path_text, metavar="FOLDER", help="write CAMs in MSA's form, (1, K + 1, H, W), there (none)"
     )
-    seeds.add_argument("--cam_png", type=path_text, help="folder of label maps (<work_dir>/cam_png)")
+    seeds.add_argument("--cam_png", type=path_text, help="folder of label maps (<work_dir>/cam_png); none: none")
     seeds.add_argument(
         "--savepng", type=path_text, metavar="FOLDER",
         help="write label maps at 0.10, 0.15 to 0.40, in <thr>/<refine_list>/ there (none)",

@@ -17,7 +17,7 @@ from data.label_maps import check_label_maps
 from data.labels import load_labels
 from data.saliency import check_saliency
 from method import METHODS
-from method.arguments import check_arguments, flag_defaults, parse_arguments
+from method.arguments import check_arguments, make_parser, parse_arguments
 from network import NO_FILES, PRETRAINED
 from tool.cli import UserError, require_folder, run_script
 from tool.dataset import DataSet
@@ -28,6 +28,7 @@ from tool.training_flags import (
     RUN_FREE_TO_CHANGE,
     check_batch,
     check_run_loaders,
+    flag_defaults,
     hash_of_ids,
     hold_run,
     recorded_flags,
@@ -136,7 +137,8 @@ def main() -> None:
     # Not at the top: it imports torch, which takes seconds; a mistake in a flag or a file has been named by now.
     from method.training import train_run
 
-    train_run(args, images, labels, held_out, masks, settings=settings, defaults=flag_defaults(args) | selection)
+    defaults = flag_defaults(make_parser(METHODS[args.method]), args)
+    train_run(args, images, labels, held_out, masks, settings=settings, defaults=defaults | selection)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from tool.training_flags import (
     RUN_FREE_TO_CHANGE,
     add_run_flags,
     check_run,
+    flag_defaults,
     hold_run,
     recorded_flags,
 )
@@ -50,7 +51,7 @@ EXAMPLES = """\
 """
 
 
-def parse_arguments() -> argparse.Namespace:
+def make_parser() -> argparse.ArgumentParser:
     parser = script_parser("Train a transformer and a CNN to localise objects from image labels.", examples=EXAMPLES)
     add_test_flags(parser, batch_flag="--test_batch_size")
 
@@ -93,7 +94,11 @@ def parse_arguments() -> argparse.Namespace:
     recipe.add_argument(
         "--resize_size", type=positive, default=256, help="pixels of the square that is cropped (%(default)s)"
     )
-    return parser.parse_args()
+    return parser
+
+
+def parse_arguments() -> argparse.Namespace:
+    return make_parser().parse_args()
 
 
 def check_arguments(args: argparse.Namespace) -> None:
@@ -140,7 +145,7 @@ def main() -> None:
     # Not at the top: it imports torch, which takes seconds; a mistake in a flag or a file has been named by now.
     from localise.training import train_run
 
-    train_run(args, cub, settings=settings_of(args, cub))
+    train_run(args, cub, settings=settings_of(args, cub), defaults=flag_defaults(make_parser(), args))
 
 
 if __name__ == "__main__":

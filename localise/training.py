@@ -192,16 +192,18 @@ def first_weights(args: argparse.Namespace, net: Localiser) -> str:
     return "\n".join(lines)
 
 
-def train_run(args: argparse.Namespace, cub: Cub, *, settings: dict) -> None:
+def train_run(args: argparse.Namespace, cub: Cub, *, settings: dict, defaults: dict) -> None:
     """Train on `cub`, from the start or from the run's checkpoint, test after each epoch, and write all the files.
 
     Args:
-        args: train.py's. settings: of `tool.training_run.Run`.
+        args: train.py's. settings, defaults: of `tool.training_run.Run`.
 
     Raises `UserError` for a device that is not there, a checkpoint or weights that do not fit, and as `run_steps`.
     """
     device = join_processes(resolve_device(args.device))
-    run = Run(Path(args.work_dir) / args.session, vars(args), settings, args.resume, "--work_dir", "--session")
+    run = Run(
+        Path(args.work_dir) / args.session, vars(args), settings, args.resume, "--work_dir", "--session", defaults
+    )
     checkpoint = run.find_checkpoint()
     steps_per_epoch = steps_of_epoch(len(cub.train), args.batch_size, keep_last=True)
     num_steps = steps_per_epoch * args.max_epoches

@@ -2,7 +2,6 @@
 
 import argparse
 from collections.abc import Sequence
-from typing import Any
 
 from data.descriptions import add_data_set_flag, find_data_set, require_background
 from method import METHODS
@@ -132,12 +131,6 @@ def add_recipe(parser: argparse.ArgumentParser) -> None:
         help="longer side of an image before the crop, pixels (448 768)",
     )  # fmt: skip
     recipe.add_argument("--clip_grad", type=float, metavar="NORM", help="largest norm of a step's gradient (no limit)")
-
-
-def flag_defaults(args: argparse.Namespace) -> dict[str, Any]:
-    """Each flag's default, under the name that a run records it by: what runs had that are older than the flag."""
-    parser = make_parser(METHODS[args.method])
-    return {f"--{name}": parser.get_default(name) for name in vars(args)}
 
 
 def parse_arguments() -> argparse.Namespace:

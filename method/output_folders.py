@@ -27,7 +27,8 @@ def plan_outputs(args: argparse.Namespace, crf_recipes: Sequence[CRFRecipe]) -> 
     Raises `UserError` if two kinds of files would go into one folder.
     """
     work_dir = Path(args.work_dir)
-    cam_npy, cam_png = Path(args.cam_npy or work_dir / "cam_npy"), Path(args.cam_png or work_dir / "cam_png")
+    cam_npy = Path(args.cam_npy or work_dir / "cam_npy")
+    cam_png = None if args.cam_png == "none" else Path(args.cam_png or work_dir / "cam_png")
     crf = {each: work_dir / "crf" / each.folder for each in crf_recipes}
     overlay = work_dir / "overlay" if args.overlay else None
     irn, msa = (None if folder is None else Path(folder) for folder in (args.cam_out_dir, args.savenpy))

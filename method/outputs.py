@@ -24,7 +24,7 @@ class Outputs:
     """
 
     cam_npy: Path
-    cam_png: Path
+    cam_png: Path | None
     crf: dict[CRFRecipe, Path]  # the folder of each
     overlay: Path | None
     threshold: float
@@ -35,13 +35,13 @@ class Outputs:
 
     @property
     def folders(self) -> list[Path]:
-        others = [folder for folder in (self.overlay, self.irn, self.msa) if folder is not None]
-        return [self.cam_npy, self.cam_png, *self.crf.values(), *others, *self.sweep.values()]
+        folders = (self.cam_npy, self.cam_png, *self.crf.values(), self.overlay, self.irn, self.msa)
+        return [*(folder for folder in folders if folder is not None), *self.sweep.values()]
 
     @property
     def label_maps(self) -> list[tuple[float, Path]]:
         """The background scores of label maps, each with the folder of its files."""
-        return [(self.threshold, self.cam_png), *self.sweep.items()]
+        return [*([] if self.cam_png is None else [(self.threshold, self.cam_png)]), *self.sweep.items()]
 
     def lacks_overlay(self, image_id: str) -> bool:
         def load(path: Path) -> Image.Image:

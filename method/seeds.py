@@ -45,6 +45,7 @@ def make_seeds(image_id: str, label_map: bool, settings: list[CRFRecipe], path: 
         save_label_map(folder / f"{image_id}.png", labels_of_posteriors(posteriors), outputs.data_set)
         save_crf(folder / f"{image_id}.npy", posteriors, outputs.data_set)
     if outputs.overlay is not None:
-        maps = {"seed": outputs.cam_png, **{str(r): at for r, at in outputs.crf.items()}}
+        seed = {} if outputs.cam_png is None else {"seed": outputs.cam_png}
+        maps = {**seed, **{str(r): at for r, at in outputs.crf.items()}}
         label_maps = {title: load_label_map(at / f"{image_id}.png", outputs.data_set) for title, at in maps.items()}
         save_overlay(outputs.overlay / f"{image_id}.png", image, cams, label_maps, outputs.data_set)

@@ -31,6 +31,7 @@ from rebalance.uss import (
 from tool.artifact import atomic_file
 from tool.cli import UserError, pace
 from tool.device import autocast, place_for_inference
+from tool.image import has_picture
 from tool.limits import reported_limits
 from tool.per_image import Job, NetProcess, Work
 
@@ -143,8 +144,12 @@ def make_missing_features(
 
 
 def draw_missing(images: Mapping[str, Path], args: argparse.Namespace) -> None:
-    """Draw the features of `images`, by id, where there is no picture."""
-    missing = [image_id for image_id in images if not (args.pictures / f"{image_id}.png").exists()]
+    """Draw the features of `images`, by id, where there is no picture, or a damaged one or of another size."""
+    missing = [
+        image_id
+        for image_id, path in images.items()
+        if not has_picture(args.pictures / f"{image_id}.png", image_size(path))
+    ]
     for image_id in tqdm(missing, desc="pictures", unit="image", disable=None, leave=False):
         features = load_features(args.out_dir / f"{image_id}.pt")
         picture = picture_of(features, image_size(images[image_id])[::-1])

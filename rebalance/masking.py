@@ -62,19 +62,21 @@ def _resized(values: Tensor, size: Sequence[int]) -> Tensor:
 
 @torch.inference_mode()
 def mask_of(
-    pixels: np.ndarray, posteriors: Tensor, *, threshold: float, normalisation: Normalisation, backend: str
+    pixels: np.ndarray, posteriors: Tensor, *, threshold: float, normalisation: Normalisation | None, backend: str
 ) -> np.ndarray:
     """The label map, uint8 (H, W), of an RGB image, uint8 (H, W, 3), and its posteriors, float32 (L, H, W), on whose
     device the CRF runs. backend: pydensecrf or torch.
 
     Labels that score above `threshold` somewhere take part, in half precision's steps as released files hold them;
-    where there are none, the largest score decides.
+    where there are none, the largest score decides. normalisation: the net's, through which the CRF sees the image;
+    None: it sees the image itself.
     """
     kept = (posteriors.flatten(1).amax(dim=1) > threshold).nonzero().flatten()
     if not len(kept):
         return posteriors.argmax(dim=0).to(torch.uint8).cpu().numpy()
     scores = posteriors[kept].half().float()
-    image = copied_to(torch.from_numpy(seen_by_crf(pixels, normalisation)), scores.device)
+    seen = pixels if normalisation is None else seen_by_crf(pixels, normalisation)
+    image = copied_to(torch.from_numpy(seen), scores.device)
     options = {"kernels": MASK_KERNELS, "iterations": ITERATIONS, "backend": backend}
     return kept[crf_from_probability(image, scores, **options).argmax(dim=0)].to(torch.uint8).cpu().numpy()
 
@@ -118,7 +120,7 @@ def save_mask(
     folder: Path,
     data_set: DataSet,
     threshold: float,
-    normalisation: Normalisation,
+    normalisation: Normalisation | None,
     posteriors: Tensor | np.ndarray,
 ) -> None:
     """The CRF's part of one image: its label map, written."""
@@ -142,7 +144,7 @@ def predict_missing(
     Raises `UserError` with a line for each image that could not be done, or if a process died.
     """
     data_set, folder = with_released_palette(find_data_set(args.data_set)), args.out_dir
-    for_mask = folder, data_set, args.threshold, normalisation
+    for_mask = folder, data_set, args.threshold, None if "crf_image" in args.sane else normalisation
 
     def missing(image_id: str) -> list[Job]:
         path = images[image_id]

@@ -20,6 +20,7 @@ from tool.cli import UserError, check_bounds, path_text, path_value, positive, r
 from tool.flags import CRF_BACKENDS, add_process_flags, check_scales
 from tool.folder import Claim, claim_folders, open_folder
 from tool.torchrun import is_first, own_cores
+from tool.training_flags import add_sane_flag
 from tool.weights_file import require_weights
 
 EXAMPLES = """\
@@ -53,6 +54,7 @@ def parse_arguments() -> argparse.Namespace:
     masks.add_argument(
         "--threshold", type=float, default=0.05, help="a label's largest score must be above it (%(default)s)"
     )
+    add_sane_flag(masks, ("crf_image",))
     masks.add_argument(
         "--crf_backend", choices=CRF_BACKENDS, default="auto", help="auto: torch on a GPU, else pydensecrf"
     )
@@ -67,17 +69,18 @@ def parse_arguments() -> argparse.Namespace:
 def open_output(args: argparse.Namespace) -> None:
     """Create the folder of label maps and keep others out; refuse one with those of another net or threshold."""
     open_folder(args.out_dir, "--out_dir")
-    settings = {name: getattr(args, name) for name in ("backbone", "width", "threshold", "amp", "scales")}
+    settings = {name: getattr(args, name) for name in ("backbone", "width", "threshold", "amp", "scales", "sane")}
     settings["weights_sha256"] = hash_of(args.weights)
     # Not in the folder itself, which other code trains on, or a server takes, as it is.
     folder = args.out_dir.resolve()  # as the name of . and .. is not theirs
     record = folder.with_name(f"{folder.name}_settings.json")
     advice = f"take another --out_dir, or remove these files and {record}"
-    claim_folders([Claim(args.out_dir, settings, record)], advice=advice)
+    claim_folders([Claim(args.out_dir, settings, record, {"sane": []})], advice=advice)
 
 
 def check_arguments(args: argparse.Namespace) -> None:
     """Raise `UserError` for numbers out of their bounds."""
+    args.sane = sorted({*args.sane})
     check_bounds(args, {"threshold": (0, 1)})
     check_scales(args.scales)
 

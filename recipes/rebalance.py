@@ -8,7 +8,8 @@ from tool.recipe import Setup, Stage
 
 # torchvision's, of ImageNet.
 RESNET101_WEIGHTS = "network/resnet101-63fe2227.pth"
-HEAD = "weights/CAUSE_VOC2012.pt"
+# CAUSE's, by the data set that it learnt from; own photographs have VOC's.
+HEADS = {"voc12": "weights/CAUSE_VOC2012.pt", "coco14": "weights/CAUSE_COCO2014.pt", OWN: "weights/CAUSE_VOC2012.pt"}
 SUBMISSION = ("dhr_test", "submission")  # label maps of VOC's test set, or of all own photographs; their packing
 
 
@@ -16,7 +17,7 @@ def features(setup: Setup, trained: Stage) -> Stage:
     """Unsupervised features of train_aug.txt, released ones by default; at `--mini` of the net that `trained` made."""
     folder = setup.out / "features"
     flags = {**image_flags(setup), "infer_list": list_file(setup, "train_aug"), "out_dir": folder}
-    flags |= {"uss_weights": HEAD}
+    flags |= {"uss_weights": HEADS[setup.data_set]}
     small = {**mini.FEATURES, **mini.backbone_of(trained)}
     small["uss_backbone_weights"] = small.pop("weights")
     return setup.stage("features", "rebalance/features.py", flags, mini=small, makes=folder, fixed=["out_dir"])
@@ -58,6 +59,7 @@ def rebalanced(setup: Setup, masks: Path, trained: Stage, *, plain: bool = False
     score = {
         **{**truth_flags(setup, "val"), "pred_dir": folder / "val", "strict": True},
         **{"json": folder / "val.json", "tag": setup.out.name},
+        **({"count_empty": True} if setup.data_set == "coco14" else {}),
     }
     evaluate = setup.stage(
         "eval_dhr", "rebalance/evaluate.py", score,

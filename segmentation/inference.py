@@ -42,8 +42,16 @@ def net_without_weights(config: Config) -> nn.Module:
         return net_of(config)
 
 
-def load_on(config: Config, device: torch.device) -> nn.Module:
-    """The net as a process predicts with it."""
+def needs_net(config: Config, images: Mapping[str, Path]) -> bool:
+    """Whether the logits of one of `images` are not kept, or damaged."""
+    folder = config.TEST_LOGITS
+    return folder is None or any(kept_logits(folder / f"{image_id}.npy", config) is None for image_id in images)
+
+
+def load_on(config: Config, device: torch.device, *, with_weights: bool = True) -> nn.Module:
+    """The net as a process predicts with it; with all logits kept, what says how they lie on the image."""
+    if not with_weights:
+        return net_without_weights(config)
     return place_for_inference(fold_norms(load_net(config)), device, config.TEST_AMP)
 
 
@@ -114,8 +122,11 @@ def is_done(config: Config, image_id: str, image: Path, folder: Path) -> bool:
     return has_label_map(folder / f"{image_id}.png", config.data_set, image_size(image)[::-1], ignore=False)
 
 
-def predict_missing(config: Config, images: Mapping[str, Path], folder: Path) -> None:
-    """Make the label maps that are missing or damaged: the network in its processes, the CRF in others beside it."""
+def predict_missing(config: Config, images: Mapping[str, Path], folder: Path, *, with_weights: bool) -> None:
+    """Make the label maps that are missing or damaged: the network in its processes, the CRF in others beside it.
+
+    with_weights: as `needs_net` says.
+    """
     print(f"label maps: {folder}")
     devices = device_names(config.GPUS, "GPUS", each=True)
     mean = normalisation_of(config, net_without_weights(config)).mean
@@ -135,7 +146,7 @@ def predict_missing(config: Config, images: Mapping[str, Path], folder: Path) ->
         gave="label map",
         done="predicted",
         devices=devices,
-        load=functools.partial(load_on, config),
+        load=functools.partial(load_on, config, with_weights=with_weights),
         crf_backend=resolve_backend("auto", torch.device(devices[0])),
         crf_workers=config.TEST_CRF_WORKERS or own_cores(),
     )

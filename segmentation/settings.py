@@ -32,10 +32,10 @@ from segmentation.fields import (
     between,
     only,
 )
-from tool.cli import UserError, did_you_mean, path_value, raise_problems, require_file, require_folder
+from tool.cli import UserError, did_you_mean, first_few, path_value, raise_problems, require_file, require_folder
 from tool.dataset import DataSet
 from tool.flags import AMP
-from tool.lists import folder_of
+from tool.lists import folder_of, read_ids
 from tool.places import ROOT
 from tool.weights_file import require_weights
 
@@ -362,8 +362,21 @@ def _kept_of_several_passes(config: Config) -> list[str]:
     ]
 
 
+def _without_checkpoint(config: Config) -> list[str]:
+    """What is wrong with no TEST_CKPT; nothing where TEST_LOGITS has a file for each image of the list, which is
+    there."""
+    problem = f"TEST_CKPT: expected a file ({CHECKPOINT}), found None"
+    if config.TEST_LOGITS is None or not test_list(config).is_file():
+        return [problem]
+    ids = read_ids(test_list(config), "DATA_LISTS")
+    lacking = [image_id for image_id in ids if not (config.TEST_LOGITS / f"{image_id}.npy").is_file()]
+    there = f"{problem}; TEST_LOGITS {config.TEST_LOGITS} lacks those of {len(lacking)} of {len(ids)} images"
+    return [f"{there}: {first_few(lacking)}"] if lacking else []
+
+
 def require_test_paths(config: Config) -> None:
-    """Raise `UserError` with every folder and file that the test reads and that is not there, or an unset `TEST_CKPT`.
+    """Raise `UserError` with every folder and file that the test reads and that is not there, or an unset `TEST_CKPT`
+    where TEST_LOGITS has not all logits.
 
     The folder of images, the list, the checkpoint, and the folder of ground truth unless `TEST_SPLIT` is test, which
     has none; not what is in them. Or where TEST_LOGITS would keep logits of several passes.
@@ -375,7 +388,7 @@ def require_test_paths(config: Config) -> None:
     if config.TEST_SPLIT != "test":
         requirements.append((require_folder, truth_folder(config), "DATA_ROOT", "ground truth, <id>.png"))
     if config.TEST_CKPT is None:
-        problems = [f"TEST_CKPT: expected a file ({CHECKPOINT}), found None"]
+        problems = _without_checkpoint(config)
     else:
         problems = _problems([(require_weights, config.TEST_CKPT, "TEST_CKPT", CHECKPOINT)])
     problems += _problems(requirements)

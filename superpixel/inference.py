@@ -17,7 +17,7 @@ from network.superpixel import hard_map, to_whole_cells
 from superpixel.maps import load_superpixels, save_outlined, save_superpixels
 from tool.cli import UserError
 from tool.device import autocast
-from tool.image import load_image
+from tool.image import has_picture
 from tool.limits import reported_limits
 from tool.per_image import Job, NetProcess, Work
 
@@ -63,9 +63,9 @@ def is_done(image_id: str, out: Path, pictures: Path | None, shape: tuple[int, i
         if not path.exists():
             return False
         load_superpixels(path, shape)
-        return picture is None or (picture.exists() and load_image(picture, "RGB").size == shape[::-1])
     except UserError:
         return False
+    return picture is None or has_picture(picture, shape[::-1])
 
 
 def infer_missing(images: Mapping[str, Path], args: argparse.Namespace, *, devices: Sequence[str]) -> None:

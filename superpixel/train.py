@@ -36,6 +36,7 @@ from tool.training_flags import (
     check_batch,
     check_run,
     check_run_loaders,
+    flag_defaults,
     hash_of_ids,
     hold_run,
     recorded_flags,
@@ -61,7 +62,7 @@ EXAMPLES = """\
 """
 
 
-def parse_arguments() -> argparse.Namespace:
+def make_parser() -> argparse.ArgumentParser:
     parser = script_parser("Superpixels: train the superpixel network on images.", examples=EXAMPLES)
     data = parser.add_argument_group("data")
     data.add_argument("--data_root", type=path_text, required=True, help="folder of <id>.jpg (VOC2012/JPEGImages)")
@@ -92,7 +93,11 @@ def parse_arguments() -> argparse.Namespace:
     )
     recipe.add_argument("--max_image_size", type=positive, default=640, help="and at most (%(default)s)")
     add_sane_flag(recipe, SANE)
-    return parser.parse_args()
+    return parser
+
+
+def parse_arguments() -> argparse.Namespace:
+    return make_parser().parse_args()
 
 
 def check_arguments(args: argparse.Namespace) -> None:
@@ -150,7 +155,7 @@ def main() -> None:
     # Not at the top: it imports torch, which takes seconds; a mistake in a flag or a file has been named by now.
     from superpixel.training import HeldOut, train_run
 
-    train_run(args, images, HeldOut(val_images, masks), settings=settings)
+    train_run(args, images, HeldOut(val_images, masks), settings=settings, defaults=flag_defaults(make_parser(), args))
 
 
 if __name__ == "__main__":

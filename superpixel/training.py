@@ -103,17 +103,20 @@ def log_validation(args: argparse.Namespace, net: SCN, started: StartedRun, held
     return list(curves)
 
 
-def train_run(args: argparse.Namespace, images: Mapping[str, Path], held_out: HeldOut, *, settings: dict) -> None:
+def train_run(
+    args: argparse.Namespace, images: Mapping[str, Path], held_out: HeldOut, *, settings: dict, defaults: dict
+) -> None:
     """Train on `images`, by id, from the start or from the run's checkpoint, and write all the run's files.
 
     Args:
-        args: train.py's. held_out: scored after each epoch, if it has images. settings: of `tool.training_run.Run`.
+        args: train.py's. held_out: scored after each epoch, if it has images. settings, defaults: of
+            `tool.training_run.Run`.
 
     Raises `UserError` for a device that is not there, a checkpoint or weights that do not fit, and as `run_steps`.
     """
     device = join_processes(resolve_device(args.device))
     folder = Path(args.work_dir) / args.session
-    run = Run(folder, vars(args), settings, args.resume, "--work_dir", "--session")
+    run = Run(folder, vars(args), settings, args.resume, "--work_dir", "--session", defaults)
     checkpoint = run.find_checkpoint()
     epoch = len(images) // args.batch_size
     num_steps = epoch * args.max_epoches

@@ -66,6 +66,17 @@ def test_what_learns_last_learns_from_the_refinements_label_maps_of_these_seeds(
             assert stages[cams[refinement]].flags["cam_dir"] == Path(infer.flags["work_dir"], "cam_npy")
 
 
+@pytest.mark.parametrize(
+    ("seeds", "head", "counts_empty"),
+    [("eps", "weights/CAUSE_VOC2012.pt", False), ("eps_coco", "weights/CAUSE_COCO2014.pt", True)],
+)
+def test_dhrs_features_have_the_head_of_their_data_set_and_cocos_scores_count_empty_images(seeds, head, counts_empty):
+    setup = Setup(Path("out"), Path("images"), Path("saliency"), data_set="coco14" if counts_empty else "voc12")
+    stages = {stage.name: stage for stage in run.load_recipe(f"{seeds}+crf+dhr")[2](setup)}
+    assert stages["features"].flags["uss_weights"] == head
+    assert stages["eval_dhr"].flags.get("count_empty", False) is counts_empty
+
+
 def test_instances_beside_irns_label_maps_change_nothing_for_what_learns_from_these():
     changes = {("irn_infer", "ins_seg_out_dir"): "instances", ("irn_train", "displacement"): "True"}
     setup = Setup(Path("out"), Path("VOC2012"), Path("saliency"), changes=changes)

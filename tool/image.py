@@ -27,3 +27,11 @@ def load_image(path: str | Path, mode: str) -> Image.Image:
         if limit_met(error) is not None:  # of the machine; the file may be sound
             raise
         raise UserError(f"{path}: cannot be read as an image, missing or damaged ({error})") from error
+
+
+def has_picture(path: Path, size: tuple[int, int]) -> bool:
+    """Whether a picture of `size`, (width, height), is at `path`, whole."""
+    try:
+        return path.exists() and load_image(path, "RGB").size == size
+    except UserError:
+        return False

@@ -110,6 +110,11 @@ def recorded_flags(args: argparse.Namespace, free_to_change: Collection[str]) ->
     return {f"--{name}": value for name, value in vars(args).items() if name not in free_to_change}
 
 
+def flag_defaults(parser: argparse.ArgumentParser, args: argparse.Namespace) -> dict[str, Any]:
+    """Each flag's default, under the name that `recorded_flags` has: what runs had that are older than the flag."""
+    return {f"--{name}": parser.get_default(name) for name in vars(args)}
+
+
 def hash_of_ids(ids: Sequence[str]) -> str:
     """SHA-256 of a list's ids in their order."""
     return hashlib.sha256("\n".join(ids).encode()).hexdigest()

@@ -72,7 +72,8 @@ SANE = {
     "region_norm": ("net", "freeze_region_norm", False),
 }
 
-# What `--recipe` takes: of these, the ones that made seeds of photographs better than as released (paper/photographs_mobilenet.md).
+# What `--recipe` takes: of these, the ones that made seeds of photographs better than as released
+# (paper/sane_values.md).
 RECIPES = {"released": (), "sane": ("background_score",)}
 
 

@@ -40,6 +40,7 @@ from tool.training_flags import (
     check_batch,
     check_run,
     check_run_loaders,
+    flag_defaults,
     hash_of_ids,
     hold_run,
     recorded_flags,
@@ -69,7 +70,7 @@ EXAMPLES = """\
 """
 
 
-def parse_arguments() -> argparse.Namespace:
+def make_parser() -> argparse.ArgumentParser:
     parser = script_parser("Stage 2: train AffinityNet on CRF posteriors of CAMs.", examples=EXAMPLES)
     data = parser.add_argument_group("data")
     data.add_argument("--data_root", type=path_text, required=True, help="folder of <id>.jpg (VOC2012/JPEGImages)")
@@ -111,7 +112,11 @@ def parse_arguments() -> argparse.Namespace:
     recipe.add_argument("--crop_size", type=positive, default=448, help="pixels, a multiple of 8 (%(default)s)")
     recipe.add_argument("--clip_grad", type=float, metavar="NORM", help="largest norm of a step's gradient (no limit)")
     add_sane_flag(recipe, SANE)
-    return parser.parse_args()
+    return parser
+
+
+def parse_arguments() -> argparse.Namespace:
+    return make_parser().parse_args()
 
 
 def check_arguments(args: argparse.Namespace) -> None:
@@ -174,7 +179,7 @@ def main() -> None:
     # Not at the top: it imports torch, which takes seconds; a mistake in a flag or a file has been named by now.
     from refine.affinity.training import train_run
 
-    train_run(args, images, settings=settings)
+    train_run(args, images, settings=settings, defaults=flag_defaults(make_parser(), args))
 
 
 if __name__ == "__main__":

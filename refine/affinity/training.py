@@ -104,17 +104,17 @@ def first_weights(args: argparse.Namespace, net: AffNet) -> object:
         return load_pretrained(net, args.backbone) if downloads else load_first_weights(net, args.weights)
 
 
-def train_run(args: argparse.Namespace, images: Mapping[str, Path], *, settings: dict) -> None:
+def train_run(args: argparse.Namespace, images: Mapping[str, Path], *, settings: dict, defaults: dict) -> None:
     """Train on `images`, by id, from the start or from the run's checkpoint, and write all the run's files.
 
     Args:
-        args: train.py's. settings: of `tool.training_run.Run`.
+        args: train.py's. settings, defaults: of `tool.training_run.Run`.
 
     Raises `UserError` for a device that is not there, a checkpoint or weights that do not fit, and as `run_steps`.
     """
     device = join_processes(resolve_device(args.device))
     folder = Path(args.work_dir) / args.session
-    run = Run(folder, vars(args), settings, args.resume, "--work_dir", "--session")
+    run = Run(folder, vars(args), settings, args.resume, "--work_dir", "--session", defaults)
     checkpoint = run.find_checkpoint()
     num_steps = len(images) // args.batch_size * args.max_epoches
     torch.manual_seed(args.seed)

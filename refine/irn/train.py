@@ -39,6 +39,7 @@ from tool.training_flags import (
     check_batch,
     check_run,
     check_run_loaders,
+    flag_defaults,
     hash_of_ids,
     hold_run,
     recorded_flags,
@@ -64,7 +65,7 @@ EXAMPLES = """\
 """
 
 
-def parse_arguments() -> argparse.Namespace:
+def make_parser() -> argparse.ArgumentParser:
     parser = script_parser("Stage 2: train IRN on sure labels.", examples=EXAMPLES)
     data = parser.add_argument_group("data")
     data.add_argument("--data_root", type=path_text, required=True, help="folder of <id>.jpg (VOC2012/JPEGImages)")
@@ -108,7 +109,11 @@ def parse_arguments() -> argparse.Namespace:
     )
     recipe.add_argument("--crop_size", type=positive, default=512, help="pixels, a multiple of 4 (%(default)s)")
     recipe.add_argument("--clip_grad", type=float, metavar="NORM", help="largest norm of a step's gradient (no limit)")
-    return parser.parse_args()
+    return parser
+
+
+def parse_arguments() -> argparse.Namespace:
+    return make_parser().parse_args()
 
 
 def check_arguments(args: argparse.Namespace) -> None:
@@ -177,7 +182,7 @@ def main() -> None:
     # Not at the top: it imports torch, which takes seconds; a mistake in a flag or a file has been named by now.
     from refine.irn.training import train_run
 
-    train_run(args, images, shift_images, settings=settings)
+    train_run(args, images, shift_images, settings=settings, defaults=flag_defaults(make_parser(), args))
 
 
 if __name__ == "__main__":

@@ -167,19 +167,24 @@ def make_loader(
 
 
 def train_run(
-    args: argparse.Namespace, images: Mapping[str, Path], shift_images: Mapping[str, Path], *, settings: dict
+    args: argparse.Namespace,
+    images: Mapping[str, Path],
+    shift_images: Mapping[str, Path],
+    *,
+    settings: dict,
+    defaults: dict,
 ) -> None:
     """Train on `images`, by id, from the start or from the run's checkpoint, and write all the run's files.
 
     Args:
-        args: train.py's. shift_images: that the mean shift is of, where there are displacements. settings: of
+        args: train.py's. shift_images: that the mean shift is of, where there are displacements. settings, defaults: of
             `tool.training_run.Run`.
 
     Raises `UserError` for a device that is not there, a checkpoint or weights that do not fit, and as `run_steps`.
     """
     device = join_processes(resolve_device(args.device))
     folder = Path(args.work_dir) / args.session
-    run = Run(folder, vars(args), settings, args.resume, "--work_dir", "--session")
+    run = Run(folder, vars(args), settings, args.resume, "--work_dir", "--session", defaults)
     checkpoint = run.find_checkpoint()
     num_steps = len(images) // args.batch_size * args.max_epoches
     torch.manual_seed(args.seed)

@@ -3,7 +3,8 @@
     python released/crt/run_sample.py --voc12_root VOC2012 --train_cam_pass False --cam2_weights_name deits_cam.pth
 
 A flag that is not given is the recipe's, which has the released values. All files go to --out (exps/crt) but for the
-folders that are named: weights to crt/ and crt/irn/, CAM dicts, labels and masks to crt/, a log a stage to logs/.
+folders that are named: weights to crt/ and crt/irn/, CAM dicts, labels and masks to crt/, a log a stage to logs/. At
+the end, trained weights and the logs are copied to the released names, sess/deits_cam.pth and the like.
 """
 
 import argparse
@@ -16,7 +17,17 @@ from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from released.table import ROOT, run_words
-from tool.cli import add_switch, path_text, path_value, script_parser
+from tool.cli import (
+    FOLDER,
+    UserError,
+    add_switch,
+    path_text,
+    path_value,
+    require_file,
+    run_script,
+    script_parser,
+    what_is_at,
+)
 
 LISTS = ("train_aug", "train", "val")  # that voc12.prepare makes, which the release has in voc12/
 
@@ -50,15 +61,31 @@ STEPS = {
     "make_sem_seg": Step("irn_infer", ("make_cam", "train_irn"), "sem_seg_out_dir", "crt/sem_seg", "masks"),
     "eval_sem_seg": Step("eval_irn", ("make_sem_seg",)),
 }
-WEIGHTS = {"cam1_weights_name": "train_cam", "cam2_weights_name": "train_cam", "irn_weights_name": "train_irn"}
+
+
+class Weights(NamedTuple):
+    """What a flag names: written by the pass `step`, as `file` in --out; `default`: the released name of the copy."""
+
+    step: str
+    file: str
+    default: str
+
+
+WEIGHTS = {
+    "cam1_weights_name": Weights("train_cam", "crt/crt_cnn.pth", "sess/res152_cam.pth"),
+    "cam2_weights_name": Weights("train_cam", "crt/crt_transformer.pth", "sess/deits_cam.pth"),
+    "irn_weights_name": Weights("train_irn", "crt/irn/irn.pth", "sess/res50_irn.pth"),
+}
 
 
 class Row(NamedTuple):
-    """A released flag: its default; the STAGE.FLAG that take its value; the one value that it may have here."""
+    """A released flag: its default; the STAGE.FLAG that take its value; the one value that it may have here; what
+    --help says in their place."""
 
     default: object
     ours: Sequence[str] = ()
     only: str | None = None
+    note: str | None = None
 
 
 VALUES = {
@@ -85,9 +112,9 @@ VALUES = {
     "exp_times": Row(8, ("irn_infer.exp_times",)),
     "ins_seg_bg_thres": Row(0.25, ("irn_infer.ins_seg_bg_thres",)),
     "sem_seg_bg_thres": Row(0.25, ("irn_infer.sem_seg_bg_thres",)),
-    "log_name": Row("sample_train_eval"),
+    "log_name": Row("sample_train_eval", note="the stages' logs, at the end, in <log_name>.log"),
 }
-# Of files and folders. Weights that are named are read, not written.
+# Of files and folders. Weights are read by the later steps where their training is switched off.
 PATHS = {
     "train_list": Row(
         "voc12/train_aug.txt",
@@ -95,9 +122,17 @@ PATHS = {
     ),
     "val_list": Row("voc12/val.txt", ("train.val_list",)),
     "infer_list": Row("voc12/train.txt", ("irn_train.infer_list", "irn_infer.infer_list")),
-    "cam1_weights_name": Row("--out's crt/crt_cnn.pth"),
-    "cam2_weights_name": Row("--out's crt/crt.pth", ("infer_aug.weights",)),
-    "irn_weights_name": Row("--out's crt/irn/irn.pth", ("irn_infer.weights",)),
+    "cam1_weights_name": Row(WEIGHTS["cam1_weights_name"].default, note="written by --train_cam_pass"),
+    "cam2_weights_name": Row(
+        WEIGHTS["cam2_weights_name"].default,
+        ("infer_aug.weights",),
+        note="written by --train_cam_pass; without it infer_aug.weights",
+    ),
+    "irn_weights_name": Row(
+        WEIGHTS["irn_weights_name"].default,
+        ("irn_infer.weights",),
+        note="written by --train_irn_pass; without it irn_infer.weights",
+    ),
     "cam_out_dir": Row("--out's crt/cam", ("infer_aug.cam_out_dir", "eval.predict_dir")),
     "ir_label_out_dir": Row("--out's crt/ir_label", ("irn_labels.ir_label_out_dir",)),
     "sem_seg_out_dir": Row("--out's crt/sem_seg", ("irn_infer.sem_seg_out_dir",)),
@@ -106,9 +141,7 @@ PATHS = {
 
 
 def make_parser() -> argparse.ArgumentParser:
-    parser = script_parser(
-        "CRT's released command, run by run.py crt, whose --list may stand here too.", allow_abbrev=False
-    )
+    parser = script_parser("CRT's released command, run by run.py crt.", allow_abbrev=False)
     parser.add_argument("--voc12_root", type=path_text, default="../../VOC2012", help="VOC 2012 (%(default)s)")
     parser.add_argument(
         "--chainer_eval_set",
@@ -116,7 +149,7 @@ def make_parser() -> argparse.ArgumentParser:
         help="the list of VOC's ImageSets/Segmentation that is scored (%(default)s)",
     )
     for name, row in {**VALUES, **PATHS}.items():
-        what = ", ".join(row.ours) or (f"{row.only} alone" if row.only else "decides nothing here")
+        what = row.note or ", ".join(row.ours) or f"{row.only} alone"
         words = {"nargs": "+"} if isinstance(row.default, tuple) else {}
         default = " ".join(map(str, row.default)) if words else row.default
         parser.add_argument(f"--{name}", type=path_value if name in PATHS else str, help=f"{what} ({default})", **words)
@@ -127,6 +160,7 @@ def make_parser() -> argparse.ArgumentParser:
     ours.add_argument(
         "--set", nargs="+", default=[], metavar="STAGE.FLAG=VALUE", help="other changes, the last to hold"
     )
+    add_switch(ours, "--list", default=False, help="print the stages' commands and run none (False)")
     add_switch(ours, "--mini", default=False, help="generated data and narrow nets, without --voc12_root (False)")
     return parser
 
@@ -143,10 +177,9 @@ def problem_of(args: argparse.Namespace, out: Path) -> str | None:
     for name, row in VALUES.items():
         if row.only is not None and given[name] not in (None, row.only):
             return f"--{name} {given[name]}: expected {row.only}; other nets are --set's, as train.backbone=resnet50"
-    for name, step in WEIGHTS.items():
-        if given[name] is not None and step in steps:
-            where = PATHS[name].default
-            return f"--{name} {given[name]}: --{step}_pass writes {where}; leave it out, or switch that pass off"
+    for name, weights in WEIGHTS.items():
+        if weights.step in steps and what_is_at(copy := copy_of(args, name)) == FOLDER:
+            return f"--{name} {copy}: expected a file to write, found a folder"
     for name in steps:
         for other in STEPS[name].needs:
             step = STEPS[other]
@@ -155,6 +188,12 @@ def problem_of(args: argparse.Namespace, out: Path) -> str | None:
                 flag = f"--{step.flag} {path}" if given[step.flag] else path
                 return f"--{name}_pass: {flag}: expected {step.what}, found none; --{other}_pass True makes them"
     return None
+
+
+def copy_of(args: argparse.Namespace, name: str) -> Path:
+    """Where what the flag `name` names is copied to; of small nets nothing replaces unasked what other runs made."""
+    default = WEIGHTS[name].default if name in WEIGHTS else VALUES[name].default
+    return Path(getattr(args, name) or (args.out if args.mini else Path()) / default)
 
 
 def located(path: Path) -> Path:
@@ -180,7 +219,7 @@ def changes(args: argparse.Namespace, out: Path) -> dict[str, Any]:
             found.update(dict.fromkeys(row.ours, value))
     for name, row in PATHS.items():
         path = Path(row.default) if name == "infer_list" and given[name] is None else given[name]
-        if path is not None:
+        if path is not None and not (name in WEIGHTS and WEIGHTS[name].step in steps):
             path = list_path(path, out) if name.endswith("_list") else located(path)
             found.update(dict.fromkeys(row.ours, path))
     if args.chainer_eval_set != "train":
@@ -200,22 +239,76 @@ def in_words(value: Any) -> str:
     return "" if value is None else shlex.join(map(str, value if isinstance(value, list) else [value]))
 
 
-def run_words_of(words: Sequence[str]) -> list[str]:
-    """run.py's words for the released command line `words`; what is no released flag stays, at their end.
+def read_words(words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    """The released flags of a command line, and its other words.
 
     Ends with 2 after a line that says what is wrong with a flag, or which input a step lacks.
     """
     parser = make_parser()
     args, others = parser.parse_known_args(words)
-    out = args.out or Path("exps", "crt_mini" if args.mini else "crt")
-    if (problem := problem_of(args, out)) is not None:
+    args.out = args.out or Path("exps", "crt_mini" if args.mini else "crt")
+    if (problem := problem_of(args, args.out)) is not None:
         parser.error(problem)
-    stages = dict.fromkeys(STEPS[name].stage for name in chosen_steps(args))
+    return args, others
+
+
+def stages_of(args: argparse.Namespace) -> list[str]:
+    return [
+        *(["data"] if args.mini else []),
+        "prepare",
+        *dict.fromkeys(STEPS[name].stage for name in chosen_steps(args)),
+    ]
+
+
+def run_words_of(words: Sequence[str]) -> list[str]:
+    """run.py's words for the released command line `words`; what is no released flag stays, behind the data.
+
+    Ends as `read_words`.
+    """
+    args, others = read_words(words)
     data = ["--mini"] if args.mini else ["--voc12_root", args.voc12_root]
-    stages = [*(["data"] if args.mini else []), "prepare", *stages]
-    sets = [f"{key}={in_words(value)}" for key, value in changes(args, out).items()]
-    return ["crt", *data, "--out", str(out), *others, "--stages", *stages, "--set", *sets, *args.set]
+    listing = ["--list"] if args.list else []
+    sets = [f"{key}={in_words(value)}" for key, value in changes(args, args.out).items()]
+    run = ["crt", *data, "--out", str(args.out), *listing, *others]
+    return [*run, "--stages", *stages_of(args), "--set", *sets, *args.set]
+
+
+def copy_to_released_names(args: argparse.Namespace) -> None:
+    """After a run: what was trained under the names of the flags, and its stages' logs as one, <log_name>.log.
+
+    Raises `UserError` where a file cannot be written.
+    """
+    copies = {name: [args.out / file] for name, (step, file, _) in WEIGHTS.items() if step in chosen_steps(args)}
+    for name, sources in copies.items():
+        require_file(sources[0], f"--{name}: --set", "the trained weights; leave --set's names out")
+        copy(sources, copy_of(args, name))
+    copy([args.out / "logs" / f"{name}.log" for name in stages_of(args)], Path(f"{copy_of(args, 'log_name')}.log"))
+
+
+def copy(sources: Sequence[Path], path: Path) -> None:
+    """Write the files `sources`, one behind the other, to `path`, whose folder is made, as the release makes its own.
+
+    A stop amid it leaves what was there. Raises `UserError` where it cannot be written.
+    """
+    unfinished = path.with_name(f".{path.name}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(unfinished, "wb") as file:
+            for source in sources:
+                file.write(source.read_bytes())
+        unfinished.replace(path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
+    print(path)
+
+
+def main() -> None:
+    words = sys.argv[1:]
+    run_words("run.py", run_words_of(words))
+    args, _ = read_words(words)
+    if not args.list:
+        run_script(lambda: copy_to_released_names(args))
 
 
 if __name__ == "__main__":
-    run_words("run.py", run_words_of(sys.argv[1:]))
+    main()

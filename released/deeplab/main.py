@@ -135,13 +135,14 @@ def settings(args: argparse.Namespace, entries: Mapping[str, Any]) -> dict[str, 
     }
     if args.command == "train":
         return {**found, "EXP_ROOT": models, "EXP_NAME": train}
-    is_crf = args.command == "crf"
+    is_crf, logits = args.command == "crf", features / val / "logit"
+    trained = None if is_crf and logits.is_dir() else models / train / BASENAME.format(entries["SOLVER.ITER_MAX"])
     found |= {
         "EXP_ROOT": scores,
         "EXP_NAME": f"{val}_crf" if is_crf else val,
-        "TEST_CKPT": args.model_path or models / train / BASENAME.format(entries["SOLVER.ITER_MAX"]),
+        "TEST_CKPT": args.model_path or trained,
         "TEST_CRF": is_crf,
-        "TEST_LOGITS": features / val / "logit",
+        "TEST_LOGITS": logits,
         "TEST_SCORES": scores / val / f"scores{'_crf' if is_crf else ''}.json",
     }
     if args.n_jobs is not None:
@@ -160,7 +161,9 @@ def parse_arguments() -> tuple[argparse.Namespace, list[str]]:
     device = parser.add_mutually_exclusive_group()
     device.add_argument("--cuda", action="store_true", default=True, help="GPUS=1 (this)")
     device.add_argument("--cpu", action="store_false", dest="cuda", help="GPUS=0")
-    parser.add_argument("-m", "--model-path", help="TEST_CKPT of test and crf (what train wrote)")
+    parser.add_argument(
+        "-m", "--model-path", help="TEST_CKPT of test and crf (what train wrote; crf: none, of test's logits)"
+    )
     parser.add_argument("-j", "--n-jobs", help="TEST_CRF_WORKERS of crf (the cores there are)")
     return parser.parse_known_args()
 

@@ -2,6 +2,7 @@
 which sweeps the thresholds."""
 
 import argparse
+import json
 import sys
 import time
 from collections.abc import Sequence
@@ -28,7 +29,9 @@ def make_parser(tag: str) -> argparse.ArgumentParser:
     add_switch(parser, "--sp_cam", default=True, help="--sp_cam there (True)")
     parser.add_argument("--beta", default="8", help="--beta there (%(default)s)")
     parser.add_argument("--gama", default="0.6", help="--gama there (%(default)s)")
-    parser.add_argument("--refine_list", default="0", help="--refine_list there (%(default)s)")
+    parser.add_argument(
+        "--refine_list", type=int, nargs="+", default=[0], help="--refine_list there; of several, a pass for each (0)"
+    )
     parser.add_argument("--tag", default=tag, help="a folder of ./experiments/predictions (%(default)s)")
     parser.add_argument("--tagA", default="DCR_AP_IPC_Q", help="a folder there, with _AP_<beta> behind (%(default)s)")
     parser.add_argument("--curtime", default=time.strftime("%Y-%m-%d %H_%M_%S"), help="and one there (now)")
@@ -41,21 +44,40 @@ def make_parser(tag: str) -> argparse.ArgumentParser:
 
 
 def commands(method: str, tag: str, words: Sequence[str]) -> list[list[str]]:
-    """Our two command lines, each with its script in front, for the released one's `words`; those that are none of its
-    flags go to inference.py."""
+    """Our command lines, each with its script in front, for the released one's `words`: two for each --refine_list.
+    Words that are none of its flags go to inference.py.
+
+    Raises `UserError` for flags that do not go together.
+    """
     args, others = make_parser(tag).parse_known_args(words)
     if args.sp_cam and args.Qmodel_path is None:
         raise UserError("--Qmodel_path: expected the superpixel network's weights, or --sp_cam False")
+    if min(args.refine_list) < 0 or len({*args.refine_list}) < len(args.refine_list):
+        given = " ".join(map(str, args.refine_list))
+        raise UserError(f"--refine_list {given}: expected numbers of steps, 0 or more, each once")
+    every = args.refine_list if args.sp_cam else [0]
+    whole = Path("experiments/predictions", args.tag, f"{args.tagA}_AP_{args.beta}", args.curtime)
+    found = []
+    for steps in every:
+        folder = whole / f"refine_{steps}" if len(every) > 1 else whole
+        found += commands_of(method, args, others, steps, folder, pseudo=whole / "pseudo")
+    return found
+
+
+def commands_of(
+    method: str, args: argparse.Namespace, others: Sequence[str], steps: int, folder: Path, *, pseudo: Path
+) -> list[list[str]]:
+    """Those for one --refine_list, `steps`, with files in `folder`, and label maps in <threshold>/<steps>/ of `pseudo`,
+    where they are asked for."""
     layout = LAYOUTS[args.dataset]
     images, masks = args.img_root or layout.images, args.gt_dir or layout.masks
     ids = args.infer_list or f"{layout.name}/{args.domain}.txt"
-    folder = Path("experiments/predictions", args.tag, f"{args.tagA}_AP_{args.beta}", args.curtime)
     maps = ["inference.py", "--method", method, "--data_set", layout.name, "--img_root", images]
     maps += ["--infer_list", ids, "--labels", args.labels or layout.labels, "--weights", args.Cmodel_path]
     maps += ["--sp_cam", str(args.sp_cam), "--beta", args.beta, "--gama", args.gama]
-    maps += ["--scn", args.Qmodel_path, "--refine_list", args.refine_list] if args.sp_cam else []
+    maps += ["--scn", args.Qmodel_path, "--refine_list", str(steps)] if args.sp_cam else []
     maps += ["--savenpy", f"{folder}/camnpy"] if args.savenpy else []
-    maps += ["--savepng", f"{folder}/pseudo"] if args.savepng else []
+    maps += ["--savepng", str(pseudo)] if args.savepng else []
     maps += ["--crf_t", "none", "--work_dir", str(folder), *others]
     sweep = ["eval.py", "--type", "npy", "--data_set", layout.name, "--list", ids]
     sweep += ["--predict_dir", f"{folder}/cam_npy", "--gt_dir", masks, "--thresholds", *THRESHOLDS]
@@ -64,14 +86,34 @@ def commands(method: str, tag: str, words: Sequence[str]) -> list[list[str]]:
     return [maps, sweep]
 
 
+def put_together(folders: Sequence[Path]) -> None:
+    """Write result.txt and result.json of all `folders` into the one that they lie in, the settings best first there,
+    and print the best."""
+    lines = "".join((folder / "result.txt").read_text() for folder in folders)
+    found = [json.loads((folder / "result.json").read_text()) for folder in folders]
+    best_first = sorted((row for each in found for row in each["best_first"]), reverse=True)
+    result = {**max(found, key=lambda each: each["best_first"][0]), "best_first": best_first}
+    whole = folders[0].parent
+    for name, text in (("result.txt", lines), ("result.json", json.dumps(result, indent=1))):
+        try:
+            (whole / name).write_text(text)
+        except OSError as error:
+            raise UserError(f"{whole / name}: cannot be written: {error.strerror or error}") from error
+    mean, (steps, threshold) = best_first[0]
+    print(f"all of it: {whole / 'result.txt'}; best mIoU {mean:.2f}, --refine_list {steps}, threshold {threshold:.2f}")
+
+
 def evaluate(method: str, tag: str) -> None:
     """Run them."""
 
     def main() -> None:
-        both = commands(method, tag, sys.argv[1:])
-        _, sweep = both
+        every = commands(method, tag, sys.argv[1:])
+        sweep = every[-1]
         require_folder(sweep[sweep.index("--gt_dir") + 1], "--gt_dir", "true masks")  # before hours of inference
-        for script, *words in both:
+        for script, *words in every:
             run_words(script, words)
+        folders = [Path(words[words.index("--result") + 1]).parent for script, *words in every if script == "eval.py"]
+        if len(folders) > 1:
+            put_together(folders)
 
     run_script(main)

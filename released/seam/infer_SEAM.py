@@ -4,8 +4,8 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from released.ppc.contrast_infer import SCRIPT, SHARED, with_crf_if_asked_for
-from released.table import Row, run_as
+from released.ppc.contrast_infer import SCRIPT, SHARED, in_our_words
+from released.table import Row, run_words
 
 ROWS = [
     Row("--method", "seam", "--method"),
@@ -15,4 +15,4 @@ ROWS = [
 
 
 if __name__ == "__main__":
-    run_as(SCRIPT, with_crf_if_asked_for(ROWS, sys.argv[1:]))
+    run_words(SCRIPT, in_our_words(ROWS, sys.argv[1:]))

@@ -77,7 +77,7 @@ config_dict = {
     "TEST_FLIP": True,  # average with the mirror image too
     "TEST_CRF": True,  # sharpen with the CRF
     "TEST_CRF_IMAGE": "rgb",  # (ours) what it sees of the image: rgb, bgr, or wrapped, as deeplab-pytorch's does
-    "TEST_LOGITS": None,  # (ours) folder of <id>.npy: one pass's logits are kept there, and taken from there
+    "TEST_LOGITS": None,  # (ours) folder of <id>.npy: one pass's logits, kept there, taken from there; all: no net
     "TEST_SCORES": None,  # (ours) JSON file that gets deeplab-pytorch's scores, too
     "TEST_CRF_WORKERS": None,  # (ours) CRF processes on a CPU; None: one a core
     "TEST_AMP": "off",  # (ours) bf16 or fp16: the network in half precision

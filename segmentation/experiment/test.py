@@ -30,7 +30,7 @@ from segmentation.settings import (
     truth_folder,
 )
 from tool.artifact import atomic_file, reported_unwritable
-from tool.cli import cores, pace, require_writable, run_script, script_parser
+from tool.cli import UserError, cores, pace, require_writable, run_script, script_parser
 from tool.file_hash import sha256_of
 from tool.folder import Claim, claim_folders, open_folder
 from tool.lists import Source, find_images, find_masks, read_ids
@@ -43,6 +43,7 @@ DECISIVE_FOR_LOGITS = (
     *("TEST_AMP", "DATA_MEAN", "DATA_STD"),
 )
 DECISIVE = (*DECISIVE_FOR_LOGITS, "TEST_MULTISCALE", "TEST_FLIP", "TEST_CRF", "TEST_CRF_IMAGE")
+CHECKPOINT_HASH = "TEST_CKPT, sha256"  # beside them in records
 # Those of them that came after older records.
 CAME_LATER = {"TEST_CRF_IMAGE": "rgb", "MODEL_BACKBONE_DILATED": True, "MODEL_BACKBONE_MULTIGRID": False}
 EXAMPLES = """\
@@ -100,15 +101,40 @@ def claim_of(folder: Path, record: Path, keys: tuple[str, ...], config: Config) 
     """That of a folder of files that the checkpoint and `keys` decide. An older record does not say of which backbone
     its files are: it counts as of this one."""
     settings = {key: value for key, value in settings_record(config).items() if key in keys}
-    checkpoint = {"TEST_CKPT, sha256": sha256_of(config.TEST_CKPT)}
-    return Claim(folder, settings | checkpoint, record, CAME_LATER | {"MODEL_BACKBONE": config.MODEL_BACKBONE})
+    return Claim(
+        folder,
+        settings | {CHECKPOINT_HASH: checkpoint_of(config)},
+        record,
+        CAME_LATER | {"MODEL_BACKBONE": config.MODEL_BACKBONE},
+    )
+
+
+def record_of_logits(config: Config) -> Path:
+    return config.TEST_LOGITS.with_name(f"{config.TEST_LOGITS.name}_settings.json")
+
+
+def checkpoint_of(config: Config) -> str:
+    """The SHA-256 of TEST_CKPT; without one that of the net that the record of TEST_LOGITS names, or, where there is no
+    record, a text with the folder. Raises `UserError` for a record that is none."""
+    if config.TEST_CKPT is not None:
+        return sha256_of(config.TEST_CKPT)
+    record = record_of_logits(config)
+    if not record.exists():
+        return f"unknown, of {config.TEST_LOGITS}"
+    try:
+        return json.loads(record.read_text())[CHECKPOINT_HASH]
+    except (OSError, ValueError, RecursionError, LookupError, TypeError) as error:
+        raise UserError(f"{record}: cannot be read as the record of settings that it is ({error})") from error
 
 
 def claim_logits(config: Config) -> None:
-    """Create TEST_LOGITS and keep others out, or refuse it if it holds another checkpoint's or setting's."""
-    folder = config.TEST_LOGITS
+    """Create TEST_LOGITS and keep others out, or refuse it if it holds another checkpoint's or setting's; without a
+    checkpoint logits that nothing is noted of, as the release's, are taken as they are."""
+    folder, record = config.TEST_LOGITS, record_of_logits(config)
     open_folder(folder, "TEST_LOGITS")
-    record = folder.parent / f"{folder.name}_settings.json"
+    if config.TEST_CKPT is None and not record.exists():
+        print(f"TEST_LOGITS {folder}: taken as this net's, since {record} is missing, which would say so")
+        return
     claim = claim_of(folder, record, DECISIVE_FOR_LOGITS, config)
     claim_folders([claim], advice=f"take other TEST_LOGITS, or remove these and {record}")
 
@@ -164,17 +190,22 @@ def main() -> None:
     # Not at the top: they import torch, which takes seconds; a mistake in a key or a file has been named by now.
     import torch
 
-    from segmentation.inference import load_net, predict_missing
+    from segmentation.inference import load_net, needs_net, predict_missing
     from tool.device import device_names
     from tool.distributed import join_processes, wait_for_all
 
     device_names(config.GPUS, "GPUS", each=True)
     join_processes(torch.device("cpu"))  # GPUs are for the processes of the pools
-    load_net(config)  # a wrong checkpoint is reported here and once, not by every process
+    if with_weights := needs_net(config, images):
+        if config.TEST_CKPT is None:
+            raise UserError(
+                f"TEST_CKPT: expected a file, found None; files of TEST_LOGITS {config.TEST_LOGITS} are damaged"
+            )
+        load_net(config)  # a wrong checkpoint is reported here and once, not by every process
     if is_first():
         open_folders(config)
     wait_for_all()
-    predict_missing(config, images, label_map_folder(config))
+    predict_missing(config, images, label_map_folder(config), with_weights=with_weights)
     if is_first():
         report(config)
 

@@ -11,6 +11,7 @@ from data.images import load_rgb
 from data.normalisation import IMAGENET
 from network.deeplabv3plus import DeepLabV3Plus, build_deeplabv3plus
 from network.fold import fold_norms
+from rebalance.crf import seen_by_crf
 from rebalance.masking import mask_of, multi_scale_posteriors, with_released_palette
 from tests.golden_inputs import assert_golden, fill, rnd, uni
 from voc12.classes import VOC12
@@ -112,6 +113,15 @@ def test_labels_below_the_threshold_take_no_part_and_with_none_above_it_the_larg
     assert (alone == 0).all()
     none = mask_of(pixels, posteriors, threshold=0.95, **options)
     np.testing.assert_array_equal(none, posteriors.argmax(dim=0))
+
+
+def test_the_crf_sees_the_image_itself_where_no_normalisation_is_named():
+    pixels = (uni(1, 12, 10, 3) * 255).to(torch.uint8).numpy()
+    posteriors, options = uni(2, 5, 12, 10), {"threshold": 0.05, "backend": "torch"}
+    seen = seen_by_crf(pixels, IMAGENET)
+    assert (seen != pixels).mean() > 0.1
+    plain = mask_of(seen, posteriors, normalisation=None, **options)
+    np.testing.assert_array_equal(plain, mask_of(pixels, posteriors, normalisation=IMAGENET, **options))
 
 
 def test_the_folded_net_gives_the_same_logits():

@@ -1,12 +1,15 @@
 """The released commands of PPC's and SEAM's stage 1, with no more than they require, and with a CRF."""
 
+import argparse
 import importlib
 import subprocess
 import sys
 
 import pytest
 
-from released.ppc.contrast_infer import with_crf_if_asked_for
+from method.output_folders import plan_outputs
+from method.seed_flags import crf_recipes
+from released.ppc.contrast_infer import in_our_words
 from released.table import ROOT, translate
 from tests.scripts.test_help import parse
 
@@ -26,8 +29,8 @@ EXPECTED = {
 def arguments_of(name: str, words: list[str], monkeypatch) -> dict:
     command = importlib.import_module(f"released.{name}")
     words = ["--weights", "net.pth", *words]
-    rows = with_crf_if_asked_for(command.ROWS, words) if "infer" in name else command.ROWS
-    return vars(parse(command.SCRIPT, translate(rows, words), monkeypatch))
+    translated = (in_our_words if "infer" in name else translate)(command.ROWS, words)
+    return vars(parse(command.SCRIPT, translated, monkeypatch))
 
 
 @pytest.mark.parametrize("name", EXPECTED)
@@ -41,7 +44,19 @@ def test_the_released_defaults_reach_our_script(name, monkeypatch):
 )
 def test_a_crf_is_made_where_its_folder_is_named(name, words, rounds, monkeypatch):
     args = arguments_of(name, ["--out_crf", "crf", "--out_cam=cams", *words], monkeypatch)
-    assert (args["crf_t"], args["work_dir"], args["cam_npy"]) == (rounds, "crf", "cams")
+    assert (args["crf_t"], args["work_dir"], args["cam_npy"], args["cam_png"]) == (rounds, "crf", "cams", "none")
+
+
+@pytest.mark.parametrize("name", ["ppc.contrast_infer", "seam.infer_SEAM"])
+def test_only_what_is_asked_for_is_made_in_folders_of_its_own(name, monkeypatch):
+    for words, folders in (
+        (["--out_cam", "cams"], {"cams"}),
+        (["--out_cam_pred=maps"], {"maps", "maps_cam"}),  # label maps are made from CAM dicts
+        (["--out_cam", "cams", "--out_cam_pred", "maps"], {"cams", "maps"}),
+    ):
+        args = argparse.Namespace(**arguments_of(name, words, monkeypatch))
+        assert {str(folder) for folder in plan_outputs(args, crf_recipes(args)).folders} == folders
+    assert arguments_of(name, ["--crf_t", "3"], monkeypatch)["crf_t"] == ["3"]  # ours comes first
 
 
 @pytest.mark.parametrize("name", EXPECTED)

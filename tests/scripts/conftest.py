@@ -224,6 +224,13 @@ def load(path: Path) -> dict:
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
+def forget_setting(path: Path, name: str) -> None:
+    """Make a checkpoint one of a run that is older than the flag `name`."""
+    checkpoint = load(path)
+    del checkpoint["settings"][name]
+    torch.save(checkpoint, path)
+
+
 def assert_old_torch_reads(path: Path) -> None:
     """What the file calls is in every PyTorch that reads archives, 1.6 and later; it needs no NumPy either."""
     with zipfile.ZipFile(path) as archive:

@@ -21,6 +21,7 @@ from tests.scripts.conftest import (
     assert_same,
     assert_succeeded,
     contents,
+    forget_setting,
     load,
     run,
     run_all,
@@ -117,6 +118,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(stage, crf, trained, tmp_path)
     assert_refused(run(TRAIN, flags), "last.ckpt: this run exists; pass --resume")
     changed = {**flags, "--resume": (), "--sane": "padding"}
     assert_refused(run(TRAIN, changed), "--sane: [] then, ['padding'] now")
+    forget_setting(tmp_path / SESSION / "last.ckpt", "--sane")
     done = run(TRAIN, {**flags, "--resume": ()})
     assert_succeeded(done)
     assert "resumed" in done.stdout

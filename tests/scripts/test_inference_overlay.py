@@ -42,3 +42,12 @@ def test_pictures_show_cams_and_seeds_and_lost_and_damaged_ones_are_drawn_again(
     truncate(folder / "overlay" / f"{data.ids[1]}.png", missing=30)
     assert_succeeded(run(SCRIPT, {**flags, "--overlay": True}))
     assert {name: digest for name, digest in written(folder).items() if name not in before} == pictures
+
+
+def test_without_label_maps_the_rest_is_made(flags, data, tmp_path):
+    changed = {**flags, "--work_dir": tmp_path, "--cam_png": "none", "--overlay": True}
+    for wanted, folders in (({"--crf_t": "none"}, {"cam_npy", "overlay"}), ({}, {"cam_npy", "overlay", "crf"})):
+        assert_succeeded(run(SCRIPT, {**changed, **wanted, "--work_dir": tmp_path / str(len(folders))}))
+        made = written(tmp_path / str(len(folders)))
+        assert {name.split("/")[0] for name in made} == folders
+        assert {f"overlay/{image_id}.png" for image_id in data.ids} <= {*made}

@@ -18,6 +18,7 @@ from tests.scripts.conftest import (
     assert_same,
     assert_succeeded,
     contents,
+    forget_setting,
     load,
     run,
     run_all,
@@ -127,6 +128,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(stage, labels, trained, tmp_pa
     assert_refused(run(TRAIN, flags), "last.ckpt: this run exists; pass --resume")
     changed = {**flags, "--resume": (), "--lr": 0.02}
     assert_refused(run(TRAIN, changed), "--lr: 0.01 then, 0.02 now")
+    forget_setting(tmp_path / SESSION / "last.ckpt", "--wt_dec")
     done = run(TRAIN, {**flags, "--resume": ()})
     assert_succeeded(done)
     assert "resumed" in done.stdout

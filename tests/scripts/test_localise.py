@@ -18,6 +18,7 @@ from tests.scripts.conftest import (
     assert_same,
     assert_succeeded,
     contents,
+    forget_setting,
     load,
     run,
     run_all,
@@ -95,6 +96,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(flags, trained, tmp_path):
     run_until_killed(TRAIN, flags, kill_when=lambda: log.exists() and "step 3/" in log.read_text())
     assert_refused(run(TRAIN, flags), "last.ckpt: this run exists; pass --resume")
     assert_refused(run(TRAIN, {**flags, "--resume": (), "--lr": 1}), "--lr: 5e-05 then, 1.0 now")
+    forget_setting(tmp_path / "crt_cub" / "last.ckpt", "--lr_factor")
     done = run(TRAIN, {**flags, "--resume": ()})
     assert_succeeded(done)
     assert "resumed" in done.stdout

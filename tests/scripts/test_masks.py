@@ -1,5 +1,6 @@
 """DHR's label maps as a command: again from where it stopped, by two processes, in DHR's layout; refusals."""
 
+import json
 import shutil
 
 import numpy as np
@@ -81,6 +82,19 @@ def test_again_makes_what_is_missing_or_damaged_and_nothing_else(shapes, weights
     assert_succeeded(done)
     assert f"2 of {len(read_ids(shapes.root / 'val.txt'))} images predicted" in done.stdout
     assert contents(tmp_path / "again") == contents(masks) and third.stat().st_mtime_ns == before
+
+
+def test_the_crf_may_see_the_image_itself_in_a_folder_of_its_own(shapes, weights, masks, tmp_path):
+    plain = flags(shapes, weights, tmp_path / "plain", **{"--sane": "crf_image"})
+    assert_succeeded(run(SCRIPT, plain))
+    assert contents(tmp_path / "plain").keys() == contents(masks).keys()
+    assert contents(tmp_path / "plain") != contents(masks)
+    shutil.copytree(masks, tmp_path / "older")
+    record = json.loads(masks.with_name("out_settings.json").read_text())
+    assert record.pop("sane") == []  # which older records do not have
+    (tmp_path / "older_settings.json").write_text(json.dumps(record))
+    assert_refused(run(SCRIPT, {**plain, "--out_dir": tmp_path / "older"}), "sane: [] then, ['crf_image'] now")
+    assert_succeeded(run(SCRIPT, flags(shapes, weights, tmp_path / "older")))
 
 
 def layout(shapes, weights, root):

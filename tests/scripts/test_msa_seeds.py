@@ -75,6 +75,26 @@ def test_result_txt_is_the_sweep_and_the_json_file_has_it_best_first(evaluated):
     np.testing.assert_allclose(sorted(rows[:, 0], reverse=True), [row[0] for row in best], atol=0.005)
 
 
+def test_several_refine_lists_are_swept_and_the_best_is_that_of_all(evaluated, data, nets):
+    words = [*NETS, "--infer_list", "list.txt", "--labels", data.labels, "--img_root", data.images, "--savepng"]
+    words += ["--gt_dir", data.root / "VOC2012" / "SegmentationClass", "--beta", "2", "--gama", "0.9"]
+    words += ["--refine_list", "0", "1", "--curtime", "both", "--device", "cpu", "--backbone", "timm:test_resnet"]
+    done = forker().run([ROOT / "released/msa/evaluator_cls_image.py", *words], nets)
+    assert_succeeded(done)
+    folder = evaluated.with_name("both")
+    rows = np.loadtxt(folder / "result.txt")
+    assert rows[:, 1].tolist() == [0] * 7 + [1] * 7
+    np.testing.assert_allclose(rows[7:], np.loadtxt(evaluated / "result.txt"))
+    summary = json.loads((folder / "result.json").read_text())
+    best = summary["best_first"]
+    assert best == sorted(best, reverse=True) and len(best) == 14 and summary["best_mIoU"] == best[0][0]
+    np.testing.assert_allclose(best[0][0], rows[:, 0].max(), atol=0.005)
+    assert f"best mIoU {best[0][0]:.2f}, --refine_list {best[0][1][0]}" in done.stdout
+    assert {path.parent.name for path in (folder / "pseudo").glob("0.10/*/*.png")} == {"0", "1"}
+    with pytest.raises(UserError, match="--refine_list 1 1: expected numbers of steps, 0 or more, each once"):
+        commands("msa_image", "x", [*NETS, "--refine_list", "1", "1"])
+
+
 def test_the_arrays_score_as_our_dicts(evaluated, data, nets, tmp_path):
     common = {"--list": nets / "list.txt", "--gt_dir": data.root / "VOC2012" / "SegmentationClass", "--type": "npy"}
     common |= {"--curve": (), "--comment": "x", "--logfile": tmp_path / "log"}

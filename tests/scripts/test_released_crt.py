@@ -136,7 +136,7 @@ def only(*steps, **flags):
         (["--irn_network", "net.other"], "--irn_network net.other: expected net.resnet50_irn"),
         (["--cam_learning_rate", "fast"], "stage train: train_voc.py: argument --lr: invalid float value: 'fast'"),
         (["--cam_crop_sise", "448"], "unrecognized arguments: --cam_crop_sise 448"),
-        (["--cam2_weights_name", "x.pth"], "--cam2_weights_name x.pth: --train_cam_pass writes --out's crt/crt.pth"),
+        (["--cam1_weights_name", "empty"], "--cam1_weights_name empty: expected a file to write, found a folder"),
         (only(), "every pass is switched off; expected one of --train_cam_pass, "),
         (only("make_cam"), "--make_cam_pass: out/crt/crt.pth: expected trained branches, found none; --train_cam_pass"),
         (only("make_cam", cam2_weights_name="x.pth"), "--make_cam_pass: --cam2_weights_name x.pth: expected trained"),
@@ -153,6 +153,24 @@ def test_a_mistake_and_a_step_without_its_input_are_named_in_a_line(words, expec
     done = forker().run([ROOT / SCRIPT, "--voc12_root", "nowhere", "--out", "out", *words], tmp_path)
     assert_refused(done, expected)
     assert [path.name for path in tmp_path.iterdir()] == ["empty"]
+
+
+def test_a_name_that_is_written_is_not_read(tmp_path):
+    """The recipe's own file is there as soon as it is trained; the copy is made at the end."""
+    stages = stages_of(["--cam2_weights_name", "sess/deits_cam.pth", "--irn_weights_name", "sess/irn.pth"], tmp_path)
+    assert stages["infer_aug"].flags["weights"] == stages["train"].makes == tmp_path / "crt" / "crt.pth"
+    assert stages["irn_infer"].flags["weights"] == stages["irn_train"].makes
+
+
+def test_trained_weights_and_the_log_get_the_released_names(tmp_path):
+    name = ["--cam1_weights_name", tmp_path / "mine" / "cnn.pth", "--log_name", "mine/log"]
+    words = [*only("train_cam"), *name, "--set", "train.max_iters=1", "data.train_aug=24", "data.train=8"]
+    done = forker().run([ROOT / SCRIPT, "--mini", "--out", "out", *words], tmp_path)
+    assert_succeeded(done)
+    for copy, made in (("mine/cnn.pth", "crt_cnn.pth"), ("out/sess/deits_cam.pth", "crt_transformer.pth")):
+        assert (tmp_path / copy).read_bytes() == (tmp_path / "out" / "crt" / made).read_bytes()
+    logs = [(tmp_path / "out" / "logs" / f"{stage}.log").read_text() for stage in ("data", "prepare", "train")]
+    assert (tmp_path / "mine" / "log.log").read_text() == "".join(logs)
 
 
 def test_steps_on_cam_dicts_of_the_release_score_them_and_make_labels(data, tmp_path):

@@ -114,3 +114,40 @@ def test_logits_of_another_checkpoint_are_refused(folder, done, expected):
     torch.save({name: value + 1 for name, value in state.items()}, folder / "other.pth")
     refused = run(folder, "crf", "-m", "other.pth", EXP_NAME="other")
     assert_refused(refused, "logit: TEST_CKPT, sha256: ", "take other TEST_LOGITS")
+
+
+def test_without_a_model_the_crf_takes_the_logits_that_test_has_made(folder, done, expected, tmp_path):
+    """The released crf has no flag for a model. Its label maps are those of one that looks at the model, too."""
+    logits = folder / "data" / "features" / NAMES / "val" / "logit"
+    record = logits.with_name("logit_settings.json")
+    noted = record.read_text()
+    scores = folder / "data" / "scores" / NAMES
+    kept = scores / "val_crf" / "results"
+
+    def label_maps(results):
+        return {path.name: path.read_bytes() for path in results.rglob("*.png")}
+
+    assert not [*(folder / "data" / "models").rglob("*_all.pth")]
+    plain = run(folder, "crf", EXP_NAME="no_model")
+    assert_succeeded(plain)
+    assert label_maps(scores / "no_model" / "results") == label_maps(kept)
+    assert (scores / "no_model" / "results" / "val_settings.json").read_text() == (
+        kept / "val_settings.json"
+    ).read_text()
+    # What nothing is noted of, as the release's own, is taken as it is, and not noted as this net's.
+    record.unlink()
+    unknown = run(folder, "crf", EXP_NAME="no_record")
+    assert_succeeded(unknown)
+    assert f"{record} is missing" in unknown.stdout and not record.exists()
+    assert label_maps(scores / "no_record" / "results") == label_maps(kept)
+    record.write_text(noted)
+    file = min(logits.iterdir())
+    content = file.read_bytes()
+    file.write_bytes(content[:-7])
+    assert_refused(
+        run(folder, "crf", EXP_NAME="no_model"), "TEST_CKPT: expected a file, found None; files of TEST_LOGI"
+    )
+    file.unlink()
+    lacking = run(folder, "crf", EXP_NAME="no_model")
+    assert_refused(lacking, f"found None; TEST_LOGITS {logits} lacks those of 1 of {len(expected)} images: {file.stem}")
+    file.write_bytes(content)

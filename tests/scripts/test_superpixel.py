@@ -15,6 +15,7 @@ from tests.scripts.conftest import (
     assert_same,
     assert_succeeded,
     contents,
+    forget_setting,
     load,
     run,
     run_all,
@@ -74,6 +75,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(shapes, trained, tmp_path):
     assert not (tmp_path / "scn" / "scn.pth").exists()
     assert_refused(run(TRAIN, flags), "last.ckpt: this run exists; pass --resume")
     assert_refused(run(TRAIN, {**flags, "--resume": (), "--sane": "order"}), "--sane: [] then, ['order'] now")
+    forget_setting(tmp_path / "scn" / "last.ckpt", "--sane")
     done = run(TRAIN, {**flags, "--resume": ()})
     assert_succeeded(done)
     assert "resumed" in done.stdout
