@@ -242,17 +242,16 @@ def furnished(clone, answers) -> Path:
     exps = clone / "exps"
     quick = exps / "demo_quick"
     results = exps / "hsc_deeplab" / "results" / "VOC2012" / "Segmentation" / "comp6_test_cls"
-    cams, seeds = exps / "hsc" / "cam_npy", exps / "hsc" / "crf" / "crf_8_7"
-    quick_seeds = quick / "hsc" / "crf" / "crf_8_7"
-    made_masks = exps / "hsc" / "out_rw", exps / "dhr" / "masks"
-    for folder in (cams, *made_masks, seeds, quick_seeds, results, quick / "data"):
+    seeds, quick_seeds, coco_seeds = (exps / name / "crf" / "crf_8_7" for name in ("hsc", "demo_quick/hsc", "coco"))
+    cams, made_masks = exps / "hsc" / "cam_npy", (exps / "hsc" / "out_rw", exps / "dhr" / "masks")
+    for folder in (cams, *made_masks, seeds, quick_seeds, coco_seeds, results, quick / "data"):
         folder.mkdir(parents=True)
     (exps / "hsc" / "hsc.pth").write_bytes(b"weights")
     for folder in (exps / "eps" / "cam_npy", exps / "msa_image" / "cam_npy", clone / "MYCAMS"):
         folder.parent.mkdir(exist_ok=True)
         folder.symlink_to(cams)
-    (exps / "eps" / "log").write_text("2026-01-01 00:00:00 step 20/40 cls 0.1000 total 0.2000\n")
-    (exps / "hsc" / "log").write_text("2026-01-01 00:00:00 step 20/40 cls 0.1000 total 0.2000\n")
+    for name in ("eps", "hsc"):
+        (exps / name / "log").write_text("2026-01-01 00:00:00 step 20/40 cls 0.1000 total 0.2000\n")
     made_with = {"weights_sha256": hashlib.sha256(b"weights").hexdigest()}
     for folder in (cams, seeds):
         (folder / "settings.json").write_text(json.dumps(made_with))
@@ -267,8 +266,6 @@ def furnished(clone, answers) -> Path:
             save_crf(seeds / f"{image_id}.npy", {label: np.float32(mask == label) for label in present}, VOC12)
             for folder in (seeds, *made_masks):
                 save_label_map(folder / f"{image_id}.png", mask, VOC12)
-    coco_seeds = exps / "coco" / "crf" / "crf_8_7"
-    coco_seeds.mkdir(parents=True)
     for path in (clone / "COCO" / "SegmentationClass" / "train2014").glob("*.png"):
         save_label_map(coco_seeds / path.name, load_label_map(path, COCO14) % 255, COCO14)
     save_cam(clone / "old.npy", {0: np.zeros((2, 3), np.float32)}, VOC12)
