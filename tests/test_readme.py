@@ -74,7 +74,7 @@ TRACER = """
 set -eu
 say() { printf '%s\\0' "${PWD#"$CLONE"}" "$@"; printf '\\36'; }
 python() { say python "$@"; }; make() { say make "$@"; }; pip() { say pip "$@"; }
-torchrun() { say torchrun "$@"; }; srun() { "$@"; }; scontrol() { echo node0; }
+torchrun() { say torchrun "$@"; }; srun() { "$@"; }; sbatch() { eval "${@: -1}"; }; scontrol() { echo node0; }
 SLURM_JOB_NODELIST='node[0-1]' SLURM_NNODES=2 SLURM_JOB_ID=1
 """
 
@@ -242,16 +242,18 @@ def furnished(clone, answers) -> Path:
     exps = clone / "exps"
     quick = exps / "demo_quick"
     results = exps / "hsc_deeplab" / "results" / "VOC2012" / "Segmentation" / "comp6_test_cls"
-    seeds, quick_seeds = exps / "crf" / "crf_8_7", quick / "hsc" / "crf" / "crf_8_7"
-    made_masks = exps / "out_rw", exps / "dhr" / "masks"
-    for folder in (exps / "hsc", exps / "cam_npy", *made_masks, seeds, quick_seeds, results, quick / "data"):
+    seeds, quick_seeds, coco_seeds = (exps / name / "crf" / "crf_8_7" for name in ("hsc", "demo_quick/hsc", "coco"))
+    cams, made_masks = exps / "hsc" / "cam_npy", (exps / "hsc" / "out_rw", exps / "dhr" / "masks")
+    for folder in (cams, *made_masks, seeds, quick_seeds, coco_seeds, results, quick / "data"):
         folder.mkdir(parents=True)
     (exps / "hsc" / "hsc.pth").write_bytes(b"weights")
-    (exps / "eps").mkdir()
-    (exps / "eps" / "log").write_text("2026-01-01 00:00:00 step 20/40 cls 0.1000 total 0.2000\n")
-    (exps / "hsc" / "log").write_text("2026-01-01 00:00:00 step 20/40 cls 0.1000 total 0.2000\n")
+    for folder in (exps / "eps" / "cam_npy", exps / "msa_image" / "cam_npy", clone / "MYCAMS"):
+        folder.parent.mkdir(exist_ok=True)
+        folder.symlink_to(cams)
+    for name in ("eps", "hsc"):
+        (exps / name / "log").write_text("2026-01-01 00:00:00 step 20/40 cls 0.1000 total 0.2000\n")
     made_with = {"weights_sha256": hashlib.sha256(b"weights").hexdigest()}
-    for folder in (exps / "cam_npy", seeds):
+    for folder in (cams, seeds):
         (folder / "settings.json").write_text(json.dumps(made_with))
     for image_id in lists["train_aug"]:
         mask = load_label_map(made / "SegmentationClassAug" / f"{image_id}.png", VOC12)
@@ -259,13 +261,11 @@ def furnished(clone, answers) -> Path:
         save_label_map(quick_seeds / f"{image_id}.png", mask, VOC12)
         if image_id in lists["train"]:
             classes = np.flatnonzero(labels[image_id]).tolist()
-            save_cam(exps / "cam_npy" / f"{image_id}.npy", {c: np.float32(mask == c + 1) for c in classes}, VOC12)
+            save_cam(cams / f"{image_id}.npy", {c: np.float32(mask == c + 1) for c in classes}, VOC12)
             present = [0, *(c + 1 for c in classes)]
             save_crf(seeds / f"{image_id}.npy", {label: np.float32(mask == label) for label in present}, VOC12)
             for folder in (seeds, *made_masks):
                 save_label_map(folder / f"{image_id}.png", mask, VOC12)
-    coco_seeds = exps / "coco" / "crf" / "crf_8_7"
-    coco_seeds.mkdir(parents=True)
     for path in (clone / "COCO" / "SegmentationClass" / "train2014").glob("*.png"):
         save_label_map(coco_seeds / path.name, load_label_map(path, COCO14) % 255, COCO14)
     save_cam(clone / "old.npy", {0: np.zeros((2, 3), np.float32)}, VOC12)
