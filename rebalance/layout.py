@@ -198,9 +198,11 @@ def planned(
 
 
 def check(args: argparse.Namespace) -> None:
-    """Look at all domains of a layout. Raises `UserError` with what is wrong with the first part that has faults."""
+    """Look at all domains of a layout. Raises `UserError` with all folders that are missing, then with what is wrong
+    with the first part that has faults."""
     root = require_folder(args.root / args.data, "--root", f"the layout of {args.data}, which --source makes")
     data_set = find_data_set(str(root / f"{args.data}.json"), "--root")
+    raise_problems(f"{root}: folders that the layout lacks", missing_parts(args, root))
     for domain, (_, masks) in LAYOUTS[args.data].domains.items():
         is_first = domain == next(iter(LAYOUTS[args.data].domains))
         folder = root / domain
@@ -209,38 +211,55 @@ def check(args: argparse.Namespace) -> None:
             continue
         counts = check_domain(folder, data_set, with_masks=masks is not None)
         if is_first and args.wss is not None:
-            counts += check_wss(args, folder, data_set, domain)
+            counts += check_wss(args, folder, data_set)
         if is_first and args.uss is not None:
             counts += check_uss(args, folder, data_set)
         print(f"{folder}: {', '.join(counts)}")
 
 
-def require_part(folder: Path, what: str, made_by: str, *, flag: str = "--root") -> Path:
-    """`folder`, or a `UserError` that says what makes it."""
-    if what_is_at(folder) != FOLDER:
-        raise UserError(f"{flag} {folder}: expected {FOLDER} ({what}), found nothing; {made_by} makes it")
-    return folder
+def missing_parts(args: argparse.Namespace, root: Path) -> list[str]:
+    """A line, with what makes it, for each folder that is not there, of the first domain and of the others that are."""
+    maker, domains = "rebalance/layout.py --source DIR", LAYOUTS[args.data].domains
+    first, *others = domains
+    parts = []
+    for domain in (first, *(name for name in others if what_is_at(root / name) == FOLDER)):
+        parts.append(("--root", root / domain / IMAGE, "images", maker))
+        if domains[domain][1] is not None:
+            parts.append(("--root", root / domain / MASK, "true masks", maker))
+            parts.append(("--root", root / domain / XML, "annotations", maker))
+    if args.wss is not None:
+        made_by = "an earlier method, as inference.py or refine/*/infer.py,"
+        parts.append(("--wss", wss_folder(args, first), "label maps", made_by))
+    if args.uss is not None:
+        parts.append(("--uss", root / first / args.uss, "features", "rebalance/features.py"))
+    return [
+        f"{flag} {folder}: expected {FOLDER} ({what}), found {found}; {made_by} makes it"
+        for flag, folder, what, made_by in parts
+        if (found := what_is_at(folder)) != FOLDER
+    ]
+
+
+def wss_folder(args: argparse.Namespace, domain: str) -> Path:
+    """Where a domain's masks of the earlier method are."""
+    return args.root / "WSS" / args.data / args.wss / domain
 
 
 def check_domain(folder: Path, data_set: DataSet, *, with_masks: bool) -> list[str]:
     """Look at a domain's images, true masks and annotations; how many there are, in words."""
-    maker = "rebalance/layout.py --source DIR"
-    images = images_of(require_part(folder / IMAGE, "images", maker), data_set, "--root")
+    images = images_of(folder / IMAGE, data_set, "--root")
     check_images(images, folder / IMAGE)
     counts = [f"{len(images)} images"]
     if with_masks:
-        masks = require_part(folder / MASK, "true masks", maker)
-        paths = {image_id: masks / f"{image_id}.png" for image_id in images}
-        check_label_maps(images, paths, data_set, label_root=masks, label_key="--root")
-        tags = read_tags(list(images), require_part(folder / XML, "annotations", maker), data_set, flag="--root")
+        paths = {image_id: folder / MASK / f"{image_id}.png" for image_id in images}
+        check_label_maps(images, paths, data_set, label_root=folder / MASK, label_key="--root")
+        tags = read_tags(list(images), folder / XML, data_set, flag="--root")
         counts += ["their masks", f"{sum(bool(classes.any()) for classes in tags.values())} of them with tags"]
     return counts
 
 
-def check_wss(args: argparse.Namespace, folder: Path, data_set: DataSet, domain: str) -> list[str]:
-    """Look at the masks of an earlier method."""
-    made_by = "an earlier method, as inference.py or refine/*/infer.py,"
-    masks = require_part(args.root / "WSS" / args.data / args.wss / domain, "label maps", made_by, flag="--wss")
+def check_wss(args: argparse.Namespace, folder: Path, data_set: DataSet) -> list[str]:
+    """Look at the masks that an earlier method made of the images of the domain in `folder`."""
+    masks = wss_folder(args, folder.name)
     images = images_of(folder / IMAGE, data_set, "--root")
     paths = {image_id: masks / f"{image_id}.png" for image_id in images}
     check_label_maps(images, paths, data_set, label_root=masks, label_key="--wss")
@@ -249,10 +268,9 @@ def check_wss(args: argparse.Namespace, folder: Path, data_set: DataSet, domain:
 
 def check_uss(args: argparse.Namespace, folder: Path, data_set: DataSet) -> list[str]:
     """Look at the features."""
-    features = require_part(folder / args.uss, "features", "rebalance/features.py", flag="--uss")
     from rebalance.feature_files import check_features  # it imports torch, which takes seconds
 
-    check_features(images_of(folder / IMAGE, data_set, "--root"), features, flag="--uss")
+    check_features(images_of(folder / IMAGE, data_set, "--root"), folder / args.uss, flag="--uss")
     return [f"features of {args.uss}"]
 
 

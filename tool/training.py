@@ -22,7 +22,8 @@ class Training(NamedTuple):
 
     objective: what is called once a step, a module or what makes several processes' modules one.
     saved: what of it a checkpoint holds, by name.
-    scaler: of fp16, whose gradients would vanish; None where there is no fp16.
+    scaler: of fp16, whose gradients would vanish; disabled where fp16 can be asked for and is not, None where it cannot
+        be. Checkpoints differ: they hold the state of one that is disabled, {}, and nothing for None.
     max_gradient: the norm that a step's whole gradient is cut to; None: never.
     beside: a second optimiser, of the parameters that the first has not, whose rates stay as they are.
     """

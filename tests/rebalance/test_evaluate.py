@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from coco14.classes import COCO14, SPLITS
 from released.dhr.evaluate import SCRIPT, in_our_words
@@ -151,5 +152,8 @@ def test_predictions_of_other_labels_or_another_size_are_all_named(folders):
     save_label_map(folders / "gt" / "d.png", np.full((2, 2), 3, np.uint8), VOC12)
     save_label_map(folders / "pred" / "d.png", np.full((2, 3), 3, np.uint8), VOC12)
     (folders / "pred" / "a.png").write_bytes((folders / "pred" / "c.png").read_bytes()[:40])
+    Image.fromarray(np.full((2, 2), 21, np.uint8)).save(folders / "gt" / "e.png")
+    save_label_map(folders / "pred" / "e.png", np.full((2, 2), 3, np.uint8), VOC12)
     done = evaluate("--pred_dir", folders / "pred", "--gt_dir", folders / "gt")
     assert done.returncode == 2 and "d.png: expected 2 x 2" in done.stderr and "a.png" in done.stderr, done.stderr
+    assert f"{folders / 'gt' / 'e.png'}: expected labels 0 to 20 or 255, found 21" in done.stderr, done.stderr

@@ -110,6 +110,15 @@ def test_a_check_names_what_makes_a_part_that_is_not_there(copy, tmp_path):
     )
     assert_refused(run("--root", copy, "--check", "--wss", "MARS"), "train_aug: expected a folder", "earlier method")
     (copy / "VOC2012" / "train_aug" / "xml").rename(tmp_path / "xml")
+    (copy / "VOC2012" / "validation" / "mask").rename(tmp_path / "mask")
+    assert_refused(
+        run("--root", copy, "--check", "--wss", "MARS", "--uss", "CAUSE"),
+        "(4):",
+        f"{copy / 'VOC2012' / 'train_aug' / 'xml'}: expected a folder (annotations), found nothing",
+        f"{copy / 'VOC2012' / 'validation' / 'mask'}: expected a folder (true masks), found nothing",
+        f"--wss {copy / 'WSS' / 'VOC2012' / 'MARS' / 'train_aug'}: expected a folder",
+        f"--uss {copy / 'VOC2012' / 'train_aug' / 'CAUSE'}: expected a folder",
+    )
     assert_refused(
         run("--root", copy, "--check"), "xml: expected a folder", "rebalance/layout.py --source DIR makes it"
     )
