@@ -259,7 +259,7 @@ def add_config_arguments(parser: argparse._ActionsContainer, configurations: Col
         action="extend",
         default=[],
         metavar="KEY=VALUE",
-        help="change keys of config.py for this run: --set GPUS=4 TEST_FLIP=False 'TEST_MULTISCALE=[0.5, 1.0]'; "
+        help="change keys of config.py for this run: --set GPUS=2 TEST_FLIP=False 'TEST_MULTISCALE=[0.5, 1.0]'; "
         "a relative path is taken from the current folder (in config.py: from the repository's root)",
     )
 

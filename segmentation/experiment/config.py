@@ -3,7 +3,7 @@
     python train.py     after EXP_NAME, GPUS, DATA_ROOT and DATA_PSEUDO_GT
     python test.py      after TEST_CKPT
 
-Edit the values here, or change some for one run: `python train.py --set GPUS=4 TRAIN_LR=0.002`.
+Edit the values here, or change some for one run: `python train.py --set GPUS=2 TRAIN_LR=0.002`.
 `python train.py --config EPS_deeplabv1_resnet101` takes a released experiment of `configurations`, below; what `--set`
 says comes after it.
 A relative path here is taken from the repository's root, wherever the script is started; a relative path after

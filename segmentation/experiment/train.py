@@ -51,7 +51,7 @@ EXAMPLES = """\
   python segmentation/experiment/train.py --config SEAM_deeplabv1_resnet38 \\
       --set DATA_PSEUDO_GT=exps/seam/out_rw
   # four GPUs: starts torchrun by itself
-  python segmentation/experiment/train.py --set GPUS=4
+  python segmentation/experiment/train.py --set GPUS=2
 """
 
 
