@@ -47,7 +47,7 @@ def seed_times(size: tuple[int, int], transformer: str, times: int, device: torc
 
 @torch.inference_mode()
 def loop(learner: CRTLearner, image: Image.Image, recipe: SeedRecipe, device: torch.device) -> Tensor:
-    """The CAMs, (2, H, W) on the CPU, as spec/crt.md, Seeds, says it, one window after the other."""
+    """The CAMs, (2, H, W) on the CPU, as paper/method.md, CRT, says it, one window after the other."""
     branch, normalisation = learner.net.transformer, learner.net.normalisation
     frame = recipe.frame((image.height, image.width))
     total = torch.zeros(len(CLASSES), *frame, device=device)

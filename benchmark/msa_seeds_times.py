@@ -102,7 +102,7 @@ def seed_times(size: tuple[int, int], backbone: str, device: torch.device) -> No
 
 @torch.inference_mode()
 def plain_seeds(learner: MSALearner, scn: SCN, image: Image.Image, device: torch.device) -> Tensor:
-    """The CAMs, (2, H, W) on the CPU, as spec/msa.md, Inference, says it: all labels of a view, kept till the end."""
+    """The CAMs, (2, H, W) on the CPU, as paper/method.md, MSA, says it: all labels of a view, kept till the end."""
     recipe, config = METHODS[METHOD].seeds, learner.config
     whole = learner.net.normalisation(image, device)[None]
     frame = recipe.frame(tuple(whole.shape[2:]))

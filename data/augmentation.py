@@ -1,4 +1,4 @@
-"""The augmentation of stage 1 (spec/hsc.md, Recipe)."""
+"""The augmentation of stage 1 (paper/method.md, Recipe, seeds, score)."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,5 @@
-"""Images of one class each with the boxes of their objects, in the layout of CUB-200-2011 (spec/crt.md, WSOL)."""
+"""Images of one class each with the boxes of their objects, in the layout of CUB-200-2011 (paper/method.md, Object
+localisation)."""
 
 import math
 from collections.abc import Sequence

@@ -37,7 +37,7 @@ class Normalisation:
     def truncated(self, image: Tensor) -> Tensor:
         """Pixels from the net's input, float (..., 3, H, W): uint8 of that shape, clamped to 0..255 and truncated.
 
-        As HSC's recipe has it for the CRF (spec/hsc.md, HSC terms): a pixel may come back one below what it was.
+        As HSC's recipe has it for the CRF (paper/method.md): a pixel may come back one below what it was.
         """
         return self._scaled(image).mul_(255).clamp(0, 255).to(torch.uint8)
 

@@ -86,6 +86,6 @@ def as_text(summary: dict) -> str:
 
 def result_lines(summary: dict, walk: int) -> str:
     """MSA's result.txt of a score at many thresholds: a line each, in their order, with mIoU, the steps of the `walk`
-    and the threshold (spec/msa.md, Inference)."""
+    and the threshold (paper/method.md, MSA)."""
     pairs = zip(summary["curve"], summary["thresholds"], strict=True)
     return "".join(f"{mean:10.2f} {walk:10.2f} {threshold:10.2f}\n" for mean, threshold in pairs)

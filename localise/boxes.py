@@ -1,4 +1,4 @@
-"""From a class's map to its box, and how well a box meets true ones (spec/crt.md, WSOL)."""
+"""From a class's map to its box, and how well a box meets true ones (paper/method.md, Object localisation)."""
 
 import cv2
 import numpy as np

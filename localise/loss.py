@@ -1,4 +1,4 @@
-"""What the two branches learn: the class, and by turns to agree (spec/crt.md, WSOL)."""
+"""What the two branches learn: the class, and by turns to agree (paper/method.md, Object localisation)."""
 
 from torch import Tensor
 from torch.nn import functional as F

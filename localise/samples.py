@@ -1,4 +1,4 @@
-"""The images of localisation: augmented to train on, resized to test on (spec/crt.md, WSOL)."""
+"""The images of localisation: augmented to train on, resized to test on (paper/method.md, Object localisation)."""
 
 import torch
 from PIL import Image

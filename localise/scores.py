@@ -1,4 +1,5 @@
-"""What localisation is scored by: classes and boxes right, and the kinds of error (spec/crt.md, WSOL)."""
+"""What localisation is scored by: classes and boxes right, and the kinds of error (paper/method.md, Object
+localisation)."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""Maps brought to pixels along superpixels, instead of resized: of any method (spec/msa.md, Inference)."""
+"""Maps brought to pixels along superpixels, instead of resized: of any method (paper/method.md, MSA)."""
 
 from typing import NamedTuple
 

@@ -1,5 +1,5 @@
 """The heads that unsupervised segmentation learns on frozen features: CAUSE's decoder and STEGO's projections
-(spec/dhr.md, USS features)."""
+(paper/method.md, DHR)."""
 
 from pathlib import Path
 from typing import Any

@@ -82,7 +82,7 @@ class RefiningClassifier(Classifier):
         self.f9 = nn.Conv2d(3 + 64 + 128, 192, 1, bias=False)
 
     def start_heads(self, *projections: nn.Module) -> None:
-        """Random weights of `fc8`, of `projections` and of the PCM's layers (spec/hsc.md, Network)."""
+        """Random weights of `fc8`, of `projections` and of the PCM's layers (paper/method.md, Net)."""
         for layer in (self.fc8, *projections):
             nn.init.xavier_uniform_(layer.weight)
         nn.init.kaiming_normal_(self.f8_3.weight)

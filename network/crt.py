@@ -1,6 +1,6 @@
 """CRT's two branches (Huo, Su, Wu, arXiv 2209.15211): a ResNet and a ViT on windows, each with class maps of its own.
 
-spec/crt.md, The two branches.
+paper/method.md, CRT.
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""DeepLab v2 as deeplab-pytorch has it (spec/crt.md, DeepLab v2): a Caffe-style ResNet, four branches summed, and the
+"""DeepLab v2 as deeplab-pytorch has it (paper/method.md, Stage 3): a Caffe-style ResNet, four branches summed, and the
 maximum over three scales of the image."""
 
 from collections import OrderedDict

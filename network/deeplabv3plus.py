@@ -1,5 +1,5 @@
-"""DeepLabv3+ as DHR has it (spec/dhr.md, Net; after Chen et al., ECCV 2018): a dilated backbone, a decoder to labels,
-and a 1x1 classifier whose scores are class activation maps."""
+"""DeepLabv3+ as DHR has it (paper/method.md, DHR; after Chen et al., ECCV 2018): a dilated backbone, a decoder to
+labels, and a 1x1 classifier whose scores are class activation maps."""
 
 from collections import OrderedDict
 from collections.abc import Callable

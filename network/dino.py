@@ -1,5 +1,4 @@
-"""The vision transformers of DINO and DINOv2 on images of any size, under the originals' names (spec/dhr.md, USS
-features)."""
+"""The vision transformers of DINO and DINOv2 on images of any size, under the originals' names (paper/method.md, DHR)."""
 
 from collections.abc import Mapping
 from pathlib import Path

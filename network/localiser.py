@@ -1,4 +1,5 @@
-"""CRT's object localisation: a transformer and a CNN side by side, a map a class each (spec/crt.md, WSOL)."""
+"""CRT's object localisation: a transformer and a CNN side by side, a map a class each (paper/method.md, Object
+localisation)."""
 
 from pathlib import Path
 

@@ -1,5 +1,5 @@
 """MSA's classifier (2024): class maps rebuilt by superpixel associations (DCR), and spread along the pixels' affinities
-(AP). spec/msa.md, Classifier.
+(AP). paper/method.md, MSA.
 """
 
 from collections.abc import Iterable, Mapping

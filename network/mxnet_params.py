@@ -1,4 +1,4 @@
-"""MXNet's parameter files, read without MXNet (layout: spec/cli.md, Weights). All numbers are little-endian."""
+"""MXNet's parameter files, read without MXNet. All numbers are little-endian."""
 
 import math
 import os

@@ -1,4 +1,4 @@
-"""The pixel correlation module: a CAM refined by the similarity of the pixels' features (spec/hsc.md, PCM; SEAM).
+"""The pixel correlation module: a CAM refined by the similarity of the pixels' features (paper/method.md, Net; SEAM).
 
 The convolutions that make the features belong to the net, whose released names are flat; here are the formulas.
 

@@ -1,4 +1,4 @@
-"""Affinity propagation (AP): class maps spread along how alike the pixels' features are (spec/msa.md, AP).
+"""Affinity propagation (AP): class maps spread along how alike the pixels' features are (paper/method.md, MSA).
 
 Shapes: N images, K channels, C feature channels, P = h w cells.
 """

@@ -17,7 +17,7 @@ class ClsOutput(NamedTuple):
 
 
 class ClsNet(Classifier):
-    """Classifier whose last layer, applied to the map, gives the CAMs (spec/hsc.md, Recipe)."""
+    """Classifier whose last layer, applied to the map, gives the CAMs (paper/method.md, Recipe, seeds, score)."""
 
     def __init__(self, backbone: nn.Module, *, num_classes: int, frozen: bool = True) -> None:
         super().__init__(backbone, frozen=frozen)

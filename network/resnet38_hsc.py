@@ -1,4 +1,4 @@
-"""The HSC net: CAMs with background as a channel, their PCM refinement, pixel and region features (spec/hsc.md)."""
+"""The HSC net: CAMs with background as a channel, their PCM refinement, pixel and region features (paper/method.md)."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,5 @@
-"""SEAM's net, and PPC's on it: CAMs with background as a channel, and their PCM refinement (spec/ppc.md, Networks)."""
+"""SEAM's net, and PPC's on it: CAMs with background as a channel, and their PCM refinement (paper/method.md, SEAM
+and PPC)."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""ResNet-38d: wide, pre-activation, output stride 8 (spec/hsc.md, Network; after Wu, Shen and van den Hengel, 2016)."""
+"""ResNet-38d: wide, pre-activation, output stride 8 (paper/method.md, Net; after Wu, Shen and van den Hengel, 2016)."""
 
 from typing import NamedTuple
 

@@ -1,5 +1,5 @@
 """IRN (Ahn, Cho and Kwak, CVPR 2019): edges between an image's objects and, for instances, where each one's centre lies
-(spec/crt.md, IRN)."""
+(paper/method.md, IRN)."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The superpixel network (SCN): the SpixelFCN of Yang et al. (CVPR 2020), as MSA trains it (spec/msa.md, SCN)."""
+"""The superpixel network (SCN): the SpixelFCN of Yang et al. (CVPR 2020), as MSA trains it (paper/method.md, MSA)."""
 
 from pathlib import Path
 

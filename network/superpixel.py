@@ -1,4 +1,4 @@
-"""Between pixels and superpixels: what an association says of which pixel belongs to which cell (spec/msa.md).
+"""Between pixels and superpixels: what an association says of which pixel belongs to which cell (paper/method.md, MSA).
 
 An association Q, float (N, 9, H, W), not negative, sums to 1 over its channels. The image is a grid of cells of
 S x S pixels; channel 3 (dy + 1) + (dx + 1) is the weight of the pixel for the cell at (dy, dx) from its own. Weight

@@ -1,5 +1,5 @@
 """Nets whose dense features part regions without having seen a mask: CAUSE, STEGO, DINOv2, and any backbone as a
-substitute (spec/dhr.md, USS features)."""
+substitute (paper/method.md, DHR)."""
 
 from collections.abc import Callable
 from pathlib import Path

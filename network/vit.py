@@ -43,7 +43,7 @@ class ViT(nn.Module):
     """timm's net `name` without its classifier, with random weights, for images of 224 x 224 pixels.
 
     passes: how often the stack of blocks runs, with the same weights. One pass is x = B(x_0); with more, each is
-    x_{p+1} = x_p + B(x_p) (spec/crt.md, The two branches). drop_path: of the last block, from 0 at the first in equal
+    x_{p+1} = x_p + B(x_p) (paper/method.md, CRT). drop_path: of the last block, from 0 at the first in equal
     steps.
 
     Raises `UserError`, naming --transformer, for a name that timm does not have and for a net of another kind.

@@ -1,4 +1,4 @@
-"""Where an image's real pixels lie in its crop, and what belongs to them on coarser grids (spec/dhr.md, Labels)."""
+"""Where an image's real pixels lie in its crop, and what belongs to them on coarser grids (paper/method.md, DHR)."""
 
 from typing import NamedTuple
 

@@ -1,5 +1,5 @@
 """A label map on a grid of features: the labels of cells, their classes' mean features, and who is like these
-(spec/dhr.md, Labels)."""
+(paper/method.md, DHR)."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""The CRF of label maps that DHR makes: what it is and which image it sees (spec/dhr.md, Labels)."""
+"""The CRF of label maps that DHR makes: what it is and which image it sees (paper/method.md, DHR)."""
 
 from collections.abc import Sequence
 from functools import lru_cache

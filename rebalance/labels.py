@@ -1,4 +1,4 @@
-"""The labels that DHR makes anew in every step, in the box of each image's real pixels (spec/dhr.md, Labels).
+"""The labels that DHR makes anew in every step, in the box of each image's real pixels (paper/method.md, DHR).
 
 From the net's class activations come seeds, which bring back classes that the earlier method's mask lost (1). From the
 mask with them, unsupervised features part the regions of unlike classes (2), the net's own those of like ones (3), and

@@ -1,4 +1,4 @@
-"""What DHR's net learns from: its image's tags and the labels made in this step (spec/dhr.md, Losses)."""
+"""What DHR's net learns from: its image's tags and the labels made in this step (paper/method.md, DHR)."""
 
 from collections.abc import Sequence
 

@@ -1,5 +1,5 @@
-"""DHR's label maps: from an image to its labels' posteriors, to a mask, and what the processes do of it (spec/dhr.md,
-Masks)."""
+"""DHR's label maps: from an image to its labels' posteriors, to a mask, and what the processes do of it
+(paper/method.md, DHR)."""
 
 import argparse
 import functools

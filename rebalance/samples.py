@@ -1,4 +1,4 @@
-"""The training images of DHR with what their labels are made from (spec/dhr.md, Recipe): a batch has lists."""
+"""The training images of DHR with what their labels are made from (paper/method.md, DHR): a batch has lists."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

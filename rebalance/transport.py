@@ -1,4 +1,4 @@
-"""Optimal transport between cells and classes, by Sinkhorn's rounds: each class gets its share (spec/dhr.md, Labels).
+"""Optimal transport between cells and classes, by Sinkhorn's rounds: each class gets its share (paper/method.md, DHR).
 
 Of many problems at once, of unlike sizes: what a problem lacks of the cells or classes of the largest is masked out.
 """

@@ -1,5 +1,5 @@
-"""Unsupervised features of a whole image: averaged over scales and mirrors, reduced by PCA, as a picture (spec/dhr.md,
-USS features)."""
+"""Unsupervised features of a whole image: averaged over scales and mirrors, reduced by PCA, as a picture
+(paper/method.md, DHR)."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path

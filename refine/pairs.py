@@ -1,5 +1,5 @@
-"""Labels of pairs of cells, and the loss of their affinities, AffinityNet's and IRN's (spec/ppc.md, AffinityNet;
-spec/crt.md, IRN)."""
+"""Labels of pairs of cells, and the loss of their affinities, AffinityNet's and IRN's (paper/method.md, AffinityNet
+and IRN)."""
 
 from collections.abc import Mapping
 from typing import NamedTuple

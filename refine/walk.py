@@ -1,4 +1,5 @@
-"""A random walk from cell to near cell of a grid, as far as the cells are alike (spec/ppc.md, AffinityNet; IRN's, too).
+"""A random walk from cell to near cell of a grid, as far as the cells are alike (paper/method.md, AffinityNet;
+IRN's, too).
 
 A is symmetric, 1 on its diagonal, and has a pair's affinity for its two cells, else 0. T = A^beta, element by element,
 each column divided by its sum. Scores walk by S T^n, S with a row a class. A cell has at most 68 neighbours, so n

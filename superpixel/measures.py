@@ -1,4 +1,4 @@
-"""How well superpixels keep to the borders of true masks (spec/msa.md, Superpixels).
+"""How well superpixels keep to the borders of true masks (paper/method.md, MSA).
 
 Counts are int64 (5,), of one image; those of many are summed before `figures` divides them.
 """

@@ -1,4 +1,5 @@
-"""The training images of the superpixel network, each with the colours that it learns to rebuild (spec/msa.md)."""
+"""The training images of the superpixel network, each with the colours that it learns to rebuild (paper/method.md,
+MSA)."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -40,6 +40,19 @@ def test_the_readme_or_the_index_leads_to_every_page():
     assert {page.name for page in PAGES} <= linked
 
 
+def test_pages_that_the_code_names_are_there():
+    """`paper/method.md, DHR` in a docstring: the file, and a heading that begins with the words."""
+    sources = [*ROOT.glob("*.py"), *(path for folder in CODE for path in ROOT.glob(f"{folder}/**/*.py"))]
+    found = 0
+    for path in sources:
+        for page, section in re.findall(r"\b((?:docs|paper|spec)/\w+\.md)(?:,\s([A-Z]\w+))?", path.read_text()):
+            found += 1
+            assert (ROOT / page).exists(), f"{path}: {page}"
+            there = re.search(rf"(?m)^#+ .*\b{section}", (ROOT / page).read_text())
+            assert there, f"{path}: {page} has no section {section}"
+    assert found > 100
+
+
 def test_what_the_readme_says_can_be_imported_can():
     lines = re.findall(r"`(from tool[^`]+)`", README.read_text())
     assert lines

@@ -17,13 +17,13 @@ BACKGROUND = -1  # among classes: of nets that have a map of it
 
 
 def divide_by_maximum(cam: Tensor) -> Tensor:
-    """Maps (C, H, W), each by its maximum + 1e-5 (spec/hsc.md, Seeds)."""
+    """Maps (C, H, W), each by its maximum + 1e-5 (paper/method.md, Recipe, seeds, score)."""
     return cam / (cam.amax((1, 2), keepdim=True) + EPSILON)
 
 
 def min_max(cam: Tensor) -> Tensor:
     """Maps (..., H, W) without what is negative, each brought from its extremes lo, hi to about 0..1: entries below
-    lo + 1e-5 become 0, then (x - lo - 1e-5) / (hi - lo + 1e-5) (spec/ppc.md, Seeds).
+    lo + 1e-5 become 0, then (x - lo - 1e-5) / (hi - lo + 1e-5) (paper/method.md, SEAM and PPC).
 
     **Q** No relu after it: zeroed entries come out negative, far so where a map is nearly flat.
     """
@@ -34,7 +34,7 @@ def min_max(cam: Tensor) -> Tensor:
 
 
 def positive_by_maximum(cam: Tensor) -> Tensor:
-    """Raw maps (..., H, W), the positive part of each less 1e-5, by its maximum + 1e-5: 0..1 (spec/msa.md, Losses)."""
+    """Raw maps (..., H, W), the positive part of each less 1e-5, by its maximum + 1e-5: 0..1 (paper/method.md, MSA)."""
     positive = cam.relu()
     return (positive - EPSILON).relu() / (positive.amax((-2, -1), keepdim=True) + EPSILON)
 
@@ -97,7 +97,7 @@ def two_size_cam(
     maps: Maps, image: Image.Image, classes: Sequence[int], *, recipe: SeedRecipe, device: torch.device
 ) -> tuple[dict[int, np.ndarray], dict[int, np.ndarray]]:
     """What `multi_scale_cam` gives, and the same summed on a quarter of the image's size (`tool.irn_cam.quarter`),
-    {class: float32 (h, w)}, which IRN's walk reads (spec/crt.md, Seeds)."""
+    {class: float32 (h, w)}, which IRN's walk reads (paper/method.md, CRT)."""
     return _multi_scale(maps, image, classes, recipe, device, with_quarter=True)
 
 

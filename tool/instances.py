@@ -1,4 +1,4 @@
-"""The file of an image's instances, and their score: VOC's average precision at an IoU of .5 (spec/crt.md, IRN).
+"""The file of an image's instances, and their score: VOC's average precision at an IoU of .5 (paper/method.md, IRN).
 
 <id>.npy   {"score": float32 (n), "mask": bool (n, H, W), "class": int64 (n), from 0}
 """

@@ -22,7 +22,7 @@ def save_irn_cam(
 ) -> None:
     """Write the dict of IRN and its successors from CAMs by class: at a quarter of the image's size, and at it.
 
-    It holds keys, int64 (n), classes from 0, ascending; cam and high_res, float32 (n, h, w) (spec/crt.md, Seeds).
+    It holds keys, int64 (n), classes from 0, ascending; cam and high_res, float32 (n, h, w) (paper/method.md, CRT).
     Raises `UserError` as `load_cam`.
     """
     whole = checked_cam(path, high_res, data_set, None)

@@ -1,4 +1,4 @@
-"""CAMs as MSA's evaluators write them: an array of all labels, background first (spec/msa.md, Inference)."""
+"""CAMs as MSA's evaluators write them: an array of all labels, background first (paper/method.md, MSA)."""
 
 from pathlib import Path
 

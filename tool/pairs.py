@@ -1,5 +1,5 @@
-"""Pairs of near cells of a grid, whose affinities AffinityNet and IRN learn and walk along (spec/ppc.md, AffinityNet;
-spec/crt.md, IRN).
+"""Pairs of near cells of a grid, whose affinities AffinityNet and IRN learn and walk along (paper/method.md,
+AffinityNet and IRN).
 
 A pair is a start and the cell at an offset from it, to the right or below, so that each two cells occur once.
 """

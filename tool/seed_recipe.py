@@ -16,13 +16,14 @@ class CRFKernels:
     bilateral_compat: float
 
 
-# Refining seeds at the image's full size (spec/hsc.md, "Seeds").
+# Refining seeds at the image's full size (paper/method.md, Recipe, seeds, score).
 SEED_KERNELS = CRFKernels(gaussian_sxy=3, gaussian_compat=3, bilateral_sxy=80, bilateral_srgb=13, bilateral_compat=10)
 
-# Refining label maps, each label taken to be right with some probability (spec/ppc.md, Seeds; spec/crt.md, IR labels).
+# Refining label maps, each label taken to be right with some probability (paper/method.md, SEAM and PPC;
+# paper/method.md, IRN).
 LABEL_KERNELS = CRFKernels(gaussian_sxy=3, gaussian_compat=3, bilateral_sxy=50, bilateral_srgb=5, bilateral_compat=10)
 
-# Refining what a segmentation net says of an image (spec/segmentation.md, Test; spec/dhr.md, Labels).
+# Refining what a segmentation net says of an image (paper/method.md, Stage 3; paper/method.md, DHR).
 MASK_KERNELS = CRFKernels(gaussian_sxy=1, gaussian_compat=3, bilateral_sxy=67, bilateral_srgb=3, bilateral_compat=4)
 
 

@@ -1,4 +1,4 @@
-"""The constants of CRT (Huo, Su, Wu, arXiv 2209.15211): spec/crt.md, Training the branches and Seeds."""
+"""The constants of CRT (Huo, Su, Wu, arXiv 2209.15211): paper/method.md, CRT."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""What CRT's branches cost: each its labels, and the difference of their maps (spec/crt.md, Training the branches)."""
+"""What CRT's branches cost: each its labels, and the difference of their maps (paper/method.md, CRT)."""
 
 import torch
 from torch import Tensor, nn

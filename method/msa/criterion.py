@@ -1,4 +1,4 @@
-"""What MSA's classifier costs: its labels, and how well its maps' prototypes rebuild the image (spec/msa.md, Losses).
+"""What MSA's classifier costs: its labels, and how well its maps' prototypes rebuild the image (paper/method.md, MSA).
 
 Shapes: N images, or patches of them, K classes, C channels of the target, (h, w) cells, P = h w of them.
 """

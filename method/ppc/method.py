@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from method.ppc.learner import PPCLearner
 
-# Seeds and their CRFs (spec/ppc.md, Seeds).
+# Seeds and their CRFs (paper/method.md, SEAM and PPC).
 SEEDS = {
     # Much background and sure objects, or the other way round: AffinityNet takes both.
     "seam": SeedRecipe(normalise="min_max", threshold=0.26, crf=(CRFRecipe(10, 4), CRFRecipe(10, 24))),

@@ -1,4 +1,4 @@
-"""From the CRF posteriors of two backgrounds to what is sure of each cell (spec/ppc.md, AffinityNet)."""
+"""From the CRF posteriors of two backgrounds to what is sure of each cell (paper/method.md, AffinityNet)."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""The training images of AffinityNet with what is sure of their cells (spec/ppc.md, AffinityNet)."""
+"""The training images of AffinityNet with what is sure of their cells (paper/method.md, AffinityNet)."""
 
 from collections.abc import Mapping
 from pathlib import Path

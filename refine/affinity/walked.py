@@ -1,4 +1,4 @@
-"""From the CAM dict of an image to its walked scores and their label map (spec/ppc.md, AffinityNet)."""
+"""From the CAM dict of an image to its walked scores and their label map (paper/method.md, AffinityNet)."""
 
 from dataclasses import dataclass
 

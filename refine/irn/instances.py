@@ -1,4 +1,4 @@
-"""From displacements and walked CAMs to an image's instances (spec/crt.md, IRN)."""
+"""From displacements and walked CAMs to an image's instances (paper/method.md, IRN)."""
 
 import numpy as np
 import torch

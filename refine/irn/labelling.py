@@ -19,7 +19,7 @@ from tool.limits import reported_limits
 from tool.per_image import Job, Work, no_net
 from tool.seed_recipe import LABEL_KERNELS
 
-# spec/crt.md, IR labels
+# paper/method.md, IRN
 GT_PROB, ITERATIONS = 0.7, 10
 
 

@@ -1,4 +1,4 @@
-"""The loss of IRN's displacements, beside that of its edges (spec/crt.md, IRN)."""
+"""The loss of IRN's displacements, beside that of its edges (paper/method.md, IRN)."""
 
 import torch
 from torch import Tensor

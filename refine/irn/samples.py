@@ -1,4 +1,4 @@
-"""The training images of IRN with their sure labels (spec/crt.md, IRN)."""
+"""The training images of IRN with their sure labels (paper/method.md, IRN)."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""From an image and its CAMs to edges, walked scores and their label map (spec/crt.md, IRN)."""
+"""From an image and its CAMs to edges, walked scores and their label map (paper/method.md, IRN)."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Boxes compared and errors named pixel by pixel, image by image, as spec/crt.md (WSOL) says it."""
+"""Boxes compared and errors named pixel by pixel, image by image, as paper/method.md, Object localisation, says it."""
 
 
 def pixels(box):

@@ -25,7 +25,7 @@ def small_net(num_classes: int = 5, **options) -> DeepLabMSC:
 
 
 def plain_map(state: dict, image: torch.Tensor) -> torch.Tensor:
-    """layer5 of spec/crt.md's net from `state`, the base's."""
+    """layer5 of CRT's net from `state`, the base's."""
 
     def layer(name: str, x: torch.Tensor, relu: bool = True, **geometry) -> torch.Tensor:
         x = F.conv2d(x, state[f"{name}.conv.weight"], **geometry)

@@ -22,7 +22,7 @@ from tests.scripts.conftest import words_of
 from tool.cli import cores
 
 REQUIRED = {"--data_root": "images", "--saliency_root": "maps"}
-# The method, its files and its recipe (spec/hsc.md, spec/cli.md), then what came later and is off, then the run.
+# The method, its files and its recipe (paper/method.md, docs/files.md), then what came later and is off, then the run.
 RELEASED = {
     "method": "hsc", "session": "hsc", "network": None, "backbone": "resnet38d", "width": 1,
     "weights": "network/ilsvrc-cls_rna-a1_cls1000_ep-0001.params",

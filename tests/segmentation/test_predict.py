@@ -49,7 +49,7 @@ def plain_probability(
     mean=IMAGENET.mean,
     std=IMAGENET.std,
 ) -> np.ndarray:
-    """spec/segmentation.md, Test: one image, one scale, one side at a time."""
+    """paper/method.md, Stage 3: one image, one scale, one side at a time."""
     height, width = image.shape[:2]
     total, count = 0, 0
     for scale in scales:

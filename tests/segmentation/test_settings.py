@@ -17,7 +17,7 @@ from voc12.classes import VOC12
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# The table of spec/segmentation.md.
+# The table of paper/method.md, Stage 3.
 RELEASED = {
     "EXP_NAME": "Ours_deeplabv2_resnet101", "GPUS": 1,
     "DATA_YEAR": 2012, "DATA_AUG": True, "DATA_WORKERS": 4,
