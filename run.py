@@ -28,6 +28,7 @@ from recipes import combined
 from recipes.combined import REFINEMENTS, SEGMENTATIONS
 from tool.artifact import atomic_file
 from tool.cli import (
+    FOLDER,
     UserError,
     add_switch,
     brief,
@@ -40,6 +41,7 @@ from tool.cli import (
     require_folder,
     run_script,
     script_parser,
+    what_is_at,
 )
 from tool.places import ROOT
 from tool.recipe import Setup, SideBySide, Stage, Steps, all_stages
@@ -314,6 +316,16 @@ def print_commands(stages: Sequence[Stage]) -> None:
         print(f"# {stage.name}\n{command_line(stage)}")
 
 
+def note_missing_maps(stages: Sequence[Stage], setup: Setup) -> None:
+    """Say which folder of saliency maps the stages would ask for in vain, where the data they belong to is there."""
+    if setup.mini or what_is_at(ROOT / setup.data_root) != FOLDER:
+        return
+    for folder in dict.fromkeys(stage.flags.get("saliency_root") for stage in stages):
+        if folder is not None and (found := what_is_at(ROOT / folder)) != FOLDER:
+            expected = "expected a folder with saliency maps, <id>.png, which the run needs"
+            print(f"note: --saliency_root {folder}: {expected}; found {found}", file=sys.stderr)
+
+
 def print_table(steps: Steps, record: Record, scores: dict[str, float]) -> None:
     """A row for each stage: its time so far, and the scores that it found."""
     stages = all_stages(steps)
@@ -338,6 +350,7 @@ def main() -> None:
     check_seeds(asked)
     if args.list:
         print_commands([stage for stage, _ in asked])
+        note_missing_maps([stage for stage, _ in asked], setup)
         return
     if not args.mini:
         flag = f"{setup.data_set}_root"

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,7 +24,11 @@ from tool.artifact import atomic_file
 from tool.cli import UserError, require_file
 from tool.lock import turn_in
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 KINDS = {CRF: "CRF seeds", "affinity": "AffinityNet's masks", "irn": "IRN's masks"}
+LINE = 0.22  # of the figure, inches
 BEGIN, END = "<!-- benchmark.systems: from here -->", "<!-- benchmark.systems: to here -->"
 
 
@@ -135,29 +140,46 @@ def _numbers(seeds: Iterable[int]) -> str:
 
 
 def draw(path: Path, scores: dict[str, Estimate], gains: dict[str, Estimate]) -> None:
-    """A dot for each run's mean, its interval over the images as a line, the first run at the top; below, if there are
-    any, the same for what parts and sane values bring."""
-    panels = {"mIoU of CRF seeds, per cent\n(95 % interval over the images)": scores}
-    if gains:
-        panels["what the part or sane value brings, points of mIoU\n(95 % interval over the images)"] = gains
-    from matplotlib.figure import Figure  # slow to import
-
-    heights = [0.8 + 0.35 * len(estimates) for estimates in panels.values()]
-    figure = Figure(figsize=(8, sum(heights)), layout="constrained")
-    rows = figure.subplots(len(panels), height_ratios=heights, squeeze=False)[:, 0]
-    for axes, (title, estimates) in zip(rows, panels.items(), strict=True):
-        for place, score in enumerate(estimates.values()):
-            reach = [[score.mean - score.low], [score.high - score.mean]]
-            axes.errorbar(score.mean, place, xerr=reach, fmt="o", color="#1f4e79", capsize=3)
-        names = [name.replace(AND, f"\n{AND}") for name in estimates]  # a mean's is long
-        axes.set_yticks(range(len(estimates)), names)
-        axes.set_ylim(max(len(estimates), 1) - 0.5, -0.5)  # the first at the top
-        axes.grid(axis="x", alpha=0.3)
-        axes.set_xlabel(title)
-    if gains:
-        rows[-1].axvline(0, color="black", linewidth=0.8)
+    """Write `figure_of` them as a PNG file."""
+    figure = figure_of(scores, gains)
     with atomic_file(path) as file:
         figure.savefig(file, format="png", dpi=150)
+
+
+def figure_of(scores: dict[str, Estimate], gains: dict[str, Estimate]) -> "Figure":
+    """A dot for each run's mean, its interval over the images as a line, the best at the top, and a line down at the
+    reference's, if that is among them; below, if there are any, the same for what parts and sane values bring."""
+    from matplotlib.figure import Figure  # slow to import
+
+    title, reference = "mIoU of CRF seeds, per cent", None
+    if REFERENCE in scores:
+        title, reference = f"{title}; dashed: {REFERENCE}", scores[REFERENCE].mean
+    panels = [(title, scores, reference)]
+    if gains:
+        panels.append(("what the part or sane value brings, points of mIoU", gains, 0))
+    heights = [0.8 + LINE * sum(map(_height_of, estimates)) for _, estimates, _ in panels]
+    figure = Figure(figsize=(8, sum(heights)), layout="constrained")
+    rows = figure.subplots(len(panels), height_ratios=heights, squeeze=False)[:, 0]
+    for axes, (title, estimates, reference) in zip(rows, panels, strict=True):
+        names = sorted(estimates, key=lambda name: -estimates[name].mean)
+        ends = np.cumsum([_height_of(name) for name in names])
+        places = [end - _height_of(name) / 2 for name, end in zip(names, ends, strict=True)]
+        for name, place in zip(names, places, strict=True):
+            score = estimates[name]
+            reach = [[score.mean - score.low], [score.high - score.mean]]
+            axes.errorbar(score.mean, place, xerr=reach, fmt="o", color="#1f4e79", capsize=3)
+        axes.set_yticks(places, [name.replace(AND, f"\n{AND}") for name in names], fontsize=9)
+        axes.set_ylim(max(sum(map(_height_of, names)), 1), 0)  # the first at the top
+        axes.grid(alpha=0.3)
+        axes.set_xlabel(f"{title}\n(95 % interval over the images)")
+        if reference is not None:
+            axes.axvline(reference, color="black", linewidth=0.8, linestyle="--")
+    return figure
+
+
+def _height_of(name: str) -> float:
+    """The height of a run's name in the figure, in rows: a mean has a line, less high than a row, for each part."""
+    return 1 + 0.75 * name.count(AND)
 
 
 def _put_between_marks(path: Path, text: str) -> None:

@@ -1,6 +1,7 @@
 """The bench of all systems: its command on a small data set, its table and page, and what it refuses."""
 
 import argparse
+import itertools
 import json
 import re
 import shutil
@@ -12,14 +13,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from benchmark import systems
 from benchmark.system_counts import CRF
-from benchmark.system_figures import Protocol, estimate, stacked
+from benchmark.system_figures import Estimate, Protocol, estimate, stacked
 from benchmark.system_gains import what_changes_bring
 from benchmark.system_page import write_page
 from benchmark.system_segment import segmented
-from benchmark.system_table import BEGIN, END, write_table
+from benchmark.system_table import BEGIN, END, figure_of, write_table
 from data.score import count_images, file_pairs
 from data.score_table import summarise
 from network.backbones import build_backbone
@@ -286,8 +288,26 @@ def test_a_part_or_sane_value_brings_what_the_run_with_it_has_more_than_the_run_
         rf'<tr data-stage="CRF seeds"><th scope=row>hsc</th>.*<td>0, 2</td><td class="num" data-value="{of_hsc.mean}">'
     )
     assert re.search(row, page) and "mIoU is over background, car." in page
+    scores = [float(each) for each in re.findall(r'<tr data-stage.*?data-value="(.*?)"', page)]
+    assert len(scores) > 9 and scores == sorted(scores, reverse=True), "the best at the top"
     shown = json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page)[1])
     assert shown["runs"] == sorted({name for seed, name in there if seed == 0}) and len(shown["images"]) == 8
+
+
+def test_the_figure_has_the_best_at_the_top_and_no_name_on_another():
+    names = [f"hsc_sane_rsc_norm_without_csc_after_eps_alpha_{number}" for number in range(30)]
+    names += [f"mean_of_eps_after_eps_and_ppc_eps_after_eps_and_msa_sal_alpha_{number}" for number in range(9)]
+    scores = {name: Estimate(30.0 + 7 * number % 23, None, 20, 60) for number, name in enumerate(["eps", *names])}
+    figure = figure_of(scores, {"hsc: csc": Estimate(-1, None, -2, 3), "hsc: psc": Estimate(1, None, 0, 3)})
+    FigureCanvasAgg(figure).draw()
+    runs, parts = figure.axes
+    labels = runs.get_yticklabels()
+    shown = [label.get_text().replace("\n", "") for label in labels]
+    assert shown == sorted(scores, key=lambda name: -scores[name].mean)
+    assert [label.get_text() for label in parts.get_yticklabels()] == ["hsc: psc", "hsc: csc"]
+    boxes = [label.get_window_extent() for label in labels]
+    assert all(lower.y1 < upper.y0 for upper, lower in itertools.pairwise(boxes)) and min(box.x0 for box in boxes) >= 0
+    assert [line.get_xdata()[0] for line in runs.lines if line.get_linestyle() == "--"] == [scores["eps"].mean]
 
 
 def test_a_segmentation_is_compared_with_that_of_eps_and_dhr_with_its_net_alone(voc, tmp_path):

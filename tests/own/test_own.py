@@ -173,6 +173,18 @@ def test_every_recipe_of_voc_takes_them_and_reads_no_list_that_is_not_made(mine,
         assert ("# test" in names or "# eval_dhr" in names) == masked
 
 
+def test_the_list_of_commands_says_which_saliency_maps_are_missing(mine):
+    missing = f"note: --saliency_root {mine / 'saliency'}: expected a folder with saliency maps, <id>.png, which the"
+    for name, wanted in (("eps", f"{missing} run needs; found nothing there\n"), ("cls", "")):
+        done = forker().run(["run.py", name, "--own_root", mine, "--out", "out", "--list"], ROOT)
+        assert_succeeded(done)
+        assert done.stderr == wanted and "# train\n" in done.stdout
+    (mine / "saliency").mkdir()
+    done = forker().run(["run.py", "eps", "--own_root", mine, "--out", "out", "--list"], ROOT)
+    assert_succeeded(done)
+    assert done.stderr == ""
+
+
 def test_a_recipe_runs_on_them_without_a_single_mask(mine):
     changes = [f"{stage}.{flag}={value}" for stage, flags in TINY.items() for flag, value in flags.items()]
     out = mine.parent / "out"
