@@ -51,6 +51,7 @@ from tool.training_flags import (
     check_batch,
     check_run,
     check_run_loaders,
+    flag_defaults,
     hash_of_ids,
     hold_run,
     recorded_flags,
@@ -84,7 +85,7 @@ EXAMPLES = """\
 """
 
 
-def parse_arguments() -> argparse.Namespace:
+def make_parser() -> argparse.ArgumentParser:
     parser = script_parser("DHR: train DeepLabv3+ on masks rebalanced in every step.", examples=EXAMPLES)
     data = parser.add_argument_group("data")
     data.add_argument("--data_root", type=path_text, required=True, help="folder of <id>.jpg (VOC2012/JPEGImages)")
@@ -108,7 +109,11 @@ def parse_arguments() -> argparse.Namespace:
     )  # fmt: skip
     add_recipe(parser)
     add_labels(parser)
-    return parser.parse_args()
+    return parser
+
+
+def parse_arguments() -> argparse.Namespace:
+    return make_parser().parse_args()
 
 
 def add_recipe(parser: argparse.ArgumentParser) -> None:
@@ -256,8 +261,8 @@ def main() -> None:
         num_batches=len(images) // args.batch_size * args.max_epoches,
     )
     settings = settings_of(args, tags)
-    # Runs that are older than this setting go on with the features that there are.
-    defaults = {FEATURES_MADE_WITH: settings[FEATURES_MADE_WITH]}
+    # Runs that are older than the last of these go on with the features that there are.
+    defaults = {**flag_defaults(make_parser(), args), FEATURES_MADE_WITH: settings[FEATURES_MADE_WITH]}
     train_run(args, images, tags, settings=settings, defaults=defaults)
 
 
