@@ -1,4 +1,4 @@
-"""The vision transformers of DINO and DINOv2 on images of any size, under the originals' names (paper/method.md, DHR)."""
+"""The vision transformers of DINO and DINOv2 on images of any size, under their names (paper/method.md, DHR)."""
 
 from collections.abc import Mapping
 from pathlib import Path
