@@ -113,8 +113,8 @@ def add_recipe(parser: argparse.ArgumentParser) -> None:
         "--batch_size", type=positive, default=12, help="images in a step, over all processes (%(default)s)"
     )
     recipe.add_argument(
-        "--max_iters", type=positive, default=10000,
-        help="iterations to train (%(default)s); where None is the default, as many as --max_epoches have",
+        "--max_iters", type=positive_or_none, default=10000,
+        help="iterations to train (%(default)s); none: as many as --max_epoches have",
     )  # fmt: skip
     recipe.add_argument(
         "--iter_size", type=positive, default=2, help="steps in an iteration; each updates the weights (%(default)s)"

@@ -117,7 +117,7 @@ class Method(ABC):
     def steps(self, args: argparse.Namespace, num_images: int) -> tuple[int, int]:
         """How many steps to train on `num_images` images, and over how many of them the rate decays.
 
-        Without --max_iters as many as --max_epoches have, and over all of them.
+        With `--max_iters none` as many as --max_epoches have, and over all of them.
         """
         if args.max_iters is None:
             steps = num_images // args.batch_size * args.max_epoches

@@ -7,13 +7,15 @@ Time: less than hsc's in training, whose steps have two views and a CRF; as long
 Needs ResNet-38's ImageNet weights in network/ (docs/reproduce.md).
 """
 
+from typing import Any
+
 from recipes import common, mini
 from tool.recipe import Setup, Stage
 
 
-def training(setup: Setup, *, name: str = "train") -> Stage:
+def training(setup: Setup, *, name: str = "train", **more: Any) -> Stage:
     mini_flags = {**mini.length(300), **mini.VIEW, "weights": "none"}
-    return common.training(setup, "eps", name=name, mini_flags=mini_flags)
+    return common.training(setup, "eps", name=name, mini_flags=mini_flags, **more)
 
 
 def stages(setup: Setup) -> list[Stage]:

@@ -136,7 +136,7 @@ def test_a_recipe_of_ones_own_may_train_side_by_side_and_needs_a_stage_called_tr
     ],
 )
 def test_numbers_of_late_stages_are_looked_at_first_and_files_that_earlier_ones_make_are_not(change, expected):
-    name = "house+crf+dhr"
+    name = "house_labels+crf+dhr"
     command = [sys.executable, "run.py", name, "--mini", "--list", "--set", *change.split()]
     done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=120)
     if expected:

@@ -71,16 +71,18 @@ def test_what_is_scored_and_learnt_from_is_what_a_changed_crf_makes(recipe):
 
 
 @pytest.mark.parametrize("mini", [False, True])
-def test_the_house_recipe_scores_and_learns_from_the_mean_of_two_that_start_from_eps(mini):
+def test_the_house_recipe_goes_on_from_its_own_eps_for_longer(mini):
     setup = Setup(Path("out"), Path("VOC2012"), Path("saliency"), mini=mini)
     stages = {stage.name: stage for stage in house.stages(setup)}
-    for name, method in (("train", "eps"), ("train_ppc", "ppc_eps")):
-        assert (stages[name].flags["method"], stages[name].flags["weights"]) == (method, stages["train_eps"].makes)
-    for name, ids in (("infer", "train.txt"), ("infer_aug", "train_aug.txt")):
-        members = [stages[f"{name}_{method}"] for method in ("eps", "ppc_eps")]
-        assert [stage.flags["weights"] for stage in members] == [stages["train"].makes, stages["train_ppc"].makes]
-        assert stages[name].flags["cam_dir"] == [stage.makes for stage in members]
-        assert {stage.flags["infer_list"].name for stage in (*members, stages[name])} == {ids}
+    start, train = stages["train_eps"], stages["train"]
+    assert train.flags["weights"] == start.makes != train.makes
+    assert start.flags["method"] == train.flags["method"] == "eps"
+    if mini:
+        assert train.flags["max_iters"] == 2 * start.flags["max_iters"]
+    else:
+        assert train.flags["max_iters"] == start.flags["max_iters"] == "none"
+        assert train.flags["max_epoches"] == 60
+    assert stages["infer"].flags["weights"] == stages["infer_aug"].flags["weights"] == train.makes
     assert stages["eval"].flags["predict_dir"] == Path("out/house/cam_npy")
     assert stages["deeplab"].flags["DATA_PSEUDO_GT"] == stages["infer_aug"].makes == Path("out/house/crf/crf_8_7")
 

@@ -48,3 +48,13 @@ def test_no_methods_own_lengths_end_early_on_voc_and_steps_do_on_few_photographs
         args.max_epoches = int(few.split()[-1])
         steps, decay = METHODS[name].steps(args, 600)
         assert steps <= decay < steps + 600 // args.batch_size
+
+
+def test_a_length_in_epochs_alone_lets_the_rate_fall_to_the_end(data, tmp_path):
+    done = run("train_voc.py", flags_of(data, tmp_path, max_iters="none", max_epoches=2, iter_size=2))
+    assert_succeeded(done)
+    assert "trained 8 steps" in done.stdout and "learning rate" not in done.stdout + done.stderr
+    again = run(
+        "train_voc.py", {**flags_of(data, tmp_path, max_iters="none", max_epoches=2, iter_size=2), "--resume": ()}
+    )
+    assert_succeeded(again)
