@@ -161,7 +161,7 @@ def test_the_command_trains_infers_scores_and_writes_a_table_whose_figures_are_e
     [
         (["--table", "missing.md"], "--table missing.md: expected a file"),
         (["--table", "README.md"], f"--table README.md: expected a line {BEGIN}"),
-        (["--table", "paper/results.png"], "--table paper/results.png: expected Markdown in UTF-8"),
+        (["--table", "paper/photographs.png"], "--table paper/photographs.png: expected Markdown in UTF-8"),
         (["--classes", "cat", "cat"], "--classes: expected each name once; found cat more than once"),
         (["--classes", "background", "boat"], "train.txt has boat; name those that masks have: background "),
         (["--scales", "0"], "--scales 0.0: expected factors above 0"),
