@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from data.descriptions import find_data_set
-from method.output_folders import cam_flags, method_setting
+from method.output_folders import cam_flags, cam_folders, method_setting
 from network import NO_FILES
 from recipes import combined
 from recipes.combined import REFINEMENTS, SEGMENTATIONS
@@ -253,17 +253,13 @@ def settings_of_seeds(script: str, given: Mapping[str, Any]) -> dict[Path, dict[
     args = argparse.Namespace(**given)
     if script == "inference.py":
         cam = {**cam_flags(args), "weights": str(args.weights), "scn": args.scn and str(args.scn)}
-        cam_npy, cam_png = args.cam_npy, args.cam_png
+        cam_npy, cam_png = cam_folders(args)
     elif script == "merge.py":
         cam = {"cam_dir": args.cam_dir, "data_set": args.data_set, **method_setting(args.method)}
-        cam_npy = cam_png = None
+        cam_npy, cam_png = (Path(args.work_dir) / name for name in ("cam_npy", "cam_png"))
     else:
         return {}
-    work_dir = Path(args.work_dir)
-    return {
-        Path(cam_npy or work_dir / "cam_npy"): cam,
-        Path(cam_png or work_dir / "cam_png"): {**cam, "thr": args.thr},
-    }
+    return {cam_npy: cam, **({} if cam_png is None else {cam_png: {**cam, "thr": args.thr}})}
 
 
 def check_seeds(stages: Iterable[tuple[Stage, Mapping[str, Any]]]) -> None:

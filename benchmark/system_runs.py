@@ -9,6 +9,7 @@ from typing import Any
 from benchmark.system_refine import REFINEMENTS, Flags, changes_of
 from benchmark.system_seeds import ALONG, MEAN, RESIZED, Trained, crf_of, mean_of, net_of, parts_of, without_alpha
 from method import METHODS
+from method.arguments import own_flags
 from method.hsc.config import ABLATIONS, SANE
 from recipes import common
 from tool.cli import did_you_mean
@@ -101,18 +102,12 @@ def weights_of(args: argparse.Namespace, name: str, seed: int) -> Path:
     return args.out / f"seed_{seed}" / name / f"{name}.pth"
 
 
-def has_flag(method: str, flag: str) -> bool:
-    """Whether a method has the flag in training, as one of its own."""
-    parser = argparse.ArgumentParser()
-    METHODS[method].add_flags(parser)
-    return hasattr(parser.parse_args([]), flag)
-
-
 def run_flags(args: argparse.Namespace, name: str, seed: int) -> Flags:
     """The flags of a run's stages up to the seeds' score."""
     shared = {"backbone": args.backbone, "amp": args.amp}
     length = LONGER.get(longer_of(name), 1)
-    of_kind = {"view2_size": args.view2_size} if has_flag(RUNS[name]["method"], "view2_size") else {}
+    has_second_view = "--view2_size" in own_flags(METHODS[RUNS[name]["method"]])
+    of_kind = {"view2_size": args.view2_size} if has_second_view else {}
     if (net := net_of(name)) in MSA:  # the last weights, so that no mask is seen; labels alone are scored
         of_kind = {"scn": args.scn if net in NEEDS_SCN else None, "val_list": args.lists / "train.txt"}
     if name in CRT:

@@ -27,8 +27,7 @@ def plan_outputs(args: argparse.Namespace, crf_recipes: Sequence[CRFRecipe]) -> 
     Raises `UserError` if two kinds of files would go into one folder.
     """
     work_dir = Path(args.work_dir)
-    cam_npy = Path(args.cam_npy or work_dir / "cam_npy")
-    cam_png = None if args.cam_png == "none" else Path(args.cam_png or work_dir / "cam_png")
+    cam_npy, cam_png = cam_folders(args)
     crf = {each: work_dir / "crf" / each.folder for each in crf_recipes}
     overlay = work_dir / "overlay" if args.overlay else None
     irn, msa = (None if folder is None else Path(folder) for folder in (args.cam_out_dir, args.savenpy))
@@ -39,6 +38,13 @@ def plan_outputs(args: argparse.Namespace, crf_recipes: Sequence[CRFRecipe]) -> 
     users += [(f"label maps at {thr:.2f}", folder) for thr, folder in sweep.items()]
     require_own_folders(users, crf, "--cam_npy, --cam_png, --cam_out_dir, --savenpy, --savepng, --crf_alpha")
     return Outputs(cam_npy, cam_png, crf, overlay, args.thr, find_data_set(args.data_set), irn, msa, sweep)
+
+
+def cam_folders(args: argparse.Namespace) -> tuple[Path, Path | None]:
+    """Where inference.py puts CAM dicts, and label maps, None for none."""
+    work_dir = Path(args.work_dir)
+    cam_png = None if args.cam_png == "none" else Path(args.cam_png or work_dir / "cam_png")
+    return Path(args.cam_npy or work_dir / "cam_npy"), cam_png
 
 
 def require_own_folders(users: Sequence[tuple[str, Path | None]], crf: Mapping[CRFRecipe, Path], flags: str) -> None:

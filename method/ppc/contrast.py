@@ -79,7 +79,8 @@ def prototype_contrast(
 def intra_contrast(
     feat_PD: Tensor, pseudo_P: Tensor, rows_LD: Tensor, key_P: Tensor, *, usable_L: Tensor, config: ContrastConfig
 ) -> Tensor:
-    """Contrast of one view's pixels with its prototypes, on semi-hard prototypes and hard pixels (I of the spec).
+    """Contrast of one view's pixels with its prototypes, on semi-hard prototypes and hard pixels (I of
+    paper/method.md).
 
     A scalar: the mean over labels of the mean over the label's chosen pixels.
 

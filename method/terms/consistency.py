@@ -11,7 +11,8 @@ from tool.cam import min_max
 
 
 def keep_strongest(maps: Tensor, *, spared_channel: int | None) -> Tensor:
-    """Zero all but each pixel's largest channel (h(x) of the spec); `spared_channel` takes no part and stays as it is.
+    """Zero all but each pixel's largest channel (h of paper/method.md); `spared_channel` takes no part and
+    stays as it is.
 
     SEAM spares the background, its first channel. **Q** HSC's release kept that index, where the first class is.
     """
@@ -50,7 +51,7 @@ def consistency_losses(
     size, present = cam2.shape[-2:], with_background(label)
 
     def normalised(cam: Tensor) -> Tensor:
-        return resize(min_max(cam.float()).relu(), size) * present  # n(x) of the spec, 0..1
+        return resize(min_max(cam.float()).relu(), size) * present  # 0..1
 
     cams, refined = ([normalised(cam) for cam in pair] for pair in ((cam1, cam2), (cam_rv1, cam_rv2)))
     er = (cams[0][:, :-1] - cams[1][:, :-1]).abs().mean()

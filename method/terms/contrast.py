@@ -59,7 +59,7 @@ def pixel_prototypes(feat_VPD: Tensor, score_VLP: Tensor, count: int) -> Tensor:
 def prototype_entropy(
     feat_PD: Tensor, pseudo_P: Tensor, rows_LD: Tensor, *, temperature: float, usable_L: Tensor
 ) -> Tensor:
-    """Mean cross entropy of pixels between the labels' prototypes, by cosine over `temperature` (F of the spec).
+    """Mean cross entropy of pixels between the labels' prototypes, by cosine over `temperature` (F of paper/method.md).
 
     feat_PD: L2-normalised features. pseudo_P: labels, 0..L-1. rows_LD: a prototype a label. usable_L: bool, which of
     them take part.
