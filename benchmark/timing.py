@@ -21,6 +21,7 @@ def seconds(work: Callable[[], Result], device: torch.device, times: int = TIMES
     clock = time.process_time if device.type == "cpu" else time.perf_counter
     taken = []
     for _ in range(times):
+        synchronize(device)
         start = clock()
         result = work()
         synchronize(device)

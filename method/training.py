@@ -124,9 +124,7 @@ def train_run(
     )
     per_epoch = len(images) // args.batch_size
     losses = take_steps(args, learner, started, loader, scored, selection, steps_per_epoch=per_epoch)
-    leave_processes()
-    if started.log is not None:
-        end_run(args, learner, started, scored, selection, losses)
+    end_run(args, learner, started, scored, selection, losses)
 
 
 def begin_run(
@@ -198,11 +196,15 @@ def end_run(
     selection: Selection | None,
     losses: Mapping[str, float],
 ) -> None:
-    """Score the run whose steps are done, where it is to be scored, and write the weights that it keeps."""
-    if selection is None:  # there before scoring takes its time
+    """Score the run whose steps are done, where it is to be scored, by all processes; the first one writes the weights
+    that it keeps."""
+    if selection is None and started.log is not None:  # there before scoring takes its time
         write_weights(args, learner, started)
     scoring = args.eval or args.eval_every
     figures = log_validation(args, learner, started, scored, started.steps.stop, selection) if scoring else []
+    leave_processes()
+    if started.log is None:
+        return
     if selection is not None:
         best = selection.take(learner)
         none = f"no epoch scored above {100 * LEAST:g} %, so the last weights are kept"

@@ -47,14 +47,22 @@ class CauseHead(nn.Module):
         tokens = features.flatten(2).transpose(1, 2)
         positions = F.interpolate(self.query_pos.T[None], size=tokens.shape[1], mode="linear", align_corners=False)
         positions = positions.transpose(1, 2).to(tokens.dtype)
-        nearest = (F.normalize(tokens, dim=2) @ F.normalize(self.codebook, dim=1).T).argmax(dim=2)
-        found = self.codebook[nearest].to(tokens.dtype)
+        found = self.nearest_entries(tokens).to(tokens.dtype)
         asked = found + positions
         found = block.norm1(found + block.self_attn(asked, asked, found, need_weights=False)[0])
         found = block.norm2(found + block.multihead_attn(found + positions, tokens, tokens, need_weights=False)[0])
         found = tokens + block.norm3(found + block.linear2(F.relu(block.linear1(found))))
         found = found.transpose(1, 2).unflatten(2, grid)
         return block.f1(found) + block.f2(found)
+
+    def nearest_entries(self, tokens: Tensor) -> Tensor:
+        """The codebook's entry of the largest cosine with each of `tokens` (N, T, channels), float32, in their place.
+
+        In float32 under autocast too: in half precision entries that lie near each other tie.
+        """
+        with torch.autocast(tokens.device.type, enabled=False):
+            cosines = F.normalize(tokens.float(), dim=2) @ F.normalize(self.codebook.float(), dim=1).T
+        return self.codebook[cosines.argmax(dim=2)]
 
 
 class StegoHead(nn.Module):

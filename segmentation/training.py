@@ -19,7 +19,7 @@ from segmentation.net import net_of, normalisation_of
 from segmentation.settings import Config, check_processes, settings_record
 from tool.checkpoint import save_weights
 from tool.device import device_names, place
-from tool.distributed import join_processes, leave_processes, world_size
+from tool.distributed import join_processes, leave_processes, wait_for_all, world_size
 from tool.torchrun import is_first
 from tool.training_run import Run, start_run
 
@@ -118,7 +118,8 @@ def train_run(config: Config, images: Mapping[str, Path], settings: dict, *, res
 
     Raises `UserError` for GPUs that are not there, a checkpoint or weights that do not fit, and as `run_steps`.
     """
-    device = join_processes(torch.device(device_names(config.GPUS, "GPUS")[0]))
+    on_gpus = device_names(config.GPUS, "GPUS") != ["cpu"]
+    device = join_processes(torch.device("cuda" if on_gpus else "cpu"))
     check_processes(config, world_size())
     run = run_of(config, settings, resume=resume)
     checkpoint = run.find_checkpoint()
@@ -128,6 +129,7 @@ def train_run(config: Config, images: Mapping[str, Path], settings: dict, *, res
     net = place(net_of(config), device, config.TRAIN_AMP)
     normalisation = normalisation_of(config, net)
     origin = first_weights(config, net) if checkpoint is None else None
+    wait_for_all()  # by the hosts, as the first process may download: NCCL gives up after ten minutes
     training = build_training(
         net,
         lr=config.TRAIN_LR,

@@ -28,15 +28,18 @@ _waiting: list["distributed.ProcessGroup"] = []  # the group that processes wait
 def join_processes(device: torch.device) -> torch.device:
     """Join the processes that torchrun started, and this process's device: its own GPU, or the CPU.
 
-    Alone, without torchrun, the process keeps `device`. Raises `UserError` where there are more processes than GPUs.
+    Alone, without torchrun, the process keeps `device`. Raises `UserError` where there are more processes than GPUs, or
+    one GPU is named for several.
     """
     if not started_by_torchrun():
         return device
     if device.type == "cuda":
+        if device.index is not None and local_world_size() > 1:
+            raise UserError(f"--device {device}: one GPU for one process; take --device cuda, or leave it out")
         there = usable_gpus()
         if local_world_size() > there:
             raise UserError(f"--nproc_per_node {local_world_size()}: this machine has {there} GPUs; start as many")
-        device = torch.device("cuda", local_rank())
+        device = torch.device("cuda", local_rank() if device.index is None else device.index)
         torch.cuda.set_device(device)
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     _waiting.append(distributed.new_group(backend="gloo", timeout=PATIENCE))

@@ -79,7 +79,7 @@ _BY_WORDS = tuple(
     for words, *limit in (
         # GPUs' libraries have their own words for it.
         (
-            r"(?i:cuda).*out of memory|_ALLOC\w*_FAILED|unable to find an engine",
+            r"(?i:cuda).*out of memory|_ALLOC\w*_FAILED|CU\w+_STATUS_NOT_INITIALIZED|unable to find an engine",
             "the GPU's memory is too small",
             None,
         ),

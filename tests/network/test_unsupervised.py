@@ -154,3 +154,14 @@ def test_files_of_other_nets_are_refused(files, tmp_path):
     torch.save({"decoder": {"a": 1}, "codebook": torch.zeros(2)}, tmp_path / "strange.pt")
     with pytest.raises(UserError, match="expected a state dict under decoder"):
         load_cause(CauseHead(384), tmp_path / "strange.pt", "--uss_weights")
+
+
+def test_in_half_precision_each_token_has_the_codebook_entry_that_float32_finds():
+    head, generator = CauseHead(64), torch.Generator().manual_seed(0)
+    alike = torch.randn(1, 64, generator=generator)  # whose cosines with a token differ by less than bfloat16 tells
+    head.codebook.copy_(alike + 0.05 * torch.randn(head.codebook.shape, generator=generator))
+    tokens = (alike + 0.3 * torch.randn(1, 20, 64, generator=generator)).bfloat16()
+    cosines = torch.nn.functional.cosine_similarity(tokens[0, :, None].double(), head.codebook[None].double(), dim=2)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = head.nearest_entries(tokens)
+    assert torch.equal(found[0], head.codebook[cosines.argmax(dim=1)])

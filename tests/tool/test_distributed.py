@@ -13,6 +13,7 @@ import torch
 from torch import distributed
 
 from tests.scripts.conftest import ROOT, assert_succeeded, environment, run_by_two
+from tool.cli import UserError
 from tool.distributed import (
     first_alone,
     found_by_all,
@@ -51,6 +52,13 @@ def test_alone_a_process_is_the_only_one_and_keeps_its_device():
     leave_processes()
     leave_processes()
     assert (rank(), world_size()) == (0, 1)
+
+
+def test_one_gpu_is_not_named_for_several_processes(monkeypatch):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "one")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    with pytest.raises(UserError, match="--device cuda:1: one GPU for one process; take --device cuda"):
+        join_processes(torch.device("cuda:1"))
 
 
 def test_alone_the_sum_is_the_value_without_its_gradient():
