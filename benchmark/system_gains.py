@@ -12,8 +12,11 @@ from benchmark.system_refine import REFINEMENTS
 from benchmark.system_runs import AFTER_EPS, longer_of
 from benchmark.system_seeds import net_of, parts_of
 from benchmark.system_segment import MASKS, Segmented
+from recipes.combined import FROM_CLASSIFIER
 
 REFERENCE = "eps"  # what gains are measured against
+# By segmentation: the same without what makes it one of its own.
+WITHOUT = {"dhr": "deeplabv3plus", FROM_CLASSIFIER: "deeplabv2"}
 ABLATION = re.compile(rf"(?P<run>.+)_without_(?P<what>[a-z]+)(?P<start>{AFTER_EPS}|)")
 SANE = re.compile(rf"(?P<run>.+)_(?P<what>sane_[a-z_]+?)(?P<start>{AFTER_EPS}|)")
 
@@ -95,10 +98,11 @@ def refined(protocol: Protocol, runs: Sequence[Run]) -> Iterator[Refined]:
 def segmentation_gains(
     protocol: Protocol, found: Mapping[Segmented, Mapping[int, np.ndarray]], asked: Segmented
 ) -> list[tuple[Segmented, Estimate]]:
-    """The gain of a segmentation on the one that learnt alike from the reference's seeds; of DHR on its net and
-    training on the label maps as they are, too. found: counts by seed."""
+    """The gain of a segmentation on the one that learnt alike from the reference's seeds, and on the one that it is but
+    for one part. found: counts by seed."""
     others = [asked._replace(run=reference_of(asked.run))] if asked.run != MASKS else []
-    others += [asked._replace(segmentation="deeplabv3plus")] if asked.segmentation == "dhr" else []
+    plain = WITHOUT.get(asked.segmentation)
+    others += [] if plain is None else [asked._replace(segmentation=plain)]
     gains = []
     for other in others:
         both = [seed for seed in found[asked] if seed in found.get(other, {})]

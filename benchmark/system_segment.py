@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from benchmark.system_refine import REFINEMENTS, Flags
 from benchmark.system_runs import CURVE_FILE, SAVE_EVERY, refinement_flags, run_named, trained
-from benchmark.system_seeds import Trained
+from benchmark.system_seeds import MEAN, Trained
 from recipes import combined
 from recipes.rebalance import SUBMISSION
 from tool.cli import FILE, UserError, what_is_at
@@ -73,7 +73,7 @@ def segment_one(args: argparse.Namespace, asked: Segmented, seed: int) -> None:
     alone."""
     on_masks = asked.run == MASKS
     learnt = args.lists / "train.txt" if on_masks else args.segment_list
-    changes = {**refinement_flags(args, args.segment_list), **_flags(args, learnt, seed, on_masks=on_masks)}
+    changes = {**refinement_flags(args, args.segment_list), **_flags(args, learnt, seed, asked)}
     run = trained(args, "eps" if on_masks else asked.run, seed, changes)  # eps's is not run
     folder = run.setup.out / str(asked)
     made, masks = ([], args.voc12_root / "SegmentationClass") if on_masks else _label_maps(run, asked)
@@ -113,6 +113,8 @@ def check_segmented(args: argparse.Namespace) -> None:
     for asked in args.segment:
         if args.amp == "fp16" and asked.segmentation in combined.DEEPLABS:
             raise UserError(f"--amp fp16: DeepLab of --segment {asked} trains in bf16 or off; take one of them")
+        if asked.segmentation == combined.FROM_CLASSIFIER and asked.run.startswith((MASKS, MEAN)):
+            raise UserError(f"--segment {asked}: expected the seeds of one net, whose weights it takes")
         learnt = args.lists / "train.txt" if asked.run == MASKS else args.segment_list
         if (found := len(read_ids(learnt, "--lists"))) < BATCH_SIZE:
             raise UserError(f"--segment {asked}: expected a batch of {BATCH_SIZE} images in {learnt}, found {found}")
@@ -142,15 +144,16 @@ def _with_features(stage: Stage, folder: Path) -> Stage:
     return stage._replace(flags={**stage.flags, "uss_features": folder}) if stage.name == "dhr" else stage
 
 
-def _flags(args: argparse.Namespace, learnt: Path, seed: int, *, on_masks: bool) -> Flags:
+def _flags(args: argparse.Namespace, learnt: Path, seed: int, asked: Segmented) -> Flags:
     net = {"backbone": args.backbone, "amp": args.amp}
     val = args.lists / "val.txt"
     epochs = max(args.segmentation_steps * BATCH_SIZE // len(read_ids(learnt, "--lists")), 1)
+    start = {"MODEL_BACKBONE": args.backbone, "MODEL_BACKBONE_WEIGHTS": args.weights}
     return {
         "deeplab": {
-            **{**DEEPLAB, "DATA_LISTS": args.out / "lists", "DATA_AUG": not on_masks, "TRAIN_SEED": seed},
+            **{**DEEPLAB, "DATA_LISTS": args.out / "lists", "DATA_AUG": asked.run != MASKS, "TRAIN_SEED": seed},
             **{"DATA_WORKERS": args.num_workers, "TRAIN_AMP": args.amp, "TEST_CRF_WORKERS": args.num_workers},
-            **{"MODEL_BACKBONE": args.backbone, "MODEL_BACKBONE_WEIGHTS": args.weights},
+            **({} if asked.segmentation == combined.FROM_CLASSIFIER else start),
             "TRAIN_ITERATION": args.segmentation_steps,
         },
         "features": {

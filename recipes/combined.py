@@ -13,10 +13,12 @@ SEEDS = "infer_aug"  # the stage of a recipe that makes what refinements and seg
 SCORES = ("eval", "eval_crf")  # those that score seeds
 MAKERS = {"affinity": "aff_infer", "irn": "irn_infer"}  # the stages that make the label maps of these refinements
 REFINEMENTS = ("none", "crf", *MAKERS)
+FROM_CLASSIFIER = "deeplabv2_from_classifier"  # on the backbone of the net that made the seeds, from its weights
 # The keys of stage 3 that make each DeepLab what it is.
 DEEPLABS: dict[str, dict[str, Any]] = {
     "deeplabv1": {"MODEL_NAME": "deeplabv1"},
     "deeplabv2": {},
+    FROM_CLASSIFIER: {},
     "deeplabv2_msc": common.DEEPLAB_MSC,
 }
 SEGMENTATIONS = (*DEEPLABS, "deeplabv3plus", "dhr")
@@ -67,10 +69,11 @@ def combine(
 def learning(setup: Setup, masks: Path, trained: Stage, segmentation: str) -> list[Stage]:
     """The stages of one of `SEGMENTATIONS`, which learns from the label maps `masks` of train_aug.txt.
 
-    trained: whose net has the backbone and the weights at `--mini`.
+    trained: whose net has the backbone and the weights at `--mini`, and those of `FROM_CLASSIFIER`.
     """
     if segmentation in DEEPLABS:
-        return common.deeplab(setup, masks, trained, **DEEPLABS[segmentation])
+        start = common.from_classifier(trained) if segmentation == FROM_CLASSIFIER else {}
+        return common.deeplab(setup, masks, trained, **DEEPLABS[segmentation], **start)
     return rebalanced(setup, masks, trained, plain=segmentation == "deeplabv3plus")
 
 

@@ -276,6 +276,18 @@ def report(setup: Setup, trained: Stage, *, saliency: bool = True) -> Stage:
     return setup.stage("report", "tool.report", flags, makes=folder / "report.html", fixed=["run", "out", "compare"])
 
 
+def from_classifier(trained: Stage) -> dict[str, Any]:
+    """The keys of a DeepLab that starts as the net that `trained` makes: its backbone, and its weights."""
+    method = METHODS.get(trained.flags["method"])  # the stage says what is wrong with another
+    flags = {**({} if method is None else method.defaults), **trained.flags}
+    return {
+        "MODEL_BACKBONE": flags.get("backbone") or "resnet38d",
+        "MODEL_BACKBONE_WIDTH": flags.get("width") or 1,
+        "MODEL_BACKBONE_DEEPBASE": False,  # classifiers have torchvision's stem
+        "MODEL_BACKBONE_WEIGHTS": trained.makes,
+    }
+
+
 def deeplab(setup: Setup, masks: Path, trained: Stage, **released: Any) -> list[Stage]:
     """DeepLab trained on the label maps `masks` of train_aug.txt, and its test with CRF on val.txt, where that has
     masks; its label maps of all photographs of a user's own.
@@ -284,12 +296,12 @@ def deeplab(setup: Setup, masks: Path, trained: Stage, **released: Any) -> list[
     """
     where = {"EXP_NAME": "deeplab", "EXP_ROOT": setup.out, "DATA_ROOT": setup.data_root}
     where |= {"DATA_LISTS": setup.out / "data", "DATA_PSEUDO_GT": masks}
-    of_net = {**mini.DEEPLAB_OF_NET.get(released.get("MODEL_NAME"), {}), **mini.deeplab_backbone(trained)}
+    of_net = {**mini.DEEPLAB_OF_NET.get(released.get("MODEL_NAME"), {}), **from_classifier(trained)}
     train = setup.stage(
         "deeplab",
         "segmentation/experiment/train.py",
         {**where, **layout(setup).keys, **released, "resume": True},
-        mini={**mini.DEEPLAB, **of_net, "MODEL_BACKBONE_WEIGHTS": trained.makes},
+        mini={**mini.DEEPLAB, **of_net},
         makes=setup.out / "deeplab" / "last.ckpt",
     )
     keys = train.settings

@@ -59,17 +59,10 @@ IRN = {
 # 16 steps: on 24 x 24 cells as far, in shares of a side, as 256 on 94 x 125. Maps that were learnt in minutes are
 # peaks, hence the low score of background.
 IRN_WALK = {"exp_times": 4, "sem_seg_bg_thres": 0.05}
-# DeepLab on the classifier's backbone, from its weights, as there are none of ImageNet's.
+# DeepLab, always from the classifier's weights, as there are none of ImageNet's.
 DEEPLAB = {
-    **{"MODEL_BACKBONE": "resnet38d", "MODEL_BACKBONE_WIDTH": 0.125, "MODEL_ASPP_OUTDIM": 64},
-    **{
-        "DATA_RANDOMCROP": IMAGE_SIZE,
-        "TRAIN_BN_MOM": 0.1,
-        "MODEL_BACKBONE_BN_MOM": 0.1,
-        "TRAIN_LR": 0.01,
-        "TRAIN_BATCHES": 12,
-    },
-    **{"TRAIN_ITER_SIZE": 1, "TRAIN_ITERATION": 300},
+    **{"MODEL_ASPP_OUTDIM": 64, "MODEL_BACKBONE_BN_MOM": 0.1, "DATA_RANDOMCROP": IMAGE_SIZE},
+    **{"TRAIN_BN_MOM": 0.1, "TRAIN_LR": 0.01, "TRAIN_BATCHES": 12, "TRAIN_ITER_SIZE": 1, "TRAIN_ITERATION": 300},
 }
 # By MODEL_NAME. Of three scales the released rate: at the one above the loss is not finite, as four are summed and no
 # norm follows the head; at 0.001 it first rises. v1 at the one above learns background and one class.
@@ -82,12 +75,6 @@ DHR = {
     **{"crop_size": IMAGE_SIZE, "min_image": 84, "max_image": 132, "batch_size": BATCH_SIZE},
     **{"max_epoches": 8, "lr": 0.01, "ema": 0.98, "save_every": 100},
 }
-
-
-def deeplab_backbone(trained: Stage) -> dict[str, Any]:
-    """The keys of DeepLab on the backbone of `trained`, where that is no ResNet-38."""
-    backbone = trained.flags.get("backbone")
-    return {} if backbone is None else {"MODEL_BACKBONE": backbone, "MODEL_BACKBONE_WIDTH": 1}
 
 
 def backbone_of(trained: Stage) -> dict[str, Any]:

@@ -67,6 +67,24 @@ def test_what_learns_last_learns_from_the_refinements_label_maps_of_these_seeds(
 
 
 @pytest.mark.parametrize(
+    ("seeds", "change", "backbone"),
+    [
+        ("hsc", {}, "resnet38d"),
+        ("crt", {}, "resnet152"),
+        ("msa_image", {}, "resnet50"),
+        ("eps", {("train", "backbone"): "mobilenet_v2"}, "mobilenet_v2"),
+    ],
+)
+def test_deeplab_from_the_classifier_has_its_backbone_and_its_weights(seeds, change, backbone):
+    setup = Setup(Path("out"), Path("VOC2012"), Path("saliency"), changes=change)
+    stages = {stage.name: stage for stage in run.load_recipe(f"{seeds}+crf+deeplabv2_from_classifier")[2](setup)}
+    for name in ("deeplab", "test"):
+        net = stages[name].settings
+        assert (net["MODEL_BACKBONE"], net["MODEL_BACKBONE_WEIGHTS"]) == (backbone, stages["train"].makes)
+        assert net["MODEL_BACKBONE_DEEPBASE"] is False
+
+
+@pytest.mark.parametrize(
     ("seeds", "head", "counts_empty"),
     [("eps", "weights/CAUSE_VOC2012.pt", False), ("eps_coco", "weights/CAUSE_COCO2014.pt", True)],
 )

@@ -84,7 +84,9 @@ def test_the_house_recipe_goes_on_from_its_own_eps_for_longer(mini):
         assert train.flags["max_epoches"] == 60
     assert stages["infer"].flags["weights"] == stages["infer_aug"].flags["weights"] == train.makes
     assert stages["eval"].flags["predict_dir"] == Path("out/house/cam_npy")
-    assert stages["deeplab"].flags["DATA_PSEUDO_GT"] == stages["infer_aug"].makes == Path("out/house/crf/crf_8_7")
+    learner = stages["deeplab"].settings
+    assert learner["DATA_PSEUDO_GT"] == stages["infer_aug"].makes == Path("out/house/crf/crf_8_7")
+    assert (learner["MODEL_BACKBONE"], learner["MODEL_BACKBONE_WEIGHTS"]) == ("resnet38d", train.makes)
 
 
 @pytest.mark.parametrize("mini", [False, True])

@@ -41,6 +41,8 @@ class Training(NamedTuple):
 
         Of several each is let go before the next is asked for.
         """
+        for optimizer in self.optimizers.values():
+            optimizer.zero_grad(set_to_none=True)
         for loss in (losses,) if isinstance(losses, Tensor) else losses:
             (loss if self.scaler is None else self.scaler.scale(loss)).backward()
         if self.scaler is None:
@@ -55,8 +57,6 @@ class Training(NamedTuple):
             for optimizer in self.optimizers.values():
                 self.scaler.step(optimizer)
             self.scaler.update()
-        for optimizer in self.optimizers.values():
-            optimizer.zero_grad(set_to_none=True)  # now, so that the next forward pass has their memory
         self.schedule.step()
 
     def _cut_gradient(self) -> None:

@@ -167,6 +167,7 @@ def test_the_command_trains_infers_scores_and_writes_a_table_whose_figures_are_e
         (["--scales", "0"], "--scales 0.0: expected factors above 0"),
         (["--runs", "cls", "hsc_after_eps"], "--runs hsc_after_eps: it starts from eps, which seed 0 has not in"),
         (["--runs", "eps", "--segment", "hsc+crf+dhr"], "--segment hsc+crf+dhr: seed 0 has no hsc in"),
+        (["--segment", "masks+deeplabv2_from_classifier"], "from_classifier: expected the seeds of one net"),
         (["--segment_list", "missing.txt"], "missing.txt: expected a file"),
         (["--runs", "eps", "--amp", "fp16", "--segment", "eps+crf+deeplabv2"], "--amp fp16: DeepLab of --segment eps+"),
         (["--runs", "crt_cnn"], "--runs crt_cnn: seed 0 has no crt in"),
