@@ -1,4 +1,5 @@
-"""The house recipe for image labels alone: MSA's baseline, without superpixels, whose CRF starts from more background.
+"""The house recipe for image labels alone: MSA's baseline, without superpixels, whose CRF starts from more background;
+DeepLab v2 on its CRF seeds, from its weights.
 
     python run.py house_labels --voc12_root VOC2012
 
@@ -40,6 +41,6 @@ def stages(setup: Setup) -> list[Stage]:
         *([cams] if has_masks(setup, "train") else []),
         *common.scored_seeds(setup, infer),
         *learnt,
-        *common.deeplab(setup, learnt[-1].makes, train),
+        *common.deeplab(setup, learnt[-1].makes, train, **common.from_classifier(train)),
         common.report(setup, train, saliency=False),
     ]

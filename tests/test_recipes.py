@@ -102,7 +102,10 @@ def test_the_house_recipe_of_labels_alone_reads_no_saliency_and_needs_no_superpi
         assert {stage.flags["infer_list"].name for stage in (cams, stages[name])} == {ids}
     seeds = Path("out/house_labels/crf/crf_8_1")
     assert stages["eval_crf"].flags["predict_dir"] == seeds
-    assert stages["deeplab"].flags["DATA_PSEUDO_GT"] == stages["infer_aug"].makes == seeds
+    learner = stages["deeplab"].settings
+    assert learner["DATA_PSEUDO_GT"] == stages["infer_aug"].makes == seeds
+    backbone = "resnet18" if mini else "resnet50"
+    assert (learner["MODEL_BACKBONE"], learner["MODEL_BACKBONE_WEIGHTS"]) == (backbone, stages["train"].makes)
 
 
 @pytest.mark.parametrize("recipe", [hsc, dhr, house, house_labels])
