@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from benchmark.photographs import photographs
 from benchmark.timing import seconds
 from data.normalisation import IMAGENET
 from rebalance.boxes import Box, in_box, nearest
@@ -68,15 +69,12 @@ def generated(count: int, side: int, device: torch.device) -> tuple[list[Scene],
     """Scenes whose boxes and features have the sizes of training, and a net's CAMs, C4 and C5."""
     generator = torch.Generator().manual_seed(0)
     scenes = []
-    for number in range(count):
+    for number, pixels in enumerate(photographs(count, (side, side))):
         longer = int(torch.randint(side * 5 // 8, side * 5 // 4 + 1, (), generator=generator))
         height, width = min(longer, side), min(longer * 3 // 4, side)
         if number % 2:
             height, width = width, height
         box = Box(0, side - height, width, side)
-        colours = torch.rand(1, 3, 9, 9, generator=generator)
-        pixels = F.interpolate(colours, (side, side), mode="bilinear")[0].permute(1, 2, 0) * 230
-        pixels = (pixels + 25 * torch.rand(side, side, 3, generator=generator)).byte()
         classes = sorted({*torch.randint(0, 20, (1 + number % 3,), generator=generator).tolist()})
         kinds = torch.tensor([0, *(VOC12.label_of(c) for c in classes), IGNORE])
         blocks = kinds[torch.randint(0, len(kinds), (1, 1, 6, 6), generator=generator)].float()
@@ -84,7 +82,7 @@ def generated(count: int, side: int, device: torch.device) -> tuple[list[Scene],
         mask[box.part] = F.interpolate(blocks, (side, side))[0, 0].long()[box.part]
         grid = tuple(max(1, 2 * length * 375 // (PATCH * side)) for length in box.size)
         features = torch.randn(CHANNELS["features"], *grid, generator=generator)
-        picture = torch.from_numpy(seen_by_crf(pixels.numpy(), IMAGENET))
+        picture = torch.from_numpy(seen_by_crf(pixels, IMAGENET))
         scenes.append(Scene(picture.to(device), mask.to(device), box, classes, features.to(device)))
     cells = side // 8
     cams = torch.randn(count, 20, cells // 2, cells // 2, generator=generator)

@@ -6,6 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rebalance.transport import to_unit_range
+from tool.device import copied_to
 
 # Q: cells are cut from a mask raised to multiples of that, whatever the patches of the unsupervised net.
 USS_PATCH = 14
@@ -31,8 +32,9 @@ def cell_labels(labels: Tensor, grid: tuple[int, int], *, multiples: tuple[int, 
 
 def _members(cells: int, side: int, device: torch.device) -> Tensor:
     """Which of `side` rows belong to each of `cells`, int64 (cells, rows of one)."""
-    starts = (torch.arange(cells, dtype=torch.float64, device=device) / cells * side).long()
-    return starts[:, None] + torch.arange(max(1, side // cells), device=device)
+    # On the CPU: a GPU multiplies by 1 / cells, which puts some starts a row higher.
+    starts = (torch.arange(cells, dtype=torch.float64) / cells * side).long()
+    return copied_to(starts[:, None] + torch.arange(max(1, side // cells)), device)
 
 
 def class_means(features: Tensor, cells: Tensor, *, num_labels: int) -> Tensor:

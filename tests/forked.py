@@ -142,8 +142,11 @@ def fork_what_forks() -> None:
     start = util.spawnv_passfds
 
     def fork_or_start(path: bytes, words: Sequence[str], passed: Sequence[int]) -> int:
-        # Not its tracker of resources; and not where processes that train together have threads, which no fork has.
-        if "multiprocessing.forkserver" not in words[-1] or "TORCHELASTIC_RUN_ID" in os.environ:
+        # Not its tracker of resources; not where processes that train together have threads, which no fork has; and
+        # not beside a GPU, which no fork of a process that has looked for one may use.
+        torch = sys.modules.get("torch")
+        has_threads = "TORCHELASTIC_RUN_ID" in os.environ or (torch is not None and torch.cuda.is_available())
+        if "multiprocessing.forkserver" not in words[-1] or has_threads:
             return start(path, words, passed)
         process = quiet_fork()
         if process == 0:

@@ -1,5 +1,6 @@
 """Which device a script computes on."""
 
+import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ def autocast(device: torch.device, amp: str) -> torch.autocast:
 
 
 def place(net: nn.Module, device: torch.device, amp: str) -> nn.Module:
-    """`net`, moved to `device` in place; on a GPU its weights lie channels last, as its units want them.
+    """`net`, moved to `device` in place; on a GPU its weights lie as its units want them.
 
     A GPU becomes this thread's own: nothing that names none asks the first one, or takes memory there.
 
@@ -32,7 +33,14 @@ def place(net: nn.Module, device: torch.device, amp: str) -> nn.Module:
         torch.cuda.set_device(device)
     if amp == "bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
         raise UserError("bf16: this GPU has no units for it; take fp16, where there is that choice, or off")
-    return net.to(device, memory_format=torch.channels_last)
+    return net.to(device, memory_format=layout(amp, torch.cuda.get_device_capability(device)))
+
+
+def layout(amp: str, capability: tuple[int, int]) -> torch.memory_format:
+    """How convolutions want their weights on a GPU of that compute capability: channels last for tensor cores, in half
+    precision or TF32, which there is from 8.0 on; not in float32, whose kernels for that are slow."""
+    has_tf32 = capability >= (8, 0) and os.environ.get("NVIDIA_TF32_OVERRIDE") != "0"
+    return torch.channels_last if amp != "off" or has_tf32 else torch.contiguous_format
 
 
 def place_for_inference(net: nn.Module, device: torch.device, amp: str) -> nn.Module:

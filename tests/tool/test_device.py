@@ -6,12 +6,24 @@ import pytest
 import torch
 
 from tool.cli import UserError
-from tool.device import AMP_TYPES, device_names, process_devices
+from tool.device import AMP_TYPES, device_names, layout, process_devices
 from tool.flags import AMP
 
 
 def test_the_names_of_precisions_are_those_of_what_there_is():
     assert tuple(AMP_TYPES) == AMP
+
+
+@pytest.mark.parametrize("amp", AMP)
+@pytest.mark.parametrize("capability", [(7, 5), (8, 0), (9, 0)])
+@pytest.mark.parametrize("override", [None, "0"])
+def test_weights_lie_channels_last_for_tensor_cores_alone(monkeypatch, amp, capability, override):
+    if override is not None:
+        monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", override)
+    else:
+        monkeypatch.delenv("NVIDIA_TF32_OVERRIDE", raising=False)
+    has_tensor_cores = amp in ("bf16", "fp16") or (capability != (7, 5) and override is None)
+    assert (layout(amp, capability) == torch.channels_last) is has_tensor_cores
 
 
 @pytest.fixture

@@ -7,29 +7,17 @@ first d cells name a vertex. A simplex has one vertex of each remainder.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tool.crf.gather import Gather
+
 KEY_BITS = 62
 NO_VERTEX = 2**63 - 1  # after every key, and so far that no neighbour of it has one
 INT32_ENTRIES = 2**31  # from there on indices take 64 bits
-
-
-@dataclass
-class _Gather:
-    """out[i] = the sum of weights[k] x values[sources[k]] over k from starts[i] to the next start; weights None: 1."""
-
-    sources: Tensor
-    starts: Tensor
-    weights: Tensor | None = None
-
-    def __call__(self, values: Tensor) -> Tensor:
-        """`values`: (Q, C), to (number of starts, C)."""
-        return F.embedding_bag(self.sources, values, self.starts, mode="sum", per_sample_weights=self.weights)
 
 
 class GaussianFilter:
@@ -97,7 +85,7 @@ class GaussianFilter:
         points = order.remainder(simplices).to(index)
         if simplices > num_points:
             points.clamp_(max=num_points - 1)
-        self.spread = _Gather(points, starts.to(index), weights.flatten().index_select(0, order))
+        self.spread = Gather(points, starts.to(index), weights.flatten().index_select(0, order))
         self.gather_pieces = None
         if longest_sum is not None:
             is_piece = is_first.clone()
@@ -106,13 +94,13 @@ class GaussianFilter:
             before = F.pad(is_piece.cumsum(0), (1, 0)).index_select(0, starts)
             pieces = torch.arange(len(self.spread.starts), device=keys.device)
             # Rows beyond the last vertex share those beyond the last piece, else one of them had all, one by one.
-            self.gather_pieces = _Gather(pieces.to(index), torch.maximum(before, pieces[: len(before)]).to(index))
+            self.gather_pieces = Gather(pieces.to(index), torch.maximum(before, pieces[: len(before)]).to(index))
         # Reading what spreading and blurring left; the factor makes the kernel's value at distance 0 nearly 1.
         number = is_first.cumsum(0, dtype=index).sub_(1)
         number = torch.empty_like(number).scatter_(0, order, number).view(corners, -1)
         weights = weights[:, :num_points] / (2.0**corners * (1 + 2.0 ** (1 - corners)))
         starts = torch.arange(0, weights.numel(), corners, dtype=index, device=keys.device)
-        self.read = _Gather(number[:, :num_points].T.flatten(), starts, weights.T.flatten())
+        self.read = Gather(number[:, :num_points].T.flatten(), starts, weights.T.flatten())
 
     def _find_neighbours(self, layout: "_KeyLayout") -> None:
         """For each of the d + 1 directions: a vertex gathers itself twice, and once its neighbours that there are."""
@@ -131,7 +119,7 @@ class GaussianFilter:
             behind = torch.full_like(ahead, nothing).scatter_(0, ahead, numbers)
             behind[-1:].fill_(nothing)
             sources = torch.stack([numbers, numbers, ahead, behind], dim=1)
-            self.blurs.append(_Gather(sources.flatten().to(starts), starts))
+            self.blurs.append(Gather(sources.flatten().to(starts), starts))
 
     def __call__(self, values: Tensor) -> Tensor:
         """`values`: float32 (P, C); returns the same shape."""
