@@ -28,6 +28,7 @@ from recipes import combined
 from recipes.combined import REFINEMENTS, SEGMENTATIONS
 from tool.artifact import atomic_file
 from tool.cli import (
+    FILE,
     FOLDER,
     UserError,
     add_switch,
@@ -60,6 +61,7 @@ DATA = {
     "cub_root": ("CUB-200-2011", "images.txt", "CUB_200_2011"),
     OWN: ("photographs of your own", "set.json", "MINE"),
 }
+SUMMARY = "summary.json"
 EXAMPLES = """\
   # HSC on VOC 2012, from its images to DeepLab's score
   python run.py hsc --voc12_root VOC2012 --saliency_root VOC2012/saliency
@@ -177,8 +179,13 @@ def make_setup(args: argparse.Namespace, name: str, data: str) -> Setup:
     if others := [flag for flag in given if flag != data]:
         raise UserError(f"--{others[0]}: {name} is about {title}; give --{data} instead")
     if not args.mini and data not in given:
-        raise UserError(f"--{data}: expected the folder of {title}, found none; or try --mini, on generated data")
+        others = "--mini, for generated data"
+        if data == "voc12_root":
+            others = f"--{OWN}, for photographs of your own, or {others}"
+        raise UserError(f"--{data}: expected the folder of {title}, found none; or give {others}")
     root = out / "data" / folder if args.mini else here / getattr(args, data)
+    if out.resolve() == root.resolve():
+        raise UserError(f"--out {out}: expected a folder for results, found that of the data; name another")
     if data == OWN:  # which the recipe looks into
         path = require_file(root / DATA[OWN][1], f"--{OWN}", f"the classes of {title}, as docs/your_data.md says")
         find_data_set(str(path), f"--{OWN}")
@@ -307,6 +314,20 @@ def check_weights(stages: Iterable[tuple[Stage, Mapping[str, Any]]], out: Path) 
     )
 
 
+def check_out(out: Path, recipe: str) -> None:
+    """Raise `UserError` where `out` has another recipe's run, whose record and scores would be lost; of those combined
+    from one's seeds all may share it."""
+    path = out / SUMMARY
+    if what_is_at(path) != FILE:
+        return
+    try:
+        other = str(json.loads(path.read_text())["recipe"])
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return  # of no use to anyone
+    if other.split("+")[0] != recipe.split("+")[0]:
+        raise UserError(f"--out {out}: expected a folder of {recipe}'s, found a run of {other}; name another")
+
+
 def print_commands(stages: Sequence[Stage]) -> None:
     for stage in stages:
         print(f"# {stage.name}\n{command_line(stage)}")
@@ -352,15 +373,20 @@ def main() -> None:
         flag = f"{setup.data_set}_root"
         title, content, _ = DATA[flag]
         require_folder(setup.data_root, f"--{flag}", f"{title}, with {content} in it")
+    check_out(setup.out, name)
     record = Record(setup.out)
     runs = {stage.name for stage in stages if not record.done(stage)} if args.stages is None else {*args.stages}
     check_weights([pair for pair in zip(stages, values, strict=True) if pair[0].name in runs], setup.out)
-    record = run_stages(steps, setup.out, chosen=args.stages)
+    try:
+        record = run_stages(steps, setup.out, chosen=args.stages)
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on", file=sys.stderr)
+        raise
     summary = summarise(name, steps, record)
-    with atomic_file(setup.out / "summary.json") as file:
+    with atomic_file(setup.out / SUMMARY) as file:
         file.write(json.dumps(summary, indent=1).encode())
     print_table(steps, record, summary["scores"])
-    print(f"\nall of it is in {setup.out}; figures and commands in {setup.out / 'summary.json'}")
+    print(f"\nall of it is in {setup.out}; figures and commands in {setup.out / SUMMARY}")
 
 
 if __name__ == "__main__":

@@ -16,6 +16,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
+from PIL.ExifTags import Base
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python FILE`; `python -m` finds the packages
 
@@ -82,6 +84,8 @@ def described_in(root: Path) -> DataSet:
 def read_labels(root: Path, data_set: DataSet) -> dict[str, np.ndarray]:
     """The labels of all images that have one, zeros too: float32 (K), by id."""
     path = root / NAMES
+    if NOTHING not in (what_is_at(path), what_is_at(root / VECTORS)):
+        print(f"note: {root} has {NAMES} and {VECTORS}: the latter is not read")
     if what_is_at(path) == NOTHING:
         if what_is_at(root / VECTORS) == NOTHING:
             raise UserError(
@@ -132,10 +136,12 @@ def ids_of_images(root: Path, data_set: DataSet) -> list[str]:
     """The ids of all images, sorted; a note on files of other endings. Raises `UserError` for names that are no ids."""
     files = [path for path in sorted((root / IMAGES).iterdir()) if not path.name.startswith(".")]
     images = [path for path in files if path.suffix in data_set.suffixes]
-    if files and not images:
-        known = ", ".join(data_set.suffixes)
-        advice = f'convert them, or name their ending in {DESCRIPTION}, "suffixes": [".tif"]'
-        raise UserError(f"{FLAG} {root / IMAGES}: expected images, {known}, found none, as {files[0].name!r}; {advice}")
+    if not images:
+        expected = f"{FLAG} {root / IMAGES}: expected images, {', '.join(data_set.suffixes)}, found none"
+        if not files:
+            raise UserError(expected)
+        ending = f'name their ending in {DESCRIPTION}, "suffixes": ["{files[0].suffix}"]'
+        raise UserError(f"{expected}, as {files[0].name!r}; {ending}, or convert them")
     problems = [f"{path.name!r}: the id {problem}" for path in images if (problem := _problem_of(path.stem))]
     raise_problems(f"{FLAG} {root / IMAGES}: file names that are no ids; rename them", problems)
     if others := [path.name for path in files if path.suffix not in data_set.suffixes]:
@@ -165,6 +171,8 @@ def find_lists(root: Path, labels: Mapping[str, np.ndarray], images: list[str]) 
     unmasked = [f"{identifier}: no {MASKS}/{identifier}.png" for identifier in val if identifier not in masks]
     raise_problems(f"{FLAG} {root / 'val.txt'}: expected images with masks, to score on", unmasked)
     learnt = listed("train") or [identifier for identifier, label in labels.items() if label.any()]
+    if both := [identifier for identifier in listed("train") or [] if identifier in held_out]:
+        print(f"note: {len(both)} of train.txt are in val.txt, too, as {both[0]}: nothing learns from these")
     learnt = [identifier for identifier in learnt if identifier not in held_out]
     if not learnt:
         raise UserError(f"{FLAG} {root}: nothing to learn from: no image outside val.txt has a class; nothing written")
@@ -195,6 +203,17 @@ def find_problems(
         return found + mask_problems(masks, images[identifier], data_set)
 
     return run_checks(check, every, "images and masks")
+
+
+def turned_images(root: Path, data_set: DataSet, ids: Sequence[str]) -> list[str]:
+    """The ids of images whose camera says that they are to be turned before they are shown, which nothing here does."""
+    images = find_images(ids, root, data_set, flag=FLAG, source=Source(FLAG, root), fixed=True)
+
+    def check(identifier: str) -> list[str]:
+        with Image.open(images[identifier]) as image:
+            return [identifier] if image.getexif().get(Base.Orientation, 1) != 1 else []
+
+    return run_checks(check, ids, "how images are turned")
 
 
 def check_earlier(out: Path, learnt: Mapping[str, np.ndarray], data_set: DataSet) -> None:
@@ -242,7 +261,14 @@ def main() -> None:
     if problems:
         raise UserError(f"{FLAG} {root}: nothing written; first repair the {len(problems)} problems listed above")
     per_class = np.sum(list(learnt.values()), axis=0, dtype=int)
-    counted = zip(data_set.label_names[1:], per_class, strict=True)
+    if turned := turned_images(root, data_set, every):
+        print(
+            f"note: {len(turned)} photographs are to be turned as their camera says (EXIF), as {turned[0]}: they are"
+            " taken as they lie, and so have masks and saliency maps to lie; `mogrify -auto-orient` turns the pixels"
+        )
+    counted = [*zip(data_set.label_names[1:], per_class, strict=True)]
+    if absent := [name for name, count in counted if not count]:
+        print(f"note: no image to learn from has {', '.join(absent)}")
     print("images to learn from with " + ", ".join(f"{name} {count}" for name, count in counted))
     write_prepared(args.out, labels, lists)
 

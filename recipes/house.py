@@ -22,7 +22,7 @@ def stages(setup: Setup) -> list[Stage]:
     start = eps.training(setup, name="train_eps", **BY_EPOCHS)
     train = common.training(
         *(setup, "eps"), session="house", mini_flags={**mini.length(600), **mini.VIEW},
-        **BY_EPOCHS, max_epoches=60, weights=start.makes,
+        **BY_EPOCHS, max_epoches=60, weights=start.makes, backbone=start.flags.get("backbone"),
     )  # fmt: skip
     seeds = common.seeds(setup, train)
     return [

@@ -89,6 +89,12 @@ def test_the_house_recipe_goes_on_from_its_own_eps_for_longer(mini):
     assert (learner["MODEL_BACKBONE"], learner["MODEL_BACKBONE_WEIGHTS"]) == ("resnet38d", train.makes)
 
 
+def test_both_trainings_of_the_house_recipe_have_the_backbone_of_the_first():
+    setup = Setup(Path("out"), Path("voc"), Path("maps"), False, {("train_eps", "backbone"): "resnet50"})
+    stages = {stage.name: stage for stage in house.stages(setup)}
+    assert stages["train"].flags["backbone"] == stages["infer"].flags["backbone"] == "resnet50"
+
+
 @pytest.mark.parametrize("mini", [False, True])
 def test_the_house_recipe_of_labels_alone_reads_no_saliency_and_needs_no_superpixels(mini):
     setup = Setup(Path("out"), Path("VOC2012"), Path("saliency"), mini=mini)

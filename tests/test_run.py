@@ -115,6 +115,20 @@ def test_stages_run_in_their_order_once_and_leave_logs_and_a_summary(folder):
     assert json.loads((folder / "out" / "summary.json").read_text()) == summary
 
 
+def test_an_out_that_is_another_recipe_s_or_nothing_is_refused_and_left_as_it_is(folder):
+    run(folder)
+    summary = (folder / "out" / "summary.json").read_bytes()
+    (folder / "mine.py").rename(folder / "other.py")
+    done = forker().run([str(ROOT / "run.py"), "other.py", "--mini", "--out", folder / "out"], folder)
+    assert done.returncode == 2 and "expected a folder of other's, found a run of mine; name another" in done.stderr
+    assert (folder / "out" / "summary.json").read_bytes() == summary
+    done = forker().run([str(ROOT / "run.py"), "other.py", "--mini", "--out", ""], folder)
+    assert done.returncode == 2 and "--out: expected a path, found nothing" in done.stderr
+    done = forker().run([str(ROOT / "run.py"), "hsc", "--voc12_root", folder, "--out", folder], folder)
+    assert done.returncode == 2 and "expected a folder for results, found that of the data" in done.stderr
+    assert not (folder / "stages.json").exists()
+
+
 def test_what_is_missing_changed_or_asked_for_runs_and_what_comes_after_it(folder):
     run(folder)
     ran(folder)

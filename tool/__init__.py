@@ -1,5 +1,6 @@
 """What all methods share. Scripts import it before all that takes time."""
 
+import importlib.util
 import signal
 import sys
 from contextlib import suppress
@@ -14,6 +15,18 @@ def require_system() -> None:
         print(
             f"error: this system ({sys.platform}) has no fcntl: the project needs Linux; on Windows, run it in WSL"
             " (wsl --install)",
+            file=sys.stderr,
+        )
+        sys.exit(2)
+
+
+def require_environment() -> None:
+    """End a script in a Python without the project's libraries with one line and exit code 2."""
+    missing = [name for name in ("numpy", "PIL", "torch", "tqdm") if importlib.util.find_spec(name) is None]
+    if missing:
+        print(
+            f"error: {sys.executable} has no {', '.join(missing)}: it is not the project's environment; `make env`"
+            " builds that, and says how to enter it",
             file=sys.stderr,
         )
         sys.exit(2)
@@ -39,4 +52,5 @@ def _runs_script() -> bool:
 
 if _runs_script():
     require_system()
+    require_environment()
     _let_interrupts_end_imports()

@@ -254,8 +254,11 @@ def check_bounds(args: argparse.Namespace, bounds: Mapping[str, tuple[float, flo
 def path_text(text: str) -> str:
     """An argparse type: a path, left as text, with `~` or `~user` at its start replaced by that home folder.
 
-    A shell does so only where it begins a word, not after `--flag=`.
+    A shell does so only where it begins a word, not after `--flag=`. Nothing, as from a variable that is not set, is no
+    path: `Path` would take the current folder for it.
     """
+    if not text:
+        raise argparse.ArgumentTypeError("expected a path, found nothing; the current folder is .")
     expanded = os.path.expanduser(text)  # noqa: PTH111, to Path "" is the current folder
     if expanded.startswith("~"):
         home = text.split("/")[0]

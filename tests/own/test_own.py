@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.ExifTags import Base
 
 from data.descriptions import find_data_set
 from data.labels import load_labels, save_labels
@@ -131,7 +132,7 @@ def test_a_folder_in_a_lists_place_and_names_that_are_no_ids_are_named_and_other
     for path in [*(mine / "JPEGImages").iterdir()]:
         path.rename(path.with_suffix(".tif"))
     done, _ = prepare(mine)
-    assert done.returncode == 2 and "found none, as 'photo 0.tif'; convert them, or name their ending" in done.stderr
+    assert done.returncode == 2 and "found none, as 'photo 0.tif'; name their ending in set.json" in done.stderr
     (mine / "train.txt").mkdir()
     for path in [*(mine / "JPEGImages").iterdir()]:
         path.rename(path.with_suffix(".jpg"))
@@ -221,3 +222,35 @@ def test_a_folder_without_a_description_and_a_recipe_of_other_data_are_refused(m
     ):
         done = forker().run(["run.py", *words, "--own_root", mine], ROOT)
         assert (done.returncode, done.stdout) == (2, "") and done.stderr.startswith(expected), done.stderr
+
+
+def test_a_folder_without_images_is_said_in_one_line(mine):
+    for path in (mine / "JPEGImages").iterdir():
+        path.unlink()
+    done, _ = prepare(mine)
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
+    assert f"{mine}/JPEGImages: expected images, .jpg, .jpeg, .JPG, .png, found none" in done.stderr
+
+
+def test_what_is_left_out_or_not_followed_is_noted(mine):
+    turned = Image.open(mine / "JPEGImages" / f"{IDS[0]}.jpg")
+    turned.load()
+    exif = turned.getexif()
+    exif[Base.Orientation] = 6
+    turned.save(mine / "JPEGImages" / f"{IDS[0]}.jpg", exif=exif)
+    np.save(mine / "cls_labels.npy", {})
+    learnt = IDS[:4]
+    (mine / "train.txt").write_text("\n".join(learnt))
+    (mine / "val.txt").write_text(learnt[0])
+    put_masks(mine, *learnt)
+    (mine / "set.json").write_text(json.dumps({"names": ["background", "cup", "traffic light", "vase"]}))
+    done, lists = prepare(mine)
+    assert_succeeded(done)
+    assert learnt[0] not in lists["train_aug"]
+    for note in (
+        f"1 photographs are to be turned as their camera says (EXIF), as {IDS[0]}: they are taken as they lie",
+        "has labels.json and cls_labels.npy: the latter is not read",
+        f"1 of train.txt are in val.txt, too, as {learnt[0]}: nothing learns from these",
+        "no image to learn from has vase",
+    ):
+        assert note in done.stdout

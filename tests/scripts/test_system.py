@@ -1,4 +1,4 @@
-"""On a system that the project does not run on, every command says so in one line."""
+"""On a system, or in a Python, that the project does not run on, every command says so in one line."""
 
 import subprocess
 import sys
@@ -26,6 +26,14 @@ def without(tmp_path_factory):
 def test_every_command_says_in_one_line_what_it_needs(without, name, flag):
     done = without([*called(name), flag])
     assert_refused(done, "has no fcntl: the project needs Linux; on Windows, run it in WSL")
+    assert len(done.stderr.splitlines()) == 1 and not done.stdout
+
+
+@pytest.mark.parametrize("name", ["run.py", "demo.py", "train_voc.py", "eval.py", "tool.report"])
+def test_what_users_start_first_knows_a_python_that_is_not_the_project_s(name):
+    words = [sys.executable, "-S", *called(name), "--help"]  # without its libraries
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+    assert_refused(done, "has no numpy, PIL, torch, tqdm: it is not the project's environment; `make env` builds that")
     assert len(done.stderr.splitlines()) == 1 and not done.stdout
 
 

@@ -166,9 +166,13 @@ def test_parts_that_are_missing_are_left_out_and_named(tmp_path):
     shutil.rmtree(run / "crf")
     shutil.rmtree(run / "cam_npy")
     (run / "log").unlink()
+    others = run / "results" / "VOC2012" / "Segmentation" / "comp6_test_cls"
+    others.mkdir(parents=True)
+    save_label_map(others / "without_mask.png", truths[IDS[0]], VOC12)
     assert_made(report(tmp_path))
     text = (run / "report.html").read_text()
-    for part in ("losses", "CAMs", "CRF seeds", "segmentation", "No saliency maps were found."):
+    of_others = "--gt_dir none shows the label maps of images without ground truth"
+    for part in ("losses", "CAMs", "CRF seeds", "segmentation", of_others, "No saliency maps were found."):
         assert part in text.partition('class="notes')[2].partition("</ul>")[0]
     assert list(tiles(run / "report.html")) == ["Seed"]
 

@@ -210,8 +210,13 @@ def _read_segmentation(run: Run, scored: bool) -> None:
             more = f", the latest of {len(nets)} trained on these label maps" if len(nets) > 1 else ""
             run.notes.append(f"{stage.title} is that of {nets[-1].name}{more}.")
         run.labels[key] = files_by_id(results, ".png")
-    if not any(run.labels[key] for key, stage in STAGES.items() if stage.learnt_from is not None):
-        run.missing.append("segmentation (results)")
+    of_nets = {key: stage for key, stage in STAGES.items() if stage.learnt_from is not None}
+    if not any(run.labels[key] for key in of_nets):
+        of_others = scored and any(
+            _result_folders(run.folder, s, False) or _trained_on(run, s, False) for s in of_nets.values()
+        )
+        more = "; --gt_dir none shows the label maps of images without ground truth" if of_others else ""
+        run.missing.append(f"segmentation (results{more})")
 
 
 def _trained_on(run: Run, stage: Stage, scored: bool) -> list[Path]:
