@@ -170,8 +170,9 @@ def find_lists(root: Path, labels: Mapping[str, np.ndarray], images: list[str]) 
     held_out = {*val}
     unmasked = [f"{identifier}: no {MASKS}/{identifier}.png" for identifier in val if identifier not in masks]
     raise_problems(f"{FLAG} {root / 'val.txt'}: expected images with masks, to score on", unmasked)
-    learnt = listed("train") or [identifier for identifier, label in labels.items() if label.any()]
-    if both := [identifier for identifier in listed("train") or [] if identifier in held_out]:
+    given = listed("train") or []
+    learnt = given or [identifier for identifier, label in labels.items() if label.any()]
+    if both := [identifier for identifier in given if identifier in held_out]:
         print(f"note: {len(both)} of train.txt are in val.txt, too, as {both[0]}: nothing learns from these")
     learnt = [identifier for identifier in learnt if identifier not in held_out]
     if not learnt:
@@ -211,7 +212,11 @@ def turned_images(root: Path, data_set: DataSet, ids: Sequence[str]) -> list[str
 
     def check(identifier: str) -> list[str]:
         with Image.open(images[identifier]) as image:
-            return [identifier] if image.getexif().get(Base.Orientation, 1) != 1 else []
+            try:
+                turn = image.getexif().get(Base.Orientation, 1)
+            except Exception:  # of EXIF that is damaged, which Pillow has many errors for and nobody here reads
+                return []
+            return [identifier] if turn != 1 else []
 
     return run_checks(check, ids, "how images are turned")
 
@@ -263,8 +268,8 @@ def main() -> None:
     per_class = np.sum(list(learnt.values()), axis=0, dtype=int)
     if turned := turned_images(root, data_set, every):
         print(
-            f"note: {len(turned)} photographs are to be turned as their camera says (EXIF), as {turned[0]}: they are"
-            " taken as they lie, and so have masks and saliency maps to lie; `mogrify -auto-orient` turns the pixels"
+            f"note: {len(turned)} of {IMAGES} are to be turned as their camera says (EXIF), as {turned[0]}: taken as"
+            " they lie, and so have masks and saliency maps to lie; `mogrify -auto-orient` turns the pixels"
         )
     counted = [*zip(data_set.label_names[1:], per_class, strict=True)]
     if absent := [name for name, count in counted if not count]:

@@ -238,6 +238,7 @@ def test_what_is_left_out_or_not_followed_is_noted(mine):
     exif = turned.getexif()
     exif[Base.Orientation] = 6
     turned.save(mine / "JPEGImages" / f"{IDS[0]}.jpg", exif=exif)
+    turned.save(mine / "JPEGImages" / f"{IDS[1]}.jpg", exif=b"Exif\0\0damaged")
     np.save(mine / "cls_labels.npy", {})
     learnt = IDS[:4]
     (mine / "train.txt").write_text("\n".join(learnt))
@@ -248,7 +249,7 @@ def test_what_is_left_out_or_not_followed_is_noted(mine):
     assert_succeeded(done)
     assert learnt[0] not in lists["train_aug"]
     for note in (
-        f"1 photographs are to be turned as their camera says (EXIF), as {IDS[0]}: they are taken as they lie",
+        f"1 of JPEGImages are to be turned as their camera says (EXIF), as {IDS[0]}: taken as they lie",
         "has labels.json and cls_labels.npy: the latter is not read",
         f"1 of train.txt are in val.txt, too, as {learnt[0]}: nothing learns from these",
         "no image to learn from has vase",

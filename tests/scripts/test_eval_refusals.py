@@ -187,7 +187,7 @@ def test_masks_of_colours_and_with_another_border_are_refused_with_the_command_t
         (("--predict_dir", "png", "--list", "pipe"), "--list pipe: expected a file (a list"),
         (("--predict_dir", os.fsdecode(b"\xff")), r"--predict_dir \udcff: expected a folder"),
         (("--predict_dir", "x" * 4000), "found a path that cannot be followed (File name too long)"),
-        (("--predict_dir", ""), "--predict_dir : expected a folder (<id>.png), found nothing there"),
+        (("--predict_dir", ""), "--predict_dir: expected a path, found nothing; the current folder is ."),
     ],
 )
 def test_flags_that_cannot_be_followed_are_refused(made, flags, message):
