@@ -18,7 +18,7 @@ $(READY):
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v <= (3, 14) else "Python 3.10 to 3.14 is needed, %s is %d.%d: set PYTHON=python3.11" % (sys.executable, *v))'
 	@if [ -e "$(HSC_ENV)" ] && [ ! -e "$(OURS)" ]; then \
 		echo "HSC_ENV=$(HSC_ENV): there already, and no environment that make began; choose a new folder"; exit 2; fi
-	@echo "installing the environment into $(HSC_ENV) (once, about 5 GB)"
+	@echo "installing the environment into $(HSC_ENV) (once, about 6 GB)"
 	rm -rf "$(HSC_ENV)"
 	mkdir -p "$(HSC_ENV)" && touch "$(OURS)"
 	$(PYTHON) -m venv "$(HSC_ENV)"

@@ -15,7 +15,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from data.descriptions import add_data_set_flag, find_data_set
+from data.descriptions import add_data_set_flag, find_data_set, require_background
 from data.score import DEFAULT_THRESHOLD, READERS, count_images, file_pairs
 from data.score_table import as_text, named_labels, result_lines, summarise
 from tool.artifact import atomic_file
@@ -65,20 +65,25 @@ def parse_arguments() -> argparse.Namespace:
     scores.add_argument("--t", type=threshold, help=f"background score of --type npy, 0 to 1 ({DEFAULT_THRESHOLD})")
     add_switch(scores, "--curve", default=False, help="score --type npy at 0.00 to 0.59 (False)")
     scores.add_argument(
-        "--thresholds", type=threshold, nargs="+", metavar="T", help="score --type npy at these instead, in one pass"
+        "--thresholds",
+        type=threshold,
+        nargs="+",
+        metavar="T",
+        help="score --type npy at these instead, in one pass (none)",
     )
     add_switch(scores, "--wrong_255", default=False, help="--type png: 255 is wrong, as some count it (False: refused)")
+    add_switch(scores, "--background_255", default=False, help="--type png: 255 is background, as with IRN (False)")
     scores.add_argument("--classes", nargs="+", default=[], metavar="NAME", help="average over these (all)")
 
     output = parser.add_argument_group("output")
     output.add_argument("--comment", required=True, help="what is scored, for the log file")
     output.add_argument("--logfile", type=path_value, default=Path("evallog.txt"), help="appended to (%(default)s)")
-    output.add_argument("--json", type=path_value, metavar="FILE", help="write the scores there too")
+    output.add_argument("--json", type=path_value, metavar="FILE", help="write the scores there too (none)")
     output.add_argument(
         "--result", type=path_value, metavar="FILE",
-        help="write MSA's result.txt of the --thresholds there: mIoU, --refine_list of the seeds, threshold",
+        help="write MSA's result.txt of the --thresholds there: mIoU, --refine_list of the seeds, threshold (none)",
     )  # fmt: skip
-    output.add_argument("--plot", type=path_value, metavar="FILE", help="draw the curve, .png, .pdf or .svg")
+    output.add_argument("--plot", type=path_value, metavar="FILE", help="draw the curve, .png, .pdf or .svg (none)")
 
     run = parser.add_argument_group("run")
     run.add_argument("--num_workers", type=positive, default=cores(), help="processes (the cores, %(default)s)")
@@ -110,8 +115,11 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise UserError("--result: expected --thresholds, of which it has a line each")
     if args.t is not None and (many or args.type != "npy"):
         print("note: --t is not used: it is the one background score of --type npy without --curve", file=sys.stderr)
-    if args.wrong_255 and args.type != "png":
-        raise UserError(f"--wrong_255 is for label maps (--type png): --type {args.type} has no 255")
+    if args.wrong_255 and args.background_255:
+        raise UserError("--background_255: --wrong_255 counts 255 in another way; leave one of them out")
+    for name in ("wrong_255", "background_255"):
+        if getattr(args, name) and args.type != "png":
+            raise UserError(f"--{name} is for label maps (--type png): --type {args.type} has no 255")
     if args.plot is not None and not many:
         raise UserError("--plot draws the curve: add --curve")
     if args.plot is not None and args.plot.suffix not in (".png", ".pdf", ".svg"):
@@ -166,14 +174,15 @@ def main() -> None:
             f"--type npy: CAMs are scored against a background, which --data_set {data_set.name} has not; score label"
             " maps"
         )
+    if args.background_255:
+        require_background(data_set)
     labels = named_labels(args.classes, data_set)
     pairs = file_pairs(args.list, args.predict_dir, args.gt_dir, args.type, data_set)
     alone = (DEFAULT_THRESHOLD if args.t is None else args.t,)
     thresholds = CURVE if args.curve else tuple(sorted(args.thresholds or alone))
     started = time.perf_counter()
-    counts, _ = count_images(
-        pairs, args.type, data_set, thresholds=thresholds, num_workers=args.num_workers, wrong_255=args.wrong_255
-    )
+    options = {"wrong_255": args.wrong_255, "background_255": args.background_255}
+    counts, _ = count_images(pairs, args.type, data_set, thresholds=thresholds, num_workers=args.num_workers, **options)
     time_taken = pace(started, len(pairs))
     walk = walk_of(args.predict_dir)
     summary = summarise(counts, data_set, labels=labels, thresholds=thresholds, walk=walk)

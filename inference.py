@@ -20,7 +20,7 @@ from data.descriptions import add_data_set_flag, find_data_set, require_backgrou
 from data.images import check_images
 from data.labels import labels_of, load_labels
 from method import METHODS
-from method.arguments import early_flags
+from method.arguments import early_flags, network_meant
 from method.base import Method
 from method.output_folders import ADVICE, cam_settings, flags_of, open_outputs, plan_outputs
 from method.outputs import Outputs
@@ -139,8 +139,9 @@ def add_net(parser: argparse.ArgumentParser, method: Method) -> None:
 def add_seeds(parser: argparse.ArgumentParser, method: Method) -> None:
     seeds = parser.add_argument_group("seeds")
     seeds.add_argument(
-        "--scales", type=float, nargs="+", default=[*method.seeds.scales], help="factors on the image's sides"
-    )
+        "--scales", type=float, nargs="+", default=[*method.seeds.scales],
+        help=f"factors on the image's sides ({' '.join(f'{scale:g}' for scale in method.seeds.scales)})",
+    )  # fmt: skip
     add_seed_flags(seeds, method)
     seeds.add_argument(
         "--scn", type=path_text, metavar="FILE",
@@ -215,7 +216,7 @@ def alike(theirs: Any, ours: Any) -> bool:
 def check_arguments(args: argparse.Namespace) -> None:
     """Raise `UserError` for flags that are wrong; put the network's registry name in place."""
     args.background_last = args.network == EPS_SEAM
-    args.network = resolve_network(args.network)
+    args.network = network_meant(args.network, METHODS[args.method])
     if args.network != METHODS[args.method].network:
         raise UserError(
             f"--network {args.network}: --method {args.method} trains {METHODS[args.method].network}; leave one of them"

@@ -11,6 +11,7 @@ import argparse
 import importlib.util
 import io
 import json
+import os
 import re
 import runpy
 import shlex
@@ -28,7 +29,6 @@ from recipes import combined
 from recipes.combined import REFINEMENTS, SEGMENTATIONS
 from tool.artifact import atomic_file
 from tool.cli import (
-    FILE,
     FOLDER,
     UserError,
     add_switch,
@@ -46,7 +46,7 @@ from tool.cli import (
 )
 from tool.places import ROOT
 from tool.recipe import Setup, SideBySide, Stage, Steps, all_stages
-from tool.run_recipe import Record, command_line, run_stages, summarise
+from tool.run_recipe import SUMMARY, Record, check_out, command_line, run_stages, summarise
 from tool.weights_file import require_weights
 
 RECIPES = {
@@ -61,7 +61,6 @@ DATA = {
     "cub_root": ("CUB-200-2011", "images.txt", "CUB_200_2011"),
     OWN: ("photographs of your own", "set.json", "MINE"),
 }
-SUMMARY = "summary.json"
 EXAMPLES = """\
   # HSC on VOC 2012, from its images to DeepLab's score
   python run.py hsc --voc12_root VOC2012 --saliency_root VOC2012/saliency
@@ -314,20 +313,6 @@ def check_weights(stages: Iterable[tuple[Stage, Mapping[str, Any]]], out: Path) 
     )
 
 
-def check_out(out: Path, recipe: str) -> None:
-    """Raise `UserError` where `out` has another recipe's run, whose record and scores would be lost; of those combined
-    from one's seeds all may share it."""
-    path = out / SUMMARY
-    if what_is_at(path) != FILE:
-        return
-    try:
-        other = str(json.loads(path.read_text())["recipe"])
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
-        return  # of no use to anyone
-    if other.split("+")[0] != recipe.split("+")[0]:
-        raise UserError(f"--out {out}: expected a folder of {recipe}'s, found a run of {other}; name another")
-
-
 def print_commands(stages: Sequence[Stage]) -> None:
     for stage in stages:
         print(f"# {stage.name}\n{command_line(stage)}")
@@ -358,6 +343,7 @@ def main() -> None:
     args = parse_arguments()
     name, data, recipe = load_recipe(args.recipe)
     setup = make_setup(args, name, data)
+    os.chdir(ROOT)  # where all commands start: relative paths of --set mean the same to them and to what looks at them
     steps = recipe(setup)
     check_steps(steps, args.recipe)
     stages = all_stages(steps)
@@ -378,7 +364,7 @@ def main() -> None:
     runs = {stage.name for stage in stages if not record.done(stage)} if args.stages is None else {*args.stages}
     check_weights([pair for pair in zip(stages, values, strict=True) if pair[0].name in runs], setup.out)
     try:
-        record = run_stages(steps, setup.out, chosen=args.stages)
+        record = run_stages(steps, setup.out, recipe=name, chosen=args.stages)
     except KeyboardInterrupt:
         print("stopped; the same command goes on", file=sys.stderr)
         raise

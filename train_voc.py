@@ -19,7 +19,7 @@ from data.saliency import check_saliency
 from method import METHODS
 from method.arguments import check_arguments, make_parser, parse_arguments
 from network import NO_FILES, PRETRAINED
-from tool.cli import UserError, require_folder, run_script
+from tool.cli import FILE, UserError, require_folder, run_script, what_is_at
 from tool.dataset import DataSet
 from tool.file_hash import sha256_of
 from tool.lists import Source, expect_files, find_images, find_masks, read_ids
@@ -58,7 +58,8 @@ def read_data(args: argparse.Namespace, data_set: DataSet) -> tuple[dict[str, Pa
     labels = load_labels(args.labels, data_set)
     check_training_files(images, saliency_root=args.saliency_root, labels=labels, data_set=data_set)
     if args.saliency_root is not None:
-        for note in check_saliency(args.saliency_root, ids):
+        first_channel = METHODS[args.method].saliency_crop(args).first_channel
+        for note in check_saliency(args.saliency_root, ids, first_channel=first_channel):
             if is_first():
                 print(f"note: {note}", file=sys.stderr)
     check_batch(args, len(ids), args.train_list)
@@ -93,6 +94,14 @@ def image_bytes(args: argparse.Namespace) -> int:
 
 def hash_of_file(path: str | None) -> str | None:
     return None if path is None else sha256_of(path)
+
+
+def hashes_of_first(args: argparse.Namespace) -> dict[str, str]:
+    """What the files of weights hold that a fresh run starts from, of those that are there: a run that goes on needs
+    none."""
+    given = {flag: getattr(args, flag) for flag in METHODS[args.method].weight_flags}
+    files = {flag: path for flag, path in given.items() if path not in NO_FILES and what_is_at(path) == FILE}
+    return {f"the weights of --{flag} (sha256)": sha256_of(path) for flag, path in files.items()}
 
 
 def selection_of(args: argparse.Namespace, held_out: Mapping[str, Path]) -> dict:
@@ -132,13 +141,14 @@ def main() -> None:
     held_out = read_validation(args, labels, data_set) if args.eval or args.eval_every else {}
     masks = read_masks(args, held_out, data_set) if held_out else {}
     selection = selection_of(args, held_out)
-    settings = settings_of(args, list(images), labels) | selection
+    first = hashes_of_first(args)
+    settings = settings_of(args, list(images), labels) | selection | first
     check_run_loaders(args, image_bytes=image_bytes(args), num_batches=METHODS[args.method].steps(args, len(images))[0])
     # Not at the top: it imports torch, which takes seconds; a mistake in a flag or a file has been named by now.
     from method.training import train_run
 
     defaults = flag_defaults(make_parser(METHODS[args.method]), args)
-    train_run(args, images, labels, held_out, masks, settings=settings, defaults=defaults | selection)
+    train_run(args, images, labels, held_out, masks, settings=settings, defaults=defaults | selection | first)
 
 
 if __name__ == "__main__":

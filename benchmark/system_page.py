@@ -22,7 +22,8 @@ COLUMNS = {
     **{"run": False, "stage": False, "seeds of training": False, "mIoU": True, "interval": False, "gain": True},
     **{"on": False, "training, min": True, "inference, s": True, "memory, GB": True},
 }
-MIOU = [*COLUMNS].index("mIoU")  # by which the page sorts at first
+SORTED_BY = "mIoU"  # at first, the highest at the top
+MIOU = [*COLUMNS].index(SORTED_BY)
 UNKNOWN = Cost(0, 0, 0)
 IMAGES = 300  # of train.txt that the page shows, at most
 
@@ -46,6 +47,7 @@ def write_page(protocol: Protocol, data_root: Path, *, num_workers: int) -> None
     overview = {
         "recipe": protocol.recipe,
         "columns": list(COLUMNS.items()),
+        "sorted_by": SORTED_BY,
         "rows": sorted(_rows(protocol), key=lambda row: -row.cells[MIOU][1]),
         "seed": seed,
     }

@@ -7,7 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.system_refine import REFINEMENTS, Flags, changes_of
-from benchmark.system_seeds import ALONG, MEAN, RESIZED, Trained, crf_of, mean_of, net_of, parts_of, without_alpha
+from benchmark.system_seeds import (
+    ALONG,
+    MEAN,
+    RESIZED,
+    Trained,
+    crf_of,
+    mean_of,
+    net_of,
+    parts_of,
+    trainings_of,
+    without_alpha,
+)
 from method import METHODS
 from method.arguments import own_flags
 from method.hsc.config import ABLATIONS, SANE
@@ -90,6 +101,11 @@ def in_order(names: Iterable[str]) -> list[str]:
     names = dict.fromkeys(names)
     single = sorted((name for name in RUNS if name in names), key=lambda name: net_of(name) != name)
     return [*single, *(name for name in names if parts_of(name))]
+
+
+def reads_saliency(name: str) -> bool:
+    """Whether a training for the run `name` reads saliency maps."""
+    return any("saliency" in METHODS[RUNS[run]["method"]].reads for run in trainings_of(name))
 
 
 def longer_of(name: str) -> str:

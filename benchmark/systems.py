@@ -28,6 +28,7 @@ from benchmark.system_runs import (
     LONGER,
     NEEDS_SCN,
     in_order,
+    reads_saliency,
     refine_one,
     run_named,
     run_one,
@@ -101,7 +102,12 @@ def parse_arguments() -> argparse.Namespace:
 
 def add_data(parser: argparse.ArgumentParser) -> None:
     data = parser.add_argument_group("data")
-    data.add_argument("--voc12_root", type=path_value, required=True, help="folder in VOC's layout, saliency/ in it")
+    data.add_argument(
+        "--voc12_root",
+        type=path_value,
+        required=True,
+        help="folder in VOC's layout, with saliency/ for EPS and what reads it",
+    )
     data.add_argument("--labels", type=path_value, help="image labels (<voc12_root>/cls_labels.npy)")
     data.add_argument(
         "--lists", type=path_value,
@@ -197,7 +203,8 @@ def complete_arguments(args: argparse.Namespace) -> None:
 
 def check_arguments(args: argparse.Namespace) -> None:
     """Raise `UserError` for what is missing or wrong, before the first run."""
-    for name in ("JPEGImages", "SegmentationClass", "saliency"):
+    saliency = ["saliency"] if any(map(reads_saliency, args.runs)) else []
+    for name in ("JPEGImages", "SegmentationClass", *saliency):
         require_folder(args.voc12_root / name, "--voc12_root", f"{name} of the data")
     require_weights(args.weights, "--weights", "ImageNet weights")
     require_file(args.labels, "--labels", "image labels, which voc12.prepare makes")
@@ -236,7 +243,8 @@ def check_runs(args: argparse.Namespace) -> None:
 
 
 def check_recipe(args: argparse.Namespace) -> dict[str, object]:
-    """Note the recipe in OUT, whose runs all share it; raise `UserError` if runs that are there had another."""
+    """Note the recipe in OUT, whose runs all share it, and that the first has begun; raise `UserError` if runs that are
+    there had another."""
     files = {"--weights": args.weights, "--labels": args.labels}
     files |= {"the training list": args.training, "train.txt": args.lists / "train.txt"}
     refined = args.refine or any(asked.refinement in REFINEMENTS for asked in args.segment)
@@ -246,7 +254,7 @@ def check_recipe(args: argparse.Namespace) -> dict[str, object]:
     now = {f"--{name}": getattr(args, name) for name in RECIPE}
     now |= {f"{name} (sha256)": sha256_of(path) for name, path in files.items()}
     record = args.out / "recipe.json"
-    if what_is_at(record) == FILE and any(args.out.glob("seed_*/*/last.ckpt")):
+    if what_is_at(record) == FILE and any(args.out.glob("seed_*/*")):
         try:
             then = json.loads(record.read_text())
         except (OSError, ValueError) as error:
@@ -255,9 +263,16 @@ def check_recipe(args: argparse.Namespace) -> dict[str, object]:
             raise UserError(f"{record}: expected what this benchmark writes ({brief(then)}); name another --out")
         now = {**then, **now}  # a command without --refine, --segment or --scn leaves what they name there
         then = {**now, **then}  # and the first with them notes it
-        raise_problems(f"--out {args.out} has runs of another recipe; name another folder", changed_settings(then, now))
+        raise_problems(
+            f"--out {args.out} has runs of another recipe; name another folder, or remove its seed_* and start anew",
+            changed_settings(then, now),
+        )
     with atomic_file(record) as file:
         file.write(json.dumps(now, indent=1).encode())
+    # Before the run's own files: other commands that ask now are to see that it has begun.
+    first = args.out / f"seed_{args.seeds[0]}" / args.runs[0]
+    with reported_unwritable(first):
+        first.mkdir(parents=True, exist_ok=True)
     return now
 
 

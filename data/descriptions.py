@@ -85,12 +85,17 @@ def described(found: Any, source: str) -> DataSet:
     background = names[0] == BACKGROUND
     own = {key: tuple(found[key]) for key in ("images", "suffixes") if key in found}
     own |= {"masks": (found["masks"],)} if "masks" in found else {}
-    return DataSet("", "", tuple(names[background:]), background, _palette(found.get("palette", []), background), **own)
+    return DataSet("", "", tuple(names[background:]), background, _palette(found.get("palette", []), names), **own)
 
 
-def _palette(colours: list[list[int]], background: bool) -> np.ndarray:
-    """`colours` of the labels, or VOC's for as many, uint8 (256, 3)."""
-    palette = voc_palette() if background else shifted_palette()
+def _palette(colours: list[list[int]], names: list[str]) -> np.ndarray:
+    """`colours` of the labels, uint8 (256, 3); where there are none those of the data set of ours that has these
+    `names`, as DHR's descriptions have, else VOC's for as many."""
+    if not colours:
+        for data_set in DATASETS.values():
+            if list(data_set.label_names) == names:
+                return data_set.palette
+    palette = voc_palette() if names[0] == BACKGROUND else shifted_palette()
     if colours:
         palette[: len(colours)] = colours
     return palette

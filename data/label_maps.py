@@ -25,13 +25,14 @@ def check_label_maps(
     """Look at the header of every image, by id, and at every label of its map in `labels`.
 
     Args:
-        label_root: where the maps were looked for. label_key: names it in messages. advice: what to do about what is
+        images: all of a list, or a process's share of it, which may be empty. labels: the maps of the whole list.
+        label_root: where they were looked for. label_key: names it in messages. advice: what to do about what is
             wrong. classes: each image's, zeros and ones (K,), by id.
 
     Returns the ids whose maps have none of their image's `classes`, where these are given.
 
     Raises `UserError` with every file that is missing, damaged, of another size than its image, or of other labels, and
-    if not one pixel of all maps is labelled.
+    if not one pixel of all `labels` is labelled.
     """
     labelled, strangers = [], set()
 
@@ -58,9 +59,18 @@ def check_label_maps(
         f"{label_key} {label_root}: images or label maps of the list that cannot be used; {advice}",
         run_checks(check, list(images), "images and label maps"),
     )
-    if not any(labelled):
+    others = (path for identifier, path in labels.items() if identifier not in images)
+    if not any(labelled) and not any(_may_be_labelled(path, data_set) for path in others):
         raise UserError(f"{label_key} {label_root}: every pixel of every map is {IGNORE}, left out; expected labels")
     return [identifier for identifier in images if identifier in strangers]
+
+
+def _may_be_labelled(path: Path, data_set: DataSet) -> bool:
+    """Whether a map has a labelled pixel; a faulty one may have: the process that it is the share of names it."""
+    try:
+        return bool((load_label_map(path, data_set) != IGNORE).any())
+    except UserError:
+        return True
 
 
 def has_label_map(path: Path, data_set: DataSet, shape: tuple[int, int], *, ignore: bool) -> bool:

@@ -45,12 +45,12 @@ class _Look(NamedTuple):
     has_alpha: bool  # that says something
 
 
-def _look_at(path: Path) -> _Look:
+def _look_at(path: Path, first_channel: bool) -> _Look:
     pixels = np.asarray(load_image(path, "RGBA"))
     step = max(min(pixels.shape[:2]) // SIDE, 1)
     pixels = pixels[::step, ::step]
     colours, alpha = pixels[..., :3], pixels[..., 3]
-    grey = colours.mean(axis=-1)  # as training has it
+    grey = colours[..., 0] if first_channel else colours.mean(axis=-1)  # as training has it
     height, width = grey.shape
     rim = np.ones(grey.shape, bool)
     rim[height // 20 + 1 : -(height // 20 + 1), width // 20 + 1 : -(width // 20 + 1)] = False
@@ -64,14 +64,14 @@ def _look_at(path: Path) -> _Look:
     )
 
 
-def check_saliency(saliency_root: str | Path, ids: Sequence[str]) -> list[str]:
-    """Look at the values of some 32 maps `<saliency_root>/<id>.png`, spread over `ids`.
+def check_saliency(saliency_root: str | Path, ids: Sequence[str], *, first_channel: bool = False) -> list[str]:
+    """Look at the values of some 32 maps `<saliency_root>/<id>.png`, spread over `ids`, as `SaliencyCrop` reads them.
 
     Returns notes on what is read as it stands and may be meant otherwise: colours, an alpha channel, low values, one
     value, a middle darker than the rim. Raises `UserError` for maps without any saliency, of 0 and 1, or in the alpha
     channel, and for one that cannot be read.
     """
-    looks = [_look_at(Path(saliency_root, f"{identifier}.png")) for identifier in sample(ids, NUM_MAPS)]
+    looks = [_look_at(Path(saliency_root, f"{identifier}.png"), first_channel) for identifier in sample(ids, NUM_MAPS)]
     maps = f"--saliency_root {saliency_root}: expected grey values from 0 to 255 (white is salient), found"
     among = f"in {len(looks)} maps"
     highest = max(look.highest for look in looks)
@@ -85,7 +85,8 @@ def check_saliency(saliency_root: str | Path, ids: Sequence[str]) -> list[str]:
     if any(look.has_alpha for look in looks):
         notes.append(f"{maps} an alpha channel, too, {among}: it is not read")
     if any(look.is_coloured for look in looks):
-        notes.append(f"{maps} colours {among}: the mean of red, green and blue is read; are these saliency maps?")
+        read = "red alone" if first_channel else "the mean of red, green and blue"
+        notes.append(f"{maps} colours {among}: {read} is read; are these saliency maps?")
     if all(look.is_flat for look in looks):
         notes.append(f"{maps} one value in each of {len(looks)} maps")
     elif np.mean([look.rim - look.middle for look in looks]) > DARKER:

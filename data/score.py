@@ -26,6 +26,12 @@ def load_crf_labels(path: Path, data_set: DataSet, *, shape: tuple[int, int] | N
     return labels_of_posteriors(load_crf(path, data_set, shape=shape))
 
 
+def load_with_background_255(path: Path, data_set: DataSet, *, shape: tuple[int, int] | None) -> np.ndarray:
+    """A label map, uint8 (H, W), with background for 255, as IRN counts it. Raises as `load_label_map`."""
+    labels = load_label_map(path, data_set, shape=shape)
+    return np.where(labels == IGNORE, np.uint8(0), labels)
+
+
 # --type: the files' suffix, and what reads one.
 READERS = {
     "png": (".png", functools.partial(load_label_map, ignore=False)),
@@ -63,11 +69,13 @@ def count_files(
     *,
     thresholds: Sequence[float],
     wrong_255: bool = False,
+    background_255: bool = False,
     objects_only: bool = False,
 ) -> tuple[np.ndarray, int, list[str]]:
     """Counts, int64 (3, T, L), summed over the files, of how many images, and what is wrong with those that cannot be
     read."""
-    read = load_label_map if wrong_255 else READERS[kind][1]
+    of_255 = load_label_map if wrong_255 else load_with_background_255 if background_255 else None
+    read = of_255 or READERS[kind][1]
     total = np.zeros((3, len(thresholds), data_set.num_labels), np.int64)
     number, problems = 0, []
     for prediction_path, target_path in pairs:
@@ -148,16 +156,18 @@ def count_images(
     thresholds: Sequence[float] = (DEFAULT_THRESHOLD,),
     num_workers: int,
     wrong_255: bool = False,
+    background_255: bool = False,
     objects_only: bool = False,
 ) -> tuple[np.ndarray, int]:
     """Counts, int64 (3, T, L), of all `pairs` of files, and of how many images; `UserError` names every faulty file.
 
     kind: a key of `READERS`. thresholds: background scores of CAMs, ascending; label maps are scored as they are, and
-    T is 1. wrong_255: 255 in the label maps of kind "png", else refused, is a wrong prediction. objects_only: images
-    without `has_object` are left out.
+    T is 1. wrong_255, background_255: 255 in the label maps of kind "png", else refused, is a wrong prediction, or
+    background. objects_only: images without `has_object` are left out.
     """
     chunks = [pairs[start : start + FILES_PER_TASK] for start in range(0, len(pairs), FILES_PER_TASK)]
-    options = {"thresholds": thresholds, "wrong_255": wrong_255, "objects_only": objects_only}
+    options = {"thresholds": thresholds, "objects_only": objects_only}
+    options |= {"wrong_255": wrong_255, "background_255": background_255}
     task = functools.partial(count_files, kind=kind, data_set=data_set, **options)
     num_workers = min(num_workers, len(chunks))
     results = map(task, chunks) if num_workers == 1 else in_parallel(task, chunks, num_workers)
@@ -170,6 +180,11 @@ def count_images(
             problems += found
             progress.update(len(chunk))
     raise_problems("faulty files (a prediction has its ground truth's size); nothing was scored", problems)
+    if objects_only and not number:
+        raise UserError(
+            f"{pairs[0][1].parent}: none of the {len(pairs)} ground truths to score has an object; --count_empty counts"
+            " images without one"
+        )
     if not total[1].any():
         raise UserError(f"{pairs[0][1].parent}: no ground truth of the list has a labelled pixel, all are 255")
     return total, number

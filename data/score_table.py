@@ -39,7 +39,7 @@ def summarise(
     """Per cent for every class at the best threshold, mIoU over `labels` (all), and the curve, if of many thresholds.
 
     `best_first` is what MSA's evaluators return: mIoU, with the steps that the CAMs walked between superpixels, `walk`,
-    and the threshold, in falling order.
+    and the threshold, in falling order; of equals the lowest threshold first.
     `absent` names those of `labels` that neither prediction nor ground truth has there: mIoU counts them as 0, as
     published. `mIoU_of_occurring` is the mean over the others, None where there are none.
     """
@@ -53,7 +53,7 @@ def summarise(
         summary |= {"thresholds": [*thresholds], "curve": means.tolist()}
         summary |= {"best_threshold": thresholds[best], "best_mIoU": float(means[best])}
         settings = [(walk, threshold) for threshold in thresholds]
-        summary["best_first"] = sorted(zip(summary["curve"], settings, strict=True), reverse=True)
+        summary["best_first"] = sorted(zip(summary["curve"], settings, strict=True), key=lambda row: -row[0])
     there = occurs(counts[:, best])
     present = [label for label in labels if there[label]]
     return summary | {

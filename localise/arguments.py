@@ -1,13 +1,17 @@
-"""The flags that training and test share."""
+"""The flags that training and test share, and what tells their data from others."""
 
 import argparse
+import hashlib
 
+from data.cub import Cub
 from tool.cli import check_bounds, path_text, positive
 from tool.training_flags import add_device_flags, add_sane_flag
 
 SANE = ("half",)
+DATA_HASH = "the images, classes and boxes of --cub_root (sha256)"
 SIDE = 224  # pixels, of the nets' input
 AMP = ("off", "bf16")
+ADVICE = "take another --out, or remove these files and the settings.json there"  # of test.py
 
 
 def add_test_flags(parser: argparse.ArgumentParser, *, batch_flag: str) -> argparse._ArgumentGroup:
@@ -42,3 +46,13 @@ def check_test_flags(args: argparse.Namespace) -> None:
     """Raise `UserError` for flags of `add_test_flags` that are wrong."""
     check_bounds(args, {"cam_thr": (0, 1), "num_workers": (0, 4096)})
     args.sane = sorted({*args.sane})
+
+
+def hash_of_data(cub: Cub) -> str:
+    """The SHA-256 of the ids, classes and boxes of the images, wherever these lie."""
+    lines = [
+        f"{image_id} {label} {box}"
+        for part in (cub.train, cub.test)
+        for image_id, label, box in zip(part.ids, part.labels, part.boxes, strict=True)
+    ]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -35,29 +35,33 @@ MEANINGS = {
 }
 
 
-def table(result: Result) -> str:
-    """The scores for people."""
-    found = result.summary
+def scores_of(result: Result) -> dict[str, float]:
+    """What scores.json holds."""
+    return {**result.summary, "images": len(result.best)}
+
+
+def table(found: Mapping[str, float]) -> str:
+    """The scores, `scores_of` a result, for people."""
     lines = [
         f"{what:<15}" + "   ".join(f"{name} {found[key]:5.1f} %" for name, key in names.items())
         for what, names in SHARES.items()
     ]
-    width = len(str(len(result.best)))
+    width = len(str(found["images"]))
     kinds = [f"{found[kind]:>{width}} {kind:<9}  {MEANINGS[kind]}" for kind in MEANINGS]
-    return "\n".join([*lines, f"of {len(result.best)} images", *(f"  {line}" for line in kinds)])
+    return "\n".join([*lines, f"of {found['images']} images", *(f"  {line}" for line in kinds)])
 
 
 def write_results(out: Path, result: Result, cub: Cub, *, pictures: int) -> None:
-    """Write scores.json, boxes.csv and, of at most `pictures` images, pictures.png. Raises `UserError` where the file
-    system refuses."""
-    with atomic_file(out / "scores.json") as file:
-        file.write(json.dumps({**result.summary, "images": len(result.best)}, indent=1).encode())
+    """Write boxes.csv, of at most `pictures` images pictures.png and, last, scores.json, which says that the test is
+    done. Raises `UserError` where the file system refuses."""
     with atomic_file(out / "boxes.csv") as file:
         file.write(_rows(result, cub).encode())
     chosen = np.linspace(0, len(cub.test) - 1, min(pictures, len(cub.test)), dtype=int)
     if len(chosen):
         with atomic_file(out / "pictures.png") as file:
             _sheet([_picture(result, cub, index) for index in chosen]).save(file, "PNG")
+    with atomic_file(out / "scores.json") as file:
+        file.write(json.dumps(scores_of(result), indent=1).encode())
 
 
 def kind_of(result: Result, index: int) -> str:

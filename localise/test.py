@@ -3,21 +3,33 @@
     python localise/test.py --cub_root CUB_200_2011 --weights exps/crt_cub/model_best_top1_loc.pth
 
 It prints the scores as a table and writes to --out: scores.json, boxes.csv with what was found in each image, and
-pictures.png with some images, their true and their found boxes.
+pictures.png with some images, their true and their found boxes. What is there is not tested again.
 """
 
 import argparse
+import json
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # so that `python test.py` finds the packages from any folder
-from data.cub import check_boxed_images, read_cub
-from localise.arguments import SIDE, add_net_flags, add_test_flags, check_test_flags
+from data.cub import Cub, check_boxed_images, read_cub
+from localise.arguments import (
+    ADVICE,
+    DATA_HASH,
+    SIDE,
+    add_net_flags,
+    add_test_flags,
+    check_test_flags,
+    hash_of_data,
+)
 from tool.cli import check_bounds, pace, path_text, path_value, run_script, script_parser
+from tool.file_hash import sha256_of
+from tool.folder import Claim, claim_folders
 from tool.limits import check_loaders
-from tool.torchrun import loader_processes
+from tool.torchrun import is_first, loader_processes
 from tool.weights_file import require_weights
 
 EXAMPLES = """\
@@ -41,6 +53,24 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def claim_of(args: argparse.Namespace, out: Path, cub: Cub) -> Claim:
+    settings = {name: getattr(args, name) for name in ("transformer", "cam_thr", "sane", "amp", "pictures")}
+    settings |= {"weights_sha256": sha256_of(args.weights), DATA_HASH: hash_of_data(cub)}
+    return Claim(out, settings, out / "settings.json")
+
+
+def earlier_scores(claim: Claim) -> dict | None:
+    """The scores of a test that came to its end in the folder of `claim`; None where there was none. Raises `UserError`
+    where it was another."""
+    scores = claim.folder / "scores.json"
+    if not (scores.is_file() and (claim.folder / "boxes.csv").is_file() and claim.record.is_file()):
+        return None
+    claim_folders([claim], advice=ADVICE)
+    with suppress(OSError, ValueError):  # damaged
+        return json.loads(scores.read_text())
+    return None
+
+
 def main() -> None:
     args = parse_arguments()
     check_test_flags(args)
@@ -55,16 +85,22 @@ def main() -> None:
         num_batches=-(-len(cub.test) // args.batch_size),
         flag="--num_workers",
     )
+    claim = claim_of(args, out, cub)
+    earlier = earlier_scores(claim)
     # Not at the top: it imports torch, which takes seconds; a mistake in a flag or a file has been named by now.
-    from localise.outputs import table, write_results
+    from localise.outputs import scores_of, table, write_results
     from localise.testing import test_run
 
+    if earlier is not None:
+        if is_first():
+            print(f"tested before\n{table(earlier)}\n  {out}")
+        return
     started = time.perf_counter()
-    result = test_run(args, cub, out)
+    result = test_run(args, cub, claim)
     if result is not None:
         print(f"tested {len(cub.test)} images {pace(started, len(cub.test))}")
         write_results(out, result, cub, pictures=args.pictures)
-        print(f"{table(result)}\n  {out}")
+        print(f"{table(scores_of(result))}\n  {out}")
 
 
 if __name__ == "__main__":

@@ -1,14 +1,14 @@
 """A test of trained weights, by one process or by several."""
 
 import argparse
-from pathlib import Path
 
 from data.cub import Cub
+from localise.arguments import ADVICE
 from localise.evaluation import Recipe, Result, evaluate, test_loader
 from network.localiser import TransformerBranch, load_trained
 from tool.device import place, resolve_device
 from tool.distributed import join_processes, leave_processes
-from tool.folder import open_folder
+from tool.folder import Claim, claim_folders, open_folder
 from tool.limits import reported_limits
 from tool.loop import reported_end_of_others
 from tool.reading import none_left_behind
@@ -17,19 +17,20 @@ from tool.torchrun import is_first
 LIMITS = "take a smaller batch or fewer loader processes (--batch_size, --num_workers)"
 
 
-def test_run(args: argparse.Namespace, cub: Cub, out: Path) -> Result | None:
+def test_run(args: argparse.Namespace, cub: Cub, claim: Claim) -> Result | None:
     """What the net of `args`, test.py's, finds in the test images; None in processes beside the first, which makes
-    the folder `out` before the work.
+    the folder of `claim` before the work.
 
-    Raises `UserError` for a device that is not there, weights that do not fit, a folder that cannot be made, and an
-    image that cannot be read.
+    Raises `UserError` for a device that is not there, weights that do not fit, a folder that cannot be made or holds
+    another test's files, and an image that cannot be read.
     """
     device = join_processes(resolve_device(args.device))
     branch = TransformerBranch(args.transformer, num_classes=cub.data_set.num_classes)
     report = load_trained(branch, args.weights)
     if is_first():
         print(report)
-        open_folder(out, "--out")
+        open_folder(claim.folder, "--out")
+        claim_folders([claim], advice=ADVICE)
     branch = place(branch.eval(), device, args.amp).requires_grad_(False)
     recipe = Recipe(args.cam_thr, "half" in args.sane, args.batch_size, args.num_workers, args.amp)
     loader = test_loader(cub.test, recipe, branch.normalisation)

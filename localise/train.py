@@ -7,7 +7,6 @@ Released recipe (the defaults): 60 epochs of batch 64 at crop 224. Each epoch en
 """
 
 import argparse
-import hashlib
 import math
 import sys
 from pathlib import Path
@@ -15,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # so that `python train.py` finds the packages from any folder
 from data.cub import Cub, check_boxed_images, read_cub
-from localise.arguments import SIDE, add_net_flags, add_test_flags, check_test_flags
+from localise.arguments import DATA_HASH, SIDE, add_net_flags, add_test_flags, check_test_flags, hash_of_data
 from network import NO_FILES, PRETRAINED, RESNETS
 from tool.cli import UserError, add_switch, check_bounds, path_text, positive, run_script, script_parser
 from tool.flags import MAX_PIXELS
@@ -112,16 +111,7 @@ def check_arguments(args: argparse.Namespace) -> None:
 
 def settings_of(args: argparse.Namespace, cub: Cub) -> dict:
     """What decides what a run's weights become; the data set's by what its files say, wherever it lies."""
-    settings = recorded_flags(args, FREE_TO_CHANGE)
-    lines = [
-        f"{image_id} {label} {box}"
-        for part in (cub.train, cub.test)
-        for image_id, label, box in zip(part.ids, part.labels, part.boxes, strict=True)
-    ]
-    settings["the images, classes and boxes of --cub_root (sha256)"] = hashlib.sha256(
-        "\n".join(lines).encode()
-    ).hexdigest()
-    return settings
+    return {**recorded_flags(args, FREE_TO_CHANGE), DATA_HASH: hash_of_data(cub)}
 
 
 def main() -> None:

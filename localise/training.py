@@ -24,7 +24,7 @@ from network.localiser import Localiser, TransformerBranch
 from network.vit import load_vit
 from tool.artifact import atomic_file
 from tool.checkpoint import save_checkpoint
-from tool.cli import pace
+from tool.cli import UserError, pace
 from tool.device import autocast, place, resolve_device
 from tool.distributed import (
     first_alone,
@@ -150,7 +150,10 @@ class Tests:
         save_checkpoint(path, {"epoch": epoch, "state_dict": state, "best_map": best})
 
     def end(self, started: StartedRun, last: int) -> None:
-        """Write the last epoch's transformer, and the scores of all epochs; say the best's and the last's."""
+        """Write the last epoch's transformer, and the scores of all epochs; say the best's and the last's.
+
+        Raises `UserError` with the best epochs' files that are gone, which a run that goes on cannot write again.
+        """
         self.save(started.run.folder / f"model_epoch{last}.pth", last)
         best = {name: self.history.best(name) for name in BEST.values()}
         kept = {name: {"epoch": epoch, **self.history.of(epoch)} for name, epoch in [*best.items(), ("last", last)]}
@@ -160,6 +163,13 @@ class Tests:
         for name, epoch in ((f"best Top-1, chosen on the test set: epoch {best['loc_top1']}", best["loc_top1"]),
                             (f"last: epoch {last}", last)):  # fmt: skip
             started.log.line(f"{name}: {line_of(self.history.of(epoch))}")
+        folder = started.run.folder
+        gone = [f"{file} of epoch {best[name]}" for file, name in BEST.items() if not (folder / file).is_file()]
+        if gone:
+            raise UserError(
+                f"{folder}: gone, and not in last.ckpt: {', '.join(gone)}; take model_epoch{last}.pth, or train again"
+                " under another --session"
+            )
 
 
 def make_loader(args: argparse.Namespace, cub: Cub, net: Localiser, *, steps: range, pin_memory: bool) -> Iterable:

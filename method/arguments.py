@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from data.descriptions import add_data_set_flag, find_data_set, require_background
 from method import METHODS
 from method.base import Method
-from network import BACKBONE_HELP, PRETRAINED, backbone_name, resolve_network
+from network import BACKBONE_HELP, EPS_SEAM, PRETRAINED, backbone_name, resolve_network
 from tool.cli import UserError, add_switch, check_bounds, path_text, positive, positive_or_none, script_parser
 from tool.flags import MAX_PIXELS
 from tool.training_flags import RUN_BOUNDS, add_device_flags, add_run_flags, check_run
 
 RELEASED_WEIGHTS = "network/ilsvrc-cls_rna-a1_cls1000_ep-0001.params"
+# The nets that SEAM's layers fit. With one of them `EPS_SEAM` says of the weights alone where they score background.
+OF_SEAMS_FORM = ("resnet38_hsc", "resnet38_seam", "resnet38_ppc", "resnet38_ppc_eps")
 MAX_STEPS = 10**9
 # What numbers may be: rates that float32 holds, heads' too; sizes and steps that anybody could want.
 BOUNDS = {
@@ -179,10 +181,15 @@ def early_flags(*names: str) -> argparse.Namespace:
         return argparse.Namespace(**dict.fromkeys(names))
 
 
+def network_meant(name: str, method: Method) -> str:
+    """The registry name that --network `name` stands for beside `method`. Raises as `resolve_network`."""
+    return method.network if name == EPS_SEAM and method.network in OF_SEAMS_FORM else resolve_network(name)
+
+
 def check_arguments(args: argparse.Namespace) -> None:
     """Raise `UserError` for flags that are wrong or do not go together."""
     method = METHODS[args.method]
-    if args.network is not None and resolve_network(args.network) != method.network:
+    if args.network is not None and network_meant(args.network, method) != method.network:
         raise UserError(
             f"--network {args.network}: --method {method.name} trains {method.network}; leave --network out"
         )

@@ -116,10 +116,8 @@ def open_outputs(outputs: Outputs, cam: Mapping[str, Any], *, flags: Mapping[Pat
     if outputs.overlay is not None:
         crf = [[each.iterations, each.background[1]] for each in outputs.crf]
         settings[outputs.overlay] = {**cam, "thr": outputs.threshold, "crf": crf}
+    older = {"data_set": DEFAULT, "refine_list": 0, "background in fc8": "first"}
     claim_folders(
-        [
-            Claim(folder, made_with, folder / "settings.json", defaults={"data_set": DEFAULT, "refine_list": 0})
-            for folder, made_with in settings.items()
-        ],
+        [Claim(folder, made_with, folder / "settings.json", older) for folder, made_with in settings.items()],
         advice=advice,
     )

@@ -47,7 +47,15 @@ class Outputs:
         def load(path: Path) -> Image.Image:
             return load_image(path, "RGB")
 
-        return self.overlay is not None and load_whole(load, self.overlay / f"{image_id}.png") is None
+        if self.overlay is None:
+            return False
+        path = self.overlay / f"{image_id}.png"
+        return load_whole(load, path) is None or self._is_older(path)
+
+    def _is_older(self, path: Path) -> bool:
+        """Whether an image's file is older than its CAM dict: `remove_seeds` knows only the folders of its own call."""
+        cam = self.cam_npy / f"{path.stem}.npy"
+        return path.stat().st_mtime_ns < cam.stat().st_mtime_ns
 
     def has_cam(self, image_id: str, classes: list[int], shape: tuple[int, int]) -> bool:
         """Whether the image's CAM dict is there, whole, of its classes and its (height, width), and the other forms
@@ -65,7 +73,8 @@ class Outputs:
         return irns is not None and irns[0].tolist() == classes
 
     def missing_seeds(self, image_id: str, classes: list[int], shape: tuple[int, int]) -> tuple[bool, list[CRFRecipe]]:
-        """Whether a label map is missing, damaged or of another image, and the CRFs of which a file is."""
+        """Whether a label map is missing, damaged, of another image or older than its CAM dict, and the CRFs of which a
+        file is missing, damaged, or of another image or other labels."""
         labels = [0, *map(self.data_set.label_of, classes)]
 
         def is_missing(folder: Path) -> bool:
@@ -74,7 +83,10 @@ class Outputs:
         def crf_labels(folder: Path) -> list[int]:
             return list(load_whole(load_crf, folder / f"{image_id}.npy", self.data_set, shape=shape) or ())
 
-        return any(is_missing(folder) for _, folder in self.label_maps), [
+        def is_stale(folder: Path) -> bool:
+            return is_missing(folder) or self._is_older(folder / f"{image_id}.png")
+
+        return any(is_stale(folder) for _, folder in self.label_maps), [
             recipe for recipe, folder in self.crf.items() if is_missing(folder) or crf_labels(folder) != labels
         ]
 

@@ -14,7 +14,9 @@ def add_part_flags(
 
     ablations, oddities: all that the methods of `system` have. mendable: those of the oddities that this one has.
     """
-    group.add_argument("--without", nargs="+", choices=ablations, default=[], help=f"parts of {system} to leave out")
+    group.add_argument(
+        "--without", nargs="+", choices=ablations, default=[], help=f"parts of {system} to leave out (none)"
+    )
     group.add_argument(
         "--sane", nargs="+", choices=[*oddities, "all"], default=[], metavar="ODDITY",
         help=f"correct these oddities of the recipe, which paper/deviations.md lists: all, {', '.join(mendable)}",

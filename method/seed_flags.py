@@ -35,7 +35,10 @@ def add_seed_flags(group: Any, method: Method) -> None:
         "--crf_alpha", nargs="+", type=float, metavar="A", help=f"exponents of the background score ({alphas})"
     )
     group.add_argument(
-        "--crf_backend", choices=CRF_BACKENDS, default="auto", help="auto: torch on a GPU, else pydensecrf"
+        "--crf_backend",
+        choices=CRF_BACKENDS,
+        default="auto",
+        help="auto: torch on a GPU, else pydensecrf (%(default)s)",
     )
 
 

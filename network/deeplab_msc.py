@@ -152,7 +152,9 @@ class DeepLabMSC(DeepLab):
 
 
 def _resized_by(image: torch.Tensor, scale: float) -> torch.Tensor:
-    """Sizes are rounded down; places are found by `scale` itself, not by the sizes' ratio."""
+    """Sizes are rounded down; places are found by `scale` itself, not by the sizes' ratio. A side of one pixel
+    counts as two alike, of which one is left."""
+    image = image.expand(-1, -1, *(max(side, 2) for side in image.shape[2:]))
     options = {"mode": "bilinear", "align_corners": False, "recompute_scale_factor": False}
     return F.interpolate(image, scale_factor=scale, **options)
 

@@ -25,8 +25,8 @@ KNOWN_HEADS = {
 def has_form_of_seam(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> bool:
     """Whether `state` has the layers of SEAM's net (Wang et al., CVPR 2020), and of PPC's on it, which scores
     background in channel 0: a PCM, but neither of the projections that the nets with background last have beside it
-    (HSC's both, PPC's on EPS `proj_fc`; PPC's on SEAM calls its own `fc_proj`). `own`: the state of the net that is to
-    take it, of as many classes."""
+    (HSC's both, PPC's on EPS `proj_fc`; PPC's on SEAM calls its own `fc_proj`). So has EPS with SEAM, which scores it
+    last: only the user knows. `own`: the state of the net that is to take it, of as many classes."""
     layers = {HEAD, "f8_3.weight", "f8_4.weight", "f9.weight"}
     return (
         layers <= state.keys() & own.keys()

@@ -44,6 +44,7 @@ class LoadReport:
             lines.append(
                 f"  {HEAD}: background is taken to be its first channel, as in SEAM (f8_3, f8_4 and f9 are there,"
                 f" proj_fc and extra_F not); where it is the last, as in EPS with SEAM, pass --network {EPS_SEAM}"
+                " beside --method"
             )
         if self.missing:
             lines.append(f"  not in the file, left as they were ({len(self.missing)}): {first_few(self.missing)}")
@@ -125,8 +126,7 @@ def load_weights(net: nn.Module, path: str | Path, *, background_last: bool = Fa
     is_first = of_seam and not background_last
     if is_first != net.background_first:
         state = with_head_rolled(state, -1 if is_first else 1)
-    in_doubt = of_seam and not net.background_first
-    background = (FIRST if is_first else LAST) if in_doubt else None
+    background = (FIRST if is_first else LAST) if of_seam else None
     return replace(load_released_state_dict(net, state, source=str(path)), background=background)
 
 

@@ -150,8 +150,13 @@ def ids_of_images(root: Path, data_set: DataSet) -> list[str]:
 
 
 def _problem_of(identifier: str) -> str | None:
-    """Why an id cannot stand in a list, whose lines are read without white space at their ends; None if it can."""
-    return "begins or ends with a space" if identifier != identifier.strip() else id_problem(identifier)
+    """Why an id cannot stand in a list, whose lines are read without white space at their ends, and without the ending
+    of an image; None if it can."""
+    if identifier != identifier.strip():
+        return "begins or ends with a space"
+    if (found := entry_id(identifier)) != identifier:
+        return f"is read as {found!r} in a list"
+    return id_problem(identifier)
 
 
 def find_lists(root: Path, labels: Mapping[str, np.ndarray], images: list[str]) -> dict[str, list[str]]:
@@ -223,11 +228,16 @@ def turned_images(root: Path, data_set: DataSet, ids: Sequence[str]) -> list[str
 
 def check_earlier(out: Path, learnt: Mapping[str, np.ndarray], data_set: DataSet) -> None:
     """Raise `UserError` where a training beside `out` began with a list there that is not of `learnt`, images by id
-    with their labels: what was trained on it is of no use."""
+    with their labels: what was trained on it is of no use. Labels that are damaged are written again: a training knows
+    its own, and refuses others."""
     labels, ids = out / "cls_labels.npy", out / "train_aug.txt"
     if NOTHING in (what_is_at(labels), what_is_at(ids)) or not any(out.parent.glob("*/last.ckpt")):
         return
-    before, known = read_ids(ids, "--out"), load_labels(labels, data_set, flag="--out")
+    before = read_ids(ids, "--out")
+    try:
+        known = load_labels(labels, data_set, flag="--out")
+    except UserError:
+        known = learnt
     if before != [*learnt] or any(not np.array_equal(known.get(each), label) for each, label in learnt.items()):
         raise UserError(
             f"--out {out}: is of other images to learn from, or other labels ({len(before)} images then, {len(learnt)}"

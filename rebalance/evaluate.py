@@ -95,7 +95,8 @@ def find_truths(args: argparse.Namespace, data_set: DataSet) -> list[Path]:
 def find_pairs(args: argparse.Namespace, data_set: DataSet) -> tuple[list[tuple[Path, Path]], list[Path]]:
     """(prediction, ground truth) of each image that has both, and the ground truths that count and have no prediction.
 
-    Raises `UserError` where there are none of the first, and with `--strict` some of the second.
+    Raises `UserError` where there are none of the first, for ground truths without a prediction that cannot be read,
+    and with `--strict` for some of the second.
     """
     require_folder(args.pred_dir, "--pred_dir", "label maps, <id>.png")
     truths = find_truths(args, data_set)
@@ -106,11 +107,14 @@ def find_pairs(args: argparse.Namespace, data_set: DataSet) -> tuple[list[tuple[
             f"--pred_dir {args.pred_dir}: expected label maps for the ground truth of --gt_dir {args.gt_dir}, as"
             f" {truths[0].name}; found none of its {len(truths)}"
         )
-    lacking = [
-        truth
-        for truth in truths
-        if truth.name not in predicted and (args.count_empty or has_object(load_label_map(truth, data_set), data_set))
-    ]
+    lacking, problems = [], []
+    for truth in (path for path in truths if path.name not in predicted):
+        try:
+            if args.count_empty or has_object(load_label_map(truth, data_set), data_set):
+                lacking.append(truth)
+        except UserError as error:
+            problems.append(str(error))
+    raise_problems(f"--gt_dir {args.gt_dir}: ground truth that cannot be used; nothing was scored", problems)
     if args.strict:
         raise_problems(
             f"--strict: {args.pred_dir}: images without a prediction; nothing was scored",

@@ -61,27 +61,30 @@ def grid_of(size: tuple[int, int], patch: int) -> tuple[int, int]:
 def check_features(images: Mapping[str, Path], root: Path, *, flag: str) -> int:
     """Look at the features of all `images`, by id; the most that one image's take in memory, bytes of float32.
 
-    Raises `UserError`, naming `flag`, with every file that is missing or damaged, has another number of channels than
-    most, or another grid than most files' patches make of its image.
+    Raises `UserError`, naming `flag`, with every file that is missing or damaged, images too, has another number of
+    channels than most, or another grid than most files' patches make of its image. Values are not looked at, which
+    takes as long as reading all files whole.
     """
+    sizes: dict[str, tuple[int, int]] = {}
     shapes: dict[str, tuple[int, ...]] = {}
 
     def check(image_id: str) -> list[str]:
         try:
-            shapes[image_id] = tuple(load_features(root / f"{image_id}.pt").shape)
+            size, shape = image_size(images[image_id]), tuple(load_features(root / f"{image_id}.pt").shape)
         except UserError as error:
             return [str(error)]
+        sizes[image_id], shapes[image_id] = size, shape
         return []
 
     problems = run_checks(check, list(images), "features")
     fitting = {
-        image_id: [patch for patch in PATCHES if grid_of(image_size(images[image_id]), patch) == shape[1:]]
+        image_id: [patch for patch in PATCHES if grid_of(sizes[image_id], patch) == shape[1:]]
         for image_id, shape in shapes.items()
     }
     patches = Counter(patch for found in fitting.values() for patch in found).most_common(1)
     channels = Counter(shape[0] for shape in shapes.values()).most_common(1)
     for image_id, shape in shapes.items():
-        path, size = root / f"{image_id}.pt", image_size(images[image_id])
+        path, size = root / f"{image_id}.pt", sizes[image_id]
         if shape[0] != channels[0][0]:
             problems.append(f"{path}: expected {channels[0][0]} channels, as most files have, found {shape[0]}")
         if not patches or patches[0][0] not in fitting[image_id]:

@@ -117,8 +117,8 @@ def make_features(image_id: str, path: Path, folder: Path, amp: str) -> None:
 def make_missing_features(
     images: Mapping[str, Path], args: argparse.Namespace, *, dim: int, patch: int, devices: Sequence[str]
 ) -> None:
-    """Make the features of `images`, by id, that are missing, damaged or of another image's size; `args` are
-    features.py's.
+    """Make the features of `images`, by id, that are missing, damaged, not finite or of another image's size; `args`
+    are features.py's.
 
     Raises `UserError` with a line for each image that could not be done, or if a process died.
     """
@@ -126,7 +126,8 @@ def make_missing_features(
     def missing(image_id: str) -> list[Job]:
         path, file = images[image_id], args.out_dir / f"{image_id}.pt"
         try:
-            if file.exists() and tuple(load_features(file).shape) == (dim, *grid_of(image_size(path), patch)):
+            features = load_features(file)
+            if tuple(features.shape) == (dim, *grid_of(image_size(path), patch)) and features.isfinite().all():
                 return []
         except UserError:
             pass

@@ -115,7 +115,7 @@ class RebalanceSet(AugmentedImages):
         path = self.feature_root / f"{self.ids[index]}.pt"
         features = load_features(path)
         if not features.isfinite().all():
-            raise UserError(f"{path}: features are not finite (NaN or infinite); make them again")
+            raise UserError(f"{path}: features are not finite (NaN or infinite); run rebalance/features.py again")
         return mask, features
 
     def augment(self, index: int, image: Image.Image, mask: np.ndarray, features: Tensor) -> dict[str, Any]:

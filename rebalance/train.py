@@ -5,7 +5,7 @@
         --weights resnet101-63fe2227.pth
 
 It reads label maps of the list's images, 255 where unsure, and unsupervised features, which rebalance/features.py
-makes. Released recipe (the defaults): 100 epochs of batch 16 at crop 512, from ImageNet's weights.
+makes. Released recipe (the defaults, and --seed 1): 100 epochs of batch 16 at crop 512, from ImageNet's weights.
 """
 
 import argparse
@@ -187,8 +187,7 @@ def read_labels(args: argparse.Namespace, ids: list[str], data_set: DataSet) -> 
 
 
 def read_data(args: argparse.Namespace) -> tuple[dict[str, Path], dict[str, np.ndarray]]:
-    """The training images and their tags, by id, those without any left out, after a look at the files that training
-    will read; features are looked at where torch is there."""
+    """The training images and their tags, by id, those without any left out."""
     data_set = find_data_set(args.data_set)
     images = find_listed(args, data_set, root_flag="--data_root", list_flag="--train_list")
     masks = require_folder(args.wss_masks, "--wss_masks", "label maps, <id>.png, as inference.py writes them")
@@ -205,15 +204,22 @@ def read_data(args: argparse.Namespace) -> tuple[dict[str, Path], dict[str, np.n
     check_batch(args, len(tagged), args.train_list or args.data_root)
     if len(own_share(range(args.batch_size))) < 2:  # of which the norm behind the image's mean sees one value each
         raise UserError(f"--batch_size {args.batch_size}: expected at least 2 images for each process")
+    return tagged, {image_id: tags[image_id] for image_id in tagged}
+
+
+def check_masks(args: argparse.Namespace, images: Mapping[str, Path], tags: Mapping[str, np.ndarray]) -> None:
+    """Look at the masks of the training images, whose `tags` they should have. Raises as `check_label_maps`, and where
+    none has any."""
+    masks = Path(args.wss_masks)
     strangers = check_label_maps(
-        tagged,
-        {image_id: masks / f"{image_id}.png" for image_id in tagged},
-        data_set,
+        images,
+        {image_id: masks / f"{image_id}.png" for image_id in images},
+        find_data_set(args.data_set),
         label_root=masks,
         label_key="--wss_masks",
         classes=tags,
     )
-    if len(strangers) == len(tagged):
+    if len(strangers) == len(images):
         given = f"--labels {args.labels}" if args.labels is not None else f"--xml_dir {args.xml_dir}"
         raise UserError(
             f"--wss_masks {masks}: expected label maps of these images, found none that has a class which its image has"
@@ -221,7 +227,31 @@ def read_data(args: argparse.Namespace) -> tuple[dict[str, Path], dict[str, np.n
         )
     if strangers and is_first():
         print(f"note: label maps without any class of their image: {len(strangers)} ({first_few(strangers)})")
-    return tagged, {image_id: tags[image_id] for image_id in tagged}
+
+
+def check_masks_and_features(
+    args: argparse.Namespace, images: Mapping[str, Path], tags: Mapping[str, np.ndarray]
+) -> int:
+    """Look at what earlier stages made of the training images; the most that one's features take in memory, bytes.
+
+    Raises `UserError` with what is wrong with the masks and with the features, both.
+    """
+    problems, feature_bytes = [], 0
+    try:
+        check_masks(args, images, tags)
+    except UserError as error:
+        problems.append(str(error))
+    if args.uss_features is not None:
+        # Not at the top: it imports torch, which takes seconds; a mistake in a flag has been named by now.
+        from rebalance.feature_files import check_features
+
+        try:
+            feature_bytes = check_features(images, Path(args.uss_features), flag="--uss_features")
+        except UserError as error:
+            problems.append(str(error))
+    if problems:
+        raise UserError("\n".join(problems))
+    return feature_bytes
 
 
 def settings_of(args: argparse.Namespace, tags: Mapping[str, np.ndarray]) -> dict:
@@ -248,13 +278,10 @@ def main() -> None:
     what = f"weights to start from: .pth or .params, {PRETRAINED} or none"
     hold_run(args, {"weights": what}, words=NO_FILES)
     images, tags = read_data(args)
+    feature_bytes = check_masks_and_features(args, images, tags)
     # Not at the top: it imports torch, which takes seconds; a mistake in a flag or a file has been named by now.
-    from rebalance.feature_files import check_features
     from rebalance.training import train_run
 
-    feature_bytes = 0
-    if args.uss_features is not None:
-        feature_bytes = check_features(images, Path(args.uss_features), flag="--uss_features")
     check_run_loaders(
         args,
         image_bytes=(12 + 3 + 1) * args.crop_size**2 + feature_bytes,  # the image, its picture, its mask

@@ -203,13 +203,18 @@ def train_run(
     )
     recipe = LabelRecipe(args.tau, args.ot_rule, args.seed_crf, frozenset(args.without))
 
+    def write_weights() -> None:
+        save_weights(folder / "last.pth", training.saved["average"].state_dict())
+
     def save(step: int) -> None:
-        if started.log is not None and (step % steps_per_epoch == 0 or step == num_steps):
-            save_weights(folder / "last.pth", training.saved["average"].state_dict())
+        if started.log is not None and step % steps_per_epoch == 0 and step < num_steps:
+            write_weights()
         # After the weights: a run killed between the two goes on from an earlier step, and writes them again.
         started.save(step)
 
-    with crfs_of(args, device) as run_crf, ThreadPoolExecutor(1, "labels") as thread:
+    # A new thread's own GPU is the first one, until it is told.
+    own_gpu = partial(torch.cuda.set_device, torch.cuda.current_device()) if device.type == "cuda" else None
+    with crfs_of(args, device) as run_crf, ThreadPoolExecutor(1, "labels", initializer=own_gpu) as thread:
         make = partial(make_labels, data_set=data_set, recipe=recipe, run_crf=run_crf)
 
         def take_step(batch: dict, step: int) -> dict[str, Tensor]:
@@ -239,5 +244,6 @@ def train_run(
         )
     leave_processes()
     if started.log is not None:
+        write_weights()  # here, so that a run that had taken its last step, and whose file is gone, writes it again
         started.say_trained(len(started.steps) * args.batch_size, folder / "last.pth")
         started.end(losses)

@@ -84,7 +84,11 @@ def load_pca(path: Path, *, backbone: str, sha256: str, channels: int, dim: int,
 
     Raises `UserError`, naming `flag`, for a damaged file and for one of another backbone, other weights or sizes.
     """
-    found = load_checkpoint(path, flag)
+    advice = "remove it and the features beside it, and run again"
+    try:
+        found = load_checkpoint(path, flag)
+    except UserError as error:  # says how to get weights
+        raise UserError(f"{flag} {path}: cannot be read as the PCA of these features, damaged; {advice}") from error
     wanted = {"backbone": backbone, "sha256": sha256}
     parts = {"mean": (channels,), "components": (dim, channels)}
     about = found if isinstance(found, dict) else {}
@@ -94,7 +98,7 @@ def load_pca(path: Path, *, backbone: str, sha256: str, channels: int, dim: int,
         f"{name} {shapes.get(name)}, not {shape}" for name, shape in parts.items() if shapes.get(name) != shape
     ]
     if problems:
-        raise UserError(f"{flag} {path}: expected the PCA of these features, found {'; '.join(problems)}; remove it")
+        raise UserError(f"{flag} {path}: expected the PCA of these features, found {'; '.join(problems)}; {advice}")
     return Reduction(found["mean"].float(), found["components"].float())
 
 

@@ -216,7 +216,7 @@ def affinity(setup: Setup, trained: Stage, *, posteriors: tuple[Path, Path] | No
 def irn(setup: Setup, trained: Stage, *, cam_dir: Path | None = None, **walk: Any) -> list[Stage]:
     """IRN trained on the CAM dicts of train_aug.txt that the net of `trained` gave, its walked masks of them, which the
     third stage makes, and their mIoU on train.txt; with instances (--set irn_infer.ins_seg_out_dir=DIR
-    irn_train.displacement=True) their average precision, too.
+    irn_train.displacement=True, or of an earlier run eval_ins.predict_dir=DIR) their average precision, too.
 
     cam_dir: of the dicts; None: the run's cam_npy. walk: infer.py's flags.
     """
@@ -256,7 +256,8 @@ def irn(setup: Setup, trained: Stage, *, cam_dir: Path | None = None, **walk: An
     }
     evaluate = setup.stage("eval_irn", "eval.py", score, makes=folder / "irn.json", score="refined", fixed=["json"])
     stages = [labels, train, infer, *([evaluate] if has_masks(setup, "train") else [])]
-    return stages if instances is None else [*stages, _score_instances(setup, folder, instances)]
+    scored = instances or setup.changes.get(("eval_ins", "predict_dir"))
+    return stages if scored is None else [*stages, _score_instances(setup, folder, scored)]
 
 
 def _score_instances(setup: Setup, folder: Path, instances: Path) -> Stage:
@@ -305,6 +306,11 @@ def deeplab(setup: Setup, masks: Path, trained: Stage, **released: Any) -> list[
         makes=setup.out / "deeplab" / "last.ckpt",
     )
     keys = train.settings
+    if train.flags.get("config"):
+        raise UserError(
+            f"--set {train.name}.config: expected keys alone, which its test takes, too, as"
+            f" {train.name}.MODEL_NAME=deeplabv1; leave it out"
+        )
     if str(keys.get("TRAIN_MINEPOCH") or 0) != "0":
         raise UserError(
             f"--set {train.name}.TRAIN_MINEPOCH: expected TRAIN_ITERATION alone, by which run.py finds the weights; set"
@@ -319,7 +325,7 @@ def deeplab(setup: Setup, masks: Path, trained: Stage, **released: Any) -> list[
         {**keys, "TEST_CKPT": train.makes},
         makes=folder / "results" / "val_score.json",
         score="segmentation_val",
-        fixed=["EXP_NAME", "EXP_ROOT", "TEST_SPLIT"],
+        fixed=["EXP_NAME", "EXP_ROOT", "TEST_SPLIT", "config"],
     )
     if setup.data_set != OWN:
         return [train, test]
@@ -328,6 +334,6 @@ def deeplab(setup: Setup, masks: Path, trained: Stage, **released: Any) -> list[
         "segmentation/experiment/test.py",
         {**keys, "TEST_CKPT": train.makes, "TEST_SPLIT": "test"},
         makes=folder / "results" / "test_settings.json",
-        fixed=["EXP_NAME", "EXP_ROOT", "TEST_SPLIT"],
+        fixed=["EXP_NAME", "EXP_ROOT", "TEST_SPLIT", "config"],
     )
     return [train, *([test] if has_masks(setup, "val") else []), predict]

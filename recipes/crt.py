@@ -11,7 +11,7 @@ Needs ResNet-152's, DeiT-S's and ResNet-50's ImageNet weights in network/ (docs/
 from pathlib import Path
 
 from recipes import common, mini
-from recipes.data_sets import has_masks
+from recipes.data_sets import OWN, list_file
 from tool.recipe import Setup, Stage
 
 WEIGHTS = {
@@ -21,8 +21,8 @@ WEIGHTS = {
 
 
 def stages(setup: Setup) -> list[Stage]:
-    val = setup.out / "data" / "val.txt" if has_masks(setup, "val") else None
-    scored = {"val_list": val} if val else {"eval_every": "none"}  # the CNN, after each epoch
+    # The CNN, after each epoch, on image labels; photographs of a user's own that have a mask may be without.
+    scored = {"eval_every": "none"} if setup.data_set == OWN else {"val_list": list_file(setup, "val")}
     train = common.training(setup, "crt", saliency=False, mini_flags=mini.CRT, **WEIGHTS, **scored)
     # In IRN's form, which walks the maps that were summed at a quarter of the size. Before `infer`, which goes on from
     # these.

@@ -65,10 +65,22 @@ def layout(setup: Setup) -> Layout:
     return found._replace(flag=str(described), keys={"DATA_SET": described})
 
 
-def what_a_user_changes(setup: Setup) -> tuple[Path, ...]:
-    """The files and folders that say what own photographs are: others are as they were downloaded."""
-    if setup.data_set != OWN:
+def first_to_submit(setup: Setup) -> tuple[Path, ...]:
+    """The list of VOC's test set and the first of its images, where both are there: only then `prepare` makes the list
+    of them."""
+    listed = setup.data_root / "ImageSets" / "Segmentation" / "test.txt"
+    if setup.data_set != "voc12" or not listed.is_file():
         return ()
+    images = (setup.data_root / layout(setup).images / f"{each}.jpg" for each in read_ids(listed, "--voc12_root"))
+    there = next((path for path in images if path.exists()), None)
+    return () if there is None else (listed, there)
+
+
+def what_a_user_changes(setup: Setup) -> tuple[Path, ...]:
+    """The files and folders that say what own photographs are, and VOC's test set, which may come later: others are as
+    they were downloaded."""
+    if setup.data_set != OWN:
+        return first_to_submit(setup)
     folders = (setup.data_root / name for name in ("", layout(setup).images, layout(setup).masks))
     files = ("set.json", "labels.json", "cls_labels.npy", "train.txt", "val.txt", "test.txt")
     return (*folders, setup.saliency_root, *(setup.data_root / name for name in files))

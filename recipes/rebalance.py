@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from recipes import mini
-from recipes.data_sets import OWN, has_masks, image_flags, list_file, truth_flags
+from recipes.data_sets import OWN, first_to_submit, has_masks, image_flags, list_file, truth_flags
 from tool.recipe import Setup, Stage
 
 # torchvision's, of ImageNet.
@@ -73,9 +73,8 @@ def rebalanced(setup: Setup, masks: Path, trained: Stage, *, plain: bool = False
 
 
 def submission(setup: Setup, train: Stage, folder: Path) -> list[Stage]:
-    """Label maps of VOC's test set, checked and packed; nothing where its list is not there, as its download says."""
-    listed = setup.data_root / "ImageSets" / "Segmentation" / "test.txt"
-    if not (setup.mini or listed.is_file()) or setup.data_set != "voc12":
+    """Label maps of VOC's test set, checked and packed; nothing where its list or its images are not there."""
+    if setup.data_set != "voc12" or not (setup.mini or first_to_submit(setup)):
         return []
     results = folder / "submissions" / "test" / "results" / "VOC2012" / "Segmentation" / "comp5_test_cls"
     predict = label_maps(setup, train, "test", name=SUBMISSION[0], folder=results)

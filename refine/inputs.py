@@ -1,14 +1,17 @@
 """What stage 2 looks at before it starts: the list's images and their CAM dicts."""
 
 import argparse
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from data.descriptions import find_data_set
-from data.images import check_images, image_size
+from data.images import check_images, image_size, run_checks
 from tool.artifact import load_cam
-from tool.cli import UserError, raise_problems, require_folder
+from tool.cli import FILE, UserError, raise_problems, require_folder, what_is_at
 from tool.dataset import DataSet
 from tool.lists import Source, expect_files, find_images, read_ids
 from tool.places import is_there, sample
@@ -37,13 +40,32 @@ def own_images(args: argparse.Namespace, cam_dirs: Sequence[Path]) -> dict[str, 
 
 
 def folder_of_dicts(folder: str | Path, ids: Sequence[str], *, flag: str, what: str, source: Source) -> Path:
-    """`folder` as a path, after a look whether it has `<id>.npy` of each of `ids`; `UserError` names all that it lacks,
-    or says where they are. what: it holds, for messages."""
+    """`folder` as a path, after a look whether it has `<id>.npy` of each of `ids`, none of them cut off; `UserError`
+    names all that it lacks, or says where they are, and all that are no such files. what: it holds, for messages."""
     folder = require_folder(folder, flag, f"{what}, <id>.npy")
     expect_files(ids, folder, ".npy", flag=flag, source=source, endings=(".npy",))
     missing = [f"{image_id}.npy" for image_id in ids if not is_there(folder / f"{image_id}.npy")]
     raise_problems(f"{flag} {folder}: {what} of {source} that are missing; make them, or take their list", missing)
+    bad = run_checks(lambda image_id: [] if _ends_well(folder / f"{image_id}.npy") else [f"{image_id}.npy"], ids, what)
+    raise_problems(
+        f"{flag} {folder}: {what} of {source} that are cut off, closed or no .npy files; make them again", bad
+    )
     return folder
+
+
+def _ends_well(path: Path) -> bool:
+    """Whether a file begins as a .npy file and ends with a pickle's last byte or, of an array, where that is to end."""
+    if what_is_at(path) != FILE:
+        return False
+    try:
+        with path.open("rb") as file:
+            head = file.read(128)
+            if b"'|O'" in head:  # a pickle; to read its header as such takes as long as all else
+                file.seek(-1, os.SEEK_END)
+                return head.startswith(np.lib.format.MAGIC_PREFIX) and file.read() == b"."
+        return isinstance(np.load(path, mmap_mode="r"), np.ndarray)
+    except Exception:  # closed to us; and a damaged file can raise anything
+        return False
 
 
 def check_cams(images: Mapping[str, Path], folder: Path, data_set: DataSet, *, flag: str) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from tool.artifact import atomic_file, reported_unwritable
 from tool.cli import script_parser
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -66,6 +67,19 @@ def run_as(script: str, rows: Sequence[Row]) -> None:
     """Run our `script`, a file as `refine/affinity/train.py`, as the released command line of this process says."""
     description = f"The released command, run by {script}, whose other flags may stand here too (its --help)."
     run_words(script, translate(rows, sys.argv[1:], description=description))
+
+
+def copy_files(sources: Sequence[Path], path: Path) -> None:
+    """Write the files `sources`, one behind the other, to `path`, a released name, whose folder is made.
+
+    A stop amid it leaves what was there. Raises `UserError` where it cannot be written.
+    """
+    with reported_unwritable(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_file(path) as file:
+        for source in sources:
+            file.write(source.read_bytes())
+    print(path)
 
 
 def run_words(script: str, words: Sequence[str]) -> None:

@@ -9,6 +9,7 @@ from tool.lists import id_problem
 
 MAX_RATE, MAX_STEPS = 1e30, 10**9  # what float32 holds, ten and twenty times too; what anybody could want
 BACKBONES_OF_STAGE_3 = (*BACKBONES, CAFFE_RESNET101)
+RELEASED_BACKBONES = {"resnet38": "resnet38d"}  # names that users of PPC's configurations type, with ours
 
 
 def at_least(low: int) -> Any:
@@ -36,6 +37,7 @@ def _file_name(text: str) -> str:
 
 
 def _backbone(name: str) -> str:
+    name = RELEASED_BACKBONES.get(name, name)
     if not is_backbone(name) and name != CAFFE_RESNET101:
         raise ValueError(name)
     return name

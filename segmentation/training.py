@@ -66,30 +66,26 @@ def make_loader(
 
 
 class Weights:
-    """The run's weights: a file an epoch, which replaces the last one, and in the end one of the whole run."""
+    """The run's weights: a file an epoch, which replaces the one before, and in the end one of the whole run."""
 
     def __init__(self, config: Config, folder: Path, *, steps_per_epoch: int) -> None:
         self.settings = vars(config)
         self.stem = folder / weights_stem(self.settings)
         self.steps_per_epoch = steps_per_epoch
 
-    def _of_epochs(self) -> list[Path]:
-        return sorted(self.stem.parent.glob(f"{escape(self.stem.name)}_epoch*.pth"))
-
-    def of_run(self, num_steps: int) -> Path:
-        return self.stem.with_name(weights_of_run(self.settings, num_steps))
-
-    def save(self, net: nn.Module, step: int, *, last: bool) -> Path | None:
-        """Write what is due after `step` steps; the file, or None."""
-        earlier = self._of_epochs()
-        if last:
-            path = self.of_run(step)
-        elif step % self.steps_per_epoch == 0:
-            path = Path(f"{self.stem}_epoch{step // self.steps_per_epoch}.pth")
-        else:
+    def save_epoch(self, net: nn.Module, step: int) -> Path | None:
+        """Write the file that is due after `step` steps, and give it; None between epochs."""
+        if step % self.steps_per_epoch:
             return None
+        return self._save(net, Path(f"{self.stem}_epoch{step // self.steps_per_epoch}.pth"))
+
+    def save_run(self, net: nn.Module, num_steps: int) -> Path:
+        """Write the whole run's file, and give it."""
+        return self._save(net, self.stem.with_name(weights_of_run(self.settings, num_steps)))
+
+    def _save(self, net: nn.Module, path: Path) -> Path:
         save_weights(path, net.state_dict())
-        for other in earlier:
+        for other in self.stem.parent.glob(f"{escape(self.stem.name)}_epoch*.pth"):
             if other != path:
                 other.unlink()
         return path
@@ -151,8 +147,8 @@ def train_run(config: Config, images: Mapping[str, Path], settings: dict, *, res
     weights = Weights(config, run.folder, steps_per_epoch=steps_per_epoch)
 
     def save(step: int) -> None:
-        if started.log is not None:
-            path = weights.save(net, step, last=step == num_steps)
+        if started.log is not None and step < num_steps:
+            path = weights.save_epoch(net, step)
             if path is not None:
                 started.log.line(f"weights: {path}", console=False)
         # After the weights: a run killed between the two goes on from an earlier step, and writes them again.
@@ -173,6 +169,7 @@ def train_run(config: Config, images: Mapping[str, Path], settings: dict, *, res
         iter_size=config.TRAIN_ITER_SIZE,
     )
     if started.log is not None:
-        started.say_trained(len(started.steps) * config.images_a_step, weights.of_run(num_steps))
+        # After the loop: a run that had taken its last step, and whose file is gone, writes it again.
+        started.say_trained(len(started.steps) * config.images_a_step, weights.save_run(net, num_steps))
         started.end(losses)
     leave_processes()

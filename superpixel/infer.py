@@ -70,8 +70,7 @@ def read_data(args: argparse.Namespace) -> tuple[dict[str, Path], dict[str, Path
         return images, {}
     truth = require_folder(args.gt_dir, "--gt_dir", "<id>.png")
     masks = find_masks(ids, truth, data_set, flag="--gt_dir", source=source)
-    own_masks = {image_id: masks[image_id] for image_id in own}
-    check_label_maps(own, own_masks, data_set, label_root=truth, label_key="--gt_dir")
+    check_label_maps(own, masks, data_set, label_root=truth, label_key="--gt_dir")
     return images, masks
 
 

@@ -104,8 +104,8 @@ def check_arguments(args: argparse.Namespace) -> None:
     """Raise `UserError` for flags that are wrong or do not go together."""
     find_data_set(args.data_set)
     check_bounds(args, BOUNDS)
-    if args.crop_size % CELL:
-        raise UserError(f"--crop_size {args.crop_size}: expected a multiple of {CELL}")
+    if args.crop_size % CELL or args.crop_size < 2 * CELL:  # one cell has no spread for the norms
+        raise UserError(f"--crop_size {args.crop_size}: expected a multiple of {CELL} from {2 * CELL}")
     if args.min_image_size > args.max_image_size:
         raise UserError(
             f"--min_image_size {args.min_image_size}: expected at most --max_image_size, {args.max_image_size}"

@@ -274,7 +274,7 @@ def furnished(clone, answers) -> Path:
     mine = clone / "MINE"
     shutil.copytree(made / "SegmentationClass", mine / "SegmentationClass")
     (mine / "set.json").write_text(json.dumps({"names": VOC12.label_names}))
-    shutil.copy(clone / "voc12" / "train.txt", mine)
+    shutil.copytree(clone / "voc12", clone / "exps" / "mine" / "data", ignore=shutil.ignore_patterns("*.py"))
     for image_id in lists["test"]:
         width, height = Image.open(made / "JPEGImages" / f"{image_id}.jpg").size
         save_label_map(results / f"{image_id}.png", np.zeros((height, width), np.uint8), VOC12)

@@ -89,10 +89,26 @@ def test_the_house_recipe_goes_on_from_its_own_eps_for_longer(mini):
     assert (learner["MODEL_BACKBONE"], learner["MODEL_BACKBONE_WEIGHTS"]) == ("resnet38d", train.makes)
 
 
-def test_both_trainings_of_the_house_recipe_have_the_backbone_of_the_first():
-    setup = Setup(Path("out"), Path("voc"), Path("maps"), False, {("train_eps", "backbone"): "resnet50"})
-    stages = {stage.name: stage for stage in house.stages(setup)}
-    assert stages["train"].flags["backbone"] == stages["infer"].flags["backbone"] == "resnet50"
+def test_both_trainings_of_the_house_recipe_have_the_net_of_the_first():
+    for flag, value, mini in (("backbone", "resnet50", False), ("width", 0.5, False), ("width", 0.25, True)):
+        setup = Setup(Path("out"), Path("voc"), Path("maps"), mini, {("train_eps", flag): value})
+        stages = {stage.name: stage for stage in house.stages(setup)}
+        assert stages["train"].flags[flag] == stages["infer"].flags[flag] == value
+
+
+def test_vocs_test_set_is_segmented_where_its_list_and_its_images_are_there_and_may_come_later(tmp_path):
+    images, lists = tmp_path / "JPEGImages", tmp_path / "ImageSets" / "Segmentation"
+    images.mkdir()
+    lists.mkdir(parents=True)
+
+    def planned() -> dict[str, Stage]:
+        return {stage.name: stage for stage in dhr.stages(Setup(Path("out"), tmp_path, Path("saliency")))}
+
+    (lists / "test.txt").write_text("a\nb\n")
+    assert "dhr_test" not in planned() and planned()["prepare"].reads == ()
+    (images / "b.jpg").touch()
+    assert {"dhr_test", "submission"} <= planned().keys()
+    assert planned()["prepare"].reads == (lists / "test.txt", images / "b.jpg")
 
 
 @pytest.mark.parametrize("mini", [False, True])

@@ -122,6 +122,9 @@ def test_an_out_that_is_another_recipe_s_or_nothing_is_refused_and_left_as_it_is
     done = forker().run([str(ROOT / "run.py"), "other.py", "--mini", "--out", folder / "out"], folder)
     assert done.returncode == 2 and "expected a folder of other's, found a run of mine; name another" in done.stderr
     assert (folder / "out" / "summary.json").read_bytes() == summary
+    (folder / "out" / "summary.json").unlink()  # as where the run was stopped
+    done = forker().run([str(ROOT / "run.py"), "other.py", "--mini", "--out", folder / "out"], folder)
+    assert done.returncode == 2 and "expected a folder of other's, found a run of mine; name another" in done.stderr
     done = forker().run([str(ROOT / "run.py"), "other.py", "--mini", "--out", ""], folder)
     assert done.returncode == 2 and "--out: expected a path, found nothing" in done.stderr
     done = forker().run([str(ROOT / "run.py"), "hsc", "--voc12_root", folder, "--out", folder], folder)
@@ -166,10 +169,16 @@ def test_a_stage_that_fails_ends_it_with_its_message_and_exit_code_and_the_same_
 
 def test_a_stage_that_says_what_the_user_did_wrong_goes_on_only_once_that_is_put_right(folder):
     (folder / "script.py").write_text(SCRIPT.replace("sys.exit(3)", "sys.exit(2)"))
-    (folder / "first.fails").touch()
-    done = run(folder)
+    (folder / "last.fails").touch()
+    flags = ["--set", f"last.scales={folder / 'a2'}"]
+    done = run(folder, *flags)
     assert done.returncode == 2
     assert done.stderr.endswith("; once that is put right, the command goes on from there\n")
+    (folder / "last.fails").unlink()
+    ran(folder)
+    assert run(folder, *flags).returncode == 0
+    # What it names is looked at again, as a file in there may be what is wrong.
+    assert ran(folder) == ["a2", f"last --lr 2 --scales {folder / 'a2'}"]
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)])
@@ -220,6 +229,7 @@ def test_it_is_quick_to_see_that_all_is_done(folder):
         (["mine.py", "--mini", "--out", "mine.py"], "error: --out {}/mine.py: expected a folder, found a file"),
         (["cls", "--mini", "--set", "infer.work_dir=X"], "error: --set infer.work_dir: run.py sets it"),
         (["cls", "--mini", "--set", "deeplab.TRAIN_MINEPOCH=9"], "TRAIN_MINEPOCH: expected TRAIN_ITERATION alone"),
+        (["cls", "--mini", "--set", "deeplab.config=x"], "--set deeplab.config: expected keys alone, which"),
         (["hcs", "--mini"], ", or a FILE.py; did you mean hsc?"),
         (["nowhere.py", "--mini"], "error: recipe nowhere.py: expected a file"),
         (["script.py", "--mini"], "error: {}/script.py: expected a function stages(setup), as in recipes/hsc.py"),
@@ -247,6 +257,13 @@ def test_a_mistake_is_one_line_before_anything_runs(folder, flags, expected):
     assert done.returncode == 2 and done.stderr.count("error: ") == 1, done.stderr
     assert expected.format(folder) in done.stderr and "Traceback" not in done.stderr
     assert sorted(path for path in folder.iterdir() if path.name != "__pycache__") == before
+
+
+def test_paths_of_changes_are_taken_from_the_clones_folder_wherever_it_starts(folder):
+    (folder / "set.json").write_text('{"names": ["background", "cup"]}')
+    below = os.path.relpath(folder / "set.json", ROOT)
+    done = forker().run(["run.py", "cls", "--mini", "--list", "--set", f"deeplab.DATA_SET={below}"], folder)
+    assert done.returncode == 0 and f"DATA_SET={below}" in done.stdout, done.stderr
 
 
 def test_a_record_that_is_damaged_is_named(folder):

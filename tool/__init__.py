@@ -40,13 +40,14 @@ def _let_interrupts_end_imports() -> None:
 
 
 def _runs_script() -> bool:
-    """Whether the file that Python was started with has `run_script`: whoever else imports this package keeps
-    `KeyboardInterrupt`, and an `ImportError` where a module is missing."""
+    """Whether the file that Python was started with has `run_script`, or is one of `released`, which call another that
+    has: whoever else imports this package keeps `KeyboardInterrupt`, and an `ImportError` where a module is missing."""
     path = getattr(sys.modules["__main__"], "__file__", None)
     if path is None:
         return sys.argv[:1] == ["-m"]  # a module of this package, which is still looked for
     with suppress(OSError):  # not a file
-        return b"run_script" in Path(path).read_bytes()
+        content = Path(path).read_bytes()
+        return b"run_script" in content or b"from released." in content
     return False
 
 

@@ -104,13 +104,14 @@ def _score_maps(path: str | Path, maps: Any, keys: range, what: str, shape: tupl
 def _is_posterior(maps: dict[int, np.ndarray], data_set: DataSet) -> bool:
     """Whether the maps are CRF posteriors: a background, if the data set has one, and a sum of 1 at every pixel.
 
-    Keys alone do not tell: {0: ...} is background or the first class. Alone, a label's posterior is exactly 1
-    everywhere, and a CAM, divided by its maximum + 1e-5, is not.
+    Keys alone do not tell: {0: ...} is background or the first class. Beside maps of 0 alone, a label's posterior is
+    exactly 1 everywhere, and a CAM, divided by its maximum + 1e-5, is not, even where it is flat: in a tiny image.
     """
     if not maps or (data_set.background and 0 not in maps):
         return False
     total = sum(maps.values())
-    return bool(np.all(np.abs(total - 1) <= (POSTERIOR_TOLERANCE if len(maps) > 1 else 0)))
+    is_alone = sum(bool(scores.any()) for scores in maps.values()) == 1
+    return bool(np.all(np.abs(total - 1) <= (0 if is_alone else POSTERIOR_TOLERANCE)))
 
 
 def checked_cam(path: str | Path, cams: Any, data_set: DataSet, shape: tuple | None) -> dict[int, np.ndarray]:

@@ -79,8 +79,8 @@ class Pairs:
 
 
 def pairs_of(height: int, width: int, *, radius: int = RADIUS, everywhere: bool = False) -> Pairs:
-    """The pairs of a grid, of `radius` or, where that leaves fewer than two starts a side, of what half the smaller
-    side allows: none below 5 cells. With `everywhere` the radius is the same on any grid."""
+    """The pairs of a grid, of `radius` or, as released, where the smaller side is below 2 `radius` + 1 cells, of what
+    half of it allows: none below 5 cells. With `everywhere` the radius is the same on any grid."""
     smaller = min(height, width)
     is_small = smaller < 2 * radius + 1 and not everywhere
     return Pairs(height, width, (smaller - 1) // 2 if is_small else radius, everywhere)

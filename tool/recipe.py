@@ -18,7 +18,8 @@ class Stage(NamedTuple):
     `script` is a file as `train_voc.py`, or a module as `voc12.prepare`. A name in capitals in `flags` is a key of
     stage 3 and goes behind `--set`. `makes` is what is there once the stage has ended well; `score` the name, in
     summary.json, of the mIoU in the JSON file that it makes, and `figures` has, by their names there, the keys of
-    others. Where one of `reads`, files and folders, is newer than what the stage made, it runs again.
+    others. Where one of `reads`, files and folders, has changed since the stage began, or a file in such a folder, it
+    runs again.
     """
 
     name: str
@@ -43,6 +44,13 @@ class Stage(NamedTuple):
                 words += [f"--{name}", *_words(value)]
         keys = [f"{name}={value}" for name, value in self.settings.items() if value is not None]
         return [*words, "--set", *keys] if keys else words
+
+    def takes_from(self, other: "Stage") -> bool:
+        """Whether a flag names what `other` makes, or what lies beside that in its `--work_dir`, as CAMs beside CRF
+        seeds; a training's has those of others."""
+        paths = [Path(word) for value in self.flags.values() for word in _words(value)]
+        folder = None if other.flags.get("resume") else other.flags.get("work_dir")
+        return other.makes in paths or (folder is not None and Path(folder) in {path.parent for path in paths})
 
 
 class SideBySide(NamedTuple):

@@ -1,15 +1,18 @@
 """Runs a recipe's stages and keeps what each took: logs/<stage>.log, stages.json and summary.json in OUT.
 
 Stages go on after a stop and do what is missing by themselves. What stands here only keeps one that has ended well from
-being started again, which would cost minutes: it is left out as long as its command is the same and what it makes is
-there, until an earlier one runs again.
+being started again, which would cost minutes: it is left out as long as its command is the same, what it makes is there
+and what it reads is as it was, until an earlier one runs again, or a later one finds a fault in what it made.
 """
 
 import json
+import os
 import shlex
 import signal
 import sys
+import time
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,8 @@ from tool.lock import hold_folder
 from tool.recipe import Stage, Steps, all_stages
 
 RECORD = "stages.json"
+SUMMARY = "summary.json"
+WRONG_INPUT = 2  # the exit code of a stage that names a user's mistake, or a file of its input that is no good
 
 
 class StageFailed(Exception):
@@ -29,7 +34,7 @@ class StageFailed(Exception):
         self.code = code if code > 0 else 128 - code
         end = f"ended with exit code {code}: what it said stands above and in {log}"
         then = "the same command goes on from there"
-        if code == 2:  # a user's mistake, which the same command would make again
+        if code == WRONG_INPUT:  # which the same command would find again
             then = "once that is put right, the command goes on from there"
         if code < 0:
             memory = ", as a system without free memory does it" if -code == signal.SIGKILL else ""
@@ -38,10 +43,13 @@ class StageFailed(Exception):
 
 
 class Record:
-    """What each stage of the runs in `out` took so far, and whether it is done."""
+    """What each stage of the runs in `out` took so far, and whether it is done.
 
-    def __init__(self, out: Path) -> None:
-        self.path = out / RECORD
+    recipe: the name of the one that runs now, which the record keeps.
+    """
+
+    def __init__(self, out: Path, recipe: str | None = None) -> None:
+        self.path, self.recipe = out / RECORD, recipe
         self.stages: dict[str, dict[str, Any]] = {}
         if what_is_at(self.path) == FILE:
             try:
@@ -55,31 +63,41 @@ class Record:
                 ) from error
 
     def done(self, stage: Stage) -> bool:
-        """Whether the stage has ended well with this command, and what it made is there, newer than what it reads."""
+        """Whether the stage has ended well with this command, what it made is there, and what it reads has not changed
+        since it began."""
         entry = self.stages.get(stage.name, {})
         same = entry.get("command") == command_line(stage)
         if not (same and entry["done"] is True and what_is_at(stage.makes) != NOTHING):
             return False
-        made = stage.makes.stat().st_mtime_ns
-        return all(path.stat().st_mtime_ns <= made for path in stage.reads if path.exists())
+        began = entry.get("began") or stage.makes.stat().st_mtime_ns  # an older record has no beginnings
+        return all(_changed_last(path) <= began for path in stage.reads if path.exists())
 
-    def begin(self, stage: Stage, later: Sequence[Stage]) -> None:
-        """Note that the stage runs (again), and that those that come later are to run after it."""
+    def begin(self, stage: Stage, earlier: Collection[Stage]) -> None:
+        """Note that the stage runs (again), and that all but the `earlier` ones are to run after it: those of other
+        recipes, too, which may be made from the same files."""
         before = self.stages.get(stage.name, {})
         if before.get("command") != command_line(stage):
             before = {"seconds": 0.0, "cpu_seconds": 0.0}
-        self.stages[stage.name] = {**before, "command": command_line(stage), "done": False}
-        for other in later:
-            self.stages.get(other.name, {})["done"] = False
+        self.look_again(self.stages.keys() - {other.name for other in earlier})
+        now = {"recipe": self.recipe, "command": command_line(stage), "began": time.time_ns(), "done": False}
+        self.stages[stage.name] = {**before, **now}
         self._write()
 
-    def end(self, stage: Stage, ended: Ended) -> None:
-        """Add what an attempt took."""
+    def look_again(self, names: Collection[str]) -> None:
+        """Let stages run once more, which go on from what is there."""
+        for name in names:
+            self.stages.get(name, {})["done"] = False
+
+    def end(self, stage: Stage, ended: Ended, earlier: Collection[Stage]) -> None:
+        """Add what an attempt took. Where it found a fault in its input, those of the `earlier` stages that made this
+        are to look again at each of their files."""
         entry = self.stages[stage.name]
         entry["seconds"] += ended.seconds
         entry["cpu_seconds"] += ended.cpu_seconds
         entry["memory"] = max(ended.memory, entry.get("memory", 0))
         entry["done"] = ended.code == 0
+        if ended.code == WRONG_INPUT:
+            self.look_again([other.name for other in earlier if stage.takes_from(other)])
         self._write()
 
     def seconds(self, name: str) -> float:
@@ -99,18 +117,48 @@ class Record:
             file.write(json.dumps(self.stages, indent=1).encode())
 
 
+def _changed_last(path: Path) -> int:
+    """When a file, or a folder or a file in it, was changed or put there, in nanoseconds.
+
+    By the time of its entry: a copy, or what is unpacked, may have its source's time of change.
+    """
+    times = [path.stat().st_ctime_ns]
+    if path.is_dir() and os.access(path, os.R_OK | os.X_OK):  # the stage says what is wrong with another
+        with os.scandir(path) as entries:
+            times += [entry.stat().st_ctime_ns for entry in entries if entry.is_file()]
+    return max(times)
+
+
 def command_line(stage: Stage) -> str:
     """The stage's command as a shell takes it."""
     return f"python {shlex.join(stage.words)}"
 
 
+def check_out(out: Path, recipe: str) -> None:
+    """Raise `UserError` where `out` has another recipe's run, ended or not, whose record and scores would be lost; of
+    those combined from one's seeds all may share it."""
+    found = [entry.get("recipe") for entry in Record(out).stages.values()]
+    if what_is_at(out / SUMMARY) == FILE:  # older records do not say whose they are
+        with suppress(OSError, ValueError, TypeError, KeyError, RecursionError):  # it is of no use to anyone
+            found.append(json.loads((out / SUMMARY).read_text())["recipe"])
+    for other in found:
+        if other is not None and str(other).split("+")[0] != recipe.split("+")[0]:
+            raise UserError(f"--out {out}: expected a folder of {recipe}'s, found a run of {other}; name another")
+
+
 def run_stages(
-    steps: Steps, out: Path, *, chosen: Collection[str] | None = None, before: Steps = (), then: Steps = ()
+    steps: Steps,
+    out: Path,
+    *,
+    recipe: str | None = None,
+    chosen: Collection[str] | None = None,
+    before: Steps = (),
+    then: Steps = (),
 ) -> Record:
     """Run the stages that are not done, or those `chosen` by name in any case, with their files in `out`.
 
-    `before` and `then` are steps of the same recipe that other calls run before and after these. Raises `SystemExit`
-    with a stage's exit code if it fails, after a line that says so.
+    `recipe` is its name, for the record; `before` and `then` are steps of the same recipe that other calls run before
+    and after these. Raises `SystemExit` with a stage's exit code if it fails, after a line that says so.
     """
     logs = out / "logs"
     if (found := what_is_at(out)) not in (FOLDER, NOTHING):
@@ -118,7 +166,7 @@ def run_stages(
     with reported_unwritable(f"--out {logs}"):
         logs.mkdir(parents=True, exist_ok=True)
     hold_folder(logs, "--out")
-    record = Record(out)
+    record = Record(out, recipe)
     every = all_stages([*before, *steps, *then])
     titles = {stage.name: f"stage {number} of {len(every)}: {stage.name}" for number, stage in enumerate(every, 1)}
 
@@ -131,13 +179,15 @@ def run_stages(
                 if chosen is None:
                     print(f"{titles[stage.name]}, done earlier, in {duration(record.seconds(stage.name))}", flush=True)
                 continue
-            record.begin(stage, [*stages[number:], *afterwards])
+            later = {stage.name for stage in (*stages[number - 1 :], *afterwards)}
+            earlier = [other for other in every if other.name not in later]
+            record.begin(stage, earlier)
             if stage.score is not None:  # a score that is asked for alone may be the first file there
                 with reported_unwritable(f"--out {stage.makes.parent}"):
                     stage.makes.parent.mkdir(parents=True, exist_ok=True)
             log = logs / f"{stage.name}.log"
             ended = yield Job(stage.words, titles[stage.name], log)
-            record.end(stage, ended)
+            record.end(stage, ended, earlier)
             if ended.code != 0:
                 raise StageFailed(stage, ended.code, log)
             if what_is_at(stage.makes) == NOTHING:

@@ -42,7 +42,7 @@ def add_run_flags(parser: argparse.ArgumentParser, *, session: str | None, save_
             f"--{flag}_every", type=positive, default=number, metavar="STEPS",
             help=f"from one {what} to the next (%(default)s)",
         )  # fmt: skip
-    add_switch(run, "--resume", default=False, help="go on from <work_dir>/<session>/last.ckpt where there is one")
+    add_switch(run, "--resume", default=False, help="go on from <work_dir>/<session>/last.ckpt (False)")
     return run
 
 

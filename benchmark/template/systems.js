@@ -7,19 +7,19 @@
   // Numbers first the largest, words from A; a second click turns the order round. What is empty stays last.
   const keyOf = (row, column) => {
     const cell = row.cells[column];
-    return "value" in cell.dataset ? -Number(cell.dataset.value) : cell.textContent;
+    return "value" in cell.dataset ? Number(cell.dataset.value) : cell.textContent;
   };
   const sortBy = (column) => {
-    const turned = heads[column].getAttribute("aria-sort") === "ascending";
-    for (const head of heads) head.setAttribute("aria-sort", "none");
-    heads[column].setAttribute("aria-sort", turned ? "descending" : "ascending");
-    const order = (a, b) => {
-      const [first, second] = [keyOf(a, column), keyOf(b, column)];
-      if (first === "" || second === "") return (first === "") - (second === "");
-      const difference = typeof first === "number" ? first - second : first.localeCompare(second);
-      return turned ? -difference : difference;
-    };
-    body.append(...[...body.rows].sort(order));
+    const head = heads[column];
+    const [first, second] = head.classList.contains("num") ? ["descending", "ascending"] : ["ascending", "descending"];
+    const order = head.getAttribute("aria-sort") === first ? second : first;
+    for (const each of heads) each.setAttribute("aria-sort", each === head ? order : "none");
+    body.append(...[...body.rows].sort((a, b) => {
+      const [one, other] = [keyOf(a, column), keyOf(b, column)];
+      if (one === "" || other === "") return (one === "") - (other === "");
+      const difference = typeof one === "number" ? one - other : one.localeCompare(other);
+      return order === "ascending" ? difference : -difference;
+    }));
   };
   heads.forEach((head, column) => head.querySelector("button").addEventListener("click", () => sortBy(column)));
 

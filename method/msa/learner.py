@@ -19,6 +19,7 @@ from method.picture import picture
 from method.superpixels import Superpixels
 from network import PRETRAINED
 from network.backbone_weights import read_or_download
+from network.cells import whole_cells
 from network.msa import (
     COCO_STATISTICS,
     MSAClassifier,
@@ -171,7 +172,9 @@ class MSALearner(Learner):
 
     def _counts_of(self, image: Tensor, classes: np.ndarray, mask: np.ndarray) -> np.ndarray:
         """How a normalised image's seeds, (1, 3, H, W), meet its mask at each background score: int64 (3, T, L)."""
-        maps = positive_by_maximum(self._maps_of(image, 1.0, copied_to(torch.from_numpy(classes), image.device)))
+        maps = self._maps_of(image, 1.0, copied_to(torch.from_numpy(classes), image.device))
+        frame = whole_cells(image.shape[2:])  # the baseline's maps are smaller
+        maps = positive_by_maximum(F.interpolate(maps, frame, mode="bilinear", align_corners=False))
         cams = F.interpolate(maps, image.shape[2:], mode="bilinear", align_corners=False)[0].cpu().numpy()
         return threshold_counts(
             dict(zip(classes.tolist(), cams, strict=True)),

@@ -112,6 +112,10 @@ class MSAMethod(Method):
 
     def check_inference(self, args: argparse.Namespace) -> None:
         self._check_net(args)
+        if args.refine_list and not args.up:
+            raise UserError(
+                f"--refine_list {args.refine_list}: maps walk only on their way along superpixels; take 0, or --up True"
+            )
         run = arguments_of_run(args.weights)
         trained = run.get("sane") if run.get("method") in CONFIGS else None
         if isinstance(trained, list):
@@ -152,8 +156,10 @@ class MSAMethod(Method):
         check_bounds(args, {"alpha": (0, 1e6), "ig_th": (0, 1)})
         if args.patch_number < 1 or math.isqrt(args.patch_number) ** 2 != args.patch_number:
             raise UserError(f"--patch_number {args.patch_number}: expected a square number, as 1, 4 or 9")
-        if args.crop_size % CELL:
-            raise UserError(f"--crop_size {args.crop_size}: expected a multiple of {CELL}")
+        if args.crop_size % CELL or args.crop_size < 2 * CELL:  # one cell has no spread for the norms
+            raise UserError(f"--crop_size {args.crop_size}: expected a multiple of {CELL} from {2 * CELL}")
+        if args.nesterov and not args.momentum:
+            raise UserError("--nesterov: expected a --momentum above 0, found 0; or --nesterov False")
         if args.patch_number > (cells := (args.crop_size // CELL) ** 2):
             raise UserError(
                 f"--patch_number {args.patch_number}: expected at most {cells}, the cells of maps at --crop_size"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import TYPE_CHECKING, Any
 
+from data.descriptions import find_data_set
 from method.base import Method, NetFlags
 from method.parts import add_part_flags, check_parts
 from method.ppc.config import (
@@ -17,10 +19,11 @@ from method.ppc.config import (
     configure,
     mendable,
 )
-from tool.cli import check_bounds, positive
+from tool.cli import UserError, check_bounds, positive
 from tool.dataset import DataSet
 from tool.flags import MAX_PIXELS
 from tool.seed_recipe import LABEL_KERNELS, CRFRecipe, SeedRecipe
+from tool.torchrun import is_first
 
 if TYPE_CHECKING:
     import torch
@@ -87,6 +90,25 @@ class PPCMethod(Method):
         bounds = {"tau": (0, 1), "alpha": (0, 1), "bg_threshold": (0, 1), "view2_size": (1, MAX_PIXELS)}
         check_bounds(args, {name: limits for name, limits in bounds.items() if hasattr(args, name)})
         check_parts(args, without=ABLATIONS if self.contrasts else (), sane=mendable(self.config))
+        contrast = self.configure(args).contrast
+        if not (contrast.background_score or contrast.absent_prototypes or self.config.background_first):
+            raise UserError(
+                "--bg_threshold 0: expected more with --sane absent, as background that scores no more than an absent"
+                " class gets its label, which has no prototype; give a small number"
+            )
+        if self.contrasts and is_first() and (note := self.intra_note(args)):
+            print(note, file=sys.stderr)
+
+    def intra_note(self, args: argparse.Namespace) -> str | None:
+        """A line where there are so few labels that intra finds no prototype to hold a pixel's own against."""
+        config, labels = self.configure(args), find_data_set(args.data_set).num_labels
+        ranked = labels if config.contrast.rank_own else labels - 1
+        if "intra" not in config.terms or not config.contrast.mining or ranked > config.contrast.dropped:
+            return None
+        return (
+            f"note: with {labels} labels the term intra is 0: it leaves out a pixel's {config.contrast.dropped} most"
+            " similar prototypes; --without mining takes all"
+        )
 
     def configure(self, args: argparse.Namespace | None) -> PPCConfig:
         if args is None:

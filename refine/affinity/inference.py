@@ -11,13 +11,13 @@ from torch import Tensor
 
 from data.descriptions import find_data_set
 from data.images import image_size, load_rgb, with_size
-from data.label_maps import has_label_map
 from data.missing import make_missing
 from data.normalisation import Normalisation
 from network.fold import fold_norms
 from network.resnet38_aff import AffNet, build_affinity_net, load_trained
 from network.weights import LoadReport
 from refine.affinity.walked import WalkRecipe, label_map, sharpened, walked_scores
+from refine.stale import has_label_map_of_cams
 from tool.artifact import load_cam, save_label_map
 from tool.crf.process import CRFProcess
 from tool.dataset import DataSet
@@ -92,8 +92,8 @@ def infer_missing(
     devices: Sequence[str],
     crf_backend: str,
 ) -> None:
-    """Make the label maps of `images`, by id, that are missing or damaged; `args` are infer.py's, `normalisation` its
-    net's.
+    """Make the label maps of `images`, by id, that are missing, damaged or of other labels than the image's CAM dict;
+    `args` are infer.py's, `normalisation` its net's.
 
     Raises `UserError` with a line for each image that could not be done, or if a process died.
     """
@@ -110,7 +110,8 @@ def infer_missing(
 
     def missing(image_id: str) -> list[Job]:
         path = images[image_id]
-        if has_label_map(args.out_rw / f"{image_id}.png", data_set, image_size(path)[::-1], ignore=False):
+        made, cams = args.out_rw / f"{image_id}.png", args.cam_dir / f"{image_id}.npy"
+        if has_label_map_of_cams(made, cams, data_set, image_size(path)[::-1], ignore=False):
             return []
         return [Job(image_id, (path, *places, recipe, args.amp, args.crf), (path, *places, normalisation))]
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from data.images import image_size, load_rgb, with_size
 from data.missing import make_missing
+from refine.stale import labels_of_cams
 from tool.artifact import load_cam, load_crf, save_crf
 from tool.cli import UserError
 from tool.crf import crf_seed
@@ -36,12 +37,12 @@ def make_posteriors(
         save_crf(folder / f"{image_id}.npy", posteriors, data_set)
 
 
-def is_there(path: Path, data_set: DataSet, shape: tuple[int, int]) -> bool:
-    """Whether the posteriors of an image are there, whole and of its (height, width)."""
+def labels_made(path: Path, data_set: DataSet, shape: tuple[int, int]) -> list[int]:
+    """The labels of an image's posteriors; none where these are missing, damaged or not of its (height, width)."""
     try:
-        return path.exists() and bool(load_crf(path, data_set, shape=shape))
+        return list(load_crf(path, data_set, shape=shape)) if path.exists() else []
     except UserError:
-        return False
+        return []
 
 
 def prepare_missing(
@@ -54,7 +55,8 @@ def prepare_missing(
     crf_backend: str,
     crf_workers: int,
 ) -> None:
-    """Make the posteriors of `images`, by id, in each recipe's folder, that are missing or damaged.
+    """Make the posteriors of `images`, by id, in each recipe's folder, that are missing, damaged or of other labels
+    than the image's CAM dict.
 
     Raises `UserError` with a line for each image that could not be done, or if a process died.
     """
@@ -62,12 +64,11 @@ def prepare_missing(
     def missing(image_id: str) -> list[Job]:
         path = images[image_id]
         shape = image_size(path)[::-1]
-        left = {
-            recipe: folder
-            for recipe, folder in folders.items()
-            if not is_there(folder / f"{image_id}.npy", data_set, shape)
-        }
-        return [Job(image_id, None, (path, cam_dir / f"{image_id}.npy", left, data_set))] if left else []
+        cams = cam_dir / f"{image_id}.npy"
+        made = {each: labels_made(folder / f"{image_id}.npy", data_set, shape) for each, folder in folders.items()}
+        labels = labels_of_cams(cams, data_set) if any(made.values()) else None
+        left = {each: folder for each, folder in folders.items() if made[each] != labels}
+        return [Job(image_id, None, (path, cams, left, data_set))] if left else []
 
     make_missing(
         images,

@@ -10,13 +10,13 @@ import torch
 
 from data.descriptions import find_data_set
 from data.images import image_size, load_rgb, with_size
-from data.label_maps import has_label_map
 from data.missing import make_missing
 from network.fold import fold_norms
 from network.resnet50_irn import IRNet, load_trained
 from network.weights import LoadReport
 from refine.irn.instances import instances_of
 from refine.irn.walked import WalkRecipe, edge_logits, label_map, scores_of, walked
+from refine.stale import has_label_map_of_cams, is_of_cams
 from tool.artifact import save_label_map
 from tool.cli import UserError
 from tool.dataset import DataSet
@@ -82,16 +82,20 @@ def infer(
         save_instances(instance[0] / f"{image_id}.npy", found)
 
 
-def has_instances(path: Path, data_set: DataSet, shape: tuple[int, int]) -> bool:
-    """Whether an image's instances are there, whole and of its (height, width)."""
+def has_instances(path: Path, cams: Path, data_set: DataSet, shape: tuple[int, int]) -> bool:
+    """Whether an image's instances are there, whole, of its (height, width) and of its CAM dict `cams`."""
     try:
-        return path.exists() and load_instances(path, data_set, shape=shape) is not None
+        if not path.exists():
+            return False
+        classes = load_instances(path, data_set, shape=shape).classes
     except UserError:
         return False
+    return is_of_cams(path, map(data_set.label_of, classes), cams, data_set)
 
 
 def infer_missing(images: Mapping[str, Path], args: argparse.Namespace, *, devices: Sequence[str]) -> None:
-    """Make the files of `images`, by id, that are missing or damaged; `args` are infer.py's.
+    """Make the files of `images`, by id, that are missing, damaged or of other labels than the image's CAM dict; `args`
+    are infer.py's.
 
     Raises `UserError` with a line for each image that could not be done, or if a process died.
     """
@@ -108,10 +112,10 @@ def infer_missing(images: Mapping[str, Path], args: argparse.Namespace, *, devic
     def missing(image_id: str) -> list[Job]:
         path = images[image_id]
         shape = image_size(path)[::-1]
-        left = [semantic, instance]
-        if semantic and has_label_map(semantic[0] / f"{image_id}.png", data_set, shape, ignore=False):
+        left, cams = [semantic, instance], args.cam_dir / f"{image_id}.npy"
+        if semantic and has_label_map_of_cams(semantic[0] / f"{image_id}.png", cams, data_set, shape, ignore=False):
             left[0] = None
-        if instance and has_instances(instance[0] / f"{image_id}.npy", data_set, shape):
+        if instance and has_instances(instance[0] / f"{image_id}.npy", cams, data_set, shape):
             left[1] = None
         return [Job(image_id, (path, args.cam_dir, data_set, *left, args.amp, args.crop_size))] if any(left) else []
 

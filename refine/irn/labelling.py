@@ -9,8 +9,8 @@ import torch
 
 from data.descriptions import find_data_set
 from data.images import image_size, load_rgb, with_size
-from data.label_maps import has_label_map
 from data.missing import make_missing
+from refine.stale import has_label_map_of_cams
 from tool.artifact import load_cam, save_label_map
 from tool.crf import crf_from_labels
 from tool.crf.process import CRFProcess
@@ -83,7 +83,8 @@ def write_labels(
 def label_missing(
     images: Mapping[str, Path], args: argparse.Namespace, *, devices: Sequence[str], crf_backend: str
 ) -> None:
-    """Make the label maps of `images`, by id, that are missing or damaged; `args` are labels.py's.
+    """Make the label maps of `images`, by id, that are missing, damaged or of other labels than the image's CAM dict;
+    `args` are labels.py's.
 
     Raises `UserError` with a line for each image that could not be done, or if a process died.
     """
@@ -91,7 +92,8 @@ def label_missing(
 
     def missing(image_id: str) -> list[Job]:
         path = images[image_id]
-        if has_label_map(out / f"{image_id}.png", data_set, image_size(path)[::-1], ignore=True):
+        made, cams = out / f"{image_id}.png", args.cam_dir / f"{image_id}.npy"
+        if has_label_map_of_cams(made, cams, data_set, image_size(path)[::-1], ignore=True):
             return []
         return [Job(image_id, None, (path, args.cam_dir, out, data_set, args.conf_fg_thres, args.conf_bg_thres))]
 

@@ -4,10 +4,12 @@
 
 A flag that is not given is the recipe's, which has the released values. All files go to --out (exps/crt) but for the
 folders that are named: weights to crt/ and crt/irn/, CAM dicts, labels and masks to crt/, a log a stage to logs/. At
-the end, trained weights and the logs are copied to the released names, sess/deits_cam.pth and the like.
+the end, trained weights and the logs are copied to the released names, sess/deits_cam.pth and the like, which are read
+where their training is switched off, no flag names others, and --out has none.
 """
 
 import argparse
+import os
 import re
 import shlex
 import sys
@@ -16,10 +18,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from released.table import ROOT, run_words
+from released.table import ROOT, copy_files, run_words
 from tool.cli import (
     FOLDER,
-    UserError,
     add_switch,
     path_text,
     path_value,
@@ -29,6 +30,7 @@ from tool.cli import (
     what_is_at,
 )
 
+IRN_FRAME = 512  # pixels a side that the release lays images on for their edges, whatever IRN was trained at
 LISTS = ("train_aug", "train", "val")  # that voc12.prepare makes, which the release has in voc12/
 
 
@@ -126,12 +128,12 @@ PATHS = {
     "cam2_weights_name": Row(
         WEIGHTS["cam2_weights_name"].default,
         ("infer_aug.weights",),
-        note="written by --train_cam_pass; without it infer_aug.weights",
+        note="written by --train_cam_pass; without it infer_aug.weights, if --out has no crt/crt.pth",
     ),
     "irn_weights_name": Row(
         WEIGHTS["irn_weights_name"].default,
         ("irn_infer.weights",),
-        note="written by --train_irn_pass; without it irn_infer.weights",
+        note="written by --train_irn_pass; without it irn_infer.weights, if --out has no crt/irn/irn.pth",
     ),
     "cam_out_dir": Row("--out's crt/cam", ("infer_aug.cam_out_dir", "eval.predict_dir")),
     "ir_label_out_dir": Row("--out's crt/ir_label", ("irn_labels.ir_label_out_dir",)),
@@ -169,7 +171,7 @@ def chosen_steps(args: argparse.Namespace) -> list[str]:
     return [name for name in STEPS if getattr(args, f"{name}_pass")]
 
 
-def problem_of(args: argparse.Namespace, out: Path) -> str | None:
+def problem_of(args: argparse.Namespace) -> str | None:
     """What is wrong with a flag, or missing for a step, in a line; None where nothing is."""
     given, steps = vars(args), chosen_steps(args)
     if not steps:
@@ -183,7 +185,7 @@ def problem_of(args: argparse.Namespace, out: Path) -> str | None:
     for name in steps:
         for other in STEPS[name].needs:
             step = STEPS[other]
-            path = given[step.flag] or out / step.file
+            path = input_of(args, step)
             if other not in steps and not (any(path.iterdir()) if path.is_dir() else path.exists()):
                 flag = f"--{step.flag} {path}" if given[step.flag] else path
                 return f"--{name}_pass: {flag}: expected {step.what}, found none; --{other}_pass True makes them"
@@ -194,6 +196,15 @@ def copy_of(args: argparse.Namespace, name: str) -> Path:
     """Where what the flag `name` names is copied to; of small nets nothing replaces unasked what other runs made."""
     default = WEIGHTS[name].default if name in WEIGHTS else VALUES[name].default
     return Path(getattr(args, name) or (args.out if args.mini else Path()) / default)
+
+
+def input_of(args: argparse.Namespace, step: Step) -> Path:
+    """Where the steps after `step` find what an earlier call's made: where it is named, else in --out, and weights that
+    are not there under their released name."""
+    if (named := getattr(args, step.flag)) is not None:
+        return named
+    places = [args.out / step.file, *([copy_of(args, step.flag)] if step.flag in WEIGHTS else [])]
+    return next((path for path in places if path.exists()), places[0])
 
 
 def located(path: Path) -> Path:
@@ -211,7 +222,10 @@ def list_path(path: Path, out: Path) -> Path:
 def changes(args: argparse.Namespace, out: Path) -> dict[str, Any]:
     """The recipe's flags, by STAGE.FLAG, that are other than it has them; None leaves one out."""
     given, steps = vars(args), chosen_steps(args)
-    found: dict[str, Any] = {"eval.t": VALUES["cam_eval_thres"].default, "eval.curve": None, "eval.plot": None}
+    found: dict[str, Any] = {
+        **{"eval.t": VALUES["cam_eval_thres"].default, "eval.curve": None, "eval.plot": None},
+        "eval_irn.background_255": True,
+    }
     for name, row in VALUES.items():
         if (value := given[name]) is not None:
             if isinstance(value, list):  # as numbers, or as Python writes a tuple of them
@@ -219,18 +233,26 @@ def changes(args: argparse.Namespace, out: Path) -> dict[str, Any]:
             found.update(dict.fromkeys(row.ours, value))
     for name, row in PATHS.items():
         path = Path(row.default) if name == "infer_list" and given[name] is None else given[name]
-        if path is not None and not (name in WEIGHTS and WEIGHTS[name].step in steps):
+        if name in WEIGHTS:
+            path = None if WEIGHTS[name].step in steps else input_of(args, STEPS[WEIGHTS[name].step])
+        if path is not None:
             path = list_path(path, out) if name.endswith("_list") else located(path)
             found.update(dict.fromkeys(row.ours, path))
     if args.chainer_eval_set != "train":
         root = out / "data" / "VOC2012" if args.mini else Path(args.voc12_root)
         scored = located(root / "ImageSets" / "Segmentation" / f"{args.chainer_eval_set}.txt")
         found.update({f"{STEPS[name].stage}.list": scored for name in steps if name.startswith("eval_")})
-    if "make_ins_seg" in steps or "eval_ins_seg" in steps:
-        found.setdefault("irn_infer.ins_seg_out_dir", located(out / STEPS["make_ins_seg"].file))
+    if given["irn_crop_size"] is not None:
+        found["irn_infer.crop_size"] = IRN_FRAME
+    if "make_ins_seg" in steps:
         found["irn_train.displacement"] = True
-    if "make_sem_seg" not in steps:
-        found["irn_infer.sem_seg_out_dir"] = None
+    for make, score in (("make_ins_seg", "eval_ins_seg"), ("make_sem_seg", "eval_sem_seg")):
+        key = f"irn_infer.{STEPS[make].flag}"
+        folder = found.setdefault(key, located(out / STEPS[make].file))
+        if make not in steps:  # what an earlier call made is scored
+            found[key] = None
+            if score in steps:
+                found[f"{STEPS[score].stage}.predict_dir"] = folder
     return found
 
 
@@ -247,7 +269,7 @@ def read_words(words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     parser = make_parser()
     args, others = parser.parse_known_args(words)
     args.out = args.out or Path("exps", "crt_mini" if args.mini else "crt")
-    if (problem := problem_of(args, args.out)) is not None:
+    if (problem := problem_of(args)) is not None:
         parser.error(problem)
     return args, others
 
@@ -281,30 +303,15 @@ def copy_to_released_names(args: argparse.Namespace) -> None:
     copies = {name: [args.out / file] for name, (step, file, _) in WEIGHTS.items() if step in chosen_steps(args)}
     for name, sources in copies.items():
         require_file(sources[0], f"--{name}: --set", "the trained weights; leave --set's names out")
-        copy(sources, copy_of(args, name))
-    copy([args.out / "logs" / f"{name}.log" for name in stages_of(args)], Path(f"{copy_of(args, 'log_name')}.log"))
-
-
-def copy(sources: Sequence[Path], path: Path) -> None:
-    """Write the files `sources`, one behind the other, to `path`, whose folder is made, as the release makes its own.
-
-    A stop amid it leaves what was there. Raises `UserError` where it cannot be written.
-    """
-    unfinished = path.with_name(f".{path.name}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(unfinished, "wb") as file:
-            for source in sources:
-                file.write(source.read_bytes())
-        unfinished.replace(path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
-    print(path)
+        copy_files(sources, copy_of(args, name))
+    logs = [args.out / "logs" / f"{name}.log" for name in stages_of(args)]
+    copy_files(logs, Path(f"{copy_of(args, 'log_name')}.log"))
 
 
 def main() -> None:
-    words = sys.argv[1:]
+    words, here = sys.argv[1:], Path.cwd()
     run_words("run.py", run_words_of(words))
+    os.chdir(here)  # which run.py leaves for the clone's folder
     args, _ = read_words(words)
     if not args.list:
         run_script(lambda: copy_to_released_names(args))

@@ -5,26 +5,30 @@
     python released/deeplab/main.py crf -c configs/voc12_resnet_dplv2.yaml
 
 Paths start at the current folder, lists lie in data/datasets/voc12/ there. Training's files go to
-<OUTPUT_DIR>/models/<ID>/<model>/<TRAIN>/, logits to <OUTPUT_DIR>/features/<ID>/<model>/<VAL>/logit/, scores.json and
-scores_crf.json to <OUTPUT_DIR>/scores/<ID>/<model>/<VAL>/.
+<OUTPUT_DIR>/models/<ID>/<model>/<TRAIN>/, its weights also as checkpoint_final.pth, logits to
+<OUTPUT_DIR>/features/<ID>/<model>/<VAL>/logit/, scores.json and scores_crf.json to
+<OUTPUT_DIR>/scores/<ID>/<model>/<VAL>/. True masks are those of ROOT's SegmentationClass.
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from released.table import run_words
+from released.table import copy_files, run_words
 from released.yaml_file import SHOWN, meant, read_yaml
-from tool.cli import path_value, raise_problems, run_script, script_parser
+from tool.cli import UserError, path_value, raise_problems, run_script, script_parser
 
 TRAIN, TEST = "segmentation/experiment/train.py", "segmentation/experiment/test.py"
 CONFIGURATION = "CRT_deeplabv2_resnet101_msc"
 LISTS = "data/datasets/voc12"
 PSEUDO_LABELS = "pseudo_seg_labels"  # below ROOT, where the list does not name masks
+TRUTHS = ("SegmentationClass", "SegmentationClassAug")  # what is scored, and the masks that the released list names
 BASENAME = "deeplabv2_msc_caffe_resnet101_VOCDataset_itr{}_all.pth"  # of the weights that train.py ends with
+FINAL = "checkpoint_final.pth"  # their released name, to which they are copied
 
 
 class Entry(NamedTuple):
@@ -107,15 +111,29 @@ def _shown(value: Any) -> str:
     return "nothing" if value is None else repr(value)[:SHOWN]
 
 
-def mask_folder(entries: Mapping[str, Any]) -> Path:
-    """Where the label maps to train on lie, which is what the list's second paths say; they start below ROOT."""
+def named_folder(split: str) -> str | None:
+    """The folder below ROOT that the second paths of a list's lines name; None where they have none."""
     try:
-        with open(f"{LISTS}/{entries['DATASET.SPLIT.TRAIN']}.txt") as file:
+        with open(f"{LISTS}/{split}.txt") as file:
             words = file.readline().split()
     except (OSError, UnicodeDecodeError):
-        words = []  # which train.py names
-    folder = Path(words[1]).parent if len(words) == 2 else Path(PSEUDO_LABELS)
-    return Path(entries["DATASET.ROOT"]) / str(folder).lstrip("/")
+        return None  # which train.py and test.py name
+    return str(Path(words[1]).parent).lstrip("/") if len(words) == 2 else None
+
+
+def mask_folder(entries: Mapping[str, Any]) -> Path:
+    """Where the label maps to train on lie."""
+    return Path(entries["DATASET.ROOT"]) / (named_folder(entries["DATASET.SPLIT.TRAIN"]) or PSEUDO_LABELS)
+
+
+def check_truth(split: str) -> None:
+    """Raise `UserError` where the list of the scored split names masks of another folder than `TRUTHS`."""
+    folder = named_folder(split)
+    if folder not in (None, *TRUTHS):
+        raise UserError(
+            f"{LISTS}/{split}.txt: expected masks in {' or '.join(f'/{name}' for name in TRUTHS)}, found /{folder};"
+            " the first are scored, whatever the list names; eval.py --gt_dir scores label maps against others"
+        )
 
 
 def settings(args: argparse.Namespace, entries: Mapping[str, Any]) -> dict[str, Any]:
@@ -170,10 +188,18 @@ def parse_arguments() -> tuple[argparse.Namespace, list[str]]:
 
 def main() -> None:
     args, others = parse_arguments()
-    given = {word.partition("=")[0] for word in others if "=" in word}
-    keys = {key: value for key, value in settings(args, read_entries(args.config_path)).items() if key not in given}
+    entries = read_entries(args.config_path)
+    if args.command != "train":
+        check_truth(entries["DATASET.SPLIT.VAL"])
+    given = dict(word.split("=", 1) for word in others if "=" in word)
+    keys = {key: value for key, value in settings(args, entries).items() if key not in given}
     words = ["--config", CONFIGURATION, *others, "--set", *(f"{key}={value}" for key, value in keys.items())]
     run_words(TRAIN if args.command == "train" else TEST, words)
+    if args.command == "train" and os.environ.get("RANK", "0") == "0":  # one of torchrun's processes
+        keys |= given
+        folder = path_value(str(keys["EXP_ROOT"])) / keys["EXP_NAME"]
+        weights = max(folder.glob("*_all.pth"), key=lambda path: path.stat().st_mtime_ns)
+        copy_files([weights], folder / FINAL)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from released.msa.layout import LAYOUTS
 from released.table import run_words
+from tool.artifact import atomic_file
 from tool.cli import UserError, add_switch, path_text, require_folder, run_script, script_parser
 
 THRESHOLDS = ("0.10", "0.15", "0.20", "0.25", "0.30", "0.35", "0.40")
@@ -91,14 +92,12 @@ def put_together(folders: Sequence[Path]) -> None:
     and print the best."""
     lines = "".join((folder / "result.txt").read_text() for folder in folders)
     found = [json.loads((folder / "result.json").read_text()) for folder in folders]
-    best_first = sorted((row for each in found for row in each["best_first"]), reverse=True)
-    result = {**max(found, key=lambda each: each["best_first"][0]), "best_first": best_first}
+    best_first = sorted((row for each in found for row in each["best_first"]), key=lambda row: -row[0])
+    result = {**max(found, key=lambda each: each["best_mIoU"]), "best_first": best_first}
     whole = folders[0].parent
     for name, text in (("result.txt", lines), ("result.json", json.dumps(result, indent=1))):
-        try:
-            (whole / name).write_text(text)
-        except OSError as error:
-            raise UserError(f"{whole / name}: cannot be written: {error.strerror or error}") from error
+        with atomic_file(whole / name) as file:
+            file.write(text.encode())
     mean, (steps, threshold) = best_first[0]
     print(f"all of it: {whole / 'result.txt'}; best mIoU {mean:.2f}, --refine_list {steps}, threshold {threshold:.2f}")
 

@@ -17,7 +17,7 @@ ROWS = [
     Row("--beta", "8", "--beta"),
     Row("--logt", "6", "--logt"),
     Row("--alpha", "6", "--alpha"),
-    Row("--crf", "False", "--crf"),
+    Row("--crf", "False", "--crf", count="*"),  # or bare
     Row("--bg", "0.27", "--bg"),
 ]
 

@@ -149,8 +149,7 @@ def check_data(config: Config, ids: list[str]) -> dict[str, Path]:
         check_images(own, config.DATA_ROOT)
         return own
     masks = find_masks(ids, config.DATA_ROOT, config.data_set, flag="DATA_ROOT", source=source, fixed=True)
-    own_masks = {image_id: masks[image_id] for image_id in own}
-    check_label_maps(own, own_masks, config.data_set, label_root=truth, label_key="DATA_ROOT, ground truth")
+    check_label_maps(own, masks, config.data_set, label_root=truth, label_key="DATA_ROOT, ground truth")
     return own
 
 

@@ -12,6 +12,7 @@ from benchmark.system_gains import reference_of
 from benchmark.system_refine import REFINEMENTS
 from benchmark.system_runs import in_order, refinement_flags, run_named, run_one, trained
 from benchmark.system_seeds import trainings_of
+from tool.cli import UserError
 
 
 @pytest.mark.parametrize(
@@ -36,6 +37,14 @@ def arguments(monkeypatch, *runs):
     words = ["systems", "--voc12_root", "VOC2012", "--weights", "weights.pth", "--runs", *runs]
     monkeypatch.setattr(sys, "argv", words)
     return systems.parse_arguments()
+
+
+def test_saliency_maps_are_asked_for_where_a_run_reads_them(monkeypatch, tmp_path):
+    (tmp_path / "JPEGImages").mkdir()
+    (tmp_path / "SegmentationClass").mkdir()
+    for run, missing in {"cls": "--weights", "mean_of_cls_and_eps": "--voc12_root .*saliency"}.items():
+        with pytest.raises(UserError, match=missing):
+            systems.check_arguments(arguments(monkeypatch, run, "--voc12_root", str(tmp_path)))
 
 
 def test_both_branches_of_crt_are_seeds_of_one_training(monkeypatch):

@@ -58,6 +58,12 @@ def test_dhrs_form_without_a_background_has_class_0_as_label_0(describe):
         require_background(found)
 
 
+def test_the_names_of_a_data_set_of_ours_bring_its_colours_unless_there_are_others(describe):
+    names = list(DATASETS["ade"].label_names)
+    np.testing.assert_array_equal(find_data_set(describe(names=names)).palette, DATASETS["ade"].palette)
+    assert (find_data_set(describe(names=names, palette=[[1, 2, 3]] * 150)).palette[:150] == [1, 2, 3]).all()
+
+
 def test_all_of_a_description_is_taken(describe):
     colours = [[0, 0, 0], [1, 2, 3], [255, 254, 253]]
     own = {"images": ["train2014", "val2014"], "masks": "masks", "suffixes": [".JPG"]}

@@ -356,6 +356,13 @@ def coco_generation(undisturbed) -> Activity:
 
 
 @pytest.fixture(scope="session")
+def label_maps(undisturbed, inference, data) -> Activity:
+    (posteriors,) = (inference.folder / "exps" / "crf").iterdir()
+    flags = {"--crf_dir": posteriors, "--infer_list": data.train_list, "--out_dir": "maps"}
+    return undisturbed(words_of("refine/label_maps.py", flags))
+
+
+@pytest.fixture(scope="session")
 def relabelling(undisturbed, data) -> Activity:
     masks = data.root / "VOC2012" / "SegmentationClassAug"
     return undisturbed(["-m", "voc12.relabel", "--masks", masks, "--out", "labels"])

@@ -48,7 +48,7 @@ COMMANDS = [
     "coco_preparation",
     *("training", "inference", "posteriors", "affinity", "walk", "evaluation", "segmentation", "prediction"),
     *("localisation", "localised"),
-    *("submission", "preparation", "relabelling", "ir_labels", "irn", "irn_walk"),
+    *("submission", "preparation", "relabelling", "label_maps", "ir_labels", "irn", "irn_walk"),
     *("superpixels", "superpixel_maps", "rebalancing", "uss_features", "rebalanced", "merging"),
 ]
 # A signal's own end of a process, or that of a script which has heard it.

@@ -1,5 +1,6 @@
 """Several images at once in one process, each from its decoding to its files, give the files of one after the other."""
 
+import os
 from argparse import Namespace
 from functools import partial
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from data.images import image_size
 from method.inference import WORK, load_on
 from method.outputs import Outputs
 from network.build import build_network
@@ -80,6 +82,18 @@ def test_threads_that_do_all_of_an_image_write_what_two_pools_write(inputs, tmp_
     files = contents(tmp_path / "apart")
     assert len([name for name in files if "image" in name]) == 5 * len(IDS)
     assert contents(tmp_path / "together") == files
+
+
+def test_label_maps_and_overlays_older_than_the_cam_dict_are_made_anew(inputs, tmp_path):
+    outputs, image_id = outputs_in(tmp_path), IDS[2]
+    infer_together(inputs, outputs, threads=2)
+    shape = image_size(inputs[0] / f"{image_id}.jpg")[::-1]
+    assert outputs.missing_seeds(image_id, inputs[2][image_id], shape) == (False, [])
+    assert not outputs.lacks_overlay(image_id)
+    later = (outputs.overlay / f"{image_id}.png").stat().st_mtime + 10
+    os.utime(outputs.cam_npy / f"{image_id}.npy", (later, later))  # a run with neither made it of corrected labels
+    assert outputs.missing_seeds(image_id, inputs[2][image_id], shape) == (True, [])
+    assert outputs.lacks_overlay(image_id)
 
 
 def test_an_image_whose_cams_are_there_keeps_them_and_gets_its_seeds(inputs, tmp_path):

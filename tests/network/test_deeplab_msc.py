@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from data.normalisation import IMAGENET
 from network.backbone_weights import WEIGHTS_KEY, load_backbone, load_caffe, load_trained
-from network.deeplab_msc import CAFFE, STRIDES, CaffeResNet, DeepLabMSC
+from network.deeplab_msc import CAFFE, STRIDES, CaffeResNet, DeepLabMSC, _resized_by
 from network.fold import fold_norms
 from segmentation.experiment.config import config_dict
 from segmentation.net import net_of as stage_3_net
@@ -72,6 +72,18 @@ def test_the_net_is_the_plain_one_at_each_scale_and_the_maximum_counts(size):
     ratio = F.interpolate(image, (int(size[0] * 0.75), int(size[1] * 0.75)), mode="bilinear")
     odd = any(int(side * 0.75) != side * 0.75 for side in size)
     assert torch.equal(ratio, smaller) != odd  # the easy mistake shows at sizes that do not divide
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (12, 1)])
+def test_a_side_of_one_pixel_is_one_at_each_scale(size):
+    image = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(0))
+    whole = image.expand(-1, -1, *(4 if side == 1 else side for side in size))
+    for scale in (0.5, 0.75):
+        rows, columns = (max(int(side * scale), 1) for side in size)
+        expected = F.interpolate(whole, scale_factor=scale, mode="bilinear", recompute_scale_factor=False)
+        assert torch.equal(_resized_by(image, scale), expected[..., :rows, :columns])
+    with torch.no_grad():
+        assert small_net()(image).shape[2:] == small_net().scores(image).shape[2:]
 
 
 def test_the_stride_is_in_the_first_convolution_and_every_3x3_of_a_layer_is_dilated():

@@ -3,7 +3,10 @@
 import pytest
 import torch
 
+from method import METHODS
+from method.arguments import OF_SEAMS_FORM, network_meant
 from method.hsc.config import CONFIGS
+from network import EPS_SEAM
 from network.build import build_network
 from network.foreign import FIRST, LAST
 from network.weights import load_weights, released_state_dict
@@ -58,12 +61,16 @@ def test_seams_form_is_told_by_the_nets_own_number_of_classes(tmp_path):
     assert torch.equal(read.fc8.weight, of_seven.fc8.weight)
 
 
-def test_a_file_of_seams_form_is_read_as_it_is_for_a_caller_who_knows_better(tmp_path, state):
+@pytest.mark.parametrize("network", OF_SEAMS_FORM)
+def test_a_file_of_seams_form_is_read_as_it_is_for_a_caller_who_knows_better(tmp_path, state, network):
     torch.save(without(state, "proj_fc", "extra_F"), tmp_path / "eps_seam.pth")
-    net = build_network("resnet38_hsc", num_classes=20, width=WIDTH)
+    net = build_network(network, num_classes=20, width=WIDTH)
     report = load_weights(net, tmp_path / "eps_seam.pth", background_last=True)
     assert torch.equal(net.fc8.weight, state["fc8.weight"])
     assert report.background == LAST and "SEAM" not in str(report)
+    assert f"pass --network {EPS_SEAM} beside --method" in str(load_weights(net, tmp_path / "eps_seam.pth"))
+    method = next(method for method in METHODS.values() if method.network == network)
+    assert network_meant(EPS_SEAM, method) == network
 
 
 @pytest.mark.parametrize(

@@ -107,6 +107,7 @@ def test_names_become_labels_and_what_there_is_becomes_lists(mine):
         ("train.txt", "photo 5\n", "photo 5: no label"),
         ("val.txt", "photo 3\n", "val.txt: expected images with masks, to score on (1):\n  photo 3: no Segment"),
         ("labels.json", {"photo 0 ": ["cup"]}, "'photo 0 ': the id begins or ends with a space"),
+        ("labels.json", {"a.jpeg.jpg": ["cup"]}, "'a.jpeg.jpg': the id is read as 'a' in a list"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_used_is_named_and_nothing_is_written(mine, name, content, expected):
@@ -126,9 +127,12 @@ def test_a_folder_in_a_lists_place_and_names_that_are_no_ids_are_named_and_other
     assert "note: 1 of JPEGImages are no .jpg, .jpeg, .JPG, .png, as 'Thumbs.db': left out\n" in done.stdout
     assert lists["test"] == IDS
     strange = (mine / "JPEGImages" / "Thumbs.db").rename(mine / "JPEGImages" / os.fsdecode(b"\xff.jpg"))
+    twice = shutil.copy(mine / "JPEGImages" / f"{IDS[0]}.jpg", mine / "JPEGImages" / "b.JPG.jpg")
     done, _ = prepare(mine)
     assert done.returncode == 2 and "'\\udcff.jpg': the id has a control character" in done.stderr, done.stderr
+    assert "'b.JPG.jpg': the id is read as 'b' in a list" in done.stderr
     strange.unlink()
+    twice.unlink()
     for path in [*(mine / "JPEGImages").iterdir()]:
         path.rename(path.with_suffix(".tif"))
     done, _ = prepare(mine)
@@ -169,6 +173,7 @@ def test_every_recipe_of_voc_takes_them_and_reads_no_list_that_is_not_made(mine,
             # Some methods score labels of VOC's list after each epoch, if nothing is said.
             own = METHODS[line.split("--method ")[1].split()[0]].defaults
             assert "eval_every" not in own or "--val_list out/data/" in line or "--eval_every none" in line, name
+            assert "--val_list out/data/val.txt" not in line, "its images have masks, and may have no label"
         names = [line for line in done.stdout.splitlines() if line.startswith("# ")]
         assert ("# predict" in names) != ("# dhr_test" in names), "all are segmented"
         assert ("# test" in names or "# eval_dhr" in names) == masked
@@ -200,9 +205,14 @@ def test_a_recipe_runs_on_them_without_a_single_mask(mine):
     assert shown["photo 0"] == ["image", "0 cam 1", "0 seed", "0 crf", "0 segmentation"]
     assert json.loads((out / "summary.json").read_text())["scores"] == {}
     # What changes is seen: a photograph more to segment is segmented, one more to learn from is for another folder.
+    # Labels that are damaged are made again.
     picture = mine / "JPEGImages" / "photo 0.jpg"
     shutil.copy(picture, mine / "JPEGImages" / "photo 6.jpg")
+    labels = out / "data" / "cls_labels.npy"
+    content = labels.read_bytes()
+    labels.write_bytes(content[:40])
     assert_succeeded(forker().run(words, ROOT))
+    assert labels.read_bytes() == content
     assert (out / "deeplab" / "results" / "set" / "Segmentation" / "comp6_test_cls" / "photo 6.png").is_file()
     (mine / "labels.json").write_text(json.dumps(LABELS | {"photo 6": ["cup"]}))
     done = forker().run(words, ROOT)

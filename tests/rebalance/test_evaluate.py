@@ -129,6 +129,13 @@ def test_masks_in_several_folders_are_found_by_a_list_and_asked_for_without_one(
     assert done.returncode == 2 and "masks in several folders need a --list" in done.stderr, done.stderr
 
 
+def test_ground_truth_without_an_object_is_said_to_be_so(folders):
+    (folders / "pred" / "a.png").unlink()
+    done = evaluate("--pred_dir", folders / "pred", "--gt_dir", folders / "gt")
+    assert done.returncode == 2 and "none of the 1 ground truths to score has an object" in done.stderr, done.stderr
+    assert "--count_empty" in done.stderr
+
+
 REFUSED = [
     (["--strict"], ["--strict", "without a prediction", "b.png"]),
     (["--pred_dir", "none"], ["--pred_dir none", "expected a folder"]),
@@ -157,3 +164,11 @@ def test_predictions_of_other_labels_or_another_size_are_all_named(folders):
     done = evaluate("--pred_dir", folders / "pred", "--gt_dir", folders / "gt")
     assert done.returncode == 2 and "d.png: expected 2 x 2" in done.stderr and "a.png" in done.stderr, done.stderr
     assert f"{folders / 'gt' / 'e.png'}: expected labels 0 to 20 or 255, found 21" in done.stderr, done.stderr
+
+
+def test_ground_truths_without_a_prediction_that_cannot_be_read_are_all_named(folders):
+    for name in ("d.png", "e.png"):
+        (folders / "gt" / name).write_bytes(b"no PNG")
+    done = evaluate("--pred_dir", folders / "pred", "--gt_dir", folders / "gt")
+    assert done.returncode == 2 and "(2):" in done.stderr, done.stderr
+    assert "d.png: " in done.stderr and "e.png: " in done.stderr

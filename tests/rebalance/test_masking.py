@@ -7,11 +7,13 @@ from torch import nn
 from torch.nn import functional as F
 
 from data import DATASETS
+from data.descriptions import find_data_set
 from data.images import load_rgb
 from data.normalisation import IMAGENET
 from network.deeplabv3plus import DeepLabV3Plus, build_deeplabv3plus
 from network.fold import fold_norms
 from rebalance.crf import seen_by_crf
+from rebalance.layout import described
 from rebalance.masking import mask_of, multi_scale_posteriors, with_released_palette
 from tests.golden_inputs import assert_golden, fill, rnd, uni
 from voc12.classes import VOC12
@@ -63,10 +65,12 @@ def test_masks_of_photographs_are_the_golden_ones(golden, net, golden_device):
 
 
 @pytest.mark.golden
-def test_palettes_are_the_golden_ones(golden):
+def test_palettes_are_the_golden_ones_also_of_the_layout_s_description(golden, tmp_path):
     expected = np.load(golden / "dhr" / "palettes.npz")
     for name, released in RELEASED_NAMES.items():
-        np.testing.assert_array_equal(with_released_palette(DATASETS[name]).palette, expected[released])
+        (tmp_path / f"{released}.json").write_text(described(DATASETS[name]))
+        for data_set in (DATASETS[name], find_data_set(str(tmp_path / f"{released}.json"))):
+            np.testing.assert_array_equal(with_released_palette(data_set).palette, expected[released])
     masks = np.load(golden / "dhr" / "inference" / "masks.npz")
     np.testing.assert_array_equal(with_released_palette(VOC12).palette, masks["palette"])
 

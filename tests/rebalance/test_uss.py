@@ -52,6 +52,10 @@ def test_a_pca_fits_its_own_backbone_and_weights_alone(tmp_path):
     torch.save([1], path)
     with pytest.raises(UserError, match=r"pca\.pt: expected the PCA"):
         load_pca(path, **ABOUT, **sizes)
+    path.write_bytes(b"no archive")
+    with pytest.raises(UserError, match=r"pca\.pt: cannot be read.*remove it and the features beside it") as error:
+        load_pca(path, **ABOUT, **sizes)
+    assert "download" not in str(error.value)
 
 
 def test_a_picture_shows_regions_and_has_the_images_size():

@@ -40,6 +40,23 @@ def test_the_released_defaults_reach_our_script(system, name, monkeypatch):
 
 
 @pytest.mark.parametrize("system", ["ppc", "seam"])
+@pytest.mark.parametrize(
+    ("name", "words", "flag", "value"),
+    [
+        ("aff_infer", ["--crf", "--beta", "4"], "crf", True),
+        ("aff_infer", ["--crf", "True"], "crf", True),
+        ("aff_infer", ["--crf=False"], "crf", False),
+        ("aff_prepare", ["--num_workers", "0"], "crf_workers", 1),
+        ("aff_prepare", ["--num_workers=3"], "crf_workers", 3),
+    ],
+)
+def test_values_that_are_not_ours_are_understood(system, name, words, flag, value, monkeypatch):
+    command = importlib.import_module(f"released.{system}.{name}")
+    translated = getattr(command, "in_our_words", translate)(command.ROWS, [*REQUIRED[name], *words])
+    assert vars(parse(command.SCRIPT, translated, monkeypatch))[flag] == value
+
+
+@pytest.mark.parametrize("system", ["ppc", "seam"])
 def test_each_runs_as_a_file_from_any_folder(system, tmp_path):
     for name, words in REQUIRED.items():
         command = [sys.executable, str(ROOT / "released" / system / f"{name}.py"), *words]

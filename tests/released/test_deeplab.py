@@ -85,6 +85,16 @@ def test_the_list_says_where_the_masks_are(tmp_path, monkeypatch, line, folder):
     assert command.mask_folder(command.read_entries(YAML)) == Path("../../VOC2012") / folder
 
 
+@pytest.mark.parametrize("name", ["test", "crf"])
+def test_a_list_of_other_true_masks_than_are_scored_is_refused(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / command.LISTS).mkdir(parents=True)
+    (tmp_path / command.LISTS / "val.txt").write_text("/JPEGImages/a.jpg /my/masks/a.png\n")
+    monkeypatch.setattr(sys, "argv", ["main.py", name, "-c", str(YAML)])
+    with pytest.raises(UserError, match=r"val\.txt: expected masks in /SegmentationClass or .*, found /my/masks; "):
+        command.main()
+
+
 def test_test_and_crf_share_logits_and_write_the_released_files():
     entries = command.read_entries(YAML)
     test, crf = (command.settings(arguments(name, n_jobs="3"), entries) for name in ("test", "crf"))

@@ -44,7 +44,7 @@ MODULES = (
     *("context.prepare", "ade.prepare", "stuff.prepare"),
     *("segmentation.experiment.train", "segmentation.experiment.test"),
     *("refine.affinity.prepare", "refine.affinity.train", "refine.affinity.infer"),
-    *("refine.irn.labels", "refine.irn.train", "refine.irn.infer", "refine.irn.score_instances"),
+    *("refine.irn.labels", "refine.irn.train", "refine.irn.infer", "refine.irn.score_instances", "refine.label_maps"),
     *("method.training", "method.inference", "method.merging", "segmentation.training", "segmentation.inference"),
     *("localise.train", "localise.test", "localise.training", "localise.testing", "localise.outputs"),
     *("refine.affinity.training", "refine.affinity.inference", "refine.affinity.preparation"),

@@ -87,13 +87,15 @@ def test_again_prepare_makes_what_is_missing_and_nothing_else(stage, crf, tmp_pa
     copy = shutil.copytree(crf, tmp_path / "crf")
     (copy / "4.00" / f"{stage.ids[2]}.npy").unlink()
     (copy / "24.00" / f"{stage.ids[3]}.npy").write_bytes(b"half")
+    of_other_classes = copy / "24.00" / f"{stage.ids[4]}.npy"  # as before image labels were corrected
+    save_crf(of_other_classes, {0: load_crf(of_other_classes, stage.data_set)[0] * 0 + 1}, stage.data_set)
     before = {path: path.stat().st_mtime_ns for path in copy.rglob("*.npy")}
     done = run(PREPARE, stage.flags(**{"--out_crf": copy}))
     assert_succeeded(done)
-    assert "2 of 9 images done" in done.stdout
+    assert "3 of 9 images done" in done.stdout
     assert contents(copy) == contents(crf)
     changed = {path.name for path, time in before.items() if path.stat().st_mtime_ns != time}
-    assert changed == {f"{stage.ids[3]}.npy"}
+    assert changed == {f"{image_id}.npy" for image_id in stage.ids[3:5]}
 
 
 # -- train -------------------------------------------------------------------------------------------------------------
@@ -178,9 +180,10 @@ def test_again_infer_makes_what_is_missing_and_nothing_else(stage, trained, walk
     copy = shutil.copytree(walked, tmp_path / "walked")
     (copy / f"{stage.ids[1]}.png").write_bytes((copy / f"{stage.ids[1]}.png").read_bytes()[:-9])
     (copy / f"{stage.ids[5]}.png").unlink()
+    stage.relabel(copy / f"{stage.ids[2]}.png")
     done = run(INFER, for_inference(stage, trained, copy))
     assert_succeeded(done)
-    assert "2 of 9 images walked" in done.stdout
+    assert "3 of 9 images walked" in done.stdout
     assert contents(copy) == contents(walked)
     refused = run(INFER, for_inference(stage, trained, copy, **{"--beta": 4}))
     assert_refused(refused, "made with other settings", "beta: 8.0 then, 4.0 now")

@@ -65,6 +65,13 @@ def test_a_killed_run_goes_on_to_the_same_weights(stage, trained, tmp_path):
         assert_same(load(tmp_path / "dhr" / name), load(trained / name))
 
 
+def test_a_finished_run_whose_weights_are_gone_writes_them_again(stage, trained, tmp_path):
+    weights = shutil.copytree(trained, tmp_path / "dhr") / "last.pth"
+    weights.unlink()
+    assert_succeeded(run(TRAIN, stage.flags(**{"--work_dir": tmp_path, "--resume": ()})))
+    assert_same(load(weights), load(trained / "last.pth"))
+
+
 def test_a_run_goes_on_with_the_features_of_its_net_alone_and_an_older_run_with_any(stage, trained, tmp_path):
     """Another net's features may have as many channels and cells, and so files of the same size."""
     flags, _, features = copied(stage, tmp_path)
@@ -101,9 +108,10 @@ def copied(stage, tmp_path):
     return stage.flags(**flags), folders["masks"], folders["features"]
 
 
-def test_features_that_cannot_be_used_are_all_named_before_training(stage, tmp_path):
-    flags, _, features = copied(stage, tmp_path)
+def test_features_that_cannot_be_used_are_all_named_before_training_and_masks_beside_them(stage, tmp_path):
+    flags, masks, features = copied(stage, tmp_path)
     ids = stage.shapes.ids
+    (masks / f"{ids[5]}.png").write_bytes(b"no PNG")
     (features / f"{ids[0]}.pt").unlink()
     (features / f"{ids[1]}.pt").write_bytes((features / f"{ids[1]}.pt").read_bytes()[:-30])
     save_features(features / f"{ids[2]}.pt", torch.zeros(4, 7, 8))
@@ -111,6 +119,9 @@ def test_features_that_cannot_be_used_are_all_named_before_training(stage, tmp_p
     torch.save({"features": torch.zeros(1)}, features / f"{ids[4]}.pt")
     assert_refused(
         run(TRAIN, flags),
+        "--wss_masks",
+        "that cannot be used; correct them (1):",
+        f"{ids[5]}.png: ",
         f"--uss_features {features}: features of the list's images that cannot be used; make them again (5):",
         f"{ids[0]}.pt: no such file",
         f"{ids[1]}.pt: cannot be read as features",

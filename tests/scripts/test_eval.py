@@ -92,7 +92,7 @@ def test_crf_dicts_score_as_the_label_maps_of_their_argmax(made):
     assert from_crf["person"] > 0
 
 
-def test_255_in_a_prediction_is_wrong_where_that_is_asked_for(made):
+def test_255_in_a_prediction_is_wrong_or_background_where_that_is_asked_for(made):
     before = scores(made, made, "--predict_dir", "png")
     assert scores(made, made, "--predict_dir", "png", "--wrong_255") == before
     hits = union = 0
@@ -107,6 +107,11 @@ def test_255_in_a_prediction_is_wrong_where_that_is_asked_for(made):
     assert actual["person"] == pytest.approx(100 * hits / union) and 0 < actual["person"] < before["person"]
     refused = run(made, made, "--predict_dir", "png")
     assert refused.returncode == 2 and "found 255; eval.py: --wrong_255 counts it as wrong" in refused.stderr
+    as_background = scores(made, made, "--predict_dir", "png", "--background_255")
+    for path in (made / "png").iterdir():
+        labels = load_label_map(path, VOC12)
+        save_label_map(path, np.where(labels == 255, 0, labels).astype(np.uint8), VOC12)
+    assert as_background == scores(made, made, "--predict_dir", "png") != actual
 
 
 def test_irns_cam_dicts_score_as_ours(made):

@@ -164,6 +164,8 @@ def test_masks_of_colours_and_with_another_border_are_refused_with_the_command_t
         (("--predict_dir", "crf", "--curve", "--type", "crf"), "--curve needs CAM dicts (--type npy)"),
         (("--predict_dir", "png", "--plot", "a.png"), "add --curve"),
         (("--predict_dir", "cam", "--type", "npy", "--wrong_255"), "--wrong_255 is for label maps (--type png)"),
+        (("--predict_dir", "cam", "--type", "npy", "--background_255"), "--background_255 is for label maps (--type"),
+        (("--predict_dir", "png", "--wrong_255", "--background_255"), "--background_255: --wrong_255 counts 255 in"),
         (("--predict_dir", "cam", "--type", "npy", "--curve", "--plot", "a.txt"), "ends in .png"),
         (("--predict_dir", "cam", "--type", "npy", "--t", "1.5"), "expected a number of 0 to 1, got '1.5'"),
         (("--predict_dir", "cam", "--type", "npy", "--t", "nan"), "expected a number of 0 to 1, got 'nan'"),

@@ -78,17 +78,18 @@ def test_features_tell_the_background_from_the_shapes(shapes, images, made):
 
 def test_again_makes_what_is_missing_damaged_or_of_another_size_and_nothing_else(shapes, weights, made, tmp_path):
     shutil.copytree(made, tmp_path / "again")
-    first, second, third, fourth, *_ = sorted((tmp_path / "again" / "features").glob("*_*.pt"))
+    first, second, third, fourth, fifth, *_ = sorted((tmp_path / "again" / "features").glob("*_*.pt"))
     first.unlink()
     second.write_bytes(second.read_bytes()[:-200])
     torch.save(load_features(third)[:, :-1].clone(), third)
+    torch.save(load_features(fifth).where(torch.arange(DIM)[:, None, None] > 0, torch.inf), fifth)
     before = fourth.stat().st_mtime_ns
     pictures = [tmp_path / "again" / "pictures" / f"{file.stem}.png" for file in (second, fourth)]
     pictures[0].write_bytes(pictures[0].read_bytes()[:-30])
     pictures[1].unlink()
     done = run(SCRIPT, flags(shapes, weights, tmp_path / "again"))
     assert_succeeded(done)
-    assert "3 of " in done.stdout and "2 pictures drawn" in done.stdout and "PCA of" not in done.stdout
+    assert "4 of " in done.stdout and "2 pictures drawn" in done.stdout and "PCA of" not in done.stdout
     assert contents(tmp_path / "again") == contents(made) and fourth.stat().st_mtime_ns == before
 
 

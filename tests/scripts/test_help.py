@@ -26,6 +26,7 @@ SCRIPTS = {
     "localise/train.py": "localise.train",
     "localise/test.py": "localise.test",
     "superpixel/train.py": "superpixel.train",
+    "refine/label_maps.py": "refine.label_maps",
     "refine/irn/labels.py": "refine.irn.labels",
     "refine/irn/train.py": "refine.irn.train",
     "refine/irn/infer.py": "refine.irn.infer",

@@ -7,6 +7,7 @@ import pytest
 
 import inference
 from method import METHODS
+from network import EPS_SEAM
 from tool.cli import UserError
 
 
@@ -43,6 +44,7 @@ def test_a_record_that_says_nothing_means_hsc(parse, record):
         (["--network", "network.resnet38_eps_seam_hsc"], ("eps", "resnet38_hsc")),
         (["--method", "hsc"], ("hsc", "resnet38_hsc")),
         (["--method", "cls"], ("cls", "resnet38_cls")),
+        (["--method", "ppc_eps", "--network", EPS_SEAM], ("ppc_eps", "resnet38_ppc_eps")),
     ],
 )
 def test_what_is_asked_for_comes_first(parse, flags, expected):

@@ -107,6 +107,17 @@ def test_a_killed_run_goes_on_to_the_same_weights(flags, trained, tmp_path):
     assert (tmp_path / "crt_cub" / "scores.json").read_bytes() == (trained / "scores.json").read_bytes()
 
 
+def test_a_finished_run_writes_its_last_weights_again_and_names_the_best_that_are_gone(flags, trained, tmp_path):
+    folder = shutil.copytree(trained, tmp_path / "crt_cub")
+    for name in ("model_epoch2.pth", "model_best.pth"):
+        (folder / name).unlink()
+    refused = run(TRAIN, {**flags, "--work_dir": tmp_path, "--resume": ()})
+    assert refused.returncode == 2 and len(refused.stderr.splitlines()) == 1
+    best = json.loads((trained / "scores.json").read_text())["gt_known"]["epoch"]
+    assert f"{folder}: gone, and not in last.ckpt: model_best.pth of epoch {best}; take" in refused.stderr
+    assert_same(load(folder / "model_epoch2.pth"), load(trained / "model_epoch2.pth"))
+
+
 def losses_of(folder):
     lines = [line.split() for line in (folder / "log").read_text().splitlines() if " total " in line]
     return np.array([[float(word) for word in line if word.replace(".", "").isdigit()] for line in lines])
@@ -137,6 +148,16 @@ def test_the_test_says_and_writes_what_it_found(root, tested):
     assert 100 * np.mean([float(row["iou"]) >= 0.5 for row in rows]) == pytest.approx(scores["gt_known"])
     with Image.open(tested.folder / "pictures.png") as sheet:
         assert sheet.size == (3 * 224, 224 + 14)
+
+
+def test_what_is_tested_is_not_tested_again_and_no_other_test_takes_its_folder(tested):
+    before = {path: path.stat().st_mtime_ns for path in tested.folder.iterdir()}
+    again = run(TEST, {**tested.flags, "--device": "cpu"})
+    assert_succeeded(again)
+    assert "tested before" in again.stdout
+    assert again.stdout.partition("localisation")[2] == tested.stdout.partition("localisation")[2]
+    assert_refused(run(TEST, {**tested.flags, "--cam_thr": 0.2}), "take another --out", "cam_thr: 0.1 then, 0.2 now")
+    assert {path: path.stat().st_mtime_ns for path in tested.folder.iterdir()} == before
 
 
 def test_two_processes_share_the_test_and_the_epochs_own_test_agrees(tested, trained, tmp_path):

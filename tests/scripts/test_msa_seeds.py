@@ -8,7 +8,7 @@ import torch
 
 from network.msa import MSANet, msa_state_dict
 from network.scn import SCN
-from released.msa.evaluation import commands
+from released.msa.evaluation import commands, put_together
 from tests.scripts.conftest import ROOT, assert_refused, assert_succeeded, forker, run
 from tests.scripts.test_help import parse
 from tool.artifact import load_cam, load_label_map
@@ -87,12 +87,24 @@ def test_several_refine_lists_are_swept_and_the_best_is_that_of_all(evaluated, d
     np.testing.assert_allclose(rows[7:], np.loadtxt(evaluated / "result.txt"))
     summary = json.loads((folder / "result.json").read_text())
     best = summary["best_first"]
-    assert best == sorted(best, reverse=True) and len(best) == 14 and summary["best_mIoU"] == best[0][0]
+    assert best == sorted(best, key=lambda row: -row[0]) and len(best) == 14 and summary["best_mIoU"] == best[0][0]
     np.testing.assert_allclose(best[0][0], rows[:, 0].max(), atol=0.005)
     assert f"best mIoU {best[0][0]:.2f}, --refine_list {best[0][1][0]}" in done.stdout
     assert {path.parent.name for path in (folder / "pseudo").glob("0.10/*/*.png")} == {"0", "1"}
     with pytest.raises(UserError, match="--refine_list 1 1: expected numbers of steps, 0 or more, each once"):
         commands("msa_image", "x", [*NETS, "--refine_list", "1", "1"])
+
+
+def test_the_result_of_all_replaces_an_earlier_one_whole(tmp_path):
+    folders = [tmp_path / f"refine_{steps}" for steps in (0, 1)]
+    for folder, score in zip(folders, (40.0, 50.0), strict=True):
+        folder.mkdir()
+        (folder / "result.txt").write_text(f"{score}\n")
+        (folder / "result.json").write_text(json.dumps({"best_first": [[score, [0, 0.1]]], "best_mIoU": score}))
+    put_together(folders)
+    (tmp_path / "earlier").hardlink_to(tmp_path / "result.txt")
+    put_together(folders[1:])
+    assert (tmp_path / "earlier").read_text() == "40.0\n50.0\n" and (tmp_path / "result.txt").read_text() == "50.0\n"
 
 
 def test_the_arrays_score_as_our_dicts(evaluated, data, nets, tmp_path):
@@ -109,7 +121,7 @@ def test_the_arrays_score_as_our_dicts(evaluated, data, nets, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"--up": "False"}, "cam_npy: up: True then, False now"),
+        ({"--up": "False", "--refine_list": 0}, "up: True then, False now"),
         ({"--th": 0.5}, "cam_npy: th: 0.9 then, 0.5 now"),
         ({"--sane": "resize"}, "cam_npy: sane: [] then, ['resize'] now"),
     ],

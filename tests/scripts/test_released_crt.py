@@ -11,11 +11,12 @@ import pytest
 from data.labels import load_labels
 from recipes import crt
 from released.crt.run_sample import PATHS, STEPS, VALUES, run_words_of
-from released.table import ROOT
+from released.table import ROOT, copy_files
 from run import read_changes
 from tests.scripts.conftest import assert_refused, assert_succeeded, forker
 from tests.scripts.test_help import SCRIPTS, parse
-from tool.artifact import load_label_map
+from tool.artifact import load_label_map, save_label_map
+from tool.cli import UserError
 from tool.irn_cam import quarter, save_irn_cam
 from tool.lists import read_ids
 from tool.recipe import Setup
@@ -69,7 +70,7 @@ def test_each_flag_reaches_the_stages_that_it_is_of(tmp_path, monkeypatch):
     for name, (_, expected) in changed.items():
         for key in VALUES[name].ours:
             assert value_of(stages, key, monkeypatch) == expected, (name, key)
-    assert stages["irn_infer"].flags["crop_size"] == "64"  # at which it was trained
+    assert stages["irn_infer"].flags["crop_size"] == "512"  # whatever it was trained at
 
 
 def test_folders_lists_and_weights_are_found_by_the_steps_that_read_them(tmp_path, monkeypatch):
@@ -93,6 +94,34 @@ def test_folders_lists_and_weights_are_found_by_the_steps_that_read_them(tmp_pat
     passes = {"--train_cam_pass": "0", "--train_irn_pass": "0"}
     stages = stages_of(words_of({**weights, **passes}), tmp_path / "out")
     assert [stages[name].flags["weights"] for name in ("infer_aug", "irn_infer")] == [str(tmp_path / "net.pth")] * 2
+
+
+def test_weights_of_an_earlier_call_are_found_in_out_and_else_under_their_released_names(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ["--train_cam_pass", "False", "--train_irn_pass", "False"]
+    for folder, names in {"sess": ("deits_cam.pth", "res50_irn.pth"), "out/crt": ("crt.pth", "irn/irn.pth")}.items():
+        made = [tmp_path / folder / name for name in names]
+        for path in made:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+        stages = stages_of(words, tmp_path / "out")
+        assert [stages[name].flags["weights"] for name in ("infer_aug", "irn_infer")] == [*map(str, made)]
+
+
+@pytest.mark.parametrize(("kind", "stage"), [("sem_seg", "eval_irn"), ("ins_seg", "eval_ins")])
+@pytest.mark.parametrize("named", [None, "mine"])
+def test_what_an_earlier_call_made_is_scored_and_not_made_again(kind, stage, named, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / (named or f"out/crt/{kind}")
+    folder.mkdir(parents=True)
+    (folder / "a").touch()
+    other = {"sem_seg": "ins_seg", "ins_seg": "sem_seg"}[kind]
+    passes = {f"--make_{other}_pass": "1", f"--make_{kind}_pass": "0", f"--eval_{kind}_pass": "1"}
+    stages = stages_of(words_of({**passes, **({f"--{kind}_out_dir": named} if named else {})}), tmp_path / "out")
+    assert stages[stage].flags["predict_dir"] == str(folder)
+    made = stages["irn_infer"].flags
+    assert made[f"{kind}_out_dir"] is None and made[f"{other}_out_dir"] == str(tmp_path / "out" / "crt" / other)
+    assert ("displacement" in stages["irn_train"].flags) == (other == "ins_seg")
 
 
 def listed(done):
@@ -167,16 +196,24 @@ def test_trained_weights_and_the_log_get_the_released_names(tmp_path):
     words = [*only("train_cam"), *name, "--set", "train.max_iters=1", "data.train_aug=24", "data.train=8"]
     done = forker().run([ROOT / SCRIPT, "--mini", "--out", "out", *words], tmp_path)
     assert_succeeded(done)
-    for copy, made in (("mine/cnn.pth", "crt_cnn.pth"), ("out/sess/deits_cam.pth", "crt_transformer.pth")):
-        assert (tmp_path / copy).read_bytes() == (tmp_path / "out" / "crt" / made).read_bytes()
+    for name, made in (("mine/cnn.pth", "crt_cnn.pth"), ("out/sess/deits_cam.pth", "crt_transformer.pth")):
+        assert (tmp_path / name).read_bytes() == (tmp_path / "out" / "crt" / made).read_bytes()
     logs = [(tmp_path / "out" / "logs" / f"{stage}.log").read_text() for stage in ("data", "prepare", "train")]
     assert (tmp_path / "mine" / "log.log").read_text() == "".join(logs)
 
 
-def test_steps_on_cam_dicts_of_the_release_score_them_and_make_labels(data, tmp_path):
-    """Of a folder that is named, at a threshold that is given."""
+def test_a_copy_that_cannot_be_made_leaves_what_was_there_alone(tmp_path):
+    (tmp_path / "irn.pth").write_text("before")
+    with pytest.raises(UserError, match=r"irn\.pth: cannot be written: No such file"):
+        copy_files([tmp_path / "none"], tmp_path / "irn.pth")
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("irn.pth", "before")]
+
+
+def test_steps_on_files_of_the_release_score_them_and_make_labels(data, tmp_path):
+    """Of folders that are named, at a threshold that is given; masks of 255, which counts as background."""
     cams, masks = tmp_path / "cams", data.root / "VOC2012" / "SegmentationClass"
     cams.mkdir()
+    (tmp_path / "walked").mkdir()
     labels = load_labels(data.labels, VOC12)
     for image_id in data.ids:
         shape = load_label_map(data.root / "VOC2012" / "SegmentationClassAug" / f"{image_id}.png", VOC12).shape
@@ -185,14 +222,20 @@ def test_steps_on_cam_dicts_of_the_release_score_them_and_make_labels(data, tmp_
             for size in (quarter(shape), shape)
         ]
         save_irn_cam(cams / f"{image_id}.npy", *maps, VOC12)
-    words = only("eval_cam", "cam_to_ir_label", cam_out_dir="cams", cam_eval_thres=0.5, ir_label_out_dir="sure")
+        save_label_map(tmp_path / "walked" / f"{image_id}.png", np.full(shape, 255, np.uint8), VOC12)
+    flags = {"cam_out_dir": "cams", "cam_eval_thres": 0.5, "ir_label_out_dir": "sure", "sem_seg_out_dir": "walked"}
+    words = only("eval_cam", "cam_to_ir_label", "eval_sem_seg", **flags)
     root = ["--voc12_root", data.root / "VOC2012"]
-    done = forker().run([ROOT / SCRIPT, *root, *words, "--out", "out", "--set", "eval.num_workers=1"], tmp_path)
+    done = forker().run(
+        [ROOT / SCRIPT, *root, *words, "--out", "out", "--set", "eval.num_workers=1", "eval_irn.num_workers=1"],
+        tmp_path,
+    )
     assert_succeeded(done)
     assert {path.stem for path in (tmp_path / "sure").glob("*.png")} == {*data.ids}
-    found = json.loads((tmp_path / "out" / "crt" / "curve.json").read_text())
     truth = np.concatenate(
         [load_label_map(masks / f"{name}.png", VOC12).ravel() for name in read_ids(data.root / "train.txt")]
     )
     share = (truth == 0).sum() / (truth != 255).sum()  # all is below the threshold
-    assert found["background"] == pytest.approx(100 * share)
+    for name in ("curve", "irn"):
+        found = json.loads((tmp_path / "out" / "crt" / f"{name}.json").read_text())
+        assert found["background"] == pytest.approx(100 * share)

@@ -120,6 +120,16 @@ def test_no_more_maps_are_read_than_tell_enough(data, tmp_path):
         check_saliency(tmp_path, ids[1:])
 
 
+def test_where_red_alone_is_read_red_alone_is_looked_at(data, tmp_path):
+    def blue(grey):
+        return Image.fromarray(np.stack([0 * grey, 0 * grey, grey], axis=-1))
+
+    saliency = changed(data, tmp_path / "maps", blue)
+    assert any("the mean of red, green and blue is read" in note for note in check_saliency(saliency, data.ids))
+    with pytest.raises(UserError, match="nothing but black"):
+        check_saliency(saliency, data.ids, first_channel=True)
+
+
 @pytest.mark.parametrize("size", [(1, 1), (1, 30), (2, 2), (3, 40), (41, 1)])
 def test_maps_of_any_size_are_looked_at(tmp_path, size):
     Image.new("L", size, 200).save(tmp_path / "a.png")

@@ -158,6 +158,14 @@ def test_a_run_that_was_killed_ends_with_the_weights_of_one_that_was_not(voc, tr
     assert file_names(tmp_path / "run") == file_names(trained)
 
 
+def test_a_finished_run_whose_weights_are_gone_writes_them_again(voc, trained, tmp_path):
+    weights = shutil.copytree(trained, tmp_path / "run") / FINAL
+    weights.unlink()
+    keys = settings(QUICK_TRAINING, voc, {"EXP_ROOT": tmp_path})
+    assert_succeeded(run(TRAIN, {**keys, "--resume": ()}))
+    assert weights.read_bytes() == (trained / FINAL).read_bytes()
+
+
 def test_a_checkpoint_older_than_a_setting_goes_on_by_one_process_and_by_several(voc, trained, tmp_path, monkeypatch):
     last = shutil.copytree(trained, tmp_path / "run") / "last.ckpt"
     state = load(last)

@@ -14,6 +14,7 @@ from PIL import Image
 from data.normalisation import Normalisation
 from segmentation.crf import crf_labels
 from segmentation.experiment.config import config_dict
+from segmentation.experiment.test import check_data
 from segmentation.net import net_of
 from segmentation.settings import read_config
 from tests.network.nets import with_many_labels
@@ -158,6 +159,12 @@ def test_two_processes_share_the_list_and_one_scores_it(keys, images, tested, tm
         assert f"{len(images) // 2} of {len(images) // 2} images predicted" in one.stdout
     assert contents(tmp_path / "run" / "results") == contents(tested[1])
     assert ["mIoU" in one.stdout for one in done] == [True, False]
+
+
+def test_a_process_without_an_image_of_its_own_has_nothing_to_check(keys, images, monkeypatch):
+    for name, value in {"TORCHELASTIC_RUN_ID": "tests", "RANK": "1", "WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    assert check_data(read_config(config_dict, settings(keys)["--set"]), [*images][:1]) == {}
 
 
 def test_two_processes_keep_logits_and_say_once_that_a_submission_can_be_made(keys, data, tmp_path):

@@ -1,5 +1,6 @@
 """The superpixel network's commands: through a kill, by two processes, to maps and scores, and what they refuse."""
 
+import argparse
 import json
 import shutil
 
@@ -9,6 +10,7 @@ import torch
 from PIL import Image
 
 from network.scn import SCN
+from superpixel.infer import read_data
 from superpixel.maps import load_superpixels
 from tests.scripts.conftest import (
     assert_refused,
@@ -127,6 +129,7 @@ def test_what_does_not_fit_is_named(shapes, tmp_path):
     flags = for_training(shapes, **{"--work_dir": tmp_path / "exps"})
     cases = [
         ({"--crop_size": 60}, "--crop_size 60: expected a multiple of 16"),
+        ({"--crop_size": 16}, "--crop_size 16: expected a multiple of 16 from 32"),
         ({"--min_image_size": 80}, "--min_image_size 80: expected at most --max_image_size, 64"),
         ({"--batch_size": 9}, "--batch_size 9: ", "has 8 images"),
         ({"--gt_dir": "nowhere"}, "--gt_dir nowhere: expected a folder"),
@@ -191,6 +194,15 @@ def test_two_processes_share_the_list(shapes, trained, inferred, tmp_path):
     for done in run_by_two(INFER, *words_of(for_inference(shapes, trained, tmp_path, **scored))):
         assert_succeeded(done)
     assert contents(tmp_path) == contents(inferred)
+
+
+def test_a_process_without_an_image_of_its_own_has_nothing_to_check(shapes, tmp_path, monkeypatch):
+    for name, value in {"TORCHELASTIC_RUN_ID": "tests", "RANK": "1", "WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / "list.txt").write_text(shapes.ids[0])
+    places = {"data_set": shapes.data_set.name, "img_root": shapes.root, "gt_dir": shapes.root / "masks"}
+    images, masks = read_data(argparse.Namespace(infer_list=tmp_path / "list.txt", **places))
+    assert [*images] == [*masks] == [shapes.ids[0]]
 
 
 def test_images_of_any_size_and_kind(shapes, trained, tmp_path):

@@ -29,7 +29,10 @@ def test_every_command_says_in_one_line_what_it_needs(without, name, flag):
     assert len(done.stderr.splitlines()) == 1 and not done.stdout
 
 
-@pytest.mark.parametrize("name", ["run.py", "demo.py", "train_voc.py", "eval.py", "tool.report"])
+RELEASED = [f"released/{name}.py" for name in ("ppc/aff_train", "msa/evaluator_cls_image", "dhr/evaluate")]
+
+
+@pytest.mark.parametrize("name", ["run.py", "demo.py", "train_voc.py", "eval.py", "tool.report", *RELEASED])
 def test_what_users_start_first_knows_a_python_that_is_not_the_project_s(name):
     words = [sys.executable, "-S", *called(name), "--help"]  # without its libraries
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)

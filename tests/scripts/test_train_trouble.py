@@ -16,6 +16,7 @@ from tests.scripts.conftest import (
     assert_succeeded,
     contents,
     corrupt_middle,
+    forget_setting,
     load,
     run,
     run_all,
@@ -108,6 +109,20 @@ def test_data_of_the_same_content_may_lie_elsewhere(continued):
     after = contents(folder.parent)
     assert after["hsc/hsc.pth"] == before["hsc/hsc.pth"]
     assert after["hsc/last.ckpt"] == before["hsc/last.ckpt"]
+
+
+def test_weights_of_the_same_name_and_other_content_are_another_start(data, undisturbed, tmp_path):
+    net = tmp_path / "net.pth"
+    shutil.copy(undisturbed / "hsc.pth", net)
+    flags = {**TINY, **data.for_training(), "--max_iters": 1, "--weights": net, "--work_dir": tmp_path, **RESUME}
+    assert_succeeded(run("train_voc.py", flags))
+    net.unlink()  # a run that goes on needs none
+    assert_succeeded(run("train_voc.py", flags))
+    net.write_bytes(b"other")
+    name = "the weights of --weights (sha256)"
+    assert_refused(run("train_voc.py", flags), "hsc/last.ckpt was trained with other settings", f"{name}: ", "(1)")
+    forget_setting(tmp_path / "hsc" / "last.ckpt", name)  # as of older versions
+    assert_succeeded(run("train_voc.py", flags))
 
 
 LIMIT = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (4_000_000, resource.RLIM_INFINITY))"

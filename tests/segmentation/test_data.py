@@ -18,7 +18,7 @@ from segmentation.data import PseudoLabelSet, start_loader_process
 from tests.data.places import images_in
 from tests.scripts.conftest import truncate
 from tests.segmentation.test_augmentation import augmentation, naive_jitter, random_image, random_labels
-from tool.artifact import save_label_map
+from tool.artifact import load_label_map, save_label_map
 from tool.cli import UserError
 from tool.colour import voc_palette
 from voc12.classes import VOC12
@@ -214,3 +214,23 @@ def test_maps_without_a_labelled_pixel_are_refused(folders, tmp_path):
         save_label_map(tmp_path / f"{identifier}.png", np.full((20 + index, 31), 255, np.uint8), VOC12)
     with pytest.raises(UserError, match=f"DATA_PSEUDO_GT {tmp_path}: every pixel of every map is 255"):
         check_label_maps(**to_check({**folders, "label_root": tmp_path}))
+
+
+def test_a_share_of_a_list_may_be_empty_or_without_a_labelled_pixel_where_the_list_has_one(folders):
+    arguments, (first, *_, last) = to_check(folders), IDS
+
+    def clear(identifier: str) -> None:
+        path = arguments["labels"][identifier]
+        save_label_map(path, np.full_like(load_label_map(path, VOC12), 255), VOC12)
+
+    def check(share: Sequence[str]) -> None:
+        check_label_maps(**{**arguments, "images": images_in(folders["image_root"], share)})
+
+    for identifier in IDS[:-1]:
+        clear(identifier)
+    check([])
+    check([first])
+    clear(last)
+    for share in ([], [first]):
+        with pytest.raises(UserError, match="every pixel of every map is 255"):
+            check(share)

@@ -121,6 +121,7 @@ def test_the_configuration_cannot_be_changed():
         ("DATA_RANDOMSCALE=1,1", (1.0, 1.0)),
         ("TEST_SPLIT=test", "test"),
         ("MODEL_BACKBONE=mobilenet_v2", "mobilenet_v2"),
+        ("MODEL_BACKBONE=resnet38", "resnet38d"),
         ("DATA_RANDOM_H=90", 90),
         ("DATA_RANDOM_S=255", 255),
         ("TEST_CRF_WORKERS=3", 3),

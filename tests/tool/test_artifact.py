@@ -8,15 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tool.artifact import (
-    atomic_file,
-    load_cam,
-    load_crf,
-    load_label_map,
-    save_cam,
-    save_crf,
-    save_label_map,
-)
+from tool.artifact import atomic_file, load_cam, load_crf, load_label_map, save_cam, save_crf, save_label_map
 from tool.cli import UserError
 from tool.colour import voc_palette
 from voc12.classes import VOC12
@@ -152,10 +144,12 @@ def test_cams_are_never_read_as_crf_posteriors(tmp_path, classes):
         load_crf(tmp_path / "a.npy", VOC12)
 
 
-def test_a_flat_aeroplane_cam_is_not_taken_for_background(tmp_path):
+@pytest.mark.parametrize("present", [(1,), (1, 0), (0, 1)], ids=str)
+def test_flat_cams_of_a_tiny_image_are_not_taken_for_posteriors(tmp_path, present):
     value = np.float32(3) / (np.float32(3) + np.float32(1e-5))
-    save_cam(tmp_path / "a.npy", {0: np.full((1, 1), value, np.float32)}, VOC12)
-    assert list(load_cam(tmp_path / "a.npy", VOC12)) == [0]
+    cams = {7 * number: np.full((1, 2), value * there, np.float32) for number, there in enumerate(present)}
+    save_cam(tmp_path / "a.npy", cams, VOC12)
+    assert_same_maps(load_cam(tmp_path / "a.npy", VOC12), cams)
     with pytest.raises(UserError, match="--type npy"):
         load_crf(tmp_path / "a.npy", VOC12)
 

@@ -93,7 +93,7 @@ def test_the_benchmarks_table_of_systems_sorts_and_filters(driver, tmp_path):
     estimates = {names: (Estimate(mean, None, mean - 1, mean + 1), mean - 50) for names, mean in means.items()}
     rows = [row_of(*names, [0], score, Estimate(gain, None, 0, 0)) for names, (score, gain) in estimates.items()]
     rows.append(row_of(HOSTILE, "CRF seeds", [0], Estimate(60, 1, 59, 61)))
-    overview = {"recipe": HOSTILE, "columns": list(COLUMNS.items()), "rows": rows, "seed": 0}
+    overview = {"recipe": HOSTILE, "columns": list(COLUMNS.items()), "sorted_by": "run", "rows": rows, "seed": 0}
     data, path = find_data(str(tmp_path / "VOC2012"), None, None, VOC12), tmp_path / "page.html"
     run, source = read_run(tmp_path / "hsc", "--run"), Source("--run", tmp_path)
     write_report(path, [run], data, source=source, overview=overview, template=TEMPLATE)
@@ -108,12 +108,15 @@ def test_the_benchmarks_table_of_systems_sorts_and_filters(driver, tmp_path):
     def sort_by(name):
         heads = driver.find_elements(By.CSS_SELECTOR, "#systems-table th button")
         next(head for head in heads if head.text == name).click()
+        sorted_by = "[...document.querySelectorAll('[aria-sort]:not([aria-sort=none])')]"
+        return page.run(f"return {sorted_by}.map((head) => [head.textContent, head.ariaSort])")
 
     assert shown()[-1] == (HOSTILE, "CRF seeds", "60.0 ± 1.0")
-    sort_by("mIoU")
+    assert sort_by("mIoU") == [["mIoU", "descending"]]
     assert [score for *_, score in shown()] == ["63.4", "60.0 ± 1.0", "52.1", "9.9"], "numbers, not texts"
-    sort_by("mIoU")
+    assert sort_by("mIoU") == [["mIoU", "ascending"]]
     assert [score for *_, score in shown()] == ["9.9", "52.1", "60.0 ± 1.0", "63.4"]
+    assert sort_by("stage") == [["stage", "ascending"]]
     sort_by("gain")
     assert shown()[-1][0] == HOSTILE, "what has none stays last"
     page.choose("#system-stage", "CRF seeds")

@@ -4,19 +4,27 @@ import base64
 import hashlib
 import io
 import itertools
+import json
+import os
 import re
+import shutil
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests.tool.report_runs import HOSTILE, make_data, make_run, page_data
+from tests.tool.report_runs import HOSTILE, make_data, make_results, make_run, page_data
+from tool.cli import UserError
 from tool.dataset import IGNORE
 from tool.lists import Source
+from tool.lock import turn_in
 from tool.metric import confusion_matrix
 from tool.plot import heat_colours
+from tool.report import plan
 from tool.report.charts import MAX_POINTS, line_chart
 from tool.report.figures import score_stages
+from tool.report.found import Found
 from tool.report.image import THUMBNAIL, Findings, draw
 from tool.report.make import write_report
 from tool.report.page import TEMPLATES, write_page
@@ -88,10 +96,10 @@ def test_a_label_loses_by_what_is_called_by_its_name_and_a_perfect_one_by_nothin
 def test_stage_scores_sum_pixels_over_images_and_average_all_labels(tmp_path):
     """Not a mean of the images' scores, and labels that never occur count as 0, as in eval.py."""
     maps = {"a": random_maps(0), "b": random_maps(1)}
-    found = {
-        image_id: Findings([3, 15], {}, {(0, "seed"): confusion_matrix(*pair, num_labels=VOC12.num_labels)}, {}, [])
-        for image_id, pair in maps.items()
-    }
+    found = Found()
+    for image_id, pair in maps.items():
+        confusions = {(0, "seed"): confusion_matrix(*pair, num_labels=VOC12.num_labels)}
+        found.add(image_id, Findings([3, 15], {}, confusions, {}, []))
     run = Run("run", tmp_path, labels={**{key: {} for key in STAGES}, "seed": dict.fromkeys(maps, tmp_path)})
     (stage,) = score_stages([run], found, VOC12, labels=range(VOC12.num_labels))
     total = sum(naive_confusion(*pair) for pair in maps.values())
@@ -174,6 +182,72 @@ def test_losses_before_a_resumption_past_its_checkpoint_do_not_count(tmp_path):
     assert read_losses(log) == {name: [(10, 1.0), (20, 5.0), (30, 6.0)] for name in ("cls", "total")}
 
 
+# -- what a run left ---------------------------------------------------------------------------------------------------
+
+
+def folders_of(run):
+    """The folder of each kind of label maps that a run has."""
+    return {key: next(iter(files.values())).parent for key, files in run.labels.items() if files}
+
+
+def test_of_several_seeds_those_count_that_the_latest_net_learnt_from(tmp_path):
+    """As after a second run of a recipe with another CRF; a net of either is one of the run's."""
+    truths, run = make_data(tmp_path, ["a"]), tmp_path / "exps" / "hsc"
+    make_run(run, truths, wrong=1)
+    shutil.copytree(run / "crf" / "crf_8_7", run / "crf" / "crf_8_4")
+    for number, alpha in enumerate((7, 4)):
+        net = tmp_path / "exps" / f"d{alpha}"
+        make_results(net, truths, pseudo=run / "crf" / f"crf_8_{alpha}")
+        os.utime(net / "results" / "VOC2012" / "Segmentation" / "comp6_val_cls", (number, number))
+    read = read_run(run, "--run")
+    found = folders_of(read)
+    assert (found["crf"].name, found["segmentation"].parents[3].name) == ("crf_8_4", "d4")
+    assert "CRF seeds are those of crf_8_4; there are also crf_8_7." in read.notes
+    assert "Segmentation is that of d4, the latest of 2 trained on label maps of this run." in read.notes
+
+
+def test_pseudo_labels_of_a_recipe_stand_in_for_seeds_and_lead_to_the_net_that_learnt_from_them(tmp_path):
+    """MSA's; without masks they are all the label maps that there are."""
+    truths, run = make_data(tmp_path, ["a"]), tmp_path / "exps" / "msa_image"
+    make_run(run, truths, wrong=1)
+    shutil.copytree(run / "cam_png", run / "pseudo")
+    assert folders_of(read_run(run, "--run"))["seed"].name == "cam_png"
+    make_results(tmp_path / "exps" / "deeplab", truths, pseudo=run / "pseudo")
+    found = folders_of(read_run(run, "--run"))
+    assert (found["seed"].name, found["segmentation"].parents[3].name) == ("pseudo", "deeplab")
+    shutil.copytree(found["segmentation"], tmp_path / "exps" / "dhr" / "val")
+    (tmp_path / "exps" / "dhr" / "args.json").write_text(json.dumps({"wss_masks": str(found["segmentation"])}))
+    assert "deeplabv3plus" in folders_of(read_run(run, "--run"))
+    shutil.rmtree(tmp_path / "exps" / "dhr")
+    shutil.rmtree(run / "cam_png")
+    shutil.rmtree(run / "crf")
+    read = read_run(run, "--run")
+    assert folders_of(read).keys() == {"seed", "segmentation"} and "Seeds" not in read.missing
+
+
+# -- large runs --------------------------------------------------------------------------------------------------------
+
+
+def test_of_very_many_images_all_are_scored_and_only_some_kept_and_shown(tmp_path, monkeypatch):
+    make_run(tmp_path / "hsc", make_data(tmp_path, list("abcdefg")), wrong=1)
+    data, source = find_data(str(tmp_path / "VOC2012"), None, None, VOC12), Source("--run", tmp_path)
+
+    def written(ids=None):
+        path = tmp_path / "page.html"
+        looked_at, _ = write_report(path, [read_run(tmp_path / "hsc", "--run")], data, ids, source=source)
+        text = path.read_text()
+        scores = re.search(r'<section aria-labelledby="classes">.*?</section>', text, re.DOTALL)[0]
+        return looked_at, scores, [image["id"] for image in page_data(path)["images"]], text
+
+    _, scores, *_ = written()
+    monkeypatch.setattr(plan, "SCORED", 3)
+    looked_at, same, shown, text = written()
+    assert (looked_at, same, shown) == (7, scores, ["a", "d", "g"])
+    note = "Shown are 3 of 7 images, in even steps through their ids; all are scored; --list names others."
+    assert f"<li>{note}</li>" in text and text.count('id="pictures-') == 3
+    assert written(["a", "b", "c", "d"])[2] == ["a", "b", "c", "d"]
+
+
 # -- large pages -------------------------------------------------------------------------------------------------------
 
 
@@ -202,6 +276,21 @@ def test_pictures_beyond_the_size_of_a_file_go_into_a_folder_beside_it(tmp_path)
     assert files == {"a b_pictures/0/image.webp": b"one", "a b_pictures/1/0_cam_3.webp": b"two" * 100}
     assert '"a%20b_pictures/1/0_cam_3.webp"' in (tmp_path / "a b.html").read_text()
     assert size == sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file())
+
+    # A page that ends half-way leaves no other's text beside its pictures.
+    (tmp_path / "a b_pictures" / "2" / "image.webp").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"2/image\.webp: cannot be written"):
+        write_page(tmp_path / "a b.html", empty_context(), [*pictures, {"image": b"three"}], max_bytes=10)
+    assert not (tmp_path / "a b.html").exists()
+
+
+def test_two_that_write_a_page_at_once_do_so_one_after_the_other(tmp_path):
+    page = tmp_path / "report.html"
+    with ThreadPoolExecutor(1) as pool:
+        with turn_in(TEMPLATES):
+            job = pool.submit(write_page, page, empty_context(), [])
+            assert not wait([job], timeout=0.5).done and not page.exists()
+        assert job.result() == page.stat().st_size
 
 
 # -- another's template ------------------------------------------------------------------------------------------------

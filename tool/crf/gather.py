@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -19,23 +19,24 @@ class Gather:
 
     def __call__(self, values: Tensor) -> Tensor:
         """`values`: float32 (Q, C), to (number of starts, C)."""
-        kernel = gather_kernel() if values.is_cuda else None
+        kernel = gather_kernel(values.device) if values.is_cuda else None
         if kernel is not None:
             return kernel(self.sources, self.starts, self.weights, values.contiguous())
         return F.embedding_bag(self.sources, values, self.starts, mode="sum", per_sample_weights=self.weights)
 
 
-@lru_cache(maxsize=1)
-def gather_kernel() -> Callable[..., Tensor] | None:
-    """The kernel for a GPU, from indices, starts, weights and values to sums; None where Triton cannot compile it.
+@cache
+def gather_kernel(device: torch.device) -> Callable[..., Tensor] | None:
+    """The kernel for `device`, a GPU, from indices, starts, weights and values to sums; None where Triton cannot
+    compile it.
 
     PyTorch's own gives each row a warp, whose threads take a column each: of few labels most have none.
     """
     try:
         from tool.crf.gather_kernel import gathered
 
-        one = torch.zeros(1, dtype=torch.int32, device="cuda")
-        gathered(one, one, None, torch.zeros(1, 1, device="cuda"))
+        one = torch.zeros(1, dtype=torch.int32, device=device)
+        gathered(one, one, None, torch.zeros(1, 1, device=device))
     except Exception:  # no Triton in this PyTorch, no C compiler on this machine, a GPU that it does not know
         return None
     return gathered

@@ -9,9 +9,9 @@ from tool.cli import brief
 from tool.dataset import IGNORE, DataSet
 from tool.metric import CURVE, about_absent, counts_of, iou, occurs
 from tool.report.charts import Chart, line_chart
-from tool.report.image import Findings
+from tool.report.found import Found, Shown
 from tool.report.run_folder import STAGES, Run
-from tool.report.score import Confusion, costliest_confusions, image_iou, label_iou
+from tool.report.score import Confusion, costliest_confusions, label_iou
 
 
 class ClassRow(NamedTuple):
@@ -56,27 +56,17 @@ def _gain(scores: Sequence[float | None]) -> float | None:
     return None if len(scores) < 2 or None in scores[:2] else scores[0] - scores[1]
 
 
-def score_stages(
-    runs: Sequence[Run], found: Mapping[str, Findings], data_set: DataSet, *, labels: Sequence[int]
-) -> list[StageScore]:
+def score_stages(runs: Sequence[Run], found: Found, data_set: DataSet, *, labels: Sequence[int]) -> list[StageScore]:
     """The scores of every stage that a run has, their means over `labels`."""
     scores = []
     for stage, (title, *_) in STAGES.items():
         ids = {image_id for run in runs for image_id in run.labels[stage]}
         if not ids:
             continue
-        totals: list[np.ndarray | None] = [
-            sum(found[image_id].confusions[number, stage] for image_id in run.labels[stage])
-            if run.labels[stage]
-            else None
-            for number, run in enumerate(runs)
-        ]
+        totals = [found.confusions.get((number, stage)) for number in range(len(runs))]
         ious = [None if total is None else label_iou(total) for total in totals]
         worst = [[None] * data_set.num_labels if total is None else costliest_confusions(total) for total in totals]
-        images = {0: len(ids)} if data_set.background else {}
-        for image_id in ids:
-            for label in found[image_id].labels:
-                images[label] = images.get(label, 0) + 1
+        images = {**({0: len(ids)} if data_set.background else {}), **found.labels[stage]}
         notes = [
             note
             for run, total in zip(runs, totals, strict=True)
@@ -93,16 +83,6 @@ def score_stages(
         means = [None if values is None else float(values[list(labels)].mean()) for values in ious]
         scores.append(StageScore(stage, title, len(ids), means, _gain(means), rows, notes))
     return scores
-
-
-def cam_counts(runs: Sequence[Run], found: Mapping[str, Findings]) -> dict[int, np.ndarray]:
-    """Counts, int64 (3, T, L), of each run's CAMs at every one of `CURVE`; runs without CAMs, or whose
-    CAMs were not scored, are left out."""
-    return {
-        number: sum(found[image_id].counts[number] for image_id in run.cams)
-        for number, run in enumerate(runs)
-        if run.cams and all(number in found[image_id].counts for image_id in run.cams)
-    }
 
 
 def curve_chart(curves: Mapping[int, Sequence[float]], names: Sequence[str]) -> Chart | None:
@@ -129,25 +109,24 @@ def loss_charts(runs: Sequence[Run]) -> dict[str, list[Chart]]:
 
 
 def image_records(
-    runs: Sequence[Run], found: Mapping[str, Findings], stages: Sequence[StageScore]
+    runs: Sequence[Run], shown: Mapping[str, Shown], stages: Sequence[StageScore]
 ) -> list[dict[str, Any]]:
     """For the page's script, of every image: its id, labels, IoU by stage (one a run), and its pictures' names."""
     return [
         {
             "id": image_id,
-            "labels": findings.labels,
+            "labels": image.labels,
             "iou": {
-                stage.key: [_of_image(findings, number, stage.key) for number in range(len(runs))] for stage in stages
+                stage.key: [_of_image(image, number, stage.key) for number in range(len(runs))] for stage in stages
             },
-            "pictures": list(findings.pictures),
+            "pictures": list(image.pictures),
         }
-        for image_id, findings in found.items()
+        for image_id, image in shown.items()
     ]
 
 
-def _of_image(findings: Findings, run: int, stage: str) -> float | None:
-    confusion = findings.confusions.get((run, stage))
-    score = None if confusion is None else image_iou(confusion)
+def _of_image(image: Shown, run: int, stage: str) -> float | None:
+    score = image.ious.get((run, stage))
     return None if score is None else round(score, 2)
 
 

@@ -30,7 +30,9 @@ class RunFiles(NamedTuple):
 
 
 class ImageFiles(NamedTuple):
-    image: Path
+    """An image's files; without `image` it is scored and not shown."""
+
+    image: Path | None
     truth: Path | None
     saliency: Path | None
     runs: Sequence[RunFiles]
@@ -44,7 +46,8 @@ class Findings(NamedTuple):
         counts: {run: int64 (3, T, L)} of its CAMs at each threshold (`tool.metric`).
         confusions: {(run, stage): int64 (L, L)}; these two without a truth empty.
         pictures: WebP files by name: image, truth, saliency, and "<run> cam <label>", "<run> <stage>" and
-            "<run> <stage> errors"; those but image and saliency have no background.
+            "<run> <stage> errors"; those but image and saliency have no background; none of an image that is not
+            shown.
         problems: a line for each file that cannot be used; if there are any, the rest is empty.
     """
 
@@ -71,7 +74,7 @@ def look(_: str, files: ImageFiles, data_set: DataSet) -> Findings:
 
     truth = None if files.truth is None else read(load_label_map, files.truth, data_set)
     shape = None if truth is None else truth.shape
-    image = read(load_picture, files.image, mode="RGB", shape=shape)
+    image = None if files.image is None else read(load_picture, files.image, mode="RGB", shape=shape)
     if files.truth is None and image is not None:
         shape = image.size[::-1]
     saliency = None if files.saliency is None else read(load_picture, files.saliency, mode="L", shape=shape)
@@ -83,7 +86,7 @@ def look(_: str, files: ImageFiles, data_set: DataSet) -> Findings:
             label_maps[number, stage] = read(load_label_map, path, data_set, shape=shape, ignore=False)
     if problems:
         return Findings([], {}, {}, {}, problems)
-    pictures = draw(image, truth, saliency, cams, label_maps, data_set)
+    pictures = {} if image is None else draw(image, truth, saliency, cams, label_maps, data_set)
     if truth is None:
         drawn = {data_set.label_of(index) for maps in cams.values() for index in maps}
         return Findings(

@@ -14,7 +14,6 @@ from tool.metric import CURVE, iou
 from tool.plot import ERROR_COLOURS, heat_colours
 from tool.report.figures import (
     absence_note,
-    cam_counts,
     curve_chart,
     image_records,
     label_colours_hex,
@@ -22,7 +21,8 @@ from tool.report.figures import (
     score_stages,
     setting_rows,
 )
-from tool.report.image import Findings, ImageFiles, look_at_all
+from tool.report.found import Found
+from tool.report.image import ImageFiles, look_at_all
 from tool.report.page import MAX_BYTES, PAGE, write_page
 from tool.report.plan import Data, plan_images
 from tool.report.run_folder import STAGES, Run
@@ -45,38 +45,42 @@ def write_report(
 
     Args:
         runs: as `read_run` gives them, under any names; they are changed to what is shown of them.
-        ids: of the images to show, or None for all with ground truth (`plan_images`). source: where these come from,
-            for messages; or where the first run does.
+        ids: of the images to show, or None for all with ground truth, of very many some (`plan_images`). source: where
+            these come from, for messages; or where the first run does.
         labels: that mIoU is over, or None for all. num_workers: processes that look at the images.
         overview: what `template` draws of it, under this name. template, max_bytes: as `write_page` has them.
 
     Returns:
-        The numbers of images and of bytes. Raises `UserError` with every file that is missing or cannot be used.
+        The numbers of images looked at and of bytes. Raises `UserError` with every file that is missing or cannot be
+        used.
     """
     files, notes = plan_images(runs, data, ids, source=source)
     found = look_at_images(files, data.data_set, num_workers=num_workers)
     labels = range(data.data_set.num_labels) if labels is None else labels
     about = describe(runs, found, notes, data.data_set, labels=labels, scored=data.truth is not None)
     context = {**about, "overview": overview}
-    pictures = [findings.pictures for findings in found.values()]
-    return len(found), write_page(path, context, pictures, max_bytes=max_bytes, template=template)
+    pictures = [image.pictures for image in found.shown.values()]
+    return len(files), write_page(path, context, pictures, max_bytes=max_bytes, template=template)
 
 
-def look_at_images(files: Mapping[str, ImageFiles], data_set: DataSet, *, num_workers: int) -> dict[str, Findings]:
-    """What is on each image, in their order. Raises `UserError` with every file that cannot be used."""
-    found = dict(look_at_all(files, data_set, num_workers=num_workers))
-    found = {image_id: found[image_id] for image_id in files}
+def look_at_images(files: Mapping[str, ImageFiles], data_set: DataSet, *, num_workers: int) -> Found:
+    """What is on the images, those that are shown in their order. Raises `UserError` with every file that cannot be
+    used."""
+    found = Found()
+    for image_id, findings in look_at_all(files, data_set, num_workers=num_workers):
+        found.add(image_id, findings)
     raise_problems(
         "faulty files (all have the size of their ground truth, or of their image where there is none); no report was"
         " written",
-        [problem for findings in found.values() for problem in findings.problems],
+        [problem for image_id in files for problem in found.problems.get(image_id, ())],
     )
+    found.shown = {image_id: found.shown[image_id] for image_id in files if image_id in found.shown}
     return found
 
 
 def describe(
     runs: Sequence[Run],
-    found: Mapping[str, Findings],
+    found: Found,
     notes: Sequence[str],
     data_set: DataSet,
     *,
@@ -85,7 +89,7 @@ def describe(
 ) -> dict:
     """All that the page shows but for the pictures; mIoU is over `labels`, where images are `scored`."""
     stages = score_stages(runs, found, data_set, labels=labels) if scored else []
-    counts = cam_counts(runs, found)
+    counts = dict(sorted(found.counts.items()))
     curves = {run: (100 * iou(of_run))[:, list(labels)].mean(axis=1).tolist() for run, of_run in counts.items()}
     names = [run.name for run in runs]
     missing = [f"{run.name}: not found, so left out: {', '.join(run.missing)}." for run in runs if run.missing]
@@ -114,5 +118,5 @@ def describe(
         "heat": ["#" + bytes(colour).hex() for colour in heat_colours(np.linspace(0, 1, 9)[None])[0]],
         "data_set": data_set.title,
         "names": data_set.label_names,
-        "images": image_records(runs, found, stages),
+        "images": image_records(runs, found.shown, stages),
     }

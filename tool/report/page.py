@@ -11,10 +11,11 @@ import jinja2
 from markupsafe import Markup
 
 from tool.artifact import atomic_file, reported_unwritable
+from tool.lock import turn_in
 
 TEMPLATES = Path(__file__).parent / "template"
 PAGE = TEMPLATES / "page.html"
-MAX_BYTES = 60_000_000  # of one file; pictures beyond that go into a folder
+MAX_BYTES = 60_000_000  # of pictures in one file; more go into a folder
 
 
 def write_page(
@@ -25,7 +26,10 @@ def write_page(
     max_bytes: int = MAX_BYTES,
     template: Path = PAGE,
 ) -> int:
-    """Write the report at `path`, and where it would be larger than `max_bytes`, its pictures beside it.
+    """Write the report at `path`, and where its pictures would take more than `max_bytes` of it, these beside it.
+
+    Processes write one after the other. Before pictures are written beside it a page that is there is removed, so that
+    a stop leaves none that shows another's.
 
     Args:
         context: what the template draws. pictures: each image's WebP files by name, in the order of the page's images.
@@ -35,17 +39,20 @@ def write_page(
     Returns:
         The number of bytes of it all. Raises `UserError` where the file system refuses.
     """
-    inside = [{name: _inside(data) for name, data in of_image.items()} for of_image in pictures]
-    page = render(context, inside, template=template)
-    beside = 0
-    if len(page) > max_bytes:
-        folder = path.with_name(f"{path.stem}_pictures")
-        sources = [_write_beside(folder, number, of_image) for number, of_image in enumerate(pictures)]
+    sizes = [len(data) for of_image in pictures for data in of_image.values()]
+    is_inside = sum(map(_size_inside, sizes)) <= max_bytes
+    folder = path.with_name(f"{path.stem}_pictures")
+    with turn_in(TEMPLATES):  # the run's folder is held by a training, which would be waited for
+        if is_inside:
+            sources = [{name: _inside(data) for name, data in of_image.items()} for of_image in pictures]
+        else:
+            with reported_unwritable(path):
+                path.resolve().unlink(missing_ok=True)
+            sources = [_write_beside(folder, number, of_image) for number, of_image in enumerate(pictures)]
         page = render(context, sources, template=template)
-        beside = sum(len(data) for of_image in pictures for data in of_image.values())
-    with atomic_file(path) as file:
-        file.write(page)
-    return len(page) + beside
+        with atomic_file(path) as file:
+            file.write(page)
+    return len(page) + (0 if is_inside else sum(sizes))
 
 
 def render(context: Mapping[str, Any], sources: Sequence[Mapping[str, str]], *, template: Path = PAGE) -> bytes:
@@ -74,6 +81,11 @@ def _with_own(name: str, template: Path) -> list[str]:
     own = template.with_suffix(Path(name).suffix)
     paths = [TEMPLATES / name, *([own] if template != PAGE and own.is_file() else [])]
     return [path.read_text("utf-8") for path in paths]
+
+
+def _size_inside(size: int) -> int:
+    """The characters of base64 for so many bytes."""
+    return 4 * -(-size // 3)
 
 
 def _inside(data: bytes) -> str:

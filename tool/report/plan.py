@@ -12,7 +12,9 @@ from tool.report.image import ImageFiles, RunFiles
 from tool.report.run_folder import STAGES, Run, files_by_id
 
 NO_TRUTH = "none"  # --gt_dir's value for images that are shown without scores
-UNSCORED = 500  # of images without ground truth so many are shown, where no list names them
+# So many images are shown, where no list names them: of those without ground truth, and of those with it.
+UNSCORED = 500
+SCORED = 3000  # more than VOC has; the others are only scored
 
 
 class Data(NamedTuple):
@@ -65,8 +67,8 @@ def plan_images(
     images. Changes `runs` to these. Raises `UserError` for images or ground truths that are missing.
 
     Args:
-        ids: of the images to show, or None for all with ground truth; where there is none, for `UNSCORED` of them.
-        source: of these, or of the first run.
+        ids: of the images to show, or None for all with ground truth, of which `SCORED` are shown and the others only
+            scored; where there is none, for `UNSCORED` of them. source: of these, or of the first run.
     """
     notes: list[str] = []
     kinds: dict[str, Callable[[Run], dict[str, Path]]] = {"CAMs": lambda run: run.cams}
@@ -76,7 +78,7 @@ def plan_images(
         check_lines(ids, made.__contains__, source=source)
         raise_problems(f"{source.flag}: ids of which the runs hold nothing", sorted(set(ids) - made))
     if data.truth is None:
-        truths, shown = {}, set(_some(sorted(made), notes) if ids is None else ids)
+        truths, shown = {}, set(_some(sorted(made), notes, most=UNSCORED) if ids is None else ids)
         notes.append("There is no ground truth: nothing is scored.")
     else:
         truths = _find_truths(data.truth, data.data_set, made, ids, source=source)
@@ -92,7 +94,12 @@ def plan_images(
         why = None if data.saliency is None or missing < len(shown) else misplaced(data.saliency, ".png", fixed=False)
         none = f"No saliency maps were found: {why}." if why else "No saliency maps were found."
         notes.append(none if missing == len(shown) else f"{missing} images have no saliency map.")
-    return {i: _image_files(i, runs, path, truths, saliency) for i, path in images.items()}, notes
+    drawn = shown if ids is not None else set(_some(sorted(shown), notes, most=SCORED, others=" all are scored;"))
+    files = {
+        image_id: _image_files(image_id, runs, path if image_id in drawn else None, truths, saliency)
+        for image_id, path in images.items()
+    }
+    return files, notes
 
 
 def _find_truths(
@@ -113,12 +120,14 @@ def _find_truths(
     return truths
 
 
-def _some(ids: Sequence[str], notes: list[str]) -> Sequence[str]:
-    """At most `UNSCORED` of `ids`, from the first to the last in even steps; notes what is left out."""
-    if len(ids) <= UNSCORED:
+def _some(ids: Sequence[str], notes: list[str], *, most: int, others: str = "") -> Sequence[str]:
+    """At most `most` of `ids`, from the first to the last in even steps; notes what is left out, and of it `others`."""
+    if len(ids) <= most:
         return ids
-    notes.append(f"Shown are {UNSCORED} of {len(ids)} images, in even steps through their ids; --list names others.")
-    return [ids[k * (len(ids) - 1) // (UNSCORED - 1)] for k in range(UNSCORED)]
+    notes.append(
+        f"Shown are {most} of {len(ids)} images, in even steps through their ids;{others} --list names others."
+    )
+    return [ids[k * (len(ids) - 1) // (most - 1)] for k in range(most)]
 
 
 def _keep_common(title: str, files: Sequence[dict[str, Path]], shown: set[str], notes: list[str]) -> None:
@@ -143,7 +152,7 @@ def _check_images(images: Mapping[str, Path], folder: Path) -> None:
 
 
 def _image_files(
-    image_id: str, runs: Sequence[Run], image: Path, truths: Mapping[str, Path], saliency: Mapping[str, Path]
+    image_id: str, runs: Sequence[Run], image: Path | None, truths: Mapping[str, Path], saliency: Mapping[str, Path]
 ) -> ImageFiles:
     of_runs = [
         RunFiles(

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,23 +19,27 @@ class Stage(NamedTuple):
     net's folders of images that have no ground truth."""
 
     title: str
-    pattern: str
+    patterns: tuple[str, ...]
     learnt_from: str | None = None
     unscored: str | None = None
 
 
 # In the order in which they are made.
 STAGES = {
-    "seed": Stage("Seed", "cam_png"),
-    "crf": Stage("CRF seed", "crf/crf_*"),
-    "affinity": Stage("AffinityNet's mask", "out_rw"),
-    "irn": Stage("IRN's mask", "sem_seg"),
+    "seed": Stage("Seed", ("cam_png", "pseudo")),  # the second: MSA's, at the threshold that its seeds' scores choose
+    "crf": Stage("CRF seed", ("crf/crf_*",)),
+    "affinity": Stage("AffinityNet's mask", ("out_rw",)),
+    "irn": Stage("IRN's mask", ("sem_seg",)),
     "segmentation": Stage(
-        "Segmentation", "results/*/Segmentation/comp[56]_*_cls", "DATA_PSEUDO_GT", "results/*/Segmentation/*_test_cls"
+        "Segmentation",
+        ("results/*/Segmentation/comp[56]_*_cls",),
+        "DATA_PSEUDO_GT",
+        "results/*/Segmentation/*_test_cls",
     ),
-    "deeplabv3plus": Stage("DeepLabv3+", "val", "wss_masks", "test"),
+    "deeplabv3plus": Stage("DeepLabv3+", ("val",), "wss_masks", "test"),
 }
 USUAL = ("seed", "crf")  # of which a run without them is said to have none
+RELEASED_CRF = "crf_8_7"
 _LOG_LINE = re.compile(r"\S+ \S+ step (\d{1,18})/\d+((?: \S+ -?\d{1,39}\.\d{4})+)")  # float32 at most
 
 
@@ -58,14 +63,18 @@ def read_run(folder: str | Path, flag: str, *, scored: bool = True) -> Run:
 
     CAMs, seeds and what refinements made of them lie in the folder, or beside it (inference's own `--work_dir` is the
     parent of the run) where their settings.json says that the run's weights made them or their CAMs. Segmentation and
-    DeepLabv3+ (DHR's, or plain) are the folder's own, or of the latest such net beside it that was trained on these
-    label maps. Raises `UserError` if there is nothing of a run.
+    DeepLabv3+ (DHR's, or plain) are the folder's own, or of the latest such net beside it that was trained on any of
+    these label maps; of several folders of a kind the one counts that the latest net learnt from. Raises `UserError` if
+    there is nothing of a run.
     """
     folder = require_folder(folder, flag, "a run's, with cam_npy, crf, results or a training log")
     run = Run(folder.resolve().name, folder)
     _read_training(run, folder, "Training")
-    _read_predictions(run)
-    _read_segmentation(run, scored)
+    places = _Places(folder)
+    made = {key: places.find(*stage.patterns) for key, stage in STAGES.items() if stage.learnt_from is None}
+    nets = _trained_on(run, made, scored)
+    _read_predictions(run, places, made, nets)
+    _read_segmentation(run, made, nets, scored)
     if not (run.losses or run.cams or any(run.labels.values())):
         others = folders_with(["args.json", "cam_npy", "cam_png"], folder)
         meant = f", as {listed(others)}" if others else ""
@@ -136,14 +145,15 @@ def files_by_id(folders: Iterable[Path], suffix: str) -> dict[str, Path]:
     return found
 
 
-def _read_predictions(run: Run) -> None:
-    """CAMs, and the label maps that are made of them."""
-    places = _Places(run.folder)
+def _read_predictions(run: Run, places: "_Places", made: dict[str, list[Path]], nets: dict[str, list["_Net"]]) -> None:
+    """CAMs, and the label maps that are made of them; of several folders those of the one that a net learnt from, the
+    latest net's first."""
     run.cams = _read_files(run, "CAMs", places.find("cam_npy"), ".npy")
-    for key, stage in STAGES.items():
-        if stage.learnt_from is not None:
-            continue
-        folders = places.find(stage.pattern, first="crf_8_7")
+    ended = sorted((net.ended, net.learnt_from) for of_stage in nets.values() for net in of_stage)
+    latest = {learnt_from: when for when, learnt_from in ended}
+    for key, folders in made.items():
+        stage = STAGES[key]
+        folders = sorted(folders, key=lambda folder: -latest.get(folder.resolve(), 0))
         if folders or key in USUAL:
             run.labels[key] = _read_files(run, f"{stage.title}s", folders, ".png")
         if len(folders) > 1:
@@ -180,11 +190,15 @@ class _Places:
             self._hashes = {sha256_of(path) for path in weights}
         return made_with in self._hashes
 
-    def find(self, pattern: str, *, first: str = "") -> list[Path]:
-        """The folders of that pattern, the one named `first` before the others, these by the numbers in their names."""
-        own = [path for path in self.folder.glob(pattern) if path.is_dir()]
-        found = own or [path for path in self.parent.glob(pattern) if path.is_dir() and self._is_ours(path)]
-        return sorted(found, key=lambda path: (path.name != first, _numbers_in(path.name), path.name))
+    def find(self, *patterns: str) -> list[Path]:
+        """The folders of these patterns, the released CRF's before the others, these by the numbers in their names."""
+        own = _folders(self.folder, patterns)
+        found = own or [path for path in _folders(self.parent, patterns) if self._is_ours(path)]
+        return sorted(found, key=lambda path: (path.name != RELEASED_CRF, _numbers_in(path.name), path.name))
+
+
+def _folders(around: Path, patterns: Iterable[str]) -> list[Path]:
+    return [path for pattern in patterns for path in around.glob(pattern) if path.is_dir()]
 
 
 def _numbers_in(name: str) -> list[float]:
@@ -193,45 +207,59 @@ def _numbers_in(name: str) -> list[float]:
 
 def _result_folders(folder: Path, stage: Stage, scored: bool) -> list[Path]:
     """Where a net's run leaves a stage's label maps; only of images that have a ground truth, where they are scored."""
-    of_truth = {path for path in folder.glob(stage.pattern) if not path.name.endswith("_test_cls")}
-    others = set() if scored else folder.glob(stage.unscored)
-    return sorted(path for path in of_truth.union(others) if path.is_dir())
+    of_truth = {path for path in _folders(folder, stage.patterns) if not path.name.endswith("_test_cls")}
+    others = [] if scored else _folders(folder, [stage.unscored])
+    return sorted(of_truth.union(others))
 
 
-def _read_segmentation(run: Run, scored: bool) -> None:
+class _Net(NamedTuple):
+    """A net's run: its folder, those of its label maps, the one that it learnt from, and when it was through."""
+
+    folder: Path
+    results: list[Path]
+    learnt_from: Path
+    ended: float
+
+
+def _read_segmentation(run: Run, made: dict[str, list[Path]], nets: dict[str, list[_Net]], scored: bool) -> None:
     """The label maps of nets that learnt from a run's."""
-    for key, stage in STAGES.items():
-        if stage.learnt_from is None:
-            continue
+    for key, of_stage in nets.items():
+        stage = STAGES[key]
         results = _result_folders(run.folder, stage, scored)
-        if not results and (nets := _trained_on(run, stage, scored)):
-            results = _result_folders(nets[-1], stage, scored)
-            _read_training(run, nets[-1], f"{stage.title} ({nets[-1].name})")
-            more = f", the latest of {len(nets)} trained on these label maps" if len(nets) > 1 else ""
-            run.notes.append(f"{stage.title} is that of {nets[-1].name}{more}.")
+        if not results and of_stage:
+            net = of_stage[-1]
+            results = net.results
+            _read_training(run, net.folder, f"{stage.title} ({net.folder.name})")
+            more = f", the latest of {len(of_stage)} trained on label maps of this run" if len(of_stage) > 1 else ""
+            run.notes.append(f"{stage.title} is that of {net.folder.name}{more}.")
         run.labels[key] = files_by_id(results, ".png")
-    of_nets = {key: stage for key, stage in STAGES.items() if stage.learnt_from is not None}
-    if not any(run.labels[key] for key in of_nets):
-        of_others = scored and any(
-            _result_folders(run.folder, s, False) or _trained_on(run, s, False) for s in of_nets.values()
-        )
+    if not any(run.labels[key] for key in nets):
+        own = any(_result_folders(run.folder, STAGES[key], False) for key in nets)
+        of_others = scored and (own or any(_trained_on(run, made, False).values()))
         more = "; --gt_dir none shows the label maps of images without ground truth" if of_others else ""
         run.missing.append(f"segmentation (results{more})")
 
 
-def _trained_on(run: Run, stage: Stage, scored: bool) -> list[Path]:
-    """The nets' runs beside `run` that were trained on its label maps and made those of `stage`, the latest last."""
-    sources = {path.parent.resolve() for files in run.labels.values() for path in list(files.values())[:1]}
-    nets = []
-    for record in run.folder.resolve().parent.glob("*/args.json"):
-        try:
-            masks = _read_settings(record).get(stage.learnt_from)
-        except UserError:  # another run's
+def _trained_on(run: Run, made: dict[str, list[Path]], scored: bool) -> dict[str, list[_Net]]:
+    """By what they make, the nets beside `run` that were trained on label maps `made` by it, or on those of such nets,
+    the latest last."""
+    records = {}
+    for path in run.folder.resolve().parent.glob("*/args.json"):
+        with suppress(UserError):  # of another run
+            records[path.parent] = _read_settings(path)
+    sources = {folder.resolve() for folders in made.values() for folder in folders}
+    nets: dict[str, list[_Net]] = {}
+    for key, stage in STAGES.items():
+        if stage.learnt_from is None:
             continue
-        if (
-            isinstance(masks, str)
-            and Path(masks).resolve() in sources
-            and _result_folders(record.parent, stage, scored)
-        ):
-            nets.append(record.parent)
-    return sorted(nets, key=lambda folder: _result_folders(folder, stage, scored)[-1].stat().st_mtime)
+        found = []
+        for folder, settings in records.items():
+            masks = settings.get(stage.learnt_from)
+            if not isinstance(masks, str) or Path(masks).resolve() not in sources:
+                continue
+            if results := _result_folders(folder, stage, scored):
+                found.append(_Net(folder, results, Path(masks).resolve(), results[-1].stat().st_mtime))
+        nets[key] = sorted(found, key=lambda net: net.ended)
+        own = _result_folders(run.folder, stage, scored)
+        sources.update(path.resolve() for results in (own, *(net.results for net in found)) for path in results)
+    return nets

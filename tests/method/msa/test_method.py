@@ -131,6 +131,7 @@ def test_inference_takes_the_oddities_of_the_net_that_its_run_corrected(tmp_path
     parser = argparse.ArgumentParser()
     parser.add_argument("--weights")
     parser.add_argument("--scn", default="scn.pth")
+    parser.add_argument("--refine_list", type=int, default=0)
     method.add_inference_flags(parser)
     # resize is of seeds alone, patch of training alone
     for words in (["statistics"], ["statistics", "resize"], ["patch", "statistics"]):
@@ -138,6 +139,9 @@ def test_inference_takes_the_oddities_of_the_net_that_its_run_corrected(tmp_path
     for words in ([], ["--sane", "softmax", "statistics"]):
         with pytest.raises(UserError, match=r"was trained with --sane patch statistics; take the same"):
             method.check_inference(parser.parse_args(["--weights", str(weights), *words]))
+    walks = parser.parse_args(["--weights", str(weights), "--refine_list", "3", "--up", "False"])
+    with pytest.raises(UserError, match="--refine_list 3: maps walk only on their way along superpixels"):
+        method.check_inference(walks)
 
 
 def test_the_ablation_is_a_matter_of_flags(monkeypatch):
@@ -204,8 +208,9 @@ def labelled(folder: Path, sizes) -> tuple[dict, dict, dict]:
     return paths, labels, masks
 
 
-def test_scores_between_epochs_are_of_the_best_threshold_on_masks_and_of_labels_without(tmp_path, monkeypatch):
-    learner = learner_of(monkeypatch, "msa_image", "--th", "0.2")
+@pytest.mark.parametrize("words", [("--th", "0.2"), ("--sp_cam", "False")], ids=["superpixels", "baseline"])
+def test_scores_between_epochs_are_of_the_best_threshold_on_masks_and_of_labels_without(tmp_path, monkeypatch, words):
+    learner = learner_of(monkeypatch, "msa_image", *words)
     paths, labels, masks = labelled(tmp_path, [(40, 56), (37, 20)])
     found = learner.validate(LabelledImages(paths, labels, masks), CPU)
     counts = dict.fromkeys(CONFIGS["msa_image"].thresholds, 0)
@@ -213,7 +218,9 @@ def test_scores_between_epochs_are_of_the_best_threshold_on_masks_and_of_labels_
         for name, path in paths.items():
             whole = learner.net.normalisation(Image.open(path))[None]
             index = torch.tensor([int(labels[name].argmax())])
-            maps = learner._maps_of(whole, 1.0, index)[0]
+            frame = [-(-side // 16) * 16 for side in whole.shape[2:]]
+            maps = learner._maps_of(whole, 1.0, index)
+            maps = F.interpolate(maps, frame, mode="bilinear", align_corners=False)[0]
             cam = (maps.relu() - 1e-5).relu() / (maps.relu().amax() + 1e-5)
             cam = F.interpolate(cam[None], whole.shape[2:], mode="bilinear", align_corners=False)[0, 0]
             for threshold in counts:
@@ -240,6 +247,8 @@ REFUSALS = {
         "80",
     ],
     "--crop_size 90: expected a multiple of 16": ["--scn", "scn.pth", "--crop_size", "90"],
+    "--crop_size 16: expected a multiple of 16 from 32": ["--scn", "s", "--crop_size", "16", "--patch_number", "1"],
+    "--nesterov: expected a --momentum above 0": ["--scn", "scn.pth", "--momentum", "0"],
     "--select miou: needs --gt_dir": ["--scn", "scn.pth", "--select", "miou"],
     "--ig_th 1.5: expected a number from 0 to 1": ["--scn", "scn.pth", "--ig_th", "1.5"],
     "--beta -1: expected a number from 0": ["--scn", "scn.pth", "--beta", "-1"],

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 from tests.shapes import EMPTY, Shapes, make_shapes
-from tool.artifact import load_label_map, save_cam
+from tool.artifact import load_label_map, save_cam, save_label_map
 from tool.dataset import DataSet
 from tool.lists import Source, find_images
 
@@ -42,6 +42,11 @@ class Stage:
     def classes(self, identifier: str) -> list[int]:
         labels = np.unique(load_label_map(self.shapes.mask(identifier), self.data_set))
         return [int(label) - 1 for label in labels if label not in (0, 255)]
+
+    def relabel(self, path: Path) -> None:
+        """Write over the label map of an image, as of one whose label was corrected since."""
+        other = min({*range(7)} - {*self.classes(path.stem)}) + 1
+        save_label_map(path, np.full_like(load_label_map(path, self.data_set), other), self.data_set)
 
     def flags(self, **changes: object) -> dict[str, object]:
         """That lead prepare.py and infer.py to it."""

@@ -1,0 +1,42 @@
+"""Whether what stage 2 made of an image is of its CAM dict, which is made anew where image labels are corrected."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from tool.artifact import load_cam, load_label_map
+from tool.cli import UserError
+from tool.dataset import IGNORE, DataSet
+
+
+def labels_of_cams(path: Path, data_set: DataSet) -> list[int] | None:
+    """The labels that the CAM dict at `path` makes, background first; None where it cannot be read, which is said where
+    something is made of it."""
+    try:
+        return [0, *map(data_set.label_of, load_cam(path, data_set))]
+    except UserError:
+        return None
+
+
+def is_of_cams(path: Path, found: Iterable[int], cams: Path, data_set: DataSet) -> bool:
+    """Whether the file `path`, which has the labels `found`, can be of the CAM dict `cams` as it is now.
+
+    It has no others. Where it lacks one, which a walk may have lost, it must not be older. Age alone tells nothing:
+    copied files have any.
+    """
+    labels = {*(labels_of_cams(cams, data_set) or ())}
+    found = {0, *found} - {IGNORE}
+    return found == labels or (found < labels and path.stat().st_mtime_ns >= cams.stat().st_mtime_ns)
+
+
+def has_label_map_of_cams(path: Path, cams: Path, data_set: DataSet, shape: tuple[int, int], *, ignore: bool) -> bool:
+    """Whether an image's label map is there, whole, of its (height, width) and of its CAM dict `cams`; with 255 only
+    where `ignore` allows."""
+    try:
+        if not path.exists():
+            return False
+        labels = load_label_map(path, data_set, shape=shape, ignore=ignore)
+    except UserError:
+        return False
+    return is_of_cams(path, np.flatnonzero(np.bincount(labels.ravel())).tolist(), cams, data_set)
