@@ -156,7 +156,7 @@ def append_to_log(path: Path, text: str) -> None:
 
 
 def walk_of(folder: str) -> int:
-    """The steps that the CAMs of a folder walked between superpixels, as its settings.json says; 0 where none is."""
+    """The steps that the CAMs of a folder walked between superpixels, as its settings.json says; 0 without one."""
     with suppress(OSError, ValueError, RecursionError):
         settings = json.loads(Path(folder, "settings.json").read_text())
         steps = settings.get("refine_list") if isinstance(settings, dict) else None

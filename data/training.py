@@ -14,8 +14,7 @@ from data.images import load_rgb
 from tool.cli import UserError
 from tool.distributed import rank, world_size
 from tool.randomness import mixed_seed
-from tool.reading import Reading, outlive_signals
-from tool.torchrun import loader_processes
+from tool.reading import Reading, of_processes, outlive_signals
 
 
 class AugmentedImages(Dataset):
@@ -197,7 +196,7 @@ def training_loader(
     return DataLoader(
         dataset,
         batch_sampler=sampler,
-        num_workers=loader_processes(num_workers),
+        **of_processes(num_workers),
         pin_memory=pin_memory,
         worker_init_fn=start_process,
         collate_fn=collate,

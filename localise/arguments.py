@@ -45,7 +45,6 @@ def add_net_flags(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
 def check_test_flags(args: argparse.Namespace) -> None:
     """Raise `UserError` for flags of `add_test_flags` that are wrong."""
     check_bounds(args, {"cam_thr": (0, 1), "num_workers": (0, 4096)})
-    args.sane = sorted({*args.sane})
 
 
 def hash_of_data(cub: Cub) -> str:

@@ -17,8 +17,7 @@ from localise.scores import Found, scores_of, summary
 from network.localiser import TransformerBranch
 from tool.device import autocast
 from tool.distributed import rank, sum_over_processes, world_size
-from tool.reading import RESUME, outlive_signals, started
-from tool.torchrun import loader_processes
+from tool.reading import RESUME, of_processes, outlive_signals, started
 
 
 class Recipe(NamedTuple):
@@ -110,7 +109,7 @@ def test_loader(images: BoxedImages, recipe: Recipe, normalisation: Normalisatio
     return DataLoader(
         WholeImages(share, side=SIDE, normalisation=normalisation),
         recipe.batch_size,
-        num_workers=loader_processes(recipe.num_workers),
+        **of_processes(recipe.num_workers),
         worker_init_fn=outlive_signals,
     )
 

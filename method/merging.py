@@ -48,7 +48,8 @@ def merge(
     path: Path,
     outputs: Outputs,
 ) -> None:
-    """The files of the image at `path`; without `folders`, those of CAM dicts, its own is there."""
+    """Write the files of the image at `path` that are missing: of the mean of the CAM dicts in `folders`, which is
+    written first, or, without `folders`, of the mean that is there."""
     if folders is not None:
         shape = image_size(path)[::-1]
         cams = mean_cam([folder / f"{image_id}.npy" for folder in folders], outputs.data_set, shape=shape)

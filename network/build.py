@@ -36,7 +36,8 @@ def build_network(
     `backbone` is one of `network.BACKBONES`, `width` the channel multiplier of resnet38d and, with it, of the region
     features, else a third of a narrow net's arithmetic. `frozen` keeps batch norms and stem as they were loaded; a
     backbone trained from scratch wants False, which also switches dropout off. `switches` are the net's own (`HSCNet`).
-    Raises `UserError` for an unknown name or a width that the backbone does not have.
+    `name` is one of `NETS`: other nets are built by their own modules. Raises `UserError` for a name that no net has
+    and a width that the backbone does not have.
     """
     net = NETS[resolve_network(name)]
     body = build_backbone(backbone, width=width)  # which looks at the width

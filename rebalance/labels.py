@@ -22,7 +22,7 @@ from rebalance.transport import MIN_RANGE, balanced_each, to_unit_range
 from tool.dataset import IGNORE, DataSet
 from tool.device import numbers_on
 
-# From a function of many images' pictures and maps, these, and those to what it makes of each: how CRFs are run.
+# How CRFs are run: it calls a function with many images' pictures and maps, and gives its result of each image.
 RunCRF = Callable[[Callable[..., list[Tensor]], Sequence[Tensor], Sequence[Tensor]], list[Tensor]]
 
 

@@ -80,7 +80,6 @@ def open_output(args: argparse.Namespace) -> None:
 
 def check_arguments(args: argparse.Namespace) -> None:
     """Raise `UserError` for numbers out of their bounds."""
-    args.sane = sorted({*args.sane})
     check_bounds(args, {"threshold": (0, 1)})
     check_scales(args.scales)
 

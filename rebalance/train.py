@@ -169,7 +169,7 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise UserError(f"--min_image {args.min_image}: expected at most --max_image, {args.max_image}")
     if args.nesterov and not args.momentum:
         raise UserError("--nesterov: expected a --momentum above 0, found 0")
-    args.sane, args.without = sorted({*args.sane}), sorted({*args.without})
+    args.without = sorted({*args.without})
     if args.without == ["labels"]:
         args.uss_features = None  # nothing reads them
     elif "labels" in args.without:

@@ -22,8 +22,8 @@ def labels_of_cams(path: Path, data_set: DataSet) -> list[int] | None:
 def is_of_cams(path: Path, found: Iterable[int], cams: Path, data_set: DataSet) -> bool:
     """Whether the file `path`, which has the labels `found`, can be of the CAM dict `cams` as it is now.
 
-    It has no others. Where it lacks one, which a walk may have lost, it must not be older. Age alone tells nothing:
-    copied files have any.
+    It may not have other labels than the CAMs. It may lack one, which a walk lost, if it is not older than them. Age
+    alone decides nothing: copied files have any.
     """
     labels = {*(labels_of_cams(cams, data_set) or ())}
     found = {0, *found} - {IGNORE}

@@ -111,7 +111,6 @@ def check_arguments(args: argparse.Namespace) -> None:
             f"--min_image_size {args.min_image_size}: expected at most --max_image_size, {args.max_image_size}"
         )
     check_run(args)
-    args.sane = sorted({*args.sane})
 
 
 def read_data(args: argparse.Namespace) -> tuple[dict[str, Path], dict[str, Path], dict[str, Path]]:

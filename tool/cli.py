@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import math
 import os
 import re
 import reprlib
@@ -10,6 +11,7 @@ import stat
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -19,6 +21,7 @@ from tool.places import hint, is_file, is_folder
 
 MAX_PROBLEMS_SHOWN = 50
 NAMES_SHOWN = 6
+CGROUP = Path("/sys/fs/cgroup")  # where a container finds its limits
 INTERRUPTED = 130  # the exit code after Ctrl-C
 # What `what_is_at` finds.
 FILE, FOLDER, DEVICE, NOTHING = "a file", "a folder", "a pipe or a device", "nothing there"
@@ -205,8 +208,19 @@ def first_few(names: Sequence[str]) -> str:
 
 
 def cores() -> int:
-    """The processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """The processor cores that this process may use: those that it is bound to, no more than its container's share."""
+    number = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(math.ceil(min(number, _container_share())), 1)
+
+
+def _container_share() -> float:
+    """The cores' worth of time that a container may take (`docker run --cpus`); infinite where nothing says."""
+    for names in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):  # cgroup 2, and 1
+        with suppress(OSError, ValueError):  # not there, or "max"
+            quota, period = (int(word) for name in names for word in (CGROUP / name).read_text().split())
+            if quota > 0 and period > 0:  # -1: no limit
+                return quota / period
+    return math.inf
 
 
 def pace(started: float, images: int) -> str:

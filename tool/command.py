@@ -82,8 +82,9 @@ def _run(lanes: Sequence["_Lane"]) -> None:
         except BaseException as end:
             if not isinstance(end, KeyboardInterrupt):  # a terminal's, which all hear
                 for lane in lanes:
-                    if lane.process is not None:
-                        lane.process.terminate()
+                    if lane.process is not None:  # not terminate(), which takes away how one that has ended did so
+                        with suppress(ProcessLookupError):
+                            os.kill(lane.process.pid, signal.SIGTERM)
             while selector.get_map():  # what they say last; a full pipe would keep them from ending
                 with suppress(Exception, SystemExit):  # the first reason to end is the one to tell
                     _pass_on(lanes, selector, start_more=False)

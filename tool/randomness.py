@@ -5,7 +5,8 @@ import torch
 
 
 def mixed_seed(*numbers: int) -> int:
-    """A 32-bit seed from `numbers` (none negative), mixed so that neighbours have nothing in common."""
+    """A 32-bit seed from `numbers` (none negative), mixed so that neighbours have nothing in common; zeros at their
+    end do not count."""
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 

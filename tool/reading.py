@@ -15,6 +15,7 @@ from torch.utils.data import get_worker_info
 
 from tool.cli import UserError
 from tool.limits import limit_met, reported_limits
+from tool.torchrun import loader_processes
 
 MAX_PROCESSES = 4096
 ENDING = (signal.SIGINT, signal.SIGTERM)
@@ -85,6 +86,15 @@ class Deaths:
 
 
 _deaths = Deaths()
+
+
+def of_processes(asked: int) -> dict[str, Any]:
+    """PyTorch's `DataLoader` arguments for `asked` loader processes, of which no more start than there are cores.
+
+    They are forked, also where Python would not (3.14): one that imports torch for itself takes ten seconds to start.
+    """
+    number = loader_processes(asked)
+    return {"num_workers": number, "multiprocessing_context": "fork" if number else None}
 
 
 def started(loader: Iterable[Any], then: str = RESUME) -> Iterator[Any]:

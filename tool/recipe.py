@@ -46,8 +46,8 @@ class Stage(NamedTuple):
         return [*words, "--set", *keys] if keys else words
 
     def takes_from(self, other: "Stage") -> bool:
-        """Whether a flag names what `other` makes, or what lies beside that in its `--work_dir`, as CAMs beside CRF
-        seeds; a training's has those of others."""
+        """Whether a flag names what `other` makes, or another folder in its `--work_dir`, as CAMs beside CRF seeds. Not
+        of a training, in whose --work_dir other runs lie, too."""
         paths = [Path(word) for value in self.flags.values() for word in _words(value)]
         folder = None if other.flags.get("resume") else other.flags.get("work_dir")
         return other.makes in paths or (folder is not None and Path(folder) in {path.parent for path in paths})

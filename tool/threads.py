@@ -12,7 +12,8 @@ from tool.cli import cores
 
 LOOK = 0.2  # seconds, of a hundred ticks each
 # Threads spin while they wait for each other: where one has to share its core, all spin until it has done its part, and
-# a step takes twice as long as with one thread. So a core counts that is busy for less than a quarter of the time.
+# a step takes twice as long as with one thread. So cores may be busy for a quarter of one's time, all together: what
+# keeps them busy moves from one to another.
 TOLERANCE = 0.25
 STAT = Path("/proc/stat")
 
@@ -38,13 +39,16 @@ def _with_number(threads: int, why: str) -> str:
 
 
 def free_cores() -> float:
-    """How many of this process's cores are idle, seen over `LOOK` seconds; all, where that cannot be seen."""
+    """How many of this process's cores are idle, seen over `LOOK` seconds, no more than it may use; all of these, where
+    that cannot be seen."""
     own = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
-    if not own or not STAT.exists():
+    try:
+        before = STAT.read_text()
+        time.sleep(LOOK)
+        after = STAT.read_text()
+    except OSError:
         return cores()
-    before = STAT.read_text()
-    time.sleep(LOOK)
-    return len(own) - busy_cores(before, STAT.read_text(), own)
+    return min(len(own) - busy_cores(before, after, own), cores()) if own else cores()
 
 
 def busy_cores(before: str, after: str, own: Set[int]) -> float:

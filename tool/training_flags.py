@@ -52,10 +52,23 @@ def add_device_flags(group: Any, *, amp: Sequence[str] = AMP) -> None:
     group.add_argument("--amp", choices=amp, default="off", help="the network in half precision (%(default)s)")
 
 
+class _Sorted(argparse.Action):
+    """Keeps each of a flag's values once, in order, as a run's settings compare them."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Sequence[str],
+        option_string: str | None = None,
+    ) -> None:
+        setattr(namespace, self.dest, sorted({*values}))
+
+
 def add_sane_flag(group: Any, oddities: Sequence[str]) -> None:
-    """--sane, whose value `check_run` sorts."""
+    """--sane: each of `oddities` once, in order."""
     group.add_argument(
-        "--sane", nargs="+", choices=oddities, default=[], metavar="ODDITY",
+        "--sane", nargs="+", choices=oddities, default=[], metavar="ODDITY", action=_Sorted,
         help=f"correct these oddities, which paper/deviations.md lists: {', '.join(oddities)}",
     )  # fmt: skip
 

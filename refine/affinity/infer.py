@@ -29,6 +29,7 @@ from tool.file_hash import sha256_of
 from tool.flags import CRF_BACKENDS, add_process_flags
 from tool.folder import Claim, claim_folders, made_with, open_folder
 from tool.torchrun import is_first, own_cores
+from tool.training_flags import add_sane_flag
 from tool.weights_file import require_weights
 
 SANE = ("border_pairs", "padded_background")
@@ -86,14 +87,7 @@ def parse_arguments() -> argparse.Namespace:
     walk.add_argument(
         "--crf_backend", choices=CRF_BACKENDS, default="auto", help="auto: torch on a GPU, else pydensecrf"
     )
-    walk.add_argument(
-        "--sane",
-        nargs="+",
-        choices=SANE,
-        default=[],
-        metavar="ODDITY",
-        help=f"correct these oddities, which paper/deviations.md lists: {', '.join(SANE)}",
-    )
+    add_sane_flag(walk, SANE)
 
     run = parser.add_argument_group("run")
     add_process_flags(run)
@@ -121,7 +115,6 @@ def main() -> None:
     args = parse_arguments()
     require_background(find_data_set(args.data_set))
     check_bounds(args, BOUNDS)
-    args.sane = sorted({*args.sane})
     if args.out_rw.resolve() == args.cam_dir.resolve():
         raise UserError(f"--out_rw {args.out_rw}: expected another folder than --cam_dir")
     require_weights(args.weights, "--weights")

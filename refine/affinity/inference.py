@@ -67,7 +67,7 @@ def sharpen(
     normalisation: Normalisation,
     scores: Tensor | np.ndarray | None = None,
 ) -> None:
-    """The CRF's part of one image: its label map, written; without `scores`, of no class, there is one."""
+    """The CRF's part of one image: write its label map. Without `scores` it has no class, and its map is there."""
     if scores is None:
         return
     image = load_rgb(path)

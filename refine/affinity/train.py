@@ -128,7 +128,6 @@ def check_arguments(args: argparse.Namespace) -> None:
     check_run(args)
     if Path(args.la_crf_dir).resolve() == Path(args.ha_crf_dir).resolve():
         raise UserError(f"--la_crf_dir, --ha_crf_dir: expected two folders, found {args.la_crf_dir} twice")
-    args.sane = sorted({*args.sane})
 
 
 def read_data(args: argparse.Namespace) -> dict[str, Path]:

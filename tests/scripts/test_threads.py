@@ -69,6 +69,28 @@ def test_the_users_number_counts_whatever_the_checkpoint_had(monkeypatch):
     assert take_threads({"threads": 7}) == "1 thread (OMP_NUM_THREADS)"
 
 
+@pytest.mark.parametrize(
+    ("files", "share"),
+    [
+        ({"cpu.max": "150000 100000\n"}, 2),
+        ({"cpu.max": "50000 100000\n"}, 1),
+        ({"cpu.max": "max 100000\n"}, 64),
+        ({"cpu/cpu.cfs_quota_us": "300000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 3),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 64),
+        ({}, 64),
+    ],
+    ids=str,
+)
+def test_a_container_has_no_more_cores_than_its_share_of_time(files, share, tmp_path, monkeypatch):
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr("tool.cli.CGROUP", tmp_path)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {*range(64)}, raising=False)
+    assert cores() == share
+    assert free_cores() <= share
+
+
 needs_affinity = pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="keeps cores busy one by one")
 
 

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from tests.scripts.conftest import ROOT, forker
 from tests.tool.test_loop import Run
 from tool.cli import run_script
-from tool.reading import Reading, outlive_signals, started
+from tool.reading import Reading, of_processes, outlive_signals, started
 
 
 class Numbers(Dataset):
@@ -69,6 +69,12 @@ def test_a_death_is_raised_to_who_waits_for_a_batch_alone():
     done = forker().run(["-c", script], ROOT)
     assert (done.returncode, done.stdout) == (2, "a step\n"), done.stderr
     assert re.fullmatch(r"error: a loader process is killed by signal: Killed; it was at .*; go on\n", done.stderr)
+
+
+def test_loader_processes_are_forked_whatever_python_does_by_itself():
+    """From Python 3.14 on it starts them anew, and each imports torch."""
+    assert of_processes(0) == {"num_workers": 0, "multiprocessing_context": None}
+    assert DataLoader([1], **of_processes(1)).multiprocessing_context.get_start_method() == "fork"
 
 
 def test_a_loader_process_outlives_the_signals_that_all_processes_get():
