@@ -14,6 +14,7 @@ import numpy as np
 
 from tool.cli import UserError
 from tool.limits import limit_met
+from tool.pickled import read_file
 
 HEADER = 128  # bytes: MATLAB and any text, then version and byte order
 MATRIX, COMPRESSED = 14, 15
@@ -26,7 +27,7 @@ MAX_UNPACKED = 2**28  # bytes
 def load_mat(path: Path, name: str) -> np.ndarray:
     """The matrix `name` of the MATLAB file at `path`, as it is stored. Raises `UserError`."""
     try:
-        content = path.read_bytes()
+        content = read_file(path)
         if content[:8] == b"\x89HDF\r\n\x1a\n" or content[124:126] in (b"\x00\x02", b"\x02\x00"):
             raise ValueError("version 7.3; save it as -v7")
         order = {b"IM": "<", b"MI": ">"}.get(content[126:HEADER])

@@ -25,7 +25,7 @@ from tool.cli import (
     what_is_at,
 )
 from tool.dataset import DataSet
-from tool.lists import Source, expect_files
+from tool.lists import Source, expect_files, id_problem
 from tool.lock import hold_folder
 from tool.pipeline import Pool, run_stages
 
@@ -166,11 +166,13 @@ def vector_of(labels: Sequence[int], data_set: DataSet) -> np.ndarray:
 
 
 def ids_in(folder: Path, suffix: str) -> list[str]:
-    """The ids of a folder's files, sorted. Raises `UserError` where there are none."""
+    """The ids of a folder's files, sorted. Raises `UserError` where there are none, and for names that are no ids."""
     files = [path.name for path in folder.glob(f"*{suffix}") if not path.name.startswith(".")]  # as a Mac's ._<id>.png
     found = sorted(name.removesuffix(suffix) for name in files)
     if not found:
         raise UserError(f"{folder}: expected masks, <id>{suffix}, found none; nothing written")
+    problems = [f"{identifier!r}: the id {problem}" for identifier in found if (problem := id_problem(identifier))]
+    raise_problems(f"{folder}: file names that are no ids; rename them", problems)
     return found
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,9 +21,9 @@ from tool.image import FORMATS, UNREADABLE, load_image
 from tool.limits import limit_met
 from tool.places import other_ending
 
-# What starts the last part of a file's pixel data, and what must come after it.
-_JPEG_MARKS = (b"\xff\xda", b"\xff\xd9")
-FILE_MARKS = {"JPEG": _JPEG_MARKS, "MPO": _JPEG_MARKS, "PNG": (b"IDAT", b"IEND\xaeB`\x82")}
+_JPEG_END, _PNG_END = b"\xff\xd9", b"IEND\xaeB`\x82"
+_JPEG_MARKER = re.compile(rb"\xff[^\0\xff]")  # a 255 of the pixels has a zero behind it, one that fills another 255
+_BARE_MARKERS = {b"\xff" + bytes([code]) for code in (0x01, *range(0xD0, 0xD9))}  # no length and content behind them
 CHECK_THREADS = 8  # while the disk is slow, which makes a check wait more than it computes
 CHECKS_BETWEEN_LOOKS = 256
 Finding = TypeVar("Finding")
@@ -34,18 +35,30 @@ def load_rgb(path: str | Path) -> Image.Image:
 
 
 def is_complete(path: Path, image_format: str | None) -> bool:
-    """Whether the image's end is in the file, padding after it allowed; True for formats other than JPEG and PNG."""
-    if image_format not in FILE_MARKS:
+    """Whether the image's end is in the file, which may go on after it, as with a phone's video; True for formats other
+    than JPEG and PNG."""
+    if image_format not in ("JPEG", "MPO", "PNG"):
         return True
-    data, end = FILE_MARKS[image_format]
+    end = _PNG_END if image_format == "PNG" else _JPEG_END
     with open(path, "rb") as file:
         file.seek(-len(end), os.SEEK_END)
         if file.read() == end:
             return True
         file.seek(0)
         content = file.read()
-    # A thumbnail in the header ends too, but before the image's own pixels.
-    return content.rfind(end) > content.rfind(data)
+    return end in content if image_format == "PNG" else _has_jpeg_end(content)
+
+
+def _has_jpeg_end(content: bytes) -> bool:
+    """Whether a JPEG's own end is there, which a thumbnail's in its header is not: found from marker to marker."""
+    place = 2
+    while found := _JPEG_MARKER.search(content, place):
+        if found[0] == _JPEG_END:
+            return True
+        place = found.end()
+        if found[0] not in _BARE_MARKERS:
+            place += int.from_bytes(content[place : place + 2], "big")
+    return False
 
 
 def image_size(path: Path) -> tuple[int, int]:

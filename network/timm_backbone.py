@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from data.normalisation import Normalisation
 from network import TIMM
@@ -24,8 +25,7 @@ class TimmBackbone(nn.Module):
 
     The taps are the last three of the maps that timm lists, which had strides 8, 16 and 32: of either sign where the
     net's stages end without an activation. At output stride 8 they lie on one grid, an eighth of the image's size,
-    rounded up, or down in nets that cut the image into patches (ConvNeXt). What timm computes behind the last map
-    (`conv_head`) is left out.
+    rounded up. What timm computes behind the last map (`conv_head`) is left out.
 
     In `state_dict` and `load_state_dict` the names are those of the whole net in timm, so that its files fit.
 
@@ -38,6 +38,8 @@ class TimmBackbone(nn.Module):
         self.name, self.net = name, _features(name, output_stride, flag)
         channels: list[int] = self.net.feature_info.channels()
         self.channels = Taps(*channels[-3:])
+        # A net that cuts its image into patches (ConvNeXt) leaves out what is no whole one: its maps would lie awry.
+        self.patch = output_stride if any(map(_cuts_patches, self.net.modules())) else None
         self.normalisation = Normalisation(*(tuple(self.net.pretrained_cfg[key]) for key in ("mean", "std")))
         # What timm calls `stages.0` in the whole net, and `stages_0` where it lists a net's maps.
         self._flat = {whole: flat for whole, flat in _flattened(name).items() if hasattr(self.net, flat)}
@@ -67,6 +69,9 @@ class TimmBackbone(nn.Module):
 
     def forward(self, image: Tensor) -> Taps:
         """`image` (N, 3, H, W), normalised, to its three taps."""
+        if self.patch is not None:
+            height, width = image.shape[2:]
+            image = F.pad(image, (0, -width % self.patch, 0, -height % self.patch))
         return Taps(*self.net(image)[-3:])
 
     @property
@@ -113,6 +118,15 @@ def _features(name: str, output_stride: int, flag: str) -> nn.Module:
     if reductions[-3:] != [8, output_stride, output_stride]:
         raise UserError(_unfit(name, output_stride, flag))
     return net
+
+
+def _cuts_patches(layer: nn.Module) -> bool:
+    return (
+        isinstance(layer, nn.Conv2d)
+        and layer.stride[0] > 1
+        and layer.kernel_size == layer.stride
+        and layer.padding == (0, 0)
+    )
 
 
 def _unfit(name: str, output_stride: int, flag: str) -> str:

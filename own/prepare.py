@@ -92,7 +92,10 @@ def read_labels(root: Path, data_set: DataSet) -> dict[str, np.ndarray]:
                 f"{FLAG} {root}: expected labels, {NAMES}, {FORM}, or {VECTORS}, {data_set.num_classes} zeros and ones"
                 " an image; found neither"
             )
-        return load_labels(root / VECTORS, data_set, flag=FLAG)
+        labels = load_labels(root / VECTORS, data_set, flag=FLAG)
+        problems = [f"{each!r}: the id {problem}" for each in labels if (problem := _problem_of(each))]
+        raise_problems(f"{FLAG} {root / VECTORS}: keys that are no ids; rename them", problems)
+        return labels
     require_file(path, FLAG, FORM)
     try:
         found = json.loads(path.read_bytes(), object_pairs_hook=Pairs)
@@ -170,7 +173,7 @@ def find_lists(root: Path, labels: Mapping[str, np.ndarray], images: list[str]) 
         path = root / f"{name}.txt"
         return None if what_is_at(path) == NOTHING else read_ids(path, FLAG)
 
-    masks = {path.stem for path in (root / MASKS).glob("*.png")}
+    masks = {path.stem for path in (root / MASKS).glob("*.png") if not path.name.startswith(".")}  # a Mac's ._<id>.png
     val = listed("val") or []
     held_out = {*val}
     unmasked = [f"{identifier}: no {MASKS}/{identifier}.png" for identifier in val if identifier not in masks]

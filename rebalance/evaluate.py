@@ -83,7 +83,7 @@ def find_truths(args: argparse.Namespace, data_set: DataSet) -> list[Path]:
         missing = [f"{path}: no such file" for path in found.values() if what_is_at(path) != FILE]
         raise_problems(f"--gt_dir {args.gt_dir}: ground truth of {source} that is missing; nothing was scored", missing)
         return list(found.values())
-    truths = sorted(args.gt_dir.glob("*.png"))
+    truths = sorted(path for path in args.gt_dir.glob("*.png") if not path.name.startswith("."))  # a Mac's ._<id>.png
     if not truths:
         raise UserError(
             f"--gt_dir {args.gt_dir}: expected ground truth, <id>.png, found no such file; masks in several folders"

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from data.images import image_size, run_checks
 from tool.artifact import atomic_file
-from tool.cli import UserError, raise_problems
+from tool.checkpoint import archive_problem
+from tool.cli import FILE, NOTHING, UserError, raise_problems, what_is_at
 from tool.limits import limit_met
 from tool.places import other_ending
 
@@ -31,10 +32,12 @@ def load_features(path: Path) -> Tensor:
 
     Raises `UserError` for a file that is missing, damaged, or holds anything else. Nothing in it is executed.
     """
-    if not path.exists():
-        raise UserError(f"{path}: no such file{other_ending(path, ('.pth', '.npy'))}")
+    if (found := what_is_at(path)) != FILE:
+        missing = f"no such file{other_ending(path, ('.pth', '.npy'))}"
+        raise UserError(f"{path}: {missing if found == NOTHING else f'expected features, found {found}'}")
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        problem = archive_problem(path)
+        found = None if problem else torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # a damaged archive or pickle raises nearly anything
         if limit_met(error) is not None:
             raise
@@ -42,6 +45,8 @@ def load_features(path: Path) -> Tensor:
             f"{path}: cannot be read as features, a tensor that torch.save wrote: damaged, or another file"
             f" ({type(error).__name__})"
         ) from error
+    if problem:
+        raise UserError(f"{path}: expected features, a tensor that torch.save wrote, found {problem}")
     if not isinstance(found, Tensor) or found.layout != torch.strided:
         raise UserError(f"{path}: expected a tensor of features, found {type(found).__name__}")
     if found.dtype != torch.float16 or found.ndim != 3 or not found.numel():

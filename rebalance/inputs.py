@@ -40,7 +40,8 @@ def find_listed(
 
 def images_of(root: Path, data_set: DataSet, flag: str, *, advice: str = "") -> dict[str, Path]:
     """All images of a folder, which `flag` names, by id, sorted. Raises `UserError`, with `advice`, for none."""
-    found = {path.stem: path for suffix in reversed(data_set.suffixes) for path in root.glob(f"*{suffix}")}
+    files = [path for suffix in reversed(data_set.suffixes) for path in root.glob(f"*{suffix}")]
+    found = {path.stem: path for path in files if not path.name.startswith(".")}  # as a Mac's ._<id>.jpg
     if not found:
         raise UserError(f"{flag} {root}: expected images, <id>{data_set.suffixes[0]}, found none{advice}")
     return dict(sorted(found.items()))

@@ -94,7 +94,8 @@ def has_masks(setup: Setup, list_name: str) -> bool:
     scored = {*read_ids(val, f"--{OWN}_root")} if val.is_file() else set()
     if list_name == "val":
         return len(scored) > 0
-    return any(path.stem not in scored for path in (setup.data_root / layout(setup).masks).glob("*.png"))
+    masks = (setup.data_root / layout(setup).masks).glob("*.png")
+    return any(path.stem not in scored and not path.name.startswith(".") for path in masks)
 
 
 def image_flags(setup: Setup) -> dict[str, Any]:

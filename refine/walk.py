@@ -17,11 +17,18 @@ from torch.nn import functional as F
 
 from tool.pairs import Pairs
 
+KEPT_CELLS = 2**15  # of a grid whose structure is kept: some 25 MB
 
-@lru_cache(maxsize=16)  # some 10 MB each
+
 def structure(pairs: Pairs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """A's sparse rows (CSR), which are its columns too: where each begins, int32 (h w + 1); the cells of its entries,
-    int32; and where an entry's value stands in the pairs' affinities with a 1 behind them, int64."""
+    int32; and where an entry's value stands in the pairs' affinities with a 1 behind them, int64. Kept for the images
+    that follow, if it is not large."""
+    return (_structure if pairs.height * pairs.width <= KEPT_CELLS else _structure.__wrapped__)(pairs)
+
+
+@lru_cache(maxsize=16)
+def _structure(pairs: Pairs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     first, second = pairs.index
     cells, numbers = np.arange(pairs.height * pairs.width), np.arange(len(pairs))
     row, column = np.concatenate([first, second, cells]), np.concatenate([second, first, cells])
@@ -57,7 +64,7 @@ def walked_by_scipy(weights: Tensor, pairs: Pairs, values: Tensor, steps: int) -
 def walked_by_torch(weights: Tensor, pairs: Pairs, values: Tensor, steps: int) -> Tensor:
     """The same on a GPU, by sparse products too: the squarings of a full matrix are 2,000 times the arithmetic (by
     reasoning, not measured)."""
-    begins, cells, _ = (torch.from_numpy(part).to(weights.device) for part in structure(pairs))
+    begins, cells = (torch.from_numpy(part).to(weights.device) for part in structure(pairs)[:2])
 
     def product(table: Tensor) -> Tensor:
         return F.embedding_bag(cells, table, begins[:-1], mode="sum", per_sample_weights=weights)

@@ -24,7 +24,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from tool.cam_forms import by_class, is_irns
-from tool.cli import UserError
+from tool.cli import UserError, brief
 from tool.colour import is_vocs
 from tool.dataset import IGNORE, DataSet
 from tool.image import UNREADABLE
@@ -87,7 +87,8 @@ def _score_maps(path: str | Path, maps: Any, keys: range, what: str, shape: tupl
     checked = {}
     for key, scores in maps.items():
         if isinstance(key, bool) or not isinstance(key, (int, np.integer)) or key not in keys:
-            raise UserError(f"{path}: expected {what}, keys {keys[0]} to {keys[-1]}, found the key {repr(key)[:80]}")
+            found = repr(key[:80]) if isinstance(key, str) else brief(key)
+            raise UserError(f"{path}: expected {what}, keys {keys[0]} to {keys[-1]}, found the key {found}")
         if not isinstance(scores, np.ndarray) or scores.dtype.kind != "f" or scores.ndim != 2 or not scores.size:
             found = f"{scores.dtype} {scores.shape}" if isinstance(scores, np.ndarray) else type(scores).__name__
             raise UserError(f"{path}: expected a float (H, W) array under key {key}, found {found}")
@@ -263,7 +264,7 @@ def save_label_map(path: str | Path, labels: np.ndarray, data_set: DataSet) -> N
 
 
 def read_png(path: str | Path) -> Image.Image:
-    """The PNG at `path`, decoded whole. Raises `UserError`."""
+    """The PNG at `path`, decoded whole. Raises `UserError`, for grey of 2 or 4 bits too, whose values Pillow scales."""
     try:
         data = read_file(path)
         with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
@@ -276,6 +277,10 @@ def read_png(path: str | Path) -> Image.Image:
         if limit_met(error) is not None:
             raise
         raise UserError(f"{path}: cannot be read as a PNG, missing or damaged ({error})") from error
+    if data[24:26] in (b"\2\0", b"\4\0"):  # of the header: bits, and grey without a palette
+        raise UserError(
+            f"{path}: expected a palette or 8-bit grey PNG, found {data[24]}-bit grey; save its labels as 8-bit grey"
+        )
     return image
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tool.cli import UserError
+from tool.cli import UserError, brief
 from tool.dataset import DataSet
 
 
@@ -45,12 +45,14 @@ def _of_irns(path: str | Path, cams: dict, data_set: DataSet) -> dict[int, np.nd
     """Of IRN's dict. keys are classes, from 0. Where they were padded for pseudo labels, they are labels with 0,
     background, before them, which may have a map of its own. cam, of lower resolution, is taken where there is no
     high_res."""
-    keys, maps = np.asarray(cams["keys"]), cams.get("high_res", cams.get("cam"))
-    if keys.ndim == 1 and isinstance(maps, np.ndarray) and maps.ndim == 3:
+    keys, maps = cams["keys"], cams.get("high_res", cams.get("cam"))
+    keys = keys.tolist() if isinstance(keys, np.ndarray) else keys
+    is_flat = isinstance(keys, list | tuple) and all(isinstance(key, int | np.integer) for key in keys)
+    if is_flat and isinstance(maps, np.ndarray) and maps.ndim == 3:
         if len(keys) and keys[0] == 0 and (len(keys) == len(maps) + 1 or data_set.num_classes in keys):
             maps = maps[len(maps) - len(keys) + 1 :]
-            keys = keys[1:] - 1
-        if len(keys) == len(maps) == len(np.unique(keys)):
-            return dict(zip(keys.tolist(), maps, strict=True))
-    found = f"{keys.shape} and {getattr(maps, 'shape', 'none')}"
+            keys = [key - 1 for key in keys[1:]]
+        if len(keys) == len(maps) == len({*keys}):
+            return dict(zip(keys, maps, strict=True))
+    found = f"{brief(keys)} and {getattr(maps, 'shape', 'none')}"
     raise UserError(f"{path}: expected IRN's CAMs, keys (K,) and high_res (K, height, width), found {found}")

@@ -72,7 +72,7 @@ def load_checkpoint(path: Path, flag: str) -> Any:
     """
     path = require_weights(path, flag, "a checkpoint written by torch.save")
     try:
-        found = _archive_problem(path)
+        found = archive_problem(path)
         content = None if found else torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged archive or pickle raises nearly anything
         if limit_met(error) is not None:
@@ -102,8 +102,8 @@ def load_checkpoint(path: Path, flag: str) -> Any:
     return content
 
 
-def _archive_problem(path: Path) -> str | None:
-    """What is wrong with the sizes in an archive; torch compresses nothing."""
+def archive_problem(path: Path) -> str | None:
+    """What is wrong with the sizes in an archive; torch compresses nothing. Raises `BadZipFile` for a damaged one."""
     if not is_zip(path):
         return None
     with zipfile.ZipFile(path) as archive:

@@ -41,6 +41,7 @@ def printable(text: object) -> str:
 
 # More than anything has that is meant to be read in a line.
 _BRIEF = reprlib.Repr()
+_BRIEF.maxlevel = 2
 _BRIEF.maxlist = _BRIEF.maxtuple = 20
 _BRIEF.maxstring = _BRIEF.maxother = 200
 

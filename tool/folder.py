@@ -90,9 +90,15 @@ def _claim_problems(claim: Claim) -> list[str]:
 
 
 def made_with(folder: Path) -> str | None:
-    """The note that `claim_folders` leaves beside a folder's files, on what made them; None where there is none."""
+    """The note that `claim_folders` leaves beside a folder's files, on what made them; None where there is none.
+
+    Raises `UserError` where it cannot be read.
+    """
     record = folder / "settings.json"
-    return record.read_text(errors="replace") if record.is_file() else None
+    try:
+        return record.read_text(errors="replace") if record.is_file() else None
+    except OSError as error:
+        raise UserError(f"{record}: cannot be read ({error.strerror})") from error
 
 
 def checkpoint_of(folder: Path, *, resume: bool, name_flag: str) -> Path | None:

@@ -1,5 +1,6 @@
 """Images as they come from outside: which formats are read, and what goes wrong with them."""
 
+import struct
 from pathlib import Path
 
 from PIL import Image
@@ -10,8 +11,10 @@ from tool.limits import limit_met
 # What may be behind an image's name. Pillow knows others: it hands PostScript to a program that runs it, and turns a
 # TIFF as a camera's rotation flag says.
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP")
-# What Pillow raises for a file that is missing, damaged, no image, or of absurd size.
+# What Pillow raises for a file that is missing, damaged, no image, or of absurd size,
 UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+# and where a part of the file is shorter than its reader expects.
+UNREADABLE += (EOFError, IndexError, KeyError, TypeError, struct.error)
 
 
 def load_image(path: str | Path, mode: str) -> Image.Image:

@@ -67,7 +67,7 @@ class Pairs:
             for (dy, dx), (rows, columns) in zip(self.offsets, self.starts, strict=True)
         ]
 
-    @cached_property
+    @property
     def index(self) -> np.ndarray:
         """int64 (2, P): the numbers of both cells of each pair, row by row."""
         cells = np.arange(self.height * self.width).reshape(self.height, self.width)

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from tool.cli import DEVICE, UserError, what_is_at
+from tool.cli import DEVICE, UserError, brief, what_is_at
 from tool.limits import limit_met
 
 
@@ -52,11 +52,12 @@ _OPCODES = {
 }  # fmt: skip
 _DTYPE_CODE = re.compile(r"b1|[iu][1248]|f[248]|[SU][1-9][0-9]{0,3}")
 _MAX_DEPTH = 8
+_MAX_DIMENSIONS = 64  # of NumPy's arrays
 _MAX_UNPACKED = 2**28  # bytes of an .npz's arrays; labels of 12,031 images take 2.5 MB
 
 
 class _Name:
-    """An admitted name, or a call of it, kept as data: unpickling calls nothing, `_plain` reads these afterwards."""
+    """An admitted name, or a call of it, kept as data: unpickling calls nothing, `_Plain` reads these afterwards."""
 
     __slots__ = ("arguments", "name", "state")
 
@@ -102,7 +103,7 @@ def _dtype(value: Any) -> np.dtype:
         raise pickle.UnpicklingError("an array without a dtype")
     code = value.arguments[0]
     if not (isinstance(code, str) and _DTYPE_CODE.fullmatch(code)):
-        raise pickle.UnpicklingError(f"an array of dtype {code!r}")
+        raise pickle.UnpicklingError(f"an array of dtype {brief(code)}")
     if value.state is None:
         return np.dtype(code)
     _, byte_order, subarray, names, fields, *_ = value.state
@@ -116,15 +117,22 @@ def _bytes(value: Any) -> bytes | bytearray:
     if isinstance(value, _Name) and value.name == _ENCODE:
         value, encoding = value.arguments
         if encoding != "latin1":
-            raise pickle.UnpicklingError(f"bytes encoded as {encoding!r}")
+            raise pickle.UnpicklingError(f"bytes encoded as {brief(encoding)}")
     if not isinstance(value, (str, bytes, bytearray)):
         raise pickle.UnpicklingError("an array without data")
     return value.encode("latin1") if isinstance(value, str) else value
 
 
+def _sizes(value: Any) -> tuple[int, ...]:
+    """A shape, or strides: a product of anything else may be as large as one likes."""
+    if type(value) is not tuple or len(value) > _MAX_DIMENSIONS or any(type(n) is not int or n < 0 for n in value):
+        raise pickle.UnpicklingError(f"an array of shape or strides {brief(value)}")
+    return value
+
+
 def _array(shape: Any, dtype: Any, data: Any, order: str) -> np.ndarray:
     """A writable array over a copy of `data`, whose size must be what shape and dtype say."""
-    data, dtype = _bytes(data), _dtype(dtype)
+    shape, data, dtype = _sizes(shape), _bytes(data), _dtype(dtype)
     if math.prod(shape) * dtype.itemsize != len(data):
         raise pickle.UnpicklingError(f"{len(data)} bytes for an array of shape {shape} and dtype {dtype}")
     return np.ndarray(shape, dtype, data, order=order).copy(order="K")
@@ -143,11 +151,14 @@ def _elements(storage: Any) -> np.ndarray:
     return np.frombuffer(stream.read()[8:], _ELEMENTS[kind.name])
 
 
-def _tensor(storage: Any, offset: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> np.ndarray:
+def _tensor(storage: Any, offset: Any, shape: Any, strides: Any) -> np.ndarray:
     """The array of a tensor's elements, none of which may lie outside its storage."""
-    elements = _elements(storage)
-    if math.prod(shape) > len(elements) or min((offset, *shape, *strides)) < 0:
-        raise pickle.UnpicklingError(f"a tensor of shape {shape} and strides {strides} in {len(elements)} elements")
+    elements, shape, strides = _elements(storage), _sizes(shape), _sizes(strides)
+    (offset,) = _sizes((offset,))
+    if math.prod(shape) > len(elements):
+        raise pickle.UnpicklingError(f"a tensor of shape {shape} in {len(elements)} elements")
+    if 0 in shape:
+        return np.empty(shape, elements.dtype)
     index = np.asarray(offset)
     for size, stride in zip(shape, strides, strict=True):
         index = np.add.outer(index, stride * np.arange(size))
@@ -172,24 +183,34 @@ def _numpy_value(value: _Name) -> Any:
     raise pickle.UnpicklingError(f"a bare {value.name}")
 
 
-def _plain(value: Any, memo: dict[int, Any], depth: int = 0) -> Any:
-    """`value` with every `_Name` replaced by what it stands for; what occurs twice is made once."""
-    if value is None or isinstance(value, (bool, int, float, str, bytes)):
-        return value
-    if id(value) in memo:
-        return memo[id(value)]
-    if depth == _MAX_DEPTH:  # a container inside itself ends here too
-        raise pickle.UnpicklingError(f"more than {_MAX_DEPTH} nested containers")
-    if isinstance(value, _Name):
-        plain = _numpy_value(value)
-    elif isinstance(value, dict):
-        plain = {_plain(key, memo, depth + 1): _plain(item, memo, depth + 1) for key, item in value.items()}
-    elif isinstance(value, (list, tuple)):
-        plain = type(value)(_plain(item, memo, depth + 1) for item in value)
-    else:
-        raise pickle.UnpicklingError(f"it holds a {type(value).__name__}")
-    memo[id(value)] = plain
-    return plain
+class _Plain:
+    """Makes of a pickle's values plain ones: every `_Name` is replaced by what it stands for; what occurs twice is made
+    once. Arrays hold `size` bytes at most, the file's: one buffer can be the data of many."""
+
+    def __init__(self, size: int):
+        self.left = size
+        self.memo: dict[int, Any] = {}
+
+    def of(self, value: Any, depth: int = 0) -> Any:
+        if value is None or isinstance(value, (bool, int, float, str, bytes)):
+            return value
+        if id(value) in self.memo:
+            return self.memo[id(value)]
+        if depth == _MAX_DEPTH:  # a container inside itself ends here too
+            raise pickle.UnpicklingError(f"more than {_MAX_DEPTH} nested containers")
+        if isinstance(value, _Name):
+            plain = _numpy_value(value)
+            self.left -= len(plain) if isinstance(plain, bytes) else plain.nbytes
+            if self.left < 0:
+                raise pickle.UnpicklingError("arrays that are larger than the file")
+        elif isinstance(value, dict):
+            plain = {self.of(key, depth + 1): self.of(item, depth + 1) for key, item in value.items()}
+        elif isinstance(value, (list, tuple)):
+            plain = type(value)(self.of(item, depth + 1) for item in value)
+        else:
+            raise pickle.UnpicklingError(f"it holds a {type(value).__name__}")
+        self.memo[id(value)] = plain
+        return plain
 
 
 def load_pickled(path: str | Path, *, numbers: bool = False) -> Any:
@@ -234,15 +255,24 @@ def _load_npz(content: bytes, path: str | Path) -> dict[str, Any]:
     that object."""
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            if sum(member.file_size for member in archive.infolist()) > _MAX_UNPACKED:
+            parts = archive.infolist()
+            if sum(part.file_size for part in parts) > _MAX_UNPACKED:
                 raise UserError(f"{path}: more than {_MAX_UNPACKED >> 20} MB unpacked; expected fewer in an .npz")
             _check_number_of_members(content, archive)
-            members = {name.removesuffix(".npy"): archive.read(name) for name in archive.namelist()}
+            members = {part.filename.removesuffix(".npy"): _unpacked(archive, part) for part in parts}
     except UserError:
         raise
     except Exception as error:  # a damaged archive can raise anything
         raise UserError(f"{path}: cannot be read as an .npz ({error})") from error
     return {name: _load_npy(member, path, numbers=True) for name, member in members.items()}
+
+
+def _unpacked(archive: zipfile.ZipFile, part: zipfile.ZipInfo) -> bytes:
+    """What a part of an archive holds; no more is unpacked than it says, which bzip2 and LZMA would do."""
+    if part.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise zipfile.BadZipFile(f"{part.filename} is packed in a way that numpy.savez does not")
+    with archive.open(part) as file:
+        return file.read(part.file_size + 1)  # with the byte behind its end, where the check sum is compared
 
 
 def _check_number_of_members(content: bytes, archive: zipfile.ZipFile) -> None:
@@ -266,9 +296,13 @@ def _load_npy(content: bytes, path: str | Path, *, numbers: bool = False) -> Any
     except Exception as error:  # a damaged header can raise anything
         raise UserError(f"{path}: expected a .npy file, found something else or a damaged one ({error})") from error
     if numbers and dtype.kind in "buif":
-        if math.prod(shape) * dtype.itemsize != len(content) - stream.tell():
-            raise UserError(f"{path}: an array of {dtype}, shape {shape}, is cut off or damaged")
-        return np.ndarray(shape, dtype, stream.read(), order="F" if fortran_order else "C").copy()
+        data = stream.read()
+        try:
+            if math.prod(_sizes(shape)) * dtype.itemsize == len(data):
+                return np.ndarray(shape, dtype, data, order="F" if fortran_order else "C").copy()
+        except (ValueError, pickle.UnpicklingError):  # a shape that no array has
+            pass
+        raise UserError(f"{path}: an array of {dtype}, shape {shape}, is cut off or damaged")
     if not dtype.hasobject or shape != ():
         raise UserError(f"{path}: expected a pickled dict, found an array of {dtype}, shape {shape}")
     return _unpickled(stream, path, in_array=True)
@@ -280,14 +314,15 @@ def _unpickled(stream: io.BytesIO, path: str | Path, *, in_array: bool = False) 
         _check_opcodes(stream)
         # Python 2's strings, raw data among them, are latin1.
         outer = _Unpickler(stream, encoding="latin1").load()
+        plain = _Plain(len(stream.getbuffer()))
         if not in_array:
-            return _plain(outer, {})
+            return plain.of(outer)
         if not (isinstance(outer, _Name) and outer.name in _ARRAYS and outer.state is not None):
             raise pickle.UnpicklingError("no array around the object")
         _, shape, _, _, items = outer.state
         if shape != () or type(items) is not list or len(items) != 1:
             raise pickle.UnpicklingError("more than one object")
-        return _plain(items[0], {})
+        return plain.of(items[0])
     except MemoryError:  # no size in a file asks for more than the file holds
         raise
     except Exception as error:  # a damaged pickle can raise anything

@@ -43,6 +43,7 @@ SEEDS = {
 }
 # Whole epochs, over which the rate decays; PPC on EPS trains for EPS's number of steps.
 EPOCHS = {"batch_size": 8, "max_iters": None, "iter_size": 1, "max_epoches": 8}
+MIN_BACKGROUND = 1e-6  # a score that float32's softmax tells from 0
 DEFAULTS: dict[str, dict[str, Any]] = {"seam": EPOCHS, "ppc": EPOCHS, "ppc_eps": {"batch_size": 8}}
 
 
@@ -91,10 +92,11 @@ class PPCMethod(Method):
         check_bounds(args, {name: limits for name, limits in bounds.items() if hasattr(args, name)})
         check_parts(args, without=ABLATIONS if self.contrasts else (), sane=mendable(self.config))
         contrast = self.configure(args).contrast
-        if not (contrast.background_score or contrast.absent_prototypes or self.config.background_first):
+        is_safe = contrast.background_score >= MIN_BACKGROUND
+        if not (is_safe or contrast.absent_prototypes or self.config.background_first):
             raise UserError(
-                "--bg_threshold 0: expected more with --sane absent, as background that scores no more than an absent"
-                " class gets its label, which has no prototype; give a small number"
+                f"--bg_threshold {contrast.background_score:g}: expected {MIN_BACKGROUND:g} or more with --sane absent,"
+                " as background that scores no more than an absent class gets its label, which has no prototype"
             )
         if self.contrasts and is_first() and (note := self.intra_note(args)):
             print(note, file=sys.stderr)

@@ -1,6 +1,9 @@
 """PASCAL Context, ADE20K and COCO-Stuff: label maps, labels and lists of each one's own masks, generated; refusals."""
 
+import os
 import resource
+import struct
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -166,6 +169,33 @@ def test_what_is_missing_is_named_and_nothing_written(made, tmp_path):
     folder.parent.rename(made.root / "elsewhere")
     assert_refused(made.prepare(tmp_path / "lists"), f"{folder.parent}: expected a folder")
     assert not label_map(made, made.lists["train"][0]).exists() and not (tmp_path / "lists").exists()
+
+
+@pytest.mark.parametrize("name", ["a\nb", os.fsdecode(b"\xff")], ids=["two lines", "no UTF-8"])
+def test_file_names_that_no_list_can_hold_are_refused_before_anything_is_made(tmp_path, name):
+    made = make(ADE, tmp_path / "set")
+    for place in PLACES["ade"]("training", "training_0")[:2]:
+        path = made.root / place
+        path.rename(path.with_name(f"{name}{path.suffix}"))
+    done = made.prepare(tmp_path / "lists")
+    assert_refused(done, "annotations/training: file names that are no ids; rename them (1):", "a control character")
+    assert not label_map(made, "training_1").exists()
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+@pytest.mark.parametrize("read", [png_numbers, lambda path: load_label_map(path, ADE)], ids=["numbers", "labels"])
+def test_grey_of_fewer_bits_whose_values_pillow_scales_is_refused(tmp_path, bits, read):
+    path = tmp_path / "a.png"
+    image = Image.fromarray(np.array([[0, 1, 1, 0]], np.uint8))
+    image.putpalette(bytes(3 << bits))
+    image.save(path, bits=bits)
+    assert read(path).tolist() == [[0, 1, 1, 0]]  # a palette's are not scaled
+    content = bytearray(path.read_bytes())
+    content[25] = 0  # in the header, the kind of colours, now grey; then its check sum
+    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=rf"a\.png: .*8-bit grey.* found {bits}-bit grey"):
+        read(path)
 
 
 @pytest.mark.parametrize(("read", "name"), [(png_numbers, "a.png"), (mat_numbers, "a.mat")])

@@ -1,5 +1,6 @@
 """Matrices of MATLAB files, read as SciPy reads them; what is refused."""
 
+import os
 import struct
 
 import numpy as np
@@ -73,4 +74,10 @@ def test_a_small_file_does_not_unpack_to_a_large_one(tmp_path, monkeypatch):
     monkeypatch.setattr("context.mat.MAX_UNPACKED", 1000)
     savemat(tmp_path / "a.mat", {"LabelMap": np.zeros((100, 100), np.uint8)}, do_compression=True)
     with pytest.raises(UserError, match="more than 1000 bytes"):
+        load_mat(tmp_path / "a.mat", "LabelMap")
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.mat")
+    with pytest.raises(UserError, match=r"a\.mat: cannot be read.* a pipe or a device"):
         load_mat(tmp_path / "a.mat", "LabelMap")

@@ -187,11 +187,18 @@ def test_without_saliency_the_maps_may_be_missing(data):
     check_training_files(**{**data, "saliency_root": None}, data_set=VOC12)
 
 
-@pytest.mark.parametrize("padding", [b"\0" * 3, b"\0" * 100_000, b"\n", b"\xff" * 7])
-def test_a_whole_jpeg_with_padding_at_its_end_passes(data, padding):
+# Phones put a video behind a photograph; it may hold what starts a JPEG's pixels.
+@pytest.mark.parametrize("behind", [b"\0" * 3, b"\0" * 100_000, b"\n", b"\xff" * 7, b"ftypmp42\xff\xda\0\x08\xff"])
+@pytest.mark.parametrize("form", [{}, {"progressive": True}, {"restart_marker_rows": 1}], ids=str)
+def test_a_whole_jpeg_with_more_behind_its_end_passes_and_a_cut_one_does_not(data, form, behind):
     path = data["images"][IDS[0]]
-    path.write_bytes(path.read_bytes() + padding)
+    photograph(0).save(path, exif=b"Exif\0\0\xff\xd8\xff\xd9", quality=95, **form)
+    content = path.read_bytes()
+    path.write_bytes(content + behind)
     check_images(data["images"], "images")
+    path.write_bytes(content[:-100] + behind)
+    with pytest.raises(UserError, match="truncated"):
+        check_images(data["images"], "images")
 
 
 def test_a_cut_jpeg_is_found_behind_zeros_and_despite_a_whole_thumbnail(data):

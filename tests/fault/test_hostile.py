@@ -12,6 +12,7 @@ import subprocess
 import tarfile
 import zipfile
 import zlib
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -207,6 +208,27 @@ def compressed_checkpoint(path):
             archive.writestr(name, content)
 
 
+def padded_features(path):
+    """Features whose pickle, which ends before them, is followed by zeros."""
+    torch.save(torch.zeros(2, 3, 4).half(), path)
+    with zipfile.ZipFile(path) as archive:
+        parts = {part.filename: archive.read(part) for part in archive.infolist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in parts.items():
+            is_pickle = name.endswith("data.pkl")
+            kind = zipfile.ZIP_DEFLATED if is_pickle else zipfile.ZIP_STORED
+            archive.writestr(name, content + bytes(2 * 10**8 * is_pickle), kind)
+
+
+def small_by_its_own_words(path):
+    """An .npz of zeros whose directory says that they are 100 bytes."""
+    np.savez_compressed(path, labels=np.zeros(2 * 10**8, np.uint8))
+    content = bytearray(path.read_bytes())
+    place = content.rindex(b"PK\1\2") + 24
+    content[place : place + 4] = struct.pack("<I", 100)
+    path.write_bytes(content)
+
+
 def one_number_as_many(path):
     torch.save({"a.weight": torch.zeros(1).expand(10**12)}, path)
 
@@ -294,6 +316,8 @@ BOMBS = {
     "a compressed checkpoint": (compressed_checkpoint, "a.pth", FILES["weights.pth"][1]),
     "one number as a tensor": (one_number_as_many, "a.pth", FILES["weights.pth"][1]),
     "one number as features": (one_number_as_features, "a.pt", load_features),
+    "packed features": (padded_features, "a.pt", load_features),
+    "an .npz": (small_by_its_own_words, "labels.npz", FILES["labels.npz"][1]),
     "a sparse tensor": (sparse_giant, "a.pth", FILES["weights.pth"][1]),
     "a storage of the old layout": (declared_storage, "a.pth", FILES["weights.pth"][1]),
     "lists of lists": (lists_of_lists, "last.ckpt", resumed),
@@ -318,3 +342,20 @@ def test_a_small_file_takes_no_memory_of_a_large_one(tmp_path, name):
     if before is None:
         pytest.skip("NOT TESTED: the memory it takes, as /proc/self/clear_refs cannot be written here")
     assert peak() - before < 150_000
+
+
+@pytest.mark.parametrize("packing", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_an_npz_of_a_packing_that_unpacks_to_any_size_at_once_is_refused(tmp_path, packing):
+    np.savez(tmp_path / "plain.npz", a=np.ones(20))
+    with zipfile.ZipFile(tmp_path / "plain.npz") as plain, zipfile.ZipFile(tmp_path / "a.npz", "w", packing) as archive:
+        archive.writestr("a.npy", plain.read("a.npy"))
+    with pytest.raises(UserError, match=r"a\.npz: cannot be read as an \.npz \(.*packed in a way"):
+        load_labels(tmp_path / "a.npz", VOC12)
+
+
+def test_a_chunk_of_a_png_that_pillow_fails_on_is_no_error_of_ours(tmp_path):
+    whole = png(4, 4)
+    (tmp_path / "a.png").write_bytes(whole[:-12] + png_chunk(b"iCCP", b"abc\0") + whole[-12:])
+    for read in (load_rgb, of_voc(load_label_map)):
+        with suppress(UserError):  # Pillow, by its version, may pass over it
+            read(tmp_path / "a.png")

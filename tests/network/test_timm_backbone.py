@@ -91,6 +91,16 @@ def test_every_dilated_depthwise_layer_has_the_fast_gradient_and_the_same_one(na
         )
 
 
+def test_a_net_that_cuts_patches_sees_the_last_columns_and_rows_too():
+    net = TimmBackbone("test_convnext").eval()
+    image = rnd(1, 1, 3, 33, 79)
+    whole = torch.zeros(1, 3, 40, 80)
+    whole[:, :, :33, :79] = image
+    for tap, expected in zip(net(image), net.net(whole)[-3:], strict=True):
+        assert tap.shape[2:] == (5, 10)
+        torch.testing.assert_close(tap, expected)
+
+
 @pytest.mark.parametrize("prefix", ["", "module."])
 def test_a_file_of_timms_names_loads_whole_but_for_what_is_left_out(tmp_path, prefix):
     name = "resnetv2_50"

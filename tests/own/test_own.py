@@ -50,6 +50,9 @@ def mine(tmp_path) -> Path:
     return root
 
 
+HIDDEN = b"\0\5\x16\7Mac OS X"  # as a Mac puts ._<name> beside a file on a foreign disk
+
+
 def put_masks(root: Path, *ids: str, label: int = 2) -> None:
     (root / "SegmentationClass").mkdir()
     for identifier in ids:
@@ -152,6 +155,27 @@ def test_masks_that_fit_nothing_are_named(mine, label, identifier, expected):
     put_masks(mine, identifier, label=label)
     done, lists = prepare(mine)
     assert done.returncode == 2 and not lists and expected in done.stdout + done.stderr
+
+
+def test_a_macs_hidden_files_are_no_masks(mine):
+    put_masks(mine, IDS[3])
+    (mine / "SegmentationClass" / f"._{IDS[3]}.png").write_bytes(HIDDEN)
+    (mine / "val.txt").write_text(f"{IDS[3]}\n")
+    done, lists = prepare(mine)
+    assert_succeeded(done)
+    assert lists["val"] == [IDS[3]] and "train" not in lists
+    done = forker().run(["run.py", "cls", "--own_root", mine, "--out", "out", "--list"], ROOT)
+    assert_succeeded(done)
+    assert "out/data/train.txt" not in done.stdout, "no mask of an image to learn from is there"
+
+
+def test_keys_of_labels_that_are_no_ids_are_refused(mine):
+    (mine / "labels.json").unlink()
+    shutil.copy(mine / "JPEGImages" / f"{IDS[0]}.jpg", mine / "outside.jpg")
+    save_labels(mine / "cls_labels.npy", {IDS[0]: np.ones(2), "../outside": np.ones(2)})
+    done, lists = prepare(mine)
+    assert done.returncode == 2 and not lists
+    assert "cls_labels.npy: keys that are no ids; rename them (1):\n  '../outside': the id has a path" in done.stderr
 
 
 @pytest.mark.parametrize("masked", [False, True])

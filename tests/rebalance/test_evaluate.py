@@ -129,6 +129,11 @@ def test_masks_in_several_folders_are_found_by_a_list_and_asked_for_without_one(
     assert done.returncode == 2 and "masks in several folders need a --list" in done.stderr, done.stderr
 
 
+def test_a_macs_hidden_files_are_no_ground_truth(folders):
+    (folders / "gt" / "._b.png").write_bytes(b"\0\5\x16\7Mac OS X")
+    assert scores(folders)["without_prediction"] == ["b"]
+
+
 def test_ground_truth_without_an_object_is_said_to_be_so(folders):
     (folders / "pred" / "a.png").unlink()
     done = evaluate("--pred_dir", folders / "pred", "--gt_dir", folders / "gt")

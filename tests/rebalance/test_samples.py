@@ -1,5 +1,7 @@
 """DHR's training images: sizes, and that image, mask and features stay together."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,8 @@ from PIL import Image
 from data.augmentation import resized
 from data.normalisation import IMAGENET
 from rebalance.crf import seen_by_crf
-from rebalance.feature_files import save_features
+from rebalance.feature_files import load_features, save_features
+from rebalance.inputs import images_of
 from rebalance.samples import RebalanceAugmentation, RebalanceSet, collate, scenes_of
 from tests.golden_inputs import rnd
 from tool.artifact import save_label_map
@@ -131,3 +134,12 @@ def test_features_that_are_gone_or_damaged_are_named(folder):
         dataset[0, 1]
     with pytest.raises(UserError, match=r"2\.pt: cannot be read as features"):
         dataset[0, 2]
+
+
+def test_a_pipe_is_no_features_and_a_macs_hidden_files_are_no_images(folder):
+    os.mkfifo(folder / "3.pt")
+    with pytest.raises(UserError, match=r"3\.pt: expected features, found a pipe"):
+        load_features(folder / "3.pt")
+    for name in ("0.jpg", "._0.jpg"):
+        (folder / name).touch()
+    assert [*images_of(folder, VOC12, "--img_root")] == ["0"]

@@ -187,14 +187,16 @@ def test_irns_cam_dicts_are_read_by_class(tmp_path, keys, maps, classes, form):
 @pytest.mark.parametrize(
     ("cams", "found"),
     [
-        ({"keys": np.array([1, 2]), "high_res": irn_maps(1)}, r"expected IRN's CAMs, .* found \(2,\) and \(1, 5, 7\)"),
-        ({"keys": np.array([1, 1]), "high_res": irn_maps(2)}, r"expected IRN's CAMs, .* found \(2,\) and \(2, 5, 7\)"),
-        ({"keys": np.array([1])}, r"found \(1,\) and none"),
-        ({"keys": np.array(1), "high_res": irn_maps(1)}, r"found \(\) and \(1, 5, 7\)"),
+        ({"keys": np.array([1, 2]), "high_res": irn_maps(1)}, r"IRN's CAMs, .* found \[1, 2\] and \(1, 5, 7\)"),
+        ({"keys": np.array([1, 1]), "high_res": irn_maps(2)}, r"IRN's CAMs, .* found \[1, 1\] and \(2, 5, 7\)"),
+        ({"keys": np.array([1])}, r"found \[1\] and none"),
+        ({"keys": np.array(1), "high_res": irn_maps(1)}, r"found 1 and \(1, 5, 7\)"),
+        ({"keys": [[0], [0, 1]], "high_res": irn_maps(2)}, r"found \[\[0\], \[0, 1\]\] and \(2, 5, 7\)"),
+        ({"keys": [0, None], "high_res": irn_maps(1)}, r"found \[0, None\] and \(1, 5, 7\)"),
         ({"keys": np.array([20]), "high_res": irn_maps(1)}, "found the key 20"),
         ({"keys": np.array([1]), "high_res": irn_maps(1) * np.nan}, "not finite"),
         ({"keys": np.array([1]), "cam": irn_maps(1, (2, 2))}, "expected 5 x 7 .* under key 1, found 2 x 2"),
-        ({"keys": ["a"], "high_res": irn_maps(1)}, "found the key 'a'"),
+        ({"keys": ["a"], "high_res": irn_maps(1)}, r"found \['a'\] and \(1, 5, 7\)"),
     ],
 )
 def test_what_is_not_quite_irns_cam_dict_is_refused(tmp_path, cams, found):

@@ -2,7 +2,10 @@
 
 import json
 
-from tool.folder import changed_settings
+import pytest
+
+from tool.cli import UserError
+from tool.folder import changed_settings, made_with
 
 
 def test_of_a_record_within_a_record_the_settings_that_differ_are_named():
@@ -24,3 +27,9 @@ def test_what_is_no_record_is_compared_as_it_is():
     for then, now in [("{", "[1]"), ('{"a": 1}', '{"a":1}'), ("7", '{"a": 1}')]:
         assert changed_settings({name: then}, {name: now}) == [f"{name}: {then} then, {now} now"]
     assert changed_settings({name: '{"a": 1}'}, {name: None}) == [f'{name}: {{"a": 1}} then, None now']
+
+
+def test_a_record_that_cannot_be_read_is_named(tmp_path):
+    (tmp_path / "settings.json").symlink_to("/proc/self/mem")  # to which even root gets an error
+    with pytest.raises(UserError, match=r"settings\.json: cannot be read \("):
+        made_with(tmp_path)

@@ -12,6 +12,7 @@ from tool.cli import (
     MAX_PROBLEMS_SHOWN,
     UserError,
     add_switch,
+    brief,
     pace,
     positive,
     printable,
@@ -41,6 +42,13 @@ ROOT = Path(__file__).resolve().parents[2]
 )
 def test_what_does_not_show_is_escaped_and_all_else_left(text, shown):
     assert printable(text) == shown
+
+
+def test_what_a_file_holds_is_brief_however_deep_it_is():
+    value = "ha"
+    for _ in range(8):
+        value = [value] * 20
+    assert len(brief(value)) < 10**4 and brief([[1, 2], ["a"]]) == "[[1, 2], ['a']]"
 
 
 def test_every_problem_is_in_the_message():

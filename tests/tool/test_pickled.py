@@ -1,6 +1,7 @@
 """Data in .npy files: `load_pickled` refuses what is damaged or hostile, `write_pickled` suits every NumPy."""
 
 import io
+import math
 import os
 import pickle
 import pickletools
@@ -348,6 +349,15 @@ def test_a_changed_byte_never_raises_anything_but_a_user_error(tmp_path_factory,
         load_pickled(path)
     except UserError as error:
         assert "changed.npy" in str(error)
+
+
+@pytest.mark.parametrize("shape", [(-1, -4), (1,) * 70, (0, 10**30)], ids=["negative", "many", "large"])
+def test_a_plain_array_of_a_shape_that_none_has_is_refused(tmp_path, shape):
+    with open(tmp_path / "a.npy", "wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
+        file.write(bytes(4 * math.prod(shape)))
+    with pytest.raises(UserError, match=r"a\.npy: an array of float32, shape \(.*\), is cut off or damaged"):
+        load_pickled(tmp_path / "a.npy", numbers=True)
 
 
 def test_other_files_are_refused_by_name(tmp_path):

@@ -19,8 +19,8 @@ def check(monkeypatch):
 
 
 def test_a_background_that_loses_to_absent_classes_is_refused_where_these_are_left_out(check):
-    words = ["--bg_threshold", "0", "--sane", "absent"]
-    with pytest.raises(UserError, match="--bg_threshold 0: expected more with --sane absent"):
+    words = ["--bg_threshold", "1e-8", "--sane", "absent"]
+    with pytest.raises(UserError, match="--bg_threshold 1e-08: expected 1e-06 or more with --sane absent"):
         check("--method", "ppc_eps", *words)
     check("--method", "ppc", *words)  # background, the first channel, wins what is equal
     check("--method", "ppc_eps", *words[:2])
