@@ -38,7 +38,7 @@ def _note(folder: Path) -> Mapping[str, Any]:
     """The record of what the folder's files were made with; empty without one that can be read."""
     try:
         note = json.loads(made_with(folder) or "{}")
-    except (OSError, ValueError, RecursionError):
+    except (ValueError, RecursionError):
         return {}
     return note if isinstance(note, dict) else {}
 
