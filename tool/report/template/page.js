@@ -83,7 +83,7 @@
   const stageChoices = [...document.querySelectorAll(".stage-choice")];
   const chooseStage = (event) => {
     for (const choice of stageChoices) choice.value = event.target.value;
-    for (const table of document.querySelectorAll("[data-stage]")) table.hidden = table.dataset.stage !== stage();
+    for (const table of document.querySelectorAll(".scroll[data-stage]")) table.hidden = table.dataset.stage !== stage();
     showImages();
   };
   for (const choice of stageChoices) choice.addEventListener("change", chooseStage);
@@ -192,6 +192,7 @@
     const large = card.classList.toggle("large");
     const button = card.querySelector("button");
     button.textContent = large ? "Reduce" : "Enlarge";
+    button.setAttribute("aria-label", `${button.textContent} ${card.dataset.id}`);
     button.setAttribute("aria-expanded", String(large));
   };
 
@@ -215,7 +216,7 @@
 
   const gainOf = (image, key) => {
     const scores = image.iou[key] ?? [];
-    return scores.length < 2 || scores.includes(null) ? null : scores[0] - scores[1];
+    return scores.length < 2 || scores.slice(0, 2).includes(null) ? null : scores[0] - scores[1];
   };
 
   const makeCard = (number) => {
@@ -380,7 +381,7 @@
     const typing = at instanceof HTMLInputElement && at.type === "search";
     if (event.ctrlKey || event.metaKey || event.altKey || at instanceof HTMLSelectElement) return;
     if (event.key === "t" && !typing) nextTheme();
-    else if (!gallery || (typing && event.key !== "Escape")) return;
+    else if (!gallery || (typing && !(event.key === "Escape" && at.id === "find"))) return;
     else if (event.key === "Enter" && at?.classList.contains("card")) enlarge(at);
     else if (event.key in KEYS) {
       event.preventDefault();
