@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmark.system_refine import REFINEMENTS, Flags
-from benchmark.system_runs import CURVE_FILE, SAVE_EVERY, refinement_flags, run_named, trained
-from benchmark.system_seeds import MEAN, Trained
+from benchmark.system_runs import CURVE_FILE, SAVE_EVERY, refinement_flags, run_named, trained, weights_of
+from benchmark.system_seeds import Trained, trainings_of
 from recipes import combined
 from recipes.rebalance import SUBMISSION
 from tool.cli import FILE, UserError, what_is_at
@@ -77,7 +77,8 @@ def segment_one(args: argparse.Namespace, asked: Segmented, seed: int) -> None:
     run = trained(args, "eps" if on_masks else asked.run, seed, changes)  # eps's is not run
     folder = run.setup.out / str(asked)
     made, masks = ([], args.voc12_root / "SegmentationClass") if on_masks else _label_maps(run, asked)
-    learning = combined.learning(replace(run.setup, out=folder), masks, run.train, asked.segmentation)
+    start = run.train if on_masks else classifier_of(args, asked, run, seed)
+    learning = combined.learning(replace(run.setup, out=folder), masks, start, asked.segmentation)
     learning = [stage for stage in learning if stage.name not in SUBMISSION]
     if asked.segmentation != "dhr":
         run_stages([*made, *learning], folder)
@@ -89,6 +90,12 @@ def segment_one(args: argparse.Namespace, asked: Segmented, seed: int) -> None:
     with turn_in(shared.parent):
         run_stages([*made, features], folder, then=learning)
     run_stages(learning, folder, before=[*made, features])
+
+
+def classifier_of(args: argparse.Namespace, asked: Segmented, run: Trained, seed: int) -> Stage:
+    """The training of the net that made the seeds, which may be another run's (`crt_cnn`, `eps_alpha_4`); of a mean the
+    first."""
+    return run.train._replace(makes=weights_of(args, trainings_of(asked.run)[0], seed))
 
 
 def is_there(args: argparse.Namespace, asked: Segmented, seed: int) -> bool:
@@ -113,7 +120,8 @@ def check_segmented(args: argparse.Namespace) -> None:
     for asked in args.segment:
         if args.amp == "fp16" and asked.segmentation in combined.DEEPLABS:
             raise UserError(f"--amp fp16: DeepLab of --segment {asked} trains in bf16 or off; take one of them")
-        if asked.segmentation == combined.FROM_CLASSIFIER and asked.run.startswith((MASKS, MEAN)):
+        from_one = asked.run != MASKS and len(trainings_of(asked.run)) == 1
+        if asked.segmentation == combined.FROM_CLASSIFIER and not from_one:
             raise UserError(f"--segment {asked}: expected the seeds of one net, whose weights it takes")
         learnt = args.lists / "train.txt" if asked.run == MASKS else args.segment_list
         if (found := len(read_ids(learnt, "--lists"))) < BATCH_SIZE:

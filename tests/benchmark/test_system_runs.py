@@ -12,6 +12,7 @@ from benchmark.system_gains import reference_of
 from benchmark.system_refine import REFINEMENTS
 from benchmark.system_runs import in_order, refinement_flags, run_named, run_one, trained
 from benchmark.system_seeds import trainings_of
+from benchmark.system_segment import classifier_of, segmented
 from tool.cli import UserError
 
 
@@ -101,6 +102,14 @@ def test_another_exponent_is_crf_seeds_of_the_same_cams(monkeypatch):
     assert whole["infer_refine"]["crf_alpha"] == [4, 24], "AffinityNet's posteriors"
     assert [reference_of(name) for name in names[2:]] == ["eps", "eps"]
     assert reference_of("eps_alpha_4") == "eps" and trainings_of("hsc_alpha_4") == ["hsc"]
+
+
+@pytest.mark.parametrize(("run", "net"), [("eps", "eps"), ("eps_alpha_4", "eps"), ("crt_cnn", "crt")])
+def test_a_segmentation_starts_from_the_net_that_made_the_seeds(run, net, monkeypatch):
+    args, asked = arguments(monkeypatch, run), segmented(f"{run}+crf+deeplabv2_from_classifier")
+    classifier = classifier_of(args, asked, trained(args, run, 3, {}), 3)
+    assert classifier.makes == trained(args, net, 3, {}).train.makes == args.out / "seed_3" / net / f"{net}.pth"
+    assert classifier.flags["backbone"] == args.backbone
 
 
 @pytest.mark.parametrize(
