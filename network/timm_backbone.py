@@ -140,7 +140,10 @@ def _flattened(name: str) -> dict[str, str]:
     """By the names `part.layer` of the layers of a net's sequences, `part_layer`."""
     import timm
 
-    with torch.device("meta"):
+    try:
+        with torch.device("meta"):
+            whole = timm.create_model(name)
+    except RuntimeError:  # some versions of timm compute as they build some nets
         whole = timm.create_model(name)
     parts = {part: module for part, module in whole.named_children() if isinstance(module, nn.Sequential)}
     return {f"{part}.{layer}": f"{part}_{layer}" for part, module in parts.items() for layer in module._modules}

@@ -20,7 +20,7 @@ def read_yaml(path: Path, flag: str) -> dict[str, Any]:
     """
     require_file(path, flag, "the released command's YAML")
     try:
-        values = yaml.safe_load(path.read_text())
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
         if not isinstance(values, Mapping):
             raise UserError(f"{flag} {path}: expected entries as DATA: {{ROOT: ...}}, found {type(values).__name__}")
         return dict(itertools.islice(_flattened(values), MAX_ENTRIES))

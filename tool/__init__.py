@@ -6,6 +6,9 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+# Those of the libraries that people's own Pythons lack; what comes with them is there then.
+LIBRARIES = ("numpy", "PIL", "torch", "tqdm", "timm", "pydantic")
+
 
 def require_system() -> None:
     """End a script on a system that it cannot run on, such as Windows, with one line and exit code 2."""
@@ -21,15 +24,19 @@ def require_system() -> None:
 
 
 def require_environment() -> None:
-    """End a script in a Python without the project's libraries with one line and exit code 2."""
-    missing = [name for name in ("numpy", "PIL", "torch", "tqdm") if importlib.util.find_spec(name) is None]
-    if missing:
-        print(
-            f"error: {sys.executable} has no {', '.join(missing)}: it is not the project's environment; `make env`"
-            " builds that, and says how to enter it",
-            file=sys.stderr,
-        )
-        sys.exit(2)
+    """End a script in a Python that is too old or without the project's libraries with one line and exit code 2."""
+    lacks = [name for name in LIBRARIES if importlib.util.find_spec(name) is None]
+    found = f"has no {', '.join(lacks)}"
+    if sys.version_info < (3, 10):  # noqa: UP036, before anything is imported that it cannot read
+        found = "is Python {}.{}, and 3.10 is needed".format(*sys.version_info)
+    elif not lacks:
+        return
+    print(
+        f"error: {sys.executable} {found}: it is not the project's environment; `make env` builds that, and says how to"
+        " enter it",
+        file=sys.stderr,
+    )
+    sys.exit(2)
 
 
 def _let_interrupts_end_imports() -> None:

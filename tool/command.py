@@ -115,7 +115,7 @@ class _Lane:
         if job.log is not None:
             with reported_unwritable(job.log):
                 self.log = open(job.log, "ab", buffering=0)  # noqa: SIM115, open as long as the command
-                self.log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {job.shown}\n".encode())
+                self.log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {job.shown}\n".encode(errors="backslashreplace"))
         # A terminal of its own, for its bars; alone on one, also for its lines, which are to come between the bars.
         err, their_err = pty.openpty() if sys.stderr.isatty() else os.pipe()
         if sys.stderr.isatty():

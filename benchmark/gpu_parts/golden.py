@@ -16,7 +16,7 @@ PROCESSES = 4  # where pytest-xdist is there
 def golden_files() -> list[str]:
     """Those that have golden tests: no other is imported, which may need what a bare machine lacks."""
     paths = sorted((ROOT / "tests").rglob("test_*.py"))
-    return [str(path.relative_to(ROOT)) for path in paths if "pytest.mark.golden" in path.read_text()]
+    return [str(path.relative_to(ROOT)) for path in paths if b"pytest.mark.golden" in path.read_bytes()]
 
 
 def run(bench: Bench) -> None:

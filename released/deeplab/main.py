@@ -114,7 +114,7 @@ def _shown(value: Any) -> str:
 def named_folder(split: str) -> str | None:
     """The folder below ROOT that the second paths of a list's lines name; None where they have none."""
     try:
-        with open(f"{LISTS}/{split}.txt") as file:
+        with open(f"{LISTS}/{split}.txt", encoding="utf-8") as file:
             words = file.readline().split()
     except (OSError, UnicodeDecodeError):
         return None  # which train.py and test.py name

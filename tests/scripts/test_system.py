@@ -36,7 +36,10 @@ RELEASED = [f"released/{name}.py" for name in ("ppc/aff_train", "msa/evaluator_c
 def test_what_users_start_first_knows_a_python_that_is_not_the_project_s(name):
     words = [sys.executable, "-S", *called(name), "--help"]  # without its libraries
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
-    assert_refused(done, "has no numpy, PIL, torch, tqdm: it is not the project's environment; `make env` builds that")
+    assert_refused(
+        done,
+        "has no numpy, PIL, torch, tqdm, timm, pydantic: it is not the project's environment; `make env` builds that",
+    )
     assert len(done.stderr.splitlines()) == 1 and not done.stdout
 
 

@@ -91,7 +91,7 @@ def read_losses(path: Path) -> dict[str, list[tuple[int, float]]]:
     Lines past the checkpoint from which a stopped run went on count no more.
     """
     terms: dict[str, list[tuple[int, float]]] = {}
-    for line in path.read_text(errors="replace").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         match = _LOG_LINE.fullmatch(line)
         if match is None:
             continue
