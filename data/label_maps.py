@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from data.images import image_size, run_checks
-from tool.artifact import load_label_map
+from tool.artifact import load_label_map, load_whole
 from tool.cli import UserError, raise_problems
 from tool.dataset import IGNORE, DataSet
 from tool.places import other_ending
@@ -75,7 +75,4 @@ def _may_be_labelled(path: Path, data_set: DataSet) -> bool:
 
 def has_label_map(path: Path, data_set: DataSet, shape: tuple[int, int], *, ignore: bool) -> bool:
     """Whether an image's label map is there, whole and of its (height, width); with 255 only where `ignore` allows."""
-    try:
-        return path.exists() and load_label_map(path, data_set, shape=shape, ignore=ignore) is not None
-    except UserError:
-        return False
+    return load_whole(load_label_map, path, data_set, shape=shape, ignore=ignore) is not None

@@ -7,9 +7,9 @@ import numpy as np
 
 from data.images import image_size
 from data.missing import make_missing
-from method.outputs import Outputs, load_whole
+from method.outputs import Outputs
 from method.seeds import make_seeds
-from tool.artifact import load_cam, save_cam
+from tool.artifact import load_cam, load_whole, save_cam
 from tool.cli import UserError
 from tool.dataset import DataSet
 from tool.per_image import Job, Work, no_net

@@ -1,13 +1,11 @@
 """The files that stage 1 makes of an image, of any method: where they go, and which of them are there and whole."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
-from tool.artifact import load_cam, load_crf, load_label_map
+from tool.artifact import load_cam, load_crf, load_label_map, load_whole
 from tool.cli import UserError
 from tool.dataset import DataSet
 from tool.image import load_image
@@ -100,12 +98,3 @@ class Outputs:
                 path.unlink(missing_ok=True)
             except OSError as error:
                 raise UserError(f"{path}: cannot be removed and made anew ({error.strerror})") from error
-
-
-def load_whole(load: Callable[..., Any], path: Path, *arguments: Any, **options: Any) -> Any:
-    """What `load` reads at `path`; None where no file is, or a damaged one or another than `load` is asked for: it is
-    made anew."""
-    try:
-        return load(path, *arguments, **options) if path.exists() else None
-    except UserError:
-        return None

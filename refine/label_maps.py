@@ -18,7 +18,7 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python label_maps.py` from any folder
 from data.descriptions import add_data_set_flag, find_data_set, require_background
 from refine.inputs import folder_of_dicts
-from tool.artifact import labels_of_posteriors, load_label_map, load_label_scores, save_label_map
+from tool.artifact import labels_of_posteriors, load_label_map, load_label_scores, load_whole, save_label_map
 from tool.cli import UserError, pace, path_text, path_value, raise_problems, run_script, script_parser
 from tool.dataset import DataSet
 from tool.folder import Claim, claim_folders, made_with, open_folder
@@ -74,10 +74,8 @@ def write_missing(ids: Sequence[str], crf_dir: Path, out: Path, data_set: DataSe
 
 def holds(path: Path, labels: np.ndarray, data_set: DataSet) -> bool:
     """Whether the label map `labels` is at `path`, whole."""
-    try:
-        return path.exists() and np.array_equal(load_label_map(path, data_set), labels)
-    except UserError:
-        return False
+    found = load_whole(load_label_map, path, data_set)
+    return found is not None and np.array_equal(found, labels)
 
 
 def main() -> None:

@@ -5,18 +5,15 @@ from pathlib import Path
 
 import numpy as np
 
-from tool.artifact import load_cam, load_label_map
-from tool.cli import UserError
+from tool.artifact import load_cam, load_label_map, load_whole
 from tool.dataset import IGNORE, DataSet
 
 
 def labels_of_cams(path: Path, data_set: DataSet) -> list[int] | None:
     """The labels that the CAM dict at `path` makes, background first; None where it cannot be read, which is said where
     something is made of it."""
-    try:
-        return [0, *map(data_set.label_of, load_cam(path, data_set))]
-    except UserError:
-        return None
+    cams = load_whole(load_cam, path, data_set)
+    return None if cams is None else [0, *map(data_set.label_of, cams)]
 
 
 def is_of_cams(path: Path, found: Iterable[int], cams: Path, data_set: DataSet) -> bool:
@@ -33,10 +30,5 @@ def is_of_cams(path: Path, found: Iterable[int], cams: Path, data_set: DataSet) 
 def has_label_map_of_cams(path: Path, cams: Path, data_set: DataSet, shape: tuple[int, int], *, ignore: bool) -> bool:
     """Whether an image's label map is there, whole, of its (height, width) and of its CAM dict `cams`; with 255 only
     where `ignore` allows."""
-    try:
-        if not path.exists():
-            return False
-        labels = load_label_map(path, data_set, shape=shape, ignore=ignore)
-    except UserError:
-        return False
-    return is_of_cams(path, np.flatnonzero(np.bincount(labels.ravel())).tolist(), cams, data_set)
+    labels = load_whole(load_label_map, path, data_set, shape=shape, ignore=ignore)
+    return labels is not None and is_of_cams(path, np.flatnonzero(np.bincount(labels.ravel())).tolist(), cams, data_set)

@@ -15,7 +15,7 @@ from data.missing import make_missing
 from network.scn import SCN, frozen_scn
 from network.superpixel import hard_map, to_whole_cells
 from superpixel.maps import load_superpixels, save_outlined, save_superpixels
-from tool.cli import UserError
+from tool.artifact import load_whole
 from tool.device import autocast
 from tool.image import has_picture
 from tool.limits import reported_limits
@@ -59,13 +59,8 @@ def infer(image_id: str, path: Path, out: Path, pictures: Path | None, amp: str)
 def is_done(image_id: str, out: Path, pictures: Path | None, shape: tuple[int, int]) -> bool:
     """Whether all files of an image are there, whole and of its (height, width)."""
     path, picture = out / f"{image_id}.npy", None if pictures is None else pictures / f"{image_id}.png"
-    try:
-        if not path.exists():
-            return False
-        load_superpixels(path, shape)
-    except UserError:
-        return False
-    return picture is None or has_picture(picture, shape[::-1])
+    is_whole = load_whole(load_superpixels, path, shape) is not None
+    return is_whole and (picture is None or has_picture(picture, shape[::-1]))
 
 
 def infer_missing(images: Mapping[str, Path], args: argparse.Namespace, *, devices: Sequence[str]) -> None:

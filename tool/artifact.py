@@ -15,7 +15,7 @@ reads the label maps; cv2 and imageio turn their palette into colours or greys.
 
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -65,6 +65,15 @@ def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def load_whole(load: Callable[..., Any], path: Path, *arguments: Any, **options: Any) -> Any:
+    """What `load` reads at `path`; None where no file is, or a damaged one or another than `load` is asked for: it is
+    made anew."""
+    try:
+        return load(path, *arguments, **options) if path.exists() else None
+    except UserError:
+        return None
 
 
 # -- CAM and CRF dicts -------------------------------------------------------------------------------------------------

@@ -8,8 +8,7 @@ import numpy as np
 from data.images import image_size, load_rgb, with_size
 from data.missing import make_missing
 from refine.stale import labels_of_cams
-from tool.artifact import load_cam, load_crf, save_crf
-from tool.cli import UserError
+from tool.artifact import load_cam, load_crf, load_whole, save_crf
 from tool.crf import crf_seed
 from tool.crf.process import CRFProcess
 from tool.dataset import DataSet
@@ -39,10 +38,7 @@ def make_posteriors(
 
 def labels_made(path: Path, data_set: DataSet, shape: tuple[int, int]) -> list[int]:
     """The labels of an image's posteriors; none where these are missing, damaged or not of its (height, width)."""
-    try:
-        return list(load_crf(path, data_set, shape=shape)) if path.exists() else []
-    except UserError:
-        return []
+    return list(load_whole(load_crf, path, data_set, shape=shape) or ())
 
 
 def prepare_missing(

@@ -17,7 +17,7 @@ from network.weights import LoadReport
 from refine.irn.instances import instances_of
 from refine.irn.walked import WalkRecipe, edge_logits, label_map, scores_of, walked
 from refine.stale import has_label_map_of_cams, is_of_cams
-from tool.artifact import save_label_map
+from tool.artifact import load_whole, save_label_map
 from tool.cli import UserError
 from tool.dataset import DataSet
 from tool.device import copied_to, place_for_inference
@@ -84,13 +84,8 @@ def infer(
 
 def has_instances(path: Path, cams: Path, data_set: DataSet, shape: tuple[int, int]) -> bool:
     """Whether an image's instances are there, whole, of its (height, width) and of its CAM dict `cams`."""
-    try:
-        if not path.exists():
-            return False
-        classes = load_instances(path, data_set, shape=shape).classes
-    except UserError:
-        return False
-    return is_of_cams(path, map(data_set.label_of, classes), cams, data_set)
+    found = load_whole(load_instances, path, data_set, shape=shape)
+    return found is not None and is_of_cams(path, map(data_set.label_of, found.classes), cams, data_set)
 
 
 def infer_missing(images: Mapping[str, Path], args: argparse.Namespace, *, devices: Sequence[str]) -> None:
