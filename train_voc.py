@@ -19,7 +19,7 @@ from data.saliency import check_saliency
 from method import METHODS
 from method.arguments import check_arguments, make_parser, parse_arguments
 from network import NO_FILES, PRETRAINED
-from tool.cli import FILE, UserError, require_folder, run_script, what_is_at
+from tool.cli import UserError, require_folder, run_script
 from tool.dataset import DataSet
 from tool.file_hash import sha256_of
 from tool.lists import Source, expect_files, find_images, find_masks, read_ids
@@ -96,14 +96,6 @@ def hash_of_file(path: str | None) -> str | None:
     return None if path is None else sha256_of(path)
 
 
-def hashes_of_first(args: argparse.Namespace) -> dict[str, str]:
-    """What the files of weights hold that a fresh run starts from, of those that are there: a run that goes on needs
-    none."""
-    given = {flag: getattr(args, flag) for flag in METHODS[args.method].weight_flags}
-    files = {flag: path for flag, path in given.items() if path not in NO_FILES and what_is_at(path) == FILE}
-    return {f"the weights of --{flag} (sha256)": sha256_of(path) for flag, path in files.items()}
-
-
 def selection_of(args: argparse.Namespace, held_out: Mapping[str, Path]) -> dict:
     """What decides which weights --select miou keeps: another list's scores do not compare with those so far."""
     if getattr(args, "select", None) != "miou":
@@ -132,7 +124,7 @@ def main() -> None:
     args = parse_arguments()
     check_arguments(args)
     what = f"the .params, .pth, .ckpt or .safetensors to start from, {PRETRAINED} or none"
-    hold_run(args, dict.fromkeys(METHODS[args.method].weight_flags, what), words=NO_FILES)
+    first = hold_run(args, dict.fromkeys(METHODS[args.method].weight_flags, what), words=NO_FILES)
     for flag in METHODS[args.method].helper_flags:
         if getattr(args, flag) is not None:
             require_weights(getattr(args, flag), f"--{flag}")
@@ -141,7 +133,6 @@ def main() -> None:
     held_out = read_validation(args, labels, data_set) if args.eval or args.eval_every else {}
     masks = read_masks(args, held_out, data_set) if held_out else {}
     selection = selection_of(args, held_out)
-    first = hashes_of_first(args)
     settings = settings_of(args, list(images), labels) | selection | first
     check_run_loaders(args, image_bytes=image_bytes(args), num_batches=METHODS[args.method].steps(args, len(images))[0])
     # Not at the top: it imports torch, which takes seconds; a mistake in a flag or a file has been named by now.

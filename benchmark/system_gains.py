@@ -40,6 +40,15 @@ def by_name_of(runs: Iterable[Run]) -> dict[str, list[Run]]:
     return found
 
 
+def seed_list(seeds: Iterable[int]) -> str:
+    return ", ".join(map(str, seeds))
+
+
+def of_fewer(paired: Iterable[int], every: Iterable[int]) -> str:
+    """What a gain over the seeds `paired` says where its run has others, too; nothing where these are all."""
+    return "" if [*paired] == [*every] else f" (seed {seed_list(paired)})"
+
+
 def mean_cost(runs: Sequence[Run]) -> Cost:
     return Cost(*np.mean([run.cost for run in runs], axis=0).tolist())
 
@@ -97,9 +106,9 @@ def refined(protocol: Protocol, runs: Sequence[Run]) -> Iterator[Refined]:
 
 def segmentation_gains(
     protocol: Protocol, found: Mapping[Segmented, Mapping[int, np.ndarray]], asked: Segmented
-) -> list[tuple[Segmented, Estimate]]:
+) -> list[tuple[str, Estimate]]:
     """The gain of a segmentation on the one that learnt alike from the reference's seeds, and on the one that it is but
-    for one part. found: counts by seed."""
+    for one part, with their names. found: counts by seed."""
     others = [asked._replace(run=reference_of(asked.run))] if asked.run != MASKS else []
     plain = WITHOUT.get(asked.segmentation)
     others += [] if plain is None else [asked._replace(segmentation=plain)]
@@ -108,5 +117,5 @@ def segmentation_gains(
         both = [seed for seed in found[asked] if seed in found.get(other, {})]
         if other != asked and both:
             counts = [np.stack([found[each][seed] for seed in both]) for each in (asked, other)]
-            gains.append((other, gain(*counts, protocol.labels)))
+            gains.append((f"{other}{of_fewer(both, found[asked])}", gain(*counts, protocol.labels)))
     return gains

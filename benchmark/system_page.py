@@ -8,7 +8,16 @@ import numpy as np
 
 from benchmark.system_counts import Cost
 from benchmark.system_figures import Estimate, Protocol, crf_folder, estimate
-from benchmark.system_gains import by_name_of, mean_cost, reference_gain, reference_of, refined, segmentation_gains
+from benchmark.system_gains import (
+    by_name_of,
+    mean_cost,
+    of_fewer,
+    reference_gain,
+    reference_of,
+    refined,
+    seed_list,
+    segmentation_gains,
+)
 from tool.cli import printable
 from tool.lists import Source, read_ids
 from tool.report.make import write_report
@@ -37,11 +46,13 @@ class Row(NamedTuple):
 
 def write_page(protocol: Protocol, data_root: Path, *, num_workers: int) -> None:
     """Write OUT/systems.html, with the images of the seed that has most runs. Raises `UserError` as the report does."""
-    folders = [(run.seed, run.folder) for run in protocol.runs() if run.folder is not None]
-    seeds = [seed for seed, _ in folders]
+    here = [run for run in protocol.runs() if run.folder is not None]
+    seeds = [run.seed for run in here]
     seed = max(dict.fromkeys(seeds), key=seeds.count)
+    # The best first: the gallery's gains are its over the next best's.
+    of_seed = sorted((run for run in here if run.seed == seed), key=lambda run: -protocol.figures([run]).crf.mean)
     shown = []
-    for folder in (folder for its, folder in folders if its == seed):
+    for folder in (run.folder for run in of_seed):
         shown.append(read_run(folder, "--out"))
         shown[-1].labels["crf"] = files_by_id([crf_folder(folder)], ".png")  # the recipe's, where refinements have more
     overview = {
@@ -73,7 +84,7 @@ def _rows(protocol: Protocol) -> Iterator[Row]:
         figures, cost, seeds = protocol.figures(runs), mean_cost(runs), [run.seed for run in runs]
         yield row_of(name, "seeds, best threshold", seeds, figures.best, cost=cost)
         paired = reference_gain(protocol, by_name, name)
-        on = () if paired is None else (paired[1], reference_of(name))
+        on = () if paired is None else (paired[1], f"{reference_of(name)}{of_fewer(paired[0], seeds)}")
         yield row_of(name, "CRF seeds", seeds, figures.crf, *on, cost=cost)
         for of in refined(protocol, runs):
             yield row_of(name, of.kind, of.seeds, of.score, of.on_crf, "its CRF seeds")
@@ -90,15 +101,15 @@ def row_of(
     seeds: Iterable[int],
     score: Estimate,
     gain: Estimate | None = None,
-    on: object = "",
+    on: str = "",
     *,
     cost: Cost = UNKNOWN,
 ) -> Row:
     """A row of the run `name`; gain: of the score, on what `on` says."""
     spread = "" if score.spread is None else f" ± {score.spread:.1f}"
-    words = [(str(name), None), (stage, None), (", ".join(map(str, seeds)), None)]
+    words = [(str(name), None), (stage, None), (seed_list(seeds), None)]
     scores = [(f"{score.mean:.1f}{spread}", score.mean), (f"{score.low:.1f} to {score.high:.1f}", None)]
-    gains = [("", None) if gain is None else (str(gain), gain.mean), (str(on), None)]
+    gains = [("", None) if gain is None else (str(gain), gain.mean), (on, None)]
     costs = [(f"{value:.1f}" if value else "", value or None) for value in _in_units(cost)]
     return Row(stage, [*words, *scores, *gains, *costs])
 

@@ -1,6 +1,6 @@
 """The tables and the picture of `benchmark.systems`."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,8 +13,10 @@ from benchmark.system_gains import (
     REFERENCE,
     by_name_of,
     mean_cost,
+    of_fewer,
     reference_gain,
     refined,
+    seed_list,
     segmentation_gains,
     what_changes_bring,
 )
@@ -80,13 +82,13 @@ def _runs_table(protocol: Protocol, by_name: dict[str, list[Run]], rows: dict[st
         runs, against = by_name[name], ""
         seeds = [run.seed for run in runs]
         if (paired := reference_gain(protocol, by_name, name)) is not None:
-            against = str(paired[1]) if paired[0] == seeds else f"{paired[1]} (seed {_numbers(paired[0])})"
+            against = f"{paired[1]}{of_fewer(paired[0], seeds)}"
         thresholds = ", ".join(f"{value:.2f}" for value in figures.thresholds)
         cost = mean_cost(runs)
         infer, memory = f"{cost.infer:.1f} s" * bool(cost.infer), f"{cost.memory / 1e9:.1f} GB" * bool(cost.memory)
         costs = f"{cost.train / 60:.0f} min | {infer} | {memory}"
         lines.append(
-            f"| {name} | {_numbers(seeds)} | {figures.best} at {thresholds} | {figures.fixed} | {figures.crf} "
+            f"| {name} | {seed_list(seeds)} | {figures.best} at {thresholds} | {figures.fixed} | {figures.crf} "
             f"| {against} | {costs} |"
         )
     return "\n".join(lines)
@@ -97,14 +99,14 @@ def _changes_table(brought: dict[tuple[str, str], tuple[list[int], Estimate]]) -
         return []
     lines = ["| run | part or sane value | seed | CRF seeds with it, less without |", "| --- | --- | --- | --- |"]
     for (run, what), (seeds, difference) in brought.items():
-        lines.append(f"| {run} | {what} | {_numbers(seeds)} | {difference} |")
+        lines.append(f"| {run} | {what} | {seed_list(seeds)} | {difference} |")
     return ["\n".join(lines)]
 
 
 def _refined_table(protocol: Protocol, by_name: dict[str, list[Run]]) -> list[str]:
     """The label maps of each refinement, and their gain on the seeds at the best threshold and on the CRF seeds."""
     lines = [
-        f"| {name} | {of.kind} | {_numbers(of.seeds)} | {of.score} | {of.on_seeds} | {of.on_crf} |"
+        f"| {name} | {of.kind} | {seed_list(of.seeds)} | {of.score} | {of.on_seeds} | {of.on_crf} |"
         for name, runs in by_name.items()
         for of in refined(protocol, runs)
     ]
@@ -119,7 +121,7 @@ def _segmentation_table(protocol: Protocol, found: Mapping[Segmented, Mapping[in
     for asked, of_seeds in found.items():
         score = estimate(np.stack(list(of_seeds.values())), protocol.labels)
         gains = "; ".join(f"{value} on {other}" for other, value in segmentation_gains(protocol, found, asked))
-        lines.append(f"| {asked} | {_numbers(of_seeds)} | {score} | {gains} |")
+        lines.append(f"| {asked} | {seed_list(of_seeds)} | {score} | {gains} |")
     if not lines:
         return []
     return ["\n".join(["| segmentation | seed | val list | gain |", "| --- | --- | --- | --- |", *lines])]
@@ -131,12 +133,8 @@ def _choice(choice: Choice | None) -> list[str]:
     names = ", ".join(f"{run}'s {KINDS.get(kind, kind)} in {times}" for (run, kind), times in choice.chosen)
     return [
         f"The best of these label maps, chosen on four of {FOLDS} parts of the images and scored on the one left, in"
-        f" {FOLDS} ways: {choice.score} ({names} of {FOLDS}; seed {_numbers(choice.seeds)})."
+        f" {FOLDS} ways: {choice.score} ({names} of {FOLDS}; seed {seed_list(choice.seeds)})."
     ]
-
-
-def _numbers(seeds: Iterable[int]) -> str:
-    return ", ".join(map(str, seeds))
 
 
 def draw(path: Path, scores: dict[str, Estimate], gains: dict[str, Estimate]) -> None:

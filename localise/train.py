@@ -118,7 +118,7 @@ def main() -> None:
     args = parse_arguments()
     check_arguments(args)
     what = f"weights to start from, {PRETRAINED} or none"
-    hold_run(args, dict.fromkeys(("transformer_weights", "weights"), what), words=NO_FILES)
+    first = hold_run(args, dict.fromkeys(("transformer_weights", "weights"), what), words=NO_FILES)
     cub = read_cub(args.cub_root)
     for images in (cub.train, cub.test):
         check_boxed_images(images, args.cub_root)
@@ -135,7 +135,8 @@ def main() -> None:
     # Not at the top: it imports torch, which takes seconds; a mistake in a flag or a file has been named by now.
     from localise.training import train_run
 
-    train_run(args, cub, settings=settings_of(args, cub), defaults=flag_defaults(make_parser(), args))
+    defaults = flag_defaults(make_parser(), args) | first
+    train_run(args, cub, settings=settings_of(args, cub) | first, defaults=defaults)
 
 
 if __name__ == "__main__":

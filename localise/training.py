@@ -25,17 +25,16 @@ from network.vit import load_vit
 from tool.artifact import atomic_file
 from tool.checkpoint import save_checkpoint
 from tool.cli import UserError, pace
-from tool.device import autocast, place, resolve_device
+from tool.device import autocast, place
 from tool.distributed import (
     first_alone,
-    join_processes,
     leave_processes,
     one_over_processes,
     sum_over_processes,
     world_size,
 )
 from tool.training import Training
-from tool.training_run import Run, StartedRun, start_run
+from tool.training_run import StartedRun, open_run, start_run
 
 UNDECAYED = ("cls_token", "pos_embed")
 HEAD_FACTOR = 10  # of the CNN's rate, for its classifier
@@ -202,6 +201,19 @@ def first_weights(args: argparse.Namespace, net: Localiser) -> str:
     return "\n".join(lines)
 
 
+def make_training(args: argparse.Namespace, net: Localiser, history: History, *, steps_per_epoch: int) -> Training:
+    """The training that train.py's flags name, of `net`, which has its first weights and is on its device."""
+    return build_training(
+        net,
+        lr=args.lr,
+        weight_decay=args.wt_dec,
+        cnn_lr=args.cnn_lr,
+        cnn_weight_decay=args.cnn_wt_dec,
+        rate=lambda step: args.lr_factor ** sum(step // steps_per_epoch + 1 >= epoch for epoch in args.lr_epochs),
+        saved={"history": history},
+    )
+
+
 def train_run(args: argparse.Namespace, cub: Cub, *, settings: dict, defaults: dict) -> None:
     """Train on `cub`, from the start or from the run's checkpoint, test after each epoch, and write all the files.
 
@@ -210,14 +222,9 @@ def train_run(args: argparse.Namespace, cub: Cub, *, settings: dict, defaults: d
 
     Raises `UserError` for a device that is not there, a checkpoint or weights that do not fit, and as `run_steps`.
     """
-    device = join_processes(resolve_device(args.device))
-    run = Run(
-        Path(args.work_dir) / args.session, vars(args), settings, args.resume, "--work_dir", "--session", defaults
-    )
-    checkpoint = run.find_checkpoint()
+    run, device, checkpoint = open_run(args, settings=settings, defaults=defaults)
     steps_per_epoch = steps_of_epoch(len(cub.train), args.batch_size, keep_last=True)
     num_steps = steps_per_epoch * args.max_epoches
-    torch.manual_seed(args.seed)
     net = Localiser(
         args.transformer,
         args.backbone,
@@ -228,15 +235,7 @@ def train_run(args: argparse.Namespace, cub: Cub, *, settings: dict, defaults: d
     net = place(net, device, args.amp)
     origin = first_weights(args, net) if checkpoint is None else None
     history = History(args.max_epoches)
-    training = build_training(
-        net,
-        lr=args.lr,
-        weight_decay=args.wt_dec,
-        cnn_lr=args.cnn_lr,
-        cnn_weight_decay=args.cnn_wt_dec,
-        rate=lambda step: args.lr_factor ** sum(step // steps_per_epoch + 1 >= epoch for epoch in args.lr_epochs),
-        saved={"history": history},
-    )
+    training = make_training(args, net, history, steps_per_epoch=steps_per_epoch)
     started = start_run(
         run, training, checkpoint, origin=origin, num_steps=num_steps, num_images=len(cub.train), name="localisation"
     )
@@ -258,6 +257,7 @@ def train_run(args: argparse.Namespace, cub: Cub, *, settings: dict, defaults: d
         seed=args.seed,
         log_every=args.log_every,
         save_every=args.save_every,
+        epoch=steps_per_epoch,  # whose test may have written the best weights: the history has to know of them
     )
     leave_processes()
     if started.log is not None:

@@ -85,8 +85,12 @@ def train(
     """Train over `steps`, batches of `loader`; the other arguments, the losses returned and errors are `run_steps`'.
 
     Every `picture_every`-th step logs a picture of its first image, and waits for the device to do so. After every
-    `validate_every`-th epoch `validate` is called, with the number of steps done; it draws nothing.
+    `validate_every`-th epoch `validate` is called, with the number of steps done; it draws nothing. A save follows,
+    which knows of the weights that it may have kept.
     """
+
+    def ends_in_validation(step: int) -> bool:
+        return validate is not None and step % (validate_every * steps_per_epoch) == 0
 
     def take_step(batch: dict, step: int) -> dict[str, Tensor]:
         tensors = {name: value for name, value in batch.items() if name != "id"}
@@ -98,7 +102,7 @@ def train(
         is_due = log is not None and (step + 1) % picture_every == 0
         moment = Moment(step, step // steps_per_epoch, seed)
         losses = training_step(training, on_device, moment, show=log_pictures if is_due else None)
-        if validate is not None and (step + 1) % (validate_every * steps_per_epoch) == 0:
+        if ends_in_validation(step + 1):
             validate(step + 1)
             learner.train()
         return losses
@@ -113,5 +117,5 @@ def train(
         log=log,
         log_every=log_every,
         save=save,
-        save_due=save_due,
+        save_due=lambda step: save_due(step) or ends_in_validation(step),
     )

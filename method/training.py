@@ -20,10 +20,9 @@ from method.selection import LEAST, Selection
 from network import EPS_SEAM, PRETRAINED
 from tool.checkpoint import save_weights
 from tool.cli import UserError, pace
-from tool.device import resolve_device
-from tool.distributed import first_alone, join_processes, leave_processes
+from tool.distributed import first_alone, leave_processes
 from tool.training import Training
-from tool.training_run import Run, StartedRun, start_run
+from tool.training_run import Run, StartedRun, open_run, start_run
 
 
 def make_loader(
@@ -107,14 +106,11 @@ def train_run(
 
     Raises `UserError` for a device that is not there, a checkpoint or weights that do not fit, and as `run_steps`.
     """
-    device = resolve_device(args.device)
+    run, device, checkpoint = open_run(args, settings=settings, defaults=defaults)
     if args.compile and device.type == "cpu":
         raise UserError("--compile: expected a GPU, found a CPU, where it gains nothing; leave it out")
-    device = join_processes(device)
-    folder = Path(args.work_dir) / args.session
-    run = Run(folder, vars(args), settings, args.resume, "--work_dir", "--session", defaults)
-    selection = Selection(folder) if masks and args.select == "miou" else None
-    learner, started = begin_run(args, run, device, selection, num_images=len(images))
+    selection = Selection(run.folder) if masks and args.select == "miou" else None
+    learner, started = begin_run(args, run, checkpoint, device, selection, num_images=len(images))
     scored = LabelledImages(held_out, labels, masks)
     loader = make_loader(
         *(args, images, labels),
@@ -128,11 +124,17 @@ def train_run(
 
 
 def begin_run(
-    args: argparse.Namespace, run: Run, device: torch.device, selection: Selection | None, *, num_images: int
+    args: argparse.Namespace,
+    run: Run,
+    checkpoint: dict | None,
+    device: torch.device,
+    selection: Selection | None,
+    *,
+    num_images: int,
 ) -> tuple[Learner, StartedRun]:
-    """What `run` trains on `device`, with the weights of its checkpoint or those that it starts from."""
+    """What `run` trains on `device`, with the weights of its checkpoint, where there is one, or those that it starts
+    from."""
     method = METHODS[args.method]
-    checkpoint = run.find_checkpoint()
     learner = make_learner(args, device)
     origin = first_weights(args, learner) if checkpoint is None else None
     training = make_training(args, learner, num_images=num_images)

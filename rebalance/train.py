@@ -276,7 +276,7 @@ def main() -> None:
     args = parse_arguments()
     check_arguments(args)
     what = f"weights to start from: .pth or .params, {PRETRAINED} or none"
-    hold_run(args, {"weights": what}, words=NO_FILES)
+    first = hold_run(args, {"weights": what}, words=NO_FILES)
     images, tags = read_data(args)
     feature_bytes = check_masks_and_features(args, images, tags)
     # Not at the top: it imports torch, which takes seconds; a mistake in a flag or a file has been named by now.
@@ -287,9 +287,9 @@ def main() -> None:
         image_bytes=(12 + 3 + 1) * args.crop_size**2 + feature_bytes,  # the image, its picture, its mask
         num_batches=len(images) // args.batch_size * args.max_epoches,
     )
-    settings = settings_of(args, tags)
-    # Runs that are older than the last of these go on with the features that there are.
-    defaults = {**flag_defaults(make_parser(), args), FEATURES_MADE_WITH: settings[FEATURES_MADE_WITH]}
+    settings = settings_of(args, tags) | first
+    # Runs that are older than the last of these go on with the features and the start that there are.
+    defaults = {**flag_defaults(make_parser(), args), FEATURES_MADE_WITH: settings[FEATURES_MADE_WITH], **first}
     train_run(args, images, tags, settings=settings, defaults=defaults)
 
 

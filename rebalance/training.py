@@ -28,13 +28,12 @@ from rebalance.samples import RebalanceAugmentation, RebalanceSet, collate, scen
 from tool.checkpoint import save_weights
 from tool.crf import resolve_backend
 from tool.dataset import DataSet
-from tool.device import autocast, place, resolve_device
-from tool.distributed import first_alone, join_processes, leave_processes, means_over_processes, one_over_processes
-from tool.loop import run_steps
+from tool.device import autocast, place
+from tool.distributed import first_alone, leave_processes, means_over_processes, one_over_processes
 from tool.optim import PortableSGD, polynomial_schedule
 from tool.torchrun import own_cores
 from tool.training import Training
-from tool.training_run import Run, start_run
+from tool.training_run import StartedRun, open_run, start_run
 
 PICTURE_EVERY = 200  # steps
 
@@ -186,13 +185,9 @@ def train_run(
 
     Raises `UserError` for a device that is not there, a checkpoint or weights that do not fit, and as `run_steps`.
     """
-    device = join_processes(resolve_device(args.device))
-    folder = Path(args.work_dir) / args.session
-    run = Run(folder, vars(args), settings, args.resume, "--work_dir", "--session", defaults)
-    checkpoint = run.find_checkpoint()
+    run, device, checkpoint = open_run(args, settings=settings, defaults=defaults)
     steps_per_epoch = len(images) // args.batch_size
     num_steps = steps_per_epoch * args.max_epoches
-    torch.manual_seed(args.seed)
     data_set = find_data_set(args.data_set)
     counts = {"num_labels": data_set.num_labels, "num_classes": data_set.num_classes}
     net = place(build_deeplabv3plus(args.backbone, **counts, width=args.width), device, args.amp)
@@ -201,49 +196,57 @@ def train_run(
     started = start_run(
         run, training, checkpoint, origin=origin, num_steps=num_steps, num_images=len(images), name="DHR"
     )
-    recipe = LabelRecipe(args.tau, args.ot_rule, args.seed_crf, frozenset(args.without))
+    loader = make_loader(
+        *(args, images, tags),
+        steps=started.steps,
+        normalisation=net.normalisation,
+        pin_memory=device.type == "cuda",
+    )
+    weights = run.folder / "last.pth"
 
     def write_weights() -> None:
-        save_weights(folder / "last.pth", training.saved["average"].state_dict())
+        save_weights(weights, training.saved["average"].state_dict())
 
-    def save(step: int) -> None:
-        if started.log is not None and step % steps_per_epoch == 0 and step < num_steps:
-            write_weights()
-        # After the weights: a run killed between the two goes on from an earlier step, and writes them again.
-        started.save(step)
+    losses = take_steps(args, started, loader, data_set, epoch=steps_per_epoch, write_weights=write_weights)
+    leave_processes()
+    if started.log is not None:
+        write_weights()  # here, so that a run that had taken its last step, and whose file is gone, writes it again
+        started.say_trained(len(started.steps) * args.batch_size, weights)
+        started.end(losses)
 
+
+def take_steps(
+    args: argparse.Namespace,
+    started: StartedRun,
+    loader: DataLoader,
+    data_set: DataSet,
+    *,
+    epoch: int,
+    write_weights: Callable[[], None],
+) -> dict[str, float]:
+    """Train on the batches of `loader`, with labels that a thread makes beside the GPU's work; the last losses.
+
+    epoch, write_weights: of `StartedRun.train`.
+    """
+    recipe = LabelRecipe(args.tau, args.ot_rule, args.seed_crf, frozenset(args.without))
+    device = next(started.training.objective.parameters()).device
     # A new thread's own GPU is the first one, until it is told.
     own_gpu = partial(torch.cuda.set_device, torch.cuda.current_device()) if device.type == "cuda" else None
     with crfs_of(args, device) as run_crf, ThreadPoolExecutor(1, "labels", initializer=own_gpu) as thread:
         make = partial(make_labels, data_set=data_set, recipe=recipe, run_crf=run_crf)
 
         def take_step(batch: dict, step: int) -> dict[str, Tensor]:
-            losses, labels = training_step(training, batch, make, thread=thread, amp=args.amp)
+            losses, labels = training_step(started.training, batch, make, thread=thread, amp=args.amp)
             if started.log is not None and (step + 1) % PICTURE_EVERY == 0:
                 started.log.picture(step + 1, "image, mask, labels", picture_of(batch, labels, data_set))
             return losses
 
-        training.objective.train()
-        losses = run_steps(
+        return started.train(
             take_step,
-            make_loader(
-                args,
-                images,
-                tags,
-                steps=started.steps,
-                normalisation=net.normalisation,
-                pin_memory=device.type == "cuda",
-            ),
-            optimizer=training.optimizer,
-            steps=started.steps,
+            loader,
             seed=args.seed,
-            log=started.log,
             log_every=args.log_every,
-            save=save,
-            save_due=lambda step: step % args.save_every == 0 or step % steps_per_epoch == 0,
+            save_every=args.save_every,
+            epoch=epoch,
+            write_weights=write_weights,
         )
-    leave_processes()
-    if started.log is not None:
-        write_weights()  # here, so that a run that had taken its last step, and whose file is gone, writes it again
-        started.say_trained(len(started.steps) * args.batch_size, folder / "last.pth")
-        started.end(losses)

@@ -21,10 +21,9 @@ from tool.checkpoint import save_weights
 from tool.device import device_names, place
 from tool.distributed import join_processes, leave_processes, wait_for_all, world_size
 from tool.torchrun import is_first
+from tool.training import Training
 from tool.training_run import Run, start_run
 
-# Settings that came after older checkpoints, which have trained so.
-CAME_LATER = {"TRAIN_ITER_SIZE": 1}
 # Q: CRT's DeepLab starts from what more than image labels taught, and says so nowhere.
 ABOUT_CAFFE = (
     "  these are Caffe-style weights; those that CRT's figures are from (deeplabv1_resnet101-coco.pth) learnt from"
@@ -100,33 +99,9 @@ def first_weights(config: Config, net: nn.Module) -> str:
     return str(load_backbone(net, config.MODEL_BACKBONE, config.MODEL_BACKBONE_WEIGHTS))
 
 
-def run_of(config: Config, settings: dict, *, resume: bool) -> Run:
-    """The run as its command line names it; the arguments are `train_run`'s."""
-    folder = config.EXP_ROOT / config.EXP_NAME
-    return Run(folder, settings_record(config), settings, resume, "EXP_ROOT", "EXP_NAME", CAME_LATER)
-
-
-def train_run(config: Config, images: Mapping[str, Path], settings: dict, *, resume: bool) -> None:
-    """Train on `images`, by id, from the start or from the run's checkpoint, and write all the run's files.
-
-    Args:
-        settings: what decides the weights, for the checkpoint. resume: go on from the checkpoint, if there is one.
-
-    Raises `UserError` for GPUs that are not there, a checkpoint or weights that do not fit, and as `run_steps`.
-    """
-    on_gpus = device_names(config.GPUS, "GPUS") != ["cpu"]
-    device = join_processes(torch.device("cuda" if on_gpus else "cpu"))
-    check_processes(config, world_size())
-    run = run_of(config, settings, resume=resume)
-    checkpoint = run.find_checkpoint()
-    steps_per_epoch = len(images) // config.images_a_step
-    num_steps = max(config.TRAIN_ITERATION, config.TRAIN_MINEPOCH * steps_per_epoch)
-    torch.manual_seed(config.TRAIN_SEED)
-    net = place(net_of(config), device, config.TRAIN_AMP)
-    normalisation = normalisation_of(config, net)
-    origin = first_weights(config, net) if checkpoint is None else None
-    wait_for_all()  # by the hosts, as the first process may download: NCCL gives up after ten minutes
-    training = build_training(
+def make_training(config: Config, net: nn.Module, *, num_steps: int) -> Training:
+    """The training that the settings name, of `net`, which has its first weights and is on its device."""
+    return build_training(
         net,
         lr=config.TRAIN_LR,
         momentum=config.TRAIN_MOMENTUM,
@@ -135,6 +110,35 @@ def train_run(config: Config, images: Mapping[str, Path], settings: dict, *, res
         num_steps=num_steps,
         lr_decay=config.TRAIN_LR_DECAY,
     )
+
+
+def run_of(config: Config, *, settings: dict, defaults: dict, resume: bool) -> Run:
+    """The run as its command line names it; the arguments are `train_run`'s."""
+    folder = config.EXP_ROOT / config.EXP_NAME
+    return Run(folder, settings_record(config), settings, resume, "EXP_ROOT", "EXP_NAME", defaults)
+
+
+def train_run(config: Config, images: Mapping[str, Path], *, settings: dict, defaults: dict, resume: bool) -> None:
+    """Train on `images`, by id, from the start or from the run's checkpoint, and write all the run's files.
+
+    Args:
+        settings, defaults, resume: of `tool.training_run.Run`.
+
+    Raises `UserError` for GPUs that are not there, a checkpoint or weights that do not fit, and as `run_steps`.
+    """
+    on_gpus = device_names(config.GPUS, "GPUS") != ["cpu"]
+    device = join_processes(torch.device("cuda" if on_gpus else "cpu"))
+    check_processes(config, world_size())
+    run = run_of(config, settings=settings, defaults=defaults, resume=resume)
+    checkpoint = run.find_checkpoint()
+    steps_per_epoch = len(images) // config.images_a_step
+    num_steps = max(config.TRAIN_ITERATION, config.TRAIN_MINEPOCH * steps_per_epoch)
+    torch.manual_seed(config.TRAIN_SEED)
+    net = place(net_of(config), device, config.TRAIN_AMP)
+    normalisation = normalisation_of(config, net)
+    origin = first_weights(config, net) if checkpoint is None else None
+    wait_for_all()  # by the hosts, as the first process may download: NCCL gives up after ten minutes
+    training = make_training(config, net, num_steps=num_steps)
     started = start_run(
         run,
         training,

@@ -143,9 +143,10 @@ def settings_of(args: argparse.Namespace, ids: list[str]) -> dict:
 def main() -> None:
     args = parse_arguments()
     check_arguments(args)
-    hold_run(args, {"weights": "weights of a superpixel network to start from, or none"}, words=["none"])
+    what = "weights of a superpixel network to start from, or none"
+    first = hold_run(args, {"weights": what}, words=["none"])
     images, val_images, masks = read_data(args)
-    settings = settings_of(args, list(images))
+    settings = settings_of(args, list(images)) | first
     check_run_loaders(
         args,
         image_bytes=(4 * 3 + 3) * args.crop_size**2,
@@ -154,7 +155,8 @@ def main() -> None:
     # Not at the top: it imports torch, which takes seconds; a mistake in a flag or a file has been named by now.
     from superpixel.training import HeldOut, train_run
 
-    train_run(args, images, HeldOut(val_images, masks), settings=settings, defaults=flag_defaults(make_parser(), args))
+    defaults = flag_defaults(make_parser(), args) | first
+    train_run(args, images, HeldOut(val_images, masks), settings=settings, defaults=defaults)
 
 
 if __name__ == "__main__":

@@ -20,11 +20,11 @@ from superpixel.samples import SuperpixelAugmentation, SuperpixelSet
 from superpixel.validation import validate
 from tool.checkpoint import save_weights
 from tool.cli import pace
-from tool.device import autocast, place, resolve_device
-from tool.distributed import join_processes, leave_processes, means_over_processes, one_over_processes
+from tool.device import autocast, place
+from tool.distributed import leave_processes, means_over_processes, one_over_processes
 from tool.optim import polynomial_schedule
 from tool.training import Training
-from tool.training_run import Run, StartedRun, start_run
+from tool.training_run import StartedRun, open_run, start_run
 
 
 class HeldOut(NamedTuple):
@@ -114,13 +114,9 @@ def train_run(
 
     Raises `UserError` for a device that is not there, a checkpoint or weights that do not fit, and as `run_steps`.
     """
-    device = join_processes(resolve_device(args.device))
-    folder = Path(args.work_dir) / args.session
-    run = Run(folder, vars(args), settings, args.resume, "--work_dir", "--session", defaults)
-    checkpoint = run.find_checkpoint()
+    run, device, checkpoint = open_run(args, settings=settings, defaults=defaults)
     epoch = len(images) // args.batch_size
     num_steps = epoch * args.max_epoches
-    torch.manual_seed(args.seed)
     net = SCN()
     origin = "random weights"
     if checkpoint is None and args.weights != "none":
@@ -150,7 +146,7 @@ def train_run(
     )
     leave_processes()
     if started.log is not None:
-        path = folder / f"{args.session}.pth"
+        path = run.folder / f"{args.session}.pth"
         save_weights(path, net.state_dict())
         started.say_trained(len(started.steps) * args.batch_size, path)
         started.end(losses, curves)

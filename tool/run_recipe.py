@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Collection, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from tool.artifact import atomic_file, reported_unwritable
 from tool.cli import FILE, FOLDER, NOTHING, UserError, brief, duration, what_is_at
 from tool.command import Chain, Ended, Job, run_chains
 from tool.lock import hold_folder
-from tool.recipe import Stage, Steps, all_stages
+from tool.recipe import SideBySide, Stage, Steps, all_stages
 
 RECORD = "stages.json"
 SUMMARY = "summary.json"
@@ -167,45 +168,57 @@ def run_stages(
         logs.mkdir(parents=True, exist_ok=True)
     hold_folder(logs, "--out")
     record = Record(out, recipe)
-    every = all_stages([*before, *steps, *then])
-    titles = {stage.name: f"stage {number} of {len(every)}: {stage.name}" for number, stage in enumerate(every, 1)}
-
-    def runs(stage: Stage) -> bool:
-        return stage.name in chosen if chosen is not None else not record.done(stage)
-
-    def chain(stages: Sequence[Stage], afterwards: Sequence[Stage]) -> Chain:
-        for number, stage in enumerate(stages, 1):
-            if not runs(stage):
-                if chosen is None:
-                    print(f"{titles[stage.name]}, done earlier, in {duration(record.seconds(stage.name))}", flush=True)
-                continue
-            later = {stage.name for stage in (*stages[number - 1 :], *afterwards)}
-            earlier = [other for other in every if other.name not in later]
-            record.begin(stage, earlier)
-            if stage.score is not None:  # a score that is asked for alone may be the first file there
-                with reported_unwritable(f"--out {stage.makes.parent}"):
-                    stage.makes.parent.mkdir(parents=True, exist_ok=True)
-            log = logs / f"{stage.name}.log"
-            ended = yield Job(stage.words, titles[stage.name], log)
-            record.end(stage, ended, earlier)
-            if ended.code != 0:
-                raise StageFailed(stage, ended.code, log)
-            if what_is_at(stage.makes) == NOTHING:
-                raise UserError(f"stage {stage.name}: expected it to make {stage.makes}, found nothing there")
-
+    running = _Running(record, logs, chosen, all_stages([*before, *steps, *then]))
     for number, step in enumerate(steps, 1):
-        chains = {"": [step]} if isinstance(step, Stage) else step.chains
-        afterwards = all_stages([*steps[number:], *then])
-        idle = {name: stages for name, stages in chains.items() if not any(map(runs, stages))}
-        for stages in idle.values():
-            next(chain(stages, afterwards), None)  # says that they are done
-        busy = {name: chain(stages, afterwards) for name, stages in chains.items() if name not in idle}
         try:
-            run_chains(busy)
+            running.run(step, all_stages([*steps[number:], *then]))
         except StageFailed as failure:
             print(f"error: {failure}" if failure.code > 128 else failure, file=sys.stderr)
             sys.exit(failure.code)
     return record
+
+
+@dataclass(frozen=True)
+class _Running:
+    """How a call of `run_stages` runs a step. every: stage of the recipe, in order."""
+
+    record: Record
+    logs: Path
+    chosen: Collection[str] | None
+    every: Sequence[Stage]
+
+    def run(self, step: Stage | SideBySide, afterwards: Sequence[Stage]) -> None:
+        """Run a step, after which the recipe has the stages `afterwards`. Raises `StageFailed`."""
+        chains = {"": [step]} if isinstance(step, Stage) else step.chains
+        idle = {name: stages for name, stages in chains.items() if not any(map(self.is_due, stages))}
+        for stages in idle.values():
+            next(self.chain(stages, afterwards), None)  # says that they are done
+        run_chains({name: self.chain(stages, afterwards) for name, stages in chains.items() if name not in idle})
+
+    def is_due(self, stage: Stage) -> bool:
+        return stage.name in self.chosen if self.chosen is not None else not self.record.done(stage)
+
+    def chain(self, stages: Sequence[Stage], afterwards: Sequence[Stage]) -> Chain:
+        """One after the other those of `stages` that are due; the recipe has `afterwards` after them."""
+        for number, stage in enumerate(stages, 1):
+            title = f"stage {self.every.index(stage) + 1} of {len(self.every)}: {stage.name}"
+            if not self.is_due(stage):
+                if self.chosen is None:
+                    print(f"{title}, done earlier, in {duration(self.record.seconds(stage.name))}", flush=True)
+                continue
+            later = {stage.name for stage in (*stages[number - 1 :], *afterwards)}
+            earlier = [other for other in self.every if other.name not in later]
+            self.record.begin(stage, earlier)
+            if stage.score is not None:  # a score that is asked for alone may be the first file there
+                with reported_unwritable(f"--out {stage.makes.parent}"):
+                    stage.makes.parent.mkdir(parents=True, exist_ok=True)
+            log = self.logs / f"{stage.name}.log"
+            ended = yield Job(stage.words, title, log)
+            self.record.end(stage, ended, earlier)
+            if ended.code != 0:
+                raise StageFailed(stage, ended.code, log)
+            if what_is_at(stage.makes) == NOTHING:
+                raise UserError(f"stage {stage.name}: expected it to make {stage.makes}, found nothing there")
 
 
 def summarise(recipe: str, steps: Steps, record: Record) -> dict[str, Any]:

@@ -7,7 +7,8 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tool.cli import UserError, add_switch, path_text, positive
+from tool.cli import FILE, UserError, add_switch, path_text, positive, what_is_at
+from tool.file_hash import sha256_of
 from tool.flags import AMP
 from tool.folder import checkpoint_of
 from tool.limits import check_loaders
@@ -82,10 +83,14 @@ def check_run(args: argparse.Namespace) -> None:
         raise UserError(f"--clip_grad {clip}: expected a finite norm above 0")
 
 
-def hold_run(args: argparse.Namespace, weights: Mapping[str, str], *, words: Collection[str]) -> None:
+def hold_run(args: argparse.Namespace, weights: Mapping[str, str], *, words: Collection[str]) -> dict[str, str]:
     """Keep other runs out of the run's folder; look at what it goes on from, or at the files that it starts from.
 
     weights: flags of files to start from, and what each file should be. words: that may stand in a file's place.
+
+    Returns:
+        A hash of each of these files for the run's settings, since one that was trained anew under its old name is
+        another start. A run that goes on needs none of them: of one that is gone it holds nothing.
 
     Raises `UserError` if another run holds the folder, if the run exists and --resume is not there, and for a file that
     is missing or no such file.
@@ -97,6 +102,9 @@ def hold_run(args: argparse.Namespace, weights: Mapping[str, str], *, words: Col
         for flag, what in weights.items():
             if getattr(args, flag) not in words:
                 require_weights(getattr(args, flag), f"--{flag}", what)
+    paths = {flag: getattr(args, flag) for flag in weights if getattr(args, flag) not in words}
+    there = {flag: path for flag, path in paths.items() if what_is_at(path) == FILE}
+    return {f"the weights of --{flag} (sha256)": sha256_of(path) for flag, path in there.items()}
 
 
 def check_batch(args: argparse.Namespace, num_images: int, source: str) -> None:

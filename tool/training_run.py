@@ -1,5 +1,6 @@
 """What every training does around its own steps: it goes on from a checkpoint or begins, says so, saves and ends."""
 
+import argparse
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +12,8 @@ from torch import Tensor
 
 from tool.checkpoint import save_checkpoint
 from tool.cli import pace
-from tool.distributed import rank, world_size
+from tool.device import resolve_device
+from tool.distributed import join_processes, rank, world_size
 from tool.folder import make_folder
 from tool.log import RunLog, curve_name
 from tool.loop import run_steps
@@ -49,6 +51,26 @@ class Run:
         )
 
 
+def open_run(
+    args: argparse.Namespace, *, settings: Mapping[str, Any], defaults: Mapping[str, Any]
+) -> tuple[Run, torch.device, dict | None]:
+    """The run that a command line names, this process's device, and the checkpoint to go on from, if there is one. The
+    processes are one run from here on, and the seed of a fresh run's random weights is set.
+
+    Args:
+        args: with the flags of `tool.training_flags.add_run_flags` and `add_device_flags`.
+        settings, defaults: of `Run`.
+
+    Raises `UserError` for a device that is not there and a checkpoint that does not fit.
+    """
+    device = join_processes(resolve_device(args.device))
+    folder = Path(args.work_dir) / args.session
+    run = Run(folder, vars(args), settings, args.resume, "--work_dir", "--session", defaults)
+    checkpoint = run.find_checkpoint()
+    torch.manual_seed(args.seed)
+    return run, device, checkpoint
+
+
 class StartedRun:
     """A run from its first step on.
 
@@ -73,8 +95,24 @@ class StartedRun:
         seed: int,
         log_every: int,
         save_every: int,
+        epoch: int | None = None,
+        write_weights: Callable[[], None] | None = None,
     ) -> dict[str, float]:
-        """Take the run's steps and save where `save_every` divides how many are done; as `tool.loop.run_steps`."""
+        """Take the run's steps and save where `save_every` divides how many are done; as `tool.loop.run_steps`.
+
+        epoch: of so many steps, whose end is saved, too. write_weights: called in the process that writes at the end
+        of each epoch but the last: the file of weights that a run that is stopped leaves behind.
+        """
+
+        def ends_epoch(step: int) -> bool:
+            return epoch is not None and step % epoch == 0
+
+        def save(step: int) -> None:
+            if write_weights is not None and self.log is not None and ends_epoch(step) and step < self.steps.stop:
+                write_weights()
+            # After the weights: a run killed between the two goes on from an earlier step, and writes them again.
+            self.save(step)
+
         self.training.objective.train()
         return run_steps(
             take_step,
@@ -84,8 +122,8 @@ class StartedRun:
             seed=seed,
             log=self.log,
             log_every=log_every,
-            save=self.save,
-            save_due=lambda step: step % save_every == 0,
+            save=save,
+            save_due=lambda step: step % save_every == 0 or ends_epoch(step),
         )
 
     def say_trained(self, num_images: int, weights: Path) -> None:

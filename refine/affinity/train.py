@@ -166,9 +166,9 @@ def main() -> None:
     args = parse_arguments()
     check_arguments(args)
     what = f"weights to start from: .params, .pth or .ckpt, {PRETRAINED} or none"
-    hold_run(args, {"weights": what}, words=NO_FILES)
+    first = hold_run(args, {"weights": what}, words=NO_FILES)
     images = read_data(args)
-    settings = settings_of(args, list(images))
+    settings = settings_of(args, list(images)) | first
     cells = (args.crop_size // 8) ** 2
     check_run_loaders(
         args,
@@ -178,7 +178,7 @@ def main() -> None:
     # Not at the top: it imports torch, which takes seconds; a mistake in a flag or a file has been named by now.
     from refine.affinity.training import train_run
 
-    train_run(args, images, settings=settings, defaults=flag_defaults(make_parser(), args))
+    train_run(args, images, settings=settings, defaults=flag_defaults(make_parser(), args) | first)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ import argparse
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from torch import Tensor
 from torch.amp import GradScaler
 from torch.utils.data import DataLoader
@@ -18,14 +17,15 @@ from network.resnet38_aff import AffNet, build_affinity_net, load_first_weights
 from network.weights import released_state_dict
 from refine.affinity.labels import STRIDE
 from refine.affinity.samples import AffinityAugmentation, AffinitySet
-from refine.pairs import PairsMet, pair_labels, pair_losses
+from refine.pairs import pair_labels, pair_losses
+from refine.training import take_steps
 from tool.checkpoint import save_weights
-from tool.device import autocast, place, resolve_device
-from tool.distributed import first_alone, join_processes, leave_processes, means_over_processes, one_over_processes
+from tool.device import autocast, place
+from tool.distributed import first_alone, leave_processes, means_over_processes, one_over_processes
 from tool.optim import PortableSGD, parameter_groups, polynomial_schedule
 from tool.pairs import Pairs, pairs_of
 from tool.training import Training
-from tool.training_run import Run, start_run
+from tool.training_run import open_run, start_run
 
 
 def build_training(
@@ -104,24 +104,9 @@ def first_weights(args: argparse.Namespace, net: AffNet) -> object:
         return load_pretrained(net, args.backbone) if downloads else load_first_weights(net, args.weights)
 
 
-def train_run(args: argparse.Namespace, images: Mapping[str, Path], *, settings: dict, defaults: dict) -> None:
-    """Train on `images`, by id, from the start or from the run's checkpoint, and write all the run's files.
-
-    Args:
-        args: train.py's. settings, defaults: of `tool.training_run.Run`.
-
-    Raises `UserError` for a device that is not there, a checkpoint or weights that do not fit, and as `run_steps`.
-    """
-    device = join_processes(resolve_device(args.device))
-    folder = Path(args.work_dir) / args.session
-    run = Run(folder, vars(args), settings, args.resume, "--work_dir", "--session", defaults)
-    checkpoint = run.find_checkpoint()
-    num_steps = len(images) // args.batch_size * args.max_epoches
-    torch.manual_seed(args.seed)
-    net = build_affinity_net(backbone=args.backbone, width=args.width, frozen=not args.from_scratch)
-    net = place(net, device, args.amp)
-    origin = first_weights(args, net) if checkpoint is None else None
-    training = build_training(
+def make_training(args: argparse.Namespace, net: AffNet, *, num_steps: int) -> Training:
+    """The training that train.py's flags name, of `net`, which has its first weights and is on its device."""
+    return build_training(
         net,
         lr=args.lr,
         momentum=args.momentum,
@@ -130,34 +115,35 @@ def train_run(args: argparse.Namespace, images: Mapping[str, Path], *, settings:
         amp=args.amp,
         max_gradient=args.clip_grad,
     )
+
+
+def train_run(args: argparse.Namespace, images: Mapping[str, Path], *, settings: dict, defaults: dict) -> None:
+    """Train on `images`, by id, from the start or from the run's checkpoint, and write all the run's files.
+
+    Args:
+        args: train.py's. settings, defaults: of `tool.training_run.Run`.
+
+    Raises `UserError` for a device that is not there, a checkpoint or weights that do not fit, and as `run_steps`.
+    """
+    run, device, checkpoint = open_run(args, settings=settings, defaults=defaults)
+    num_steps = len(images) // args.batch_size * args.max_epoches
+    net = build_affinity_net(backbone=args.backbone, width=args.width, frozen=not args.from_scratch)
+    net = place(net, device, args.amp)
+    origin = first_weights(args, net) if checkpoint is None else None
+    training = make_training(args, net, num_steps=num_steps)
     started = start_run(
         run, training, checkpoint, origin=origin, num_steps=num_steps, num_images=len(images), name="AffinityNet"
     )
     cells = args.crop_size // STRIDE
     pairs = pairs_of(cells, cells, everywhere="border_pairs" in args.sane)
-    met = PairsMet(device)
-
-    def take_step(batch: dict, step: int) -> dict[str, Tensor]:
-        image, label = (batch[name].to(device, non_blocking=True) for name in ("image", "label"))
-        losses = training_step(training, image, label, pairs, amp=args.amp)
-        met.add(losses)
-        return losses
-
-    losses = started.train(
-        take_step,
-        make_loader(
-            args, images, steps=started.steps, normalisation=net.normalisation, pin_memory=device.type == "cuda"
-        ),
-        seed=args.seed,
-        log_every=args.log_every,
-        save_every=args.save_every,
+    loader = make_loader(
+        args, images, steps=started.steps, normalisation=net.normalisation, pin_memory=device.type == "cuda"
     )
+    source = "the posteriors of --la_crf_dir and --ha_crf_dir"
+    losses = take_steps(args, started, loader, training_step, pairs, source=source)
     leave_processes()
     if started.log is not None:
-        if started.steps.start == 0:  # else the run's first steps may have met what these did not
-            for note in met.notes("the posteriors of --la_crf_dir and --ha_crf_dir"):
-                started.log.line(note)
-        path = folder / f"{args.session}.pth"
+        path = run.folder / f"{args.session}.pth"
         save_weights(path, released_state_dict(net))
         started.say_trained(len(started.steps) * args.batch_size, path)
         started.end(losses)

@@ -170,9 +170,9 @@ def main() -> None:
     args = parse_arguments()
     check_arguments(args)
     what = f"weights to start from: .pth or .ckpt, {PRETRAINED} or none"
-    hold_run(args, {"weights": what}, words=NO_FILES)
+    first = hold_run(args, {"weights": what}, words=NO_FILES)
     images, shift_images = read_data(args)
-    settings = settings_of(args, list(images), list(shift_images))
+    settings = settings_of(args, list(images), list(shift_images)) | first
     cells = (args.crop_size // 4) ** 2
     check_run_loaders(
         args,
@@ -182,7 +182,8 @@ def main() -> None:
     # Not at the top: it imports torch, which takes seconds; a mistake in a flag or a file has been named by now.
     from refine.irn.training import train_run
 
-    train_run(args, images, shift_images, settings=settings, defaults=flag_defaults(make_parser(), args))
+    defaults = flag_defaults(make_parser(), args) | first
+    train_run(args, images, shift_images, settings=settings, defaults=defaults)
 
 
 if __name__ == "__main__":

@@ -16,12 +16,12 @@ from network import PRETRAINED
 from network.resnet50_irn import STRIDE, IRNet, edge_affinities, load_first_weights, with_aliases
 from refine.irn.loss import WEIGHT, displacement_losses
 from refine.irn.samples import IRNAugmentation, IRNSet, TopLeftSet
-from refine.pairs import PairsMet, pair_labels, pair_losses
+from refine.pairs import pair_labels, pair_losses
+from refine.training import take_steps
 from tool.checkpoint import save_weights
-from tool.device import autocast, place, resolve_device
+from tool.device import autocast, place
 from tool.distributed import (
     first_alone,
-    join_processes,
     leave_processes,
     means_over_processes,
     one_over_processes,
@@ -34,7 +34,7 @@ from tool.pairs import Pairs, pairs_of
 from tool.reading import none_left_behind
 from tool.reading import started as started_loader
 from tool.training import Training
-from tool.training_run import Run, start_run
+from tool.training_run import open_run, start_run
 
 RADIUS = 10  # cells: pairs are nearer
 
@@ -166,6 +166,19 @@ def make_loader(
     )
 
 
+def make_training(args: argparse.Namespace, net: IRNet, *, num_steps: int) -> Training:
+    """The training that train.py's flags name, of `net`, which has its first weights and is on its device."""
+    return build_training(
+        net,
+        lr=args.lr,
+        momentum=args.momentum,
+        weight_decay=args.wt_dec,
+        num_steps=num_steps,
+        amp=args.amp,
+        max_gradient=args.clip_grad,
+    )
+
+
 def train_run(
     args: argparse.Namespace,
     images: Mapping[str, Path],
@@ -182,52 +195,26 @@ def train_run(
 
     Raises `UserError` for a device that is not there, a checkpoint or weights that do not fit, and as `run_steps`.
     """
-    device = join_processes(resolve_device(args.device))
-    folder = Path(args.work_dir) / args.session
-    run = Run(folder, vars(args), settings, args.resume, "--work_dir", "--session", defaults)
-    checkpoint = run.find_checkpoint()
+    run, device, checkpoint = open_run(args, settings=settings, defaults=defaults)
     num_steps = len(images) // args.batch_size * args.max_epoches
-    torch.manual_seed(args.seed)
     net = place(IRNet(args.backbone, width=args.width, displacement=args.displacement), device, args.amp)
     origin = first_weights(args, net) if checkpoint is None else None
-    training = build_training(
-        net,
-        lr=args.lr,
-        momentum=args.momentum,
-        weight_decay=args.wt_dec,
-        num_steps=num_steps,
-        amp=args.amp,
-        max_gradient=args.clip_grad,
-    )
+    training = make_training(args, net, num_steps=num_steps)
     started = start_run(
         run, training, checkpoint, origin=origin, num_steps=num_steps, num_images=len(images), name="IRN"
     )
     cells = args.crop_size // STRIDE
     pairs = pairs_of(cells, cells, radius=RADIUS)
-    met = PairsMet(device)
-
-    def take_step(batch: dict, step: int) -> dict[str, Tensor]:
-        image, label = (batch[name].to(device, non_blocking=True) for name in ("image", "label"))
-        losses = training_step(training, image, label, pairs, amp=args.amp)
-        met.add(losses)
-        return losses
-
-    on_gpu = device.type == "cuda"
-    losses = started.train(
-        take_step,
-        make_loader(args, images, steps=started.steps, normalisation=net.normalisation, pin_memory=on_gpu),
-        seed=args.seed,
-        log_every=args.log_every,
-        save_every=args.save_every,
+    loader = make_loader(
+        args, images, steps=started.steps, normalisation=net.normalisation, pin_memory=device.type == "cuda"
     )
+    source = "the label maps of --ir_label_out_dir"
+    losses = take_steps(args, started, loader, training_step, pairs, source=source)
     if args.displacement:
         set_mean_shift(args, net, shift_images, device)
     leave_processes()
     if started.log is not None:
-        if started.steps.start == 0:  # else the run's first steps may have met what these did not
-            for note in met.notes("the label maps of --ir_label_out_dir"):
-                started.log.line(note)
-        path = folder / f"{args.session}.pth"
+        path = run.folder / f"{args.session}.pth"
         save_weights(path, with_aliases({name: value.cpu() for name, value in net.state_dict().items()}))
         started.say_trained(len(started.steps) * args.batch_size, path)
         started.end(losses)

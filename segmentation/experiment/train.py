@@ -26,7 +26,8 @@ from segmentation.settings import (
     settings_record,
     train_list,
 )
-from tool.cli import UserError, add_switch, run_script, script_parser
+from tool.cli import FILE, UserError, add_switch, run_script, script_parser, what_is_at
+from tool.file_hash import sha256_of
 from tool.folder import checkpoint_of
 from tool.limits import check_loaders
 from tool.lists import LABEL_MAP_ENDINGS, Source, expect_files, find_images, read_ids
@@ -39,6 +40,8 @@ FREE_TO_CHANGE = {
     *("EXP_ROOT", "GPUS", "DATA_WORKERS", "TRAIN_TBLOG", "TRAIN_SAVE_EVERY"),
     *("DATA_SET", "DATA_ROOT", "DATA_PSEUDO_GT", "DATA_LISTS"),
 }
+# What runs had that are older than these keys.
+CAME_LATER = {"TRAIN_ITER_SIZE": 1}
 EXAMPLES = """\
   # the released recipe, as config.py has it
   python segmentation/experiment/train.py
@@ -78,6 +81,15 @@ def settings_of(config: Config, ids: list[str]) -> dict:
         "the ids of DATA_LISTS (sha256)": hash_of_ids(ids),
         "the label maps of DATA_PSEUDO_GT (sha256 of their sizes)": hash_of_sizes(ids, config.DATA_PSEUDO_GT),
     }
+
+
+def hash_of_first(config: Config) -> dict[str, str]:
+    """What the file of weights holds that a fresh run starts from; nothing of one that is gone, which a run that goes
+    on does not need."""
+    path = config.MODEL_BACKBONE_WEIGHTS
+    if not config.MODEL_BACKBONE_PRETRAIN or path is None or what_is_at(path) != FILE:
+        return {}
+    return {"the weights of MODEL_BACKBONE_WEIGHTS (sha256)": sha256_of(path)}
 
 
 def check_data(config: Config, *, fresh: bool) -> dict[str, Path]:
@@ -124,7 +136,8 @@ def main() -> None:
         hold_folder(folder, "EXP_ROOT")
     fresh = checkpoint_of(folder, resume=args.resume, name_flag="EXP_NAME") is None
     images = check_data(config, fresh=fresh)
-    settings = settings_of(config, list(images))
+    first = hash_of_first(config)
+    settings, defaults = settings_of(config, list(images)) | first, CAME_LATER | first
     if not alone or config.GPUS <= 1:  # else each of torchrun's processes sees to its own
         check_loaders(
             workers=loader_processes(config.DATA_WORKERS),
@@ -139,9 +152,9 @@ def main() -> None:
     if alone and config.GPUS > 1:  # what is wrong is reported here and once, not by every process
         device_names(config.GPUS, "GPUS")
         check_processes(config, config.GPUS)
-        run_of(config, settings, resume=args.resume).find_checkpoint()
+        run_of(config, settings=settings, defaults=defaults, resume=args.resume).find_checkpoint()
         start_torchrun(config.GPUS)
-    train_run(config, images, settings, resume=args.resume)
+    train_run(config, images, settings=settings, defaults=defaults, resume=args.resume)
 
 
 if __name__ == "__main__":

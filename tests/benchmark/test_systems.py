@@ -290,7 +290,10 @@ def test_a_part_or_sane_value_brings_what_the_run_with_it_has_more_than_the_run_
     scores = [float(each) for each in re.findall(r'<tr data-stage.*?data-value="(.*?)"', page)]
     assert len(scores) > 9 and scores == sorted(scores, reverse=True), "the best at the top"
     shown = json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page)[1])
-    assert shown["runs"] == sorted({name for seed, name in there if seed == 0}) and len(shown["images"]) == 8
+    of_seed = {name for seed, name in there if seed == 0}
+    assert shown["runs"] == sorted(sorted(of_seed), key=lambda name: -score(0, name)) and len(shown["images"]) == 8
+    (gain_of_fewer,) = re.findall(r"<th scope=row>hsc_without_csc</th>.*?CRF seeds.*?<td>(eps \(seed .*?\))</td>", page)
+    assert gain_of_fewer == "eps (seed 0)"
 
 
 def test_the_figure_has_the_best_at_the_top_and_no_name_on_another():
@@ -336,7 +339,7 @@ def test_a_segmentation_is_compared_with_that_of_eps_and_dhr_with_its_net_alone(
     *_, seeds, _, gained = row.removesuffix(" |").split(" | ")
     assert seeds == "0, 1"
     for text, value, other in zip(gained.split("; "), gains, ("eps+crf+dhr", "hsc+crf+deeplabv3plus"), strict=True):
-        assert text.startswith(f"{value:.1f} [") and text.endswith(f" on {other}")
+        assert text.startswith(f"{value:.1f} [") and text.endswith(f" on {other} (seed 0)")
     assert next(row for row in rows if row.startswith("| masks")).endswith("|  |")
 
 

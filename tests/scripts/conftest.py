@@ -231,6 +231,19 @@ def forget_setting(path: Path, name: str) -> None:
     torch.save(checkpoint, path)
 
 
+def assert_keeps_its_start(script: str, flags: dict, path: Path, flag: str = "--weights") -> None:
+    """A run goes on from its checkpoint `path`, but not if the file that it began from holds something else."""
+    start = path.with_name("start.pth")
+    start.write_bytes(b"trained anew")
+    checkpoint = load(path)
+    checkpoint["settings"] |= {flag: str(start), f"the weights of {flag} (sha256)": "0" * 64}
+    torch.save(checkpoint, path)
+    flags = {**flags, flag: start, "--resume": ()}
+    assert_refused(run(script, flags), f"the weights of {flag} (sha256): 0000", "(1)")
+    start.unlink()
+    assert_succeeded(run(script, flags))
+
+
 def assert_old_torch_reads(path: Path) -> None:
     """What the file calls is in every PyTorch that reads archives, 1.6 and later; it needs no NumPy either."""
     with zipfile.ZipFile(path) as archive:

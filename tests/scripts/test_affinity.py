@@ -17,6 +17,7 @@ from refine.affinity.infer import parse_arguments
 from refine.affinity.inference import infer_missing
 from tests.refine.affinity.stage import INFER, PREPARE, STEPS, TRAIN, WIDTH, make_stage
 from tests.scripts.conftest import (
+    assert_keeps_its_start,
     assert_refused,
     assert_same,
     assert_succeeded,
@@ -126,6 +127,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(stage, crf, trained, tmp_path)
     assert "resumed" in done.stdout
     for name in (f"{SESSION}.pth", "last.ckpt"):
         assert_same(load(tmp_path / SESSION / name), load(trained / name))
+    assert_keeps_its_start(TRAIN, flags, tmp_path / SESSION / "last.ckpt")
 
 
 def losses_of(folder):

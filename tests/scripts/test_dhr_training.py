@@ -14,6 +14,7 @@ from rebalance.feature_files import save_features
 from rebalance.train import FEATURES_MADE_WITH
 from tests.rebalance.stage import STEPS, TRAIN, make_stage
 from tests.scripts.conftest import (
+    assert_keeps_its_start,
     assert_old_torch_reads,
     assert_refused,
     assert_same,
@@ -63,6 +64,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(stage, trained, tmp_path):
     assert_succeeded(run(TRAIN, {**flags, "--resume": ()}))
     for name in ("last.pth", "last.ckpt"):
         assert_same(load(tmp_path / "dhr" / name), load(trained / name))
+    assert_keeps_its_start(TRAIN, flags, tmp_path / "dhr" / "last.ckpt")
 
 
 def test_a_finished_run_whose_weights_are_gone_writes_them_again(stage, trained, tmp_path):

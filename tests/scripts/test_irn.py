@@ -14,6 +14,7 @@ from network.resnet50_irn import IRNet, with_aliases
 from refine.irn.score_instances import read_images
 from tests.refine.affinity.stage import make_stage
 from tests.scripts.conftest import (
+    assert_keeps_its_start,
     assert_refused,
     assert_same,
     assert_succeeded,
@@ -135,6 +136,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(stage, labels, trained, tmp_pa
     assert "resumed" in done.stdout
     for name in (f"{SESSION}.pth", "last.ckpt"):
         assert_same(load(tmp_path / SESSION / name), load(trained / name))
+    assert_keeps_its_start(TRAIN, flags, tmp_path / SESSION / "last.ckpt")
 
 
 def losses_of(folder):

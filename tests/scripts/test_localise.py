@@ -14,6 +14,7 @@ from cub import mini
 from localise.scores import KINDS
 from network.localiser import TransformerBranch
 from tests.scripts.conftest import (
+    assert_keeps_its_start,
     assert_refused,
     assert_same,
     assert_succeeded,
@@ -104,6 +105,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(flags, trained, tmp_path):
     assert_same(state, expected)
     for path in trained.glob("*.pth"):
         assert_same(load(tmp_path / "crt_cub" / path.name), load(path))
+    assert_keeps_its_start(TRAIN, flags, tmp_path / "crt_cub" / "last.ckpt", "--transformer_weights")
     assert (tmp_path / "crt_cub" / "scores.json").read_bytes() == (trained / "scores.json").read_bytes()
 
 

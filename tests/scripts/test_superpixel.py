@@ -13,6 +13,7 @@ from network.scn import SCN
 from superpixel.infer import read_data
 from superpixel.maps import load_superpixels
 from tests.scripts.conftest import (
+    assert_keeps_its_start,
     assert_refused,
     assert_same,
     assert_succeeded,
@@ -84,6 +85,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(shapes, trained, tmp_path):
     for name in ("scn.pth", "last.ckpt"):
         assert_same(load(tmp_path / "scn" / name), load(trained / name))
     assert validations_of(tmp_path / "scn")[-1] == validations_of(trained)[-1]
+    assert_keeps_its_start(TRAIN, flags, tmp_path / "scn" / "last.ckpt")
 
 
 def test_two_processes_train_as_one_also_their_norms(shapes, trained, tmp_path):

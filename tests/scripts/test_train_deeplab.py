@@ -19,6 +19,17 @@ def forget_momenta(folder):
     torch.save(state, folder / "last.ckpt")
 
 
+def begin_elsewhere(start):
+    """Make a run's checkpoint one that began from the file `start` when that held something else."""
+
+    def change(folder):
+        state = load(folder / "last.ckpt")
+        state["settings"] |= {**start, "the weights of MODEL_BACKBONE_WEIGHTS (sha256)": "0" * 64}
+        torch.save(state, folder / "last.ckpt")
+
+    return change
+
+
 @pytest.fixture(scope="module")
 def continued(data, tmp_path_factory):
     """What became of a finished run that is gone on with in several ways; its folder, and what that held before."""
@@ -37,6 +48,11 @@ def continued(data, tmp_path_factory):
     other_map = changed_maps / f"{data.ids[2]}.png"
     other_map.write_bytes(other_map.read_bytes() + b"\0")
 
+    anew, gone = (
+        {"MODEL_BACKBONE_PRETRAIN": True, "MODEL_BACKBONE_WEIGHTS": str(lists / name)} for name in ("anew", "gone")
+    )
+    (lists / "anew").write_bytes(b"trained anew")
+
     def job(changes, prepare=lambda folder: None):
         exp_root = tmp_path_factory.mktemp("continued")
         shutil.copytree(first / "run", exp_root / "run")
@@ -50,6 +66,8 @@ def continued(data, tmp_path_factory):
             "data moved": job({"DATA_LISTS": lists / "same", "DATA_ROOT": moved, "DATA_PSEUDO_GT": moved_maps}),
             "another label map": job({"DATA_PSEUDO_GT": changed_maps}),
             "another order": job({"DATA_LISTS": lists / "turned"}),
+            "another start": job(anew, begin_elsewhere(anew)),
+            "its start is gone": job(gone, begin_elsewhere(gone)),
             "damaged": job({}, forget_momenta),
             "a second run": job({}, lambda folder: hold_folder(folder, "")),
         }
@@ -61,6 +79,7 @@ def continued(data, tmp_path_factory):
     [
         ("another order", ["other settings", "the ids of DATA_LISTS (sha256): ", "(1)"]),
         ("another label map", ["the label maps of DATA_PSEUDO_GT (sha256 of their sizes): ", "(1)"]),
+        ("another start", ["the weights of MODEL_BACKBONE_WEIGHTS (sha256): 0000", "(1)"]),
         ("damaged", ["run/last.ckpt is not the state of such a run", "optimizer.state.0.momentum_buffer: expected"]),
         ("a second run", ["EXP_ROOT ", "run: another run is writing into it"]),
     ],
@@ -69,6 +88,11 @@ def test_a_run_goes_on_only_from_its_own_state_with_its_own_data_and_alone(conti
     done, folder, before = continued[name]
     assert_refused(done, *messages)
     assert contents(folder.parent) == before
+
+
+def test_a_run_goes_on_without_the_weights_that_it_began_from(continued):
+    done, _, _ = continued["its start is gone"]
+    assert_succeeded(done)
 
 
 def test_data_of_the_same_content_may_lie_elsewhere(continued):
