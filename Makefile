@@ -9,40 +9,43 @@ RUN    := $(HSC_ENV)/bin/python
 OURS   := $(HSC_ENV)/.made-by-make
 READY  := $(HSC_ENV)/.complete
 
-.PHONY: demo figures test fault lint bench gpu env
-env: $(READY)
+.PHONY: demo figures test fault lint bench gpu env ready
+env: ready
 	@echo "to enter it: source $(HSC_ENV)/bin/activate"
 
-# The mark comes last, so that an interrupted installation is never taken for a whole one.
-$(READY):
-	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v <= (3, 14) else "Python 3.10 to 3.14 is needed, %s is %d.%d: set PYTHON=python3.11" % (sys.executable, *v))'
-	@if [ -e "$(HSC_ENV)" ] && [ ! -e "$(OURS)" ]; then \
-		echo "HSC_ENV=$(HSC_ENV): there already, and no environment that make began; choose a new folder"; exit 2; fi
-	@echo "installing the environment into $(HSC_ENV) (once, about 6 GB)"
-	rm -rf "$(HSC_ENV)"
-	mkdir -p "$(HSC_ENV)" && touch "$(OURS)"
-	$(PYTHON) -m venv "$(HSC_ENV)"
-	"$(RUN)" -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+# An environment is made anew where its Python is gone. The mark of a whole one comes last, so that an interrupted
+# installation is never taken for it; the mark that make began it goes last, so that what is left of one can be removed.
+ready:
+	@set -e; \
+	if [ -e "$(READY)" ] && "$(RUN)" -c '' 2>/dev/null; then exit 0; fi; \
+	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v <= (3, 14) else "Python 3.10 to 3.14 is needed, %s is %d.%d: set PYTHON=python3.11" % (sys.executable, *v))'; \
+	if [ -e "$(HSC_ENV)" ] && [ ! -e "$(OURS)" ]; then \
+		echo "HSC_ENV=$(HSC_ENV): there already, and no environment that make began; choose a new folder"; exit 2; fi; \
+	echo "installing the environment into $(HSC_ENV) (once, about 6 GB)"; \
+	mkdir -p "$(HSC_ENV)"; touch "$(OURS)"; rm -f "$(READY)"; \
+	find "$(HSC_ENV)" -mindepth 1 -not -path "$(OURS)" -delete; \
+	$(PYTHON) -m venv "$(HSC_ENV)"; \
+	"$(RUN)" -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt; \
 	touch "$(READY)"
 
-demo: $(READY)
+demo: ready
 	"$(RUN)" demo.py
 
-figures: $(READY)
+figures: ready
 	"$(RUN)" -m paper.figures
 
 # Files in their order, which leaves nothing slow to the end.
-test: $(READY)
+test: ready
 	"$(RUN)" -m pytest tests -n 2 --dist loadfile --no-loadscope-reorder
 
-fault: $(READY)
+fault: ready
 	"$(RUN)" -m pytest tests/fault --rounds 50
 
-lint: $(READY)
+lint: ready
 	"$(RUN)" -m ruff check .
 	"$(RUN)" -m ruff format --check .
 
-bench: $(READY)
+bench: ready
 	"$(RUN)" -m benchmark.eval_curve
 	"$(RUN)" -m benchmark.crf
 	"$(RUN)" -m benchmark.terms
@@ -58,5 +61,5 @@ bench: $(READY)
 	"$(RUN)" -m benchmark.lists
 
 # Everything that a GPU has to show (docs/gpu.md).
-gpu: $(READY)
+gpu: ready
 	"$(RUN)" -m benchmark.gpu --out exps/gpu
