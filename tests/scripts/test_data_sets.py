@@ -1,11 +1,11 @@
-"""Data sets of seven and of eighty classes, brought by a JSON file, go through every stage."""
+"""A data set of seven classes, brought by a JSON file, goes through every stage; COCO's eighty do in tests/coco14."""
 
 import json
 
 import numpy as np
 import pytest
 
-from tests.scripts.conftest import ROOT, TINY, assert_refused, assert_succeeded, forker, load, run, run_all, words_of
+from tests.scripts.conftest import ROOT, TINY, assert_refused, assert_succeeded, forker, load, run, words_of
 from tests.shapes import EMPTY, SHAPE, make_shapes
 from tests.tool.report_runs import page_data
 from tool.artifact import load_cam, load_crf, load_label_map
@@ -14,7 +14,7 @@ from tool.metric import iou, label_counts
 TRAIN, TEST = "segmentation/experiment/train.py", "segmentation/experiment/test.py"
 NET = {"MODEL_BACKBONE": "resnet18", "MODEL_ASPP_OUTDIM": 8, "MODEL_BACKBONE_PRETRAIN": False, "GPUS": 0}
 STAGE_3 = {**NET, "EXP_NAME": "net", "TEST_MULTISCALE": [1.0], "TEST_CRF_WORKERS": 1, "DATA_RANDOMCROP": 33}
-NUMBERS = (7, 80)
+CLASSES = 7
 
 
 def settings(keys):
@@ -48,26 +48,21 @@ def go_through(shapes, exps):
 
 @pytest.fixture(scope="module")
 def through(tmp_path_factory):
-    """Each data set by its number of classes, the folder of its runs, and what the stages said."""
-    made = {}
-    for number in NUMBERS:
-        root = tmp_path_factory.mktemp(f"of {number}")
-        made[number] = make_shapes(root / "data", classes=number), root / "exps"
-    done = run_all({str(n): lambda of=of: go_through(*of) for n, of in made.items()})
-    return {number: (*of, done[str(number)]) for number, of in made.items()}
+    """The data set, the folder of its runs, and what the stages said."""
+    root = tmp_path_factory.mktemp("shapes")
+    shapes = make_shapes(root / "data", classes=CLASSES)
+    return shapes, root / "exps", go_through(shapes, root / "exps")
 
 
-@pytest.mark.parametrize("number", NUMBERS)
-def test_nets_have_as_many_outputs_as_the_data_set_has_labels(through, number):
-    _, exps, _ = through[number]
-    assert load(exps / "hsc" / "hsc.pth")["fc8.weight"].shape[0] == number + 1
+def test_nets_have_as_many_outputs_as_the_data_set_has_labels(through):
+    _, exps, _ = through
+    assert load(exps / "hsc" / "hsc.pth")["fc8.weight"].shape[0] == CLASSES + 1
     deeplab = load(exps / "net" / "deeplabv2_resnet18_VOCDataset_itr2_all.pth")
-    assert deeplab["cls_conv.weight"].shape[0] == number + 1
+    assert deeplab["cls_conv.weight"].shape[0] == CLASSES + 1
 
 
-@pytest.mark.parametrize("number", NUMBERS)
-def test_seeds_are_of_the_images_classes_and_an_image_without_any_is_background(through, number):
-    shapes, exps, _ = through[number]
+def test_seeds_are_of_the_images_classes_and_an_image_without_any_is_background(through):
+    shapes, exps, _ = through
     labels = json.loads((shapes.root / "labels.json").read_text())
     for identifier in (*shapes.ids, EMPTY):
         classes = np.flatnonzero(labels[identifier]).tolist()
@@ -81,9 +76,8 @@ def test_seeds_are_of_the_images_classes_and_an_image_without_any_is_background(
     assert (posteriors[0] == 1).all()
 
 
-@pytest.mark.parametrize("number", NUMBERS)
-def test_scores_are_those_of_the_label_maps_over_all_labels(through, number):
-    shapes, exps, done = through[number]
+def test_scores_are_those_of_the_label_maps_over_all_labels(through):
+    shapes, exps, done = through
     data_set = shapes.data_set
     folders = {"seed.json": exps / "cam_png"}
     (results,) = (exps / "net" / "results").glob("shapes/Segmentation/comp6_val_cls")
@@ -98,12 +92,12 @@ def test_scores_are_those_of_the_label_maps_over_all_labels(through, number):
         assert score["classes"] == list(data_set.label_names)
         assert score["mIoU"] == pytest.approx(100 * iou(counts).mean())
         assert score["shape 0"] == pytest.approx(100 * iou(counts)[1])
-    assert f"shape {number - 1}" in done["curve"].stdout and "best threshold" in done["curve"].stdout
+    assert f"shape {CLASSES - 1}" in done["curve"].stdout and "best threshold" in done["curve"].stdout
     assert "voc" not in done["test"].stdout.lower().replace("vocdataset", "").replace("voc2012", "")
 
 
 def test_running_again_finds_every_file_of_an_image_without_a_class(through):
-    shapes, exps, _ = through[7]
+    shapes, exps, _ = through
     flags = {**shapes.flags(training=False), "--work_dir": exps, "--device": "cpu", "--width": TINY["--width"]}
     flags |= {"--weights": exps / "hsc" / "hsc.pth", "--scales": 1.0, "--crf_t": 2, "--overlay": ()}
     done = run("inference.py", flags)
@@ -112,13 +106,13 @@ def test_running_again_finds_every_file_of_an_image_without_a_class(through):
 
 
 def test_training_refuses_an_image_without_a_class(through, tmp_path):
-    shapes, _, _ = through[7]
+    shapes, _, _ = through
     flags = {**TINY, **shapes.flags(training=True), "--train_list": shapes.root / "val.txt", "--work_dir": tmp_path}
     assert_refused(run("train_voc.py", flags), f"{EMPTY}: label without any class")
 
 
 def test_stage_1_and_cams_scores_refuse_a_data_set_without_background(through, tmp_path):
-    shapes, exps, _ = through[7]
+    shapes, exps, _ = through
     path = tmp_path / "stuff.json"
     path.write_text(json.dumps({"names": list(shapes.data_set.classes), "images": shapes.data_set.images}))
     own = {"--data_set": path, "--work_dir": tmp_path / "exps"}
@@ -134,7 +128,7 @@ def test_stage_1_and_cams_scores_refuse_a_data_set_without_background(through, t
 
 def test_stage_3_learns_and_scores_labels_without_a_background(through, tmp_path):
     """The same masks, whose label 0 is now a class as others."""
-    shapes, _, _ = through[7]
+    shapes, _, _ = through
     names = ["ground", *shapes.data_set.classes]
     own = {"names": names, "images": shapes.data_set.images, "masks": shapes.data_set.masks[0]}
     (tmp_path / "stuff.json").write_text(json.dumps(own))
@@ -149,7 +143,7 @@ def test_stage_3_learns_and_scores_labels_without_a_background(through, tmp_path
 
 
 def test_a_report_shows_images_of_both_folders_with_the_data_sets_names(through):
-    shapes, exps, _ = through[80]
+    shapes, exps, _ = through
     flags = {"--run": exps / "hsc", "--data_root": shapes.root, "--num_workers": 1}
     done = forker().run(["-m", "tool.report", *words_of(flags)], ROOT)
     assert_succeeded(done)
@@ -160,7 +154,7 @@ def test_a_report_shows_images_of_both_folders_with_the_data_sets_names(through)
 
 def test_classes_of_a_data_set_are_named_to_average_over_them(through, tmp_path):
     """A name may have spaces; several may stand in a word, with commas."""
-    shapes, exps, _ = through[7]
+    shapes, exps, _ = through
     flags = {"--list": shapes.root / "val.txt", "--gt_dir": shapes.root / "masks", "--comment": "some"}
     flags |= {"--data_set": shapes.data_set.name, "--predict_dir": exps / "cam_png"}
     flags |= {"--json": tmp_path / "a.json", "--logfile": tmp_path / "log"}

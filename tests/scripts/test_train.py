@@ -233,11 +233,11 @@ def repeated(data, tmp_path_factory):
 
     return run_all(
         {
-            "audited": job("audited", data, AUDIT.format(log=str(folder / "opened")), num_workers=2),
+            "audited": job("audited", data, AUDIT.format(log=str(folder / "opened")), num_workers=2, max_iters=4),
             "without masks": job("without_masks", without_masks),
             "another seed": job("another_seed", data, seed=1),
-            "3 x 2": job("3x2", data, max_iters=3, iter_size=2),
-            "6 x 1": job("6x1", data, max_iters=6),
+            "1 x 2": job("1x2", data, max_iters=1, iter_size=2),
+            "2 x 1": job("2x1", data, max_iters=2),
         }
     )
 
@@ -251,9 +251,9 @@ def test_training_opens_images_in_its_loader_processes_and_never_a_mask(repeated
     assert not [path for _, path in opened if "SegmentationClass" in path]
 
 
-@pytest.mark.parametrize("name", ["audited", "without masks"])
-def test_weights_depend_neither_on_loader_processes_nor_on_masks(repeated, undisturbed, name):
-    assert (repeated[name] / "hsc.pth").read_bytes() == (undisturbed / "hsc.pth").read_bytes()
+def test_weights_depend_neither_on_loader_processes_nor_on_masks(repeated, undisturbed):
+    """One read in the training's process, the other in two of its own."""
+    assert (repeated["without masks"] / "hsc.pth").read_bytes() == (undisturbed / "hsc.pth").read_bytes()
 
 
 def test_another_seed_gives_other_weights(repeated, undisturbed):
@@ -264,8 +264,8 @@ def test_another_seed_gives_other_weights(repeated, undisturbed):
 
 
 def test_iter_size_repeats_steps_and_does_not_accumulate(repeated):
-    assert load(repeated["3 x 2"] / "last.ckpt")["step"] == 6
-    assert_same(load(repeated["3 x 2"] / "hsc.pth"), load(repeated["6 x 1"] / "hsc.pth"))
+    assert load(repeated["1 x 2"] / "last.ckpt")["step"] == 2
+    assert_same(load(repeated["1 x 2"] / "hsc.pth"), load(repeated["2 x 1"] / "hsc.pth"))
 
 
 def test_norms_and_stem_stay_as_they_were_loaded_and_all_else_moves(undisturbed, finetuned):
