@@ -137,16 +137,19 @@ def quiet_fork() -> int:
         return os.fork()
 
 
+def has_gpu() -> bool:
+    """Whether there is a GPU, which no fork of a process that has looked for one may use."""
+    torch = sys.modules.get("torch")
+    return torch is not None and torch.cuda.is_available()
+
+
 def fork_what_forks() -> None:
     """Let multiprocessing fork pools' processes from a fork of this process: a new one would import torch anew."""
     start = util.spawnv_passfds
 
     def fork_or_start(path: bytes, words: Sequence[str], passed: Sequence[int]) -> int:
-        # Not its tracker of resources; not where processes that train together have threads, which no fork has; and
-        # not beside a GPU, which no fork of a process that has looked for one may use.
-        torch = sys.modules.get("torch")
-        has_threads = "TORCHELASTIC_RUN_ID" in os.environ or (torch is not None and torch.cuda.is_available())
-        if "multiprocessing.forkserver" not in words[-1] or has_threads:
+        # Not its tracker of resources, and not beside a GPU.
+        if "multiprocessing.forkserver" not in words[-1] or has_gpu():
             return start(path, words, passed)
         process = quiet_fork()
         if process == 0:
@@ -207,6 +210,9 @@ def run_command(words: Sequence[str], root: str) -> None:
     """Run the script, the module or the code (`-c`) of a command line in this process."""
     fork_what_forks()
     fork_commands(root)
+    if "TORCHELASTIC_RUN_ID" in os.environ and not has_gpu():
+        # Before the script: processes that train together get threads, which no fork has.
+        forkserver.ensure_running()
     if words[0] == "-c":
         sys.argv = ["-c", *words[2:]]
         sys.modules["__main__"] = ModuleType("__main__")

@@ -1,7 +1,5 @@
 """Any seeds through any refinement into any segmentation: each learns from what the one before it makes."""
 
-import subprocess
-import sys
 from itertools import product
 from pathlib import Path
 
@@ -9,7 +7,7 @@ import pytest
 
 import run
 from recipes import combined, eps
-from tests.scripts.conftest import ROOT, environment
+from tests.scripts.conftest import ROOT, forker
 from tool.cli import UserError
 from tool.recipe import Setup, SideBySide, Stage, all_stages
 
@@ -107,8 +105,7 @@ def test_instances_beside_irns_label_maps_change_nothing_for_what_learns_from_th
     "name", ["eps+irn+dhr", "crt+affinity+deeplabv2_msc", "cls+crf+deeplabv3plus", "msa_image+irn+dhr"]
 )
 def test_its_stages_scripts_take_their_flags(name):
-    command = [sys.executable, "run.py", name, "--mini", "--list"]
-    done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=120)
+    done = forker().run(["run.py", name, "--mini", "--list"], ROOT)
     assert (done.returncode, done.stderr) == (0, "")
     assert f"exps/{name}_mini" in done.stdout
 
@@ -124,8 +121,7 @@ def test_its_stages_scripts_take_their_flags(name):
     ],
 )
 def test_what_cannot_be_combined_is_named(name, expected):
-    command = [sys.executable, "run.py", name, "--mini", "--list"]
-    done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=120)
+    done = forker().run(["run.py", name, "--mini", "--list"], ROOT)
     assert done.returncode == 2 and expected in done.stderr and done.stderr.count("\n") == 1
 
 
@@ -155,8 +151,7 @@ def test_a_recipe_of_ones_own_may_train_side_by_side_and_needs_a_stage_called_tr
 )
 def test_numbers_of_late_stages_are_looked_at_first_and_files_that_earlier_ones_make_are_not(change, expected):
     name = "house_labels+crf+dhr"
-    command = [sys.executable, "run.py", name, "--mini", "--list", "--set", *change.split()]
-    done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=120)
+    done = forker().run(["run.py", name, "--mini", "--list", "--set", *change.split()], ROOT)
     if expected:
         assert done.returncode == 2 and expected in done.stderr and done.stderr.count("\n") == 1, done.stderr
     else:

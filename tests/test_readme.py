@@ -30,7 +30,7 @@ from data.labels import load_labels
 from network.build import build_network
 from network.weights import released_state_dict
 from segmentation.experiment.config import config_dict
-from tests.forked import run_forked
+from tests.forked import Forker
 from tests.scripts.conftest import ROOT, assert_refused, assert_succeeded, environment
 from tool.artifact import load_label_map, save_cam, save_crf, save_label_map
 from tool.lists import read_ids
@@ -211,18 +211,19 @@ def clone(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def answers(clone) -> dict:
+def forker(clone):
+    """What runs the commands on the clone's code."""
+    with Forker(MODULES, env=environment(), root=clone) as forker:
+        yield forker
+
+
+@pytest.fixture(scope="module")
+def answers(clone, forker) -> dict:
     """What every marked command answers without its data, and what every script answers to --help."""
     jobs = {command: ([*command.script, *command.arguments], clone / command.folder) for command in NEEDY}
     jobs |= {script: ([*script, "--help"], clone) for script in SCRIPTS}
     jobs |= {(script, method): ([script, "--method", method, "--help"], clone) for script, method in OF_METHODS}
-    done = run_forked(
-        list(jobs.values()),
-        modules=MODULES,
-        env={**environment(), "COLUMNS": "1000"},
-        root=clone,
-    )
-    return dict(zip(jobs, done, strict=True))
+    return {key: forker.run(words, folder, changes={"COLUMNS": "1000"}) for key, (words, folder) in jobs.items()}
 
 
 @pytest.fixture(scope="module")
@@ -294,16 +295,9 @@ def test_bash_reads_commands_of_every_kind():
 
 
 @pytest.mark.parametrize("command", TO_RUN, ids=str)
-def test_a_command_runs_as_it_stands(command, furnished):
-    done = subprocess.run(
-        [sys.executable, *command.words[1:]],
-        cwd=furnished / command.folder,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert_succeeded(done)
+def test_a_command_runs_as_it_stands(command, furnished, forker):
+    assert command.words[0] == "python"
+    assert_succeeded(forker.run([*command.script, *command.arguments], furnished / command.folder))
 
 
 @pytest.mark.parametrize("command", NEEDY, ids=str)

@@ -46,7 +46,7 @@ def run(bench: Bench) -> None:
 
 def rebalancing(bench: Bench, amp: str, name: str) -> None:
     """DHR's step, its labels made beside the decoder, and what the labels take by themselves."""
-    backbone, images, crop = ("resnet18", 2, 96) if bench.quick else ("resnet101", 16, 512)
+    backbone, images, crop = ("resnet18", 2, 48) if bench.quick else ("resnet101", 16, 512)
     net = place(
         build_deeplabv3plus(backbone, num_labels=VOC12.num_labels, num_classes=VOC12.num_classes), bench.device, amp
     ).train()

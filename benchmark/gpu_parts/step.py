@@ -89,7 +89,7 @@ def measured(bench: Bench, training: Training, batch: Batch, method: str = "hsc"
     inputs = inputs_of(batch, method, bench.device)
     gc.collect()  # what an earlier net left
     bench.peak_memory()
-    step = seconds(bench, lambda: training_step(training, inputs), steps=2 if bench.quick else 12)
+    step = seconds(bench, lambda: training_step(training, inputs), steps=1 if bench.quick else 12)
     start = time.perf_counter()
     training_step(training, inputs)
     host = time.perf_counter() - start
@@ -103,7 +103,7 @@ def measured(bench: Bench, training: Training, batch: Batch, method: str = "hsc"
 
 def seconds(bench: Bench, work, *, steps: int) -> float:
     """Seconds of `work`, the mean of `steps`, after as many as a compiled net and cuDNN need to settle."""
-    return mean_seconds(work, bench.device, times=steps, settling=1 if bench.quick else 3)
+    return mean_seconds(work, bench.device, times=steps, settling=0 if bench.quick else 3)
 
 
 def product_tflops(bench: Bench, dtype: torch.dtype) -> float:

@@ -16,14 +16,14 @@ from tool.cli import UserError
 from tool.device import place
 from voc12.classes import VOC12
 
-STEPS = 6
+STEPS, QUICK_STEPS = 6, 3
 # The precision, and whether norms are fixed, as released.
 WAYS = (("off", False), ("bf16", False), ("fp16", False), ("bf16", True))
 DEEPLABS = {
     "segmentation": [],
     "segmentation of three scales": ["MODEL_NAME=deeplabv2_msc", "MODEL_FREEZEBN=True", "TRAIN_ITER_SIZE=2"],
 }
-OPTIONS = {"steps": range(STEPS), "seed": 0, "log": None, "save": lambda step: None, "save_due": lambda step: False}
+OPTIONS = {"seed": 0, "log": None, "save": lambda step: None, "save_due": lambda step: False}
 
 
 def run(bench: Bench) -> None:
@@ -34,7 +34,8 @@ def run(bench: Bench) -> None:
             if "saliency" not in METHODS[method].reads:
                 del batch["saliency"]
             training = make_training(method, bench.device, width=1 / 16, amp=amp, second_view=crop // 2, frozen=frozen)
-            options = {**OPTIONS, "log_every": 10**6, "picture_every": 10**6, "steps_per_epoch": STEPS}
+            options = {**OPTIONS, "steps": range(steps_of(bench)), "steps_per_epoch": STEPS}
+            options |= {"log_every": 10**6, "picture_every": 10**6}
             what = f"{method}, {amp}{', norms fixed' if frozen else ''}"
             report(bench, what, lambda t=training, b=batch, o=options: engine.train(
                 t.objective, t, batches(bench, b), device=bench.device, **o
@@ -56,14 +57,19 @@ def report(bench: Bench, what: str, train) -> None:
     bench.check(what, said == "no wait", {"said": said})
 
 
+def steps_of(bench: Bench) -> int:
+    return QUICK_STEPS if bench.quick else STEPS
+
+
 def batches(bench: Bench, batch: Batch) -> Iterator[Batch]:
-    """The batch, as a loader gives it, `STEPS` times; waiting is an error from the second step to the one before last,
+    """The batch, as a loader gives it, at every step; waiting is an error from the second step to the one before last,
     after which the loop reads its losses."""
     if bench.on_gpu:
         batch = {name: value if name == "id" else value.pin_memory() for name, value in batch.items()}
-    for step in range(STEPS):
+    steps = steps_of(bench)
+    for step in range(steps):
         if bench.on_gpu:
-            torch.cuda.set_sync_debug_mode("error" if 0 < step < STEPS - 1 else "default")
+            torch.cuda.set_sync_debug_mode("error" if 0 < step < steps - 1 else "default")
         yield batch
 
 
@@ -84,5 +90,6 @@ def train_deeplab(bench: Bench, amp: str, crop: int, keys: list[str]) -> None:
         normalisation=normalisation_of(config, net),
         data_set=VOC12,
         iter_size=config.TRAIN_ITER_SIZE,
+        steps=range(steps_of(bench)),
         **OPTIONS,
     )

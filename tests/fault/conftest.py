@@ -143,9 +143,9 @@ def commands(can_mount, tmp_path_factory) -> Iterator[Forker]:
 
 @pytest.fixture(scope="session")
 def data(commands, tmp_path_factory) -> Data:
-    """Sixteen training images of about 56 pixels, with everything that comes with them."""
+    """Eight training images of about 56 pixels, with everything that comes with them."""
     root = tmp_path_factory.mktemp("data")
-    voc_root = mini.generate(root, seed=3, train=8, train_aug=16, val=4, test=2, size=56)
+    voc_root = mini.generate(root, seed=3, train=8, train_aug=8, val=4, test=2, size=56)
     done = commands.run(["-m", "voc12.prepare", "--voc12_root", voc_root, "--out", root])
     assert done.returncode == 0, done.stderr
     return Data(root)
@@ -164,7 +164,7 @@ def undisturbed(commands, tmp_path_factory) -> Callable[..., Activity]:
     return run
 
 
-STEPS = 8  # two epochs of sixteen images
+STEPS = 8  # four epochs of eight images
 
 
 @pytest.fixture(scope="session")
@@ -199,7 +199,7 @@ def affinity(undisturbed, posteriors, data) -> Activity:
     halves = {name: posteriors.folder / "exps" / "crf" / alpha for name, alpha in (("la", "4.00"), ("ha", "24.00"))}
     flags = {"--data_root": data.images, "--train_list": data.train_list, "--work_dir": "exps", "--weights": "none"}
     flags |= {f"--{name}_crf_dir": folder for name, folder in halves.items()}
-    flags |= {"--width": WIDTH, "--from_scratch": (), "--crop_size": 64, "--batch_size": 4, "--max_epoches": 2}
+    flags |= {"--width": WIDTH, "--from_scratch": (), "--crop_size": 64, "--batch_size": 4, "--max_epoches": 4}
     more = {"--device": "cpu", "--num_workers": 0, "--save_every": 3, "--log_every": 1}
     return undisturbed(words_of("refine/affinity/train.py", {**flags, **more}), again=("--resume",))
 
@@ -212,7 +212,7 @@ def walk(undisturbed, affinity, inference, data) -> Activity:
     return undisturbed(words_of("refine/affinity/infer.py", {**flags, "--device": "cpu", "--crf_workers": 1}))
 
 
-IRN = {"--backbone": "resnet18", "--crop_size": 64, "--device": "cpu"}
+IRN = {"--backbone": "resnet38d", "--width": WIDTH, "--crop_size": 64, "--device": "cpu"}
 
 
 @pytest.fixture(scope="session")
@@ -226,7 +226,7 @@ def ir_labels(undisturbed, inference, data) -> Activity:
 def irn(undisturbed, ir_labels, data) -> Activity:
     flags = {"--data_root": data.images, "--train_list": data.train_list, "--infer_list": data.train_list}
     flags |= {"--ir_label_out_dir": ir_labels.folder / "exps" / "ir_label", "--weights": "none", "--displacement": ()}
-    flags |= {"--batch_size": 4, "--max_epoches": 2, "--lr": 0.01, "--work_dir": "exps"}
+    flags |= {"--batch_size": 4, "--max_epoches": 4, "--lr": 0.01, "--work_dir": "exps"}
     more = {"--num_workers": 0, "--save_every": 3, "--log_every": 1}
     return undisturbed(words_of("refine/irn/train.py", {**IRN, **flags, **more}), again=("--resume",))
 
@@ -247,16 +247,16 @@ def cub_root(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def localisation(undisturbed, cub_root) -> Activity:
-    """Two epochs of a step each."""
+    """Three epochs of a step each."""
     net = {"--transformer": "test_vit", "--transformer_weights": "none", "--backbone": "resnet18", "--weights": "none"}
-    flags = {"--cub_root": cub_root, "--work_dir": "exps", "--batch_size": 4, "--max_epoches": 2, "--save_every": 1}
+    flags = {"--cub_root": cub_root, "--work_dir": "exps", "--batch_size": 4, "--max_epoches": 3, "--save_every": 1}
     more = {"--device": "cpu", "--num_workers": 0, "--log_every": 1}
     return undisturbed(words_of("localise/train.py", {**net, **flags, **more}), again=("--resume",))
 
 
 @pytest.fixture(scope="session")
 def localised(undisturbed, localisation, cub_root) -> Activity:
-    weights = localisation.folder / "exps" / "crt_cub" / "model_epoch2.pth"
+    weights = localisation.folder / "exps" / "crt_cub" / "model_epoch3.pth"
     flags = {"--cub_root": cub_root, "--transformer": "test_vit", "--weights": weights, "--out": "exps/tested"}
     return undisturbed(words_of("localise/test.py", {**flags, "--device": "cpu", "--num_workers": 0}))
 
@@ -266,7 +266,7 @@ def superpixels(undisturbed, data) -> Activity:
     masks = data.root / "VOC2012" / "SegmentationClassAug"
     flags = {"--data_root": data.images, "--train_list": data.train_list, "--work_dir": "exps"}
     flags |= {"--gt_dir": masks, "--val_list": data.root / "val.txt", "--crop_size": 32, "--min_image_size": 32}
-    flags |= {"--max_image_size": 48, "--batch_size": 4, "--max_epoches": 2, "--lr": 1e-3}
+    flags |= {"--max_image_size": 48, "--batch_size": 4, "--max_epoches": 4, "--lr": 1e-3}
     more = {"--device": "cpu", "--num_workers": 0, "--save_every": 3, "--log_every": 1}
     return undisturbed(words_of("superpixel/train.py", {**flags, **more}), again=("--resume",))
 

@@ -28,11 +28,11 @@ def features(data, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def rebalancing(undisturbed, data, features) -> "Activity":
-    """Two epochs of sixteen images."""
+    """Three epochs of eight images."""
     flags = {"--data_root": data.images, "--train_list": data.train_list, "--labels": data.labels, "--work_dir": "exps"}
     flags |= {"--wss_masks": data.root / "VOC2012" / "SegmentationClassAug", "--uss_features": features}
     flags |= {"--backbone": "resnet38d", "--width": WIDTH, "--weights": "none", "--crop_size": 32, "--min_image": 32}
-    flags |= {"--max_image": 48, "--batch_size": 4, "--max_epoches": 2, "--lr": 1e-4, "--device": "cpu"}
+    flags |= {"--max_image": 48, "--batch_size": 4, "--max_epoches": 3, "--lr": 1e-4, "--device": "cpu"}
     more = {"--num_workers": 0, "--crf_workers": 1, "--save_every": 3, "--log_every": 1}
     return undisturbed(words_of("rebalance/train.py", {**flags, **more}), again=("--resume",))
 
@@ -41,10 +41,10 @@ def rebalancing(undisturbed, data, features) -> "Activity":
 def uss_features(undisturbed, data, tmp_path_factory) -> "Activity":
     """Features of a net with random weights, reduced by PCA, and their pictures."""
     torch.manual_seed(0)
-    weights = tmp_path_factory.mktemp("backbone") / "resnet18.pth"
-    torch.save(build_backbone("resnet18").state_dict(), weights)
-    net = {"--uss": "Backbone", "--backbone": "resnet18", "--uss_backbone_weights": weights, "--uss_dim": 4}
-    flags = {"--img_root": data.images, "--infer_list": data.train_list, "--device": "cpu"}
+    weights = tmp_path_factory.mktemp("backbone") / "resnet38d.pth"
+    torch.save(build_backbone("resnet38d", width=WIDTH).state_dict(), weights)
+    net = {"--uss": "Backbone", "--backbone": "resnet38d", "--width": WIDTH, "--uss_backbone_weights": weights}
+    flags = {"--uss_dim": 4, "--img_root": data.images, "--infer_list": data.train_list, "--device": "cpu"}
     outputs = {"--out_dir": "exps/features", "--pictures": "exps/pictures"}
     return undisturbed(words_of("rebalance/features.py", {**net, **flags, **outputs}))
 

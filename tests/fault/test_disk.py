@@ -18,6 +18,7 @@ ALL = [
     *("submission", "preparation", "relabelling", "generation", "ir_labels", "irn", "irn_walk"),
     *("superpixels", "superpixel_maps", "rebalancing", "uss_features", "rebalanced", "merging"),
 ]
+TRAININGS = ["training", "affinity", "irn", "superpixels", "segmentation", "localisation", "rebalancing"]
 
 
 @pytest.fixture
@@ -69,10 +70,10 @@ def test_files_that_cannot_grow_are_named_and_the_command_goes_on_when_they_can(
 
 
 def test_a_checkpoint_that_cannot_be_replaced_stays_and_the_run_goes_on_from_it(
-    training, affinity, irn, superpixels, segmentation, localisation, rebalancing, commands, chance, folder, some
+    request, commands, chance, folder, some
 ):
-    for activity in some([training, affinity, irn, superpixels, segmentation, localisation, rebalancing]):
-        work = folder()
+    for name in some(TRAININGS):
+        activity, work = request.getfixturevalue(name), folder()
 
         def stop_after_a_checkpoint(group, work=work):
             with suppress(ProcessLookupError):  # it has ended by itself

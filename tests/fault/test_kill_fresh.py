@@ -12,7 +12,7 @@ from signal import SIGINT, SIGKILL, SIGTERM
 import pytest
 
 from tests.fault.commands import TIME_LIMIT, assert_ended
-from tests.fault.conftest import COUNTS, Activity, assert_as_undisturbed, assert_whole
+from tests.fault.conftest import COUNTS, STEPS, Activity, assert_as_undisturbed, assert_whole
 from tests.processes import children, needs_proc
 from tests.scripts.conftest import ROOT, corrupt_middle, environment, load, run_by_two
 
@@ -96,16 +96,15 @@ def test_a_command_that_is_ended_as_it_starts_says_nothing_and_leaves_nothing_ha
 # -- two processes -----------------------------------------------------------------------------------------------------
 
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-LAST_STEP = 12
-OTHER = {"TRAIN_ITERATION=8": f"TRAIN_ITERATION={LAST_STEP}", "TRAIN_SAVE_EVERY=3": "TRAIN_SAVE_EVERY=100"}
-OTHER |= {"DATA_WORKERS=0": "DATA_WORKERS=1"}
+# Each is as long as `training` is, of STEPS.
+OTHER = {"TRAIN_SAVE_EVERY=3": "TRAIN_SAVE_EVERY=100", "DATA_WORKERS=0": "DATA_WORKERS=1"}
 MORE = {
-    "training": ["--max_iters", str(LAST_STEP), "--save_every", "100", "--num_workers", "1"],
-    "affinity": ["--max_epoches", "3", "--save_every", "100", "--num_workers", "1"],
-    "superpixels": ["--max_epoches", "3", "--save_every", "100", "--num_workers", "1"],
-    "rebalancing": ["--max_epoches", "3", "--save_every", "100", "--num_workers", "1"],
+    "training": ["--save_every", "100", "--num_workers", "1"],
+    "affinity": ["--save_every", "100", "--num_workers", "1"],
+    "superpixels": ["--save_every", "100", "--num_workers", "1"],
+    "rebalancing": ["--max_epoches", "4", "--save_every", "100", "--num_workers", "1"],
     "segmentation": [],
-    "localisation": ["--max_epoches", "12", "--save_every", "100", "--num_workers", "1"],
+    "localisation": ["--max_epoches", "8", "--save_every", "100", "--num_workers", "1"],
 }
 
 
@@ -144,7 +143,7 @@ def test_two_processes_stop_after_the_same_step_which_is_saved_and_go_on_to_the_
 
 
 def stop_and_go_on(activity, chance, folder):
-    last = chance.randint(1, LAST_STEP - 4)
+    last = chance.randint(1, STEPS - 4)
     folder.mkdir()
     with started([*TORCHRUN, *activity.words], folder) as process:
         while steps_done(folder) < last and process.poll() is None:

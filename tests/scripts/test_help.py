@@ -161,7 +161,9 @@ def test_every_plain_default_is_in_its_flags_help(name, parser_of):
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_every_example_is_a_command_of_the_script_that_it_takes(name, help_of, monkeypatch):
+def test_every_example_is_a_command_of_the_script_that_it_takes_but_for_an_unknown_flag(
+    name, help_of, monkeypatch, capsys
+):
     examples = examples_in(help_of(name))
     assert examples
     for words in examples:
@@ -170,5 +172,9 @@ def test_every_example_is_a_command_of_the_script_that_it_takes(name, help_of, m
             words = ["python", *words[words.index(name) :]]  # torchrun's own flags come before
         assert words[: len(start)] == start
         args = parse(name, words[len(start) :], monkeypatch)
+        with pytest.raises(SystemExit) as ended:
+            parse(name, [*words[len(start) :], "--no_such_flag"], monkeypatch)
+        errors = capsys.readouterr().err
+        assert ended.value.code == 2 and errors.count("error: ") == 1 and "arguments: --no_such_flag" in errors
         if name.startswith("segmentation/"):
             read_config({**config_dict, **configurations.get(args.config, {})}, args.set)

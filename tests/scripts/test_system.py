@@ -22,9 +22,8 @@ def without(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", [*SCRIPTS, *MODULES])
-@pytest.mark.parametrize("flag", ["--help", "--no_such_flag"])
-def test_every_command_says_in_one_line_what_it_needs(without, name, flag):
-    done = without([*called(name), flag])
+def test_every_command_says_in_one_line_what_it_needs(without, name):
+    done = without([*called(name), "--help"])  # any words do: it ends before it reads them
     assert_refused(done, "has no fcntl: the project needs Linux; on Windows, run it in WSL")
     assert len(done.stderr.splitlines()) == 1 and not done.stdout
 
