@@ -36,7 +36,7 @@ FLAGS = ["--data_root", "images", "--batch_size", str(BATCH), "--max_epoches", "
 NARROW = ["--width", "0.0625"]
 # The flags of a method's small net, where it is no narrow ResNet-38, and the side of what it takes at least.
 SMALL = {
-    "crt": ["--backbone", "resnet18", "--transformer", "test_vit"],
+    "crt": ["--backbone", "timm:test_resnet", "--transformer", "test_vit"],
     "msa_image": (tiny := ["--backbone", "timm:test_resnet", "--crop_size", "64"]),
     "msa_sal": tiny,
 }

@@ -33,7 +33,7 @@ def predict(net: Callable[[Tensor], Tensor], image: np.ndarray, *, scales=(1.0,)
 @pytest.fixture(scope="module")
 def net() -> DeepLab:
     torch.manual_seed(0)
-    return with_statistics_of_noise(net_of(deep_base=False))
+    return with_statistics_of_noise(net_of(backbone="timm:test_resnet"))
 
 
 # -- scales and mirrors ------------------------------------------------------------------------------------------------

@@ -327,7 +327,8 @@ def pixel_contrast(
         """F: the cross-entropy of each pixel's similarities to the rows towards its pseudo label's row."""
         terms = []
         for vector, target in zip(vectors[view], targets, strict=True):
-            powers = {c: torch.exp((unit(vector) * rows[c]).sum() / 0.1) for c in rows}
+            direction = unit(vector)
+            powers = {c: torch.exp((direction * rows[c]).sum() / 0.1) for c in rows}
             terms.append(-torch.log(powers[target] / sum(powers.values())))
         return mean(terms)
 

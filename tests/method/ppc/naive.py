@@ -33,7 +33,8 @@ def contrast(feat: Tensor, labels: list[int], rows: list[Tensor]) -> Tensor:
     """F: the mean cross entropy of pixels against the labels' prototypes."""
     losses = []
     for vector, label in zip(pixels(feat), labels, strict=True):
-        scores = torch.stack([normalise_with_gradient(vector) @ row for row in rows]) / TEMPERATURE
+        direction = normalise_with_gradient(vector)
+        scores = torch.stack([direction @ row for row in rows]) / TEMPERATURE
         losses.append(scores.logsumexp(0) - scores[label])
     return torch.stack(losses).mean()
 
