@@ -29,7 +29,7 @@ def images(tmp_path) -> LabelledImages:
     return LabelledImages(paths, labels)
 
 
-def run(monkeypatch, validate=None, **options):
+def run(monkeypatch, validate=None, saves=None, **options):
     monkeypatch.setattr(sys, "argv", ["train_voc.py", *FLAGS])
     args = parse_arguments()
     learner = make_learner(args, torch.device("cpu"))
@@ -37,7 +37,7 @@ def run(monkeypatch, validate=None, **options):
     batches = [{"image": rnd(n, 2, 3, 32, 32), "label": torch.eye(20)[[n, n + 5]], "id": ["a", "b"]} for n in range(7)]
     train(
         learner, training, batches, device=torch.device("cpu"), steps=range(7), steps_per_epoch=3, seed=0, log=None,
-        log_every=100, picture_every=100, save=lambda step: None, save_due=lambda step: False,
+        log_every=100, picture_every=100, save=([] if saves is None else saves).append, save_due=lambda step: False,
         validate=validate and (lambda step: validate(learner, step)), **options,
     )  # fmt: skip
     return training.state()
@@ -56,6 +56,20 @@ def test_epochs_are_scored_and_train_on_as_if_they_were_not(monkeypatch, images)
     seen.clear()
     run(monkeypatch, validate, validate_every=2)
     assert list(seen) == [6]
+
+
+def test_a_checkpoint_follows_each_score_and_so_knows_of_the_weights_that_it_kept(monkeypatch):
+    scored, saves = [], []
+
+    def validate(learner, step):
+        assert step not in saves
+        scored.append(step)
+
+    run(monkeypatch, validate, saves)
+    assert (scored, saves) == ([3, 6], [3, 6, 7])
+    saves.clear()
+    run(monkeypatch, None, saves)
+    assert saves == [7]
 
 
 @pytest.mark.parametrize("method", ["hsc", "eps", "cls", "seam", "ppc"])
