@@ -117,18 +117,6 @@ class Forker:
             started.codes.put(None)
 
 
-def run_forked(
-    commands: Sequence[tuple[Sequence[object], Path]],
-    *,
-    modules: Sequence[str],
-    env: Mapping[str, str],
-    root: Path = ROOT,
-) -> list[subprocess.CompletedProcess]:
-    """What became of each command, (words after `python`, working folder), one after the other."""
-    with Forker(modules, env=env, root=root) as forker:
-        return [forker.run(words, folder) for words, folder in commands]
-
-
 def quiet_fork() -> int:
     """`os.fork`, without what Python 3.12 and later say on the command's output where it has threads, which no fork
     has."""

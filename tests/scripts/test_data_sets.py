@@ -1,4 +1,5 @@
-"""A data set of seven classes, brought by a JSON file, goes through every stage; COCO's eighty do in tests/coco14."""
+"""A data set of seven classes, brought by a JSON file, goes through every stage, and one of eighty through HSC's first;
+COCO's eighty go through every stage in tests/coco14, with eps."""
 
 import json
 
@@ -59,6 +60,20 @@ def test_nets_have_as_many_outputs_as_the_data_set_has_labels(through):
     assert load(exps / "hsc" / "hsc.pth")["fc8.weight"].shape[0] == CLASSES + 1
     deeplab = load(exps / "net" / "deeplabv2_resnet18_VOCDataset_itr2_all.pth")
     assert deeplab["cls_conv.weight"].shape[0] == CLASSES + 1
+
+
+def test_hsc_trains_on_more_classes_than_vocs_and_makes_their_seeds(tmp_path):
+    shapes = make_shapes(tmp_path / "data", classes=80)
+    flags = {**TINY, **shapes.flags(training=True), "--max_iters": 1, "--work_dir": tmp_path}
+    assert_succeeded(run("train_voc.py", flags))
+    weights = tmp_path / "hsc" / "hsc.pth"
+    assert load(weights)["fc8.weight"].shape[0] == 81
+    flags = {**shapes.flags(training=False), "--weights": weights, "--width": TINY["--width"], "--device": "cpu"}
+    assert_succeeded(run("inference.py", {**flags, "--scales": 1.0, "--crf_t": "none", "--work_dir": tmp_path}))
+    labels = json.loads((shapes.root / "labels.json").read_text())
+    for identifier in shapes.ids:
+        classes = np.flatnonzero(labels[identifier]).tolist()
+        assert list(load_cam(tmp_path / "cam_npy" / f"{identifier}.npy", shapes.data_set)) == classes
 
 
 def test_seeds_are_of_the_images_classes_and_an_image_without_any_is_background(through):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.forked import run_forked
+from tests.forked import Forker
 from tests.scripts.conftest import ROOT, TIME_LIMIT, assert_refused, assert_succeeded, contents, environment, truncate
 from tool.artifact import save_label_map
 from tool.colour import voc_palette
@@ -292,9 +292,8 @@ def outcomes(sound, again, whole, faulty, unfollowed) -> dict[str, subprocess.Co
         **{name: unfollowed.words(**flags) for name, (flags, _) in FLAGS.items()},
     }
     before = contents(faulty.root), contents(unfollowed.root)
-    commands = [(["-m", MODULE, *words], ROOT) for words in jobs.values()]
-    done = run_forked(commands, modules=["segmentation.submission"], env=environment())
-    results = dict(zip(jobs, done, strict=True))
+    with Forker(["segmentation.submission"], env=environment()) as forker:
+        results = {name: forker.run(["-m", MODULE, *words], ROOT) for name, words in jobs.items()}
     assert (contents(faulty.root), contents(unfollowed.root)) == before
     return results
 
