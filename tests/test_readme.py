@@ -251,6 +251,8 @@ def furnished(clone, answers) -> Path:
     for folder in (exps / "eps" / "cam_npy", exps / "msa_image" / "cam_npy", clone / "MYCAMS"):
         folder.parent.mkdir(exist_ok=True)
         folder.symlink_to(cams)
+    (exps / "mycams" / "crf").mkdir(parents=True)
+    (exps / "mycams" / "crf" / "crf_8_4").symlink_to(seeds)
     for name in ("eps", "hsc"):
         (exps / name / "log").write_text("2026-01-01 00:00:00 step 20/40 cls 0.1000 total 0.2000\n")
     made_with = {"weights_sha256": hashlib.sha256(b"weights").hexdigest()}
