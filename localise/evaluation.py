@@ -16,7 +16,7 @@ from localise.samples import WholeImages
 from localise.scores import Found, scores_of, summary
 from network.localiser import TransformerBranch
 from tool.device import autocast
-from tool.distributed import rank, sum_over_processes, world_size
+from tool.distributed import rank, sum_over_processes, wait_for_all, world_size
 from tool.reading import RESUME, of_processes, outlive_signals, started
 
 
@@ -85,6 +85,7 @@ def evaluate(
                 )
             ]
         )
+    wait_for_all()
     return _result(sum_over_processes(table.to(device)).cpu().numpy(), images, recipe)
 
 
@@ -103,7 +104,7 @@ def two_classes(maps: Tensor, attention: Tensor, label: Tensor) -> tuple[Tensor,
     return higher, best, (maps.gather(1, chosen) * attention[:, None]).relu()
 
 
-def test_loader(images: BoxedImages, recipe: Recipe, normalisation: Normalisation) -> DataLoader:
+def test_loader(images: BoxedImages, recipe: Recipe, normalisation: Normalisation, *, pin_memory: bool) -> DataLoader:
     """This process's share of the images, in batches: every `world_size()`-th from the `rank()`-th on."""
     share = images.part(range(rank(), len(images), world_size()))
     return DataLoader(
@@ -111,6 +112,7 @@ def test_loader(images: BoxedImages, recipe: Recipe, normalisation: Normalisatio
         recipe.batch_size,
         **of_processes(recipe.num_workers),
         worker_init_fn=outlive_signals,
+        pin_memory=pin_memory,
     )
 
 

@@ -33,7 +33,7 @@ def test_run(args: argparse.Namespace, cub: Cub, claim: Claim) -> Result | None:
         claim_folders([claim], advice=ADVICE)
     branch = place(branch.eval(), device, args.amp).requires_grad_(False)
     recipe = Recipe(args.cam_thr, "half" in args.sane, args.batch_size, args.num_workers, args.amp)
-    loader = test_loader(cub.test, recipe, branch.normalisation)
+    loader = test_loader(cub.test, recipe, branch.normalisation, pin_memory=device.type == "cuda")
     with reported_limits(LIMITS), none_left_behind(), reported_end_of_others(then=""):
         result = evaluate(branch, loader, cub.test, recipe, show=is_first(), then="")
     leave_processes()

@@ -91,6 +91,7 @@ def train(
     """
 
     def take_step(batch: dict, step: int) -> dict[str, Tensor]:
+        is_shown = log is not None and (step + 1) % PICTURE_EVERY == 0
         image, label = (batch[name].to(device, non_blocking=True) for name in ("image", "label"))
         totals, shown = [], []
 
@@ -101,11 +102,13 @@ def train(
                 logits = (output,) if isinstance(output, Tensor) else output
                 loss = loss_of_scales(logits, label[part::iter_size]) / iter_size
                 totals.append(loss.detach())
-                shown[:] = shown or [logits[-1][:1].detach()]
+                if is_shown and part == 0:
+                    shown.append(logits[-1][:1].detach())
                 yield loss
+                del output, logits, loss  # before the next part's are made
 
         training.step(losses())
-        if log is not None and (step + 1) % PICTURE_EVERY == 0:
+        if is_shown:
             (scores,) = F.interpolate(shown[0].float(), label.shape[1:], mode="bilinear")
             parts = pictures(normalisation.rounded(image[0]), label[0], scores, data_set)
             log.picture(step + 1, "image, label, prediction", parts)

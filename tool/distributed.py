@@ -100,7 +100,7 @@ def found_by_all(
     if world_size() == 1:
         return own
     shares: list[list[Finding]] = [[]] * world_size()
-    distributed.all_gather_object(shares, own)
+    distributed.all_gather_object(shares, own, group=_waiting[0])  # by the hosts, as `wait_for_all`
     return [shares[number % world_size()][number // world_size()] for number in range(len(items))]
 
 

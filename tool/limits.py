@@ -77,6 +77,16 @@ def reported_limits(advice: str = LESS_MEMORY, *, at: str = "") -> Iterator[None
 _BY_WORDS = tuple(
     (re.compile(words), Limit(*limit))
     for words, *limit in (
+        (
+            r"Failed to find C compiler|too old to be supported by the triton|working triton installation",
+            "PyTorch cannot compile for this GPU: that needs Triton, a C compiler and compute capability 7.0",
+            "leave --compile out",
+        ),
+        (
+            r"pin memory thread[\s\S]*out of memory",
+            "the machine's memory is too small for batches that lie ready for the GPU",
+            None,
+        ),
         # GPUs' libraries have their own words for it.
         (
             r"(?i:cuda).*out of memory|_ALLOC\w*_FAILED|CU\w+_STATUS_NOT_INITIALIZED|unable to find an engine",

@@ -59,10 +59,17 @@ class PortableSGD(torch.optim.SGD):
         fused = self.param_groups[0]["fused"]
         groups = [{**group, "fused": fused} for group in state_dict["param_groups"]]
         super().load_state_dict({**state_dict, "param_groups": groups})
-        for parameter, entry in self.state.items():
-            # The kernel wants momenta to lie as their weights do, which those of another device need not.
-            if entry.get("momentum_buffer") is not None:
-                entry["momentum_buffer"] = torch.empty_like(parameter).copy_(entry["momentum_buffer"])
+
+
+def lie_as_weights(optimizer: Optimizer) -> None:
+    """Let what `optimizer` remembers of its weights lie in memory as they do, which a state of another device need not.
+
+    SGD's fused kernel asks for it; without it Adam takes the weights one by one.
+    """
+    for parameter, entry in optimizer.state.items():
+        for name, value in entry.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape and value.stride() != parameter.stride():
+                entry[name] = torch.empty_like(parameter).copy_(value)
 
 
 def memory_of(optimizer: Optimizer) -> list[dict[str, Tensor]]:

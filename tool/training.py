@@ -8,6 +8,8 @@ from torch.amp import GradScaler
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from tool.optim import lie_as_weights
+
 
 class Stateful(Protocol):
     """What has a state as modules have one: tensors and plain values by name."""
@@ -81,3 +83,5 @@ class Training(NamedTuple):
         """Take over what `state` returned."""
         for name, part in self._parts.items():
             part.load_state_dict(state[name])
+        for optimizer in self.optimizers.values():
+            lie_as_weights(optimizer)

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import torch
 
+from tool.crf.mean_field import forget_kernels
 from tool.limits import lacked_memory
 
 Result = TypeVar("Result")
@@ -30,6 +31,7 @@ class Turns:
                 raise
         # Not in the handler: the error holds what the work had in memory.
         with self._alone():
+            forget_kernels()
             torch.cuda.empty_cache()  # what the other threads' streams keep for themselves
             return work()
 

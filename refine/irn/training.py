@@ -26,6 +26,7 @@ from tool.distributed import (
     means_over_processes,
     one_over_processes,
     sum_over_processes,
+    wait_for_all,
     world_size,
 )
 from tool.loop import reported_end_of_others
@@ -114,6 +115,7 @@ def mean_displacement(net: IRNet, loader: Iterable[dict], device: torch.device, 
             _, displacement = net(batch["image"].to(device, non_blocking=True))
         total += displacement.mean(dim=(0, 2, 3))
         batches += 1
+    wait_for_all()
     return sum_over_processes(total) / (batches * world_size())
 
 

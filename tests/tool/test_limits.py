@@ -88,6 +88,14 @@ def test_a_limit_that_is_met_is_named_with_what_helps(work):
         (RuntimeError("CUBLAS_STATUS_ALLOC_FAILED when"), "the GPU's memory is too small"),
         (RuntimeError("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling"), "the GPU's memory is too small"),
         (RuntimeError("cuDNN error: CUDNN_STATUS_NOT_INITIALIZED"), "the GPU's memory is too small"),
+        (
+            RuntimeError("Caught RuntimeError in pin memory thread for device 0.\nCUDA error: out of memory"),
+            "the machine's memory is too small for batches",
+        ),
+        (
+            RuntimeError("backend='inductor' raised: Failed to find C compiler. Please specify"),
+            "PyTorch cannot compile",
+        ),
         (RuntimeError("std::bad_alloc"), MEMORY),
         (RuntimeError("received 0 items of ancdata"), "too many files are open"),
         (RuntimeError("Caught OSError in DataLoader worker process 0.\n[Errno 24] Too many open files"), "too many"),

@@ -1,12 +1,15 @@
 """Threads that share a memory: what does not find enough beside the others runs again, alone, and nobody else does."""
 
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 
+from tests.tool.test_crf import SEED_KERNELS
 from tool.cli import UserError
+from tool.crf.mean_field import mean_field
 from tool.limits import reported_limits
 from tool.turns import Turns
 
@@ -62,3 +65,19 @@ def test_another_error_is_no_reason_to_try_again():
     with pytest.raises(UserError, match="damaged"):
         Turns().run(fail)
     assert len(calls) == 1
+
+
+def test_one_that_runs_alone_has_the_memory_of_the_crfs_kept_kernels():
+    kept = sys.modules["tool.crf.mean_field"]._build_smoothness_kernel
+    image, energy = torch.zeros(1, 8, 9, 3, dtype=torch.uint8), torch.zeros(1, 2, 8, 9)
+    found = []
+
+    def work():
+        found.append(kept.cache_info().currsize)
+        if len(found) == 1:
+            mean_field(image, energy, kernels=SEED_KERNELS, iterations=1)
+            found.append(kept.cache_info().currsize)
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    Turns().run(work)
+    assert found[1] > 0 and found[2] == 0

@@ -64,3 +64,19 @@ def test_a_checkpoint_whose_second_state_does_not_fit_is_refused(damage, tmp_pat
         state["beside"]["state"][0]["momentum_buffer"] = torch.zeros(5)
     with pytest.raises(UserError, match="beside"):
         restore_checkpoint(make(), state, folder=tmp_path, num_steps=4)
+
+
+def test_what_adam_remembers_lies_as_the_weights_of_the_device_that_goes_on():
+    def conv(layout):
+        net = nn.Conv2d(3, 4, 2).to(memory_format=layout)
+        optimizer = AdamW(net.parameters())
+        schedule = LambdaLR(optimizer, lambda step: 1.0)
+        return Training(objective=net, saved={"model": net}, optimizer=optimizer, schedule=schedule)
+
+    first, second = conv(torch.contiguous_format), conv(torch.channels_last)
+    first.step(first.objective(torch.ones(1, 3, 5, 5)).sum())
+    second.restore(first.state())
+    weight = second.objective.weight
+    moment = second.optimizer.state[weight]["exp_avg"]
+    assert moment.stride() == weight.stride() != first.objective.weight.stride()
+    assert torch.equal(moment, first.optimizer.state[first.objective.weight]["exp_avg"])

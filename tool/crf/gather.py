@@ -8,6 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tool.limits import lacked_memory
+
+OLDEST_OF_TRITON = (7, 0)  # compute capability: V100 and newer
+
 
 @dataclass
 class Gather:
@@ -28,15 +32,19 @@ class Gather:
 @cache
 def gather_kernel(device: torch.device) -> Callable[..., Tensor] | None:
     """The kernel for `device`, a GPU, from indices, starts, weights and values to sums; None where Triton cannot
-    compile it.
+    compile it. Raises what says that the memory is too small, which tells nothing of that.
 
     PyTorch's own gives each row a warp, whose threads take a column each: of few labels most have none.
     """
     try:
+        if torch.cuda.get_device_capability(device) < OLDEST_OF_TRITON:  # where its compiler may end the process
+            return None
         from tool.crf.gather_kernel import gathered
 
         one = torch.zeros(1, dtype=torch.int32, device=device)
         gathered(one, one, None, torch.zeros(1, 1, device=device))
-    except Exception:  # no Triton in this PyTorch, no C compiler on this machine, a GPU that it does not know
+    except Exception as error:  # no Triton in this PyTorch, no C compiler on this machine, a GPU that it does not know
+        if lacked_memory(error):
+            raise
         return None
     return gathered

@@ -14,7 +14,7 @@ FEW_LABELS = 8
 GROUP_BYTES = 16 * 2**20
 # A GPU sums an entry after the other, up to 14,000 for one vertex of a photograph; a CPU loses by pieces.
 GPU_LONGEST_SUM = 64
-# Larger images' smoothness kernels, 50 bytes a pixel, are not kept.
+# Larger images' smoothness kernels, 62 bytes a pixel, are not kept.
 KEPT_PIXELS = 2**19
 
 
@@ -111,6 +111,11 @@ def _smoothness_kernel(images: Tensor, sxy: float, counted: bool) -> GaussianFil
     kept = height * width <= KEPT_PIXELS and not (on_gpu and torch.cuda.is_current_stream_capturing())
     build = _build_smoothness_kernel if kept else _build_smoothness_kernel.__wrapped__
     return build(height, width, sxy, images.device, counted, stream)
+
+
+def forget_kernels() -> None:
+    """Let go of the memory of kept kernels; no thread may be at work with them."""
+    _build_smoothness_kernel.cache_clear()
 
 
 @lru_cache(maxsize=32)
