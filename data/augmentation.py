@@ -1,4 +1,4 @@
-"""The augmentation of stage 1 (paper/method.md, Recipe, seeds, score)."""
+"""The augmentation of stage 1 (paper/method.md, Recipe, seeds, score), and its parts that other stages share."""
 
 from typing import NamedTuple
 
@@ -128,3 +128,9 @@ class TrainingAugmentation:
 def _brought_to(image: Image.Image, size: tuple[int, int], mirrored: bool, how: Image.Resampling) -> Image.Image:
     resized_image = image.resize(size, how)
     return resized_image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored else resized_image
+
+
+def top_left(image: Image.Image, side: int, normalisation: Normalisation) -> Tensor:
+    """The crop of an RGB image at its top left, normalised: float32 (3, side, side), 0 where the image ends."""
+    width, height = (min(side, each) for each in image.size)
+    return F.pad(normalisation(image.crop((0, 0, width, height))), (0, side - width, 0, side - height))

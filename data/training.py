@@ -1,4 +1,4 @@
-"""The training images of stage 1, and the loader of any training: order and augmentation that a seed alone decides."""
+"""The training images of every stage, and their loader: order and augmentation that a seed alone decides."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,7 +11,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from data.augmentation import TrainingAugmentation
 from data.images import load_rgb
+from tool.artifact import load_label_map
 from tool.cli import UserError
+from tool.dataset import DataSet
 from tool.distributed import rank, world_size
 from tool.randomness import mixed_seed
 from tool.reading import Reading, of_processes, outlive_signals
@@ -90,6 +92,37 @@ class TrainingSet(AugmentedImages):
         picture, saliency = self.augmentation(image, saliency)
         sample = {"image": picture, "label": self.labels[index]}
         return sample if saliency is None else {**sample, "saliency": saliency}
+
+
+class LabelMapSet(AugmentedImages):
+    """Images with their label maps: `image` and `label`, as `augmentation` makes them.
+
+    Args:
+        images, seed: of `AugmentedImages`. label_root: folder of `<id>.png`. data_set: that the labels are of.
+        augmentation: of an RGB image (W, H) and labels, uint8 (H, W), to two tensors; draws its randomness from torch's
+            global CPU generator.
+    """
+
+    def __init__(
+        self,
+        images: Mapping[str, Path],
+        *,
+        label_root: Path,
+        data_set: DataSet,
+        augmentation: Callable[[Image.Image, np.ndarray], tuple[torch.Tensor, torch.Tensor]],
+        seed: int,
+    ):
+        super().__init__(images, seed=seed)
+        self.label_root = label_root
+        self.data_set = data_set
+        self.augmentation = augmentation
+
+    def read(self, index: int, image: Image.Image) -> tuple[np.ndarray]:
+        return (load_label_map(self.label_root / f"{self.ids[index]}.png", self.data_set, shape=image.size[::-1]),)
+
+    def augment(self, index: int, image: Image.Image, labels: np.ndarray) -> dict[str, torch.Tensor]:
+        picture, label = self.augmentation(image, labels)
+        return {"image": picture, "label": label}
 
 
 def steps_of_epoch(num_samples: int, batch_size: int, *, keep_last: bool = False) -> int:

@@ -35,13 +35,13 @@ MEANINGS = {
 }
 
 
-def scores_of(result: Result) -> dict[str, float]:
+def figures_of(result: Result) -> dict[str, float]:
     """What scores.json holds."""
     return {**result.summary, "images": len(result.best)}
 
 
 def table(found: Mapping[str, float]) -> str:
-    """The scores, `scores_of` a result, for people."""
+    """The scores, `figures_of` a result, for people."""
     lines = [
         f"{what:<15}" + "   ".join(f"{name} {found[key]:5.1f} %" for name, key in names.items())
         for what, names in SHARES.items()
@@ -61,7 +61,7 @@ def write_results(out: Path, result: Result, cub: Cub, *, pictures: int) -> None
         with atomic_file(out / "pictures.png") as file:
             _sheet([_picture(result, cub, index) for index in chosen]).save(file, "PNG")
     with atomic_file(out / "scores.json") as file:
-        file.write(json.dumps(scores_of(result), indent=1).encode())
+        file.write(json.dumps(figures_of(result), indent=1).encode())
 
 
 def kind_of(result: Result, index: int) -> str:

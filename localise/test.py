@@ -88,7 +88,7 @@ def main() -> None:
     claim = claim_of(args, out, cub)
     earlier = earlier_scores(claim)
     # Not at the top: it imports torch, which takes seconds; a mistake in a flag or a file has been named by now.
-    from localise.outputs import scores_of, table, write_results
+    from localise.outputs import figures_of, table, write_results
     from localise.testing import test_run
 
     if earlier is not None:
@@ -100,7 +100,7 @@ def main() -> None:
     if result is not None:
         print(f"tested {len(cub.test)} images {pace(started, len(cub.test))}")
         write_results(out, result, cub, pictures=args.pictures)
-        print(f"{table(scores_of(result))}\n  {out}")
+        print(f"{table(figures_of(result))}\n  {out}")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from network import CAFFE_RESNET101, PRETRAINED, TIMM
 from network.foreign import HEAD
-from network.names import under_own_names
+from network.names import is_counter, under_own_names
 from network.timm_backbone import download_from_timm
 from network.weights import (
     LoadReport,
@@ -98,9 +98,9 @@ def load_backbone(net: nn.Module, backbone_name: str, path: str | Path | None) -
     net.backbone.load_state_dict(usable, strict=False)
     return BackboneReport(
         source=source,
-        loaded=[name for name in own if name in usable and not _is_counter(name)],
-        at_random=[name for name in own if name in at_random and not _is_counter(name)],
-        unused=[name for name in unused if not _is_counter(name)],
+        loaded=[name for name in own if name in usable and not is_counter(name)],
+        at_random=[name for name in own if name in at_random and not is_counter(name)],
+        unused=[name for name in unused if not is_counter(name)],
     )
 
 
@@ -148,25 +148,19 @@ def load_caffe(net: nn.Module, path: str | Path | None) -> LoadReport:
             " torchvision's is read with MODEL_BACKBONE=resnet101"
         )
     raise_problems(f"{source}: tensors that do not fit the net", list(misfits(state, own).values()))
-    loaded = [name for name in own if name in state]
-    net.weights.load_state_dict({name: state[name] for name in loaded}, strict=False)
-    return LoadReport(
-        source=source,
-        loaded=loaded,
-        missing=[name for name in own if name not in state and not _is_counter(name)],
-        unexpected=[name for name in state if name not in own],
-    )
+    net.weights.load_state_dict({name: state[name] for name in own if name in state}, strict=False)
+    return LoadReport.of(source, state, own)
 
 
-def load_trained(net: nn.Module, path: str | Path, key: str = "TEST_CKPT") -> None:
+def load_trained(net: nn.Module, path: str | Path) -> None:
     """Copy a segmentation checkpoint into `net`, which it must fit wholly; batch counters may be missing.
 
-    `path`: as `read_weights` takes it, under the released names with any prefix. `key` is the setting that names it.
+    `path`: TEST_CKPT's, as `read_weights` takes it, under the released names with any prefix.
 
     Raises:
         UserError: no such file, damaged, or of another net; that is then as it was.
     """
-    state, source = read_weights(path, key), f"{key} {path}"
+    state, source = read_weights(path, "TEST_CKPT"), f"TEST_CKPT {path}"
     if any(name.endswith(HEAD) for name in state):
         raise UserError(
             f"{source}: expected a segmentation network's weights, as train.py writes them, found those of a classifier"
@@ -233,10 +227,6 @@ def download(name: str, *, asked: str, weights: str, without: str) -> tuple[str,
         ) from error
 
 
-def _is_counter(name: str) -> bool:
-    return name.endswith("num_batches_tracked")
-
-
 def _deep_stem(state: Mapping[str, Tensor], prefix: str = "") -> bool | None:
     """Whether a ResNet's stem is the one of three convolutions; None if `state` has no such stem at all."""
     if f"{prefix}conv1.0.weight" in state:
@@ -257,7 +247,7 @@ def _check_stem(state: Mapping[str, Tensor], own: Mapping[str, Tensor], *, sourc
 def check_whole(state: Mapping[str, Tensor], own: Mapping[str, Tensor], *, source: str, advice: str) -> None:
     """Raise `UserError` with the first few, and the number, of tensors missing, unexpected and misfitting."""
     faults = {
-        "missing": [name for name in own if name not in state and not _is_counter(name)],
+        "missing": [name for name in own if name not in state and not is_counter(name)],
         "unexpected": [name for name in state if name not in own],
         "of another shape or kind": list(misfits(state, own).values()),
     }

@@ -222,12 +222,7 @@ def load_crt_state_dict(net: CRTNet, state: Mapping[str, Tensor], *, source: str
     )
     for branch in net.branches.values():
         branch.load_state_dict({name: state[name] for name in branch.state_dict() if name in state}, strict=False)
-    return LoadReport(
-        source=source,
-        loaded=common,
-        missing=[name for name in own if name not in state and not name.endswith("num_batches_tracked")],
-        unexpected=[name for name in state if name not in own],
-    )
+    return LoadReport.of(source, state, own)
 
 
 def load_crt(net: CRTNet, path: str | Path) -> LoadReport:

@@ -13,6 +13,11 @@ from tool.cli import UserError, raise_problems
 TORCH_WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 
 
+def is_counter(name: str) -> bool:
+    """Whether it is a batch norm's count of its batches, which nothing computes with."""
+    return name.endswith("num_batches_tracked")
+
+
 def under_own_names(state: Mapping[str, Tensor], own: Collection[str], *, source: str) -> dict[str, Tensor]:
     """`state` without what wrappers put before the names `own` of a net; names that are none of `own` may stay longer.
 
@@ -23,7 +28,7 @@ def under_own_names(state: Mapping[str, Tensor], own: Collection[str], *, source
     """
     bare = {name: ".".join(part for part in name.split(".") if part not in TORCH_WRAPPERS) for name in state}
     counts = Counter(prefix for name in bare.values() for prefix, rest in _splits(name) if rest in own)
-    half = sum(not name.endswith("num_batches_tracked") for name in own) / 2
+    half = sum(not is_counter(name) for name in own) / 2
     prefixes = [prefix for prefix, count in counts.items() if count >= half] or [""]
     if len(prefixes) > 1:
         named = ", ".join(map(repr, prefixes))

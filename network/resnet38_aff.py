@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from network.backbones import build_backbone
 from network.classifier import Classifier
+from network.foreign import whose
 from network.names import under_own_names
 from network.weights import (
     LoadReport,
@@ -123,10 +124,9 @@ def load_trained(net: AffNet, path: str | Path) -> LoadReport:
     """Put trained weights into `net`. Raises as `load_first_weights`, and for a file that lacks some: another net's."""
     state = _read(net, path)
     if OWN_HEAD not in state:
-        found = "a classifier's, whose seeds it refines" if "fc8.weight" in state else first_few(list(state))
         raise UserError(
             f"--weights {path}: expected the weights of AffinityNet, which refine/affinity/train.py writes, with"
-            f" {OWN_HEAD}; found {found}"
+            f" {OWN_HEAD}; found {whose(state) or first_few(list(state))}"
         )
     report = load_released_state_dict(net, state, source=str(path))
     raise_problems(f"--weights {path}: expected a trained AffinityNet, these tensors are missing", report.missing)

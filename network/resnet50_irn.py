@@ -13,6 +13,7 @@ from data.normalisation import Normalisation
 from network import RESNETS
 from network.backbone_weights import check_whole, load_body
 from network.backbones import build_backbone
+from network.foreign import whose
 from network.names import under_own_names
 from network.resnet import STRIDE_16, ResNet
 from network.weights import LoadReport, read_weights
@@ -27,12 +28,6 @@ RESNET_STRIDES, STRIDES = (4, 4, 8, 16, 16), (4, 4, 8, 8, 8)
 ALL_CHANNELS = ((64, 128, 256, 256, 256), 256)  # of the displacement's parts: of each tap, of what they become
 GROUPS = {32: 4, 64: 8, 128: 16, 256: 16}  # of a group norm, by its channels
 OWN_HEAD = "fc_edge6.weight"  # which no other net has
-OTHER_HEADS = {
-    "fc8.weight": "a classifier's, whose seeds it refines",
-    "classifier.weight": "a classifier's, whose seeds it refines",
-    "f8_5.weight": "AffinityNet's, which refine/affinity/infer.py reads",
-    "cls_conv.weight": "a segmentation network's",
-}
 # Under these names the released files repeat tensors: the first stands for the second, in this order.
 ALIASES = {
     **{"stage1.0": "resnet50.conv1", "stage1.1": "resnet50.bn1"},
@@ -210,10 +205,9 @@ def load_trained(net: IRNet, path: str | Path) -> LoadReport:
     own = net.state_dict()
     state = without_aliases(under_own_names(read_weights(path, "--weights"), own, source=str(path)))
     if OWN_HEAD not in state:
-        known = next((what for name, what in OTHER_HEADS.items() if name in state), None)
         raise UserError(
             f"--weights {path}: expected the weights of IRN, which refine/irn/train.py writes, with {OWN_HEAD}; found"
-            f" {known or first_few(list(state))}"
+            f" {whose(state) or first_few(list(state))}"
         )
     if net.has_displacement and "fc_dp7.3.weight" not in state:
         raise UserError(

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from data.normalisation import IMAGENET, Normalisation
 from network.fold import fold_norms
+from network.foreign import whose
 from network.names import under_own_names
 from network.weights import LoadReport, misfits, read_weights
 from tool.cli import UserError, first_few, raise_problems
@@ -79,25 +80,18 @@ def load_scn(net: SCN, path: str | Path, flag: str = "--weights") -> LoadReport:
     own = net.state_dict()
     state = under_own_names(read_weights(path, flag), own, source=str(path))
     if OWN not in state:
-        heads = {"fc8.weight", "classifier.0.weight", "classifier.weight"}
-        found = "a classifier's" if heads & state.keys() else first_few(list(state))
         raise UserError(
             f"{flag} {path}: expected the weights of a superpixel network, which superpixel/train.py writes, with"
-            f" {OWN}; found {found}"
+            f" {OWN}; found {whose(state) or first_few(list(state))}"
         )
     raise_problems(f"{flag} {path}: tensors that do not fit the superpixel network", list(misfits(state, own).values()))
-    missing = [name for name in own if name not in state and not name.endswith("num_batches_tracked")]
+    report = LoadReport.of(str(path), state, own)
     raise_problems(
         f"{flag} {path}: expected a trained superpixel network, these tensors are missing",
-        [name for name in missing if name.split(".")[0] not in UNUSED],
+        [name for name in report.missing if name.split(".")[0] not in UNUSED],
     )
     net.load_state_dict({name: value for name, value in state.items() if name in own}, strict=False)
-    return LoadReport(
-        source=str(path),
-        loaded=[name for name in own if name in state],
-        missing=missing,
-        unexpected=[name for name in state if name not in own],
-    )
+    return report
 
 
 def frozen_scn(path: str | Path, amp: str, device: torch.device, *, flag: str = "--weights") -> SCN:

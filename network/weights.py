@@ -1,7 +1,7 @@
 """Weights in and out of the nets, under the released names: a net's state-dict names without the leading `backbone.`"""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,9 @@ from safetensors.torch import load_file
 from torch import nn
 
 from network import EPS_SEAM, TIMM
-from network.foreign import FIRST, HEAD, LAST, LATER_STAGES, has_form_of_seam, head_advice, with_head_rolled
+from network.foreign import FIRST, HEAD, LAST, LATER_STAGES, has_form_of_seam, head_advice, whose, with_head_rolled
 from network.mxnet_params import read_params
-from network.names import under_own_names
+from network.names import is_counter, under_own_names
 from tool.checkpoint import load_checkpoint
 from tool.cli import UserError, first_few, printable, raise_problems
 from tool.weights_file import MXNET, SAFETENSORS, kind_of_weights, require_weights
@@ -37,6 +37,16 @@ class LoadReport:
     missing: list[str]
     unexpected: list[str]
     background: str | None = None
+
+    @classmethod
+    def of(cls, source: str, state: Collection[str], own: Collection[str]) -> "LoadReport":
+        """What comes of loading those names of `state` that a net has, `own`."""
+        return cls(
+            source=source,
+            loaded=[name for name in own if name in state],
+            missing=[name for name in own if name not in state and not is_counter(name)],
+            unexpected=[name for name in state if name not in own],
+        )
 
     def __str__(self) -> str:
         lines = [f"{self.source}: {len(self.loaded)} tensors loaded"]
@@ -97,12 +107,7 @@ def load_released_state_dict(net: nn.Module, state: Mapping[str, torch.Tensor], 
         state = with_head_rolled(state, -1)
     # Not strict: what is missing is reported, not refused, as pretrained weights have no heads.
     net.load_state_dict({own_names[name]: state[name] for name in common}, strict=False)
-    return LoadReport(
-        source=source,
-        loaded=common,
-        missing=[name for name in own if name not in state and not name.endswith("num_batches_tracked")],
-        unexpected=[name for name in state if name not in own],
-    )
+    return LoadReport.of(source, state, own)
 
 
 def load_weights(net: nn.Module, path: str | Path, *, background_last: bool = False) -> LoadReport:
@@ -118,9 +123,8 @@ def load_weights(net: nn.Module, path: str | Path, *, background_last: bool = Fa
     """
     read = read_weights(path, "--weights")
     own = released_state_dict(net)
-    for layer, found in LATER_STAGES.items():
-        if any(name.endswith(layer) for name in read):
-            raise UserError(f"--weights {path}: expected a classifier's, as train_voc.py writes them, found {found}")
+    if (found := whose(read)) in LATER_STAGES.values():
+        raise UserError(f"--weights {path}: expected a classifier's, as train_voc.py writes them, found {found}")
     state = under_own_names(read, own.keys(), source=str(path))
     of_seam = has_form_of_seam(state, own)
     is_first = of_seam and not background_last

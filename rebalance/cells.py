@@ -58,4 +58,4 @@ def likeness(features: Tensor, means: Tensor) -> Tensor:
     features: float32 (D, h, w). means: float32 (L, D).
     """
     cosines = unit(means, 1) @ unit(features.flatten(1), 0)
-    return to_unit_range(cosines[None])[0].view(-1, *features.shape[1:])
+    return to_unit_range(cosines).view(-1, *features.shape[1:])

@@ -207,7 +207,7 @@ def likeness_of_net(region: Region, scene: Scene, maps: Sequence[Tensor], *, num
         cut = F.interpolate(cut[None], grid, mode="bilinear", align_corners=True)[0]
         means = class_means(cut, region.own_cells, num_labels=num_labels)
         found.append(likeness(cut, means[numbers_on(region.tags, means.device)]))
-    return to_unit_range(torch.stack(found).mean(0).flatten(1)[None])[0].view(-1, *grid)
+    return to_unit_range(torch.stack(found).mean(0).flatten(1)).view(-1, *grid)
 
 
 def heatmaps(
@@ -247,7 +247,7 @@ def heatmaps(
             heat[numbers_on(group, heat.device)] *= next(shares)
     if "transport" not in recipe.without:
         heats = [heat * share for heat, share in zip(heats, balanced_maps(heats), strict=True)]
-    return [to_unit_range(heat.flatten(1)[None])[0].view_as(heat) for heat in heats]
+    return [to_unit_range(heat.flatten(1)).view_as(heat) for heat in heats]
 
 
 # -- 4: labels ---------------------------------------------------------------------------------------------------------

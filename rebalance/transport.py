@@ -70,13 +70,13 @@ def balanced(
 
 
 def to_unit_range(maps: Tensor, cells: Tensor | None = None) -> Tensor:
-    """n: maps (P, N, M) of M cells brought to 0..1 by their lowest and highest; a constant one is 0.
+    """n: maps (..., N, M) of M cells brought to 0..1 by their lowest and highest; a constant one is 0.
 
-    cells: bool (P, M), those that there are; the others become 0. None: all.
+    cells: bool (..., M), those that there are; the others become 0. None: all.
     """
-    there = _all_of(maps, 2)[:, None] if cells is None else cells[:, None]
-    lowest = maps.masked_fill(~there, torch.inf).amin(2, keepdim=True)
-    spread = maps.masked_fill(~there, -torch.inf).amax(2, keepdim=True) - lowest
+    there = torch.ones_like(maps, dtype=torch.bool) if cells is None else cells[..., None, :]
+    lowest = maps.masked_fill(~there, torch.inf).amin(-1, keepdim=True)
+    spread = maps.masked_fill(~there, -torch.inf).amax(-1, keepdim=True) - lowest
     return torch.where(there, (maps - lowest) / spread.clamp(min=MIN_RANGE), 0)
 
 

@@ -1,7 +1,6 @@
-"""The training images of stage 3 with their pseudo labels, read and augmented."""
+"""The augmentations of stage 3, of images and their pseudo labels, and what its loader processes do first."""
 
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -12,9 +11,7 @@ from torch.nn import functional as F
 
 from data.augmentation import random_integer, random_span
 from data.normalisation import Normalisation
-from data.training import AugmentedImages
-from tool.artifact import load_label_map
-from tool.dataset import IGNORE, DataSet
+from tool.dataset import IGNORE
 from tool.reading import outlive_signals
 
 
@@ -46,14 +43,14 @@ class SegmentationAugmentation:
         self.mirrored = mirrored
         self.normalisation = normalisation
 
-    def __call__(self, image: np.ndarray, labels: np.ndarray) -> tuple[Tensor, Tensor]:
+    def __call__(self, image: Image.Image | np.ndarray, labels: np.ndarray) -> tuple[Tensor, Tensor]:
         """Augment an RGB image, uint8 (H, W, 3), and its label map, uint8 (H, W).
 
         Returns:
             The normalised image, float32 (3, c, c), 0 where the scaled image does not reach, and the labels, int64
             (c, c), 255 there.
         """
-        image = jitter_colours(image, [random_integer(-most, most) for most in self.jitter])
+        image = jitter_colours(np.asarray(image), [random_integer(-most, most) for most in self.jitter])
         if torch.rand(()) < self.mirrored:
             image, labels = image[:, ::-1], labels[:, ::-1]
         low, high = self.scale
@@ -120,8 +117,9 @@ class ScalesAugmentation:
         self.mirrored = mirrored
         self.normalisation = normalisation
 
-    def __call__(self, image: np.ndarray, labels: np.ndarray) -> tuple[Tensor, Tensor]:
+    def __call__(self, image: Image.Image | np.ndarray, labels: np.ndarray) -> tuple[Tensor, Tensor]:
         """As `SegmentationAugmentation`."""
+        image = np.asarray(image)
         if any(self.jitter):
             image = jitter_colours(image, [random_integer(-most, most) for most in self.jitter])
         factor = self.scales[random_integer(0, len(self.scales) - 1)]
@@ -149,36 +147,6 @@ def crop_or_pad(
     label = torch.from_numpy(labels[part].astype(np.int64))
     padding = (0, size - label.shape[1], 0, size - label.shape[0])
     return F.pad(normalise(image[part]), padding), F.pad(label, padding, value=IGNORE)
-
-
-class PseudoLabelSet(AugmentedImages):
-    """Images with their label maps: `image` float32 (3, c, c), `label` int64 (c, c).
-
-    Args:
-        images, seed: of `AugmentedImages`. label_root: folder of `<id>.png`. data_set: that the labels are of.
-        augmentation: one of those above; draws its randomness from torch's global CPU generator.
-    """
-
-    def __init__(
-        self,
-        images: Mapping[str, Path],
-        *,
-        label_root: Path,
-        data_set: DataSet,
-        augmentation: Callable[[np.ndarray, np.ndarray], tuple[Tensor, Tensor]],
-        seed: int,
-    ):
-        super().__init__(images, seed=seed)
-        self.label_root = label_root
-        self.data_set = data_set
-        self.augmentation = augmentation
-
-    def read(self, index: int, image: Image.Image) -> tuple[np.ndarray]:
-        return (load_label_map(self.label_root / f"{self.ids[index]}.png", self.data_set, shape=image.size[::-1]),)
-
-    def augment(self, index: int, image: Image.Image, labels: np.ndarray) -> dict[str, Tensor]:
-        picture, label = self.augmentation(np.asarray(image), labels)
-        return {"image": picture, "label": label}
 
 
 def start_loader_process(number: int) -> None:

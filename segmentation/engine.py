@@ -85,8 +85,8 @@ def train(
     Args:
         amp: what the net's products are computed in, one of `tool.flags.AMP`; weights, statistics and the loss stay
             float32.
-        iter_size: in so many parts each batch goes through the net, the mean of whose losses is the step's; every so
-            many-th image is of one part, so that several processes have the parts of one.
+        iter_size: each batch passes the net in this many parts, and the step's loss is the mean of theirs. Part i holds
+            every iter_size-th image from i on, so that several processes have the parts of one.
         normalisation: what made the net's input; undone for pictures. data_set: that the labels are of.
     """
 

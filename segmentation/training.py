@@ -9,11 +9,11 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from data.normalisation import Normalisation
-from data.training import training_loader
+from data.training import LabelMapSet, training_loader
 from network import CAFFE_RESNET101
 from network.backbone_weights import load_backbone, load_caffe
 from segmentation import weights_of_run, weights_stem
-from segmentation.data import PseudoLabelSet, ScalesAugmentation, SegmentationAugmentation, start_loader_process
+from segmentation.data import ScalesAugmentation, SegmentationAugmentation, start_loader_process
 from segmentation.engine import build_training, train
 from segmentation.net import net_of, normalisation_of
 from segmentation.settings import Config, check_processes, settings_record
@@ -45,7 +45,7 @@ def make_loader(
         augmentation = SegmentationAugmentation(**common, scale=config.DATA_RANDOMSCALE)
     else:
         augmentation = ScalesAugmentation(**common, scales=config.DATA_SCALES)
-    dataset = PseudoLabelSet(
+    dataset = LabelMapSet(
         images,
         label_root=config.DATA_PSEUDO_GT,
         data_set=config.data_set,

@@ -59,7 +59,8 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def read_data(args: argparse.Namespace) -> tuple[dict[str, Path], dict[str, Path]]:
-    """The images and, where they are scored, the masks, by id, after a look at all the files that will be read."""
+    """This process's share of the images and, where all are scored, the masks, by id, after a look at all files that
+    will be read."""
     data_set, source = find_data_set(args.data_set), Source("--infer_list", args.infer_list)
     image_root = require_folder(args.img_root, "--img_root", "JPEGImages, <id>.jpg")
     ids = read_ids(args.infer_list, "--infer_list")
@@ -67,11 +68,11 @@ def read_data(args: argparse.Namespace) -> tuple[dict[str, Path], dict[str, Path
     own = {image_id: images[image_id] for image_id in own_share(ids)}
     check_images(own, image_root)
     if args.gt_dir is None:
-        return images, {}
+        return own, {}
     truth = require_folder(args.gt_dir, "--gt_dir", "<id>.png")
     masks = find_masks(ids, truth, data_set, flag="--gt_dir", source=source)
     check_label_maps(own, masks, data_set, label_root=truth, label_key="--gt_dir")
-    return images, masks
+    return own, masks
 
 
 def open_output(args: argparse.Namespace) -> None:
@@ -109,7 +110,7 @@ def main() -> None:
     if args.png is not None and args.png.resolve() == args.out.resolve():
         raise UserError(f"--png {args.png}: expected another folder than --out")
     require_weights(args.weights, "--weights")
-    images, masks = read_data(args)
+    own, masks = read_data(args)
     # Not at the top: they import torch, which takes seconds; a mistake in a flag or a file has been named by now.
     import torch
 
@@ -127,7 +128,7 @@ def main() -> None:
         if args.json is not None:  # whose folder that may have made
             require_writable(args.json, "--json")
     wait_for_all()
-    infer_missing({image_id: images[image_id] for image_id in own_share(list(images))}, args, devices=devices)
+    infer_missing(own, args, devices=devices)
     if is_first() and masks:
         report(args, masks)
     print("\n".join(f"  {folder}" for folder in (args.out, args.png) if folder is not None))

@@ -133,6 +133,11 @@ def _multi_scale(
     return whole, (dict(zip(classes, small[0].cpu().numpy(), strict=True)) if small else {})
 
 
+def labels_of_scores(classes: Sequence[int]) -> list[int]:
+    """The labels that scores of the background and of `classes` stand for: 0, and class + 1."""
+    return [0, *(index + 1 for index in classes)]
+
+
 def seed_labels(cams: Mapping[int, np.ndarray], *, threshold: float, shape: tuple[int, int]) -> np.ndarray:
     """The label map of a CAM dict: each pixel's largest score, background scoring `threshold`; 0 without classes.
 
@@ -144,4 +149,4 @@ def seed_labels(cams: Mapping[int, np.ndarray], *, threshold: float, shape: tupl
     """
     classes = sorted(cams)
     scores = np.stack([np.full(shape, threshold, np.float32), *(cams[index] for index in classes)])
-    return np.array([0, *(index + 1 for index in classes)], np.uint8)[scores.argmax(0)]
+    return np.array(labels_of_scores(classes), np.uint8)[scores.argmax(0)]

@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from data.augmentation import top_left
 from data.images import load_rgb
 from method.crt.config import CRTConfig
 from method.crt.criterion import CRTCriterion, label_loss
@@ -121,11 +122,7 @@ class CRTLearner(Learner):
         return {"cnn_loss": float(np.mean(found))}
 
     def _top_left(self, path: Path) -> Tensor:
-        """The crop of an image of any size at its top left, (3, c, c), zeros where the image does not reach."""
-        image = load_rgb(path)
-        width, height = (min(side, self.config.side) for side in image.size)
-        crop = self.net.normalisation(image.crop((0, 0, width, height)))
-        return F.pad(crop, (0, self.config.side - width, 0, self.config.side - height))
+        return top_left(load_rgb(path), self.config.side, self.net.normalisation)
 
     def load(self, path: str | Path, *, background_last: bool = False) -> LoadReport:
         return load_crt(self.net, path)

@@ -12,6 +12,7 @@ from data.normalisation import Normalisation
 from network.resnet38_aff import AffNet, affinities
 from refine.affinity.labels import STRIDE
 from refine.walk import random_walk
+from tool.cam import labels_of_scores
 from tool.crf import crf_from_probability
 from tool.device import autocast, copied_to
 from tool.pairs import pairs_of
@@ -90,7 +91,7 @@ def sharpened(
     All the data set's labels take part. The image is the net's input turned back: its pixels truncated, grey beside it.
     """
     pixels = normalisation.truncated(padded(normalisation(image, scores.device)))
-    rows = torch.tensor([0, *(index + 1 for index in classes)], device=scores.device)
+    rows = torch.tensor(labels_of_scores(classes), device=scores.device)
     probability = scores.new_zeros(num_labels, *scores.shape[1:]).index_copy_(0, rows, scores)
     posterior = crf_from_probability(
         pixels.permute(1, 2, 0).contiguous(),
@@ -105,4 +106,4 @@ def sharpened(
 def label_map(scores: Tensor, classes: list[int], shape: tuple[int, int]) -> np.ndarray:
     """Labels, uint8 of `shape`, (H, W), from scores (K + 1, H', W') of the background and of `classes`, ascending."""
     best = scores[:, : shape[0], : shape[1]].argmax(dim=0).cpu().numpy()
-    return np.array([0, *(index + 1 for index in classes)], np.uint8)[best]
+    return np.array(labels_of_scores(classes), np.uint8)[best]

@@ -12,6 +12,7 @@ from data.images import image_size, load_rgb, with_size
 from data.missing import make_missing
 from refine.stale import has_label_map_of_cams
 from tool.artifact import load_cam, save_label_map
+from tool.cam import labels_of_scores
 from tool.crf import crf_from_labels
 from tool.crf.process import CRFProcess
 from tool.dataset import IGNORE, DataSet
@@ -57,7 +58,7 @@ def sure_labels(
         return found
 
     sure_class, sure_background = refined(foreground), refined(background) == 0
-    numbers = torch.tensor([0, *(index + 1 for index in classes)], device=scores.device)
+    numbers = torch.tensor(labels_of_scores(classes), device=scores.device)
     unsure = torch.where(sure_background, 0, IGNORE)
     return torch.where(sure_class > 0, numbers[sure_class], unsure).byte().cpu().numpy()
 

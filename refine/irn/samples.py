@@ -10,13 +10,11 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-from data.augmentation import random_span
+from data.augmentation import random_span, top_left
 from data.images import load_rgb
 from data.normalisation import Normalisation
-from data.training import AugmentedImages
 from network.resnet50_irn import STRIDE
-from tool.artifact import load_label_map
-from tool.dataset import IGNORE, DataSet
+from tool.dataset import IGNORE
 from tool.reading import Reading
 
 FACTORS = 0.5, 1.5  # of an image's sides
@@ -64,36 +62,6 @@ class IRNAugmentation:
         return picture, reduced(F.pad(cut, padding, value=IGNORE)).long()
 
 
-class IRNSet(AugmentedImages):
-    """Images with the labels of their cells: `image` float32 (3, c, c), `label` int64 (c / 4, c / 4).
-
-    Args:
-        images, seed: of `AugmentedImages`. label_root: folder of `<id>.png`, which `data_set` has the labels of.
-        augmentation: draws its randomness from torch's global CPU generator.
-    """
-
-    def __init__(
-        self,
-        images: Mapping[str, Path],
-        *,
-        label_root: Path,
-        data_set: DataSet,
-        augmentation: IRNAugmentation,
-        seed: int,
-    ):
-        super().__init__(images, seed=seed)
-        self.label_root = label_root
-        self.data_set = data_set
-        self.augmentation = augmentation
-
-    def read(self, index: int, image: Image.Image) -> tuple[np.ndarray]:
-        return (load_label_map(self.label_root / f"{self.ids[index]}.png", self.data_set, shape=image.size[::-1]),)
-
-    def augment(self, index: int, image: Image.Image, labels: np.ndarray) -> dict[str, Tensor]:
-        picture, label = self.augmentation(image, labels)
-        return {"image": picture, "label": label}
-
-
 class TopLeftSet(Dataset):
     """The top left of images, under keys (epoch, index in `images`): `image` float32 (3, c, c), 0 beside it; `id`."""
 
@@ -110,8 +78,5 @@ class TopLeftSet(Dataset):
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor | str]:
         _, index = key
         with self.reading.of(index):
-            image = load_rgb(self.paths[index])
-            width, height = (min(side, self.crop_size) for side in image.size)
-            pixels = self.normalisation(image.crop((0, 0, width, height)))
-        padding = (0, self.crop_size - width, 0, self.crop_size - height)
-        return {"image": F.pad(pixels, padding), "id": self.ids[index]}
+            image = top_left(load_rgb(self.paths[index]), self.crop_size, self.normalisation)
+        return {"image": image, "id": self.ids[index]}

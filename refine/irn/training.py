@@ -11,11 +11,11 @@ from torch.utils.data import DataLoader
 
 from data.descriptions import find_data_set
 from data.normalisation import Normalisation
-from data.training import training_loader
+from data.training import LabelMapSet, training_loader
 from network import PRETRAINED
 from network.resnet50_irn import STRIDE, IRNet, edge_affinities, load_first_weights, with_aliases
 from refine.irn.loss import WEIGHT, displacement_losses
-from refine.irn.samples import IRNAugmentation, IRNSet, TopLeftSet
+from refine.irn.samples import IRNAugmentation, TopLeftSet
 from refine.pairs import pair_labels, pair_losses
 from refine.training import take_steps
 from tool.checkpoint import save_weights
@@ -151,7 +151,7 @@ def make_loader(
     pin_memory: bool,
 ) -> DataLoader:
     """This process's share of the batches of `steps`, the same whatever was run before and however many read."""
-    dataset = IRNSet(
+    dataset = LabelMapSet(
         images,
         label_root=Path(args.ir_label_out_dir),
         data_set=find_data_set(args.data_set),

@@ -53,7 +53,7 @@ EXAMPLES = """\
   # a released experiment: SEAM's and PPC's net, on masks of one's own
   python segmentation/experiment/train.py --config SEAM_deeplabv1_resnet38 \\
       --set DATA_PSEUDO_GT=exps/seam/out_rw
-  # four GPUs: starts torchrun by itself
+  # two GPUs: starts torchrun by itself
   python segmentation/experiment/train.py --set GPUS=2
 """
 

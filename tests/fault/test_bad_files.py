@@ -14,8 +14,8 @@ from PIL import Image
 from data.augmentation import TrainingAugmentation
 from data.images import load_rgb
 from data.normalisation import Normalisation
-from data.training import TrainingSet
-from segmentation.data import PseudoLabelSet, SegmentationAugmentation
+from data.training import LabelMapSet, TrainingSet
+from segmentation.data import SegmentationAugmentation
 from segmentation.submission import pack
 from tests.fault.conftest import COUNTS
 from tests.fault.damaged import KINDS, SHAPE, cuts, label_map, mutated, read_image, same, strange
@@ -187,7 +187,7 @@ def test_an_image_of_any_size_makes_samples_of_finite_numbers(tmp_path, size):
         crop_size=32, scale=(0.5, 1.5), jitter=(10, 10, 10), mirrored=0.5,
         normalisation=Normalisation((0.5,) * 3, (0.2,) * 3),
     )  # fmt: skip
-    third = PseudoLabelSet(
+    third = LabelMapSet(
         {"a": tmp_path / "a.jpg"},
         label_root=tmp_path / "labels",
         data_set=VOC12,

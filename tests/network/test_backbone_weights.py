@@ -360,8 +360,8 @@ def test_one_missing_tensor_is_enough_to_refuse(tmp_path, small):
 
 
 def test_the_key_that_names_the_file_is_in_the_message(tmp_path, small):
-    with pytest.raises(UserError, match=r"START_FROM .*absent\.pth"):
-        load_trained(small, tmp_path / "absent.pth", key="START_FROM")
+    with pytest.raises(UserError, match=r"TEST_CKPT .*absent\.pth"):
+        load_trained(small, tmp_path / "absent.pth")
     (tmp_path / "net.pth").write_bytes(b"<html>")
     with pytest.raises(UserError, match=r"TEST_CKPT .*net\.pth: expected a checkpoint"):
         load_trained(small, tmp_path / "net.pth")

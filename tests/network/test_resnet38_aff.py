@@ -136,6 +136,11 @@ def test_a_classifiers_file_is_no_affinity_nets_and_the_reverse(files, tmp_path)
         load_trained(net, files["hsc"][0])
     with pytest.raises(UserError, match=r"backbone\.pth: expected the weights of AffinityNet.*found conv1a"):
         load_trained(net, files["backbone"][0])
+    torch.save({"fc_edge6.weight": torch.zeros(1)}, tmp_path / "irn.pth")
+    with pytest.raises(
+        UserError, match=r"irn\.pth: expected the weights of AffinityNet.*found IRN's weights; refine/irn"
+    ):
+        load_trained(net, tmp_path / "irn.pth")
     torch.save({key: value for key, value in files["aff"][1].items() if key != "f9.weight"}, tmp_path / "part.pth")
     with pytest.raises(UserError, match=r"(?s)these tensors are missing.*f9\.weight"):
         load_trained(net, tmp_path / "part.pth")

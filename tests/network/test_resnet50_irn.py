@@ -259,8 +259,8 @@ def test_other_nets_files_are_named_as_what_they_are(files):
     folder, states = files
     net = IRNet("resnet18")
     for name, found in (
-        ("classifier", "found a classifier's, whose seeds it refines"),
-        ("aff", "found AffinityNet's, which refine/affinity/infer.py reads"),
+        ("classifier", "found a classifier's weights; inference.py takes them"),
+        ("aff", "found AffinityNet's weights; refine/affinity/infer.py takes them"),
         ("backbone", r"found conv1\.weight"),
     ):
         with pytest.raises(UserError, match=rf"{name}\.pth: expected the weights of IRN.*{found}"):

@@ -203,8 +203,8 @@ def test_a_process_without_an_image_of_its_own_has_nothing_to_check(shapes, tmp_
         monkeypatch.setenv(name, value)
     (tmp_path / "list.txt").write_text(shapes.ids[0])
     places = {"data_set": shapes.data_set.name, "img_root": shapes.root, "gt_dir": shapes.root / "masks"}
-    images, masks = read_data(argparse.Namespace(infer_list=tmp_path / "list.txt", **places))
-    assert [*images] == [*masks] == [shapes.ids[0]]
+    own, masks = read_data(argparse.Namespace(infer_list=tmp_path / "list.txt", **places))
+    assert not own and [*masks] == [shapes.ids[0]]
 
 
 def test_images_of_any_size_and_kind(shapes, trained, tmp_path):

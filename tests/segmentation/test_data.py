@@ -13,8 +13,8 @@ from torch.utils.data import DataLoader
 
 from data.label_maps import check_label_maps
 from data.normalisation import IMAGENET
-from data.training import EpochSampler
-from segmentation.data import PseudoLabelSet, start_loader_process
+from data.training import EpochSampler, LabelMapSet
+from segmentation.data import start_loader_process
 from tests.data.places import images_in
 from tests.scripts.conftest import truncate
 from tests.segmentation.test_augmentation import augmentation, naive_jitter, random_image, random_labels
@@ -51,9 +51,9 @@ def to_check(folders: dict[str, Path], ids: Sequence[str] = IDS) -> dict:
     return {**in_folders(folders, ids), "labels": labels, "data_set": VOC12, "label_key": "DATA_PSEUDO_GT"}
 
 
-def pseudo_labels(folders: dict[str, Path], seed: int = 5) -> PseudoLabelSet:
+def pseudo_labels(folders: dict[str, Path], seed: int = 5) -> LabelMapSet:
     augment = augmentation(24, scale=(0.5, 1.5), jitter=(10, 10, 10), mirrored=0.5)
-    return PseudoLabelSet(**in_folders(folders), augmentation=augment, seed=seed, data_set=VOC12)
+    return LabelMapSet(**in_folders(folders), augmentation=augment, seed=seed, data_set=VOC12)
 
 
 def assert_same_samples(sample: dict, other: dict) -> None:
@@ -66,7 +66,7 @@ def assert_same_samples(sample: dict, other: dict) -> None:
 
 
 def test_a_sample_is_the_augmented_image_with_its_own_labels(folders):
-    whole = PseudoLabelSet(**in_folders(folders), augmentation=augmentation(40), seed=0, data_set=VOC12)
+    whole = LabelMapSet(**in_folders(folders), augmentation=augmentation(40), seed=0, data_set=VOC12)
     assert len(whole) == len(IDS)
     for index, identifier in enumerate(IDS):
         sample = whole[0, index]

@@ -18,11 +18,11 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from data.normalisation import Normalisation
-from data.training import EpochSampler
+from data.training import EpochSampler, LabelMapSet
 from network.deeplab import DeepLab, DeepLabV1
 from segmentation import engine, inference, training
 from segmentation.crf import refine
-from segmentation.data import PseudoLabelSet, SegmentationAugmentation, start_loader_process
+from segmentation.data import SegmentationAugmentation, start_loader_process
 from segmentation.experiment import train as train_script
 from segmentation.experiment.config import config_dict
 from segmentation.net import net_of
@@ -100,7 +100,7 @@ def test_the_loader_gives_the_batches_that_the_keys_ask_for(places, shuffle):
     augmentation = SegmentationAugmentation(
         crop_size=33, scale=(0.6, 1.3), jitter=(70, 90, 120), mirrored=0.8, normalisation=NORMALISATION
     )
-    dataset = PseudoLabelSet(
+    dataset = LabelMapSet(
         images_of(places),
         label_root=places["DATA_PSEUDO_GT"],
         augmentation=augmentation,
