@@ -21,12 +21,12 @@ from tool.cli import (
     add_switch,
     path_text,
     path_value,
-    positive,
     run_script,
     script_parser,
 )
+from tool.flags import add_crf_workers
 from tool.folder import made_with
-from tool.torchrun import is_first, own_cores
+from tool.torchrun import is_first
 
 EXAMPLES = """\
   # the mean of two methods
@@ -64,9 +64,7 @@ def parse_arguments() -> argparse.Namespace:
 
     run = parser.add_argument_group("run")
     run.add_argument("--device", help="cpu, cuda or cuda:N (default: cuda where there is a GPU)")
-    run.add_argument(
-        "--crf_workers", type=positive, default=own_cores(), help="processes on a CPU (its cores: %(default)s)"
-    )
+    add_crf_workers(run)
     return parser.parse_args()
 
 

@@ -8,10 +8,9 @@ from method.arguments import early_flags
 from method.base import Method
 from method.seed_flags import add_seed_flags
 from network import BACKBONE_HELP, NETWORKS, backbone_name, resolve_network
-from tool.cli import UserError, add_switch, path_text, positive, script_parser
-from tool.flags import add_process_flags
+from tool.cli import UserError, add_switch, path_text, script_parser
+from tool.flags import add_crf_workers, add_process_flags
 from tool.folder import arguments_of_run
-from tool.torchrun import own_cores
 
 EXAMPLES = """\
   # seeds and CRF seeds
@@ -141,7 +140,4 @@ def add_seeds(parser: argparse.ArgumentParser, method: Method) -> None:
 def add_run(parser: argparse.ArgumentParser) -> None:
     run = parser.add_argument_group("run")
     add_process_flags(run)
-    run.add_argument(
-        "--crf_workers", type=positive, default=own_cores(),
-        help="CRF processes on a CPU (its cores: %(default)s)",
-    )  # fmt: skip
+    add_crf_workers(run)

@@ -16,10 +16,10 @@ from data.descriptions import add_data_set_flag, find_data_set
 from network import BACKBONE_HELP, backbone_name
 from rebalance.inputs import add_image_flags, find_listed, hash_of, own_checked, read_tags
 from rebalance.recipe import SCALES
-from tool.cli import UserError, check_bounds, path_text, path_value, positive, run_script, script_parser
-from tool.flags import CRF_BACKENDS, add_process_flags, check_scales
+from tool.cli import UserError, check_bounds, path_text, path_value, run_script, script_parser
+from tool.flags import add_crf_backend, add_crf_workers, add_process_flags, check_scales
 from tool.folder import Claim, claim_folders, open_folder
-from tool.torchrun import is_first, own_cores
+from tool.torchrun import is_first
 from tool.training_flags import add_sane_flag
 from tool.weights_file import require_weights
 
@@ -55,14 +55,10 @@ def parse_arguments() -> argparse.Namespace:
         "--threshold", type=float, default=0.05, help="a label's largest score must be above it (%(default)s)"
     )
     add_sane_flag(masks, ("crf_image",))
-    masks.add_argument(
-        "--crf_backend", choices=CRF_BACKENDS, default="auto", help="auto: torch on a GPU, else pydensecrf"
-    )
+    add_crf_backend(masks)
     run = parser.add_argument_group("run")
     add_process_flags(run)
-    run.add_argument(
-        "--crf_workers", type=positive, default=own_cores(), help="CRF processes on a CPU (its cores: %(default)s)"
-    )
+    add_crf_workers(run)
     return parser.parse_args()
 
 

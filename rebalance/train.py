@@ -38,7 +38,7 @@ from tool.cli import (
     script_parser,
 )
 from tool.dataset import DataSet
-from tool.flags import CRF_BACKENDS, MAX_PIXELS
+from tool.flags import MAX_PIXELS, add_crf_backend
 from tool.folder import made_with
 from tool.lists import LABEL_MAP_ENDINGS, Source, expect_files
 from tool.torchrun import is_first, own_share
@@ -151,9 +151,7 @@ def add_labels(parser: argparse.ArgumentParser) -> None:
         "--without", nargs="+", choices=PARTS, default=[], metavar="PART",
         help=f"leave out, to see what it brings: {', '.join(PARTS)}; without labels the masks are them, as they are",
     )  # fmt: skip
-    labels.add_argument(
-        "--crf_backend", choices=CRF_BACKENDS, default="auto", help="auto: torch on a GPU, else pydensecrf"
-    )
+    add_crf_backend(labels)
     labels.add_argument("--crf_workers", type=positive, help="CRF processes on a CPU (its cores)")
     add_sane_flag(labels, SANE)
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tool.cli import UserError, positive
+from tool.torchrun import own_cores
 
 AMP = ("off", "bf16", "fp16")  # what the network's convolutions and products are computed in
 CRF_BACKENDS = ("auto", "pydensecrf", "torch")
@@ -19,6 +20,21 @@ def add_process_flags(run: Any, *, amp: Sequence[str] = AMP) -> None:
         help="network processes, one number for all GPUs, or one each (1)",
     )  # fmt: skip
     run.add_argument("--amp", choices=amp, default="off", help="the network in half precision (%(default)s)")
+
+
+def add_crf_backend(group: Any) -> None:
+    group.add_argument(
+        "--crf_backend",
+        choices=CRF_BACKENDS,
+        default="auto",
+        help="auto: torch on a GPU, else pydensecrf (%(default)s)",
+    )
+
+
+def add_crf_workers(run: Any) -> None:
+    run.add_argument(
+        "--crf_workers", type=positive, default=own_cores(), help="CRF processes on a CPU (its cores: %(default)s)"
+    )
 
 
 def check_scales(scales: Sequence[float]) -> None:

@@ -21,14 +21,13 @@ from tool.cli import (
     check_bounds,
     path_text,
     path_value,
-    positive,
     run_script,
     script_parser,
 )
 from tool.file_hash import sha256_of
-from tool.flags import CRF_BACKENDS, add_process_flags
+from tool.flags import add_crf_backend, add_crf_workers, add_process_flags
 from tool.folder import Claim, claim_folders, made_with, open_folder
-from tool.torchrun import is_first, own_cores
+from tool.torchrun import is_first
 from tool.training_flags import add_sane_flag
 from tool.weights_file import require_weights
 
@@ -84,16 +83,12 @@ def parse_arguments() -> argparse.Namespace:
     )  # fmt: skip
     walk.add_argument("--alpha", type=float, default=6.0, help="exponent of --bg none (%(default)s)")
     add_switch(walk, "--crf", default=False, help="sharpen the walked maps (False)")
-    walk.add_argument(
-        "--crf_backend", choices=CRF_BACKENDS, default="auto", help="auto: torch on a GPU, else pydensecrf"
-    )
+    add_crf_backend(walk)
     add_sane_flag(walk, SANE)
 
     run = parser.add_argument_group("run")
     add_process_flags(run)
-    run.add_argument(
-        "--crf_workers", type=positive, default=own_cores(), help="CRF processes on a CPU (its cores: %(default)s)"
-    )
+    add_crf_workers(run)
     return parser.parse_args()
 
 

@@ -17,10 +17,10 @@ sys.path.insert(0, str(ROOT))  # so that `python prepare.py` finds the packages 
 from data.descriptions import add_data_set_flag, find_data_set, require_background
 from refine.inputs import own_images
 from tool.cli import UserError, path_text, path_value, positive, run_script, script_parser
-from tool.flags import CRF_BACKENDS
+from tool.flags import add_crf_backend, add_crf_workers
 from tool.folder import Claim, claim_folders, made_with, open_folder
 from tool.seed_recipe import CRFRecipe
-from tool.torchrun import is_first, own_cores
+from tool.torchrun import is_first
 
 CERTAINTY = 0.7  # that a pixel's label is right
 MAX_ITERATIONS = 1000
@@ -49,15 +49,11 @@ def parse_arguments() -> argparse.Namespace:
         "--alpha", type=float, nargs="+", default=[4.0, 24.0], help="exponents of the background score (4 24)"
     )
     crf.add_argument("--crf_iters", type=positive, default=10, help="iterations (%(default)s)")
-    crf.add_argument(
-        "--crf_backend", choices=CRF_BACKENDS, default="auto", help="auto: torch on a GPU, else pydensecrf"
-    )
+    add_crf_backend(crf)
 
     run = parser.add_argument_group("run")
     run.add_argument("--device", help="cpu, cuda or cuda:N (default: cuda where there is a GPU)")
-    run.add_argument(
-        "--crf_workers", type=positive, default=own_cores(), help="processes on a CPU (its cores: %(default)s)"
-    )
+    add_crf_workers(run)
     return parser.parse_args()
 
 

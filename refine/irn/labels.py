@@ -15,10 +15,10 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))  # so that `python labels.py` finds the packages from any folder
 from data.descriptions import add_data_set_flag, find_data_set, require_background
 from refine.inputs import own_images
-from tool.cli import UserError, check_bounds, path_text, path_value, positive, run_script, script_parser
-from tool.flags import CRF_BACKENDS
+from tool.cli import UserError, check_bounds, path_text, path_value, run_script, script_parser
+from tool.flags import add_crf_backend, add_crf_workers
 from tool.folder import Claim, claim_folders, made_with, open_folder
-from tool.torchrun import is_first, own_cores
+from tool.torchrun import is_first
 
 BOUNDS = {"conf_fg_thres": (0, 1), "conf_bg_thres": (0, 1)}
 EXAMPLES = """\
@@ -46,15 +46,11 @@ def parse_arguments() -> argparse.Namespace:
     crf.add_argument(
         "--conf_bg_thres", type=float, default=0.15, metavar="SCORE", help="sure is background below (%(default)s)"
     )
-    crf.add_argument(
-        "--crf_backend", choices=CRF_BACKENDS, default="auto", help="auto: torch on a GPU, else pydensecrf"
-    )
+    add_crf_backend(crf)
 
     run = parser.add_argument_group("run")
     run.add_argument("--device", help="cpu, cuda or cuda:N (default: cuda where there is a GPU)")
-    run.add_argument(
-        "--crf_workers", type=positive, default=own_cores(), help="processes on a CPU (its cores: %(default)s)"
-    )
+    add_crf_workers(run)
     return parser.parse_args()
 
 
