@@ -43,10 +43,10 @@ class Method(ABC):
     name: of --method. network: of `network.NETWORKS`, what it trains. reads: what it reads of each image beside the
     image and its labels, by the batch's names (saliency). jitter: whether its augmentation changes colours.
     weight_flags: those of files that a fresh run starts from. helper_flags: those of frozen nets' weights, which every
-    run reads; None where there is none. net_flags: those of training and of inference that say what the net is, and
-    may differ on purpose. scores_masks: whether it has --gt_dir and --select, which say that it scores
-    seeds on masks and which weights it keeps. defaults: its recipe's values of the flags that all
-    methods have, where they are others. seeds: how its maps become seeds.
+    run reads; a flag's value is None where its net is not used. net_flags: those of training and of inference that say
+    what the net is, and may differ on purpose. scores_masks: whether it has --gt_dir and --select, which say that it
+    scores seeds on masks and which weights it keeps. defaults: its recipe's values of the flags that all methods have,
+    where they are others. seeds: how its maps become seeds.
     """
 
     name: str
@@ -67,9 +67,8 @@ class Method(ABC):
     def add_inference_flags(self, parser: argparse.ArgumentParser) -> None:  # noqa: B027 - most have none
         """Add those of its own flags that inference.py has."""
 
-    @abstractmethod
-    def settle(self, args: argparse.Namespace) -> None:
-        """Bring its own flags, just parsed, into the form in which a run records them."""
+    def settle(self, args: argparse.Namespace) -> None:  # noqa: B027 - some record their flags as parsed
+        """Bring its own flags, just parsed, into the form that a run records. By default they stay as they are."""
 
     @abstractmethod
     def check(self, args: argparse.Namespace) -> None:

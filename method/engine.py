@@ -30,7 +30,7 @@ def build_training(
     Args:
         lr: of backbone weights. momentum: **Q** 5e-4 as released, 0.9 is the sane value. decay_steps: over which the
             rate decays, by `power`. nesterov: whether the momentum is Nesterov's.
-            max_gradient: the largest norm of a step's gradient, over all weights; None: any.
+        max_gradient: the largest norm of a step's gradient, over all weights; None: any.
     """
     groups = learner.groups(lr=lr, weight_decay=weight_decay)
     optimizer = PortableSGD(groups, lr=lr, momentum=momentum, nesterov=nesterov)

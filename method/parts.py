@@ -1,4 +1,4 @@
-"""--without and --sane of methods that share them with others, of whose parts they have some only."""
+"""The flags --without and --sane, for methods that share a list of parts but have only some of them."""
 
 import argparse
 from collections.abc import Collection
@@ -21,6 +21,15 @@ def add_part_flags(
         "--sane", nargs="+", choices=[*oddities, "all"], default=[], metavar="ODDITY",
         help=f"correct these oddities of the recipe, which paper/deviations.md lists: all, {', '.join(mendable)}",
     )  # fmt: skip
+
+
+def settled_sane(names: Collection[str], mendable: Collection[str]) -> list[str]:
+    """What --sane `names` mean, sorted: the names but all, and where all is named, everything `mendable`.
+
+    A name that is not mendable stays, beside all too, so that `check_parts` can refuse it.
+    """
+    many = mendable if "all" in names else ()
+    return sorted(({*names} - {"all"}) | {*many})
 
 
 def check_parts(args: argparse.Namespace, *, without: Collection[str], sane: Collection[str]) -> None:

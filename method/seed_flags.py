@@ -10,7 +10,7 @@ from typing import Any
 from method import METHODS
 from method.base import Method
 from tool.cli import UserError, path_value, require_file
-from tool.flags import CRF_BACKENDS
+from tool.flags import add_crf_backend
 from tool.seed_recipe import CRFRecipe
 
 MAX_CRF_ITERATIONS = 1000
@@ -34,12 +34,7 @@ def add_seed_flags(group: Any, method: Method) -> None:
     group.add_argument(
         "--crf_alpha", nargs="+", type=float, metavar="A", help=f"exponents of the background score ({alphas})"
     )
-    group.add_argument(
-        "--crf_backend",
-        choices=CRF_BACKENDS,
-        default="auto",
-        help="auto: torch on a GPU, else pydensecrf (%(default)s)",
-    )
+    add_crf_backend(group)
 
 
 def check_seed_flags(args: argparse.Namespace) -> None:

@@ -100,8 +100,8 @@ def train_run(
     files.
 
     Args:
-        args: train_voc.py's. images: to train on, by id. held_out: what --eval and --eval_every score, and where there
-            are some their masks.
+        args: train_voc.py's. images: to train on, by id. held_out: what --eval and --eval_every score. masks: of
+            `held_out`, by id; empty where there are none.
         settings, defaults: of `tool.training_run.Run`.
 
     Raises `UserError` for a device that is not there, a checkpoint or weights that do not fit, and as `run_steps`.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from method.base import Method, NetFlags
 from method.crt.config import BRANCHES, SANE, CRTConfig
+from method.parts import settled_sane
 from network import PRETRAINED
 from network.cells import whole_cells
 from tool.cli import UserError, check_bounds, path_text
@@ -73,9 +74,6 @@ class CRTMethod(Method):
             help="a plain ViT of timm with patches of 16 pixels; --backbone is the CNN's (%(default)s)",
         )  # fmt: skip
 
-    def settle(self, args: argparse.Namespace) -> None:
-        pass
-
     def check(self, args: argparse.Namespace) -> None:
         check_bounds(args, {"cam_lambda": (0, 1e6)})
         size = args.crop_size
@@ -97,7 +95,7 @@ class CRTMethod(Method):
         )
 
     def configure_inference(self, args: argparse.Namespace) -> CRTConfig:
-        sane = SANE if "all" in args.sane else args.sane
+        sane = settled_sane(args.sane, SANE)
         return CRTConfig(
             transformer=args.transformer,
             branch=args.cam_branch,
@@ -106,8 +104,8 @@ class CRTMethod(Method):
         )
 
     def inference_settings(self, args: argparse.Namespace) -> dict[str, Any]:
-        sane = sorted(SANE if "all" in args.sane else {*args.sane})
-        return {"transformer": args.transformer, "cam_branch": args.cam_branch, "sane": sane}
+        own = {"transformer": args.transformer, "cam_branch": args.cam_branch}
+        return {**own, "sane": settled_sane(args.sane, SANE)}
 
     def learner(
         self,

@@ -115,10 +115,10 @@ def configure(
     method: str,
     *,
     without: Sequence[str] = (),
-    overlap: float = 0.5,
-    foreground_share: float = 0.5,
-    second_view: int = 128,
-    crf_backend: str = "auto",
+    overlap: float = SaliencyConfig.overlap,
+    foreground_share: float = SaliencyConfig.foreground_share,
+    second_view: int | None = HSCConfig.second_view,
+    crf_backend: str = HSCConfig.crf_backend,
     sane: Sequence[str] = (),
 ) -> HSCConfig:
     """The config of `method` with the paper's ablation switches and the command line's numbers applied.

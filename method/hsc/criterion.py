@@ -11,8 +11,8 @@ from method.hsc.pseudo import pseudo_labels
 from method.learner import FIRST, Moment
 from method.terms.classification import classification_loss
 from method.terms.consistency import consistency_losses
-from method.terms.contrast import normalise_cam
-from method.terms.maps import View, resize
+from method.terms.contrast import contrast_cam, on_grid
+from method.terms.maps import View
 from method.terms.saliency import saliency_guidance
 from network.resnet38_hsc import REGION_DIM, HSCOutput
 from tool.distributed import gather_images
@@ -94,17 +94,13 @@ class HSCCriterion(nn.Module):
         """
         config = self.config.contrast
         size = cam_rv[1].shape[-2:]
-
-        def on_grid(maps: list[Tensor]) -> Tensor:
-            return torch.stack([resize(each.float(), size) for each in maps])
-
-        cam = normalise_cam(on_grid(cam_rv).flatten(0, 1), clamp=config.clamp_normalised_cam)
-        cam[:, -1] = config.background_score
-        cam = cam.unflatten(0, (2, -1))
+        cam = contrast_cam(
+            on_grid(cam_rv, size), clamp=config.clamp_normalised_cam, background_score=config.background_score
+        )
         self.pseudo = self.pseudo_labels(cam, label, image)
         score = torch.cat([cam[:, :, :-1], 1 - cam[:, :, :-1].amax(2, keepdim=True)], dim=2)
         # Prototypes are of the whole batch, so that each process needs the others' images; only here, on view 2's grid.
-        maps = (on_grid(feat_pixel), on_grid(feat_region), cam, score, self.pseudo)
+        maps = (on_grid(feat_pixel, size), on_grid(feat_region, size), cam, score, self.pseudo)
         return self.contrast_terms(*(gather_images(each, dim=1) for each in maps), gather_images(label, dim=0))
 
     def pseudo_labels(self, cam: Tensor, label: Tensor, image: Tensor) -> Tensor:

@@ -16,10 +16,11 @@ from method.hsc.config import (
     configure,
     mendable,
 )
-from method.parts import add_part_flags, check_parts
+from method.parts import add_part_flags, check_parts, settled_sane
+from method.terms.config import SaliencyConfig
 from tool.cli import check_bounds, positive
 from tool.dataset import DataSet
-from tool.flags import CRF_BACKENDS, MAX_PIXELS
+from tool.flags import MAX_PIXELS, add_crf_backend
 
 if TYPE_CHECKING:
     import torch
@@ -43,20 +44,23 @@ class HSCMethod(Method):
             help="released, or sane: correct those of the oddities that cost most on photographs (%(default)s)",
         )  # fmt: skip
         group.add_argument(
-            "--tau", type=float, default=0.5, help="share of a map that is salient in a foreground class (%(default)s)"
-        )
+            "--tau", type=float, default=SaliencyConfig.overlap,
+            help="share of a map that is salient in a foreground class (%(default)s)",
+        )  # fmt: skip
         group.add_argument(
-            "--alpha", type=float, default=0.5, help="weight of the foreground map in the saliency (%(default)s)"
-        )
+            "--alpha", type=float, default=SaliencyConfig.foreground_share,
+            help="weight of the foreground map in the saliency (%(default)s)",
+        )  # fmt: skip
+        add_crf_backend(group)
         group.add_argument(
-            "--crf_backend", choices=CRF_BACKENDS, default="auto", help="auto: torch on a GPU, else pydensecrf"
-        )
-        group.add_argument("--view2_size", type=positive, default=128, help="second view's side, pixels (%(default)s)")
+            "--view2_size", type=positive, default=HSCConfig.second_view,
+            help="second view's side, pixels (%(default)s)",
+        )  # fmt: skip
 
     def settle(self, args: argparse.Namespace) -> None:
-        # Names for many oddities mean those that the method has. They are recorded one by one.
-        many = {*RECIPES[args.recipe], *(SANE if "all" in args.sane else ())}
-        args.sane = sorted(({*args.sane} - {"all"}) | (many & {*mendable(self.config)}))
+        # A recipe, like all, means those oddities that the method has. They are recorded one by one.
+        own = mendable(self.config)
+        args.sane = sorted({*settled_sane(args.sane, own)} | ({*RECIPES[args.recipe]} & {*own}))
         del args.recipe
 
     def check(self, args: argparse.Namespace) -> None:

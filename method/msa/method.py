@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from data.saliency import SaliencyCrop
 from method.base import Method, NetFlags, Rates
 from method.msa.config import CONFIGS, OF_NET, OF_SEEDS, MSAConfig, mend, mendable
+from method.parts import settled_sane
 from network import DCR, PRETRAINED
 from network.cells import CELL, whole_cells
 from tool.cli import UserError, add_switch, check_bounds, path_text
@@ -40,9 +41,9 @@ def steps_text(text: str) -> int:
     return int(number)
 
 
-def _of_net(sane: Sequence[str]) -> set[str]:
-    """Those of the values of --sane that inference has to know of."""
-    return {*OF_NET} if "all" in sane else {*sane} & {*OF_NET}
+def _sane_of_net(sane: Sequence[str]) -> list[str]:
+    """Those of the values of --sane that inference has to know of, sorted."""
+    return [name for name in settled_sane(sane, OF_NET) if name in OF_NET]
 
 
 # **Q** The scale of the image on which maps of all scales are summed: as released the last one, or 1.
@@ -119,7 +120,7 @@ class MSAMethod(Method):
         run = arguments_of_run(args.weights)
         trained = run.get("sane") if run.get("method") in CONFIGS else None
         if isinstance(trained, list):
-            given = _of_net(args.sane)
+            given = _sane_of_net(args.sane)
             if others := [name for name in OF_NET if name != OF_SEEDS and (name in trained) != (name in given)]:
                 raise UserError(
                     f"--sane {' '.join(given) or '(none)'}: the net of {args.weights} was trained with --sane"
@@ -147,7 +148,7 @@ class MSAMethod(Method):
         )  # fmt: skip
 
     def settle(self, args: argparse.Namespace) -> None:
-        args.sane = mendable(self.config) if "all" in args.sane else sorted({*args.sane})
+        args.sane = settled_sane(args.sane, mendable(self.config))
         if args.select is None:
             args.select = "last" if args.gt_dir is None else "miou"
 
@@ -182,19 +183,20 @@ class MSAMethod(Method):
         if args is None:
             return self.config
         ipc = replace(self.config.ipc, weight=args.alpha, patches=args.patch_number, threshold=args.ig_th)
-        config = replace(self._of_net(args), ipc=ipc, scn=args.scn)
+        config = replace(self._with_net_flags(args), ipc=ipc, scn=args.scn)
         return mend(config, args.sane)
 
     def configure_inference(self, args: argparse.Namespace) -> MSAConfig:
-        config = replace(self._of_net(args), along=args.up)
-        return mend(config, _of_net(args.sane))
+        config = replace(self._with_net_flags(args), along=args.up)
+        return mend(config, _sane_of_net(args.sane))
 
-    def _of_net(self, args: argparse.Namespace) -> MSAConfig:
+    def _with_net_flags(self, args: argparse.Namespace) -> MSAConfig:
+        """The method's config with those flags that training and inference share."""
         return replace(self.config, sp_cam=args.sp_cam, dcr=args.dcr, steps=args.beta, threshold=args.th)
 
     def inference_settings(self, args: argparse.Namespace) -> dict[str, Any]:
         flags = {name: getattr(args, name) for name in ("sp_cam", "dcr", "beta", "th", "up")}
-        return {**flags, "sane": sorted(_of_net(args.sane))}
+        return {**flags, "sane": _sane_of_net(args.sane)}
 
     def saliency_crop(self, args: argparse.Namespace) -> SaliencyCrop:
         return SaliencyCrop(nearest=True, first_channel=True, dark=None if self.configure(args).black_padding else DARK)

@@ -8,7 +8,7 @@ from method.ppc.config import CONTRAST_TERMS, PPCConfig
 from method.ppc.contrast import prototype_contrast, pseudo_labels
 from method.terms.classification import classification_loss
 from method.terms.consistency import consistency_losses
-from method.terms.contrast import normalise_cam
+from method.terms.contrast import contrast_cam, on_grid
 from method.terms.maps import View, resize
 from method.terms.saliency import saliency_guidance
 from network.resnet38_hsc import HSCOutput
@@ -74,18 +74,14 @@ class PPCCriterion(nn.Module):
         Args:
             cam_rv: a view's refined CAMs (N, K + 1, h, w), on the net's grid. feat_pixel: (N, 128, h, w).
         """
-        size = cam_rv[1].shape[-2:]
-
-        def on_grid(maps: list[Tensor]) -> Tensor:
-            return torch.stack([resize(each.float(), size) for each in maps])
-
         config = self.config.contrast
-        cam = normalise_cam(on_grid(cam_rv).flatten(0, 1), clamp=config.clamp_normalised_cam)
-        cam[:, -1] = config.background_score
-        cam = cam.unflatten(0, (2, -1))
+        size = cam_rv[1].shape[-2:]
+        cam = contrast_cam(
+            on_grid(cam_rv, size), clamp=config.clamp_normalised_cam, background_score=config.background_score
+        )
         self.pseudo = pseudo_labels(cam, label, background_first=self.config.background_first)
         # Prototypes are of the whole batch, so that each process needs the others' images, and the same draw.
-        feat, cam, pseudo = (gather_images(each, dim=1) for each in (on_grid(feat_pixel), cam, self.pseudo))
+        feat, cam, pseudo = (gather_images(each, dim=1) for each in (on_grid(feat_pixel, size), cam, self.pseudo))
         return prototype_contrast(
             feat, cam, pseudo, gather_images(label, dim=0), self.draw(pseudo, moment), config=config
         )

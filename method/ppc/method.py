@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from data.descriptions import find_data_set
 from method.base import Method, NetFlags
-from method.parts import add_part_flags, check_parts
+from method.parts import add_part_flags, check_parts, settled_sane
 from method.ppc.config import (
     ABLATIONS,
     CONFIGS,
@@ -64,7 +64,7 @@ class PPCMethod(Method):
     def add_flags(self, parser: argparse.ArgumentParser) -> None:
         group = parser.add_argument_group(f"method {self.name}")
         add_part_flags(group, "ppc", ablations=ABLATIONS, oddities=SANE, mendable=mendable(self.config))
-        side = "128" if self.contrasts else f"{SECOND_SCALE} of --crop_size"
+        side = self.config.second_view if self.contrasts else f"{SECOND_SCALE} of --crop_size"
         group.add_argument("--view2_size", type=positive, help=f"second view's side, pixels ({side})")
         if self.contrasts:
             group.add_argument(
@@ -83,9 +83,9 @@ class PPCMethod(Method):
             )  # fmt: skip
 
     def settle(self, args: argparse.Namespace) -> None:
-        args.sane = mendable(self.config) if "all" in args.sane else sorted({*args.sane})
+        args.sane = settled_sane(args.sane, mendable(self.config))
         if args.view2_size is None:
-            args.view2_size = 128 if self.contrasts else max(int(SECOND_SCALE * args.crop_size), 1)
+            args.view2_size = self.config.second_view if self.contrasts else max(int(SECOND_SCALE * args.crop_size), 1)
 
     def check(self, args: argparse.Namespace) -> None:
         bounds = {"tau": (0, 1), "alpha": (0, 1), "bg_threshold": (0, 1), "view2_size": (1, MAX_PIXELS)}

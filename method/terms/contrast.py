@@ -5,10 +5,19 @@ Both views stand on one grid and are handled together. Shape suffixes:
     C channels, K classes, L labels (K + 1, background last), T pixels taken, D feature channels.
 """
 
+from collections.abc import Sequence
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from method.terms.maps import resize
 from tool.cam import min_max
+
+
+def on_grid(views: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
+    """The views' maps, (N, C, h, w) each, resized to `size` and stacked, (V, N, C, H, W) float32."""
+    return torch.stack([resize(each.float(), size) for each in views])
 
 
 def normalise_cam(cam_NLHW: Tensor, *, clamp: bool) -> Tensor:
@@ -19,6 +28,13 @@ def normalise_cam(cam_NLHW: Tensor, *, clamp: bool) -> Tensor:
     """
     cam = min_max(cam_NLHW.detach().float())
     return cam.relu() if clamp else cam
+
+
+def contrast_cam(cam_VNLHW: Tensor, *, clamp: bool, background_score: float) -> Tensor:
+    """Refined CAMs as contrast takes them, (V, N, L, H, W): `normalise_cam`'s, the background channel a constant."""
+    cam = normalise_cam(cam_VNLHW.flatten(0, 1), clamp=clamp)
+    cam[:, -1] = background_score
+    return cam.unflatten(0, cam_VNLHW.shape[:2])
 
 
 def strongest_pixels(score_VCP: Tensor, count: int) -> tuple[Tensor, Tensor]:

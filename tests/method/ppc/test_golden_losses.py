@@ -11,7 +11,7 @@ from method.learner import FIRST
 from method.ppc.config import CONFIGS, PPCConfig
 from method.ppc.criterion import PPCCriterion
 from method.terms.classification import min_pool_loss
-from method.terms.contrast import flatten_pixels, normalise_cam, pixel_prototypes
+from method.terms.contrast import contrast_cam, flatten_pixels, on_grid, pixel_prototypes
 from method.terms.maps import View, resize
 from method.terms.saliency import saliency_loss
 from tests.golden_inputs import assert_golden, rnd, uni
@@ -155,10 +155,9 @@ def test_prototypes(method, case, expected, seed, golden_device):
     golden, config = Golden(method, seed, golden_device, case), CONFIGS[method].contrast
     size = golden.leaves["rv2"].shape[-2:]
     with torch.no_grad():
-        cam, feat = (torch.stack([resize(each, size) for each in golden.pair(name)]) for name in ("rv", "p"))
-        cam = normalise_cam(cam.flatten(0, 1), clamp=False)
-        cam[:, -1] = config.background_score
-        score_VLP = flatten_pixels(cam.unflatten(0, (2, -1))).transpose(1, 2)
+        cam, feat = (on_grid(golden.pair(name), size) for name in ("rv", "p"))
+        cam = contrast_cam(cam, clamp=False, background_score=config.background_score)
+        score_VLP = flatten_pixels(cam).transpose(1, 2)
         rows = pixel_prototypes(flatten_pixels(feat), score_VLP, 256 // config.pixel_share)
     for view in (1, 2):
         released = rows[view - 1].roll(-golden.shift, 0)
