@@ -12,7 +12,6 @@ import json
 import os
 import sys
 import time
-from contextlib import suppress
 from pathlib import Path
 
 from data.descriptions import add_data_set_flag, find_data_set, require_background
@@ -32,6 +31,7 @@ from tool.cli import (
     run_script,
     script_parser,
 )
+from tool.folder import record_of
 from tool.metric import CURVE
 from tool.plot import save_curve
 
@@ -157,11 +157,8 @@ def append_to_log(path: Path, text: str) -> None:
 
 def walk_of(folder: str) -> int:
     """The steps that the CAMs of a folder walked between superpixels, as its settings.json says; 0 without one."""
-    with suppress(OSError, ValueError, RecursionError):
-        settings = json.loads(Path(folder, "settings.json").read_text())
-        steps = settings.get("refine_list") if isinstance(settings, dict) else None
-        return steps if isinstance(steps, int) else 0
-    return 0
+    steps = record_of(Path(folder)).get("refine_list")
+    return steps if isinstance(steps, int) else 0
 
 
 def main() -> None:

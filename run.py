@@ -348,8 +348,9 @@ def main() -> None:
     check_steps(steps, args.recipe)
     stages = all_stages(steps)
     check_names(stages, args, setup)
-    values = [check_flags(stage, runs=args.stages is None or stage.name in args.stages) for stage in stages]
-    asked = [pair for pair in zip(stages, values, strict=True) if args.stages is None or pair[0].name in args.stages]
+    chosen = {stage.name for stage in stages} if args.stages is None else {*args.stages}
+    pairs = [(stage, check_flags(stage, runs=stage.name in chosen)) for stage in stages]
+    asked = [pair for pair in pairs if pair[0].name in chosen]
     check_seeds(asked)
     if args.list:
         print_commands([stage for stage, _ in asked])
@@ -361,8 +362,7 @@ def main() -> None:
         require_folder(setup.data_root, f"--{flag}", f"{title}, with {content} in it")
     check_out(setup.out, name)
     record = Record(setup.out)
-    runs = {stage.name for stage in stages if not record.done(stage)} if args.stages is None else {*args.stages}
-    check_weights([pair for pair in zip(stages, values, strict=True) if pair[0].name in runs], setup.out)
+    check_weights([pair for pair in asked if args.stages is not None or not record.done(pair[0])], setup.out)
     try:
         record = run_stages(steps, setup.out, recipe=name, chosen=args.stages)
     except KeyboardInterrupt:

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from tool.artifact import atomic_file
+from tool.artifact import save_pickled
 from tool.cli import UserError, brief, raise_problems, require_file
 from tool.dataset import DataSet
 from tool.lists import entry_id
-from tool.pickled import load_plain, write_pickled
+from tool.pickled import load_plain
 
 
 def load_labels(path: str | Path, data_set: DataSet, *, flag: str = "--labels") -> dict[str, np.ndarray]:
@@ -151,5 +151,4 @@ def labels_of(
 
 def save_labels(path: str | Path, labels: dict[str, np.ndarray]) -> None:
     """Write `labels` as VOC projects share them: `np.load(path, allow_pickle=True).item()` gives the dict."""
-    with atomic_file(path) as file:
-        write_pickled(file, labels)
+    save_pickled(path, labels)

@@ -43,8 +43,10 @@ def make_missing(
     problems = process_images(
         jobs, work, names=names, devices=devices, load=load, crf_backend=crf_backend, crf_workers=crf_workers
     )
-    made = sum(job.for_net is not None or load is no_net for job in jobs)
-    line = f"{made} of {len(images)} images {done} {pace(started, made)}"
+    line = f"{len(jobs)} of {len(images)} images {done} {pace(started, len(jobs))}"
+    without_net = sum(job.for_net is None for job in jobs)
+    if load is not no_net and without_net:  # which explains a pace that no net has
+        line += f", {without_net} of them without the net"
     if not jobs:
         line = f"nothing is missing of {len(images)} images"
     wait_for_all()

@@ -85,8 +85,8 @@ def _first_word(value: Any) -> str:
 
 
 def _seeding(stage: Stage, *, crf: bool) -> Stage:
-    """`stage`, inference or merging, which makes CRF seeds; where the recipe has no `crf` there CAMs, and where the
-    user's changes have none seeds without one."""
+    """`stage`, inference or merging, with what it makes: CRF seeds. Without a CRF: CAMs if the recipe has none (`crf`);
+    label maps if the user switched it off."""
     if stage.flags.get("crf_t") != "none":
         return stage._replace(makes=crf_seeds(stage))
     return stage._replace(makes=Path(stage.flags["work_dir"], "cam_png" if crf else "cam_npy"))

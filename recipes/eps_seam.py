@@ -12,8 +12,7 @@ from tool.recipe import Setup, Stage
 
 def stages(setup: Setup) -> list[Stage]:
     start = [eps.training(setup, name="train_eps")] if setup.mini else []  # there are no ImageNet weights
-    mini_flags = {**mini.length(400), **mini.VIEW, **({"weights": start[0].makes} if start else {})}
-    train = common.training(setup, "eps_seam", mini_flags=mini_flags)
+    train = common.training(setup, "eps_seam", mini_flags=mini.after(start))
     seeds = common.seeds(setup, train)
     return [
         *mini.data(setup),

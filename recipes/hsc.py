@@ -16,8 +16,7 @@ def seeds(setup: Setup) -> list[Stage]:
     # At --mini there are no ImageNet weights. It starts from what EPS learnt: from random weights its first pseudo
     # labels would be noise.
     start = [eps.training(setup, name="train_eps")] if setup.mini else []
-    mini_flags = {**mini.length(400), **mini.VIEW, **({"weights": start[0].makes} if start else {})}
-    train = common.training(setup, "hsc", mini_flags=mini_flags)
+    train = common.training(setup, "hsc", mini_flags=mini.after(start))
     return [
         *mini.data(setup),
         common.prepare(setup),

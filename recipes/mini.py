@@ -1,9 +1,10 @@
 """What `--mini` changes in every recipe: generated images of 96 pixels, and nets an eighth as wide from random weights.
 
-Unlike the released recipe these need batch norm and momentum, and gradients cut off that are hundreds of times as large
-as usual.
+Unlike the released recipe these need batch norm and momentum, and gradient clipping, as gradients are hundreds of times
+larger than usual.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from recipes.data_sets import layout
@@ -37,8 +38,8 @@ SCN = {
     **{"crop_size": 128, "min_image_size": 112, "max_image_size": 176, "batch_size": BATCH_SIZE},
     **{"max_epoches": 3, "lr": 1e-3, "save_every": 100},
 }
-# Whatever two cells show, nets from random weights give features more alike than the released threshold of AP, 0.6,
-# which would spread all over all.
+# With random weights all cells look alike: more than the released AP threshold of 0.6, so every cell would spread to
+# every other.
 MSA = {
     **{"width": None, "backbone": "resnet18", "weights": "none", "crop_size": 128, "resize_size": [112, 176]},
     **{"max_iters": None, "max_epoches": 8, "lr": 0.02, "th": 0.95},
@@ -86,6 +87,11 @@ def backbone_of(trained: Stage) -> dict[str, Any]:
 def length(steps: int) -> dict[str, int]:
     """The flags of a training of so many steps, which decays its rate over as many epochs as these are."""
     return {"max_iters": steps, "max_epoches": max(steps * BATCH_SIZE // NUM_IMAGES, 1)}
+
+
+def after(start: Sequence[Stage]) -> dict[str, Any]:
+    """The flags of a training of two views, from the weights of the stage in `start`, which only `--mini` has."""
+    return {**length(400), **VIEW, **({"weights": start[0].makes} if start else {})}
 
 
 def data(setup: Setup) -> list[Stage]:

@@ -1,4 +1,4 @@
-"""MSA on COCO 2014: every flag is as on VOC; weights and threshold are chosen on 1,000 images of train.
+"""MSA with saliency maps on COCO 2014: every flag is as on VOC; weights and threshold are chosen on 1,000 train images.
 
     python run.py msa_sal_coco --coco14_root COCO --saliency_root COCO/saliency
 

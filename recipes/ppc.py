@@ -14,8 +14,7 @@ from tool.recipe import Setup, Stage
 def stages(setup: Setup) -> list[Stage]:
     # At --mini there are no ImageNet weights: from random ones the first pseudo labels would be noise.
     start = [seam.training(setup, name="train_seam", steps=300)] if setup.mini else []
-    mini_flags = {**mini.length(400), **mini.VIEW, **({"weights": start[0].makes} if start else {})}
-    train = common.training(setup, "ppc", saliency=False, mini_flags=mini_flags)
+    train = common.training(setup, "ppc", saliency=False, mini_flags=mini.after(start))
     return [
         *mini.data(setup),
         common.prepare(setup, saliency=False),

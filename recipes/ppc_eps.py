@@ -15,8 +15,7 @@ from tool.recipe import Setup, Stage
 def stages(setup: Setup) -> list[Stage]:
     # At --mini there are no ImageNet weights: from random ones the first pseudo labels would be noise.
     start = [eps.training(setup, name="train_eps")] if setup.mini else []
-    mini_flags = {**mini.length(400), **mini.VIEW, **({"weights": start[0].makes} if start else {})}
-    train = common.training(setup, "ppc_eps", mini_flags=mini_flags)
+    train = common.training(setup, "ppc_eps", mini_flags=mini.after(start))
     seeds = common.seeds(setup, train)
     return [
         *mini.data(setup),

@@ -10,7 +10,6 @@ same archive, byte for byte.
 import argparse
 import gzip
 import io
-import os
 import sys
 import tarfile
 import time
@@ -31,6 +30,7 @@ from tool.cli import (
     printable,
     raise_problems,
     require_folder,
+    require_writable,
     run_script,
     script_parser,
 )
@@ -81,14 +81,9 @@ def check_out(out: Path, results: Path) -> None:
     """Raise `UserError` if `out` is no place for the archive of the files in `results`."""
     if not out.name.endswith(SUFFIXES):
         raise UserError(f"--out {out}: expected a file name that ends in {' or '.join(SUFFIXES)}")
-    if out.is_dir():
-        raise UserError(f"--out {out}: expected a file to write, found a folder")
-    if not out.parent.is_dir():
-        raise UserError(f"--out {out}: the folder {out.parent} is not there; create it first")
+    require_writable(out, "--out")
     if out.resolve().is_relative_to(results.resolve()):
         raise UserError(f"--out {out}: lies inside --results {results}, which holds predictions only; write elsewhere")
-    if not os.access(out.parent, os.W_OK):
-        raise UserError(f"--out {out}: no permission to write to {out.parent}")
 
 
 def entry_problem(path: Path, names: set[str], folder: Path) -> str | None:

@@ -15,12 +15,17 @@ def require_system() -> None:
     try:
         import fcntl  # noqa: F401, what locks folders; forks, signals and the like come with it
     except ImportError:
-        print(
-            f"error: this system ({sys.platform}) has no fcntl: the project needs Linux; on Windows, run it in WSL"
-            " (wsl --install)",
-            file=sys.stderr,
-        )
-        sys.exit(2)
+        lacks = "fcntl"
+    else:
+        if sys.platform == "linux":
+            return
+        lacks = "prctl"  # by which commands end with the one that runs them
+    print(
+        f"error: this system ({sys.platform}) has no {lacks}: the project needs Linux; on Windows, run it in WSL"
+        " (wsl --install)",
+        file=sys.stderr,
+    )
+    sys.exit(2)
 
 
 def require_environment() -> None:

@@ -91,10 +91,8 @@ def run_script(main: Callable[[], None]) -> None:
             _print_error(_limit_of(error))
             sys.exit(2)
         finally:
-            for (
-                number,
-                handler,
-            ) in before.items():  # what they raise amid the interpreter's own end, it prints and drops
+            # What ours raise amid the interpreter's own end, it prints and drops.
+            for number, handler in before.items():
                 signal.signal(number, handler)
             _flush_output()
     except KeyboardInterrupt:  # also amid what comes last

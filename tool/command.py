@@ -93,6 +93,14 @@ def _run(lanes: Sequence["_Lane"]) -> None:
             raise
 
 
+class _Stream(NamedTuple):
+    """The two ends of what a command writes to, as descriptors, and the stream of this process that it leads to."""
+
+    ours: int
+    theirs: int
+    leads_to: TextIO
+
+
 class _Lane:
     """A chain's jobs, of which one runs at a time, and what that one says. A lane without a name is alone."""
 
@@ -116,29 +124,34 @@ class _Lane:
             with reported_unwritable(job.log):
                 self.log = open(job.log, "ab", buffering=0)  # noqa: SIM115, open as long as the command
                 self.log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {job.shown}\n".encode(errors="backslashreplace"))
-        # A terminal of its own, for its bars; alone on one, also for its lines, which are to come between the bars.
-        err, their_err = pty.openpty() if sys.stderr.isatty() else os.pipe()
-        if sys.stderr.isatty():
-            ioctl(their_err, termios.TIOCSWINSZ, struct.pack("HHHH", 24, max(self.columns, 1), 0, 0))
-        streams = [(err, their_err, sys.stderr)]
-        their_out = their_err
-        if self.name or not (sys.stderr.isatty() and sys.stdout.isatty()):
-            out, their_out = os.pipe()
-            streams.append((out, their_out, sys.stdout))
+        streams = self.open_streams()
         threads = {"OMP_NUM_THREADS": "1"} if self.name else {}
         prctl = ctypes.CDLL(None).prctl
         self.process = subprocess.Popen(
             [sys.executable, *map(str, job.command)],
             cwd=ROOT,
             env={**os.environ, **threads, "PYTHONUNBUFFERED": "1"},
-            stdout=their_out,
-            stderr=their_err,
+            stdout=streams[-1].theirs,
+            stderr=streams[0].theirs,
             preexec_fn=lambda: prctl(PR_SET_PDEATHSIG, signal.SIGTERM),
         )
-        for ours, theirs, stream in streams:
-            os.close(theirs)
-            selector.register(ours, selectors.EVENT_READ, _Speech(self, stream))
+        for stream in streams:
+            os.close(stream.theirs)
+            selector.register(stream.ours, selectors.EVENT_READ, _Speech(self, stream.leads_to))
         self.open = len(streams)
+
+    def open_streams(self) -> list[_Stream]:
+        """What a command is to write to: the first takes its errors, the last its output; one takes both where they
+        share a terminal."""
+        on_terminal = sys.stderr.isatty()
+        # A terminal of its own, for its bars; alone on one, also for its lines, which are to come between the bars.
+        ours, theirs = pty.openpty() if on_terminal else os.pipe()
+        if on_terminal:
+            ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, max(self.columns, 1), 0, 0))
+        streams = [_Stream(ours, theirs, sys.stderr)]
+        if self.name or not (on_terminal and sys.stdout.isatty()):
+            streams.append(_Stream(*os.pipe(), sys.stdout))
+        return streams
 
     def write(self, text: str, stream: TextIO) -> None:
         if self.name and sys.stderr.isatty():
@@ -153,8 +166,8 @@ class _Lane:
         self.code, self.process, self.bar = self.process.returncode, None, ""
         if self.log is not None:
             self.log.close()
-        memory = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-        return Ended(self.code, time.perf_counter() - self.started, usage.ru_utime + usage.ru_stime, memory)
+        seconds, memory = time.perf_counter() - self.started, usage.ru_maxrss * 1024  # which Linux counts in KiB
+        return Ended(self.code, seconds, usage.ru_utime + usage.ru_stime, memory)
 
 
 class _Speech:

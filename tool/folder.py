@@ -101,6 +101,13 @@ def made_with(folder: Path) -> str | None:
         raise UserError(f"{record}: cannot be read ({error.strerror})") from error
 
 
+def record_of(folder: Path) -> dict[str, Any]:
+    """What `made_with` finds, as a dict; empty where there is none that can be read."""
+    with suppress(UserError):
+        return _record(made_with(folder))
+    return {}
+
+
 def checkpoint_of(folder: Path, *, resume: bool, name_flag: str) -> Path | None:
     """`last.ckpt` in a run's `folder`, for the run to go on from, if there is one; a run is never overwritten.
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from tool.artifact import atomic_file
+from tool.artifact import save_pickled
 from tool.cli import UserError
 from tool.dataset import DataSet
-from tool.pickled import load_pickled, write_pickled
+from tool.pickled import load_pickled
 
 MIN_IOU = 0.5  # of a found instance with a true one, to be right
 KEYS = {"score": "f", "mask": "b", "class": "iu"}  # each with the kinds that its numbers may be of
@@ -51,8 +51,7 @@ def save_instances(path: str | Path, instances: Instances) -> None:
         "mask": np.array(instances.masks, bool).reshape(len(instances), *instances.shape),
         "class": np.array(instances.classes, np.int64),
     }
-    with atomic_file(path) as file:
-        write_pickled(file, value)
+    save_pickled(path, value)
 
 
 def load_instances(path: str | Path, data_set: DataSet, *, shape: tuple[int, int]) -> Instances:

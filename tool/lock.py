@@ -24,8 +24,8 @@ os.register_at_fork(after_in_child=_let_go)
 def hold_folder(folder: Path, flag: str) -> None:
     """Keep other runs out of `folder`, which `flag` leads to, until this process ends, however it ends.
 
-    Does nothing where there is no such folder (yet), and once more where this process holds it. A file system that
-    knows no locks keeps nobody out. Raises `UserError` if another process holds the folder.
+    Does nothing if the folder is missing or this process already holds it. A file system that knows no locks keeps
+    nobody out. Raises `UserError` if another process holds the folder.
     """
     place = os.path.realpath(folder)
     if place in _held:

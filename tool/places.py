@@ -85,7 +85,8 @@ def other_ending(path: Path, endings: Sequence[str] = ENDINGS) -> str:
 
 def renaming(folder: Path, tail: str, ending: str) -> str:
     """The shell's command that makes of every `<id><tail>` in `folder` an `<id><ending>`."""
-    return f'for f in {shlex.quote(str(folder))}/*{tail}; do mv "$f" "${{f%{tail}}}{ending}"; done'
+    quoted = shlex.quote(tail)
+    return f'for f in {shlex.quote(str(folder))}/*{quoted}; do mv "$f" "${{f%{quoted}}}{ending}"; done'
 
 
 def moving(source: Path, target: Path, ending: str) -> str:

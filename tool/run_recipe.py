@@ -206,7 +206,7 @@ class _Running:
                 if self.chosen is None:
                     print(f"{title}, done earlier, in {duration(self.record.seconds(stage.name))}", flush=True)
                 continue
-            later = {stage.name for stage in (*stages[number - 1 :], *afterwards)}
+            later = {other.name for other in (*stages[number - 1 :], *afterwards)}
             earlier = [other for other in self.every if other.name not in later]
             self.record.begin(stage, earlier)
             if stage.score is not None:  # a score that is asked for alone may be the first file there

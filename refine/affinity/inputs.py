@@ -1,9 +1,7 @@
 """What AffinityNet's training looks at before it starts: the CRF posteriors of the list's images."""
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -11,7 +9,7 @@ from data.images import image_size
 from tool.artifact import load_label_scores
 from tool.cli import UserError, raise_problems
 from tool.dataset import DataSet
-from tool.folder import made_with
+from tool.folder import record_of
 from tool.places import sample
 
 # By these keys the notes of prepare.py and of inference.py say which CAMs the posteriors were made of.
@@ -20,7 +18,7 @@ OF_CAMS = ("settings.json of --cam_dir", "weights_sha256")
 
 def check_alphas(low: Path, high: Path) -> None:
     """Raise `UserError` if the folders' notes, where both have one, name the same alpha or other CAMs."""
-    of_low, of_high = _note(low), _note(high)
+    of_low, of_high = record_of(low), record_of(high)
     alpha = of_low.get("alpha")
     if alpha is not None and alpha == of_high.get("alpha"):
         raise UserError(
@@ -32,15 +30,6 @@ def check_alphas(low: Path, high: Path) -> None:
             f"--la_crf_dir {low}, --ha_crf_dir {high}: expected posteriors of the same CAMs, found two in their"
             " settings.json; make both with one prepare.py"
         )
-
-
-def _note(folder: Path) -> Mapping[str, Any]:
-    """The record of what the folder's files were made with; empty without one that can be read."""
-    try:
-        note = json.loads(made_with(folder) or "{}")
-    except (ValueError, RecursionError):
-        return {}
-    return note if isinstance(note, dict) else {}
 
 
 def check_backgrounds(images: Mapping[str, Path], low: Path, high: Path, data_set: DataSet) -> None:

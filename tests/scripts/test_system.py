@@ -28,6 +28,16 @@ def test_every_command_says_in_one_line_what_it_needs(without, name):
     assert len(done.stderr.splitlines()) == 1 and not done.stdout
 
 
+@pytest.mark.parametrize("name", ["run.py", "eval.py", "tool.report"])
+def test_a_system_with_fcntl_that_is_not_linux_is_refused_too(tmp_path, name):
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.platform = 'darwin'\n")
+    env = environment(PYTHONPATH=f"{tmp_path}:{ROOT}")
+    words = [sys.executable, *called(name), "--help"]
+    done = subprocess.run(words, cwd=ROOT, env=env, capture_output=True, text=True)
+    assert_refused(done, "this system (darwin) has no prctl: the project needs Linux; on Windows, run it in WSL")
+    assert len(done.stderr.splitlines()) == 1 and not done.stdout
+
+
 RELEASED = [f"released/{name}.py" for name in ("ppc/aff_train", "msa/evaluator_cls_image", "dhr/evaluate")]
 
 

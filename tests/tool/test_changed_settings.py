@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tool.cli import UserError
-from tool.folder import changed_settings, made_with
+from tool.folder import changed_settings, made_with, record_of
 
 
 def test_of_a_record_within_a_record_the_settings_that_differ_are_named():
@@ -33,3 +33,13 @@ def test_a_record_that_cannot_be_read_is_named(tmp_path):
     (tmp_path / "settings.json").symlink_to("/proc/self/mem")  # to which even root gets an error
     with pytest.raises(UserError, match=r"settings\.json: cannot be read \("):
         made_with(tmp_path)
+    assert record_of(tmp_path) == {}
+
+
+def test_a_folder_without_a_record_has_an_empty_one(tmp_path):
+    assert record_of(tmp_path) == record_of(tmp_path / "nowhere") == {}
+    for content in ("{", "[1]", "[" * 100_000, '"text"'):
+        (tmp_path / "settings.json").write_text(content)
+        assert record_of(tmp_path) == {}
+    (tmp_path / "settings.json").write_text('{"alpha": 4}')
+    assert record_of(tmp_path) == {"alpha": 4}

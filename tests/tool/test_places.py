@@ -1,5 +1,6 @@
 """Where misplaced files are looked for, and that this stays cheap whatever the place."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from tool.places import (
     is_file,
     is_folder,
     other_ending,
+    renaming,
     sample,
 )
 
@@ -75,6 +77,17 @@ def test_the_file_with_another_ending_is_named(tmp_path):
     (tmp_path / "a.b.JPG").touch()
     assert "but a.b.JPG is there" in other_ending(tmp_path / "a.b.jpg")
     assert other_ending(tmp_path / "a.jpg") == other_ending(tmp_path / "a.b.png", (".PNG",)) == ""
+
+
+@pytest.mark.parametrize("shell", ["bash", "sh"])
+@pytest.mark.parametrize("tail", [".JPG", "_mask (1).png", "_[12]*.png", "_it's; $HOME.png", '_"a"&`b`.png'])
+def test_the_command_that_renames_does_so_whatever_the_files_end_in(tmp_path, tail, shell):
+    folder = tmp_path / "the masks"
+    folder.mkdir()
+    for name in (f"2007_000032{tail}", f"a b{tail}", "other.png"):
+        (folder / name).touch()
+    subprocess.run([shell, "-c", renaming(folder, tail, ".png")], check=True)
+    assert {path.name for path in folder.iterdir()} == {"2007_000032.png", "a b.png", "other.png"}
 
 
 @pytest.mark.parametrize("length", [0, 1, 19, 20, 21, 1464])

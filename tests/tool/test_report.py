@@ -380,7 +380,7 @@ REFUSALS = {
     "an empty list": (["--list", "{root}/list.txt"], lambda root: (root / "list.txt").write_text("\n"), ["is empty"]),
     "out is a folder": (["--out", "{root}/a.html"], lambda root: (root / "a.html").mkdir(), ["--out", "a folder"]),
     "out is no page": (["--out", "{root}/a.txt"], lambda root: None, ["--out", ".html"]),
-    "out is nowhere": (["--out", "{root}/no/a.html"], lambda root: None, ["--out", "nothing there"]),
+    "out is nowhere": (["--out", "{root}/no/a.html"], lambda root: None, ["--out", "is not there; create it first"]),
 }
 
 

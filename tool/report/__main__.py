@@ -8,7 +8,6 @@ number of runs; gains are --run's over the first of them.
 """
 
 import argparse
-import os
 import sys
 import time
 from collections import Counter
@@ -19,8 +18,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # for `python FILE
 from data.descriptions import DEFAULT, data_set_text, find_data_set
 from data.score_table import named_labels
 from tool.cli import (
-    FILE,
-    NOTHING,
     UserError,
     cores,
     pace,
@@ -28,10 +25,9 @@ from tool.cli import (
     path_value,
     positive,
     printable,
-    require_folder,
+    require_writable,
     run_script,
     script_parser,
-    what_is_at,
 )
 from tool.lists import Source, read_ids
 from tool.report.make import write_report
@@ -128,11 +124,7 @@ def output_path(args: argparse.Namespace) -> Path:
     path = args.out or Path(args.run) / f"report{other}{more}.html"
     if path.suffix.lower() not in (".html", ".htm"):
         raise UserError(f"--out {path}: expected a file name that ends in .html")
-    require_folder(path.parent, "--out", "where the page goes; create it first")
-    found = what_is_at(path)
-    if found not in (FILE, NOTHING) or not os.access(path.parent, os.W_OK):
-        reason = f"found {found}" if found not in (FILE, NOTHING) else "no permission to write into its folder"
-        raise UserError(f"--out {path}: expected a file to write, {reason}")
+    require_writable(path, "--out")
     return path
 
 
