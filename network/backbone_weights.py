@@ -1,5 +1,4 @@
-"""Weights into the segmentation nets: ImageNet's or a stage-1 classifier's into the backbone, trained ones into the
-whole."""
+"""Weights from a file or the web: ImageNet's or a classifier's into backbones, trained ones into segmentation nets."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -60,7 +60,7 @@ def fold_norms(net: nn.Module) -> nn.Module:
 
 
 def _norm_after() -> dict[type[nn.Module], Mapping[str, str]]:
-    """All of them by the modules' types. torchvision takes as long to import as torch: a net of its blocks did it."""
+    """By the modules' types. torchvision is slow to import: who built a net of its blocks has imported it already."""
     torchvisions = sys.modules.get("torchvision.models.resnet")
     blocks = {} if torchvisions is None else NORM_AFTER_OF_TORCHVISION
     return {**NORM_AFTER, **{getattr(torchvisions, name): pairs for name, pairs in blocks.items()}}

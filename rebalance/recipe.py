@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 TRANSPORT_RULES = ("released", "converged")
 SEED_CRFS = ("background", "released")
-# What can be left out of the making of labels, to see what it brings; without labels, masks are them as they are.
+# What can be left out of the making of labels, to see what it brings; without `labels`, the masks serve as labels.
 PARTS = ("seed", "uss", "wss", "transport", "labels")
 # Of an image's sides, at which label maps are predicted; on the grid of the first the posteriors are averaged.
 SCALES = (1.0, 0.5, 1.5, 2.0)
