@@ -122,7 +122,6 @@ class Tests:
 
     def __init__(self, args: argparse.Namespace, cub: Cub, net: Localiser, history: History) -> None:
         self.net, self.history, self.cub = net, history, cub
-        self.on_gpu = next(net.parameters()).is_cuda
         self.steps_per_epoch = steps_of_epoch(len(cub.train), args.batch_size, keep_last=True)
         half = "half" in args.sane
         self.recipe = Recipe(args.cam_thr, half, args.test_batch_size, args.num_workers, args.amp)
@@ -131,7 +130,8 @@ class Tests:
         """After `epoch`, from 1, in all processes."""
         began, branch, images = time.perf_counter(), self.net.transformer, self.cub.test
         self.net.eval()
-        loader = test_loader(images, self.recipe, branch.normalisation, pin_memory=self.on_gpu)
+        on_gpu = next(branch.parameters()).is_cuda
+        loader = test_loader(images, self.recipe, branch.normalisation, pin_memory=on_gpu)
         found = evaluate(branch, loader, images, self.recipe, show=started.log is not None).summary
         self.net.train()
         self.history.add(epoch, found)

@@ -24,12 +24,12 @@ def add_part_flags(
 
 
 def settled_sane(names: Collection[str], mendable: Collection[str]) -> list[str]:
-    """What --sane `names` mean, sorted: the names but all, and where all is named, everything `mendable`.
+    """What --sane `names` mean: where all is named, everything `mendable` in its order; then the others, sorted.
 
-    A name that is not mendable stays, beside all too, so that `check_parts` can refuse it.
+    A name that is not mendable stays, beside all too, so that `check_parts` can refuse it. Runs record this order.
     """
-    many = mendable if "all" in names else ()
-    return sorted(({*names} - {"all"}) | {*many})
+    many = [*mendable] if "all" in names else []
+    return [*many, *sorted({*names} - {"all", *many})]
 
 
 def check_parts(args: argparse.Namespace, *, without: Collection[str], sane: Collection[str]) -> None:

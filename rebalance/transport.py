@@ -74,7 +74,8 @@ def to_unit_range(maps: Tensor, cells: Tensor | None = None) -> Tensor:
 
     cells: bool (..., M), those that there are; the others become 0. None: all.
     """
-    there = torch.ones_like(maps, dtype=torch.bool) if cells is None else cells[..., None, :]
+    every = torch.ones(maps.shape[-1], dtype=torch.bool, device=maps.device)
+    there = every if cells is None else cells[..., None, :]
     lowest = maps.masked_fill(~there, torch.inf).amin(-1, keepdim=True)
     spread = maps.masked_fill(~there, -torch.inf).amax(-1, keepdim=True) - lowest
     return torch.where(there, (maps - lowest) / spread.clamp(min=MIN_RANGE), 0)

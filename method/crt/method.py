@@ -105,7 +105,7 @@ class CRTMethod(Method):
 
     def inference_settings(self, args: argparse.Namespace) -> dict[str, Any]:
         own = {"transformer": args.transformer, "cam_branch": args.cam_branch}
-        return {**own, "sane": settled_sane(args.sane, SANE)}
+        return {**own, "sane": sorted(settled_sane(args.sane, SANE))}
 
     def learner(
         self,

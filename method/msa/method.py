@@ -43,7 +43,7 @@ def steps_text(text: str) -> int:
 
 def _sane_of_net(sane: Sequence[str]) -> list[str]:
     """Those of the values of --sane that inference has to know of, sorted."""
-    return [name for name in settled_sane(sane, OF_NET) if name in OF_NET]
+    return sorted({*settled_sane(sane, OF_NET)} & {*OF_NET})
 
 
 # **Q** The scale of the image on which maps of all scales are summed: as released the last one, or 1.

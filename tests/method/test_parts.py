@@ -39,12 +39,12 @@ def test_all_is_what_the_method_has_in_order_and_a_name_of_these_adds_nothing(me
         return args.sane
 
     every = settled("all")
-    assert every == sorted(every) and "all" not in every
+    assert sorted(every) == sorted({*every} - {"all"})
     for name in every:
         assert settled(name, name) == [name] and settled("all", name) == settled(name, "all") == every
 
 
-def test_names_settle_to_a_sorted_list_that_keeps_what_is_unknown():
+def test_names_settle_to_all_in_its_order_and_then_a_sorted_list_that_keeps_what_is_unknown():
     assert settled_sane([], ["b", "a"]) == []
     assert settled_sane(["c", "b", "c"], ["b", "a"]) == ["b", "c"]
-    assert settled_sane(["c", "all"], ["b", "a"]) == ["a", "b", "c"]
+    assert settled_sane(["c", "all"], ["b", "a"]) == ["b", "a", "c"]
