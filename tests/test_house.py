@@ -67,7 +67,7 @@ def test_imports_run_one_way(path):
 
 def test_recipes_name_scripts_and_import_none():
     facts = {"method", "segmentation", "segmentation.experiment.config"}  # METHODS, names and keys: no torch
-    for path in (ROOT / "recipes").glob("*.py"):
+    for path in {*(ROOT / "recipes").glob("*.py")} - {ROOT / "recipes" / "checks.py"}:  # which asks the scripts
         roots = {name.split(".")[0] for name in imported_modules(path) - facts}
         assert not roots & ({*ORDER, *DATA_SETS, *SCRIPTS} - {"tool"}), path
 

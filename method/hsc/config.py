@@ -7,6 +7,7 @@ lists each with its sane value.
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from method.oddities import Oddity, mend
 from method.terms.config import ConsistencyConfig, SaliencyConfig
 
 
@@ -58,43 +59,24 @@ class HSCConfig:
     net: dict[str, bool] = field(default_factory=dict)  # switches of `network.resnet38_hsc.HSCNet`
 
 
-# What `--sane` takes: a name for each oddity (Q) of the losses and the net, and for the background's score; the part of
-# the config it is in, the switch and its sane value. The optimiser's have flags of their own.
+# What `--sane` takes: a name for each oddity (Q) of the losses and the net, and for the background's score. The
+# optimiser's have flags of their own.
+_REGIONS = frozenset({"rsc", "csc"})  # the terms that learn from the region head
 SANE = {
-    "background_score": ("contrast", "background_score", 0.5),
-    "ecr_channel": ("consistency", "spared_channel", None),
-    "cam_clamp": ("contrast", "clamp_normalised_cam", True),
-    "rsc_norm": ("contrast", "norm_along_width", False),
-    "csc_background": ("contrast", "random_background_row", False),
-    "psc_absent": ("contrast", "absent_prototypes", False),
-    "psc_bank": ("contrast", "normalise_pixel_bank", True),
-    "region_rate": ("net", "region_head_at_backbone_rate", False),
-    "region_norm": ("net", "freeze_region_norm", False),
+    "background_score": Oddity("contrast", "background_score", 0.5, CONTRAST_TERMS),
+    "ecr_channel": Oddity("consistency", "spared_channel", None, frozenset({"ecr"})),
+    "cam_clamp": Oddity("contrast", "clamp_normalised_cam", True, CONTRAST_TERMS),
+    "rsc_norm": Oddity("contrast", "norm_along_width", False, CONTRAST_TERMS),
+    "csc_background": Oddity("contrast", "random_background_row", False, CONTRAST_TERMS),
+    "psc_absent": Oddity("contrast", "absent_prototypes", False, CONTRAST_TERMS),
+    "psc_bank": Oddity("contrast", "normalise_pixel_bank", True, CONTRAST_TERMS),
+    "region_rate": Oddity("net", "region_head_at_backbone_rate", False, _REGIONS),
+    "region_norm": Oddity("net", "freeze_region_norm", False, _REGIONS),
 }
 
 # What `--recipe` takes: of these, the ones that made seeds of photographs better than as released
 # (paper/sane_values.md).
 RECIPES = {"released": (), "sane": ("background_score",)}
-
-
-# The terms that a part of the config is about.
-TERMS_OF_PART = {"contrast": CONTRAST_TERMS, "consistency": {"ecr"}, "net": {"rsc", "csc"}}
-
-
-def mendable(config: HSCConfig) -> list[str]:
-    """The keys of `SANE` that change what `config` trains."""
-    return [name for name, (part, _, _) in SANE.items() if TERMS_OF_PART[part] & config.terms]
-
-
-def mend(config: HSCConfig, names: Sequence[str]) -> HSCConfig:
-    """`config` with the oddities `names`, keys of `SANE`, at their sane values."""
-    for name in names:
-        part, switch, value = SANE[name]
-        if part == "net":
-            config = replace(config, net={**config.net, switch: value})
-        else:
-            config = replace(config, **{part: replace(getattr(config, part), **{switch: value})})
-    return config
 
 
 # By the method's name, as released.
@@ -129,7 +111,7 @@ def configure(
         crf_backend: of the pseudo labels, one of `tool.flags.CRF_BACKENDS`.
         sane: oddities to mend, keys of `SANE`.
     """
-    config = mend(CONFIGS[method], sane)
+    config = mend(CONFIGS[method], SANE, sane)
     return replace(
         config,
         terms=config.terms - set(without),

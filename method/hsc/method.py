@@ -14,8 +14,8 @@ from method.hsc.config import (
     SANE,
     HSCConfig,
     configure,
-    mendable,
 )
+from method.oddities import mendable
 from method.parts import add_part_flags, check_parts, settled_sane
 from method.terms.config import SaliencyConfig
 from tool.cli import check_bounds, positive
@@ -35,10 +35,11 @@ class HSCMethod(Method):
         self.name, self.config = name, CONFIGS[name]
         self.network = self.config.network
         self.reads = frozenset({"saliency"} if "sal" in self.config.terms else ())
+        self.mendable = mendable(self.config, SANE)
 
     def add_flags(self, parser: argparse.ArgumentParser) -> None:
         group = parser.add_argument_group(f"method {self.name}")
-        add_part_flags(group, "hsc", ablations=ABLATIONS, oddities=SANE, mendable=mendable(self.config))
+        add_part_flags(group, "hsc", ablations=ABLATIONS, oddities=SANE, mendable=self.mendable)
         group.add_argument(
             "--recipe", choices=RECIPES, default="released",
             help="released, or sane: correct those of the oddities that cost most on photographs (%(default)s)",
@@ -59,14 +60,14 @@ class HSCMethod(Method):
 
     def settle(self, args: argparse.Namespace) -> None:
         # A recipe, like all, means those oddities that the method has. They are recorded one by one.
-        own = mendable(self.config)
+        own = self.mendable
         args.sane = sorted({*settled_sane(args.sane, own)} | ({*RECIPES[args.recipe]} & {*own}))
         del args.recipe
 
     def check(self, args: argparse.Namespace) -> None:
         check_bounds(args, {"tau": (0, 1), "alpha": (0, 1), "view2_size": (1, MAX_PIXELS)})
         contrasts = CONTRAST_TERMS & self.config.terms
-        check_parts(args, without=ABLATIONS if contrasts else (), sane=mendable(self.config))
+        check_parts(args, without=ABLATIONS if contrasts else (), sane=self.mendable)
 
     def configure(self, args: argparse.Namespace | None) -> HSCConfig:
         if args is None:

@@ -4,8 +4,9 @@ Values marked **Q** are oddities of the released code, kept by default; `paper/d
 value.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+
+from method.oddities import Oddity
 
 
 @dataclass(frozen=True)
@@ -66,35 +67,14 @@ CONFIGS = {
         thresholds=(0.15, 0.2, 0.3),
     ),
 }
-# What `--sane` takes: a name for each oddity (Q); whether it is IPC's, the switch, its sane value.
+# What `--sane` takes: a name for each oddity (Q).
 SANE = {
-    "statistics": (False, "imagenet_statistics", True),
-    "softmax": (False, "leaky_scores", False),
-    "patch": (True, "foreground_inside", True),
-    "channels": (True, "mean_over_channels", True),
-    "propagation": (False, "propagates", True),
-    "padding": (False, "black_padding", True),
-    "resize": (False, "resized_once", True),
+    "statistics": Oddity(None, "imagenet_statistics", True),
+    "softmax": Oddity(None, "leaky_scores", False),
+    "patch": Oddity("ipc", "foreground_inside", True),
+    "channels": Oddity("ipc", "mean_over_channels", True),
+    "propagation": Oddity(None, "propagates", True),
+    "padding": Oddity(None, "black_padding", True, where=lambda config: config.target == "saliency"),
+    "resize": Oddity(None, "resized_once", True, where=lambda config: False),  # of seeds alone: training has no resize
 }
 OF_NET = ("statistics", "softmax", "resize")  # those that inference has to know of
-OF_SEEDS = "resize"  # the one that training knows nothing of
-
-
-def mendable(config: MSAConfig) -> list[str]:
-    """The keys of `SANE` that change what `config` trains."""
-    return [
-        name
-        for name, (in_ipc, switch, value) in SANE.items()
-        if getattr(config.ipc if in_ipc else config, switch) != value
-        and (name != "padding" or config.target == "saliency")
-        and name != OF_SEEDS
-    ]
-
-
-def mend(config: MSAConfig, names: Sequence[str]) -> MSAConfig:
-    """`config` with the oddities `names`, keys of `SANE`, at their sane values."""
-    for name in names:
-        in_ipc, switch, value = SANE[name]
-        changed = {switch: value}
-        config = replace(config, ipc=replace(config.ipc, **changed)) if in_ipc else replace(config, **changed)
-    return config

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from data.saliency import SaliencyCrop
 from method.base import Method, NetFlags, Rates
-from method.msa.config import CONFIGS, OF_NET, OF_SEEDS, MSAConfig, mend, mendable
+from method.msa.config import CONFIGS, OF_NET, SANE, MSAConfig
+from method.oddities import mend, mendable
 from method.parts import settled_sane
 from network import DCR, PRETRAINED
 from network.cells import CELL, whole_cells
@@ -63,6 +64,7 @@ class MSAMethod(Method):
     def __init__(self, name: str) -> None:
         self.name, self.config = name, CONFIGS[name]
         self.reads = frozenset({"saliency"} if self.config.target == "saliency" else ())
+        self.mendable = mendable(self.config, SANE)
         self.defaults: dict[str, Any] = {
             **{"backbone": "resnet50", "weights": PRETRAINED, "clip_grad": 1.0},
             **{"batch_size": 16, "max_iters": None, "iter_size": 1, "max_epoches": 12},
@@ -82,7 +84,7 @@ class MSAMethod(Method):
             "--scn", type=path_text, metavar="FILE",
             help="the superpixel network's weights, which superpixel/train.py writes; it is asked and not trained",
         )  # fmt: skip
-        self._add_net_flags(group, [*mendable(config), "all"])
+        self._add_net_flags(group, [*self.mendable, "all"])
         group.add_argument(
             "--alpha",
             type=float,
@@ -108,7 +110,7 @@ class MSAMethod(Method):
 
     def add_inference_flags(self, parser: argparse.ArgumentParser) -> None:
         group = parser.add_argument_group(f"method {self.name}")
-        self._add_net_flags(group, [*dict.fromkeys((*mendable(self.config), *OF_NET)), "all"])
+        self._add_net_flags(group, [*dict.fromkeys((*self.mendable, *OF_NET)), "all"])
         add_switch(group, "--up", default=True, help="maps come to pixels along superpixels; False: resized (True)")
 
     def check_inference(self, args: argparse.Namespace) -> None:
@@ -121,7 +123,7 @@ class MSAMethod(Method):
         trained = run.get("sane") if run.get("method") in CONFIGS else None
         if isinstance(trained, list):
             given = _sane_of_net(args.sane)
-            if others := [name for name in OF_NET if name != OF_SEEDS and (name in trained) != (name in given)]:
+            if others := [name for name in OF_NET if name in self.mendable and (name in trained) != (name in given)]:
                 raise UserError(
                     f"--sane {' '.join(given) or '(none)'}: the net of {args.weights} was trained with --sane"
                     f" {' '.join(trained) or '(none)'}; take the same {' and '.join(others)} here"
@@ -148,7 +150,7 @@ class MSAMethod(Method):
         )  # fmt: skip
 
     def settle(self, args: argparse.Namespace) -> None:
-        args.sane = settled_sane(args.sane, mendable(self.config))
+        args.sane = settled_sane(args.sane, self.mendable)
         if args.select is None:
             args.select = "last" if args.gt_dir is None else "miou"
 
@@ -184,11 +186,11 @@ class MSAMethod(Method):
             return self.config
         ipc = replace(self.config.ipc, weight=args.alpha, patches=args.patch_number, threshold=args.ig_th)
         config = replace(self._with_net_flags(args), ipc=ipc, scn=args.scn)
-        return mend(config, args.sane)
+        return mend(config, SANE, args.sane)
 
     def configure_inference(self, args: argparse.Namespace) -> MSAConfig:
         config = replace(self._with_net_flags(args), along=args.up)
-        return mend(config, _sane_of_net(args.sane))
+        return mend(config, SANE, _sane_of_net(args.sane))
 
     def _with_net_flags(self, args: argparse.Namespace) -> MSAConfig:
         """The method's config with those flags that training and inference share."""

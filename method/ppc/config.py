@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from method.oddities import Oddity, mend
 from method.terms.config import ConsistencyConfig, SaliencyConfig
 
 SECOND_SCALE = 0.3  # SEAM's view 2, of view 1's side
@@ -68,41 +69,17 @@ class PPCConfig:
     contrast: ContrastConfig = field(default_factory=ContrastConfig)
 
 
-# What `--sane` takes: a name for each oddity (Q) of the losses; the part of the config it is in, the switch, its sane
-# value and the terms that it changes.
+# What `--sane` takes: a name for each oddity (Q) of the losses.
 SANE = {
-    "cls_grid": (None, "classify_on_grid", True, {"cls"}),
-    "ecr_channel": ("consistency", "spared_channel", BACKGROUND, {"ecr"}),
-    "cam_clamp": ("contrast", "clamp_normalised_cam", True, CONTRAST_TERMS),
-    "background_rank": ("contrast", "background_by_rest", True, CONTRAST_TERMS),
-    "absent": ("contrast", "absent_prototypes", False, CONTRAST_TERMS),
-    "own_rank": ("contrast", "rank_own", False, {"intra"}),
-    "twice": ("contrast", "count_twice", False, {"intra"}),
-    "lone": ("contrast", "count_lone", False, {"intra"}),
+    "cls_grid": Oddity(None, "classify_on_grid", True, frozenset({"cls"}), where=lambda config: config.at_view_size),
+    "ecr_channel": Oddity("consistency", "spared_channel", BACKGROUND, frozenset({"ecr"})),
+    "cam_clamp": Oddity("contrast", "clamp_normalised_cam", True, CONTRAST_TERMS),
+    "background_rank": Oddity("contrast", "background_by_rest", True, CONTRAST_TERMS),
+    "absent": Oddity("contrast", "absent_prototypes", False, CONTRAST_TERMS),
+    "own_rank": Oddity("contrast", "rank_own", False, frozenset({"intra"})),
+    "twice": Oddity("contrast", "count_twice", False, frozenset({"intra"})),
+    "lone": Oddity("contrast", "count_lone", False, frozenset({"intra"})),
 }
-
-
-def _part(config: PPCConfig, part: str | None) -> object:
-    return config if part is None else getattr(config, part)
-
-
-def mendable(config: PPCConfig) -> list[str]:
-    """The keys of `SANE` that change what `config` trains."""
-    return [
-        name
-        for name, (part, switch, value, terms) in SANE.items()
-        if terms & config.terms and getattr(_part(config, part), switch) != value
-        and (name != "cls_grid" or config.at_view_size)
-    ]  # fmt: skip
-
-
-def mend(config: PPCConfig, names: Sequence[str]) -> PPCConfig:
-    """`config` with the oddities `names`, keys of `SANE`, at their sane values."""
-    for name in names:
-        part, switch, value, _ = SANE[name]
-        changed = replace(_part(config, part), **{switch: value})
-        config = changed if part is None else replace(config, **{part: changed})
-    return config
 
 
 _SEAM = frozenset({"cls", "er", "ecr"})
@@ -140,7 +117,7 @@ def configure(
         second_view: side of view 2 in pixels. background_score: beta. overlap: tau. foreground_share: alpha. Of these,
             None means the method's own.
     """
-    config = mend(CONFIGS[method], sane)
+    config = mend(CONFIGS[method], SANE, sane)
     return replace(
         config,
         terms=config.terms - set(without),

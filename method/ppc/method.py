@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from data.descriptions import find_data_set
 from method.base import Method, NetFlags
+from method.oddities import mendable
 from method.parts import add_part_flags, check_parts, settled_sane
 from method.ppc.config import (
     ABLATIONS,
@@ -17,7 +18,6 @@ from method.ppc.config import (
     SECOND_SCALE,
     PPCConfig,
     configure,
-    mendable,
 )
 from tool.cli import UserError, check_bounds, positive
 from tool.dataset import DataSet
@@ -54,6 +54,7 @@ class PPCMethod(Method):
         self.name, self.config = name, CONFIGS[name]
         self.network = self.config.network
         self.reads = frozenset({"saliency"} if "sal" in self.config.terms else ())
+        self.mendable = mendable(self.config, SANE)
         self.defaults = DEFAULTS[name]
         self.seeds = SEEDS[name]
 
@@ -63,7 +64,7 @@ class PPCMethod(Method):
 
     def add_flags(self, parser: argparse.ArgumentParser) -> None:
         group = parser.add_argument_group(f"method {self.name}")
-        add_part_flags(group, "ppc", ablations=ABLATIONS, oddities=SANE, mendable=mendable(self.config))
+        add_part_flags(group, "ppc", ablations=ABLATIONS, oddities=SANE, mendable=self.mendable)
         side = self.config.second_view if self.contrasts else f"{SECOND_SCALE} of --crop_size"
         group.add_argument("--view2_size", type=positive, help=f"second view's side, pixels ({side})")
         if self.contrasts:
@@ -83,14 +84,14 @@ class PPCMethod(Method):
             )  # fmt: skip
 
     def settle(self, args: argparse.Namespace) -> None:
-        args.sane = settled_sane(args.sane, mendable(self.config))
+        args.sane = settled_sane(args.sane, self.mendable)
         if args.view2_size is None:
             args.view2_size = self.config.second_view if self.contrasts else max(int(SECOND_SCALE * args.crop_size), 1)
 
     def check(self, args: argparse.Namespace) -> None:
         bounds = {"tau": (0, 1), "alpha": (0, 1), "bg_threshold": (0, 1), "view2_size": (1, MAX_PIXELS)}
         check_bounds(args, {name: limits for name, limits in bounds.items() if hasattr(args, name)})
-        check_parts(args, without=ABLATIONS if self.contrasts else (), sane=mendable(self.config))
+        check_parts(args, without=ABLATIONS if self.contrasts else (), sane=self.mendable)
         contrast = self.configure(args).contrast
         is_safe = contrast.background_score >= MIN_BACKGROUND
         if not (is_safe or contrast.absent_prototypes or self.config.background_first):

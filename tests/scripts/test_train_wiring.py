@@ -12,7 +12,8 @@ from torch._dynamo import OptimizedModule
 from data.normalisation import IMAGENET
 from data.training import EpochSampler
 from method.arguments import parse_arguments
-from method.hsc.config import CONFIGS, SANE, mend
+from method.hsc.config import CONFIGS, SANE
+from method.oddities import mend
 from method.terms.maps import two_scales
 from method.training import make_learner, make_loader, make_training
 from network.resnet38_cls import ClsNet
@@ -151,7 +152,7 @@ def test_without_switches_off_what_it_names_and_nothing_else(build, name):
 def test_sane_mends_what_it_names_and_nothing_else(build, name):
     whole = build().objective.criterion.config
     mended = build({"--sane": name}).objective.criterion.config
-    assert mended == mend(whole, [name]) and asdict(mended) != asdict(whole)
+    assert mended == mend(whole, SANE, [name]) and asdict(mended) != asdict(whole)
 
 
 def test_the_mended_region_head_learns_at_the_heads_rate(build):

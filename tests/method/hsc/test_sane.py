@@ -9,7 +9,8 @@ import torch
 
 from method.arguments import parse_arguments
 from method.hsc import criterion
-from method.hsc.config import CONFIGS, SANE, mend
+from method.hsc.config import CONFIGS, SANE
+from method.oddities import mend
 from network.build import build_network
 
 DEVIATIONS = Path(__file__).resolve().parents[3] / "paper" / "deviations.md"
@@ -23,8 +24,8 @@ def differences(one: dict, other: dict) -> dict:
 
 @pytest.mark.parametrize("name", SANE)
 def test_a_name_changes_its_switch_and_nothing_else(name):
-    part, switch, value = SANE[name]
-    released, mended = asdict(HSC), asdict(mend(HSC, [name]))
+    part, switch, value = SANE[name].part, SANE[name].switch, SANE[name].sane
+    released, mended = asdict(HSC), asdict(mend(HSC, SANE, [name]))
     assert differences(released, mended) == {part: {**released[part], switch: value}}
     if part == "net":
         net = build_network("resnet38_hsc", num_classes=20, width=0.0625, **{switch: value})
@@ -35,9 +36,9 @@ def test_a_name_changes_its_switch_and_nothing_else(name):
 
 
 def test_all_names_together_change_all_switches():
-    mended = asdict(mend(HSC, list(SANE)))
-    assert all(mended[part][switch] is value for part, switch, value in SANE.values())
-    assert set(differences(asdict(HSC), mended)) == {part for part, _, _ in SANE.values()}
+    mended = asdict(mend(HSC, SANE, list(SANE)))
+    assert all(mended[oddity.part][oddity.switch] is oddity.sane for oddity in SANE.values())
+    assert set(differences(asdict(HSC), mended)) == {oddity.part for oddity in SANE.values()}
 
 
 @pytest.mark.parametrize(("names", "score"), [([], 0.10), (["background_score"], 0.5)])
@@ -59,7 +60,7 @@ def test_the_background_scores_what_the_config_says_in_pseudo_labels_and_class_c
     cams = [torch.rand(2, 21, 4, 4) for _ in range(2)]
     features = {"feat_pixel": [torch.rand(2, 128, 4, 4)] * 2, "feat_region": [torch.rand(2, 256, 4, 4)] * 2}
     label = torch.eye(20)[:2]
-    criterion.HSCCriterion(mend(HSC, names), num_classes=20).contrast(
+    criterion.HSCCriterion(mend(HSC, SANE, names), num_classes=20).contrast(
         cams, **features, image=torch.rand(2, 3, 32, 32), label=label
     )
     assert len(seen) == 2

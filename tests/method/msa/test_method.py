@@ -14,8 +14,9 @@ from data.normalisation import IMAGENET
 from method import METHODS
 from method.arguments import check_arguments, parse_arguments
 from method.learner import FIRST, LabelledImages
-from method.msa.config import CONFIGS, SANE, MSAConfig, mend, mendable
+from method.msa.config import CONFIGS, SANE, MSAConfig
 from method.msa.learner import MSALearner
+from method.oddities import mend, mendable
 from method.superpixels import Superpixels
 from method.training import make_learner
 from network.msa import COCO_STATISTICS
@@ -75,15 +76,15 @@ def test_all_oddities_are_those_of_the_method_and_those_of_the_other_are_refused
     def configured(*words: str) -> MSAConfig:
         return METHODS[method].configure(arguments(monkeypatch, "--method", method, "--scn", "scn.pth", *words))
 
-    assert configured("--sane", "all") == mend(configured(), mendable(CONFIGS[method]))
+    assert configured("--sane", "all") == mend(configured(), SANE, mendable(CONFIGS[method], SANE))
     if method == "msa_image":
         with pytest.raises(SystemExit):
             configured("--sane", "padding")
 
 
 def test_the_oddities_are_those_that_the_config_has():
-    assert mendable(CONFIGS["msa_image"]) == ["statistics", "softmax", "patch", "channels"]
-    assert mendable(CONFIGS["msa_sal"]) == [name for name in SANE if name != "resize"]
+    assert mendable(CONFIGS["msa_image"], SANE) == ["statistics", "softmax", "patch", "channels"]
+    assert mendable(CONFIGS["msa_sal"], SANE) == [name for name in SANE if name != "resize"]
 
 
 @pytest.mark.parametrize(("method", "power"), [("msa_image", 0.5), ("msa_sal", 0.9)])
