@@ -178,8 +178,10 @@ def main() -> None:
     alone = (DEFAULT_THRESHOLD if args.t is None else args.t,)
     thresholds = CURVE if args.curve else tuple(sorted(args.thresholds or alone))
     started = time.perf_counter()
-    options = {"wrong_255": args.wrong_255, "background_255": args.background_255}
-    counts, _ = count_images(pairs, args.type, data_set, thresholds=thresholds, num_workers=args.num_workers, **options)
+    of_255 = "wrong" if args.wrong_255 else "background" if args.background_255 else None
+    counts, _ = count_images(
+        pairs, args.type, data_set, thresholds=thresholds, num_workers=args.num_workers, of_255=of_255
+    )
     time_taken = pace(started, len(pairs))
     walk = walk_of(args.predict_dir)
     summary = summarise(counts, data_set, labels=labels, thresholds=thresholds, walk=walk)

@@ -12,24 +12,35 @@ from data.normalisation import IMAGENET, Normalisation
 from data.saliency import MEAN_SALIENCY, SaliencyCrop
 
 
-class Place(NamedTuple):
-    """What becomes of an image: its longer side, whether it is mirrored, and along the width and the height where the
-    crop starts in it, where that lands in the output, and how long it is; all in pixels."""
+class Crop(NamedTuple):
+    """Where a crop lies, along the width and the height: its start in the image, its start in the output, and its
+    length; all in pixels."""
 
-    longer_side: int
-    mirrored: bool
     horizontal: tuple[int, int, int]
     vertical: tuple[int, int, int]
 
     def box(self) -> tuple[int, int, int, int]:
-        """Left, top, right and bottom of the crop in the resized image."""
+        """Left, top, right and bottom in the image."""
         (left, _, width), (top, _, height) = self.horizontal, self.vertical
         return left, top, left + width, top + height
+
+    def part(self) -> tuple[slice, slice]:
+        """Rows and columns of the image."""
+        left, top, right, bottom = self.box()
+        return slice(top, bottom), slice(left, right)
 
     def padding(self, crop_size: int) -> tuple[int, int, int, int]:
         """What the output has beside it: left, right, above, below."""
         (_, x, width), (_, y, height) = self.horizontal, self.vertical
         return x, crop_size - width - x, y, crop_size - height - y
+
+
+class Place(NamedTuple):
+    """What becomes of an image: its longer side in pixels, whether it is mirrored, and the crop of what it is then."""
+
+    longer_side: int
+    mirrored: bool
+    crop: Crop
 
 
 def saliency_to_tensor(saliency: Image.Image, *, first_channel: bool = False) -> Tensor:
@@ -55,6 +66,11 @@ def random_span(side: int, crop_size: int) -> tuple[int, int, int]:
     `crop_size` pixels, and how long it is. An image smaller than the crop lies anywhere in it."""
     length = min(side, crop_size)
     return random_integer(0, side - length), random_integer(0, crop_size - length), length
+
+
+def random_crop(size: tuple[int, int], crop_size: int) -> Crop:
+    """A crop of `random_span` along the width, and then the height, of an image of `size`."""
+    return Crop(*(random_span(side, crop_size) for side in size))
 
 
 class TrainingAugmentation:
@@ -100,8 +116,8 @@ class TrainingAugmentation:
         picture = _brought_to(image, size, mirrored, Image.Resampling.BICUBIC)
         # Before the crop, since the jitter of contrast looks at the mean of the whole image.
         picture = self.jitter(picture)
-        spans = (random_span(side, self.crop_size) for side in size)
-        return self._cropped(picture, saliency, Place(longer_side, mirrored, *spans))
+        place = Place(longer_side, mirrored, random_crop(size, self.crop_size))
+        return self._cropped(picture, saliency, place)
 
     def at(self, image: Image.Image, saliency: Image.Image | None, place: Place) -> tuple[Tensor, Tensor | None]:
         """What `__call__` gives for these draws, without jitter."""
@@ -113,14 +129,14 @@ class TrainingAugmentation:
     ) -> tuple[Tensor, Tensor | None]:
         """The crops of a picture that is resized and mirrored, and of the saliency map as it is read."""
         # Cropped before it is normalised, to spare the pixels that are cut off; each pixel is normalised by itself.
-        padding = place.padding(self.crop_size)
-        image_crop = F.pad(self.normalisation(picture.crop(place.box())), padding)
+        box, padding = place.crop.box(), place.crop.padding(self.crop_size)
+        image_crop = F.pad(self.normalisation(picture.crop(box)), padding)
         if saliency is None:
             return image_crop, None
         rule = self.saliency
         how = Image.Resampling.NEAREST if rule.nearest else Image.Resampling.BICUBIC
         grey = _brought_to(saliency, picture.size, place.mirrored, how)
-        crop = saliency_to_tensor(grey.crop(place.box()), first_channel=rule.first_channel)
+        crop = saliency_to_tensor(grey.crop(box), first_channel=rule.first_channel)
         is_dark = rule.dark is not None and grey.getchannel(0).getextrema()[1] <= rule.dark
         return image_crop, F.pad(crop, padding, value=float(is_dark))
 

@@ -28,6 +28,7 @@ from tool.dataset import DataSet
 from tool.lists import Source, expect_files, id_problem
 from tool.lock import hold_folder
 from tool.pipeline import Pool, run_stages
+from tool.places import visible
 
 INVALID = -1  # in a table: no mask has this number
 
@@ -167,8 +168,7 @@ def vector_of(labels: Sequence[int], data_set: DataSet) -> np.ndarray:
 
 def ids_in(folder: Path, suffix: str) -> list[str]:
     """The ids of a folder's files, sorted. Raises `UserError` where there are none, and for names that are no ids."""
-    files = [path.name for path in folder.glob(f"*{suffix}") if not path.name.startswith(".")]  # as a Mac's ._<id>.png
-    found = sorted(name.removesuffix(suffix) for name in files)
+    found = sorted(path.name.removesuffix(suffix) for path in visible(folder, suffix))
     if not found:
         raise UserError(f"{folder}: expected masks, <id>{suffix}, found none; nothing written")
     problems = [f"{identifier!r}: the id {problem}" for identifier in found if (problem := id_problem(identifier))]

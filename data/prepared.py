@@ -9,7 +9,7 @@ import numpy as np
 from data.images import image_size
 from data.labels import save_labels
 from tool.artifact import atomic_file, load_label_map
-from tool.cli import UserError
+from tool.cli import UserError, pace, printable
 from tool.dataset import DataSet
 
 
@@ -37,6 +37,18 @@ def mask_problems(masks: Sequence[Path], image: Path, data_set: DataSet) -> list
         except UserError as error:
             problems.append(str(error))
     return problems
+
+
+def report_checked(number: int, started: float, problems: Sequence[str], where: str) -> None:
+    """Print that so many images were checked since `started` and each of the problems, for which it raises `UserError`.
+
+    where: the flag and the folder that were checked.
+    """
+    print(f"checked {number} images {pace(started, number)}")
+    for problem in problems:
+        print(f"problem: {printable(problem)}")
+    if problems:
+        raise UserError(f"{where}: nothing written; first repair the {len(problems)} problems listed above")
 
 
 def write_prepared(out: Path, labels: dict[str, np.ndarray], lists: dict[str, list[str]]) -> None:

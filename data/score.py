@@ -38,6 +38,8 @@ READERS = {
     "npy": (".npy", load_cam),
     "crf": (".npy", load_crf_labels),
 }
+# What reads label maps in which 255 is a wrong prediction, or background; else it is refused.
+OF_255 = {"wrong": load_label_map, "background": load_with_background_255}
 
 
 def file_pairs(
@@ -68,14 +70,12 @@ def count_files(
     data_set: DataSet,
     *,
     thresholds: Sequence[float],
-    wrong_255: bool = False,
-    background_255: bool = False,
-    objects_only: bool = False,
+    of_255: str | None,
+    objects_only: bool,
 ) -> tuple[np.ndarray, int, list[str]]:
     """Counts, int64 (3, T, L), summed over the files, of how many images, and what is wrong with those that cannot be
     read."""
-    of_255 = load_label_map if wrong_255 else load_with_background_255 if background_255 else None
-    read = of_255 or READERS[kind][1]
+    read = OF_255[of_255] if of_255 else READERS[kind][1]
     total = np.zeros((3, len(thresholds), data_set.num_labels), np.int64)
     number, problems = 0, []
     for prediction_path, target_path in pairs:
@@ -155,19 +155,17 @@ def count_images(
     *,
     thresholds: Sequence[float] = (DEFAULT_THRESHOLD,),
     num_workers: int,
-    wrong_255: bool = False,
-    background_255: bool = False,
+    of_255: str | None = None,
     objects_only: bool = False,
 ) -> tuple[np.ndarray, int]:
     """Counts, int64 (3, T, L), of all `pairs` of files, and of how many images; `UserError` names every faulty file.
 
     kind: a key of `READERS`. thresholds: background scores of CAMs, ascending; label maps are scored as they are, and
-    T is 1. wrong_255, background_255: 255 in the label maps of kind "png", else refused, is a wrong prediction, or
-    background. objects_only: images without `has_object` are left out.
+    T is 1. of_255: what 255 is in the label maps of kind "png", a key of `OF_255`; None: refused. objects_only: images
+    without `has_object` are left out.
     """
     chunks = [pairs[start : start + FILES_PER_TASK] for start in range(0, len(pairs), FILES_PER_TASK)]
-    options = {"thresholds": thresholds, "objects_only": objects_only}
-    options |= {"wrong_255": wrong_255, "background_255": background_255}
+    options = {"thresholds": thresholds, "of_255": of_255, "objects_only": objects_only}
     task = functools.partial(count_files, kind=kind, data_set=data_set, **options)
     num_workers = min(num_workers, len(chunks))
     results = map(task, chunks) if num_workers == 1 else in_parallel(task, chunks, num_workers)

@@ -24,16 +24,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python FILE
 from data.descriptions import find_data_set, require_background
 from data.images import image_problems, run_checks
 from data.labels import labels_of, load_labels
-from data.prepared import make_folder, mask_problems, write_prepared
+from data.prepared import make_folder, mask_problems, report_checked, write_prepared
 from data.saliency import check_saliency
 from tool.cli import (
     NOTHING,
     UserError,
     brief,
     did_you_mean,
-    pace,
     path_value,
-    printable,
     raise_problems,
     require_file,
     require_folder,
@@ -43,6 +41,7 @@ from tool.cli import (
 )
 from tool.dataset import DataSet
 from tool.lists import Source, entry_id, expect_files, find_images, id_problem, read_ids
+from tool.places import visible
 
 FLAG = "--own_root"
 DESCRIPTION, IMAGES, MASKS = "set.json", "JPEGImages", "SegmentationClass"
@@ -137,7 +136,7 @@ def _vectors(found: Iterable[tuple[str, Sequence[str]]], data_set: DataSet, sour
 
 def ids_of_images(root: Path, data_set: DataSet) -> list[str]:
     """The ids of all images, sorted; a note on files of other endings. Raises `UserError` for names that are no ids."""
-    files = [path for path in sorted((root / IMAGES).iterdir()) if not path.name.startswith(".")]
+    files = visible(root / IMAGES)
     images = [path for path in files if path.suffix in data_set.suffixes]
     if not images:
         expected = f"{FLAG} {root / IMAGES}: expected images, {', '.join(data_set.suffixes)}, found none"
@@ -173,7 +172,7 @@ def find_lists(root: Path, labels: Mapping[str, np.ndarray], images: list[str]) 
         path = root / f"{name}.txt"
         return None if what_is_at(path) == NOTHING else read_ids(path, FLAG)
 
-    masks = {path.stem for path in (root / MASKS).glob("*.png") if not path.name.startswith(".")}  # a Mac's ._<id>.png
+    masks = {path.stem for path in visible(root / MASKS, ".png")}
     val = listed("val") or []
     held_out = {*val}
     unmasked = [f"{identifier}: no {MASKS}/{identifier}.png" for identifier in val if identifier not in masks]
@@ -273,11 +272,7 @@ def main() -> None:
     if saliency is not None and not problems:
         for note in check_saliency(saliency, lists["train_aug"]):
             print(f"note: {note}")
-    print(f"checked {len(every)} images {pace(started, len(every))}")
-    for problem in problems:
-        print(f"problem: {printable(problem)}")
-    if problems:
-        raise UserError(f"{FLAG} {root}: nothing written; first repair the {len(problems)} problems listed above")
+    report_checked(len(every), started, problems, f"{FLAG} {root}")
     per_class = np.sum(list(learnt.values()), axis=0, dtype=int)
     if turned := turned_images(root, data_set, every):
         print(

@@ -42,6 +42,7 @@ from tool.cli import (
 from tool.dataset import DataSet
 from tool.lists import Source, find_masks, read_ids
 from tool.metric import false_rates, iou, occurs
+from tool.places import visible
 
 TAG_WIDTH = 30  # in the line, as released
 EXAMPLES = """\
@@ -83,7 +84,7 @@ def find_truths(args: argparse.Namespace, data_set: DataSet) -> list[Path]:
         missing = [f"{path}: no such file" for path in found.values() if what_is_at(path) != FILE]
         raise_problems(f"--gt_dir {args.gt_dir}: ground truth of {source} that is missing; nothing was scored", missing)
         return list(found.values())
-    truths = sorted(path for path in args.gt_dir.glob("*.png") if not path.name.startswith("."))  # a Mac's ._<id>.png
+    truths = visible(args.gt_dir, ".png")
     if not truths:
         raise UserError(
             f"--gt_dir {args.gt_dir}: expected ground truth, <id>.png, found no such file; masks in several folders"
@@ -159,8 +160,9 @@ def main() -> None:
     data_set = find_data_set(args.data_set)
     pairs, lacking = find_pairs(args, data_set)
     started = time.perf_counter()
-    options = {"wrong_255": True, "objects_only": not args.count_empty}
-    counts, images = count_images(pairs, "png", data_set, num_workers=args.num_workers, **options)
+    counts, images = count_images(
+        pairs, "png", data_set, num_workers=args.num_workers, of_255="wrong", objects_only=not args.count_empty
+    )
     time_taken = pace(started, len(pairs))
     summary = summarise(counts[:, 0], data_set)
     line = line_of(summary, args.tag)

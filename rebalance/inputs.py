@@ -14,6 +14,7 @@ from tool.cli import UserError, path_text, raise_problems, require_folder
 from tool.dataset import DataSet
 from tool.file_hash import sha256_of
 from tool.lists import Source, find_images, read_ids
+from tool.places import visible
 from tool.torchrun import own_share
 
 
@@ -40,8 +41,7 @@ def find_listed(
 
 def images_of(root: Path, data_set: DataSet, flag: str, *, advice: str = "") -> dict[str, Path]:
     """All images of a folder, which `flag` names, by id, sorted. Raises `UserError`, with `advice`, for none."""
-    files = [path for suffix in reversed(data_set.suffixes) for path in root.glob(f"*{suffix}")]
-    found = {path.stem: path for path in files if not path.name.startswith(".")}  # as a Mac's ._<id>.jpg
+    found = {path.stem: path for suffix in reversed(data_set.suffixes) for path in visible(root, suffix)}
     if not found:
         raise UserError(f"{flag} {root}: expected images, <id>{data_set.suffixes[0]}, found none{advice}")
     return dict(sorted(found.items()))

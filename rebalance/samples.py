@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from data.augmentation import random_integer, random_span, resized
+from data.augmentation import random_crop, random_integer, resized
 from data.normalisation import Normalisation
 from data.training import AugmentedImages
 from rebalance.boxes import Box, features_of_crop
@@ -67,9 +67,10 @@ class RebalanceAugmentation:
         if mirrored:
             image, labels = (each.transpose(Image.Transpose.FLIP_LEFT_RIGHT) for each in (image, labels))
         image = self.jitter(image)
-        (left, x, width), (top, y, height) = (random_span(side, self.crop_size) for side in size)
-        crop, box = Box(left, top, left + width, top + height), Box(x, y, x + width, y + height)
-        padding = (x, self.crop_size - box.right, y, self.crop_size - box.bottom)
+        place = random_crop(size, self.crop_size)
+        crop, padding = Box(*place.box()), place.padding(self.crop_size)
+        x, right, y, below = padding
+        box = Box(x, y, self.crop_size - right, self.crop_size - below)
         pixels = np.array(image.crop(crop))
         picture = pixels if self.plain_picture else seen_by_crf(pixels, self.normalisation)
         return {

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from method import METHODS
+from method import METHODS, Method
 from recipes import mini
 from recipes.data_sets import OWN, has_masks, image_flags, layout, list_file, truth_flags, what_a_user_changes
 from segmentation import weights_of_run
@@ -60,13 +60,17 @@ def training(
     return stage._replace(makes=Path(stage.flags["work_dir"]) / session / f"{session}.pth")
 
 
+def method_of(stage: Stage) -> Method:
+    """The method that `stage` trains or infers with; any, where its flag is wrong, which the stage itself says."""
+    return METHODS.get(stage.flags["method"], METHODS["hsc"])
+
+
 def crf_seeds(infer: Stage) -> Path:
     """The folder of the CRF seeds that inference makes with the flags of `infer`; of several CRFs, the first one's.
 
     Raises `UserError` for a threshold in a file, which is not known yet.
     """
-    flags = infer.flags
-    crf = METHODS.get(flags["method"], METHODS["hsc"]).seeds.crf[0]  # the stage says what is wrong with another
+    flags, crf = infer.flags, method_of(infer).seeds.crf[0]
     number = ("crf_alpha", "alpha", float) if crf.threshold is None else ("thr", "threshold", float)
     for flag, name, kind in (("crf_t", "iterations", int), number):
         if flags.get(flag) is None:
@@ -92,17 +96,14 @@ def _seeding(stage: Stage, *, crf: bool) -> Stage:
     return stage._replace(makes=Path(stage.flags["work_dir"], "cam_png" if crf else "cam_npy"))
 
 
-# Flags that a training and its net's inference share.
-OF_NET = ("backbone", "width", "transformer", "scn", "sp_cam", "dcr", "beta", "th")
-
-
 def inference(
     setup: Setup, trained: Stage, *, name: str, ids: str, crf: bool = True, mini_flags: Flags | None = None, **more: Any
 ) -> Stage:
     """Seeds of the list `ids`, and with `crf` CRF seeds, by the net that `trained` makes; images that are done are left
     alone. more: other flags of inference.py."""
     folder = trained.makes.parent
-    net = {flag: trained.flags[flag] for flag in OF_NET if flag in trained.flags}
+    of_net = ("backbone", "width", *method_of(trained).net_flags)
+    net = {flag: trained.flags[flag] for flag in of_net if flag in trained.flags}
     flags = {
         **{"method": trained.flags["method"], "weights": trained.makes, **net, **inputs(setup)},
         **{"infer_list": list_file(setup, ids), "work_dir": folder},
@@ -279,8 +280,7 @@ def report(setup: Setup, trained: Stage, *, saliency: bool = True) -> Stage:
 
 def from_classifier(trained: Stage) -> dict[str, Any]:
     """The keys of a DeepLab that starts as the net that `trained` makes: its backbone, and its weights."""
-    method = METHODS.get(trained.flags["method"])  # the stage says what is wrong with another
-    flags = {**({} if method is None else method.defaults), **trained.flags}
+    flags = {**method_of(trained).defaults, **trained.flags}
     return {
         "MODEL_BACKBONE": flags.get("backbone") or "resnet38d",
         "MODEL_BACKBONE_WIDTH": flags.get("width") or 1,

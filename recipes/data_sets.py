@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tool.lists import read_ids
+from tool.places import visible
 from tool.recipe import Setup
 
 
@@ -94,8 +95,8 @@ def has_masks(setup: Setup, list_name: str) -> bool:
     scored = {*read_ids(val, f"--{OWN}_root")} if val.is_file() else set()
     if list_name == "val":
         return len(scored) > 0
-    masks = (setup.data_root / layout(setup).masks).glob("*.png")
-    return any(path.stem not in scored and not path.name.startswith(".") for path in masks)
+    masks = visible(setup.data_root / layout(setup).masks, ".png")
+    return any(path.stem not in scored for path in masks)
 
 
 def image_flags(setup: Setup) -> dict[str, Any]:

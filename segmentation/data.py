@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from data.augmentation import random_integer, random_span
+from data.augmentation import Crop, random_integer, random_span
 from data.normalisation import Normalisation
 from tool.dataset import IGNORE
 from tool.reading import outlive_signals
@@ -58,9 +58,9 @@ class SegmentationAugmentation:
         image, labels = scale_image(image, factor), scale_labels(labels, factor)
 
         height, width = labels.shape
-        (top, y, rows), (left, x, columns) = (random_span(side, self.crop_size) for side in (height, width))
-        part = np.s_[top : top + rows, left : left + columns]
-        padding = (x, self.crop_size - columns - x, y, self.crop_size - rows - y)
+        vertical, horizontal = (random_span(side, self.crop_size) for side in (height, width))
+        crop = Crop(horizontal, vertical)
+        part, padding = crop.part(), crop.padding(self.crop_size)
         label_crop = torch.from_numpy(labels[part].astype(np.int64))
         return F.pad(self.normalisation(image[part]), padding), F.pad(label_crop, padding, value=IGNORE)
 

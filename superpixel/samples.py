@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from data.augmentation import Place, random_integer, random_span, resized
+from data.augmentation import Place, random_crop, random_integer, resized
 from data.normalisation import Normalisation
 from data.training import AugmentedImages
 
@@ -55,8 +55,8 @@ class SuperpixelAugmentation:
         """
         longer_side = random_integer(*self.resize)
         mirrored = bool(torch.rand(()) < 0.5)
-        spans = (random_span(side, self.crop_size) for side in resized(image.size, longer_side))
-        return self.at(image, Place(longer_side, mirrored, *spans))
+        crop = random_crop(resized(image.size, longer_side), self.crop_size)
+        return self.at(image, Place(longer_side, mirrored, crop))
 
     def at(self, image: Image.Image, place: Place) -> tuple[Tensor, Tensor]:
         """What `__call__` gives for these draws."""
@@ -65,8 +65,8 @@ class SuperpixelAugmentation:
         picture, copy = (image.resize(size, how) for how in (Image.Resampling.BICUBIC, copy_resize))
         if place.mirrored:
             picture, copy = (each.transpose(Image.Transpose.FLIP_LEFT_RIGHT) for each in (picture, copy))
-        box, padding = place.box(), place.padding(self.crop_size)
-        (_, x, width), (_, y, height) = place.horizontal, place.vertical
+        box, padding = place.crop.box(), place.crop.padding(self.crop_size)
+        (_, x, width), (_, y, height) = place.crop
         brightest = max(high for _, high in copy.getextrema())
         beside = 0 if self.black_padding or brightest > BRIGHT else 255
         pixels = np.full((self.crop_size, self.crop_size, 3), beside, np.uint8)

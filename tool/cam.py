@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from tool.device import copied_to
+from tool.device import copied_to, numbers_on
 from tool.irn_cam import quarter
 from tool.seed_recipe import SeedRecipe
 
@@ -119,7 +119,7 @@ def _multi_scale(
     totals = [torch.zeros(len(classes), *frame, device=device)]
     if with_quarter:
         totals.append(torch.zeros(len(classes), *quarter((height, width)), device=device))
-    index = copied_to(torch.tensor(classes, dtype=torch.long), device)  # a list would make the host wait for a GPU
+    index = numbers_on(classes, device)
     for scale in recipe.scales:
         of_scale = maps(image, scale, index)
         for total in totals:

@@ -52,6 +52,12 @@ def names_in(folder: Path) -> list[str]:
         return []
 
 
+def visible(folder: Path, suffix: str = "") -> list[Path]:
+    """What in `folder` ends in `suffix`, sorted; not what begins with a dot, as a Mac's `._<id>.png` and what a killed
+    run left."""
+    return sorted(path for path in folder.glob(f"*{suffix}") if not path.name.startswith("."))
+
+
 def folders_with(names: Sequence[str], near: Path, is_wanted: Callable[[Path], bool] = is_there) -> list[Path]:
     """The folders near `near` that have any of `names`, those with most of them first."""
     counts = {folder: sum(is_wanted(folder / name) for name in names) for folder in folders_near(near)}

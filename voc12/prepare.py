@@ -20,15 +20,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python FILE
 
 from data.annotations import labels_from_annotations
 from data.images import image_problems, run_checks
-from data.prepared import make_folder, mask_problems, write_prepared
+from data.prepared import make_folder, mask_problems, report_checked, write_prepared
 from data.saliency import check_saliency
 from tool.cli import (
     NOTHING,
     UserError,
     add_switch,
-    pace,
     path_text,
-    printable,
     raise_problems,
     require_folder,
     run_script,
@@ -36,7 +34,7 @@ from tool.cli import (
     what_is_at,
 )
 from tool.lists import IMAGE_ENDINGS, LABEL_MAP_ENDINGS, Source, expect_files, id_problem, read_ids
-from tool.places import hint, is_file, is_folder
+from tool.places import hint, is_file, is_folder, visible
 from voc12.classes import CLASSES, VOC12
 from voc12.state import AUG_FOLDER, kit_elsewhere, masks_elsewhere, show_state, split_path
 
@@ -113,7 +111,7 @@ def augmented_ids(root: Path) -> list[str]:
     """
     if problem := masks_elsewhere(root):
         raise UserError(f"--voc12_root: {problem}; nothing written")
-    ids = sorted(path.stem for path in (root / AUG_FOLDER).glob("*.png") if not path.name.startswith("."))
+    ids = [path.stem for path in visible(root / AUG_FOLDER, ".png")]
     problems = [f"{identifier!r}: the id {problem}" for identifier in ids if (problem := id_problem(identifier))]
     raise_problems(f"{root / AUG_FOLDER}: file names that are no ids; rename them", problems)
     return ids
@@ -226,11 +224,7 @@ def main() -> None:
     labelled = unique(lists["train"], lists["val"], lists["train_aug"], annotated)
     labels, faulty_annotations = labels_from_annotations(root / "Annotations", labelled, VOC12)
     problems += faulty_annotations
-    print(f"checked {num_images} images {pace(started, num_images)}")
-    for problem in problems:
-        print(f"problem: {printable(problem)}")
-    if problems:
-        raise UserError(f"--voc12_root {root}: nothing written; first repair the {len(problems)} problems listed above")
+    report_checked(num_images, started, problems, f"--voc12_root {root}")
     per_class = np.sum(list(labels.values()), axis=0, dtype=int)
     print("images with " + ", ".join(f"{name} {count}" for name, count in zip(CLASSES, per_class, strict=True)))
     write_prepared(out, labels, {**lists, "train_600": lists["train"][:FEW]})

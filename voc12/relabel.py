@@ -20,7 +20,7 @@ from tool.artifact import check_labels, read_mask, save_label_map
 from tool.cli import UserError, pace, path_text, printable, raise_problems, require_folder, run_script, script_parser
 from tool.colour import voc_palette
 from tool.dataset import IGNORE
-from tool.places import misplaced
+from tool.places import misplaced, visible
 from voc12.classes import NUM_CLASSES, VOC12
 
 EXAMPLES = """\
@@ -87,7 +87,7 @@ def main() -> None:
     args = parse_arguments()
     started = time.perf_counter()
     masks, out = require_folder(args.masks, "--masks", "masks, <id>.png"), Path(args.out)
-    paths = sorted(path for path in masks.glob("*.png") if not path.name.startswith("."))
+    paths = visible(masks, ".png")
     if not paths:
         why = misplaced(masks, ".png", fixed=False) or f"{masks}: expected masks, <id>.png, found none"
         raise UserError(f"--masks {why}")

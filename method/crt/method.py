@@ -29,6 +29,7 @@ class CRTMethod(Method):
     network = "crt"
     jitter = False
     weight_flags = ("weights", "transformer_weights")
+    net_flags = ("transformer",)
     defaults: ClassVar[dict[str, Any]] = {
         **{"backbone": "resnet152", "weights": PRETRAINED},
         **{"batch_size": 16, "max_iters": None, "iter_size": 1, "max_epoches": 10},

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -10,21 +9,12 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from data.augmentation import random_span
+from data.augmentation import Crop, random_span
 from data.normalisation import Normalisation
 from data.training import AugmentedImages
 from refine.affinity.labels import grid_labels
 from tool.artifact import load_label_scores
 from tool.dataset import DataSet
-
-
-class Place(NamedTuple):
-    """Where a crop lies: along the height and the width, its start in the image, its start in the output, its length,
-    in pixels; and whether it is mirrored."""
-
-    vertical: tuple[int, int, int]
-    horizontal: tuple[int, int, int]
-    mirrored: bool
 
 
 class AffinityAugmentation:
@@ -55,24 +45,25 @@ class AffinityAugmentation:
         """
         image = self.jitter(image)
         width, height = image.size
-        spans = random_span(height, self.crop_size), random_span(width, self.crop_size)
-        return self.crop(np.asarray(image), low, high, Place(*spans, bool(torch.rand(()) < 0.5)))
+        vertical, horizontal = (random_span(side, self.crop_size) for side in (height, width))
+        mirrored = bool(torch.rand(()) < 0.5)
+        return self.at(np.asarray(image), low, high, Crop(horizontal, vertical), mirrored=mirrored)
 
-    def crop(self, image: np.ndarray, low: np.ndarray, high: np.ndarray, place: Place) -> tuple[Tensor, Tensor]:
-        """What lies at `place`; image: uint8 (H, W, 3)."""
+    def at(
+        self, image: np.ndarray, low: np.ndarray, high: np.ndarray, crop: Crop, *, mirrored: bool
+    ) -> tuple[Tensor, Tensor]:
+        """What `__call__` gives for these draws, without jitter; image: uint8 (H, W, 3)."""
         pixels = np.moveaxis(image, 2, 0)
         if self.grey_padding:
-            picture = self._cut(self.normalisation(image), place)
+            picture = self._cut(self.normalisation(image), crop, mirrored)
         else:
-            picture = self.normalisation.of_pixels(self._cut(torch.tensor(pixels), place))
-        low, high = (self._cut(torch.from_numpy(scores), place) for scores in (low, high))
+            picture = self.normalisation.of_pixels(self._cut(torch.tensor(pixels), crop, mirrored))
+        low, high = (self._cut(torch.from_numpy(scores), crop, mirrored) for scores in (low, high))
         return picture, grid_labels(low, high)
 
-    def _cut(self, values: Tensor, place: Place) -> Tensor:
+    def _cut(self, values: Tensor, crop: Crop, mirrored: bool) -> Tensor:
         """The crop of values (C, H, W), 0 beside them."""
-        (top, y, height), (left, x, width), mirrored = place
-        part = values[:, top : top + height, left : left + width]
-        padded = F.pad(part, (x, self.crop_size - width - x, y, self.crop_size - height - y))
+        padded = F.pad(values[(..., *crop.part())], crop.padding(self.crop_size))
         return padded.flip(-1) if mirrored else padded
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-from data.augmentation import random_span, top_left
+from data.augmentation import random_crop, top_left
 from data.images import load_rgb
 from data.normalisation import Normalisation
 from network.resnet50_irn import STRIDE
@@ -54,9 +54,8 @@ class IRNAugmentation:
         if torch.rand(()) < 0.5:
             picture, label_map = (each.transpose(Image.Transpose.FLIP_LEFT_RIGHT) for each in (picture, label_map))
         # Cropped before it is normalised, to spare the pixels that are cut off; each pixel is normalised by itself.
-        (left, x, width), (top, y, height) = (random_span(side, self.crop_size) for side in size)
-        box = (left, top, left + width, top + height)
-        padding = (x, self.crop_size - width - x, y, self.crop_size - height - y)
+        crop = random_crop(size, self.crop_size)
+        box, padding = crop.box(), crop.padding(self.crop_size)
         cut = torch.from_numpy(np.array(label_map.crop(box)))
         picture = F.pad(self.normalisation(picture.crop(box)), padding)
         return picture, reduced(F.pad(cut, padding, value=IGNORE)).long()

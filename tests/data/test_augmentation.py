@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 from torchvision.transforms.v2 import functional as F
 
-from data.augmentation import Place, TrainingAugmentation, saliency_to_tensor
+from data.augmentation import Crop, Place, TrainingAugmentation, saliency_to_tensor
 from data.normalisation import IMAGENET
 from data.saliency import SaliencyCrop
 
@@ -199,7 +199,7 @@ def test_saliency_beside_a_dark_map_is_as_its_rule_says_and_only_the_first_chann
     pixels[3, 4] = (brightest, 255, 255)
     rule = SaliencyCrop(nearest=True, first_channel=True, dark=dark)
     augmentation = TrainingAugmentation(crop_size=32, jitter=False, saliency=rule)
-    place = Place(20, True, (0, 7, 20), (0, 2, 20))
+    place = Place(20, True, Crop((0, 7, 20), (0, 2, 20)))
     _, saliency = augmentation.at(gradient(20, 20), Image.fromarray(pixels), place)
     assert saliency[0, 0, 0] == beside == saliency[0, 2 + 20, 7]
     assert saliency[0, 2 + 3, 7 + 20 - 1 - 4] == np.float32(brightest / 255) and saliency[0, 2:22, 7:27].sum() < 1
@@ -207,7 +207,7 @@ def test_saliency_beside_a_dark_map_is_as_its_rule_says_and_only_the_first_chann
 
 def test_saliency_is_resized_to_the_nearest_pixel_where_its_rule_says_so():
     checks = Image.fromarray((np.indices((8, 8)).sum(0) % 2 * 255).astype(np.uint8)).convert("RGB")
-    place = Place(24, False, (0, 0, 24), (0, 0, 24))
+    place = Place(24, False, Crop((0, 0, 24), (0, 0, 24)))
     for nearest in (True, False):
         augmentation = TrainingAugmentation(crop_size=24, jitter=False, saliency=SaliencyCrop(nearest=nearest))
         _, saliency = augmentation.at(checks, checks, place)

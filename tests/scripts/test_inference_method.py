@@ -72,6 +72,12 @@ def test_what_differs_from_the_run_is_said_and_what_is_the_same_is_not(parse, tm
     assert "--th" not in told and "--sp_cam" not in told
 
 
+def test_another_transformer_than_the_runs_whose_weights_would_fit_is_said(parse, capsys):
+    parse({"method": "crt", "transformer": "vit_small_patch16_224"}, "--transformer", "deit_small_patch16_224")
+    expected = "note: --transformer deit_small_patch16_224, where the net was trained with --transformer vit_small"
+    assert expected in capsys.readouterr().err
+
+
 def test_a_method_and_another_ones_net_are_refused(parse):
     with pytest.raises(UserError, match="--network resnet38_cls: --method hsc trains resnet38_hsc; leave one of them"):
         parse({}, "--method", "hsc", "--network", "resnet38_cls")

@@ -8,8 +8,9 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
+from data.augmentation import Crop, Place
 from data.normalisation import IMAGENET
-from superpixel.samples import Place, SuperpixelAugmentation, SuperpixelSet, to_lab
+from superpixel.samples import SuperpixelAugmentation, SuperpixelSet, to_lab
 from superpixel.training import make_loader
 from tests.golden_inputs import assert_golden, uni
 
@@ -30,7 +31,7 @@ def test_golden_images_and_colours(golden, msa_meta):
         pixels = (256 * F.interpolate(coarse, (height, width), mode="bilinear", align_corners=False)).floor()
         image = Image.fromarray(pixels[0].permute(1, 2, 0).to(torch.uint8).numpy())
         spans = (source_x, paste_x, copied_width), (source_y, paste_y, copied_height)
-        picture, lab = augmentation_of().at(image, Place(longer, bool(mirrored), *spans))
+        picture, lab = augmentation_of().at(image, Place(longer, bool(mirrored), Crop(*spans)))
         assert_golden(picture[:, ::2, ::2], expected[f"scn_image_{number}"], atol=0.02)
         away = lab.permute(1, 2, 0)[::2, ::2].numpy().astype(int) - expected[f"scn_lab_{number}"]
         assert np.abs(away).max() <= 1
@@ -38,7 +39,7 @@ def test_golden_images_and_colours(golden, msa_meta):
 
 def test_the_copy_is_resized_to_the_nearest_pixel_or_if_sane_as_the_image():
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8))
-    place = Place(32, False, (0, 16, 32), (0, 20, 24))
+    place = Place(32, False, Crop((0, 16, 32), (0, 20, 24)))
     _, nearest = augmentation_of().at(image, place)
     _, bicubic = augmentation_of(same_resize=True).at(image, place)
     inside = np.s_[:, 20:44, 16:48]
@@ -52,7 +53,7 @@ def test_the_copy_is_resized_to_the_nearest_pixel_or_if_sane_as_the_image():
 def test_colours_are_black_beside_a_bright_image_and_white_beside_a_dark_one_unless_sane(brightest, sane, beside):
     pixels = np.zeros((40, 40, 3), np.uint8)
     pixels[3, 4, 1] = brightest
-    place = Place(40, True, (0, 10, 40), (0, 0, 40))
+    place = Place(40, True, Crop((0, 10, 40), (0, 0, 40)))
     picture, lab = augmentation_of(black_padding=sane).at(Image.fromarray(pixels), place)
     assert lab[0, :, :10].unique().tolist() == [beside] and not picture[:, :, :10].any()
     assert lab[0, 3, 10 + 40 - 1 - 4] > 50  # mirrored

@@ -13,9 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tool.cam import labels_of_scores
 from tool.cli import UserError
 from tool.crf.mean_field import mean_field
 from tool.crf.unequal import mean_field_of_each
+from tool.device import numbers_on
 from tool.replay import Replay
 from tool.seed_recipe import CRFKernels, CRFRecipe
 
@@ -173,9 +175,9 @@ def crf_seed(
     else:
         background = torch.full_like(best, recipe.threshold)
     scores = torch.cat([background, scores])
-    labels = [0, *(c + 1 for c in classes)]
+    labels = labels_of_scores(classes)
     count = 1 + (num_classes if recipe.all_labels else len(classes))
-    rows = torch.tensor(labels if recipe.all_labels else range(len(labels)), device=scores.device)
+    rows = numbers_on(labels if recipe.all_labels else range(len(labels)), scores.device)
     if recipe.certainty is None:
         probability = scores.new_zeros(count, *scores.shape[1:]).index_copy_(0, rows, scores)
     else:

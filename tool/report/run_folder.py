@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from tool.cli import FILE, UserError, require_folder, what_is_at
 from tool.file_hash import sha256_of
-from tool.places import folders_with, listed
+from tool.places import folders_with, listed, visible
 
 
 class Stage(NamedTuple):
@@ -136,13 +136,8 @@ def _read_training(run: Run, folder: Path, title: str) -> None:
 
 
 def files_by_id(folders: Iterable[Path], suffix: str) -> dict[str, Path]:
-    """The files `<id><suffix>` in `folders`; not what a killed run left, which begins with a dot."""
-    found = {}
-    for folder in folders:
-        for path in sorted(folder.glob(f"*{suffix}")):
-            if not path.name.startswith("."):
-                found[path.name.removesuffix(suffix)] = path
-    return found
+    """The files `<id><suffix>` in `folders`."""
+    return {path.name.removesuffix(suffix): path for folder in folders for path in visible(folder, suffix)}
 
 
 def _read_predictions(run: Run, places: "_Places", made: dict[str, list[Path]], nets: dict[str, list["_Net"]]) -> None:

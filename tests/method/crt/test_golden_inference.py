@@ -89,5 +89,5 @@ def test_eval_sem_seg(golden, crt_meta, tmp_path):
         pairs.append((tmp_path / f"{i}.png", tmp_path / f"true {i}.png"))
         for path, labels in zip(pairs[-1], (mask, truth), strict=True):
             save_label_map(path, labels, VOC12)
-    counts, _ = count_images(pairs, "png", VOC12, num_workers=1, background_255=True)
+    counts, _ = count_images(pairs, "png", VOC12, num_workers=1, of_255="background")
     assert_scores(counts[:, 0], expected["sem_seg"])

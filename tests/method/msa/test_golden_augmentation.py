@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 from torch.nn import functional as F
 
-from data.augmentation import Place, TrainingAugmentation
+from data.augmentation import Crop, Place, TrainingAugmentation
 from data.saliency import SaliencyCrop
 from network.msa import COCO_STATISTICS
 from tests.golden_inputs import uni
@@ -29,7 +29,7 @@ def test_golden_crops(golden, msa_meta):
         smooth = F.interpolate(small, (rows, columns), mode="bilinear", align_corners=False)[0]
         image = Image.fromarray((256 * smooth).floor().permute(1, 2, 0).numpy().astype(np.uint8))
         grey = (uni(seed + 160 + number, rows, columns) > 0.5).numpy() * np.uint8(90 if number == 2 else 255)
-        place = Place(longer, bool(flip), (left, x, width), (top, y, height))
+        place = Place(longer, bool(flip), Crop((left, x, width), (top, y, height)))
         picture, saliency = augmentation.at(image, Image.fromarray(grey).convert("RGB"), place)
         if kind == 0:
             np.testing.assert_allclose(picture[:, ::2, ::2], expected[f"cls_image_{number}"], atol=0.02)

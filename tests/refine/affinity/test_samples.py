@@ -5,8 +5,9 @@ import pytest
 import torch
 from PIL import Image
 
+from data.augmentation import Crop
 from data.normalisation import IMAGENET
-from refine.affinity.samples import AffinityAugmentation, AffinitySet, Place
+from refine.affinity.samples import AffinityAugmentation, AffinitySet
 from refine.pairs import pair_labels
 from tests.golden_inputs import assert_golden, uni
 from tool.artifact import save_crf
@@ -33,8 +34,10 @@ def test_items_are_the_golden_ones(golden, ppc_meta, number):
     image = np.asarray(Image.open(golden / "inference" / "images" / f"{image_id}.jpg").convert("RGB"))
     height, width = image.shape[:2]
     augmentation = AffinityAugmentation(crop_size=96, normalisation=IMAGENET)
-    place = Place((0, 0, min(height, 96)), (0, 0, min(width, 96)), mirrored=number == 1)
-    picture, label = augmentation.crop(image, half(seed, height, width), half(seed + 2, height, width), place)
+    crop, mirrored = Crop((0, 0, min(width, 96)), (0, 0, min(height, 96))), number == 1
+    picture, label = augmentation.at(
+        image, half(seed, height, width), half(seed + 2, height, width), crop, mirrored=mirrored
+    )
     assert_golden(picture[:, ::8, ::8], expected[f"item{number}_image"], atol=1e-5)
     assert (label.numpy() == expected[f"item{number}_grid"]).all()
     for name, found in zip(("bg", "fg", "neg"), pair_labels(label[None], pairs_of(12, 12)), strict=True):
