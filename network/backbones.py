@@ -18,7 +18,8 @@ from network import BACKBONES, RESNETS, TIMM, is_backbone
 from network.depthwise import DilatedDepthwise
 from network.norm import FixedNorm
 from network.resnet import STRIDE_8, STRIDE_16, ResNet
-from network.resnet38d import Levels, ResNet38d, Stages, Taps
+from network.resnet38d import ResNet38d
+from network.taps import Levels, Stages, Taps
 from network.timm_backbone import TimmBackbone
 from tool.cli import UserError
 

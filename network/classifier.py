@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from data.normalisation import Normalisation
 from network.backbones import drop_nothing, fix_norms, freeze_stem
 from network.pcm import refine
-from network.resnet38d import Taps
+from network.taps import Taps
 
 Net = TypeVar("Net", bound="Classifier")
 

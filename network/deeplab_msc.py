@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from data.normalisation import Normalisation
 from network.deeplab import ASPP_DILATIONS, DeepLab
-from network.resnet38d import Taps
+from network.taps import Taps
 
 # Of layer2 to layer5: bottlenecks, strides, and dilations of every 3x3 convolution.
 RESNET101_BLOCKS = (3, 4, 23, 3)

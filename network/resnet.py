@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from data.normalisation import IMAGENET
-from network.resnet38d import Levels, Stages, Taps
+from network.taps import Levels, Stages, Taps
 
 STEM_CHANNELS = 128  # that three convolutions end in; a 7x7 one ends in 64
 # Strides of layer2 to layer4 and dilations of their 3x3 convolutions: torchvision's, of output stride 32, those of

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from data.normalisation import Normalisation
 from network import TIMM
 from network.depthwise import mend_depthwise
-from network.resnet38d import Levels, Stages, Taps
+from network.taps import Levels, Stages, Taps
 from tool.cli import UserError
 
 EXAMPLES = "resnet50, convnext_tiny, efficientnet_b0, regnety_002"
