@@ -88,11 +88,14 @@ BUILDERS: dict[str, Callable[..., nn.Module]] = {
 SCALABLE = ("resnet38d",)
 
 
-def build_backbone(name: str, *, width: float = 1.0, output_stride: int = 8) -> nn.Module:
+def build_backbone(
+    name: str, *, width: float = 1.0, output_stride: int = 8, flag: str = "--backbone"
+) -> nn.Module:
     """The backbone `name` with random weights, of output stride 8 or 16; `width` multiplies the channels of resnet38d.
 
     `name` is one of `network.BACKBONES`, or `timm:` and a name of timm's (`TimmBackbone`). At output stride 16 a
-    ResNet's layer4 is not dilated, the last layers of other nets are.
+    ResNet's layer4 is not dilated, the last layers of other nets are. `flag` names the argument where timm has no such
+    net.
 
     Raises `UserError` for an unknown name, a width that makes no net, a width other than 1 elsewhere, and resnet38d of
     another output stride than 8.
@@ -112,7 +115,7 @@ def build_backbone(name: str, *, width: float = 1.0, output_stride: int = 8) -> 
             f"--width {width}: --backbone {name} has one width only: leave --width at 1, or use {', '.join(SCALABLE)}"
         )
     if name.startswith(TIMM):
-        return TimmBackbone(name.removeprefix(TIMM), output_stride=output_stride)
+        return TimmBackbone(name.removeprefix(TIMM), output_stride=output_stride, flag=flag)
     return BUILDERS[name](output_stride=output_stride)
 
 

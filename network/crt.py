@@ -16,7 +16,6 @@ from network import RESNETS
 from network.backbone_weights import check_whole, read_or_download
 from network.backbones import batch_norms, build_backbone, drop_nothing, fix_norms
 from network.names import under_first_names
-from network.resnet import STRIDE_16, ResNet
 from network.vit import GRID, PATCH, SIDE, ViT
 from network.weights import LoadReport, misfits, read_weights
 from tool.cli import UserError, first_few, raise_problems
@@ -52,7 +51,7 @@ class CNNBranch(nn.Module):
     def __init__(self, name: str, *, num_classes: int, frozen: bool) -> None:
         super().__init__()
         self.is_resnet = name in RESNETS
-        self.resnet50 = ResNet(name, **STRIDE_16) if self.is_resnet else build_backbone(name)
+        self.resnet50 = build_backbone(name, output_stride=16 if self.is_resnet else 8)
         self.classifier = nn.Conv2d(self.resnet50.channels.conv6, num_classes, 1, bias=False)
         self.frozen = frozen
         if frozen:

@@ -15,7 +15,6 @@ from network.backbone_weights import check_whole, load_body
 from network.backbones import build_backbone
 from network.foreign import whose
 from network.names import under_own_names
-from network.resnet import STRIDE_16, ResNet
 from network.weights import LoadReport, read_weights
 from tool.cli import UserError, first_few
 from tool.folder import arguments_of_run
@@ -70,8 +69,8 @@ class IRNet(nn.Module):
 
     def __init__(self, backbone: str = "resnet50", *, width: float = 1.0, displacement: bool = False) -> None:
         super().__init__()
-        is_resnet = backbone in RESNETS and width == 1
-        body = ResNet(backbone, **STRIDE_16) if is_resnet else build_backbone(backbone, width=width)
+        is_resnet = backbone in RESNETS
+        body = build_backbone(backbone, width=width, output_stride=16 if is_resnet else 8)
         self.resnet50, self.strides = body, RESNET_STRIDES if is_resnet else STRIDES
         self.resnet50.requires_grad_(False)
         self.has_displacement = displacement

@@ -5,12 +5,11 @@ from dataclasses import replace
 from torch import nn
 
 from data.normalisation import Normalisation
-from network import CAFFE_RESNET101, RESNETS, TIMM
-from network.backbones import BUILDERS, SCALABLE, batch_norms
+from network import CAFFE_RESNET101, RESNETS
+from network.backbones import SCALABLE, batch_norms, build_backbone
 from network.deeplab import NETS, DeepLab
 from network.deeplab_msc import CaffeResNet, DeepLabMSC
 from network.resnet import EVEN_STRIDE_8, STRIDE_8, STRIDE_32, ResNet, multigrid
-from network.timm_backbone import TimmBackbone
 from segmentation.settings import Config
 from tool.cli import UserError
 
@@ -68,9 +67,7 @@ def backbone_of(config: Config) -> nn.Module:
         raise UserError(f"MODEL_BACKBONE_DILATED False: MODEL_BACKBONE {name} comes dilated only: set it to True")
     if name == CAFFE_RESNET101:
         return CaffeResNet()
-    if name.startswith(TIMM):
-        return TimmBackbone(name.removeprefix(TIMM), flag="MODEL_BACKBONE")
-    return BUILDERS[name](width=width) if name in SCALABLE else BUILDERS[name]()
+    return build_backbone(name, width=width, flag="MODEL_BACKBONE")
 
 
 def normalisation_of(config: Config, net: DeepLab) -> Normalisation:
