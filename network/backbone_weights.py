@@ -1,6 +1,6 @@
 """Weights from a file or the web: ImageNet's or a classifier's into backbones, trained ones into segmentation nets."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -112,10 +112,8 @@ def load_body(body: nn.Module, name: str, weights: str | Path, *, flag: str) -> 
     own = body.state_dict()
     state = under_own_names(state, own, source=source)
     layers = {each.split(".")[0] for each in own}
-    usable = {each: value for each, value in state.items() if each in own or each.split(".")[0] in layers}
-    check_whole(usable, own, source=source, advice=f"expected the backbone's weights, {name}'s")
-    body.load_state_dict(usable, strict=False)
-    return LoadReport(source, list(usable), [], [each for each in state if each not in usable])
+    left = {each for each in state if each not in own and each.split(".")[0] not in layers}
+    return load_whole(body, state, source=source, advice=f"expected the backbone's weights, {name}'s", left=left)
 
 
 def without_head(net: nn.Module) -> dict[str, Tensor]:
@@ -253,3 +251,14 @@ def check_whole(state: Mapping[str, Tensor], own: Mapping[str, Tensor], *, sourc
     if any(faults.values()):
         lines = [f"  {fault} ({len(found)}): {printable(first_few(found))}" for fault, found in faults.items() if found]
         raise UserError("\n".join([f"{source}: does not fit the net; {advice}", *lines]))
+
+
+def load_whole(
+    net: nn.Module, state: Mapping[str, Tensor], *, source: str, advice: str, left: Collection[str] = ()
+) -> LoadReport:
+    """Copy into `net` all of `state` but the names `left`. Raises as `check_whole`, and leaves the net as it was."""
+    usable = {name: value for name, value in state.items() if name not in left}
+    own = net.state_dict()
+    check_whole(usable, own, source=source, advice=advice)
+    net.load_state_dict(usable, strict=False)  # batch counters may be missing
+    return LoadReport.of(source, state, own)

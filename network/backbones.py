@@ -88,9 +88,7 @@ BUILDERS: dict[str, Callable[..., nn.Module]] = {
 SCALABLE = ("resnet38d",)
 
 
-def build_backbone(
-    name: str, *, width: float = 1.0, output_stride: int = 8, flag: str = "--backbone"
-) -> nn.Module:
+def build_backbone(name: str, *, width: float = 1.0, output_stride: int = 8, flag: str = "--backbone") -> nn.Module:
     """The backbone `name` with random weights, of output stride 8 or 16; `width` multiplies the channels of resnet38d.
 
     `name` is one of `network.BACKBONES`, or `timm:` and a name of timm's (`TimmBackbone`). At output stride 16 a

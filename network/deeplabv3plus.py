@@ -12,19 +12,18 @@ from torch.nn import functional as F
 
 from data.normalisation import Normalisation
 from network import RESNETS
-from network.backbone_weights import check_whole, load_body
+from network.backbone_weights import load_body, load_whole
 from network.backbones import build_backbone, fix_norms
 from network.names import under_own_names
+from network.owners import OF_DHR, require_own
 from network.resnet import SHARP_STRIDE_8, ResNet
 from network.weights import LoadReport, read_weights
-from tool.cli import UserError, first_few
 
 ASPP_DILATIONS = (12, 24, 36)
 ASPP_CHANNELS = 256
 LOW_CHANNELS = 48
 CAM_SCALE = 0.5  # of the backbone's last map, which the classifier sees
 HEAD_FACTOR = 10  # of the rate, for all but the backbone
-HEAD = "seg_decoder.classifier.weight"  # (labels, 256, 1, 1)
 
 
 class Outputs(NamedTuple):
@@ -179,13 +178,7 @@ def load_trained(net: DeepLabV3Plus, path: str | Path, flag: str) -> LoadReport:
 
     Raises `UserError` for a file that is missing, damaged or of another net.
     """
-    source, own = f"{flag} {path}", net.state_dict()
-    state = under_own_names(read_weights(path, flag), own, source=source)
-    if HEAD not in state:
-        raise UserError(
-            f"{source}: expected the weights of DHR's DeepLabv3+, which rebalance/train.py writes, with {HEAD}; found"
-            f" {first_few(list(state))}"
-        )
-    check_whole(state, own, source=source, advice="was it trained with another --backbone or --data_set?")
-    net.load_state_dict(state, strict=False)
-    return LoadReport(source, list(state), [], [])
+    source = f"{flag} {path}"
+    state = under_own_names(read_weights(path, flag), net.state_dict(), source=source)
+    require_own(state, OF_DHR, source=source)
+    return load_whole(net, state, source=source, advice="was it trained with another --backbone or --data_set?")

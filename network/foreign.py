@@ -1,21 +1,12 @@
 """Checkpoints of other code whose names and shapes are ours: what the channels of their head mean."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 from torch import Tensor
 
 from voc12.classes import NUM_CLASSES
 
 HEAD = "fc8.weight"  # (channels, features, 1, 1); with a background, it is our last channel
-# Layers by which the nets of the other stages are told from classifiers: whose they are, and what reads them.
-LATER_STAGES = {
-    "cls_conv.weight": "a segmentation network's weights; segmentation/experiment/test.py takes them",
-    "f8_5.weight": "AffinityNet's weights; refine/affinity/infer.py takes them",
-    "fc_edge6.weight": "IRN's weights; refine/irn/infer.py takes them",
-}
-CLASSIFIERS = dict.fromkeys(
-    ("fc8.weight", "classifier.0.weight", "classifier.weight"), "a classifier's weights; inference.py takes them"
-)
 # In the file, of SEAM's form: where background is among the channels of `HEAD`.
 FIRST, LAST = "first", "last"
 # By the number of a head's channels: what it scores, and which of our nets and methods does.
@@ -23,12 +14,6 @@ KNOWN_HEADS = {
     NUM_CLASSES: (f"{NUM_CLASSES} classes without background, as PSA's", "resnet38_cls", "cls"),
     NUM_CLASSES + 1: (f"{NUM_CLASSES} classes and background", "resnet38_hsc", "hsc, eps or eps_seam"),
 }
-
-
-def whose(names: Collection[str]) -> str | None:
-    """Whose weights have tensors of these names, and what takes them, for a message; None for others'."""
-    known = {**LATER_STAGES, **CLASSIFIERS}
-    return next((found for layer, found in known.items() if any(name.endswith(layer) for name in names)), None)
 
 
 def has_form_of_seam(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> bool:

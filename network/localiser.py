@@ -6,9 +6,10 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from data.normalisation import IMAGENET
-from network.backbone_weights import check_whole
+from network.backbone_weights import load_whole
 from network.crt import CNNBranch
 from network.names import under_own_names
+from network.owners import OF_CRT_TRANSFORMER, require_own
 from network.vit import GRID, ViT
 from network.weights import LoadReport, read_weights
 
@@ -56,9 +57,8 @@ def load_trained(branch: TransformerBranch, path: str | Path) -> LoadReport:
 
     Raises `UserError` for a file that is missing, damaged or of another net.
     """
-    source, own = f"--weights {path}", branch.state_dict()
-    state = under_own_names(read_weights(path, "--weights"), own, source=source)
+    source = f"--weights {path}"
+    state = under_own_names(read_weights(path, "--weights"), branch.state_dict(), source=source)
+    require_own(state, OF_CRT_TRANSFORMER, source=source)
     advice = "expected what localise/train.py writes; was it trained with another --transformer, or on other classes?"
-    check_whole(state, own, source=source, advice=advice)
-    branch.load_state_dict(state)
-    return LoadReport(source, loaded=list(state), missing=[], unexpected=[])
+    return load_whole(branch, state, source=source, advice=advice)

@@ -14,9 +14,9 @@ from data.normalisation import IMAGENET, Normalisation
 from network import DCR, RESNETS
 from network.backbones import batch_norms, build_backbone, drop_nothing
 from network.names import under_first_names, under_own_names
+from network.owners import OF_SCN
 from network.pixel_affinity import propagate
 from network.scn import OFFSETS, SLOPE
-from network.scn import OWN as OF_SCN
 from network.superpixel import up
 from network.taps import Taps
 from network.weights import BACKBONE, LoadReport, load_released_state_dict, read_weights

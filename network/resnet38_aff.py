@@ -9,20 +9,19 @@ from torch.nn import functional as F
 
 from network.backbones import build_backbone
 from network.classifier import Classifier
-from network.foreign import whose
 from network.names import under_own_names
+from network.owners import OF_AFFINITY_NET, require_own
 from network.weights import (
     LoadReport,
     load_released_state_dict,
     read_weights,
     released_state_dict,
 )
-from tool.cli import UserError, first_few, raise_problems
+from tool.cli import raise_problems
 from tool.pairs import Pairs
 
 CHANNELS = (64, 128, 256)  # of what conv4, conv5 and conv6 become, at any width
 HEADS = ("f8_3", "f8_4", "f8_5", "f9")
-OWN_HEAD = "f8_5.weight"  # which classifiers have not; their f8_3, f8_4 and f9 are other layers
 
 
 class PairDistance(Function):
@@ -115,7 +114,7 @@ def load_first_weights(net: AffNet, path: str | Path) -> LoadReport:
     """Put into `net` what its training starts from: ImageNet's or a classifier's weights of the backbone, or all of
     AffinityNet's. Raises as `read_weights` and `load_released_state_dict`."""
     state = _read(net, path)
-    if OWN_HEAD not in state:
+    if OF_AFFINITY_NET not in state:
         state = {name: value for name, value in state.items() if name.split(".")[0] not in HEADS}
     return load_released_state_dict(net, state, source=str(path))
 
@@ -123,11 +122,7 @@ def load_first_weights(net: AffNet, path: str | Path) -> LoadReport:
 def load_trained(net: AffNet, path: str | Path) -> LoadReport:
     """Put trained weights into `net`. Raises as `load_first_weights`, and for a file that lacks some: another net's."""
     state = _read(net, path)
-    if OWN_HEAD not in state:
-        raise UserError(
-            f"--weights {path}: expected the weights of AffinityNet, which refine/affinity/train.py writes, with"
-            f" {OWN_HEAD}; found {whose(state) or first_few(list(state))}"
-        )
+    require_own(state, OF_AFFINITY_NET, source=f"--weights {path}")
     report = load_released_state_dict(net, state, source=str(path))
     raise_problems(f"--weights {path}: expected a trained AffinityNet, these tensors are missing", report.missing)
     return report

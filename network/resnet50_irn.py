@@ -11,12 +11,12 @@ from torch.nn import functional as F
 
 from data.normalisation import Normalisation
 from network import RESNETS
-from network.backbone_weights import check_whole, load_body
+from network.backbone_weights import load_body, load_whole
 from network.backbones import build_backbone
-from network.foreign import whose
 from network.names import under_own_names
+from network.owners import OF_IRN, require_own
 from network.weights import LoadReport, read_weights
-from tool.cli import UserError, first_few
+from tool.cli import UserError
 from tool.folder import arguments_of_run
 from tool.pairs import Pairs
 
@@ -26,7 +26,6 @@ EDGE_CHANNELS = 32
 RESNET_STRIDES, STRIDES = (4, 4, 8, 16, 16), (4, 4, 8, 8, 8)
 ALL_CHANNELS = ((64, 128, 256, 256, 256), 256)  # of the displacement's parts: of each tap, of what they become
 GROUPS = {32: 4, 64: 8, 128: 16, 256: 16}  # of a group norm, by its channels
-OWN_HEAD = "fc_edge6.weight"  # which no other net has
 # Under these names the released files repeat tensors: the first stands for the second, in this order.
 ALIASES = {
     **{"stage1.0": "resnet50.conv1", "stage1.1": "resnet50.bn1"},
@@ -201,27 +200,20 @@ def load_first_weights(net: IRNet, weights: str | Path, backbone: str) -> LoadRe
 def load_trained(net: IRNet, path: str | Path) -> LoadReport:
     """Put trained weights, ours or released ones, into `net`. Raises `UserError` for a file that lacks some, as one of
     another net does, or, where `net` has displacement, one without it or without its mean."""
-    own = net.state_dict()
-    state = without_aliases(under_own_names(read_weights(path, "--weights"), own, source=str(path)))
-    if OWN_HEAD not in state:
-        raise UserError(
-            f"--weights {path}: expected the weights of IRN, which refine/irn/train.py writes, with {OWN_HEAD}; found"
-            f" {whose(state) or first_few(list(state))}"
-        )
+    source = f"--weights {path}"
+    state = without_aliases(under_own_names(read_weights(path, "--weights"), net.state_dict(), source=str(path)))
+    require_own(state, OF_IRN, source=source)
     if net.has_displacement and "fc_dp7.3.weight" not in state:
         raise UserError(
-            f"--weights {path}: expected the weights of an IRN with displacement, which instances need; found one"
+            f"{source}: expected the weights of an IRN with displacement, which instances need; found one"
             " without; train one with refine/irn/train.py --displacement"
         )
     shift = state.get("mean_shift.running_mean")
     if net.has_displacement and isinstance(shift, Tensor) and not shift.any():
         session = arguments_of_run(path).get("session", "<session>")
         raise UserError(
-            f"--weights {path}: expected an IRN with its mean displacement, which instances need: refine/irn/train.py"
+            f"{source}: expected an IRN with its mean displacement, which instances need: refine/irn/train.py"
             f" writes {session}.pth at its end, with it; found 0, as in last.ckpt"
         )
-    left = () if net.has_displacement else NOT_OF_EDGES
-    usable = {name: value for name, value in state.items() if not name.startswith(left)}
-    check_whole(usable, own, source=f"--weights {path}", advice="was it trained with another --backbone?")
-    net.load_state_dict(usable, strict=False)
-    return LoadReport(f"--weights {path}", list(usable), [], [name for name in state if name not in usable])
+    left = set() if net.has_displacement else {name for name in state if name.startswith(NOT_OF_EDGES)}
+    return load_whole(net, state, source=source, advice="was it trained with another --backbone?", left=left)

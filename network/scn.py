@@ -8,16 +8,15 @@ from torch.nn import functional as F
 
 from data.normalisation import IMAGENET, Normalisation
 from network.fold import fold_norms
-from network.foreign import whose
 from network.names import under_own_names
+from network.owners import OF_SCN, require_own
 from network.weights import LoadReport, misfits, read_weights
-from tool.cli import UserError, first_few, raise_problems
+from tool.cli import raise_problems
 from tool.device import place_for_inference
 
 SLOPE = 0.1  # of the leaky relu
 OFFSETS = 9  # of the cells around a pixel, its own in the middle
 CHANNELS = (16, 32, 64, 128, 256)  # of the levels, each half the one before
-OWN = "deconv3.0.weight"  # which no classifier has
 UNUSED = ("pred_mask1", "pred_mask2", "pred_mask3")  # **Q** in the checkpoint, and never used
 
 
@@ -79,11 +78,7 @@ def load_scn(net: SCN, path: str | Path, flag: str = "--weights") -> LoadReport:
     """
     own = net.state_dict()
     state = under_own_names(read_weights(path, flag), own, source=str(path))
-    if OWN not in state:
-        raise UserError(
-            f"{flag} {path}: expected the weights of a superpixel network, which superpixel/train.py writes, with"
-            f" {OWN}; found {whose(state) or first_few(list(state))}"
-        )
+    require_own(state, OF_SCN, source=f"{flag} {path}")
     raise_problems(f"{flag} {path}: tensors that do not fit the superpixel network", list(misfits(state, own).values()))
     report = LoadReport.of(str(path), state, own)
     raise_problems(

@@ -12,9 +12,10 @@ from safetensors.torch import load_file
 from torch import nn
 
 from network import EPS_SEAM, TIMM
-from network.foreign import FIRST, HEAD, LAST, LATER_STAGES, has_form_of_seam, head_advice, whose, with_head_rolled
+from network.foreign import FIRST, HEAD, LAST, has_form_of_seam, head_advice, with_head_rolled
 from network.mxnet_params import read_params
 from network.names import is_counter, under_own_names
+from network.owners import CLASSIFIER, OF_DHR, OWNERS, whose
 from tool.checkpoint import load_checkpoint
 from tool.cli import UserError, first_few, printable, raise_problems
 from tool.weights_file import MXNET, SAFETENSORS, kind_of_weights, require_weights
@@ -123,7 +124,8 @@ def load_weights(net: nn.Module, path: str | Path, *, background_last: bool = Fa
     """
     read = read_weights(path, "--weights")
     own = released_state_dict(net)
-    if (found := whose(read)) in LATER_STAGES.values():
+    # DHR's has a whole backbone, which is read as one alone.
+    if (found := whose(read)) not in (None, CLASSIFIER, OWNERS[OF_DHR]):
         raise UserError(f"--weights {path}: expected a classifier's, as train_voc.py writes them, found {found}")
     state = under_own_names(read, own.keys(), source=str(path))
     of_seam = has_form_of_seam(state, own)

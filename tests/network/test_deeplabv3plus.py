@@ -191,6 +191,9 @@ def test_files_of_other_nets_are_named_as_that(tmp_path):
     torch.save(net.model.state_dict(), tmp_path / "backbone.pth")
     with pytest.raises(UserError, match=r"--checkpoint .*backbone\.pth: expected the weights of DHR's DeepLabv3\+"):
         load_trained(net, tmp_path / "backbone.pth", "--checkpoint")
+    torch.save({"f8_5.weight": torch.zeros(1)}, tmp_path / "aff.pth")
+    with pytest.raises(UserError, match=r"expected the weights of DHR's.*; found AffinityNet's weights; refine/"):
+        load_trained(net, tmp_path / "aff.pth", "--checkpoint")
     torch.save({"layer1.0.conv1.weight": torch.zeros(1)}, tmp_path / "other.pth")
     with pytest.raises(UserError, match=r"(?s)other\.pth: does not fit.*expected the backbone's weights, resnet38d's"):
         load_first_weights(net, tmp_path / "other.pth", "resnet38d")

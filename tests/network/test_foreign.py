@@ -9,6 +9,7 @@ from method.hsc.config import CONFIGS
 from network import EPS_SEAM
 from network.build import build_network
 from network.foreign import FIRST, LAST
+from network.resnet38_aff import build_affinity_net, load_trained
 from network.weights import load_weights, released_state_dict
 from tool.cli import UserError
 
@@ -78,6 +79,7 @@ def test_a_file_of_seams_form_is_read_as_it_is_for_a_caller_who_knows_better(tmp
     [
         ("f8_5.weight", "AffinityNet's weights; refine/affinity/infer.py takes them"),
         ("module.fc_edge6.weight", "IRN's weights; refine/irn/infer.py takes them"),
+        ("deconv3.0.weight", "a superpixel network's weights; superpixel/infer.py takes them"),
         ("classifier.cls_conv.weight", "a segmentation network's weights; segmentation/experiment/test.py takes them"),
     ],
 )
@@ -85,6 +87,28 @@ def test_the_nets_of_later_stages_are_named_as_what_they_are(tmp_path, state, la
     torch.save({**state, layer: torch.zeros(1)}, tmp_path / "net.pth")
     with pytest.raises(UserError, match=rf"net\.pth: expected a classifier's, .*, found {found}$"):
         load_weights(build_network("resnet38_hsc", num_classes=20, width=WIDTH), tmp_path / "net.pth")
+
+
+@pytest.mark.parametrize(
+    ("shapes", "found"),
+    [
+        ({"module.deconv3.0.weight": (1,)}, "a superpixel network's weights; superpixel/infer.py takes them"),
+        (
+            {"classifier.weight": (1,), "seg_decoder.classifier.weight": (1,)},
+            r"DHR's DeepLabv3\+'s weights; rebalance/masks\.py takes them",
+        ),
+        (
+            {"module.head.weight": (7, 8, 3, 3)},
+            r"CRT's transformer's weights; localise/test\.py or inference\.py --method crt takes them",
+        ),
+        ({"head.weight": (7, 8)}, r"head\.weight"),
+    ],
+    ids=["superpixels", "DHR", "localiser", "ImageNet's"],
+)
+def test_a_refinement_names_what_it_is_given_for_its_own(tmp_path, shapes, found):
+    torch.save({name: torch.zeros(shape) for name, shape in shapes.items()}, tmp_path / "net.pth")
+    with pytest.raises(UserError, match=rf"net\.pth: expected the weights of AffinityNet, .*; found {found}$"):
+        load_trained(build_affinity_net(width=WIDTH), tmp_path / "net.pth")
 
 
 @pytest.mark.parametrize("method", CONFIGS)
