@@ -64,17 +64,22 @@ class LabelledImages(NamedTuple):
 
 
 class ReleasedState:
-    """The state of a net under the released names, as checkpoints hold it."""
+    """The state of a net under the released names, as checkpoints hold it: what `released` gives and `load` puts in."""
 
-    def __init__(self, net: nn.Module) -> None:
-        self.net = net
+    def __init__(
+        self,
+        net: nn.Module,
+        released: Callable[[nn.Module], dict[str, Tensor]] = released_state_dict,
+        load: Callable[..., LoadReport] = load_released_state_dict,
+    ) -> None:
+        self.net, self.released, self.load = net, released, load
 
     def state_dict(self) -> dict[str, Tensor]:
-        return released_state_dict(self.net)
+        return self.released(self.net)
 
     def load_state_dict(self, state_dict: Mapping[str, Tensor]) -> None:
         """Raises `UserError` if the net differs."""
-        load_released_state_dict(self.net, state_dict, source="last.ckpt")
+        self.load(self.net, state_dict, source="last.ckpt")
 
 
 class Learner(nn.Module, ABC):

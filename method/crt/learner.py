@@ -1,6 +1,5 @@
 """CRT at work: both branches on a batch, one of them on an image."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
@@ -14,7 +13,7 @@ from data.augmentation import top_left
 from data.images import load_rgb
 from method.crt.config import CRTConfig
 from method.crt.criterion import CRTCriterion, label_loss
-from method.learner import Batch, LabelledImages, Learner, Losses, Moment
+from method.learner import Batch, LabelledImages, Learner, Losses, Moment, ReleasedState
 from method.picture import picture
 from network.cells import CELL
 from network.crt import CRTNet, CRTOutput, crt_state_dict, load_cnn, load_crt, load_crt_state_dict
@@ -24,20 +23,6 @@ from tool.dataset import DataSet
 from tool.device import autocast
 from tool.distributed import found_by_all
 from tool.training import Stateful
-
-
-class CRTState:
-    """The state of both branches under the released names, as checkpoints hold it."""
-
-    def __init__(self, net: CRTNet) -> None:
-        self.net = net
-
-    def state_dict(self) -> dict[str, Tensor]:
-        return crt_state_dict(self.net)
-
-    def load_state_dict(self, state_dict: Mapping[str, Tensor]) -> None:
-        """Raises `UserError` if the net differs."""
-        load_crt_state_dict(self.net, state_dict, source="last.ckpt")
 
 
 class CRTLearner(Learner):
@@ -86,7 +71,7 @@ class CRTLearner(Learner):
         return groups
 
     def saved(self) -> dict[str, Stateful]:
-        return {"model": CRTState(self.net), "criterion": self.criterion}
+        return {"model": ReleasedState(self.net, crt_state_dict, load_crt_state_dict), "criterion": self.criterion}
 
     def input_pair(self, image: Image.Image, scale: float, device: torch.device) -> Tensor:
         pair = super().input_pair(image, scale, device)
