@@ -1,16 +1,15 @@
 """Weights from a file or the web: ImageNet's or a classifier's into backbones, trained ones into segmentation nets."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
-from network import CAFFE_RESNET101, PRETRAINED, TIMM
+from network import CAFFE_RESNET101, PRETRAINED
+from network.download import download, read_or_download
 from network.foreign import HEAD
 from network.names import is_counter, under_own_names
-from network.timm_backbone import download_from_timm
 from network.weights import (
     LoadReport,
     load_released_state_dict,
@@ -18,6 +17,7 @@ from network.weights import (
     read_weights,
     released_state_dict,
 )
+from network.whole import check_whole, load_whole
 from tool.cli import UserError, first_few, printable, raise_problems
 
 WEIGHTS_KEY = "MODEL_BACKBONE_WEIGHTS"
@@ -167,13 +167,8 @@ def load_trained(net: nn.Module, path: str | Path) -> None:
     state = under_own_names(state, own, source=source)
     for prefix in ("backbone.", ""):  # as the net's version has it
         _check_stem(state, own, source=source, prefix=prefix)
-    check_whole(
-        state,
-        own,
-        source=source,
-        advice="was it trained with another MODEL_NAME, MODEL_BACKBONE, MODEL_NUM_CLASSES or MODEL_ASPP setting?",
-    )
-    net.weights.load_state_dict(state, strict=False)
+    advice = "was it trained with another MODEL_NAME, MODEL_BACKBONE, MODEL_NUM_CLASSES or MODEL_ASPP setting?"
+    load_whole(net.weights, state, source=source, advice=advice)
 
 
 def load_pretrained(net: nn.Module, backbone_name: str) -> LoadReport:
@@ -181,47 +176,6 @@ def load_pretrained(net: nn.Module, backbone_name: str) -> LoadReport:
     source, state = read_or_download(backbone_name, PRETRAINED, "--weights")
     state = under_own_names(state, released_state_dict(net), source=source)
     return load_released_state_dict(net, state, source=source)
-
-
-def read_or_download(name: str, path: str | Path, flag: str) -> tuple[str, Mapping[str, Tensor]]:
-    """Where weights of a backbone are from, and they: a file's, or with `PRETRAINED` as `path` what `download` gives.
-
-    `flag` names the argument, which may be none instead. Raises `UserError` as `read_weights` and `download`.
-    """
-    if path == PRETRAINED:
-        return download(name, asked=f"{flag} {PRETRAINED}", weights=flag, without=f"{flag} to none")
-    return f"{flag} {path}", read_weights(path, flag)
-
-
-def download(name: str, *, asked: str, weights: str, without: str) -> tuple[str, Mapping[str, Tensor]]:
-    """torchvision's first ImageNet weights of a backbone, or timm's, from a cache or the web, and where they are from.
-
-    For messages: how they were `asked` for, the flag or key that takes a file (`weights`), and what does `without`.
-
-    Raises `UserError` where there are none, or no network.
-    """
-    if name == "resnet38d":
-        raise UserError(
-            f"{asked}: resnet38d has no weights for download: set {weights} to ImageNet's .params or a classifier of"
-            f" train_voc.py, or {without}"
-        )
-    if name.startswith(TIMM):
-        source, where = f"timm's weights of {name.removeprefix(TIMM)}", "their cache"
-    else:
-        from torchvision import models  # not at the top: it takes as long as torch
-
-        found = models.get_model_weights(name).IMAGENET1K_V1
-        source, where = found.url, f"{torch.hub.get_dir()}/checkpoints"
-    try:
-        if name.startswith(TIMM):
-            return source, download_from_timm(name.removeprefix(TIMM))
-        return source, found.get_state_dict(progress=True, check_hash=True, weights_only=True)
-    except Exception as error:  # network, disk and a damaged file in the cache can raise nearly anything
-        raise UserError(
-            f"{asked}: expected {source} on the web or in {where}, found neither, or a damaged file"
-            f" ({type(error).__name__}: {error}); fetch it by other means and set {weights} to the file, or remove the"
-            f" damaged one, or set {without}"
-        ) from error
 
 
 def _deep_stem(state: Mapping[str, Tensor], prefix: str = "") -> bool | None:
@@ -239,26 +193,3 @@ def _check_stem(state: Mapping[str, Tensor], own: Mapping[str, Tensor], *, sourc
             f"{source}: this checkpoint has {STEM_NAMES[found]}, the net {STEM_NAMES[expected]}: set"
             f" MODEL_BACKBONE_DEEPBASE to {found}"
         )
-
-
-def check_whole(state: Mapping[str, Tensor], own: Mapping[str, Tensor], *, source: str, advice: str) -> None:
-    """Raise `UserError` with the first few, and the number, of tensors missing, unexpected and misfitting."""
-    faults = {
-        "missing": [name for name in own if name not in state and not is_counter(name)],
-        "unexpected": [name for name in state if name not in own],
-        "of another shape or kind": list(misfits(state, own).values()),
-    }
-    if any(faults.values()):
-        lines = [f"  {fault} ({len(found)}): {printable(first_few(found))}" for fault, found in faults.items() if found]
-        raise UserError("\n".join([f"{source}: does not fit the net; {advice}", *lines]))
-
-
-def load_whole(
-    net: nn.Module, state: Mapping[str, Tensor], *, source: str, advice: str, left: Collection[str] = ()
-) -> LoadReport:
-    """Copy into `net` all of `state` but the names `left`. Raises as `check_whole`, and leaves the net as it was."""
-    usable = {name: value for name, value in state.items() if name not in left}
-    own = net.state_dict()
-    check_whole(usable, own, source=source, advice=advice)
-    net.load_state_dict(usable, strict=False)  # batch counters may be missing
-    return LoadReport.of(source, state, own)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from network.backbone_weights import check_whole
+from network.whole import check_whole
 from tool.checkpoint import load_checkpoint
 from tool.cli import UserError, first_few
 

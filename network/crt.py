@@ -13,11 +13,12 @@ from torch.nn import functional as F
 
 from data.normalisation import IMAGENET
 from network import RESNETS
-from network.backbone_weights import check_whole, read_or_download
 from network.backbones import batch_norms, build_backbone, drop_nothing, fix_norms
+from network.download import read_or_download
 from network.names import under_first_names
 from network.vit import GRID, PATCH, SIDE, ViT
 from network.weights import LoadReport, misfits, read_weights
+from network.whole import check_whole
 from tool.cli import UserError, first_few, raise_problems
 
 WINDOW_STRIDE = SIDE // 2

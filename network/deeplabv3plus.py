@@ -12,12 +12,13 @@ from torch.nn import functional as F
 
 from data.normalisation import Normalisation
 from network import RESNETS
-from network.backbone_weights import load_body, load_whole
+from network.backbone_weights import load_body
 from network.backbones import build_backbone, fix_norms
 from network.names import under_own_names
 from network.owners import OF_DHR, require_own
 from network.resnet import SHARP_STRIDE_8, ResNet
 from network.weights import LoadReport, read_weights
+from network.whole import load_whole
 
 ASPP_DILATIONS = (12, 24, 36)
 ASPP_CHANNELS = 256

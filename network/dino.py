@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from data.normalisation import IMAGENET
-from network.backbone_weights import check_whole
 from network.names import under_own_names
 from network.weights import read_weights
+from network.whole import check_whole
 
 DINO = "vit_base_patch8_224"  # in timm; STEGO's
 OFFSET = 0.1  # of a grid's sides, where positions are resized to it

@@ -6,12 +6,12 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from data.normalisation import IMAGENET
-from network.backbone_weights import load_whole
 from network.crt import CNNBranch
 from network.names import under_own_names
 from network.owners import OF_CRT_TRANSFORMER, require_own
 from network.vit import GRID, ViT
 from network.weights import LoadReport, read_weights
+from network.whole import load_whole
 
 
 class TransformerBranch(ViT):

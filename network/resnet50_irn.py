@@ -11,11 +11,12 @@ from torch.nn import functional as F
 
 from data.normalisation import Normalisation
 from network import RESNETS
-from network.backbone_weights import load_body, load_whole
+from network.backbone_weights import load_body
 from network.backbones import build_backbone
 from network.names import under_own_names
 from network.owners import OF_IRN, require_own
 from network.weights import LoadReport, read_weights
+from network.whole import load_whole
 from tool.cli import UserError
 from tool.folder import arguments_of_run
 from tool.pairs import Pairs

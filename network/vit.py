@@ -12,9 +12,10 @@ from torch.nn import functional as F
 
 from data.normalisation import Normalisation
 from network import TIMM
-from network.backbone_weights import check_whole, read_or_download
+from network.download import read_or_download
 from network.names import under_own_names
 from network.weights import LoadReport, misfits
+from network.whole import check_whole
 from tool.cli import UserError
 
 SIDE, PATCH = 224, 16  # of the images that positions are learned for, and of a patch, in pixels

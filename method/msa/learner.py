@@ -18,8 +18,8 @@ from method.msa.criterion import MSACriterion, rebuilt_target
 from method.picture import picture
 from method.superpixels import Superpixels
 from network import PRETRAINED
-from network.backbone_weights import read_or_download
 from network.cells import whole_cells
+from network.download import read_or_download
 from network.msa import (
     COCO_STATISTICS,
     MSAClassifier,
