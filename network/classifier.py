@@ -11,6 +11,7 @@ from network.backbones import drop_nothing, fix_norms, freeze_stem
 from network.pcm import refine
 from network.taps import Taps
 
+PIXEL_DIM = 128  # channels of a projection to pixel features
 Net = TypeVar("Net", bound="Classifier")
 
 

@@ -6,16 +6,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from network.classifier import RefiningClassifier
+from network.classifier import PIXEL_DIM, RefiningClassifier
 
-PIXEL_DIM = 128
 REGION_DIM = 256
-
-# The published weights were trained with the new batch norm in extra_F frozen like the pretrained ones, so that it is
-# the identity. The sane value is False: a norm without history has nothing to preserve.
-FREEZE_REGION_NORM = True
-# Likewise extra_F, though new, learnt at the backbone's rate. The sane value is False: the heads' rate.
-REGION_HEAD_AT_BACKBONE_RATE = True
 
 
 class HSCOutput(NamedTuple):
@@ -53,8 +46,11 @@ class HSCNet(RefiningClassifier):
         num_classes: int,
         frozen: bool = True,
         region_channels: int | None = REGION_DIM,
-        freeze_region_norm: bool = FREEZE_REGION_NORM,
-        region_head_at_backbone_rate: bool = REGION_HEAD_AT_BACKBONE_RATE,
+        # The published weights were trained with the new batch norm in extra_F frozen like the pretrained ones, so that
+        # it is the identity. The sane value is False: a norm without history has nothing to preserve.
+        freeze_region_norm: bool = True,
+        # Likewise extra_F, though new, learnt at the backbone's rate. The sane value is False: the heads' rate.
+        region_head_at_backbone_rate: bool = True,
         with_refined: bool = True,
         with_features: bool = True,
     ) -> None:

@@ -7,9 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from network.classifier import RefiningClassifier
-
-PIXEL_DIM = 128
+from network.classifier import PIXEL_DIM, RefiningClassifier
 
 
 class SEAMOutput(NamedTuple):
