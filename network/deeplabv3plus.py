@@ -20,7 +20,7 @@ from network.resnet import SHARP_STRIDE_8, ResNet
 from network.weights import LoadReport, read_weights
 from network.whole import load_whole
 
-ASPP_DILATIONS = (12, 24, 36)
+ASPP_V3_DILATIONS = (12, 24, 36)
 ASPP_CHANNELS = 256
 LOW_CHANNELS = 48
 CAM_SCALE = 0.5  # of the backbone's last map, which the classifier sees
@@ -38,13 +38,13 @@ class Outputs(NamedTuple):
     c5: Tensor
 
 
-class ASPP(nn.Module):
+class ASPPV3(nn.Module):
     """A 1x1 convolution, three dilated 3x3 ones and the map's mean through a 1x1 one, brought together by another."""
 
     def __init__(self, in_channels: int) -> None:
         super().__init__()
         self.aspp1 = _block(in_channels, ASPP_CHANNELS, 1)
-        for number, dilation in enumerate(ASPP_DILATIONS, start=2):
+        for number, dilation in enumerate(ASPP_V3_DILATIONS, start=2):
             self.add_module(f"aspp{number}", _block(in_channels, ASPP_CHANNELS, 3, dilation=dilation))
         self.gap = nn.Sequential(nn.AdaptiveAvgPool2d(1), _block(in_channels, ASPP_CHANNELS, 1))
         self.block = _block(5 * ASPP_CHANNELS, ASPP_CHANNELS, 1, dropout=0.5)
@@ -61,7 +61,7 @@ class Decoder(nn.Module):
 
     def __init__(self, low_channels: int, in_channels: int, num_labels: int) -> None:
         super().__init__()
-        self.aspp = ASPP(in_channels)
+        self.aspp = ASPPV3(in_channels)
         self.low_block = _block(low_channels, LOW_CHANNELS, 1)
         self.mid_block = nn.Sequential(
             _block(ASPP_CHANNELS + LOW_CHANNELS, ASPP_CHANNELS, 3, dropout=0.5),
