@@ -149,7 +149,7 @@ def load_caffe(net: nn.Module, path: str | Path | None) -> LoadReport:
     return LoadReport.of(source, state, own)
 
 
-def load_trained(net: nn.Module, path: str | Path) -> None:
+def load_deeplab(net: nn.Module, path: str | Path) -> None:
     """Copy a segmentation checkpoint into `net`, which it must fit wholly; batch counters may be missing.
 
     `path`: TEST_CKPT's, as `read_weights` takes it, under the released names with any prefix.

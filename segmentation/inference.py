@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from data.images import image_size, load_rgb, with_size
 from data.label_maps import has_label_map
 from data.missing import make_missing
-from network.backbone_weights import load_trained
+from network.backbone_weights import load_deeplab
 from network.fold import fold_norms
 from segmentation.crf import refine
 from segmentation.net import net_of, normalisation_of
@@ -32,7 +32,7 @@ ADVICE = "take smaller scales (TEST_MULTISCALE), fewer TEST_CRF_WORKERS, or half
 
 def load_net(config: Config) -> nn.Module:
     net = net_of(config)
-    load_trained(net, config.TEST_CKPT)
+    load_deeplab(net, config.TEST_CKPT)
     return net.eval()
 
 

@@ -22,7 +22,7 @@ from PIL import Image
 
 from data.images import image_size, load_rgb
 from data.labels import load_labels
-from network.backbone_weights import load_trained
+from network.backbone_weights import load_deeplab
 from network.cause import load_cause
 from network.mxnet_params import read_params
 from network.weights import load_weights, read_state_dict
@@ -136,7 +136,7 @@ FILES = {
         lambda path: read_state_dict(path, "--weights"),
     ),
     "bare.pth": (bare_pickle, lambda path: load_weights(torch.nn.Identity(), path)),
-    "tar.pth": (tar_of_torch, lambda path: load_trained(torch.nn.Identity(), path)),
+    "tar.pth": (tar_of_torch, lambda path: load_deeplab(torch.nn.Identity(), path)),
     "features.pt": (lambda path, value: torch.save(value, path), load_features),
     "pca.pt": (lambda path, value: torch.save({"mean": value}, path), read_pca),
     "cause.pt": (

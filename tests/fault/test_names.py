@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from data.images import image_size
 from data.labels import save_labels
-from network.backbone_weights import BackboneReport, load_trained
+from network.backbone_weights import BackboneReport, load_deeplab
 from network.backbones import build_backbone
 from network.deeplab import NETS
 from network.weights import LoadReport
@@ -86,7 +86,7 @@ def test_names_in_a_checkpoint_do_not_reach_the_terminal_or_the_log(tmp_path, re
     else:
         torch.save({EVIL: "text" if report == "misfit" else torch.zeros(1)}, tmp_path / "a.pth")
         with pytest.raises(UserError) as raised:
-            load_trained(small_deeplab(), tmp_path / "a.pth")
+            load_deeplab(small_deeplab(), tmp_path / "a.pth")
         text = str(raised.value)
     assert_no_control(text)
     assert "error: all" not in [line[:10] for line in text.split("\n")]

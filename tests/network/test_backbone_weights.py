@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import nn
 from torchvision import models
 
-from network.backbone_weights import BackboneReport, load_backbone, load_pretrained, load_trained
+from network.backbone_weights import BackboneReport, load_backbone, load_deeplab, load_pretrained
 from network.build import build_network
 from network.deeplab import DeepLab
 from network.weights import released_state_dict
@@ -291,7 +291,7 @@ def small() -> DeepLab:
 def test_a_trained_net_comes_back_from_every_form_of_checkpoint(tmp_path, form):
     net = net_of()
     state = numbered(net.state_dict())
-    load_trained(net, saved(tmp_path / "net.pth", WRAPPED[form](state)))
+    load_deeplab(net, saved(tmp_path / "net.pth", WRAPPED[form](state)))
     for key, value in net.state_dict().items():
         assert key.endswith(COUNTER) or torch.equal(value, state[key]), key
 
@@ -299,7 +299,7 @@ def test_a_trained_net_comes_back_from_every_form_of_checkpoint(tmp_path, form):
 def test_a_trained_net_comes_back_from_safetensors(tmp_path):
     net, other = net_of(), net_of()
     save_file(net.state_dict(), tmp_path / "net.safetensors")
-    load_trained(other, tmp_path / "net.safetensors")
+    load_deeplab(other, tmp_path / "net.safetensors")
     assert_untouched(other, snapshot(net))
 
 
@@ -313,7 +313,7 @@ def test_the_other_stem_is_refused_with_the_setting_that_fits(tmp_path, deep_bas
     with pytest.raises(
         UserError, match=rf"TEST_CKPT .*net\.pth: this checkpoint has .*{found}.*MODEL_BACKBONE_DEEPBASE to {setting}$"
     ):
-        load_trained(net, path)
+        load_deeplab(net, path)
     assert_untouched(net, before)
 
 
@@ -321,7 +321,7 @@ def test_another_version_is_refused_with_what_is_missing_and_unexpected(tmp_path
     path = saved(tmp_path / "net.pth", numbered(net_of(name="deeplabv1").state_dict()))
     before = snapshot(small)
     with pytest.raises(UserError) as error:
-        load_trained(small, path)
+        load_deeplab(small, path)
     lines = str(error.value).splitlines()
     assert f"TEST_CKPT {path}" in lines[0] and "MODEL_NAME" in lines[0] and "MODEL_BACKBONE" in lines[0]
     # ASPP: six convolutions and norms of four tensors; v1: two of each.
@@ -334,14 +334,14 @@ def test_another_version_is_refused_with_what_is_missing_and_unexpected(tmp_path
 def test_another_number_of_classes_is_refused_with_both_shapes(tmp_path, small):
     path = saved(tmp_path / "net.pth", numbered(net_of(num_classes=5).state_dict()))
     with pytest.raises(UserError, match=r"kind \(2\): cls_conv\.weight: .*\(5, 8, 1, 1\).*\(21, 8, 1, 1\).*, cls_conv"):
-        load_trained(small, path)
+        load_deeplab(small, path)
 
 
 @pytest.mark.parametrize("other", ["resnet34", "mobilenet_v2"])
 def test_another_backbone_is_refused(tmp_path, small, other):
     path = saved(tmp_path / "net.pth", numbered(net_of(backbone=other).state_dict()))
     with pytest.raises(UserError, match=r"MODEL_BACKBONE(.|\n)*unexpected \(\d+\): backbone\."):
-        load_trained(small, path)
+        load_deeplab(small, path)
 
 
 def test_a_classifiers_weights_are_named_as_such(tmp_path, small):
@@ -349,22 +349,22 @@ def test_a_classifiers_weights_are_named_as_such(tmp_path, small):
     with pytest.raises(
         UserError, match=r"net\.pth: expected a segmentation network's weights.* a classifier of stage 1"
     ):
-        load_trained(small, path)
+        load_deeplab(small, path)
 
 
 def test_one_missing_tensor_is_enough_to_refuse(tmp_path, small):
     state = numbered(small.state_dict())
     del state["cls_conv.bias"]
     with pytest.raises(UserError, match=r"missing \(1\): cls_conv\.bias"):
-        load_trained(small, saved(tmp_path / "net.pth", state))
+        load_deeplab(small, saved(tmp_path / "net.pth", state))
 
 
 def test_the_key_that_names_the_file_is_in_the_message(tmp_path, small):
     with pytest.raises(UserError, match=r"TEST_CKPT .*absent\.pth"):
-        load_trained(small, tmp_path / "absent.pth")
+        load_deeplab(small, tmp_path / "absent.pth")
     (tmp_path / "net.pth").write_bytes(b"<html>")
     with pytest.raises(UserError, match=r"TEST_CKPT .*net\.pth: expected a checkpoint"):
-        load_trained(small, tmp_path / "net.pth")
+        load_deeplab(small, tmp_path / "net.pth")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -372,7 +372,7 @@ def test_weights_that_are_not_finite_are_refused_by_name(tmp_path, small, value)
     state = {**small.state_dict(), "cls_conv.bias": torch.full((21,), value)}
     before = snapshot(small)
     with pytest.raises(UserError, match=r"TEST_CKPT .*: weights that are not finite .* \(1\):\n  cls_conv\.bias$"):
-        load_trained(small, saved(tmp_path / "net.pth", state))
+        load_deeplab(small, saved(tmp_path / "net.pth", state))
     assert_untouched(small, before)
 
 

@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from data.normalisation import IMAGENET
-from network.backbone_weights import WEIGHTS_KEY, load_backbone, load_caffe, load_trained
+from network.backbone_weights import WEIGHTS_KEY, load_backbone, load_caffe, load_deeplab
 from network.deeplab_msc import CAFFE, STRIDES, CaffeResNet, DeepLabMSC, _resized_by
 from network.fold import fold_norms
 from segmentation.experiment.config import config_dict
@@ -179,11 +179,11 @@ def test_a_trained_net_has_any_prefix_and_must_be_whole(tmp_path, prefix):
     source, net = small_net(), small_net()
     state = {f"{prefix}{name}": value + 1 for name, value in source.base.state_dict().items()}
     torch.save(state, tmp_path / "checkpoint_final.pth")
-    load_trained(net, tmp_path / "checkpoint_final.pth")
+    load_deeplab(net, tmp_path / "checkpoint_final.pth")
     assert torch.equal(net.base.aspp.c1.weight, source.base.aspp.c1.weight + 1)
     torch.save({name: value for name, value in state.items() if "aspp.c1" not in name}, tmp_path / "part.pth")
     with pytest.raises(UserError, match=r"missing \(2\): aspp.c1.weight, aspp.c1.bias"):
-        load_trained(net, tmp_path / "part.pth")
+        load_deeplab(net, tmp_path / "part.pth")
 
 
 def test_on_another_backbone_that_ones_weights_are_loaded_and_the_head_is_left(tmp_path):
@@ -201,7 +201,7 @@ def test_on_another_backbone_that_ones_weights_are_loaded_and_the_head_is_left(t
 def test_on_timms_net_the_trained_head_comes_back_too(tmp_path):
     trained, found = (net_of("deeplabv2_msc", backbone="timm:test_byobnet") for _ in range(2))
     torch.save(trained.weights.state_dict(), tmp_path / "net.pth")
-    load_trained(found, tmp_path / "net.pth")
+    load_deeplab(found, tmp_path / "net.pth")
     expected = trained.weights.state_dict()
     assert any("aspp" in name for name in expected)
     assert all(torch.equal(value, expected[name]) for name, value in found.weights.state_dict().items())
