@@ -202,19 +202,6 @@ def first_weights(args: argparse.Namespace, net: Localiser) -> str:
     return "\n".join(lines)
 
 
-def make_training(args: argparse.Namespace, net: Localiser, history: History, *, steps_per_epoch: int) -> Training:
-    """The training that train.py's flags name, of `net`, which has its first weights and is on its device."""
-    return build_training(
-        net,
-        lr=args.lr,
-        weight_decay=args.wt_dec,
-        cnn_lr=args.cnn_lr,
-        cnn_weight_decay=args.cnn_wt_dec,
-        rate=lambda step: args.lr_factor ** sum(step // steps_per_epoch + 1 >= epoch for epoch in args.lr_epochs),
-        saved={"history": history},
-    )
-
-
 def train_run(args: argparse.Namespace, cub: Cub, *, settings: dict, defaults: dict) -> None:
     """Train on `cub`, from the start or from the run's checkpoint, test after each epoch, and write all the files.
 
@@ -236,7 +223,15 @@ def train_run(args: argparse.Namespace, cub: Cub, *, settings: dict, defaults: d
     net = place(net, device, args.amp)
     origin = first_weights(args, net) if checkpoint is None else None
     history = History(args.max_epoches)
-    training = make_training(args, net, history, steps_per_epoch=steps_per_epoch)
+    training = build_training(
+        net,
+        lr=args.lr,
+        weight_decay=args.wt_dec,
+        cnn_lr=args.cnn_lr,
+        cnn_weight_decay=args.cnn_wt_dec,
+        rate=lambda step: args.lr_factor ** sum(step // steps_per_epoch + 1 >= epoch for epoch in args.lr_epochs),
+        saved={"history": history},
+    )
     started = start_run(
         run, training, checkpoint, origin=origin, num_steps=num_steps, num_images=len(cub.train), name="localisation"
     )

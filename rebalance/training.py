@@ -156,20 +156,6 @@ def first_weights(args: argparse.Namespace, net: DeepLabV3Plus) -> object:
         return load_first_weights(net, args.weights, args.backbone)
 
 
-def make_training(args: argparse.Namespace, net: DeepLabV3Plus, *, num_steps: int) -> Training:
-    """The training that train.py's flags name, of `net`, which has its first weights and is on its device."""
-    return build_training(
-        net,
-        Average(net, decay=args.ema),
-        lr=args.lr,
-        momentum=args.momentum,
-        nesterov=args.nesterov,
-        weight_decay=args.wt_dec,
-        num_steps=num_steps,
-        amp=args.amp,
-    )
-
-
 def train_run(
     args: argparse.Namespace,
     images: Mapping[str, Path],
@@ -192,7 +178,16 @@ def train_run(
     counts = {"num_labels": data_set.num_labels, "num_classes": data_set.num_classes}
     net = place(build_deeplabv3plus(args.backbone, **counts, width=args.width), device, args.amp)
     origin = first_weights(args, net) if checkpoint is None else None
-    training = make_training(args, net, num_steps=num_steps)
+    training = build_training(
+        net,
+        Average(net, decay=args.ema),
+        lr=args.lr,
+        momentum=args.momentum,
+        nesterov=args.nesterov,
+        weight_decay=args.wt_dec,
+        num_steps=num_steps,
+        amp=args.amp,
+    )
     started = start_run(
         run, training, checkpoint, origin=origin, num_steps=num_steps, num_images=len(images), name="DHR"
     )

@@ -21,7 +21,6 @@ from tool.checkpoint import save_weights
 from tool.device import device_names, place
 from tool.distributed import join_processes, leave_processes, wait_for_all, world_size
 from tool.torchrun import is_first
-from tool.training import Training
 from tool.training_run import Run, start_run
 
 # Q: CRT's DeepLab starts from what more than image labels taught, and says so nowhere.
@@ -99,19 +98,6 @@ def first_weights(config: Config, net: nn.Module) -> str:
     return str(load_backbone(net, config.MODEL_BACKBONE, config.MODEL_BACKBONE_WEIGHTS))
 
 
-def make_training(config: Config, net: nn.Module, *, num_steps: int) -> Training:
-    """The training that the settings name, of `net`, which has its first weights and is on its device."""
-    return build_training(
-        net,
-        lr=config.TRAIN_LR,
-        momentum=config.TRAIN_MOMENTUM,
-        weight_decay=config.TRAIN_WEIGHT_DECAY,
-        power=config.TRAIN_POWER,
-        num_steps=num_steps,
-        lr_decay=config.TRAIN_LR_DECAY,
-    )
-
-
 def run_of(config: Config, *, settings: dict, defaults: dict, resume: bool) -> Run:
     """The run as its command line names it; the arguments are `train_run`'s."""
     folder = config.EXP_ROOT / config.EXP_NAME
@@ -138,7 +124,15 @@ def train_run(config: Config, images: Mapping[str, Path], *, settings: dict, def
     normalisation = normalisation_of(config, net)
     origin = first_weights(config, net) if checkpoint is None else None
     wait_for_all()  # by the hosts, as the first process may download: NCCL gives up after ten minutes
-    training = make_training(config, net, num_steps=num_steps)
+    training = build_training(
+        net,
+        lr=config.TRAIN_LR,
+        momentum=config.TRAIN_MOMENTUM,
+        weight_decay=config.TRAIN_WEIGHT_DECAY,
+        power=config.TRAIN_POWER,
+        num_steps=num_steps,
+        lr_decay=config.TRAIN_LR_DECAY,
+    )
     started = start_run(
         run,
         training,

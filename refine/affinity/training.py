@@ -104,19 +104,6 @@ def first_weights(args: argparse.Namespace, net: AffNet) -> object:
         return load_pretrained(net, args.backbone) if downloads else load_first_weights(net, args.weights)
 
 
-def make_training(args: argparse.Namespace, net: AffNet, *, num_steps: int) -> Training:
-    """The training that train.py's flags name, of `net`, which has its first weights and is on its device."""
-    return build_training(
-        net,
-        lr=args.lr,
-        momentum=args.momentum,
-        weight_decay=args.wt_dec,
-        num_steps=num_steps,
-        amp=args.amp,
-        max_gradient=args.clip_grad,
-    )
-
-
 def train_run(args: argparse.Namespace, images: Mapping[str, Path], *, settings: dict, defaults: dict) -> None:
     """Train on `images`, by id, from the start or from the run's checkpoint, and write all the run's files.
 
@@ -130,7 +117,15 @@ def train_run(args: argparse.Namespace, images: Mapping[str, Path], *, settings:
     net = build_affinity_net(backbone=args.backbone, width=args.width, frozen=not args.from_scratch)
     net = place(net, device, args.amp)
     origin = first_weights(args, net) if checkpoint is None else None
-    training = make_training(args, net, num_steps=num_steps)
+    training = build_training(
+        net,
+        lr=args.lr,
+        momentum=args.momentum,
+        weight_decay=args.wt_dec,
+        num_steps=num_steps,
+        amp=args.amp,
+        max_gradient=args.clip_grad,
+    )
     started = start_run(
         run, training, checkpoint, origin=origin, num_steps=num_steps, num_images=len(images), name="AffinityNet"
     )

@@ -168,19 +168,6 @@ def make_loader(
     )
 
 
-def make_training(args: argparse.Namespace, net: IRNet, *, num_steps: int) -> Training:
-    """The training that train.py's flags name, of `net`, which has its first weights and is on its device."""
-    return build_training(
-        net,
-        lr=args.lr,
-        momentum=args.momentum,
-        weight_decay=args.wt_dec,
-        num_steps=num_steps,
-        amp=args.amp,
-        max_gradient=args.clip_grad,
-    )
-
-
 def train_run(
     args: argparse.Namespace,
     images: Mapping[str, Path],
@@ -201,7 +188,15 @@ def train_run(
     num_steps = len(images) // args.batch_size * args.max_epoches
     net = place(IRNet(args.backbone, width=args.width, displacement=args.displacement), device, args.amp)
     origin = first_weights(args, net) if checkpoint is None else None
-    training = make_training(args, net, num_steps=num_steps)
+    training = build_training(
+        net,
+        lr=args.lr,
+        momentum=args.momentum,
+        weight_decay=args.wt_dec,
+        num_steps=num_steps,
+        amp=args.amp,
+        max_gradient=args.clip_grad,
+    )
     started = start_run(
         run, training, checkpoint, origin=origin, num_steps=num_steps, num_images=len(images), name="IRN"
     )
