@@ -1,6 +1,6 @@
-"""The training loop of stage 1, of any method."""
+"""A step of stage 1's training, of any method."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -9,7 +9,6 @@ from torch.amp import GradScaler
 from method.learner import FIRST, Batch, Learner, Losses, Moment
 from tool.distributed import means_over_processes, one_over_processes
 from tool.log import RunLog
-from tool.loop import run_steps
 from tool.optim import PortableSGD, polynomial_schedule
 from tool.training import Training
 
@@ -65,32 +64,15 @@ def training_step(
     return means_over_processes({**losses.terms, "total": total, **losses.watched})
 
 
-def train(
-    learner: Learner,
-    training: Training,
-    loader: Iterable[dict],
-    *,
-    device: torch.device,
-    steps: range,
-    steps_per_epoch: int,
-    seed: int,
-    log: RunLog | None,
-    log_every: int,
-    picture_every: int,
-    validate: Callable[[int], None] | None = None,
-    validate_every: int = 1,
-    save: Callable[[int], None],
-    save_due: Callable[[int], bool],
-) -> dict[str, float]:
-    """Train over `steps`, batches of `loader`; the other arguments, the losses returned and errors are `run_steps`'.
+def make_step(
+    training: Training, *, steps_per_epoch: int, seed: int, log: RunLog | None, picture_every: int
+) -> Callable[[dict, int], dict[str, Tensor]]:
+    """From a loader's batch and the number of steps done before it to the losses of the step that it makes.
 
-    Every `picture_every`-th step logs a picture of its first image, and waits for the device to do so. After every
-    `validate_every`-th epoch `validate` is called, with the number of steps done; it draws nothing. A save follows,
-    which knows of the weights that it may have kept.
+    Every `picture_every`-th step logs a picture of its first image, and waits for the device to do so. log: None for a
+    process that says nothing.
     """
-
-    def ends_in_validation(step: int) -> bool:
-        return validate is not None and step % (validate_every * steps_per_epoch) == 0
+    device = next(training.objective.parameters()).device
 
     def take_step(batch: dict, step: int) -> dict[str, Tensor]:
         tensors = {name: value for name, value in batch.items() if name != "id"}
@@ -101,21 +83,6 @@ def train(
 
         is_due = log is not None and (step + 1) % picture_every == 0
         moment = Moment(step, step // steps_per_epoch, seed)
-        losses = training_step(training, on_device, moment, show=log_pictures if is_due else None)
-        if ends_in_validation(step + 1):
-            validate(step + 1)
-            learner.train()
-        return losses
+        return training_step(training, on_device, moment, show=log_pictures if is_due else None)
 
-    learner.train()
-    return run_steps(
-        take_step,
-        loader,
-        optimizer=training.optimizer,
-        steps=steps,
-        seed=seed,
-        log=log,
-        log_every=log_every,
-        save=save,
-        save_due=lambda step: save_due(step) or ends_in_validation(step),
-    )
+    return take_step

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from data.augmentation import TrainingAugmentation
@@ -14,7 +15,7 @@ from data.normalisation import Normalisation
 from data.training import TrainingSet, training_loader
 from method import METHODS
 from method.base import NetFlags
-from method.engine import build_training, train
+from method.engine import build_training, make_step
 from method.learner import LabelledImages, Learner
 from method.selection import LEAST, Selection
 from network import EPS_SEAM, PRETRAINED
@@ -111,16 +112,15 @@ def train_run(
         raise UserError("--compile: expected a GPU, found a CPU, where it gains nothing; leave it out")
     selection = Selection(run.folder) if masks and args.select == "miou" else None
     learner, started = begin_run(args, run, checkpoint, device, selection, num_images=len(images))
-    scored = LabelledImages(held_out, labels, masks)
     loader = make_loader(
         *(args, images, labels),
         steps=started.steps,
         normalisation=learner.net.normalisation,
         pin_memory=device.type == "cuda",
     )
-    per_epoch = len(images) // args.batch_size
-    losses = take_steps(args, learner, started, loader, scored, selection, steps_per_epoch=per_epoch)
-    end_run(args, learner, started, scored, selection, losses)
+    scored_run = ScoredRun(args, learner, started, LabelledImages(held_out, labels, masks), selection)
+    losses = scored_run.train(loader, steps_per_epoch=len(images) // args.batch_size)
+    scored_run.end(losses)
 
 
 def begin_run(
@@ -156,65 +156,6 @@ def begin_run(
     return learner, started
 
 
-def take_steps(
-    args: argparse.Namespace,
-    learner: Learner,
-    started: StartedRun,
-    loader: DataLoader,
-    scored: LabelledImages,
-    selection: Selection | None,
-    *,
-    steps_per_epoch: int,
-) -> Mapping[str, float]:
-    """Train on the batches of `loader`, and score `scored` between epochs where that is asked for; the last losses."""
-
-    def validate(step: int) -> None:
-        if step < started.steps.stop:  # at the end, --eval sees to it
-            log_validation(args, learner, started, scored, step, selection)
-
-    return train(
-        learner,
-        started.training,
-        loader,
-        device=next(learner.parameters()).device,
-        steps=started.steps,
-        steps_per_epoch=steps_per_epoch,
-        seed=args.seed,
-        log=started.log,
-        log_every=args.log_every,
-        picture_every=args.picture_every,
-        validate=validate if args.eval_every else None,
-        validate_every=args.eval_every or 1,
-        save=started.save,
-        save_due=lambda step: step % args.save_every == 0,
-    )
-
-
-def end_run(
-    args: argparse.Namespace,
-    learner: Learner,
-    started: StartedRun,
-    scored: LabelledImages,
-    selection: Selection | None,
-    losses: Mapping[str, float],
-) -> None:
-    """Score the run whose steps are done, where it is to be scored, by all processes; the first one writes the weights
-    that it keeps."""
-    if selection is None and started.log is not None:  # there before scoring takes its time
-        write_weights(args, learner, started)
-    scoring = args.eval or args.eval_every
-    figures = log_validation(args, learner, started, scored, started.steps.stop, selection) if scoring else []
-    leave_processes()
-    if started.log is None:
-        return
-    if selection is not None:
-        best = selection.take(learner)
-        none = f"no epoch scored above {100 * LEAST:g} %, so the last weights are kept"
-        started.log.line(none if best is None else str(best))
-        write_weights(args, learner, started)
-    started.end(losses, figures)
-
-
 def first_weights(args: argparse.Namespace, learner: Learner) -> object:
     """Put the weights that a fresh run starts from into the net; lines on them."""
     flags = METHODS[args.method].weight_flags
@@ -228,36 +169,90 @@ def _load_first(args: argparse.Namespace, learner: Learner, flag: str, path: str
         return learner.load_first(flag, path, backbone=args.backbone, background_last=args.network == EPS_SEAM)
 
 
-def write_weights(args: argparse.Namespace, learner: Learner, started: StartedRun) -> None:
-    """Write the files of weights that other stages and programs read."""
-    for ending, state in learner.released().items():
-        path = started.run.folder / f"{args.session}{ending}.pth"
-        save_weights(path, state)
-        started.say_trained(len(started.steps) * args.batch_size, path)
+class ScoredRun:
+    """A run whose weights are scored on `images` between epochs and at its end, where that is asked for.
 
+    selection: what keeps the best of the scored weights; None: the last are the run's.
+    """
 
-def log_validation(
-    args: argparse.Namespace,
-    learner: Learner,
-    started: StartedRun,
-    images: LabelledImages,
-    step: int,
-    selection: Selection | None,
-) -> list[str]:
-    """The names of the curves of what `Learner.validate` finds after `step` steps; of all processes the first one logs
-    it, and offers it to `selection`."""
-    began = time.perf_counter()
-    found = learner.validate(images, next(learner.parameters()).device)
-    curves = {f"val/{name}": value for name, value in found.items()}
-    if started.log is None:
+    def __init__(
+        self,
+        args: argparse.Namespace,
+        learner: Learner,
+        started: StartedRun,
+        images: LabelledImages,
+        selection: Selection | None,
+    ) -> None:
+        self.args, self.learner, self.started = args, learner, started
+        self.images, self.selection = images, selection
+
+    def train(self, loader: DataLoader, *, steps_per_epoch: int) -> Mapping[str, float]:
+        """Train on the batches of `loader`; the last losses."""
+        args, started = self.args, self.started
+        score_every = args.eval_every and args.eval_every * steps_per_epoch  # steps
+        plain_step = make_step(
+            started.training,
+            steps_per_epoch=steps_per_epoch,
+            seed=args.seed,
+            log=started.log,
+            picture_every=args.picture_every,
+        )
+
+        def take_step(batch: dict, step: int) -> dict[str, Tensor]:
+            losses, done = plain_step(batch, step), step + 1
+            if score_every and done % score_every == 0 and done < started.steps.stop:  # the last one's: `end`
+                self.validate(done)
+                self.learner.train()
+            return losses
+
+        return started.train(
+            take_step,
+            loader,
+            seed=args.seed,
+            log_every=args.log_every,
+            save_every=args.save_every,
+            epoch=score_every,  # whose score may have kept weights: the checkpoint has to know of them
+        )
+
+    def end(self, losses: Mapping[str, float]) -> None:
+        """Score the run whose steps are done, where it is to be scored, by all processes; the first one writes the
+        weights that it keeps."""
+        started, selection = self.started, self.selection
+        if selection is None and started.log is not None:  # there before scoring takes its time
+            self.write_weights()
+        figures = self.validate(started.steps.stop) if self.args.eval or self.args.eval_every else []
+        leave_processes()
+        if started.log is None:
+            return
+        if selection is not None:
+            best = selection.take(self.learner)
+            none = f"no epoch scored above {100 * LEAST:g} %, so the last weights are kept"
+            started.log.line(none if best is None else str(best))
+            self.write_weights()
+        started.end(losses, figures)
+
+    def write_weights(self) -> None:
+        """Write the files of weights that other stages and programs read."""
+        for ending, state in self.learner.released().items():
+            path = self.started.run.folder / f"{self.args.session}{ending}.pth"
+            save_weights(path, state)
+            self.started.say_trained(len(self.started.steps) * self.args.batch_size, path)
+
+    def validate(self, step: int) -> list[str]:
+        """The names of the curves of what `Learner.validate` finds after `step` steps; of all processes the first one
+        logs it, and offers it to the selection. It draws nothing."""
+        began, learner, log = time.perf_counter(), self.learner, self.started.log
+        found = learner.validate(self.images, next(learner.parameters()).device)
+        curves = {f"val/{name}": value for name, value in found.items()}
+        if log is None:
+            return list(curves)
+        said = [
+            f"{name.replace('_', ' ')} " + (f"{100 * value:.2f} %" if learner.measures_shares else f"{value:.4f}")
+            for name, value in found.items()
+        ]
+        what = "seeds" if self.images.masks else "image labels"
+        log.line(f"scored {what} of {self.args.val_list} {pace(began, len(self.images.paths))}: {', '.join(said)}")
+        if self.selection is not None:
+            self.selection.offer(learner, found["mIoU"])
+        log.scalars(step, curves)
         return list(curves)
-    said = [
-        f"{name.replace('_', ' ')} " + (f"{100 * value:.2f} %" if learner.measures_shares else f"{value:.4f}")
-        for name, value in found.items()
-    ]
-    what = "seeds" if images.masks else "image labels"
-    started.log.line(f"scored {what} of {args.val_list} {pace(began, len(images.paths))}: {', '.join(said)}")
-    if selection is not None:
-        selection.offer(learner, found["mIoU"])
-    started.log.scalars(step, curves)
-    return list(curves)

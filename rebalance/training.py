@@ -199,13 +199,13 @@ def train_run(
     )
     weights = run.folder / "last.pth"
 
-    def write_weights() -> None:
+    def write_weights(step: int) -> None:
         save_weights(weights, training.saved["average"].state_dict())
 
     losses = take_steps(args, started, loader, data_set, epoch=steps_per_epoch, write_weights=write_weights)
     leave_processes()
     if started.log is not None:
-        write_weights()  # here, so that a run that had taken its last step, and whose file is gone, writes it again
+        write_weights(num_steps)  # here: a run that had taken its last step, and whose file is gone, writes it again
         started.say_trained(len(started.steps) * args.batch_size, weights)
         started.end(losses)
 
@@ -217,7 +217,7 @@ def take_steps(
     data_set: DataSet,
     *,
     epoch: int,
-    write_weights: Callable[[], None],
+    write_weights: Callable[[int], None],
 ) -> dict[str, float]:
     """Train on the batches of `loader`, with labels that a thread makes beside the GPU's work; the last losses.
 

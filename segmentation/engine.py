@@ -1,6 +1,6 @@
 """Training DeepLab on label maps: what a step does, what it changes, and what is logged."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -14,7 +14,6 @@ from tool.device import autocast
 from tool.distributed import one_over_processes, sum_over_processes, world_size
 from tool.label_loss import segmentation_loss
 from tool.log import RunLog
-from tool.loop import run_steps
 from tool.optim import PortableSGD, parameter_groups, polynomial_schedule
 from tool.training import Training
 
@@ -65,30 +64,27 @@ def _picked(old: int, new: int, device: torch.device) -> Tensor:
     return torch.from_numpy(places.astype(np.int64)).to(device)
 
 
-def train(
+def make_step(
     training: Training,
-    loader: Iterable[dict],
     *,
-    device: torch.device,
     amp: str,
     normalisation: Normalisation,
     data_set: DataSet,
-    steps: range,
-    seed: int,
     log: RunLog | None,
-    save: Callable[[int], None],
-    save_due: Callable[[int], bool],
     iter_size: int = 1,
-) -> dict[str, float]:
-    """Train over `steps`, batches of `loader`; the other arguments, the losses returned and errors are `run_steps`'.
+) -> Callable[[dict, int], dict[str, Tensor]]:
+    """From a loader's batch and the number of steps done before it to the loss of the step that it makes, over all
+    processes' images.
 
     Args:
         amp: what the net's products are computed in, one of `tool.flags.AMP`; weights, statistics and the loss stay
             float32.
+        normalisation: what made the net's input; undone for pictures. data_set: that the labels are of.
+        log: where every `PICTURE_EVERY`-th step shows its first image; None for a process that says nothing.
         iter_size: each batch passes the net in this many parts, and the step's loss is the mean of theirs. Part i holds
             every iter_size-th image from i on, so that several processes have the parts of one.
-        normalisation: what made the net's input; undone for pictures. data_set: that the labels are of.
     """
+    device = next(training.objective.parameters()).device
 
     def take_step(batch: dict, step: int) -> dict[str, Tensor]:
         is_shown = log is not None and (step + 1) % PICTURE_EVERY == 0
@@ -114,18 +110,7 @@ def train(
             log.picture(step + 1, "image, label, prediction", parts)
         return {"total": sum_over_processes(torch.stack(totals).sum()) / world_size()}
 
-    training.objective.train()
-    return run_steps(
-        take_step,
-        loader,
-        optimizer=training.optimizer,
-        steps=steps,
-        seed=seed,
-        log=log,
-        log_every=LOG_EVERY,
-        save=save,
-        save_due=save_due,
-    )
+    return take_step
 
 
 def pictures(image: Tensor, label: Tensor, logits: Tensor, data_set: DataSet) -> Tensor:

@@ -14,14 +14,14 @@ from network import CAFFE_RESNET101
 from network.backbone_weights import load_backbone, load_caffe
 from segmentation import weights_of_run, weights_stem
 from segmentation.data import ScalesAugmentation, SegmentationAugmentation, start_loader_process
-from segmentation.engine import build_training, train
+from segmentation.engine import LOG_EVERY, build_training, make_step
 from segmentation.net import net_of, normalisation_of
 from segmentation.settings import Config, check_processes, settings_record
 from tool.checkpoint import save_weights
 from tool.device import device_names, place
 from tool.distributed import join_processes, leave_processes, wait_for_all, world_size
 from tool.torchrun import is_first
-from tool.training_run import Run, start_run
+from tool.training_run import Run, StartedRun, start_run
 
 # Q: CRT's DeepLab starts from what more than image labels taught, and says so nowhere.
 ABOUT_CAFFE = (
@@ -66,23 +66,20 @@ def make_loader(
 class Weights:
     """The run's weights: a file an epoch, which replaces the one before, and in the end one of the whole run."""
 
-    def __init__(self, config: Config, folder: Path, *, steps_per_epoch: int) -> None:
-        self.settings = vars(config)
+    def __init__(self, config: Config, net: nn.Module, folder: Path) -> None:
+        self.settings, self.net = vars(config), net
         self.stem = folder / weights_stem(self.settings)
-        self.steps_per_epoch = steps_per_epoch
 
-    def save_epoch(self, net: nn.Module, step: int) -> Path | None:
-        """Write the file that is due after `step` steps, and give it; None between epochs."""
-        if step % self.steps_per_epoch:
-            return None
-        return self._save(net, Path(f"{self.stem}_epoch{step // self.steps_per_epoch}.pth"))
+    def save_epoch(self, epoch: int) -> Path:
+        """Write the file of `epoch`, from 1, and give it."""
+        return self._save(Path(f"{self.stem}_epoch{epoch}.pth"))
 
-    def save_run(self, net: nn.Module, num_steps: int) -> Path:
+    def save_run(self, num_steps: int) -> Path:
         """Write the whole run's file, and give it."""
-        return self._save(net, self.stem.with_name(weights_of_run(self.settings, num_steps)))
+        return self._save(self.stem.with_name(weights_of_run(self.settings, num_steps)))
 
-    def _save(self, net: nn.Module, path: Path) -> Path:
-        save_weights(path, net.state_dict())
+    def _save(self, path: Path) -> Path:
+        save_weights(path, self.net.state_dict())
         for other in self.stem.parent.glob(f"{escape(self.stem.name)}_epoch*.pth"):
             if other != path:
                 other.unlink()
@@ -142,32 +139,44 @@ def train_run(config: Config, images: Mapping[str, Path], *, settings: dict, def
         num_images=len(images),
         curves=config.TRAIN_TBLOG,
     )
-    weights = Weights(config, run.folder, steps_per_epoch=steps_per_epoch)
-
-    def save(step: int) -> None:
-        if started.log is not None and step < num_steps:
-            path = weights.save_epoch(net, step)
-            if path is not None:
-                started.log.line(f"weights: {path}", console=False)
-        # After the weights: a run killed between the two goes on from an earlier step, and writes them again.
-        started.save(step)
-
-    losses = train(
-        training,
-        make_loader(config, images, started.steps, normalisation=normalisation, pin_memory=device.type == "cuda"),
-        device=device,
-        amp=config.TRAIN_AMP,
-        normalisation=normalisation,
-        data_set=config.data_set,
-        steps=started.steps,
-        seed=config.TRAIN_SEED,
-        log=started.log,
-        save=save,
-        save_due=lambda step: step % config.TRAIN_SAVE_EVERY == 0 or step % steps_per_epoch == 0,
-        iter_size=config.TRAIN_ITER_SIZE,
-    )
+    weights = Weights(config, net, run.folder)
+    loader = make_loader(config, images, started.steps, normalisation=normalisation, pin_memory=device.type == "cuda")
+    losses = take_steps(config, started, loader, weights, normalisation=normalisation, epoch=steps_per_epoch)
     if started.log is not None:
         # After the loop: a run that had taken its last step, and whose file is gone, writes it again.
-        started.say_trained(len(started.steps) * config.images_a_step, weights.save_run(net, num_steps))
+        started.say_trained(len(started.steps) * config.images_a_step, weights.save_run(num_steps))
         started.end(losses)
     leave_processes()
+
+
+def take_steps(
+    config: Config,
+    started: StartedRun,
+    loader: DataLoader,
+    weights: Weights,
+    *,
+    normalisation: Normalisation,
+    epoch: int,
+) -> dict[str, float]:
+    """Train on the batches of `loader`, and write `weights` at the end of each epoch of so many steps; the last
+    losses."""
+
+    def write_weights(step: int) -> None:
+        started.log.line(f"weights: {weights.save_epoch(step // epoch)}", console=False)
+
+    return started.train(
+        make_step(
+            started.training,
+            amp=config.TRAIN_AMP,
+            normalisation=normalisation,
+            data_set=config.data_set,
+            log=started.log,
+            iter_size=config.TRAIN_ITER_SIZE,
+        ),
+        loader,
+        seed=config.TRAIN_SEED,
+        log_every=LOG_EVERY,
+        save_every=config.TRAIN_SAVE_EVERY,
+        epoch=epoch,
+        write_weights=write_weights,
+    )

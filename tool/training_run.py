@@ -96,12 +96,13 @@ class StartedRun:
         log_every: int,
         save_every: int,
         epoch: int | None = None,
-        write_weights: Callable[[], None] | None = None,
+        write_weights: Callable[[int], None] | None = None,
     ) -> dict[str, float]:
         """Take the run's steps and save where `save_every` divides how many are done; as `tool.loop.run_steps`.
 
-        epoch: of so many steps, whose end is saved, too. write_weights: called in the process that writes at the end
-        of each epoch but the last: the file of weights that a run that is stopped leaves behind.
+        epoch: of so many steps, whose end is saved, too. write_weights: called with the number of steps done, in the
+        process that writes, at the end of each epoch but the last: the file of weights that a run that is stopped
+        leaves behind.
         """
 
         def ends_epoch(step: int) -> bool:
@@ -109,7 +110,7 @@ class StartedRun:
 
         def save(step: int) -> None:
             if write_weights is not None and self.log is not None and ends_epoch(step) and step < self.steps.stop:
-                write_weights()
+                write_weights(step)
             # After the weights: a run killed between the two goes on from an earlier step, and writes them again.
             self.save(step)
 

@@ -10,11 +10,12 @@ from benchmark.gpu_parts.files import steady_pace, watched, write_photographs
 from benchmark.gpu_parts.record import Bench
 from benchmark.gpu_parts.steps import Batch, make_batch
 from data.normalisation import Normalisation
-from segmentation.engine import build_training, train
+from segmentation.engine import LOG_EVERY, build_training, make_step
 from segmentation.experiment.config import config_dict
 from segmentation.net import net_of
 from segmentation.settings import Config, read_config
 from tool.device import place
+from tool.loop import run_steps
 from voc12.classes import VOC12
 
 WARM_UP = 3  # steps
@@ -52,16 +53,21 @@ def training_pace(bench: Bench, config: Config, amp: str) -> None:
             yield batch
 
     bench.peak_memory()
-    train(
-        training,
+    training.objective.train()
+    run_steps(
+        make_step(
+            training,
+            amp=amp,
+            normalisation=Normalisation(config.DATA_MEAN, config.DATA_STD),
+            data_set=config.data_set,
+            log=None,
+        ),
         batches(),
-        device=bench.device,
-        amp=amp,
-        normalisation=Normalisation(config.DATA_MEAN, config.DATA_STD),
-        data_set=config.data_set,
+        optimizer=training.optimizer,
         steps=range(warm_up + steps),
         seed=0,
         log=None,
+        log_every=LOG_EVERY,
         save=lambda step: None,
         save_due=lambda step: False,
     )

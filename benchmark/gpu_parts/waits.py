@@ -1,6 +1,7 @@
 """Training through the real loops with PyTorch told to raise an error wherever the host would wait for the GPU."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 
@@ -14,6 +15,8 @@ from segmentation.net import net_of, normalisation_of
 from segmentation.settings import read_config
 from tool.cli import UserError
 from tool.device import place
+from tool.loop import run_steps
+from tool.training import Training
 from voc12.classes import VOC12
 
 STEPS, QUICK_STEPS = 6, 3
@@ -23,7 +26,8 @@ DEEPLABS = {
     "segmentation": [],
     "segmentation of three scales": ["MODEL_NAME=deeplabv2_msc", "MODEL_FREEZEBN=True", "TRAIN_ITER_SIZE=2"],
 }
-OPTIONS = {"seed": 0, "log": None, "save": lambda step: None, "save_due": lambda step: False}
+# Of the loop, which reads its losses at the last step alone.
+QUIET = {"seed": 0, "log": None, "log_every": 10**6, "save": lambda step: None, "save_due": lambda step: False}
 
 
 def run(bench: Bench) -> None:
@@ -34,15 +38,12 @@ def run(bench: Bench) -> None:
             if "saliency" not in METHODS[method].reads:
                 del batch["saliency"]
             training = make_training(method, bench.device, width=1 / 16, amp=amp, second_view=crop // 2, frozen=frozen)
-            options = {**OPTIONS, "steps": range(steps_of(bench)), "steps_per_epoch": STEPS}
-            options |= {"log_every": 10**6, "picture_every": 10**6}
+            take_step = engine.make_step(training, steps_per_epoch=STEPS, seed=0, log=None, picture_every=10**6)
             what = f"{method}, {amp}{', norms fixed' if frozen else ''}"
-            report(bench, what, lambda t=training, b=batch, o=options: engine.train(
-                t.objective, t, batches(bench, b), device=bench.device, **o
-            ))  # fmt: skip
+            report(bench, what, partial(take_steps, bench, training, take_step, batch))
     for amp in ("off",) if bench.quick else ("off", "bf16"):
         for name, keys in DEEPLABS.items():
-            report(bench, f"{name}, {amp}", lambda amp=amp, keys=keys: train_deeplab(bench, amp, crop, keys))
+            report(bench, f"{name}, {amp}", partial(train_deeplab, bench, amp, crop, keys))
 
 
 def report(bench: Bench, what: str, train) -> None:
@@ -73,6 +74,12 @@ def batches(bench: Bench, batch: Batch) -> Iterator[Batch]:
         yield batch
 
 
+def take_steps(bench: Bench, training: Training, take_step: Callable, batch: Batch) -> None:
+    training.objective.train()
+    steps = range(steps_of(bench))
+    run_steps(take_step, batches(bench, batch), optimizer=training.optimizer, steps=steps, **QUIET)
+
+
 def train_deeplab(bench: Bench, amp: str, crop: int, keys: list[str]) -> None:
     # Small: a deep net of random weights whose norms are fixed overflows.
     config = read_config(config_dict, [*settings_of(bench, small=True), *keys])
@@ -82,14 +89,12 @@ def train_deeplab(bench: Bench, amp: str, crop: int, keys: list[str]) -> None:
     )
     batch = {name: value for name, value in make_batch(4, crop).items() if name in ("image", "id")}
     batch["label"] = torch.randint(0, VOC12.num_labels, (4, crop, crop))
-    segmentation_engine.train(
+    take_step = segmentation_engine.make_step(
         training,
-        batches(bench, batch),
-        device=bench.device,
         amp=amp,
         normalisation=normalisation_of(config, net),
         data_set=VOC12,
+        log=None,
         iter_size=config.TRAIN_ITER_SIZE,
-        steps=range(steps_of(bench)),
-        **OPTIONS,
     )
+    take_steps(bench, training, take_step, batch)

@@ -1,6 +1,7 @@
 """Scores between epochs: taken where they are due, of the net as inference has it, and no weight knows of them."""
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,12 +9,12 @@ import torch
 from PIL import Image
 
 from method.arguments import parse_arguments
-from method.engine import train
 from method.learner import LabelledImages, Moment
-from method.training import make_learner, make_training
+from method.training import ScoredRun, make_learner, make_training
 from network import classifier
 from tests.golden_inputs import rnd
 from tests.scripts.conftest import assert_same
+from tool.training_run import Run, StartedRun
 
 FLAGS = ["--method", "cls", "--data_root", "images", "--width", "0.0625", "--batch_size", "2", "--lr", "0.01"]
 
@@ -29,17 +30,19 @@ def images(tmp_path) -> LabelledImages:
     return LabelledImages(paths, labels)
 
 
-def run(monkeypatch, validate=None, saves=None, **options):
-    monkeypatch.setattr(sys, "argv", ["train_voc.py", *FLAGS])
+def run(monkeypatch, validate=None, saves=None, every=1):
+    """Seven steps, three an epoch; `validate`, of the learner and of the steps done, after each `every`-th epoch."""
+    scored = [] if validate is None else ["--eval_every", str(every)]
+    monkeypatch.setattr(sys, "argv", ["train_voc.py", *FLAGS, *scored])
     args = parse_arguments()
     learner = make_learner(args, torch.device("cpu"))
     training = make_training(args, learner, num_images=6)
     batches = [{"image": rnd(n, 2, 3, 32, 32), "label": torch.eye(20)[[n, n + 5]], "id": ["a", "b"]} for n in range(7)]
-    train(
-        learner, training, batches, device=torch.device("cpu"), steps=range(7), steps_per_epoch=3, seed=0, log=None,
-        log_every=100, picture_every=100, save=([] if saves is None else saves).append, save_due=lambda step: False,
-        validate=validate and (lambda step: validate(learner, step)), **options,
-    )  # fmt: skip
+    started = StartedRun(Run(Path(), vars(args), {}, False, "", ""), training, steps=range(7), log=None)
+    monkeypatch.setattr(started, "save", ([] if saves is None else saves).append)
+    scored_run = ScoredRun(args, learner, started, LabelledImages({}, {}), selection=None)
+    monkeypatch.setattr(scored_run, "validate", lambda step: validate(learner, step))
+    scored_run.train(batches, steps_per_epoch=3)
     return training.state()
 
 
@@ -54,7 +57,7 @@ def test_epochs_are_scored_and_train_on_as_if_they_were_not(monkeypatch, images)
     assert list(seen) == [3, 6]
     assert all(0 < found["mean_average_precision"] <= 1 for found in seen.values())
     seen.clear()
-    run(monkeypatch, validate, validate_every=2)
+    run(monkeypatch, validate, every=2)
     assert list(seen) == [6]
 
 

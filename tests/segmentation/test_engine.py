@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from data.normalisation import IMAGENET
 from network.deeplab import DeepLab
-from segmentation.engine import PICTURE_EVERY, build_training, pictures, train
+from segmentation.engine import LOG_EVERY, PICTURE_EVERY, build_training, make_step, pictures
 from tests.golden_inputs import assert_golden
 from tests.network.nets import net_of
 from tests.scripts.conftest import assert_same
@@ -27,6 +27,7 @@ from tool.label_loss import segmentation_loss
 from tool.log import RunLog
 from tool.randomness import seed_step
 from tool.training import Training
+from tool.training_run import Run, StartedRun
 from voc12.classes import VOC12
 
 CPU = torch.device("cpu")
@@ -54,19 +55,21 @@ def make_batches(number: int, size: int = 2, *, ignored: float = 0.2, seed: int 
     return batches
 
 
-def take_steps(training: Training, batches: list[dict], *, first: int = 0, **changes) -> dict[str, float]:
-    arguments = {
-        "device": CPU,
-        "amp": "off",
-        "normalisation": IMAGENET,
-        "data_set": VOC12,
-        "steps": range(first, first + len(batches)),
-        "seed": SEED,
-        "log": None,
-        "save": lambda step: None,
-        "save_due": lambda step: False,
-    }
-    return train(training, batches, **(arguments | changes))
+def take_steps(
+    training: Training,
+    batches: list[dict],
+    folder: Path = Path(),
+    *,
+    first: int = 0,
+    log: RunLog | None = None,
+    **changes,
+) -> dict[str, float]:
+    """folder: of the checkpoint that a process with a `log` leaves."""
+    run = Run(folder, arguments={}, settings={}, resume=False, folder_flag="", name_flag="")
+    started = StartedRun(run, training, steps=range(first, first + len(batches)), log=log)
+    arguments = {"amp": "off", "normalisation": IMAGENET, "data_set": VOC12, "log": log}
+    take_step = make_step(training, **(arguments | changes))
+    return started.train(take_step, batches, seed=SEED, log_every=LOG_EVERY, save_every=10**6)
 
 
 # -- rates -------------------------------------------------------------------------------------------------------------
@@ -260,7 +263,7 @@ def test_a_picture_of_the_first_image_is_logged_now_and_then(tmp_path):
     for batch in batches:
         batch["image"][0] = IMAGENET(pixels)
     log = RunLog(tmp_path)
-    take_steps(training_of(small_net()), batches, first=PICTURE_EVERY - 2, log=log)
+    take_steps(training_of(small_net()), batches, tmp_path, first=PICTURE_EVERY - 2, log=log)
     log.close()
     events = EventAccumulator(str(tmp_path)).Reload()
     (name,) = events.Tags()["images"]
@@ -319,7 +322,7 @@ def train_share(folder: Path, name: str) -> tuple[dict, dict[str, float]]:
         (folder / name).mkdir()
         log = RunLog(folder / name)
     batches = [share_of(batch, rank(), world_size()) for batch in uneven_batches()]
-    means = take_steps(training, batches, log=log, iter_size=NETS_OF_PROCESSES[name])
+    means = take_steps(training, batches, folder / name, log=log, iter_size=NETS_OF_PROCESSES[name])
     if log is not None:
         log.close()
     return training.saved["model"].state_dict(), means

@@ -11,12 +11,13 @@ from torch.nn import functional as F
 from network.deeplab_msc import CAFFE, DeepLabMSC
 from segmentation.crf import crf_labels, seen_by_crf
 from segmentation.data import crop_or_pad, scale_by
-from segmentation.engine import build_training, nearest_labels, train
+from segmentation.engine import build_training, make_step, nearest_labels
 from segmentation.experiment.config import config_dict, configurations
 from segmentation.net import net_of
 from segmentation.settings import read_config
 from tests.golden_inputs import assert_golden, fill, rnd, uni
 from tool.crf import resolve_backend
+from tool.loop import run_steps
 from tool.metric import accuracies, label_counts
 from tool.optim import parameter_groups
 from voc12.classes import VOC12
@@ -95,14 +96,15 @@ def test_three_steps_of_two_batches_each(crt_meta, golden_device, expected, fill
     training = build_training(
         net, lr=expected["step_lrs"][0, 0], momentum=0.9, weight_decay=5e-4, power=0.9, num_steps=3, lr_decay=2
     )
+    training.objective.train()
+    take_step = make_step(training, amp="off", normalisation=CAFFE, data_set=VOC12, log=None, iter_size=2)
     rates, losses = [], []
     for step, batch in enumerate(batches):
         rates.append([group["lr"] for group in training.optimizer.param_groups if group["params"]])
-        means = train(
-            training,
+        means = run_steps(
+            take_step,
             [batch],
-            **{"device": golden_device, "amp": "off", "normalisation": CAFFE, "data_set": VOC12},
-            **{"steps": range(step, step + 1), "seed": 0, "log": None, "iter_size": 2},
+            **{"optimizer": training.optimizer, "steps": range(step, step + 1), "seed": 0, "log": None, "log_every": 1},
             **{"save": lambda step: None, "save_due": lambda step: False},
         )
         losses.append(means["total"])

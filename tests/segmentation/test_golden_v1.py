@@ -10,11 +10,12 @@ from torch import nn
 from data.normalisation import IMAGENET
 from network.backbones import batch_norms
 from network.deeplab import DeepLab
-from segmentation.engine import build_training, train
+from segmentation.engine import build_training, make_step
 from segmentation.experiment.config import config_dict, configurations
 from segmentation.net import net_of
 from segmentation.settings import read_config
 from tests.golden_inputs import assert_golden, fill, rnd, uni
+from tool.loop import run_steps
 from tool.optim import parameter_groups
 from voc12.classes import VOC12
 
@@ -86,11 +87,12 @@ def test_a_step_of_training(ppc_meta, golden_device, expected, filled):
     batch = {"image": rnd(seed + 51, 2, 3, 65, 81), "label": label.masked_fill(label > 20, 255), "id": ["0", "1"]}
     logits = []
     handle = net.register_forward_hook(lambda module, inputs, output: logits.append(output.detach()))
-    losses = train(
-        build_training(net, lr=0.001, momentum=0.9, weight_decay=5e-4, power=0.9, num_steps=20000),
+    training = build_training(net, lr=0.001, momentum=0.9, weight_decay=5e-4, power=0.9, num_steps=20000)
+    losses = run_steps(
+        make_step(training, amp="off", normalisation=IMAGENET, data_set=VOC12, log=None),
         [batch],
-        **{"device": golden_device, "amp": "off", "normalisation": IMAGENET, "data_set": VOC12, "steps": range(1)},
-        **{"seed": 0, "log": None, "save": lambda step: None, "save_due": lambda step: False},
+        **{"optimizer": training.optimizer, "steps": range(1), "seed": 0, "log": None, "log_every": 1},
+        **{"save": lambda step: None, "save_due": lambda step: False},
     )
     handle.remove()
     scale = 1e-4 if name == "resnet38" else 5e-3

@@ -10,7 +10,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from data.normalisation import IMAGENET
-from method.engine import train
+from method.engine import make_step
 from method.hsc.config import CONFIGS, configure
 from method.picture import picture
 from network.build import build_network
@@ -18,6 +18,7 @@ from tests.golden_inputs import rnd, uni
 from tests.method.hsc.steps import build_training
 from tests.scripts.conftest import assert_same
 from tool.log import RunLog
+from tool.loop import run_steps
 from tool.plot import blend, heat_colours
 from voc12.classes import VOC12
 
@@ -102,10 +103,12 @@ def train_tiny(method, folder, *, picture_every):
         for step in range(STEPS)
     ]
     log = None if folder is None else RunLog(folder)
-    train(
-        training.objective, training, batches, device=torch.device("cpu"), steps=range(STEPS), steps_per_epoch=2,
-        seed=0, log=log, log_every=1, picture_every=picture_every, save=lambda step: None, save_due=lambda step: False,
-    )  # fmt: skip
+    run_steps(
+        make_step(training, steps_per_epoch=2, seed=0, log=log, picture_every=picture_every),
+        batches,
+        **{"optimizer": training.optimizer, "steps": range(STEPS), "seed": 0, "log": log, "log_every": 1},
+        **{"save": lambda step: None, "save_due": lambda step: False},
+    )
     if log is not None:
         log.close()
     return deepcopy(training.state()), seen, training.objective.criterion.pseudo
