@@ -18,7 +18,6 @@ from network.scn import SCN, load_scn, parameter_groups
 from superpixel.loss import reconstruction_losses
 from superpixel.samples import SuperpixelAugmentation, SuperpixelSet
 from superpixel.validation import validate
-from tool.checkpoint import save_weights
 from tool.cli import pace
 from tool.device import autocast, place
 from tool.distributed import leave_processes, means_over_processes, one_over_processes
@@ -146,7 +145,4 @@ def train_run(
     )
     leave_processes()
     if started.log is not None:
-        path = run.folder / f"{args.session}.pth"
-        save_weights(path, net.state_dict())
-        started.say_trained(len(started.steps) * args.batch_size, path)
-        started.end(losses, curves)
+        started.end_with(net.state_dict(), args, losses, curves)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tool.checkpoint import save_checkpoint
+from tool.checkpoint import save_checkpoint, save_weights
 from tool.cli import pace
 from tool.device import resolve_device
 from tool.distributed import join_processes, rank, world_size
@@ -135,6 +135,19 @@ class StartedRun:
         """Enter the run and its last `losses`, and the scalars named `figures`, into TensorBoard, and close the log."""
         self.log.hparams(self.steps.stop, self.run.arguments, [*map(curve_name, losses), *figures])
         self.log.close()
+
+    def end_with(
+        self,
+        weights: Mapping[str, Tensor],
+        args: argparse.Namespace,
+        losses: Mapping[str, float],
+        figures: Sequence[str] = (),
+    ) -> None:
+        """Write the run's one file of `weights`, say so, and `end` it; `args` as for `open_run`."""
+        path = self.run.folder / f"{args.session}.pth"
+        save_weights(path, weights)
+        self.say_trained(len(self.steps) * args.batch_size, path)
+        self.end(losses, figures)
 
 
 def start_run(

@@ -19,7 +19,6 @@ from refine.affinity.labels import STRIDE
 from refine.affinity.samples import AffinityAugmentation, AffinitySet
 from refine.pairs import pair_labels, pair_losses
 from refine.training import take_steps
-from tool.checkpoint import save_weights
 from tool.device import autocast, place
 from tool.distributed import first_alone, leave_processes, means_over_processes, one_over_processes
 from tool.optim import PortableSGD, parameter_groups, polynomial_schedule
@@ -138,7 +137,4 @@ def train_run(args: argparse.Namespace, images: Mapping[str, Path], *, settings:
     losses = take_steps(args, started, loader, training_step, pairs, source=source)
     leave_processes()
     if started.log is not None:
-        path = run.folder / f"{args.session}.pth"
-        save_weights(path, released_state_dict(net))
-        started.say_trained(len(started.steps) * args.batch_size, path)
-        started.end(losses)
+        started.end_with(released_state_dict(net), args, losses)

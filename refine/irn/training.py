@@ -18,7 +18,6 @@ from refine.irn.loss import WEIGHT, displacement_losses
 from refine.irn.samples import IRNAugmentation, TopLeftSet
 from refine.pairs import pair_labels, pair_losses
 from refine.training import take_steps
-from tool.checkpoint import save_weights
 from tool.device import autocast, place
 from tool.distributed import (
     first_alone,
@@ -211,7 +210,5 @@ def train_run(
         set_mean_shift(args, net, shift_images, device)
     leave_processes()
     if started.log is not None:
-        path = run.folder / f"{args.session}.pth"
-        save_weights(path, with_aliases({name: value.cpu() for name, value in net.state_dict().items()}))
-        started.say_trained(len(started.steps) * args.batch_size, path)
-        started.end(losses)
+        state = {name: value.cpu() for name, value in net.state_dict().items()}
+        started.end_with(with_aliases(state), args, losses)
