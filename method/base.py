@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class NetFlags:
     """What flags say of a net: its backbone, the multiplier of its channels, and whether batch norms and stem stay as
-    they were loaded (`--from_scratch` trains them)."""
+    they were loaded (`--from_scratch` trains them); under the names that `network.build.build_network` has."""
 
     backbone: str = "resnet38d"
     width: float = 1.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from method.base import Method, NetFlags
@@ -98,16 +99,8 @@ class HSCMethod(Method):
         from tool.device import place
 
         resolve_backend(config.crf_backend, device)  # one that is not there is named before the first step
-        made = build_network(
-            self.network,
-            num_classes=data_set.num_classes,
-            backbone=net.backbone,
-            width=net.width,
-            frozen=net.frozen,
-            **config.net,
-        )
-        placed = place(made, device, amp)
-        return HSCLearner(placed, config, data_set, amp=amp, compiled=compiled)
+        made = build_network(self.network, num_classes=data_set.num_classes, **asdict(net), **config.net)
+        return HSCLearner(place(made, device, amp), config, data_set, amp=amp, compiled=compiled)
 
 
 HSC_METHODS = [HSCMethod(name) for name in CONFIGS]

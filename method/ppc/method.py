@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from data.descriptions import find_data_set
@@ -28,7 +29,7 @@ from tool.torchrun import is_first
 if TYPE_CHECKING:
     import torch
 
-    from method.ppc.learner import PPCLearner
+    from method.two_scales import TwoScaleLearner
 
 # Seeds and their CRFs (paper/method.md, SEAM and PPC).
 SEEDS = {
@@ -135,19 +136,15 @@ class PPCMethod(Method):
         device: torch.device,
         amp: str = "off",
         compiled: bool = False,
-    ) -> PPCLearner:
-        from method.ppc.learner import PPCLearner
+    ) -> TwoScaleLearner:
+        from method.ppc.criterion import PPCCriterion
+        from method.two_scales import TwoScaleLearner
         from network.build import build_network
         from tool.device import place
 
-        made = build_network(
-            self.network,
-            num_classes=data_set.num_classes,
-            backbone=net.backbone,
-            width=net.width,
-            frozen=net.frozen,
-        )
-        return PPCLearner(place(made, device, amp), config, data_set, amp=amp, compiled=compiled)
+        made = place(build_network(self.network, num_classes=data_set.num_classes, **asdict(net)), device, amp)
+        view = config.second_view
+        return TwoScaleLearner(made, PPCCriterion(config), data_set, second_view=view, amp=amp, compiled=compiled)
 
 
 PPC_METHODS = [PPCMethod(name) for name in CONFIGS]

@@ -9,7 +9,8 @@ import torch
 from method.engine import build_training, training_step
 from method.learner import Moment
 from method.ppc.config import CONFIGS
-from method.ppc.learner import PPCLearner
+from method.ppc.criterion import PPCCriterion
+from method.two_scales import TwoScaleLearner
 from network.backbones import drop_nothing
 from network.build import build_network
 from network.weights import load_released_state_dict, released_state_dict
@@ -57,7 +58,8 @@ def test_losses_and_updates_of_three_steps(method, golden, ppc_meta, golden_devi
     }
     load_released_state_dict(net, filled, source="the golden numbers")
     drop_nothing(net)
-    learner = PPCLearner(net.to(golden_device), config, VOC12)
+    net = net.to(golden_device)
+    learner = TwoScaleLearner(net, PPCCriterion(config), VOC12, second_view=config.second_view)
     learner.criterion.draw = even_first
     learner.train()
     before = {name: value.clone() for name, value in released_state_dict(net).items()}
