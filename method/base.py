@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from data.saliency import MEAN_SALIENCY, SaliencyCrop
 from tool.dataset import DataSet
 from tool.seed_recipe import SeedRecipe
+from tool.training_flags import steps_of_epochs
 
 if TYPE_CHECKING:
     import torch
@@ -118,10 +119,8 @@ class Method(ABC):
 
         With `--max_iters none` as many as --max_epoches have, and over all of them.
         """
-        if args.max_iters is None:
-            steps = num_images // args.batch_size * args.max_epoches
-            return steps, steps
-        return args.max_iters * args.iter_size, num_images // args.batch_size * args.max_epoches
+        decay = steps_of_epochs(args, num_images)
+        return (decay if args.max_iters is None else args.max_iters * args.iter_size), decay
 
     def decay_note(self, args: argparse.Namespace, num_images: int) -> str | None:
         """A line where the rate ends its decay before half of the steps of `steps`, as it does with few images."""

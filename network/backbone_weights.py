@@ -1,6 +1,6 @@
 """Weights from a file or the web: ImageNet's or a classifier's into backbones, trained ones into segmentation nets."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from network.weights import (
 )
 from network.whole import check_whole, load_whole
 from tool.cli import UserError, first_few, printable, raise_problems
+from tool.distributed import first_alone
 
 WEIGHTS_KEY = "MODEL_BACKBONE_WEIGHTS"
 STEM = ("conv1.", "bn1.")
@@ -169,6 +170,15 @@ def load_deeplab(net: nn.Module, path: str | Path) -> None:
         _check_stem(state, own, source=source, prefix=prefix)
     advice = "was it trained with another MODEL_NAME, MODEL_BACKBONE, MODEL_NUM_CLASSES or MODEL_ASPP setting?"
     load_whole(net.weights, state, source=source, advice=advice)
+
+
+def start_from(weights: str, load: Callable[[], object]) -> object:
+    """A line on the weights that a fresh run starts from: those that `load` puts into its net, of the file `weights` or
+    with `PRETRAINED`, which the first process downloads before the others ask for it; with none its random ones."""
+    if weights == "none":
+        return "random weights"
+    with first_alone(weights == PRETRAINED):
+        return load()
 
 
 def load_pretrained(net: nn.Module, backbone_name: str) -> LoadReport:

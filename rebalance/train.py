@@ -55,6 +55,7 @@ from tool.training_flags import (
     hash_of_ids,
     hold_run,
     recorded_flags,
+    steps_of_epochs,
 )
 
 SANE = ("crf_image",)
@@ -283,7 +284,7 @@ def main() -> None:
     check_run_loaders(
         args,
         image_bytes=(12 + 3 + 1) * args.crop_size**2 + feature_bytes,  # the image, its picture, its mask
-        num_batches=len(images) // args.batch_size * args.max_epoches,
+        num_batches=steps_of_epochs(args, len(images)),
     )
     settings = settings_of(args, tags) | first
     # Runs that are older than the last of these go on with the features and the start that there are.

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from data.descriptions import find_data_set
 from data.normalisation import Normalisation
 from data.training import training_loader
-from network import PRETRAINED
+from network.backbone_weights import start_from
 from network.deeplabv3plus import DeepLabV3Plus, build_deeplabv3plus, load_first_weights, parameter_groups
 from rebalance.average import Average
 from rebalance.crf_pool import CRFPool
@@ -29,10 +29,11 @@ from tool.checkpoint import save_weights
 from tool.crf import resolve_backend
 from tool.dataset import DataSet
 from tool.device import autocast, place
-from tool.distributed import first_alone, leave_processes, means_over_processes, one_over_processes
+from tool.distributed import leave_processes, means_over_processes, one_over_processes
 from tool.optim import PortableSGD, polynomial_schedule
 from tool.torchrun import own_cores
 from tool.training import Training
+from tool.training_flags import steps_of_epochs
 from tool.training_run import StartedRun, open_run, start_run
 
 PICTURE_EVERY = 200  # steps
@@ -148,14 +149,6 @@ def crfs_of(args: argparse.Namespace, device: torch.device) -> Iterator[RunCRF]:
         yield pool
 
 
-def first_weights(args: argparse.Namespace, net: DeepLabV3Plus) -> object:
-    """Put the weights that a fresh run starts from into `net`; a line on them."""
-    if args.weights == "none":
-        return "random weights"
-    with first_alone(args.weights == PRETRAINED):
-        return load_first_weights(net, args.weights, args.backbone)
-
-
 def train_run(
     args: argparse.Namespace,
     images: Mapping[str, Path],
@@ -172,12 +165,13 @@ def train_run(
     Raises `UserError` for a device that is not there, a checkpoint or weights that do not fit, and as `run_steps`.
     """
     run, device, checkpoint = open_run(args, settings=settings, defaults=defaults)
-    steps_per_epoch = len(images) // args.batch_size
-    num_steps = steps_per_epoch * args.max_epoches
+    num_steps = steps_of_epochs(args, len(images))
     data_set = find_data_set(args.data_set)
     counts = {"num_labels": data_set.num_labels, "num_classes": data_set.num_classes}
     net = place(build_deeplabv3plus(args.backbone, **counts, width=args.width), device, args.amp)
-    origin = first_weights(args, net) if checkpoint is None else None
+    origin = None
+    if checkpoint is None:
+        origin = start_from(args.weights, lambda: load_first_weights(net, args.weights, args.backbone))
     training = build_training(
         net,
         Average(net, decay=args.ema),
@@ -202,7 +196,8 @@ def train_run(
     def write_weights(step: int) -> None:
         save_weights(weights, training.saved["average"].state_dict())
 
-    losses = take_steps(args, started, loader, data_set, epoch=steps_per_epoch, write_weights=write_weights)
+    epoch = len(images) // args.batch_size
+    losses = take_steps(args, started, loader, data_set, epoch=epoch, write_weights=write_weights)
     leave_processes()
     if started.log is not None:
         write_weights(num_steps)  # here: a run that had taken its last step, and whose file is gone, writes it again

@@ -40,6 +40,7 @@ from tool.training_flags import (
     hash_of_ids,
     hold_run,
     recorded_flags,
+    steps_of_epochs,
 )
 
 SANE = ("order", "resize", "padding")
@@ -150,7 +151,7 @@ def main() -> None:
     check_run_loaders(
         args,
         image_bytes=(4 * 3 + 3) * args.crop_size**2,
-        num_batches=len(images) // args.batch_size * args.max_epoches,
+        num_batches=steps_of_epochs(args, len(images)),
     )
     # Not at the top: it imports torch, which takes seconds; a mistake in a flag or a file has been named by now.
     from superpixel.training import HeldOut, train_run

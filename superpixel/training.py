@@ -23,6 +23,7 @@ from tool.device import autocast, place
 from tool.distributed import leave_processes, means_over_processes, one_over_processes
 from tool.optim import polynomial_schedule
 from tool.training import Training
+from tool.training_flags import steps_of_epochs
 from tool.training_run import StartedRun, open_run, start_run
 
 
@@ -114,8 +115,7 @@ def train_run(
     Raises `UserError` for a device that is not there, a checkpoint or weights that do not fit, and as `run_steps`.
     """
     run, device, checkpoint = open_run(args, settings=settings, defaults=defaults)
-    epoch = len(images) // args.batch_size
-    num_steps = epoch * args.max_epoches
+    epoch, num_steps = len(images) // args.batch_size, steps_of_epochs(args, len(images))
     net = SCN()
     origin = "random weights"
     if checkpoint is None and args.weights != "none":

@@ -113,6 +113,11 @@ def check_batch(args: argparse.Namespace, num_images: int, source: str) -> None:
         raise UserError(f"--batch_size {args.batch_size}: {source} has {num_images} images; take at most that")
 
 
+def steps_of_epochs(args: argparse.Namespace, num_images: int) -> int:
+    """How many steps --max_epoches have, in whole batches."""
+    return num_images // args.batch_size * args.max_epoches
+
+
 def check_run_loaders(args: argparse.Namespace, *, image_bytes: int, num_batches: int) -> None:
     """Raise `UserError` where the machine's shared memory or open files are too few for the run's loader processes.
 

@@ -12,7 +12,7 @@ from data.descriptions import find_data_set
 from data.normalisation import Normalisation
 from data.training import training_loader
 from network import PRETRAINED
-from network.backbone_weights import load_pretrained
+from network.backbone_weights import load_pretrained, start_from
 from network.resnet38_aff import AffNet, build_affinity_net, load_first_weights
 from network.weights import released_state_dict
 from refine.affinity.labels import STRIDE
@@ -20,10 +20,11 @@ from refine.affinity.samples import AffinityAugmentation, AffinitySet
 from refine.pairs import pair_labels, pair_losses
 from refine.training import take_steps
 from tool.device import autocast, place
-from tool.distributed import first_alone, leave_processes, means_over_processes, one_over_processes
+from tool.distributed import leave_processes, means_over_processes, one_over_processes
 from tool.optim import PortableSGD, parameter_groups, polynomial_schedule
 from tool.pairs import Pairs, pairs_of
 from tool.training import Training
+from tool.training_flags import steps_of_epochs
 from tool.training_run import open_run, start_run
 
 
@@ -96,11 +97,12 @@ def make_loader(
 
 def first_weights(args: argparse.Namespace, net: AffNet) -> object:
     """Put the weights that a fresh run starts from into `net`; a line on them."""
-    if args.weights == "none":
-        return "random weights"
-    downloads = args.weights == PRETRAINED
-    with first_alone(downloads):
+
+    def load() -> object:
+        downloads = args.weights == PRETRAINED
         return load_pretrained(net, args.backbone) if downloads else load_first_weights(net, args.weights)
+
+    return start_from(args.weights, load)
 
 
 def train_run(args: argparse.Namespace, images: Mapping[str, Path], *, settings: dict, defaults: dict) -> None:
@@ -112,7 +114,7 @@ def train_run(args: argparse.Namespace, images: Mapping[str, Path], *, settings:
     Raises `UserError` for a device that is not there, a checkpoint or weights that do not fit, and as `run_steps`.
     """
     run, device, checkpoint = open_run(args, settings=settings, defaults=defaults)
-    num_steps = len(images) // args.batch_size * args.max_epoches
+    num_steps = steps_of_epochs(args, len(images))
     net = build_affinity_net(backbone=args.backbone, width=args.width, frozen=not args.from_scratch)
     net = place(net, device, args.amp)
     origin = first_weights(args, net) if checkpoint is None else None

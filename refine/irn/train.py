@@ -43,6 +43,7 @@ from tool.training_flags import (
     hash_of_ids,
     hold_run,
     recorded_flags,
+    steps_of_epochs,
 )
 
 FREE_TO_CHANGE = {*RUN_FREE_TO_CHANGE, "infer_list", "ir_label_out_dir"}
@@ -177,7 +178,7 @@ def main() -> None:
     check_run_loaders(
         args,
         image_bytes=4 * 3 * args.crop_size**2 + 8 * cells,
-        num_batches=len(images) // args.batch_size * args.max_epoches,
+        num_batches=steps_of_epochs(args, len(images)),
     )
     # Not at the top: it imports torch, which takes seconds; a mistake in a flag or a file has been named by now.
     from refine.irn.training import train_run

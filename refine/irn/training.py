@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from data.descriptions import find_data_set
 from data.normalisation import Normalisation
 from data.training import LabelMapSet, training_loader
-from network import PRETRAINED
+from network.backbone_weights import start_from
 from network.resnet50_irn import STRIDE, IRNet, edge_affinities, load_first_weights, with_aliases
 from refine.irn.loss import WEIGHT, displacement_losses
 from refine.irn.samples import IRNAugmentation, TopLeftSet
@@ -20,7 +20,6 @@ from refine.pairs import pair_labels, pair_losses
 from refine.training import take_steps
 from tool.device import autocast, place
 from tool.distributed import (
-    first_alone,
     leave_processes,
     means_over_processes,
     one_over_processes,
@@ -34,6 +33,7 @@ from tool.pairs import Pairs, pairs_of
 from tool.reading import none_left_behind
 from tool.reading import started as started_loader
 from tool.training import Training
+from tool.training_flags import steps_of_epochs
 from tool.training_run import open_run, start_run
 
 RADIUS = 10  # cells: pairs are nearer
@@ -133,14 +133,6 @@ def set_mean_shift(args: argparse.Namespace, net: IRNet, images: Mapping[str, Pa
         net.mean_shift.running_mean.copy_(mean_displacement(net, started_loader(loader), device, args.amp))
 
 
-def first_weights(args: argparse.Namespace, net: IRNet) -> object:
-    """Put the weights that a fresh run starts from into `net`; a line on them."""
-    if args.weights == "none":
-        return "random weights"
-    with first_alone(args.weights == PRETRAINED):
-        return load_first_weights(net, args.weights, args.backbone)
-
-
 def make_loader(
     args: argparse.Namespace,
     images: Mapping[str, Path],
@@ -184,9 +176,11 @@ def train_run(
     Raises `UserError` for a device that is not there, a checkpoint or weights that do not fit, and as `run_steps`.
     """
     run, device, checkpoint = open_run(args, settings=settings, defaults=defaults)
-    num_steps = len(images) // args.batch_size * args.max_epoches
+    num_steps = steps_of_epochs(args, len(images))
     net = place(IRNet(args.backbone, width=args.width, displacement=args.displacement), device, args.amp)
-    origin = first_weights(args, net) if checkpoint is None else None
+    origin = None
+    if checkpoint is None:
+        origin = start_from(args.weights, lambda: load_first_weights(net, args.weights, args.backbone))
     training = build_training(
         net,
         lr=args.lr,
