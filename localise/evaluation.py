@@ -14,7 +14,7 @@ from localise.arguments import SIDE
 from localise.boxes import box_of
 from localise.samples import WholeImages
 from localise.scores import Found, scores_of, summary
-from network.localiser import TransformerBranch
+from network.localiser import LocaliserTransformer
 from tool.device import autocast
 from tool.distributed import rank, sum_over_processes, wait_for_all, world_size
 from tool.reading import RESUME, of_processes, outlive_signals, started
@@ -54,7 +54,7 @@ COLUMNS = {"rank": 1, "best": 1, "true_box": 4, "best_box": 4, "size": 2}
 
 @torch.inference_mode()
 def evaluate(
-    branch: TransformerBranch,
+    branch: LocaliserTransformer,
     loader: DataLoader,
     images: BoxedImages,
     recipe: Recipe,

@@ -5,7 +5,7 @@ import argparse
 from data.cub import Cub
 from localise.arguments import ADVICE
 from localise.evaluation import Recipe, Result, evaluate, test_loader
-from network.localiser import TransformerBranch, load_trained
+from network.localiser import LocaliserTransformer, load_trained
 from tool.device import place, resolve_device
 from tool.distributed import join_processes, leave_processes
 from tool.folder import Claim, claim_folders, open_folder
@@ -25,7 +25,7 @@ def test_run(args: argparse.Namespace, cub: Cub, claim: Claim) -> Result | None:
     another test's files, and an image that cannot be read.
     """
     device = join_processes(resolve_device(args.device))
-    branch = TransformerBranch(args.transformer, num_classes=cub.data_set.num_classes)
+    branch = LocaliserTransformer(args.transformer, num_classes=cub.data_set.num_classes)
     report = load_trained(branch, args.weights)
     if is_first():
         print(report)

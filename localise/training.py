@@ -20,7 +20,7 @@ from localise.loss import branch_losses, is_consistent
 from localise.samples import LocalisationAugmentation, LocalisationSet
 from network import PRETRAINED
 from network.crt import CNNBranch, load_cnn
-from network.localiser import Localiser, TransformerBranch
+from network.localiser import Localiser, LocaliserTransformer
 from network.vit import load_vit
 from tool.artifact import atomic_file
 from tool.checkpoint import save_checkpoint
@@ -65,7 +65,7 @@ class History(nn.Module):
         return int(self.scores[: int(self.done), KEPT.index(name)].argmax()) + 1
 
 
-def transformer_groups(branch: TransformerBranch, *, weight_decay: float) -> list[dict]:
+def transformer_groups(branch: LocaliserTransformer, *, weight_decay: float) -> list[dict]:
     """AdamW's two groups: without decay (biases, norms, `cls_token`, `pos_embed`), and with it."""
     parameters = list(branch.named_parameters())
     plain = [p for name, p in parameters if p.ndim == 1 or name in UNDECAYED]

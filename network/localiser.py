@@ -14,7 +14,7 @@ from network.weights import LoadReport, read_weights
 from network.whole import load_whole
 
 
-class TransformerBranch(ViT):
+class LocaliserTransformer(ViT):
     """A ViT in one pass, and a 3x3 convolution from its patches to classes, under timm's names with `head`."""
 
     def __init__(self, name: str, *, num_classes: int, drop_path: float = 0.0) -> None:
@@ -42,7 +42,7 @@ class Localiser(nn.Module):
         self, transformer: str, cnn: str, *, num_classes: int, drop_path: float = 0.0, frozen: bool = True
     ) -> None:
         super().__init__()
-        self.transformer = TransformerBranch(transformer, num_classes=num_classes, drop_path=drop_path)
+        self.transformer = LocaliserTransformer(transformer, num_classes=num_classes, drop_path=drop_path)
         self.cnn = CNNBranch(cnn, num_classes=num_classes, frozen=frozen)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
@@ -52,7 +52,7 @@ class Localiser(nn.Module):
         return self.transformer(image).float(), self.cnn(as_imagenet)
 
 
-def load_trained(branch: TransformerBranch, path: str | Path) -> LoadReport:
+def load_trained(branch: LocaliserTransformer, path: str | Path) -> LoadReport:
     """Put trained weights into `branch`: of train.py's files, or of the released ones.
 
     Raises `UserError` for a file that is missing, damaged or of another net.

@@ -39,7 +39,7 @@ from tool.distributed import found_by_all
 from tool.metric import iou, mean_average_precision, threshold_counts
 
 
-class Passes(NamedTuple):
+class AssociatedOutput(NamedTuple):
     """What the net gives of a batch, and the pixels' association, None without superpixels."""
 
     output: MSAOutput
@@ -70,13 +70,13 @@ class MSALearner(Learner):
 
     # -- training ------------------------------------------------------------------------------------------------------
 
-    def outputs(self, batch: Batch) -> Passes:
+    def outputs(self, batch: Batch) -> AssociatedOutput:
         image = batch["image"]
         association = self._association(image)
         steps = self.config.steps if self.config.propagates else 0
-        return Passes(self.training_net(image, association, **self._propagation(steps)), association)
+        return AssociatedOutput(self.training_net(image, association, **self._propagation(steps)), association)
 
-    def losses(self, outputs: Passes, batch: Batch, moment: Moment) -> Losses:
+    def losses(self, outputs: AssociatedOutput, batch: Batch, moment: Moment) -> Losses:
         """The criterion's terms. `patches/kept` is watched: the share of patches that count."""
         output, label = outputs.output, batch["label"]
         saliency = batch["saliency"] if self.config.target == "saliency" else None
@@ -133,7 +133,7 @@ class MSALearner(Learner):
             return maps
         return (self.superpixels or Superpixels(self.helper)).along(maps, association)
 
-    def _pass(self, whole: Tensor, scale: float) -> Passes:
+    def _pass(self, whole: Tensor, scale: float) -> AssociatedOutput:
         """Of an image at a scale.
 
         **Q** As released the classifier sees the image resized by the scale and then to multiples of 16, the superpixel
@@ -145,7 +145,7 @@ class MSALearner(Learner):
         seen = of_scn if self.config.resized_once else seen
         with autocast(whole.device, self.amp):
             association = self._association(of_scn)
-            return Passes(self.net(seen, association, **self._propagation(self.config.steps)), association)
+            return AssociatedOutput(self.net(seen, association, **self._propagation(self.config.steps)), association)
 
     @torch.inference_mode()
     def validate(self, images: LabelledImages, device: torch.device) -> dict[str, float]:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from cub import mini
 from localise.scores import KINDS
-from network.localiser import TransformerBranch
+from network.localiser import LocaliserTransformer
 from tests.scripts.conftest import (
     assert_keeps_its_start,
     assert_refused,
@@ -81,7 +81,7 @@ def test_a_run_tests_each_epoch_and_reports_the_best_and_the_last(trained):
 
 
 def test_weights_are_written_in_the_released_form(trained):
-    expected = TransformerBranch("test_vit", num_classes=len(mini.LOOKS)).state_dict()
+    expected = LocaliserTransformer("test_vit", num_classes=len(mini.LOOKS)).state_dict()
     for name in ("model_epoch2.pth", "model_best_top1_loc.pth", "model_best.pth"):
         content = load(trained / name)
         assert list(content) == ["epoch", "state_dict", "best_map"]
