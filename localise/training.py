@@ -202,6 +202,27 @@ def first_weights(args: argparse.Namespace, net: Localiser) -> str:
     return "\n".join(lines)
 
 
+def make_step(
+    args: argparse.Namespace, cub: Cub, started: StartedRun, tests: Tests
+) -> Callable[[dict, int], dict[str, Tensor]]:
+    """From a loader's batch and the number of steps done before it to the losses of the step that it makes; after the
+    last step of an epoch the epoch is tested."""
+    training, steps_per_epoch = started.training, tests.steps_per_epoch
+    device = next(training.objective.parameters()).device
+
+    def take_step(batch: dict, step: int) -> dict[str, Tensor]:
+        image, label = (batch[name].to(device, non_blocking=True) for name in ("image", "label"))
+        position = step % steps_per_epoch
+        together = min(args.batch_size, len(cub.train) - position * args.batch_size)
+        share = len(image) * world_size() / together
+        losses = training_step(training, image, label, epoch=step // steps_per_epoch + 1, share=share, amp=args.amp)
+        if position == steps_per_epoch - 1:
+            tests.test(step // steps_per_epoch + 1, started)
+        return losses
+
+    return take_step
+
+
 def train_run(args: argparse.Namespace, cub: Cub, *, settings: dict, defaults: dict) -> None:
     """Train on `cub`, from the start or from the run's checkpoint, test after each epoch, and write all the files.
 
@@ -236,19 +257,8 @@ def train_run(args: argparse.Namespace, cub: Cub, *, settings: dict, defaults: d
         run, training, checkpoint, origin=origin, num_steps=num_steps, num_images=len(cub.train), name="localisation"
     )
     tests = Tests(args, cub, net, history)
-
-    def take_step(batch: dict, step: int) -> dict[str, Tensor]:
-        image, label = (batch[name].to(device, non_blocking=True) for name in ("image", "label"))
-        position = step % steps_per_epoch
-        together = min(args.batch_size, len(cub.train) - position * args.batch_size)
-        share = len(image) * world_size() / together
-        losses = training_step(training, image, label, epoch=step // steps_per_epoch + 1, share=share, amp=args.amp)
-        if position == steps_per_epoch - 1:
-            tests.test(step // steps_per_epoch + 1, started)
-        return losses
-
     losses = started.train(
-        take_step,
+        make_step(args, cub, started, tests),
         make_loader(args, cub, net, steps=started.steps, pin_memory=device.type == "cuda"),
         seed=args.seed,
         log_every=args.log_every,
