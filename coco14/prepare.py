@@ -23,10 +23,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python FILE
 from coco14.annotations import Annotated, read_instances
 from coco14.classes import CLASSES, COCO14, NUM_CLASSES, SPLITS
 from coco14.masks import make_mask
-from data.images import image_problems, image_size, run_checks
+from data.images import image_problems, image_size
 from data.prepared import make_folder, write_prepared
 from data.saliency import check_saliency
 from tool.artifact import reported_unwritable
+from tool.checks import run_checks
 from tool.cli import (
     FILE,
     FOLDER,

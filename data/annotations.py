@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data.images import run_checks
+from tool.checks import run_checks
 from tool.cli import DEVICE, what_is_at
 from tool.dataset import DataSet
 

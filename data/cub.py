@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from cub.classes import BOX_FILE, CLASS_FILE, IMAGE_FILE, IMAGES, LABEL_FILE, SPLIT_FILE, cub
-from data.images import image_size, load_rgb, run_checks
+from data.images import image_size, load_rgb
+from tool.checks import run_checks
 from tool.cli import UserError, brief, raise_problems, require_file, require_folder
 from tool.dataset import DataSet
 

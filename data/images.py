@@ -4,17 +4,14 @@ import hashlib
 import json
 import os
 import re
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
-from tqdm import tqdm
 
 from data.labels import label_problems
+from tool.checks import run_checks
 from tool.cli import FILE, NOTHING, UserError, raise_problems, what_is_at
 from tool.dataset import DataSet
 from tool.image import FORMATS, UNREADABLE, load_image
@@ -24,9 +21,6 @@ from tool.places import other_ending
 _JPEG_END, _PNG_END = b"\xff\xd9", b"IEND\xaeB`\x82"
 _JPEG_MARKER = re.compile(rb"\xff[^\0\xff]")  # a 255 of the pixels has a zero behind it, one that fills another 255
 _BARE_MARKERS = {b"\xff" + bytes([code]) for code in (0x01, *range(0xD0, 0xD9))}  # no length and content behind them
-CHECK_THREADS = 8  # while the disk is slow, which makes a check wait more than it computes
-CHECKS_BETWEEN_LOOKS = 256
-Finding = TypeVar("Finding")
 
 
 def load_rgb(path: str | Path) -> Image.Image:
@@ -110,24 +104,6 @@ def image_problems(image: Path, saliency: Path | None = None, *, decode: bool = 
         expected, found = (f"{width} x {height}" for width, height in sizes)
         problems.append(f"{saliency}: expected the size of its image, {expected} (width x height), found {found}")
     return problems
-
-
-def run_checks(check: Callable[[str], list[Finding]], ids: Sequence[str], what: str) -> list[Finding]:
-    """What `check` finds with each of `ids`, in their order; with a bar beyond a second."""
-    bar = tqdm(_checked(check, ids), total=len(ids), desc=f"checking {what}", delay=1, disable=None, leave=False)
-    return [finding for findings in bar for finding in findings]
-
-
-def _checked(check: Callable[[str], list[Finding]], ids: Sequence[str]) -> Iterator[list[Finding]]:
-    """`check` of each id: one after the other as long as files come at once, where threads would take turns with one
-    interpreter and be two to three times as slow; by threads from where it waits for them more than it computes."""
-    for start in range(0, len(ids), CHECKS_BETWEEN_LOOKS):
-        began, computed = time.perf_counter(), time.thread_time()
-        yield from map(check, ids[start : start + CHECKS_BETWEEN_LOOKS])
-        if time.perf_counter() - began > 2 * (time.thread_time() - computed):
-            with ThreadPoolExecutor(CHECK_THREADS) as executor:
-                yield from executor.map(check, ids[start + CHECKS_BETWEEN_LOOKS :])
-            return
 
 
 def check_images(images: Mapping[str, Path], root: str | Path) -> None:

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from data.images import image_size, run_checks
+from data.images import image_size
 from tool.artifact import load_label_map, load_whole
+from tool.checks import run_checks
 from tool.cli import UserError, raise_problems
 from tool.dataset import IGNORE, DataSet
 from tool.places import other_ending

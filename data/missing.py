@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from data.images import run_checks
+from tool.checks import run_checks
 from tool.cli import pace, raise_problems
 from tool.distributed import wait_for_all
 from tool.per_image import Job, Work, no_net, process_images

@@ -10,9 +10,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from data.images import image_size, run_checks
+from data.images import image_size
 from tool.artifact import atomic_file
 from tool.checkpoint import archive_problem
+from tool.checks import run_checks
 from tool.cli import FILE, NOTHING, UserError, raise_problems, what_is_at
 from tool.limits import limit_met
 from tool.places import other_ending

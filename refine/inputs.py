@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from data.descriptions import find_data_set
-from data.images import check_images, image_size, run_checks
+from data.images import check_images, image_size
 from tool.artifact import load_cam
+from tool.checks import run_checks
 from tool.cli import FILE, UserError, raise_problems, require_folder, what_is_at
 from tool.dataset import DataSet
 from tool.lists import Source, expect_files, find_images, read_ids

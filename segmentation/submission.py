@@ -20,8 +20,9 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python FILE`; `python -m` finds the packages
 
-from data.images import image_size, run_checks
+from data.images import image_size
 from tool.artifact import atomic_file, load_label_map
+from tool.checks import run_checks
 from tool.cli import (
     UserError,
     pace,

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from data.images import run_checks
 from superpixel.measures import borders, superpixel_counts
 from tool.artifact import atomic_file, load_label_map
+from tool.checks import run_checks
 from tool.cli import UserError
 from tool.dataset import DataSet
 from tool.pickled import load_pickled

@@ -19,9 +19,10 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python FILE`; `python -m` finds the packages
 
 from data.annotations import labels_from_annotations
-from data.images import image_problems, run_checks
+from data.images import image_problems
 from data.prepared import make_folder, mask_problems, report_checked, write_prepared
 from data.saliency import check_saliency
+from tool.checks import run_checks
 from tool.cli import (
     NOTHING,
     UserError,

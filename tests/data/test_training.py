@@ -1,9 +1,7 @@
 """Training images: what is refused before training, and that a sample depends on (seed, epoch, index) alone."""
 
 import os
-import time
 from pathlib import Path
-from threading import get_ident
 
 import numpy as np
 import pytest
@@ -12,14 +10,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from data.augmentation import TrainingAugmentation
-from data.images import (
-    CHECKS_BETWEEN_LOOKS,
-    check_images,
-    check_training_files,
-    image_problems,
-    load_rgb,
-    run_checks,
-)
+from data.images import check_images, check_training_files, image_problems, load_rgb
 from data.training import EpochSampler, TrainingSet, steps_of_epoch
 from tests.data.places import images_in
 from tool.cli import UserError
@@ -158,21 +149,6 @@ def test_every_fault_of_the_data_is_named_in_one_message(data):
     for line, parts in zip(lines, expected, strict=True):
         assert all(part in line for part in parts)
     assert IDS[6] not in str(error.value)
-
-
-@pytest.mark.parametrize("wait", [0, 0.002])
-def test_each_id_is_checked_once_and_found_in_its_place_by_threads_where_the_disk_makes_one_wait(wait):
-    ids, seen = [str(number) for number in range(2 * CHECKS_BETWEEN_LOOKS + 9)], []
-
-    def check(identifier):
-        time.sleep(wait)
-        seen.append((identifier, get_ident()))
-        return [identifier] * (int(identifier) % 3)
-
-    assert run_checks(check, ids, "nothing") == [one for one in ids for _ in range(int(one) % 3)]
-    assert sorted(identifier for identifier, _ in seen) == sorted(ids)
-    if wait:
-        assert len({thread for _, thread in seen}) > 2
 
 
 def test_a_missing_folder_names_every_file(data, tmp_path):
