@@ -105,34 +105,18 @@ def read_data(args: argparse.Namespace) -> tuple[dict[str, Path], dict[str, list
 def infer(args: argparse.Namespace, images: dict[str, Path], classes: dict[str, list[int]], outputs: Outputs) -> None:
     """Load the net, open the folders of `outputs` and make the files in them that are not there."""
     # Not at the top: they import torch, which takes seconds; a mistake in a flag or a file has been named by now.
-    import torch
-
     from method.inference import infer_missing, load_learner
     from network.scn import SCN, load_scn
-    from tool.crf import resolve_backend
-    from tool.device import process_devices
-    from tool.distributed import join_processes, rank, wait_for_all
+    from tool.per_image import joined_processes
 
-    devices = process_devices(args.device, args.n_gpus, args.n_processes_per_gpu)
-    crf_backend = resolve_backend(args.crf_backend, torch.device(devices[0]))
-    join_processes(torch.device("cpu"))  # GPUs are for the processes of the pools
-    # A wrong checkpoint is reported here and once, not by every process.
-    _, report = load_learner(args)
-    superpixels = None if args.scn is None else load_scn(SCN(), args.scn, "--scn")
-    if rank() == 0:
-        print(report if superpixels is None else f"{report}\n{superpixels}")
-        cam = cam_settings(args, report.background)
-        open_outputs(outputs, cam, flags=flags_of(args, outputs), advice=ADVICE)
-    wait_for_all()
-    infer_missing(
-        images,
-        classes,
-        args=args,
-        recipe=seed_recipe(args),
-        outputs=outputs,
-        devices=devices,
-        crf_backend=crf_backend,
-    )
+    with joined_processes(args) as processes:
+        _, report = load_learner(args)
+        superpixels = None if args.scn is None else load_scn(SCN(), args.scn, "--scn")
+        if is_first():
+            print(report if superpixels is None else f"{report}\n{superpixels}")
+            cam = cam_settings(args, report.background)
+            open_outputs(outputs, cam, flags=flags_of(args, outputs), advice=ADVICE)
+    infer_missing(images, classes, args=args, recipe=seed_recipe(args), outputs=outputs, processes=processes)
 
 
 def main() -> None:

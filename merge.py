@@ -8,6 +8,7 @@ The CAM dicts are any methods', of the same images, and so is what is written: A
 """
 
 import argparse
+from typing import Any
 
 from data.descriptions import add_data_set_flag, find_data_set, require_background
 from method import METHODS
@@ -80,6 +81,12 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise UserError(f"--work_dir {args.work_dir}: its cam_npy is one of --cam_dir; name another folder")
 
 
+def cam_settings(args: argparse.Namespace) -> dict[str, Any]:
+    """What the mean CAMs are made with."""
+    made = {f"settings.json of --cam_dir {number}": made_with(each) for number, each in enumerate(args.cam_dir, 1)}
+    return {"data_set": args.data_set, "how many --cam_dir": len(made), **method_setting(args.method), **made}
+
+
 def main() -> None:
     args = parse_arguments()
     check_arguments(args)
@@ -91,22 +98,13 @@ def main() -> None:
     outputs = Outputs(*folders, crf, overlay, args.thr, find_data_set(args.data_set))
     images = own_images(args, args.cam_dir)
     # Not at the top: they import torch, which takes seconds; a mistake in a flag or a file has been named by now.
-    import torch
-
     from method.merging import merge_missing
-    from tool.crf import resolve_backend
-    from tool.device import process_devices
-    from tool.distributed import join_processes, wait_for_all
+    from tool.per_image import joined_processes
 
-    devices = process_devices(args.device, None, [1])
-    crf_backend = resolve_backend(args.crf_backend, torch.device(devices[0]))
-    join_processes(torch.device("cpu"))
-    if is_first():
-        made = {f"settings.json of --cam_dir {number}": made_with(each) for number, each in enumerate(args.cam_dir, 1)}
-        cam = {"data_set": args.data_set, "how many --cam_dir": len(made), **method_setting(args.method), **made}
-        open_outputs(outputs, cam, flags={}, advice=ADVICE)
-    wait_for_all()
-    merge_missing(images, args.cam_dir, outputs, devices=devices, crf_backend=crf_backend, crf_workers=args.crf_workers)
+    with joined_processes(args) as processes:
+        if is_first():
+            open_outputs(outputs, cam_settings(args), flags={}, advice=ADVICE)
+    merge_missing(images, args.cam_dir, outputs, processes)
     for folder in outputs.folders:
         print(f"  {folder}")
 

@@ -2,14 +2,13 @@
 
 import argparse
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 
 from data.descriptions import find_data_set
 from data.images import image_size, load_rgb, with_size
-from data.missing import make_missing
 from method import METHODS
 from method.base import NetFlags
 from method.learner import Learner
@@ -26,7 +25,7 @@ from tool.device import place_for_inference
 from tool.irn_cam import save_irn_cam
 from tool.limits import reported_limits
 from tool.msa_cam import save_msa_cam
-from tool.per_image import Job, NetProcess, Work
+from tool.per_image import Job, NetProcess, Processes, Work, make_missing
 from tool.seed_recipe import SeedRecipe
 
 
@@ -81,9 +80,6 @@ def make_cam(image_id: str, classes: list[int], path: Path, recipe: SeedRecipe, 
     save_cam(outputs.cam_npy / f"{image_id}.npy", cams, outputs.data_set)
 
 
-WORK = Work(make_cam, make_seeds)
-
-
 def infer_missing(
     images: Mapping[str, Path],
     classes: Mapping[str, list[int]],
@@ -91,14 +87,12 @@ def infer_missing(
     args: argparse.Namespace,
     recipe: SeedRecipe,
     outputs: Outputs,
-    devices: Sequence[str],
-    crf_backend: str,
+    processes: Processes,
 ) -> None:
     """Make the files of `outputs` that are missing or damaged.
 
     Args:
-        images: by id. classes: of each image. args: inference.py's. recipe: with the flags' values. devices: of the
-        net's processes, a name for each. crf_backend: pydensecrf or torch.
+        images: by id. classes: of each image. args: inference.py's. recipe: with the flags' values.
 
     Raises `UserError` with a line for each image that could not be done, or if a process died.
     """
@@ -114,15 +108,5 @@ def infer_missing(
             return [Job(image_id, None, (label_map, settings, path, outputs))]
         return []
 
-    make_missing(
-        images,
-        missing,
-        WORK,
-        names=("cam", "seed"),
-        gave="seeds",
-        done="inferred",
-        devices=devices,
-        load=functools.partial(load_on, args),
-        crf_backend=crf_backend,
-        crf_workers=args.crf_workers,
-    )
+    work = Work(make_cam, make_seeds, functools.partial(load_on, args), ("cam", "seed"))
+    make_missing(images, missing, work, processes, gave="seeds", done="inferred")

@@ -6,13 +6,12 @@ from pathlib import Path
 import numpy as np
 
 from data.images import image_size
-from data.missing import make_missing
 from method.outputs import Outputs
 from method.seeds import make_seeds
 from tool.artifact import load_cam, load_whole, save_cam
 from tool.cli import UserError
 from tool.dataset import DataSet
-from tool.per_image import Job, Work, no_net
+from tool.per_image import Job, Processes, Work, make_missing, no_net
 from tool.seed_recipe import CRFRecipe
 
 
@@ -58,19 +57,10 @@ def merge(
     make_seeds(image_id, label_map, settings, path, outputs)
 
 
-def merge_missing(
-    images: Mapping[str, Path],
-    folders: Sequence[Path],
-    outputs: Outputs,
-    *,
-    devices: Sequence[str],
-    crf_backend: str,
-    crf_workers: int,
-) -> None:
+def merge_missing(images: Mapping[str, Path], folders: Sequence[Path], outputs: Outputs, processes: Processes) -> None:
     """Make the files of `outputs` that are missing or damaged, of `images`, by id, from the CAM dicts in `folders`.
 
-    devices: of a torch CRF. crf_backend: pydensecrf or torch. Raises `UserError` with a line for each image that could
-    not be done, or if a process died.
+    Raises `UserError` with a line for each image that could not be done, or if a process died.
     """
 
     def missing(image_id: str) -> list[Job]:
@@ -85,13 +75,4 @@ def merge_missing(
             return [Job(image_id, None, (None, label_map, settings, path, outputs))]
         return []
 
-    make_missing(
-        images,
-        missing,
-        Work(no_net, merge),
-        names=("net", "seed"),
-        gave="seeds",
-        devices=devices,
-        crf_backend=crf_backend,
-        crf_workers=crf_workers,
-    )
+    make_missing(images, missing, Work(no_net, merge, names=("net", "seed")), processes, gave="seeds")

@@ -130,23 +130,21 @@ def main() -> None:
     import torch
 
     from rebalance.featuring import draw_missing, fit_missing_pca, load_net, make_missing_features
-    from tool.device import process_devices
-    from tool.distributed import first_alone, join_processes, wait_for_all
+    from tool.distributed import first_alone
+    from tool.per_image import joined_processes
 
-    devices = process_devices(args.device, args.n_gpus, args.n_processes_per_gpu)
-    join_processes(torch.device("cpu"))  # GPUs are for the processes of the pools
-    with first_alone(args.uss_backbone_weights == PRETRAINED):  # which one process downloads
-        net = load_net(args)  # wrong weights are reported here and once, not by every process of the pools
-    if is_first():
-        open_outputs(args)
-        if args.uss_dim is not None:  # PCA's
-            fit_missing_pca(net, images, args, device=torch.device(devices[0]))
-    wait_for_all()
+    with joined_processes(args) as processes:
+        with first_alone(args.uss_backbone_weights == PRETRAINED):  # which one process downloads
+            net = load_net(args)
+        if is_first():
+            open_outputs(args)
+            if args.uss_dim is not None:  # PCA's
+                fit_missing_pca(net, images, args, device=torch.device(processes.devices[0]))
     dim, patch = args.uss_dim or net.dim, net.patch
     del net  # of up to 4.5 GB, which the processes load
     if torch.cuda.is_initialized():  # the PCA was fitted there, and torch keeps what the net had
         torch.cuda.empty_cache()
-    make_missing_features(own, args, dim=dim, patch=patch, devices=devices)
+    make_missing_features(own, args, processes, dim=dim, patch=patch)
     if args.pictures is not None:
         draw_missing(own, args)
     print(f"  {args.out_dir}")

@@ -3,7 +3,7 @@
 import argparse
 import functools
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ from torch import Tensor
 from tqdm import tqdm
 
 from data.images import image_size, load_rgb, with_size
-from data.missing import make_missing
 from network.fold import fold_norms
 from network.unsupervised import FeatureNet, Stride8, load_feature_net
 from rebalance.feature_files import grid_of, load_features, save_features
@@ -33,7 +32,7 @@ from tool.cli import UserError, pace
 from tool.device import autocast, place_for_inference
 from tool.image import has_picture
 from tool.limits import reported_limits
-from tool.per_image import Job, NetProcess, Work
+from tool.per_image import Job, NetProcess, Processes, Work, make_missing
 
 LIMITS = "take fewer --n_processes_per_gpu, --amp bf16 or a smaller --backbone"
 PCA_FILE = "pca.pt"  # beside the features
@@ -115,7 +114,7 @@ def make_features(image_id: str, path: Path, folder: Path, amp: str) -> None:
 
 
 def make_missing_features(
-    images: Mapping[str, Path], args: argparse.Namespace, *, dim: int, patch: int, devices: Sequence[str]
+    images: Mapping[str, Path], args: argparse.Namespace, processes: Processes, *, dim: int, patch: int
 ) -> None:
     """Make the features of `images`, by id, that are missing, damaged, not finite or of another image's size; `args`
     are features.py's.
@@ -133,15 +132,8 @@ def make_missing_features(
             pass
         return [Job(image_id, (path, args.out_dir, args.amp))]
 
-    make_missing(
-        images,
-        missing,
-        Work(make_features),
-        names=("features", "crf"),
-        gave="features",
-        devices=devices,
-        load=functools.partial(load_on, args),
-    )
+    work = Work(make_features, load=functools.partial(load_on, args), names=("features", "crf"))
+    make_missing(images, missing, work, processes, gave="features")
 
 
 def draw_missing(images: Mapping[str, Path], args: argparse.Namespace) -> None:

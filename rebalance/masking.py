@@ -15,7 +15,6 @@ from torch.nn import functional as F
 from data.descriptions import find_data_set
 from data.images import image_size, load_rgb, with_size
 from data.label_maps import has_label_map
-from data.missing import make_missing
 from data.normalisation import Normalisation
 from network.deeplabv3plus import DeepLabV3Plus, build_deeplabv3plus, load_trained
 from network.fold import fold_norms
@@ -29,7 +28,7 @@ from tool.crf.process import CRFProcess
 from tool.dataset import DataSet
 from tool.device import autocast, copied_to, place_for_inference
 from tool.limits import reported_limits
-from tool.per_image import Job, NetProcess, Work
+from tool.per_image import Job, NetProcess, Processes, Work, make_missing
 from tool.seed_recipe import MASK_KERNELS
 
 LIMITS = "take fewer --n_processes_per_gpu or --crf_workers, or --amp bf16"
@@ -131,12 +130,7 @@ def save_mask(
 
 
 def predict_missing(
-    images: Mapping[str, Path],
-    args: argparse.Namespace,
-    *,
-    normalisation: Normalisation,
-    devices: Sequence[str],
-    crf_backend: str,
+    images: Mapping[str, Path], args: argparse.Namespace, processes: Processes, *, normalisation: Normalisation
 ) -> None:
     """Make the label maps of `images`, by id, that are missing or damaged; `args` are masks.py's, `normalisation` its
     net's.
@@ -152,15 +146,5 @@ def predict_missing(
             return []
         return [Job(image_id, (path, args.amp, args.scales), (path, *for_mask))]
 
-    make_missing(
-        images,
-        missing,
-        Work(posteriors_of, save_mask),
-        names=("predict", "crf"),
-        gave="label map",
-        done="predicted",
-        devices=devices,
-        load=functools.partial(load_on, args),
-        crf_backend=crf_backend,
-        crf_workers=args.crf_workers,
-    )
+    work = Work(posteriors_of, save_mask, functools.partial(load_on, args), ("predict", "crf"))
+    make_missing(images, missing, work, processes, gave="label map", done="predicted")

@@ -95,24 +95,17 @@ def main() -> None:
         images = {image_id: path for image_id, path in images.items() if tags[image_id].any()}
     own = own_checked(images, args.img_root)
     # Not at the top: they import torch, which takes seconds; a mistake in a flag or a file has been named by now.
-    import torch
-
     from rebalance.masking import load_net, predict_missing
-    from tool.crf import resolve_backend
-    from tool.device import process_devices
-    from tool.distributed import join_processes, wait_for_all
+    from tool.per_image import joined_processes
 
-    devices = process_devices(args.device, args.n_gpus, args.n_processes_per_gpu)
-    crf_backend = resolve_backend(args.crf_backend, torch.device(devices[0]))
-    join_processes(torch.device("cpu"))  # GPUs are for the processes of the pools
-    net, report = load_net(args)  # a wrong checkpoint is reported here and once, not by every process
-    if is_first():
-        print(report)
-        if untagged:
-            print(f"{untagged} images without an object in --xml_dir are skipped")
-        open_output(args)
-    wait_for_all()
-    predict_missing(own, args, normalisation=net.normalisation, devices=devices, crf_backend=crf_backend)
+    with joined_processes(args) as processes:
+        net, report = load_net(args)
+        if is_first():
+            print(report)
+            if untagged:
+                print(f"{untagged} images without an object in --xml_dir are skipped")
+            open_output(args)
+    predict_missing(own, args, processes, normalisation=net.normalisation)
     print(f"  {args.out_dir}")
 
 

@@ -11,7 +11,6 @@ from torch.nn import functional as F
 
 from data.images import image_size, load_rgb, with_size
 from data.label_maps import has_label_map
-from data.missing import make_missing
 from network.backbone_weights import load_deeplab
 from network.fold import fold_norms
 from segmentation.crf import refine
@@ -23,7 +22,7 @@ from tool.cli import UserError
 from tool.crf import resolve_backend
 from tool.device import autocast, device_names, place_for_inference
 from tool.limits import reported_limits
-from tool.per_image import Job, NetProcess, Work
+from tool.per_image import Job, NetProcess, Processes, Work, make_missing
 from tool.pickled import load_pickled
 from tool.torchrun import own_cores
 
@@ -138,15 +137,8 @@ def predict_missing(config: Config, images: Mapping[str, Path], folder: Path, *,
             return []
         return [Job(image_id, (path, folder, config), (path, folder, *for_crf))]
 
-    make_missing(
-        images,
-        missing,
-        Work(predict, refine if config.TEST_CRF else None),
-        names=("predict", "crf"),
-        gave="label map",
-        done="predicted",
-        devices=devices,
-        load=functools.partial(load_on, config, with_weights=with_weights),
-        crf_backend=resolve_backend("auto", torch.device(devices[0])),
-        crf_workers=config.TEST_CRF_WORKERS or own_cores(),
-    )
+    load = functools.partial(load_on, config, with_weights=with_weights)
+    work = Work(predict, refine if config.TEST_CRF else None, load, ("predict", "crf"))
+    crf_backend = resolve_backend("auto", torch.device(devices[0]))
+    processes = Processes(devices, crf_backend, config.TEST_CRF_WORKERS or own_cores())
+    make_missing(images, missing, work, processes, gave="label map", done="predicted")

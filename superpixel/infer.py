@@ -112,23 +112,18 @@ def main() -> None:
     require_weights(args.weights, "--weights")
     own, masks = read_data(args)
     # Not at the top: they import torch, which takes seconds; a mistake in a flag or a file has been named by now.
-    import torch
-
     from network.scn import SCN, load_scn
     from superpixel.inference import infer_missing
-    from tool.device import process_devices
-    from tool.distributed import join_processes, wait_for_all
+    from tool.per_image import joined_processes
 
-    devices = process_devices(args.device, args.n_gpus, args.n_processes_per_gpu)
-    join_processes(torch.device("cpu"))  # GPUs are for the processes of the pools
-    loaded = load_scn(SCN(), args.weights)  # a wrong checkpoint is reported here and once, not by every process
-    if is_first():
-        print(loaded)
-        open_output(args)
-        if args.json is not None:  # whose folder that may have made
-            require_writable(args.json, "--json")
-    wait_for_all()
-    infer_missing(own, args, devices=devices)
+    with joined_processes(args) as processes:
+        loaded = load_scn(SCN(), args.weights)
+        if is_first():
+            print(loaded)
+            open_output(args)
+            if args.json is not None:  # whose folder that may have made
+                require_writable(args.json, "--json")
+    infer_missing(own, args, processes)
     if is_first() and masks:
         report(args, masks)
     print("\n".join(f"  {folder}" for folder in (args.out, args.png) if folder is not None))

@@ -2,7 +2,7 @@
 
 import argparse
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,6 @@ from PIL import Image
 from torch import Tensor
 
 from data.images import image_size, load_rgb, with_size
-from data.missing import make_missing
 from network.scn import SCN, frozen_scn
 from network.superpixel import hard_map, to_whole_cells
 from superpixel.maps import load_superpixels, save_outlined, save_superpixels
@@ -19,7 +18,7 @@ from tool.artifact import load_whole
 from tool.device import autocast
 from tool.image import has_picture
 from tool.limits import reported_limits
-from tool.per_image import Job, NetProcess, Work
+from tool.per_image import Job, NetProcess, Processes, Work, make_missing
 
 LIMITS = "take fewer --n_processes_per_gpu, or --amp bf16"
 
@@ -63,7 +62,7 @@ def is_done(image_id: str, out: Path, pictures: Path | None, shape: tuple[int, i
     return is_whole and (picture is None or has_picture(picture, shape[::-1]))
 
 
-def infer_missing(images: Mapping[str, Path], args: argparse.Namespace, *, devices: Sequence[str]) -> None:
+def infer_missing(images: Mapping[str, Path], args: argparse.Namespace, processes: Processes) -> None:
     """Make the superpixels of `images`, by id, that are missing or damaged; `args` are infer.py's.
 
     Raises `UserError` with a line for each image that could not be done, or if a process died.
@@ -75,12 +74,5 @@ def infer_missing(images: Mapping[str, Path], args: argparse.Namespace, *, devic
             return []
         return [Job(image_id, (path, args.out, args.png, args.amp))]
 
-    make_missing(
-        images,
-        missing,
-        Work(infer),
-        names=("superpixels", ""),
-        gave="superpixels",
-        devices=devices,
-        load=functools.partial(frozen_scn, args.weights, args.amp),
-    )
+    work = Work(infer, load=functools.partial(frozen_scn, args.weights, args.amp), names=("superpixels", ""))
+    make_missing(images, missing, work, processes, gave="superpixels")

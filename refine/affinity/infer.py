@@ -115,22 +115,15 @@ def main() -> None:
     require_weights(args.weights, "--weights")
     own = own_images(args, [args.cam_dir])
     # Not at the top: they import torch, which takes seconds; a mistake in a flag or a file has been named by now.
-    import torch
-
     from refine.affinity.inference import infer_missing, load_net
-    from tool.crf import resolve_backend
-    from tool.device import process_devices
-    from tool.distributed import join_processes, wait_for_all
+    from tool.per_image import joined_processes
 
-    devices = process_devices(args.device, args.n_gpus, args.n_processes_per_gpu)
-    crf_backend = resolve_backend(args.crf_backend, torch.device(devices[0]))
-    join_processes(torch.device("cpu"))  # GPUs are for the processes of the pools
-    net, report = load_net(args)  # a wrong checkpoint is reported here and once, not by every process
-    if is_first():
-        print(report)
-        open_output(args)
-    wait_for_all()
-    infer_missing(own, args, normalisation=net.normalisation, devices=devices, crf_backend=crf_backend)
+    with joined_processes(args) as processes:
+        net, report = load_net(args)
+        if is_first():
+            print(report)
+            open_output(args)
+    infer_missing(own, args, processes, normalisation=net.normalisation)
     print(f"  {args.out_rw}")
 
 

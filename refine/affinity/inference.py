@@ -2,7 +2,7 @@
 
 import argparse
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,6 @@ from torch import Tensor
 
 from data.descriptions import find_data_set
 from data.images import image_size, load_rgb, with_size
-from data.missing import make_missing
 from data.normalisation import Normalisation
 from network.fold import fold_norms
 from network.resnet38_aff import AffNet, build_affinity_net, load_trained
@@ -23,7 +22,7 @@ from tool.crf.process import CRFProcess
 from tool.dataset import DataSet
 from tool.device import place_for_inference
 from tool.limits import reported_limits
-from tool.per_image import Job, NetProcess, Work
+from tool.per_image import Job, NetProcess, Processes, Work, make_missing
 
 LIMITS = "take fewer --n_processes_per_gpu or --crf_workers, or --amp bf16"
 
@@ -85,12 +84,7 @@ def sharpen(
 
 
 def infer_missing(
-    images: Mapping[str, Path],
-    args: argparse.Namespace,
-    *,
-    normalisation: Normalisation,
-    devices: Sequence[str],
-    crf_backend: str,
+    images: Mapping[str, Path], args: argparse.Namespace, processes: Processes, *, normalisation: Normalisation
 ) -> None:
     """Make the label maps of `images`, by id, that are missing, damaged or of other labels than the image's CAM dict;
     `args` are infer.py's, `normalisation` its net's.
@@ -115,15 +109,5 @@ def infer_missing(
             return []
         return [Job(image_id, (path, *places, recipe, args.amp, args.crf), (path, *places, normalisation))]
 
-    make_missing(
-        images,
-        missing,
-        Work(walk, sharpen if args.crf else None),
-        names=("walk", "crf"),
-        gave="label map",
-        done="walked",
-        devices=devices,
-        load=functools.partial(load_on, args),
-        crf_backend=crf_backend,
-        crf_workers=args.crf_workers,
-    )
+    work = Work(walk, sharpen if args.crf else None, functools.partial(load_on, args), ("walk", "crf"))
+    make_missing(images, missing, work, processes, gave="label map", done="walked")

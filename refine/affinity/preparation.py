@@ -1,19 +1,18 @@
 """From CAM dicts to the posteriors that AffinityNet learns from: which are missing, what a process does for them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from data.images import image_size, load_rgb, with_size
-from data.missing import make_missing
 from refine.stale import labels_of_cams
 from tool.artifact import load_cam, load_crf, load_whole, save_crf
 from tool.crf import crf_seed
 from tool.crf.process import CRFProcess
 from tool.dataset import DataSet
 from tool.limits import reported_limits
-from tool.per_image import Job, Work, no_net
+from tool.per_image import Job, Processes, Work, make_missing, no_net
 from tool.seed_recipe import CRFRecipe
 
 
@@ -46,10 +45,7 @@ def prepare_missing(
     cam_dir: Path,
     folders: Mapping[CRFRecipe, Path],
     data_set: DataSet,
-    *,
-    devices: Sequence[str],
-    crf_backend: str,
-    crf_workers: int,
+    processes: Processes,
 ) -> None:
     """Make the posteriors of `images`, by id, in each recipe's folder, that are missing, damaged or of other labels
     than the image's CAM dict.
@@ -66,12 +62,4 @@ def prepare_missing(
         left = {each: folder for each, folder in folders.items() if made[each] != labels}
         return [Job(image_id, None, (path, cams, left, data_set))] if left else []
 
-    make_missing(
-        images,
-        missing,
-        Work(no_net, make_posteriors),
-        gave="posteriors",
-        devices=devices,
-        crf_backend=crf_backend,
-        crf_workers=crf_workers,
-    )
+    make_missing(images, missing, Work(no_net, make_posteriors), processes, gave="posteriors")

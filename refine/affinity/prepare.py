@@ -74,45 +74,29 @@ def recipes(args: argparse.Namespace) -> dict[CRFRecipe, Path]:
     return folders
 
 
+def open_outputs(folders: dict[CRFRecipe, Path], cam_dir: Path) -> None:
+    """Create the folders and keep others out; refuse those of other recipes or CAM dicts."""
+    cams = made_with(cam_dir)
+    claims = []
+    for each, folder in folders.items():
+        open_folder(folder, "--out_crf")
+        settings = {"alpha": each.alpha, "iterations": each.iterations, "settings.json of --cam_dir": cams}
+        claims.append(Claim(folder, settings, folder / "settings.json"))
+    claim_folders(claims, advice="take another --out_crf, or remove these files and the settings.json there")
+
+
 def main() -> None:
     args = parse_arguments()
     folders = recipes(args)
     own = own_images(args, [args.cam_dir])
     # Not at the top: they import torch, which takes seconds; a mistake in a flag or a file has been named by now.
-    import torch
-
     from refine.affinity.preparation import prepare_missing
-    from tool.crf import resolve_backend
-    from tool.device import process_devices
-    from tool.distributed import join_processes, wait_for_all
+    from tool.per_image import joined_processes
 
-    devices = process_devices(args.device, None, [1])
-    crf_backend = resolve_backend(args.crf_backend, torch.device(devices[0]))
-    join_processes(torch.device("cpu"))
-    if is_first():
-        for folder in folders.values():
-            open_folder(folder, "--out_crf")
-        cams = made_with(args.cam_dir)
-        settings = [
-            {"alpha": each.alpha, "iterations": each.iterations, "settings.json of --cam_dir": cams} for each in folders
-        ]
-        claim_folders(
-            [
-                Claim(folder, made, folder / "settings.json")
-                for folder, made in zip(folders.values(), settings, strict=True)
-            ],
-            advice="take another --out_crf, or remove these files and the settings.json there",
-        )
-    wait_for_all()
-    prepare_missing(
-        own,
-        args.cam_dir,
-        folders,
-        find_data_set(args.data_set),
-        devices=devices,
-        crf_backend=crf_backend,
-        crf_workers=args.crf_workers,
-    )
+    with joined_processes(args) as processes:
+        if is_first():
+            open_outputs(folders, args.cam_dir)
+    prepare_missing(own, args.cam_dir, folders, find_data_set(args.data_set), processes)
     for folder in folders.values():
         print(f"  {folder}")
 

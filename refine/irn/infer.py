@@ -109,20 +109,15 @@ def main() -> None:
     require_weights(args.weights, "--weights")
     own = own_images(args, [args.cam_dir])
     # Not at the top: they import torch, which takes seconds; a mistake in a flag or a file has been named by now.
-    import torch
-
     from refine.irn.inference import infer_missing, load_net
-    from tool.device import process_devices
-    from tool.distributed import join_processes, wait_for_all
+    from tool.per_image import joined_processes
 
-    devices = process_devices(args.device, args.n_gpus, args.n_processes_per_gpu)
-    join_processes(torch.device("cpu"))  # GPUs are for the processes of the pools
-    _, report = load_net(args)  # a wrong checkpoint is reported here and once, not by every process
-    if is_first():
-        print(report)
-        open_outputs(args)
-    wait_for_all()
-    infer_missing(own, args, devices=devices)
+    with joined_processes(args) as processes:
+        _, report = load_net(args)
+        if is_first():
+            print(report)
+            open_outputs(args)
+    infer_missing(own, args, processes)
     for folder in (args.sem_seg_out_dir, args.ins_seg_out_dir):
         if folder is not None:
             print(f"  {folder}")

@@ -2,7 +2,7 @@
 
 import argparse
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,6 @@ import torch
 
 from data.descriptions import find_data_set
 from data.images import image_size, load_rgb, with_size
-from data.missing import make_missing
 from network.fold import fold_norms
 from network.resnet50_irn import IRNet, load_trained
 from network.weights import LoadReport
@@ -24,7 +23,7 @@ from tool.device import copied_to, place_for_inference
 from tool.instances import Instances, load_instances, save_instances
 from tool.irn_cam import load_quarter_cam, quarter
 from tool.limits import reported_limits
-from tool.per_image import Job, NetProcess, Work
+from tool.per_image import Job, NetProcess, Processes, Work, make_missing
 
 LIMITS = "take fewer --n_processes_per_gpu, or --amp bf16"
 
@@ -88,7 +87,7 @@ def has_instances(path: Path, cams: Path, data_set: DataSet, shape: tuple[int, i
     return found is not None and is_of_cams(path, map(data_set.label_of, found.classes), cams, data_set)
 
 
-def infer_missing(images: Mapping[str, Path], args: argparse.Namespace, *, devices: Sequence[str]) -> None:
+def infer_missing(images: Mapping[str, Path], args: argparse.Namespace, processes: Processes) -> None:
     """Make the files of `images`, by id, that are missing, damaged or of other labels than the image's CAM dict; `args`
     are infer.py's.
 
@@ -114,13 +113,5 @@ def infer_missing(images: Mapping[str, Path], args: argparse.Namespace, *, devic
             left[1] = None
         return [Job(image_id, (path, args.cam_dir, data_set, *left, args.amp, args.crop_size))] if any(left) else []
 
-    make_missing(
-        images,
-        missing,
-        Work(infer),
-        names=("walk", "crf"),
-        gave="files",
-        done="walked",
-        devices=devices,
-        load=functools.partial(load_on, args),
-    )
+    work = Work(infer, load=functools.partial(load_on, args), names=("walk", "crf"))
+    make_missing(images, missing, work, processes, gave="files", done="walked")

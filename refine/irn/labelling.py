@@ -1,7 +1,7 @@
 """From CAM dicts to the label maps that IRN learns from: which are missing, and what a process does for one."""
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +9,6 @@ import torch
 
 from data.descriptions import find_data_set
 from data.images import image_size, load_rgb, with_size
-from data.missing import make_missing
 from refine.stale import has_label_map_of_cams
 from tool.artifact import load_cam, save_label_map
 from tool.cam import labels_of_scores
@@ -17,7 +16,7 @@ from tool.crf import crf_from_labels
 from tool.crf.process import CRFProcess
 from tool.dataset import IGNORE, DataSet
 from tool.limits import reported_limits
-from tool.per_image import Job, Work, no_net
+from tool.per_image import Job, Processes, Work, make_missing, no_net
 from tool.seed_recipe import LABEL_KERNELS
 
 # paper/method.md, IRN
@@ -81,9 +80,7 @@ def write_labels(
     save_label_map(out / f"{image_id}.png", labels, data_set)
 
 
-def label_missing(
-    images: Mapping[str, Path], args: argparse.Namespace, *, devices: Sequence[str], crf_backend: str
-) -> None:
+def label_missing(images: Mapping[str, Path], args: argparse.Namespace, processes: Processes) -> None:
     """Make the label maps of `images`, by id, that are missing, damaged or of other labels than the image's CAM dict;
     `args` are labels.py's.
 
@@ -98,12 +95,4 @@ def label_missing(
             return []
         return [Job(image_id, None, (path, args.cam_dir, out, data_set, args.conf_fg_thres, args.conf_bg_thres))]
 
-    make_missing(
-        images,
-        missing,
-        Work(no_net, write_labels),
-        gave="label map",
-        devices=devices,
-        crf_backend=crf_backend,
-        crf_workers=args.crf_workers,
-    )
+    make_missing(images, missing, Work(no_net, write_labels), processes, gave="label map")

@@ -84,20 +84,13 @@ def main() -> None:
     check_arguments(args)
     own = own_images(args, [args.cam_dir])
     # Not at the top: they import torch, which takes seconds; a mistake in a flag or a file has been named by now.
-    import torch
-
     from refine.irn.labelling import label_missing
-    from tool.crf import resolve_backend
-    from tool.device import process_devices
-    from tool.distributed import join_processes, wait_for_all
+    from tool.per_image import joined_processes
 
-    devices = process_devices(args.device, None, [1])
-    crf_backend = resolve_backend(args.crf_backend, torch.device(devices[0]))
-    join_processes(torch.device("cpu"))
-    if is_first():
-        open_output(args)
-    wait_for_all()
-    label_missing(own, args, devices=devices, crf_backend=crf_backend)
+    with joined_processes(args) as processes:
+        if is_first():
+            open_output(args)
+    label_missing(own, args, processes)
     print(f"  {args.ir_label_out_dir}")
 
 

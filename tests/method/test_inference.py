@@ -10,12 +10,13 @@ import torch
 from PIL import Image
 
 from data.images import image_size
-from method.inference import WORK, load_on
+from method.inference import load_on, make_cam
 from method.outputs import Outputs
+from method.seeds import make_seeds
 from network.build import build_network
 from network.weights import released_state_dict
 from tests.scripts.conftest import contents
-from tool.per_image import Job, NetProcess, process_images
+from tool.per_image import Job, NetProcess, Processes, Work, process_images
 from tool.pipeline import Pool, queue_of, run_stages
 from tool.seed_recipe import CRFRecipe, SeedRecipe
 from voc12.classes import VOC12
@@ -58,9 +59,14 @@ def jobs_for(inputs, outputs, *, has_cam=()):
     return jobs
 
 
+def work_on(inputs):
+    return Work(make_cam, make_seeds, partial(load_on, inputs[1]))
+
+
 def infer_together(inputs, outputs, *, threads, has_cam=()):
-    start = partial(NetProcess.start, queue_of(["cpu"]), partial(load_on, inputs[1]), 1)
-    pool = Pool("image", WORK.both, 1, threads=threads, start=start)
+    work = work_on(inputs)
+    start = partial(NetProcess.start, queue_of(["cpu"]), work.load, 1)
+    pool = Pool("image", work.both, 1, threads=threads, start=start)
     pool.waiting.extend(jobs_for(inputs, outputs, has_cam=has_cam))
     assert run_stages(pool) == []
 
@@ -68,15 +74,7 @@ def infer_together(inputs, outputs, *, threads, has_cam=()):
 def test_threads_that_do_all_of_an_image_write_what_two_pools_write(inputs, tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # the number of these changes the last bits
     apart, together = outputs_in(tmp_path / "apart"), outputs_in(tmp_path / "together")
-    problems = process_images(
-        jobs_for(inputs, apart),
-        WORK,
-        names=("cam", "seed"),
-        devices=["cpu"],
-        load=partial(load_on, inputs[1]),
-        crf_backend="torch",
-        crf_workers=1,
-    )
+    problems = process_images(jobs_for(inputs, apart), work_on(inputs), Processes(["cpu"], "torch", 1))
     assert problems == []
     infer_together(inputs, together, threads=3)
     files = contents(tmp_path / "apart")

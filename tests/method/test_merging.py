@@ -8,6 +8,7 @@ from method.merging import mean_cam, merge_missing
 from method.outputs import Outputs
 from tool.artifact import load_label_map, save_cam
 from tool.cli import UserError
+from tool.per_image import Processes
 from voc12.classes import VOC12
 
 
@@ -35,7 +36,7 @@ def test_a_damaged_cam_dict_costs_its_image_alone(tmp_path):
         content = (cams / f"{image_id}.npy").read_bytes()
         (cams / f"{image_id}.npy").write_bytes(content[: len(content) // 2])
     with pytest.raises(UserError) as refused:
-        merge_missing(images, [cams], outputs, devices=["cpu"], crf_backend="torch", crf_workers=1)
+        merge_missing(images, [cams], outputs, Processes(["cpu"], "torch", 1))
     message = str(refused.value)
     assert message.startswith("images that gave no seeds; the others are done (2):")
     assert all(f"{cams / image_id}.npy: " in message for image_id in ("first", "third"))

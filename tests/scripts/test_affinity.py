@@ -32,6 +32,7 @@ from tests.scripts.conftest import (
 )
 from tests.shapes import EMPTY
 from tool.artifact import load_cam, load_crf, load_label_map, save_cam, save_crf
+from tool.per_image import Processes
 
 SESSION = "resnet38_aff"
 
@@ -196,7 +197,7 @@ def test_the_weights_are_not_read_again_to_see_what_is_missing(stage, trained, w
     monkeypatch.setattr(sys, "argv", [INFER, *words_of(flags)])
     args = parse_arguments()
     args.weights = "nowhere"
-    infer_missing(stage.images, args, normalisation=IMAGENET, devices=["cpu"], crf_backend="torch")
+    infer_missing(stage.images, args, Processes(["cpu"], "torch", 1), normalisation=IMAGENET)
     assert "nothing is missing of 9 images" in capsys.readouterr().out
 
 

@@ -34,7 +34,7 @@ from tests.segmentation.test_predict import plain_probability
 from tool.artifact import load_label_map, save_label_map
 from tool.cli import cores
 from tool.device import AMP_TYPES
-from tool.per_image import Job, NetProcess, Work, process_images
+from tool.per_image import Job, NetProcess, Processes, Work, process_images
 from tool.pipeline import Pool, queue_of, run_stages
 from voc12.classes import VOC12
 
@@ -310,9 +310,8 @@ def test_threads_that_do_all_of_an_image_write_what_two_pools_write(places, chec
             for image_id, path in paths.items()
         ]
 
-    work = Work(inference.predict, refine)
-    options = {"names": ("predict", "crf"), "devices": ["cpu"], "load": load_net, "crf_workers": 1}
-    assert process_images(jobs(folders["apart"]), work, **options, crf_backend="torch") == []
+    work = Work(inference.predict, refine, load_net)
+    assert process_images(jobs(folders["apart"]), work, Processes(["cpu"], "torch", 1)) == []
     start = functools.partial(NetProcess.start, queue_of(["cpu"]), load_net, 1)
     both = Pool("predict", work.both, 1, threads=3, start=start)
     both.waiting.extend(jobs(folders["together"]))
