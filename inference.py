@@ -22,7 +22,7 @@ from data.labels import labels_of, load_labels
 from method import METHODS
 from method.arguments import network_meant
 from method.inference_flags import parse_arguments
-from method.output_folders import ADVICE, cam_settings, flags_of, open_outputs, plan_outputs
+from method.output_folders import cam_settings, flags_of, open_outputs, plan_outputs
 from method.outputs import Outputs
 from method.seed_flags import check_seed_flags, crf_recipes, threshold_of
 from network import EPS_SEAM
@@ -115,7 +115,7 @@ def infer(args: argparse.Namespace, images: dict[str, Path], classes: dict[str, 
         if is_first():
             print(report if superpixels is None else f"{report}\n{superpixels}")
             cam = cam_settings(args, report.background)
-            open_outputs(outputs, cam, flags=flags_of(args, outputs), advice=ADVICE)
+            open_outputs(outputs, cam, flags=flags_of(args, outputs))
     infer_missing(images, classes, args=args, recipe=seed_recipe(args), outputs=outputs, processes=processes)
 
 

@@ -38,7 +38,6 @@ EXAMPLES = """\
       --img_root VOC2012/JPEGImages --work_dir exps/hsc_more --thr exps/hsc/curve.json \\
       --crf_t 4 8 12
 """
-ADVICE = "take another --work_dir, or remove these files and the settings.json there"
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -103,7 +102,7 @@ def main() -> None:
 
     with joined_processes(args) as processes:
         if is_first():
-            open_outputs(outputs, cam_settings(args), flags={}, advice=ADVICE)
+            open_outputs(outputs, cam_settings(args), flags={})
     merge_missing(images, args.cam_dir, outputs, processes)
     for folder in outputs.folders:
         print(f"  {folder}")

@@ -11,7 +11,6 @@ SANE = ("half",)
 DATA_HASH = "the images, classes and boxes of --cub_root (sha256)"
 SIDE = 224  # pixels, of the nets' input
 AMP = ("off", "bf16")
-ADVICE = "take another --out, or remove these files and the settings.json there"  # of test.py
 
 
 def add_test_flags(parser: argparse.ArgumentParser, *, batch_flag: str) -> argparse._ArgumentGroup:

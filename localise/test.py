@@ -17,7 +17,6 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # so that `python test.py` finds the packages from any folder
 from data.cub import Cub, check_boxed_images, read_cub
 from localise.arguments import (
-    ADVICE,
     DATA_HASH,
     SIDE,
     add_net_flags,
@@ -27,7 +26,7 @@ from localise.arguments import (
 )
 from tool.cli import check_bounds, pace, path_text, path_value, run_script, script_parser
 from tool.file_hash import sha256_of
-from tool.folder import Claim, claim_folders
+from tool.folder import Claim, check_claims
 from tool.limits import check_loaders
 from tool.torchrun import is_first, loader_processes
 from tool.weights_file import require_weights
@@ -56,7 +55,7 @@ def parse_arguments() -> argparse.Namespace:
 def claim_of(args: argparse.Namespace, out: Path, cub: Cub) -> Claim:
     settings = {name: getattr(args, name) for name in ("transformer", "cam_thr", "sane", "amp", "pictures")}
     settings |= {"weights_sha256": sha256_of(args.weights), DATA_HASH: hash_of_data(cub)}
-    return Claim(out, settings, out / "settings.json")
+    return Claim(out, "--out", settings)
 
 
 def earlier_scores(claim: Claim) -> dict | None:
@@ -65,7 +64,7 @@ def earlier_scores(claim: Claim) -> dict | None:
     scores = claim.folder / "scores.json"
     if not (scores.is_file() and (claim.folder / "boxes.csv").is_file() and claim.record.is_file()):
         return None
-    claim_folders([claim], advice=ADVICE)
+    check_claims([claim])
     with suppress(OSError, ValueError):  # damaged
         return json.loads(scores.read_text())
     return None

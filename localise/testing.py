@@ -3,12 +3,11 @@
 import argparse
 
 from data.cub import Cub
-from localise.arguments import ADVICE
 from localise.evaluation import Recipe, Result, evaluate, test_loader
 from network.localiser import LocaliserTransformer, load_trained
 from tool.device import place, resolve_device
 from tool.distributed import join_processes, leave_processes
-from tool.folder import Claim, claim_folders, open_folder
+from tool.folder import Claim, claim_folders
 from tool.limits import reported_limits
 from tool.loop import reported_end_of_others
 from tool.reading import none_left_behind
@@ -29,8 +28,7 @@ def test_run(args: argparse.Namespace, cub: Cub, claim: Claim) -> Result | None:
     report = load_trained(branch, args.weights)
     if is_first():
         print(report)
-        open_folder(claim.folder, "--out")
-        claim_folders([claim], advice=ADVICE)
+        claim_folders([claim])
     branch = place(branch.eval(), device, args.amp).requires_grad_(False)
     recipe = Recipe(args.cam_thr, "half" in args.sane, args.batch_size, args.num_workers, args.amp)
     loader = test_loader(cub.test, recipe, branch.normalisation, pin_memory=device.type == "cuda")

@@ -8,17 +8,11 @@ from typing import Any
 from data.descriptions import DEFAULT, find_data_set
 from method import METHODS
 from method.outputs import Outputs
-from tool.cli import UserError, raise_problems
+from tool.cli import raise_problems
 from tool.file_hash import sha256_of
 from tool.folder import Claim, claim_folders
-from tool.lock import hold_folder
 from tool.metric import SWEEP
 from tool.seed_recipe import CRFRecipe, SeedRecipe
-
-ADVICE = (
-    "take another --work_dir, --cam_npy, --cam_png, --cam_out_dir, --savenpy or --savepng, or remove these files and"
-    " the settings.json there"
-)
 
 
 def plan_outputs(args: argparse.Namespace, crf_recipes: Sequence[CRFRecipe]) -> Outputs:
@@ -96,19 +90,11 @@ def flags_of(args: argparse.Namespace, outputs: Outputs) -> dict[Path | None, st
     return {folder: flag for folder, flag in flags.items() if flag}
 
 
-def open_outputs(outputs: Outputs, cam: Mapping[str, Any], *, flags: Mapping[Path | None, str], advice: str) -> None:
+def open_outputs(outputs: Outputs, cam: Mapping[str, Any], *, flags: Mapping[Path | None, str]) -> None:
     """Create the folders and keep others out; refuse those with files that were made with other settings.
 
-    cam: what the CAMs are made with. flags: that name a folder; --work_dir leads to the others. advice: what to do with
-    other settings' files.
+    cam: what the CAMs are made with. flags: that name a folder; --work_dir leads to the others.
     """
-    for folder in outputs.folders:
-        flag = flags.get(folder, "--work_dir")
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"{flag} {folder}: {error.filename} cannot be created ({error.strerror})") from error
-        hold_folder(folder, flag)
     settings = {folder: {**cam} for folder in (outputs.cam_npy, outputs.irn, outputs.msa) if folder is not None}
     settings |= {folder: {**cam, "thr": threshold} for threshold, folder in outputs.label_maps}
     for each, folder in outputs.crf.items():
@@ -117,7 +103,4 @@ def open_outputs(outputs: Outputs, cam: Mapping[str, Any], *, flags: Mapping[Pat
         crf = [[each.iterations, each.background[1]] for each in outputs.crf]
         settings[outputs.overlay] = {**cam, "thr": outputs.threshold, "crf": crf}
     older = {"data_set": DEFAULT, "refine_list": 0, "background in fc8": "first"}
-    claim_folders(
-        [Claim(folder, made_with, folder / "settings.json", older) for folder, made_with in settings.items()],
-        advice=advice,
-    )
+    claim_folders([Claim(each, flags.get(each, "--work_dir"), made, defaults=older) for each, made in settings.items()])

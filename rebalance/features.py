@@ -18,7 +18,7 @@ from network import BACKBONES, DINOV2, PRETRAINED, TIMM, is_backbone
 from rebalance.inputs import add_image_flags, find_listed, hash_of, own_checked
 from tool.cli import UserError, path_text, path_value, positive, run_script, script_parser
 from tool.flags import add_process_flags
-from tool.folder import Claim, claim_folders, open_folder
+from tool.folder import Claim, claim_folders
 from tool.torchrun import is_first
 from tool.weights_file import require_weights
 
@@ -103,13 +103,8 @@ def open_outputs(args: argparse.Namespace) -> None:
     settings = {name: getattr(args, name) for name in ("uss", "backbone", "width", "uss_dim", "amp")}
     settings["uss_backbone_weights_sha256"] = hash_of(args.uss_backbone_weights)
     settings["uss_weights_sha256"] = hash_of(args.uss_weights)
-    claims = []
-    for flag in ("out_dir", "pictures"):
-        folder = getattr(args, flag)
-        if folder is not None:
-            open_folder(folder, f"--{flag}")
-            claims.append(Claim(folder, settings, folder / "settings.json"))
-    claim_folders(claims, advice="take another folder, or remove these files and the settings.json there")
+    folders = {"--out_dir": args.out_dir, "--pictures": args.pictures}
+    claim_folders([Claim(folder, flag, settings) for flag, folder in folders.items() if folder is not None])
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ from rebalance.inputs import add_image_flags, find_listed, hash_of, own_checked,
 from rebalance.recipe import SCALES
 from tool.cli import UserError, check_bounds, path_text, path_value, run_script, script_parser
 from tool.flags import add_crf_backend, add_crf_workers, add_process_flags, check_scales
-from tool.folder import Claim, claim_folders, open_folder
+from tool.folder import Claim, claim_folders
 from tool.torchrun import is_first
 from tool.training_flags import add_sane_flag
 from tool.weights_file import require_weights
@@ -64,14 +64,12 @@ def parse_arguments() -> argparse.Namespace:
 
 def open_output(args: argparse.Namespace) -> None:
     """Create the folder of label maps and keep others out; refuse one with those of another net or threshold."""
-    open_folder(args.out_dir, "--out_dir")
     settings = {name: getattr(args, name) for name in ("backbone", "width", "threshold", "amp", "scales", "sane")}
     settings["weights_sha256"] = hash_of(args.weights)
     # Not in the folder itself, which other code trains on, or a server takes, as it is.
     folder = args.out_dir.resolve()  # as the name of . and .. is not theirs
     record = folder.with_name(f"{folder.name}_settings.json")
-    advice = f"take another --out_dir, or remove these files and {record}"
-    claim_folders([Claim(args.out_dir, settings, record, {"sane": []})], advice=advice)
+    claim_folders([Claim(args.out_dir, "--out_dir", settings, record, {"sane": []})])
 
 
 def check_arguments(args: argparse.Namespace) -> None:

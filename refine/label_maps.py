@@ -21,7 +21,7 @@ from refine.inputs import folder_of_dicts
 from tool.artifact import labels_of_posteriors, load_label_map, load_label_scores, load_whole, save_label_map
 from tool.cli import UserError, pace, path_text, path_value, raise_problems, run_script, script_parser
 from tool.dataset import DataSet
-from tool.folder import Claim, claim_folders, made_with, open_folder
+from tool.folder import Claim, claim_folders, made_with
 from tool.lists import Source, read_ids
 
 EXAMPLES = """\
@@ -45,12 +45,8 @@ def open_output(args: argparse.Namespace) -> None:
     """Create the folder of label maps and keep others out; refuse one of other posteriors."""
     if args.out_dir.resolve() == args.crf_dir.resolve():
         raise UserError(f"--out_dir {args.out_dir}: expected another folder than --crf_dir")
-    open_folder(args.out_dir, "--out_dir")
     made = {"settings.json of --crf_dir": made_with(args.crf_dir)}
-    claim_folders(
-        [Claim(args.out_dir, made, args.out_dir / "settings.json")],
-        advice="take another --out_dir, or remove these files and the settings.json there",
-    )
+    claim_folders([Claim(args.out_dir, "--out_dir", made)])
 
 
 def write_missing(ids: Sequence[str], crf_dir: Path, out: Path, data_set: DataSet) -> int:

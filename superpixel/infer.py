@@ -20,7 +20,7 @@ from tool.artifact import atomic_file
 from tool.cli import UserError, path_text, path_value, require_folder, require_writable, run_script, script_parser
 from tool.file_hash import sha256_of
 from tool.flags import add_process_flags
-from tool.folder import Claim, claim_folders, open_folder
+from tool.folder import Claim, claim_folders
 from tool.lists import Source, find_images, find_masks, read_ids
 from tool.torchrun import is_first, own_share
 from tool.weights_file import require_weights
@@ -78,13 +78,8 @@ def read_data(args: argparse.Namespace) -> tuple[dict[str, Path], dict[str, Path
 def open_output(args: argparse.Namespace) -> None:
     """Create the folders and keep others out; refuse one with superpixels of another net."""
     settings = {"amp": args.amp, "weights_sha256": sha256_of(args.weights)}
-    folders = {"--out": args.out} | ({} if args.png is None else {"--png": args.png})
-    for flag, folder in folders.items():
-        open_folder(folder, flag)
-    claim_folders(
-        [Claim(folder, settings, folder / "settings.json") for folder in folders.values()],
-        advice=f"take another {' and '.join(folders)}, or remove these files and the settings.json there",
-    )
+    folders = {"--out": args.out, "--png": args.png}
+    claim_folders([Claim(folder, flag, settings) for flag, folder in folders.items() if folder is not None])
 
 
 def report(args: argparse.Namespace, masks: dict[str, Path]) -> None:

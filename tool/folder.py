@@ -49,27 +49,44 @@ def _same_setting(then: Any, now: Any) -> bool:
 
 
 class Claim(NamedTuple):
-    """A folder of files, the settings that they are made with, and the JSON file that notes these.
+    """A folder of files, which `flag` leads to, and the settings that they are made with.
 
-    defaults: of settings that came after older records, which count as having had these.
+    elsewhere: the JSON file that notes these, where it is not the folder's settings.json. defaults: of settings that
+    came after older records, which count as having had these.
     """
 
     folder: Path
+    flag: str
     settings: Mapping[str, Any]
-    record: Path
+    elsewhere: Path | None = None
     defaults: Mapping[str, Any] = MappingProxyType({})
 
+    @property
+    def record(self) -> Path:
+        return self.elsewhere or self.folder / "settings.json"
 
-def claim_folders(claims: Sequence[Claim], *, advice: str) -> None:
-    """Note what each folder's files are made with.
 
-    Raises `UserError` with `advice`, before anything is written, if a record notes other settings or cannot be read,
-    and if a folder holds .npy or .png files without a record; names all.
-    """
+def check_claims(claims: Sequence[Claim]) -> None:
+    """Raise `UserError` if a record notes other settings or cannot be read, and if a folder holds .npy or .png files
+    without a record; it names all, and their flags."""
+    refused = [(claim, lines) for claim in claims if (lines := _claim_problems(claim))]
+    flags = dict.fromkeys(claim.flag for claim, _ in refused)
+    records = dict.fromkeys(str(claim.elsewhere or "the settings.json there") for claim, _ in refused)
     raise_problems(
-        f"folders that hold files made with other settings; {advice}",
-        [problem for claim in claims for problem in _claim_problems(claim)],
+        f"folders that hold files made with other settings; take another {' and '.join(flags)}, or remove these files"
+        f" and {' and '.join(records)}",
+        [line for _, lines in refused for line in lines],
     )
+
+
+def claim_folders(claims: Sequence[Claim]) -> None:
+    """Create the folders, keep other runs out, and note what each one's files are made with.
+
+    Raises `UserError` as `open_folder`, and as `check_claims` before anything is noted.
+    """
+    for claim in claims:
+        open_folder(claim.folder, claim.flag)
+    check_claims(claims)
     for claim in claims:
         if not claim.record.exists():
             with atomic_file(claim.record) as file:

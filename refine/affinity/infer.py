@@ -26,7 +26,7 @@ from tool.cli import (
 )
 from tool.file_hash import sha256_of
 from tool.flags import add_crf_backend, add_crf_workers, add_process_flags
-from tool.folder import Claim, claim_folders, made_with, open_folder
+from tool.folder import Claim, claim_folders, made_with
 from tool.torchrun import is_first
 from tool.training_flags import add_sane_flag
 from tool.weights_file import require_weights
@@ -94,16 +94,12 @@ def parse_arguments() -> argparse.Namespace:
 
 def open_output(args: argparse.Namespace) -> None:
     """Create the folder of label maps and keep others out; refuse one with those of another net, walk or CAM dicts."""
-    open_folder(args.out_rw, "--out_rw")
     names = ("backbone", "width", "beta", "logt", "bg", "crf", "sane", "amp")
     settings = {name: getattr(args, name) for name in names}
     settings["alpha"] = args.alpha if args.bg is None else None
     settings["weights_sha256"] = sha256_of(args.weights)
     settings["settings.json of --cam_dir"] = made_with(args.cam_dir)
-    claim_folders(
-        [Claim(args.out_rw, settings, args.out_rw / "settings.json")],
-        advice="take another --out_rw, or remove these files and the settings.json there",
-    )
+    claim_folders([Claim(args.out_rw, "--out_rw", settings)])
 
 
 def main() -> None:

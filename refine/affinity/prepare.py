@@ -18,7 +18,7 @@ from data.descriptions import add_data_set_flag, find_data_set, require_backgrou
 from refine.inputs import own_images
 from tool.cli import UserError, path_text, path_value, positive, run_script, script_parser
 from tool.flags import add_crf_backend, add_crf_workers
-from tool.folder import Claim, claim_folders, made_with, open_folder
+from tool.folder import Claim, claim_folders, made_with
 from tool.seed_recipe import CRFRecipe
 from tool.torchrun import is_first
 
@@ -77,12 +77,11 @@ def recipes(args: argparse.Namespace) -> dict[CRFRecipe, Path]:
 def open_outputs(folders: dict[CRFRecipe, Path], cam_dir: Path) -> None:
     """Create the folders and keep others out; refuse those of other recipes or CAM dicts."""
     cams = made_with(cam_dir)
-    claims = []
-    for each, folder in folders.items():
-        open_folder(folder, "--out_crf")
-        settings = {"alpha": each.alpha, "iterations": each.iterations, "settings.json of --cam_dir": cams}
-        claims.append(Claim(folder, settings, folder / "settings.json"))
-    claim_folders(claims, advice="take another --out_crf, or remove these files and the settings.json there")
+    settings = {
+        folder: {"alpha": each.alpha, "iterations": each.iterations, "settings.json of --cam_dir": cams}
+        for each, folder in folders.items()
+    }
+    claim_folders([Claim(folder, "--out_crf", made) for folder, made in settings.items()])
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ from refine.inputs import own_images
 from tool.cli import UserError, check_bounds, path_text, path_value, positive, run_script, script_parser
 from tool.file_hash import sha256_of
 from tool.flags import MAX_PIXELS, add_process_flags
-from tool.folder import Claim, claim_folders, made_with, open_folder
+from tool.folder import Claim, claim_folders, made_with
 from tool.torchrun import is_first
 from tool.weights_file import require_weights
 
@@ -98,9 +98,9 @@ def open_outputs(args: argparse.Namespace) -> None:
     for name in ("sem_seg", "ins_seg"):
         folder, threshold = getattr(args, f"{name}_out_dir"), f"{name}_bg_thres"
         if folder is not None:
-            open_folder(folder, f"--{name}_out_dir")
-            claims.append(Claim(folder, {**settings, threshold: getattr(args, threshold)}, folder / "settings.json"))
-    claim_folders(claims, advice="take another folder, or remove these files and the settings.json there")
+            made = {**settings, threshold: getattr(args, threshold)}
+            claims.append(Claim(folder, f"--{name}_out_dir", made))
+    claim_folders(claims)
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ from data.descriptions import add_data_set_flag, find_data_set, require_backgrou
 from refine.inputs import own_images
 from tool.cli import UserError, check_bounds, path_text, path_value, run_script, script_parser
 from tool.flags import add_crf_backend, add_crf_workers
-from tool.folder import Claim, claim_folders, made_with, open_folder
+from tool.folder import Claim, claim_folders, made_with
 from tool.torchrun import is_first
 
 BOUNDS = {"conf_fg_thres": (0, 1), "conf_bg_thres": (0, 1)}
@@ -69,14 +69,9 @@ def check_arguments(args: argparse.Namespace) -> None:
 
 def open_output(args: argparse.Namespace) -> None:
     """Create the folder of label maps and keep others out; refuse one of other thresholds or CAM dicts."""
-    folder = args.ir_label_out_dir
-    open_folder(folder, "--ir_label_out_dir")
     settings = {"conf_fg_thres": args.conf_fg_thres, "conf_bg_thres": args.conf_bg_thres}
     settings["settings.json of --cam_dir"] = made_with(args.cam_dir)
-    claim_folders(
-        [Claim(folder, settings, folder / "settings.json")],
-        advice="take another --ir_label_out_dir, or remove these files and the settings.json there",
-    )
+    claim_folders([Claim(args.ir_label_out_dir, "--ir_label_out_dir", settings)])
 
 
 def main() -> None:

@@ -91,18 +91,18 @@ def open_folders(config: Config) -> None:
         require_writable(config.TEST_SCORES, "TEST_SCORES")
     # Not in the folder itself, which is packed for the server as it is.
     record = results_of(config) / f"{config.TEST_SPLIT}_settings.json"
-    claim = claim_of(folder, record, DECISIVE, config)
-    claim_folders([claim], advice=f"take another EXP_NAME, or remove these and {record}")
+    claim_folders([claim_of(folder, "EXP_NAME", record, DECISIVE, config)])
     if config.TEST_LOGITS is not None:
         claim_logits(config)
 
 
-def claim_of(folder: Path, record: Path, keys: tuple[str, ...], config: Config) -> Claim:
-    """That of a folder of files that the checkpoint and `keys` decide. An older record does not say of which backbone
-    its files are: it counts as of this one."""
-    settings = {key: value for key, value in settings_record(config).items() if key in keys}
+def claim_of(folder: Path, key: str, record: Path, decisive: tuple[str, ...], config: Config) -> Claim:
+    """That of a folder of files, which `key` leads to, that the checkpoint and the `decisive` keys decide. An older
+    record does not say of which backbone its files are: it counts as of this one."""
+    settings = {name: value for name, value in settings_record(config).items() if name in decisive}
     return Claim(
         folder,
+        key,
         settings | {CHECKPOINT_HASH: checkpoint_of(config)},
         record,
         CAME_LATER | {"MODEL_BACKBONE": config.MODEL_BACKBONE},
@@ -135,8 +135,7 @@ def claim_logits(config: Config) -> None:
     if config.TEST_CKPT is None and not record.exists():
         print(f"TEST_LOGITS {folder}: taken as this net's, since {record} is missing, which would say so")
         return
-    claim = claim_of(folder, record, DECISIVE_FOR_LOGITS, config)
-    claim_folders([claim], advice=f"take other TEST_LOGITS, or remove these and {record}")
+    claim_folders([claim_of(folder, "TEST_LOGITS", record, DECISIVE_FOR_LOGITS, config)])
 
 
 def check_data(config: Config, ids: list[str]) -> dict[str, Path]:

@@ -97,7 +97,7 @@ def test_a_hostile_record_of_settings_is_shown_on_one_line(tmp_path):
     record.write_text('{"thr": "\\u001b[2J\\nerror: all is well", "scales": "' + "x" * 10**6 + '"}')
     COUNTS["payloads tried"] += 1
     with pytest.raises(UserError) as raised:
-        claim_folders([Claim(tmp_path, {"thr": 0.2, "scales": [1]}, record)], advice="remove them")
+        claim_folders([Claim(tmp_path, "--cam_npy", {"thr": 0.2, "scales": [1]})])
     assert_no_control(str(raised.value))
     assert len(str(raised.value).split("\n")) == 3 and len(str(raised.value)) < 2000
 

@@ -126,7 +126,9 @@ CASES = {
     "a GPU that is not there": Case({"--device": "cuda:99"}, ["--device cuda:99"]),
     "no device": Case({"--device": "nonsense"}, ["--device nonsense"]),
     "a work_dir that is a file": Case({"--work_dir": "data/train_aug.txt"}, ["--work_dir data/train_aug.txt"]),
-    "cam_npy that is a file": Case({"--cam_npy": "data/train_aug.txt"}, ["data/train_aug.txt cannot be created"]),
+    "cam_npy that is a file": Case(
+        {"--cam_npy": "data/train_aug.txt"}, ["--cam_npy data/train_aug.txt: cannot be created"]
+    ),
 }
 if not torch.cuda.is_available():
     CASES["one GPU where there is none"] = Case({"--device": None, "--n_gpus": 1}, ["--n_gpus 1", "0 GPUs"])

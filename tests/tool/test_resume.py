@@ -272,7 +272,7 @@ SCALES = {"scales": [0.5, 1.0]}
 
 
 def claim(folder, settings):
-    return Claim(folder, settings, folder / "settings.json")
+    return Claim(folder, f"--{folder.name}", settings)
 
 
 @pytest.fixture
@@ -285,15 +285,17 @@ def two(tmp_path):
 
 def test_folders_are_claimed_once_and_again_with_the_same_settings_only(two):
     cam, crf = two
-    claim_folders([claim(cam, SCALES), claim(crf, {**SCALES, "alpha": 7.0})], advice="remove them")
+    claim_folders([claim(cam, SCALES), claim(crf, {**SCALES, "alpha": 7.0})])
     for folder in two:
         (folder / "a.npy").touch()
     before = [(folder / "settings.json").read_bytes() for folder in two]
-    claim_folders([claim(cam, SCALES), claim(crf, {**SCALES, "alpha": 7})], advice="remove them")  # a recipe's int
-    with pytest.raises(UserError, match="made with other settings; remove them") as raised:
-        claim_folders(
-            [claim(cam, {"scales": [1.0]}), claim(crf, {"scales": [1.0], "alpha": 4.0})], advice="remove them"
-        )
+    claim_folders([claim(cam, SCALES), claim(crf, {**SCALES, "alpha": 7})])  # a recipe's int
+    with pytest.raises(UserError) as raised:
+        claim_folders([claim(cam, {"scales": [1.0]}), claim(crf, {"scales": [1.0], "alpha": 4.0})])
+    assert (
+        "made with other settings; take another --cam and --crf, or remove these files and the settings.json there (3)"
+        in str(raised.value)
+    )
     assert [line.strip() for line in str(raised.value).split("\n")[1:]] == [
         f"{cam}: scales: [0.5, 1.0] then, [1.0] now",
         f"{crf}: scales: [0.5, 1.0] then, [1.0] now",
@@ -303,11 +305,11 @@ def test_folders_are_claimed_once_and_again_with_the_same_settings_only(two):
 
 
 def test_a_record_from_before_a_setting_counts_as_having_its_default(two):
-    claim_folders([claim(two[0], SCALES)], advice="remove them")
+    claim_folders([claim(two[0], SCALES)])
     later = claim(two[0], {**SCALES, "data_set": "voc12"})._replace(defaults={"data_set": "voc12"})
-    claim_folders([later], advice="remove them")
+    claim_folders([later])
     with pytest.raises(UserError, match="data_set: voc12 then, mine now"):
-        claim_folders([later._replace(settings={**SCALES, "data_set": "mine"})], advice="remove them")
+        claim_folders([later._replace(settings={**SCALES, "data_set": "mine"})])
 
 
 @pytest.mark.parametrize("name", ["a.npy", "a.png"])
@@ -315,14 +317,14 @@ def test_a_folder_of_files_made_with_unknown_settings_is_refused_before_any_is_c
     cam, crf = two
     (crf / name).touch()
     with pytest.raises(UserError) as raised:
-        claim_folders([claim(cam, SCALES), claim(crf, SCALES)], advice="remove them")
+        claim_folders([claim(cam, SCALES), claim(crf, SCALES)])
     assert f"{crf}: holds files made with unknown settings" in str(raised.value)
     assert not list(cam.iterdir()) and [path.name for path in crf.iterdir()] == [name]
 
 
 def test_a_folder_that_holds_other_things_is_claimed(two):
     (two[0] / "notes.txt").touch()
-    claim_folders([claim(two[0], SCALES)], advice="remove them")
+    claim_folders([claim(two[0], SCALES)])
     assert json.loads((two[0] / "settings.json").read_text()) == SCALES
 
 
@@ -331,5 +333,5 @@ def test_a_damaged_record_is_named(two, content):
     record = two[0] / "settings.json"
     record.write_bytes(content)
     with pytest.raises(UserError, match=r"settings\.json: "):
-        claim_folders([claim(two[0], SCALES)], advice="remove them")
+        claim_folders([claim(two[0], SCALES)])
     assert record.read_bytes() == content
