@@ -10,13 +10,13 @@ The CAM dicts are any methods', of the same images, and so is what is written: A
 import argparse
 from typing import Any
 
+from data.cams import own_images
 from data.descriptions import add_data_set_flag, find_data_set, require_background
 from method import METHODS
 from method.arguments import method_named
 from method.output_folders import method_setting, open_outputs, require_own_folders
 from method.outputs import Outputs
 from method.seed_flags import add_seed_flags, check_seed_flags, crf_recipes, threshold_of
-from refine.inputs import own_images
 from tool.cli import (
     UserError,
     add_switch,

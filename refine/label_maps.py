@@ -16,8 +16,8 @@ import numpy as np
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python label_maps.py` from any folder
+from data.cams import folder_of_dicts
 from data.descriptions import add_data_set_flag, find_data_set, require_background
-from refine.inputs import folder_of_dicts
 from tool.artifact import labels_of_posteriors, load_label_map, load_label_scores, load_whole, save_label_map
 from tool.cli import UserError, pace, path_text, path_value, raise_problems, run_script, script_parser
 from tool.dataset import DataSet

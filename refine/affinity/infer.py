@@ -12,9 +12,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))  # so that `python infer.py` finds the packages from any folder
+from data.cams import own_images
 from data.descriptions import add_data_set_flag, find_data_set, require_background
 from network import BACKBONE_HELP, backbone_name
-from refine.inputs import own_images
 from tool.cli import (
     UserError,
     add_switch,

@@ -13,11 +13,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))  # so that `python train.py` finds the packages from any folder
+from data.cams import folder_of_dicts
 from data.descriptions import add_data_set_flag, find_data_set, require_background
 from data.images import check_images, hash_of_sizes
 from network import BACKBONE_HELP, NO_FILES, PRETRAINED, backbone_name
 from refine.affinity.inputs import check_alphas, check_backgrounds
-from refine.inputs import folder_of_dicts
 from tool.cli import (
     UserError,
     add_switch,

@@ -13,8 +13,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))  # so that `python labels.py` finds the packages from any folder
+from data.cams import own_images
 from data.descriptions import add_data_set_flag, find_data_set, require_background
-from refine.inputs import own_images
 from tool.cli import UserError, check_bounds, path_text, path_value, run_script, script_parser
 from tool.flags import add_crf_backend, add_crf_workers
 from tool.folder import Claim, claim_folders, made_with

@@ -1,4 +1,4 @@
-"""What stage 2 looks at before it starts: the list's images and their CAM dicts."""
+"""CAM dicts and posteriors of a list, and its images: looked at before what is made of them."""
 
 import argparse
 import os

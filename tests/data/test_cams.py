@@ -1,10 +1,10 @@
-"""CAM dicts and posteriors are looked at before stage 2 starts: a note says how many show nothing."""
+"""CAM dicts and posteriors are looked at before what is made of them: a note says how many show nothing."""
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from refine.inputs import check_cams, folder_of_dicts
+from data.cams import check_cams, folder_of_dicts
 from tool.artifact import save_cam, save_crf
 from tool.cli import UserError
 from tool.lists import Source
