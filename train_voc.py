@@ -36,8 +36,15 @@ from tool.training_flags import (
 from tool.weights_file import require_weights
 
 FREE_TO_CHANGE = {
-    *(*RUN_FREE_TO_CHANGE, "compile", "picture_every"),
-    *("eval", "eval_every", "val_list", "gt_dir", "labels", "saliency_root"),
+    *RUN_FREE_TO_CHANGE,
+    "compile",
+    "picture_every",
+    "eval",
+    "eval_every",
+    "val_list",
+    "gt_dir",
+    "labels",
+    "saliency_root",
 }
 
 

@@ -28,8 +28,16 @@ from voc12.classes import VOC12
 TEMPLATE = Path(__file__).parent / "template" / "systems.html"
 # The table's columns, and whether they are numbers.
 COLUMNS = {
-    **{"run": False, "stage": False, "seeds of training": False, "mIoU": True, "interval": False, "gain": True},
-    **{"on": False, "training, min": True, "inference, s": True, "memory, GB": True},
+    "run": False,
+    "stage": False,
+    "seeds of training": False,
+    "mIoU": True,
+    "interval": False,
+    "gain": True,
+    "on": False,
+    "training, min": True,
+    "inference, s": True,
+    "memory, GB": True,
 }
 SORTED_BY = "mIoU"  # at first, the highest at the top
 MIOU = [*COLUMNS].index(SORTED_BY)

@@ -15,12 +15,22 @@ LOW, HIGH = 4, 24  # the alphas of AffinityNet's labels
 ITERATIONS = 10  # of their CRF
 # Released but for the size, and for the rate that ImageNet weights with folded norms bear, as DeepLab's.
 AFF_TRAIN = {
-    **{"crop_size": 160, "batch_size": 8, "max_epoches": 8, "momentum": 0.9, "lr": 0.001, "clip_grad": 1},
+    "crop_size": 160,
+    "batch_size": 8,
+    "max_epoches": 8,
+    "momentum": 0.9,
+    "lr": 0.001,
+    "clip_grad": 1,
     "save_every": 50,
 }
 # As many steps as AffinityNet's, at the released rate, which is that of a momentum of nothing. The backbone is frozen.
 IRN_TRAIN = {
-    **{"crop_size": 160, "batch_size": 8, "max_epoches": 8, "momentum": 0.9, "lr": 0.01, "clip_grad": 1},
+    "crop_size": 160,
+    "batch_size": 8,
+    "max_epoches": 8,
+    "momentum": 0.9,
+    "lr": 0.01,
+    "clip_grad": 1,
     "save_every": 50,
 }
 
@@ -62,7 +72,10 @@ def changes_of(*, learnt: Path, walked: Path, net: dict[str, Any], weights: Path
     training = {"train_list": learnt, "weights": weights, "num_workers": num_workers, **net}
     return {
         "infer_refine": {
-            **{"infer_list": learnt, "crf_t": ITERATIONS, "crf_alpha": [LOW, HIGH], "crf_workers": num_workers},
+            "infer_list": learnt,
+            "crf_t": ITERATIONS,
+            "crf_alpha": [LOW, HIGH],
+            "crf_workers": num_workers,
         },
         "aff_prepare": {"infer_list": learnt, "crf_workers": num_workers},
         "aff_train": {**training, **AFF_TRAIN},

@@ -133,12 +133,23 @@ def run_flags(args: argparse.Namespace, name: str, seed: int) -> Flags:
         of_kind |= {"val_list": args.lists / "train.txt", "lr": CRT_RATE}
     flags = {
         "train": {
-            **{**RUNS[name], **shared, "labels": args.labels, "session": name, "seed": seed},
+            **RUNS[name],
+            **shared,
+            "labels": args.labels,
+            "session": name,
+            "seed": seed,
             "train_list": args.training,
             "weights": weights_of(args, "eps", seed) if name.endswith(AFTER_EPS) else args.weights,
-            **{"batch_size": args.batch_size, "crop_size": args.crop_size, "resize_size": args.resize_size},
-            **{"max_iters": args.steps * length, "iter_size": 1, "max_epoches": args.epochs * length},
-            **{"num_workers": args.num_workers, "save_every": SAVE_EVERY, "from_scratch": args.from_scratch, **of_kind},
+            "batch_size": args.batch_size,
+            "crop_size": args.crop_size,
+            "resize_size": args.resize_size,
+            "max_iters": args.steps * length,
+            "iter_size": 1,
+            "max_epoches": args.epochs * length,
+            "num_workers": args.num_workers,
+            "save_every": SAVE_EVERY,
+            "from_scratch": args.from_scratch,
+            **of_kind,
         },
         "eval": {"list": args.lists / "train.txt", "classes": args.classes, "num_workers": args.num_workers},
     }

@@ -22,9 +22,16 @@ MASKS = "masks"  # stands for a run whose label maps are the masks of train.txt
 BATCH_SIZE = 8
 # DeepLab: small images, and a small rate, since norms are folded into the ImageNet weights of the small benchmark.
 DEEPLAB = {
-    **{"GPUS": 1, "MODEL_ASPP_OUTDIM": 64, "MODEL_FREEZEBN": True, "TRAIN_BN_MOM": 0.1},
-    **{"DATA_RANDOMCROP": 192, "DATA_RANDOMSCALE": "[0.35,0.75]", "TRAIN_BATCHES": BATCH_SIZE, "TRAIN_LR": 0.0005},
-    **{"TEST_MULTISCALE": "[0.35,0.5,0.75]", "TRAIN_SAVE_EVERY": SAVE_EVERY},
+    "GPUS": 1,
+    "MODEL_ASPP_OUTDIM": 64,
+    "MODEL_FREEZEBN": True,
+    "TRAIN_BN_MOM": 0.1,
+    "DATA_RANDOMCROP": 192,
+    "DATA_RANDOMSCALE": "[0.35,0.75]",
+    "TRAIN_BATCHES": BATCH_SIZE,
+    "TRAIN_LR": 0.0005,
+    "TEST_MULTISCALE": "[0.35,0.5,0.75]",
+    "TRAIN_SAVE_EVERY": SAVE_EVERY,
 }
 EMA = 0.98  # of DHR and its DeepLabv3+: an average that follows in as few steps
 USS_DIM = 30  # channels of the features, which are the backbone's as ImageNet left it
@@ -159,20 +166,37 @@ def _flags(args: argparse.Namespace, learnt: Path, seed: int, asked: Segmented) 
     start = {"MODEL_BACKBONE": args.backbone, "MODEL_BACKBONE_WEIGHTS": args.weights}
     return {
         "deeplab": {
-            **{**DEEPLAB, "DATA_LISTS": args.out / "lists", "DATA_AUG": asked.run != MASKS, "TRAIN_SEED": seed},
-            **{"DATA_WORKERS": args.num_workers, "TRAIN_AMP": args.amp, "TEST_CRF_WORKERS": args.num_workers},
+            **DEEPLAB,
+            "DATA_LISTS": args.out / "lists",
+            "DATA_AUG": asked.run != MASKS,
+            "TRAIN_SEED": seed,
+            "DATA_WORKERS": args.num_workers,
+            "TRAIN_AMP": args.amp,
+            "TEST_CRF_WORKERS": args.num_workers,
             **({} if asked.segmentation == combined.FROM_CLASSIFIER else start),
             "TRAIN_ITERATION": args.segmentation_steps,
         },
         "features": {
-            **{**net, "uss": "Backbone", "uss_backbone_weights": args.weights, "uss_weights": None, "uss_dim": USS_DIM},
+            **net,
+            "uss": "Backbone",
+            "uss_backbone_weights": args.weights,
+            "uss_weights": None,
+            "uss_dim": USS_DIM,
             "infer_list": learnt,
         },
         "dhr": {
-            **{**net, "weights": args.weights, "labels": args.labels, "train_list": learnt, "seed": seed},
+            **net,
+            "weights": args.weights,
+            "labels": args.labels,
+            "train_list": learnt,
+            "seed": seed,
             **dict(zip(("min_image", "max_image"), args.resize_size, strict=True)),
-            **{"crop_size": args.crop_size, "batch_size": BATCH_SIZE, "ema": EMA, "max_epoches": epochs},
-            **{"num_workers": args.num_workers, "crf_workers": args.num_workers},
+            "crop_size": args.crop_size,
+            "batch_size": BATCH_SIZE,
+            "ema": EMA,
+            "max_epoches": epochs,
+            "num_workers": args.num_workers,
+            "crf_workers": args.num_workers,
             "save_every": SAVE_EVERY,
         },
         "dhr_masks": {"amp": args.amp, "infer_list": val, "scales": sorted(args.scales, reverse=True)},

@@ -81,8 +81,19 @@ EXAMPLES = """\
 """
 # What all runs of an OUT share, beside the content of the weights, labels and lists.
 RECIPE = (
-    *("backbone", "from_scratch", "steps", "epochs", "batch_size", "crop_size", "resize_size", "view2_size", "scales"),
-    *("amp", "transformer", "transformer_weights", "segmentation_steps"),
+    "backbone",
+    "from_scratch",
+    "steps",
+    "epochs",
+    "batch_size",
+    "crop_size",
+    "resize_size",
+    "view2_size",
+    "scales",
+    "amp",
+    "transformer",
+    "transformer_weights",
+    "segmentation_steps",
 )
 
 

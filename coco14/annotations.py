@@ -15,7 +15,7 @@ from tool.lists import id_problem
 PARTS = ("images", "annotations", "categories")
 KEPT = frozenset((
     *PARTS, "id", "name", "file_name", "height", "width",
-    *("image_id", "category_id", "iscrowd", "segmentation", "counts", "size"),
+    "image_id", "category_id", "iscrowd", "segmentation", "counts", "size",
 ))  # fmt: skip
 MAX_SIDE = 1 << 16
 FLAG = "--coco14_root"

@@ -134,9 +134,9 @@ def annotations(scene: Scene, index: int) -> list[dict[str, Any]]:
         crowd = is_crowd(scene, index, number)
         name = VOC_CLASSES[item.class_index]
         found.append({
-            **{"id": 100 * (index + 1) + number, "image_id": index + 1},
-            **{"category_id": CATEGORY_OF[OTHER_NAMES.get(name, name)], "iscrowd": int(crowd)},
-            **{"area": int(region.sum()), "bbox": cv2.boundingRect(region.astype(np.uint8))},
+            "id": 100 * (index + 1) + number, "image_id": index + 1,
+            "category_id": CATEGORY_OF[OTHER_NAMES.get(name, name)], "iscrowd": int(crowd),
+            "area": int(region.sum()), "bbox": cv2.boundingRect(region.astype(np.uint8)),
             "segmentation": run_lengths(region) if crowd else polygons(region),
         })  # fmt: skip
     return found

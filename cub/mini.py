@@ -37,8 +37,12 @@ OUTLINES = {
 }
 # Hues of a half saturation and more; the ground's is a fifth at most.
 LOOKS = {
-    **{"red_disc": (214, 40, 40), "yellow_square": (232, 208, 40), "green_triangle": (40, 168, 60)},
-    **{"cyan_disc": (40, 190, 200), "blue_square": (48, 72, 208), "magenta_triangle": (200, 48, 196)},
+    "red_disc": (214, 40, 40),
+    "yellow_square": (232, 208, 40),
+    "green_triangle": (40, 168, 60),
+    "cyan_disc": (40, 190, 200),
+    "blue_square": (48, 72, 208),
+    "magenta_triangle": (200, 48, 196),
 }
 EXAMPLES = """\
   # 360 images, in about a second

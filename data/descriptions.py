@@ -22,8 +22,15 @@ from tool.dataset import IGNORE, MAX_LABELS, DataSet
 BACKGROUND = "background"
 # What a table of scores has beside the labels' own (`data.score_table.summarise`): no label can be called so.
 OF_SCORES = (
-    *("mIoU", "mIoU_of_occurring", "classes", "absent"),
-    *("curve", "thresholds", "best_threshold", "best_mIoU", "best_first"),
+    "mIoU",
+    "mIoU_of_occurring",
+    "classes",
+    "absent",
+    "curve",
+    "thresholds",
+    "best_threshold",
+    "best_mIoU",
+    "best_first",
 )
 HELP = "its name, or a JSON file that describes it (%(default)s)"
 DEFAULT = next(iter(DATASETS))

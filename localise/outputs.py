@@ -77,9 +77,14 @@ def _rows(result: Result, cub: Cub) -> str:
     for index, image_id in enumerate(images.ids):
         rows.writerow(
             [
-                *(image_id, _file(images, index), names[images.labels[index]], names[result.best[index]]),
-                *(result.found.rank[index] + 1, *result.found.true_box[index]),
-                *(f"{result.scores['iou'][index]:.4f}", kind_of(result, index)),
+                image_id,
+                _file(images, index),
+                names[images.labels[index]],
+                names[result.best[index]],
+                result.found.rank[index] + 1,
+                *result.found.true_box[index],
+                f"{result.scores['iou'][index]:.4f}",
+                kind_of(result, index),
             ]
         )
     return text.getvalue()

@@ -113,7 +113,9 @@ def train_run(
     selection = Selection(run.folder) if masks and args.select == "miou" else None
     learner, started = begin_run(args, run, checkpoint, device, selection, num_images=len(images))
     loader = make_loader(
-        *(args, images, labels),
+        args,
+        images,
+        labels,
         steps=started.steps,
         normalisation=learner.net.normalisation,
         pin_memory=device.type == "cuda",

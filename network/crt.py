@@ -28,7 +28,9 @@ WINDOWS_AT_ONCE = 8  # on a CPU, whose caches hold their tokens
 ALIASES = {
     **{f"backbone.{number}": f"stage{number + 1}" for number in range(4)},
     "newly_added.0": "classifier",
-    **{"stage1.0": "resnet50.conv1", "stage1.1": "resnet50.bn1", "stage1.4": "resnet50.layer1"},
+    "stage1.0": "resnet50.conv1",
+    "stage1.1": "resnet50.bn1",
+    "stage1.4": "resnet50.layer1",
     **{f"stage{number}.0": f"resnet50.layer{number}" for number in (2, 3, 4)},
 }
 

@@ -25,7 +25,9 @@ class DilatedDepthwise(nn.Conv2d):
         if kernel_size % 2 == 0:
             raise ValueError(f"kernel_size {kernel_size}: expected an odd number")
         super().__init__(
-            *(channels, channels, kernel_size),
+            channels,
+            channels,
+            kernel_size,
             padding=kernel_size // 2 * dilation,
             dilation=dilation,
             groups=channels,
@@ -114,7 +116,16 @@ def _by_grids(gradient: Tensor, x: Tensor, weight: Tensor, dilation: int) -> Ten
         for column in range(min(dilation, width)):
             grid = (..., slice(row, None, dilation), slice(column, None, dilation))
             total += torch.ops.aten.convolution_backward(
-                *(gradient[grid], x[grid], weight, None, [1, 1], padding, [1, 1], False, [0, 0], len(weight)),
+                gradient[grid],
+                x[grid],
+                weight,
+                None,
+                [1, 1],
+                padding,
+                [1, 1],
+                False,
+                [0, 0],
+                len(weight),
                 [False, True, False],
             )[1]
     return total.to(weight.dtype)

@@ -34,7 +34,7 @@ class Pointwise(nn.Conv2d):
         if usual or torch.is_grad_enabled() or not torch.backends.mkldnn.is_available():
             return super().forward(x)
         return torch.ops.aten.mkldnn_convolution(
-            *(x, self.weight, self.bias, self.padding, self.stride, self.dilation, self.groups)
+            x, self.weight, self.bias, self.padding, self.stride, self.dilation, self.groups
         )
 
 

@@ -28,7 +28,8 @@ SQUEEZE = 16  # the gates' middle has so many times fewer channels
 COCO_STATISTICS = Normalisation((0.471, 0.448, 0.408), (0.234, 0.239, 0.242))
 # The released files have a ResNet under `model.` and once more under these names.
 ALIASES = {
-    **{"stage1.0": "model.conv1", "stage1.1": "model.bn1"},
+    "stage1.0": "model.conv1",
+    "stage1.1": "model.bn1",
     **{f"stage{number + 1}.0": f"model.layer{number}" for number in range(1, 5)},
 }
 

@@ -29,7 +29,8 @@ ALL_CHANNELS = ((64, 128, 256, 256, 256), 256)  # of the displacement's parts: o
 GROUPS = {32: 4, 64: 8, 128: 16, 256: 16}  # of a group norm, by its channels
 # Under these names the released files repeat tensors: the first stands for the second, in this order.
 ALIASES = {
-    **{"stage1.0": "resnet50.conv1", "stage1.1": "resnet50.bn1"},
+    "stage1.0": "resnet50.conv1",
+    "stage1.1": "resnet50.bn1",
     **{f"stage{number}.0": f"resnet50.layer{number - 1}" for number in range(2, 6)},
     **{f"backbone.{number}": f"stage{number + 1}" for number in range(5)},
     "fc_dp7.4": "mean_shift",

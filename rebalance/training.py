@@ -186,7 +186,9 @@ def train_run(
         run, training, checkpoint, origin=origin, num_steps=num_steps, num_images=len(images), name="DHR"
     )
     loader = make_loader(
-        *(args, images, tags),
+        args,
+        images,
+        tags,
         steps=started.steps,
         normalisation=net.normalisation,
         pin_memory=device.type == "cuda",

@@ -51,9 +51,13 @@ def training(
 ) -> Stage:
     """Training of a method on train_aug.txt as released, with the flags `more`; at `--mini` with `mini_flags`."""
     flags = {
-        **{"method": method, "work_dir": setup.out, **inputs(setup)},
-        **{"saliency_root": setup.saliency_root if saliency else None},
-        **{"train_list": list_file(setup, "train_aug"), "resume": True, **more},
+        "method": method,
+        "work_dir": setup.out,
+        **inputs(setup),
+        "saliency_root": setup.saliency_root if saliency else None,
+        "train_list": list_file(setup, "train_aug"),
+        "resume": True,
+        **more,
     }
     stage = setup.stage(name, "train_voc.py", flags, mini={**mini.TRAINING, **mini_flags}, makes=setup.out)
     session = stage.flags.get("session_name") or stage.flags.get("session") or stage.flags["method"]
@@ -105,8 +109,12 @@ def inference(
     of_net = ("backbone", "width", *method_of(trained).net_flags)
     net = {flag: trained.flags[flag] for flag in of_net if flag in trained.flags}
     flags = {
-        **{"method": trained.flags["method"], "weights": trained.makes, **net, **inputs(setup)},
-        **{"infer_list": list_file(setup, ids), "work_dir": folder},
+        "method": trained.flags["method"],
+        "weights": trained.makes,
+        **net,
+        **inputs(setup),
+        "infer_list": list_file(setup, ids),
+        "work_dir": folder,
         **({} if crf else {"crf_t": "none"}),
         **more,
     }
@@ -121,8 +129,11 @@ def merging(
     of the method of `trained`, into its folder. more: other flags of merge.py."""
     folder = trained.makes.parent
     flags = {
-        **{"cam_dir": [*cams], **image_flags(setup), "infer_list": list_file(setup, ids)},
-        **{"method": trained.flags["method"], "work_dir": folder},
+        "cam_dir": [*cams],
+        **image_flags(setup),
+        "infer_list": list_file(setup, ids),
+        "method": trained.flags["method"],
+        "work_dir": folder,
         **({} if crf else {"crf_t": "none"}),
         **more,
     }
@@ -187,8 +198,8 @@ def affinity(setup: Setup, trained: Stage, *, posteriors: tuple[Path, Path] | No
     train = setup.stage(
         "aff_train", "refine/affinity/train.py",
         {
-            **{**images, "train_list": learnt, "la_crf_dir": low, "ha_crf_dir": high},
-            **{"work_dir": folder, "session": "aff", "weights": RESNET38_WEIGHTS, "resume": True},
+            **images, "train_list": learnt, "la_crf_dir": low, "ha_crf_dir": high,
+            "work_dir": folder, "session": "aff", "weights": RESNET38_WEIGHTS, "resume": True,
         },
         mini={**mini.AFFINITY, **mini.backbone_of(trained)}, makes=folder / "aff" / "aff.pth",
         fixed=["work_dir", "session", "session_name"],
@@ -206,7 +217,10 @@ def affinity(setup: Setup, trained: Stage, *, posteriors: tuple[Path, Path] | No
     )
     score = {
         **truth_flags(setup, "train"),
-        **{"predict_dir": masks, "type": "png", "logfile": folder / "evallog.txt", "json": folder / "walk.json"},
+        "predict_dir": masks,
+        "type": "png",
+        "logfile": folder / "evallog.txt",
+        "json": folder / "walk.json",
         "comment": f"{folder.name}: walked masks",
     }
     evaluate = setup.stage("eval_walk", "eval.py", score, makes=folder / "walk.json", score="refined", fixed=["json"])
@@ -232,8 +246,8 @@ def irn(setup: Setup, trained: Stage, *, cam_dir: Path | None = None, **walk: An
     train = setup.stage(
         "irn_train", "refine/irn/train.py",
         {
-            **{**images, "train_list": learnt, "infer_list": of_shift},
-            **{"ir_label_out_dir": labels.makes, "work_dir": folder, "session": "irn", "weights": RESNET50_WEIGHTS},
+            **images, "train_list": learnt, "infer_list": of_shift,
+            "ir_label_out_dir": labels.makes, "work_dir": folder, "session": "irn", "weights": RESNET50_WEIGHTS,
             "resume": True,
         },
         mini={**mini.IRN, **mini.backbone_of(trained)},
@@ -252,7 +266,10 @@ def irn(setup: Setup, trained: Stage, *, cam_dir: Path | None = None, **walk: An
     infer = infer._replace(makes=Path(masks or instances or folder))
     score = {
         **truth_flags(setup, "train"),
-        **{"predict_dir": infer.makes, "type": "png", "logfile": folder / "evallog.txt", "json": folder / "irn.json"},
+        "predict_dir": infer.makes,
+        "type": "png",
+        "logfile": folder / "evallog.txt",
+        "json": folder / "irn.json",
         "comment": f"{folder.name}: masks walked by IRN",
     }
     evaluate = setup.stage("eval_irn", "eval.py", score, makes=folder / "irn.json", score="refined", fixed=["json"])

@@ -27,7 +27,7 @@ def stages(setup: Setup) -> list[Stage]:
     # In IRN's form, which walks the maps that were summed at a quarter of the size. Before `infer`, which goes on from
     # these.
     infer_aug = common.inference(
-        *(setup, train), name="infer_aug", ids="train_aug", crf=False, mini_flags=mini.CRT_SEEDS,
+        setup, train, name="infer_aug", ids="train_aug", crf=False, mini_flags=mini.CRT_SEEDS,
         cam_out_dir=train.makes.parent / "cam",
     )  # fmt: skip
     infer = common.inference(setup, train, name="infer", ids="train", mini_flags=mini.CRT_SEEDS)

@@ -18,9 +18,19 @@ WEIGHTS = {
 }
 # timm's smallest plain ViT and the smallest ResNet, from random weights: five minutes of one core.
 MINI = {
-    **{"transformer": "test_vit", "transformer_weights": "none", "backbone": "resnet18", "weights": "none"},
-    **{"from_scratch": True, "batch_size": 12, "max_epoches": 6, "lr": 1e-3, "lr_epochs": 6, "drop_path": 0},
-    **{"cnn_lr": 0.002, "num_workers": 1, "save_every": 10},
+    "transformer": "test_vit",
+    "transformer_weights": "none",
+    "backbone": "resnet18",
+    "weights": "none",
+    "from_scratch": True,
+    "batch_size": 12,
+    "max_epoches": 6,
+    "lr": 1e-3,
+    "lr_epochs": 6,
+    "drop_path": 0,
+    "cnn_lr": 0.002,
+    "num_workers": 1,
+    "save_every": 10,
 }
 MINI_IMAGES = {"train": 120, "test": 60, "size": 128}
 FIGURES = {"top1": "loc_top1", "top5": "loc_top5", "gt_known": "gt_known"}

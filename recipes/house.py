@@ -22,7 +22,7 @@ def stages(setup: Setup) -> list[Stage]:
     start = eps.training(setup, name="train_eps", **BY_EPOCHS)
     net = {flag: start.flags.get(flag) for flag in ("backbone", "width")}
     train = common.training(
-        *(setup, "eps"), session="house", mini_flags={**mini.length(600), **mini.VIEW, **net},
+        setup, "eps", session="house", mini_flags={**mini.length(600), **mini.VIEW, **net},
         **BY_EPOCHS, max_epoches=60, weights=start.makes, **net,
     )  # fmt: skip
     seeds = common.seeds(setup, train)

@@ -19,15 +19,15 @@ EXPONENT = 1  # of background's score
 
 def stages(setup: Setup) -> list[Stage]:
     train = common.training(
-        *(setup, "msa_image"), session="house_labels", saliency=False, mini_flags=mini.MSA,
-        **{"sp_cam": False, "alpha": 0, "select": "last", "eval_every": "none"},
+        setup, "msa_image", session="house_labels", saliency=False, mini_flags=mini.MSA,
+        sp_cam=False, alpha=0, select="last", eval_every="none",
         weights=common.RESNET50_WEIGHTS,
     )  # fmt: skip
 
     def seeds(name: str, ids: str) -> list[Stage]:
         """The CAMs of the list `ids`, and their seeds, by the plain classifier's CRF."""
         cams = common.inference(
-            *(setup, train), name=f"{name}_cams", ids=ids, crf=False, mini_flags=mini.MSA_SEEDS,
+            setup, train, name=f"{name}_cams", ids=ids, crf=False, mini_flags=mini.MSA_SEEDS,
             work_dir=setup.out / "cams",
         )  # fmt: skip
         return [cams, common.merging(setup, train, [cams.makes], name=name, ids=ids, method="cls", crf_alpha=EXPONENT)]

@@ -48,7 +48,9 @@ def stages(setup: Setup, method: str = "msa_image", *, saliency: bool = False) -
         method,
         saliency=saliency,
         mini_flags=mini.MSA,
-        **{"scn": scn and scn.makes, "weights": common.RESNET50_WEIGHTS, **scored},
+        scn=scn and scn.makes,
+        weights=common.RESNET50_WEIGHTS,
+        **scored,
     )
     folder = train.makes.parent
     best, masks = threshold or folder / "curve.json", folder / "pseudo"

@@ -26,11 +26,15 @@ def features(setup: Setup, trained: Stage) -> Stage:
 def training(setup: Setup, masks: Path, uss: Stage | None, trained: Stage) -> Stage:
     """DHR on the label maps `masks` of train_aug.txt and the features of `uss`; without these, plain DeepLabv3+."""
     flags = {
-        **{**image_flags(setup), "train_list": list_file(setup, "train_aug")},
-        **{"labels": setup.out / "data" / "cls_labels.npy", "wss_masks": masks},
+        **image_flags(setup),
+        "train_list": list_file(setup, "train_aug"),
+        "labels": setup.out / "data" / "cls_labels.npy",
+        "wss_masks": masks,
         **({"without": "labels"} if uss is None else {"uss_features": uss.flags["out_dir"]}),
         "weights": RESNET101_WEIGHTS,
-        **{"work_dir": setup.out, "session": "dhr", "resume": True},
+        "work_dir": setup.out,
+        "session": "dhr",
+        "resume": True,
     }
     return setup.stage(
         "dhr", "rebalance/train.py", flags, mini={**mini.DHR, **mini.backbone_of(trained)},
@@ -57,8 +61,11 @@ def rebalanced(setup: Setup, masks: Path, trained: Stage, *, plain: bool = False
     folder = setup.out / "dhr"
     predict = label_maps(setup, train, "val", name="dhr_masks", folder=folder / "val")
     score = {
-        **{**truth_flags(setup, "val"), "pred_dir": folder / "val", "strict": True},
-        **{"json": folder / "val.json", "tag": setup.out.name},
+        **truth_flags(setup, "val"),
+        "pred_dir": folder / "val",
+        "strict": True,
+        "json": folder / "val.json",
+        "tag": setup.out.name,
         **({"count_empty": True} if setup.data_set == "coco14" else {}),
     }
     evaluate = setup.stage(

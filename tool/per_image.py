@@ -123,7 +123,7 @@ def joined_processes(args: argparse.Namespace) -> Iterator[Processes]:
     Raises `UserError` as `process_devices` and `resolve_backend`.
     """
     left_out = {"n_gpus": None, "n_processes_per_gpu": [1], "crf_backend": "torch", "crf_workers": 1}
-    flags = argparse.Namespace(**{**left_out, **vars(args)})
+    flags = argparse.Namespace(**(left_out | vars(args)))
     devices = process_devices(flags.device, flags.n_gpus, flags.n_processes_per_gpu)
     crf_backend = resolve_backend(flags.crf_backend, torch.device(devices[0]))
     join_processes(torch.device("cpu"))  # GPUs are for the processes of the pools

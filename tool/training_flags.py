@@ -19,8 +19,15 @@ from tool.weights_file import require_weights
 RUN_BOUNDS = {"num_workers": (0, 4096), "seed": (0, 2**32 - 1)}
 # Flags that may change between a run and its resumption: they do not touch the weights, or what they lead to is known.
 RUN_FREE_TO_CHANGE = {
-    *("resume", "device", "num_workers", "save_every", "log_every"),
-    *("work_dir", "train_list", "data_set", "data_root"),
+    "resume",
+    "device",
+    "num_workers",
+    "save_every",
+    "log_every",
+    "work_dir",
+    "train_list",
+    "data_set",
+    "data_root",
 }
 
 

@@ -13,11 +13,16 @@ SHORT = ["data.val=12", "data.test=6", "data.train=24"]
 RUNS = {
     "msa_image+irn+dhr": [
         # A net of fewer steps finds nothing but background, and masks without a class are refused.
-        *(*SHORT, "data.train_aug=96", "train.max_epoches=12"),
+        *SHORT,
+        "data.train_aug=96",
+        "train.max_epoches=12",
         *(f"{stage}.max_epoches=1" for stage in ("scn", "irn_train", "dhr")),
     ],
     "ppc+affinity+deeplabv3plus": [
-        *(*SHORT, "data.train_aug=48", "train_seam.max_iters=4", "train.max_iters=4"),
+        *SHORT,
+        "data.train_aug=48",
+        "train_seam.max_iters=4",
+        "train.max_iters=4",
         *(f"{stage}.max_epoches=1" for stage in ("aff_train", "dhr")),
     ],
     "crt_cub": ["train.max_epoches=1"],

@@ -45,7 +45,10 @@ class CRTLearner(Learner):
         def pictures() -> dict[str, Tensor]:
             cam, normalisation = outputs.transformer[0].detach().relu(), self.net.normalisation
             return picture(
-                *(batch["image"][0], cam, label[0], self.data_set),
+                batch["image"][0],
+                cam,
+                label[0],
+                self.data_set,
                 normalisation=normalisation,
                 saliency=None,
                 pseudo=None,

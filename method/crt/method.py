@@ -31,9 +31,17 @@ class CRTMethod(Method):
     weight_flags = ("weights", "transformer_weights")
     net_flags = ("transformer",)
     defaults: ClassVar[dict[str, Any]] = {
-        **{"backbone": "resnet152", "weights": PRETRAINED},
-        **{"batch_size": 16, "max_iters": None, "iter_size": 1, "max_epoches": 10},
-        **{"lr": 0.1, "wt_dec": 1e-4, "momentum": 1e-4, "crop_size": 336, "resize_size": [210, 420]},
+        "backbone": "resnet152",
+        "weights": PRETRAINED,
+        "batch_size": 16,
+        "max_iters": None,
+        "iter_size": 1,
+        "max_epoches": 10,
+        "lr": 0.1,
+        "wt_dec": 1e-4,
+        "momentum": 1e-4,
+        "crop_size": 336,
+        "resize_size": [210, 420],
         "eval_every": 1,
     }
     seeds = SeedRecipe(

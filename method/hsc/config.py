@@ -39,7 +39,7 @@ class ContrastConfig:
 
 TERMS = ("cls", "sal", "er", "ecr", "rsc", "csc", "psc")
 CONTRAST_TERMS = frozenset({"rsc", "csc", "psc"})
-ABLATIONS = (*("rsc", "csc", "psc"), "bank", "cross")  # what `--without` takes
+ABLATIONS = ("rsc", "csc", "psc", "bank", "cross")  # what `--without` takes
 
 
 @dataclass(frozen=True)

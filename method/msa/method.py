@@ -66,10 +66,20 @@ class MSAMethod(Method):
         self.reads = frozenset({"saliency"} if self.config.target == "saliency" else ())
         self.mendable = mendable(self.config, SANE)
         self.defaults: dict[str, Any] = {
-            **{"backbone": "resnet50", "weights": PRETRAINED, "clip_grad": 1.0},
-            **{"batch_size": 16, "max_iters": None, "iter_size": 1, "max_epoches": 12},
-            **{"lr": 0.1, "wt_dec": 4e-5, "momentum": 4e-5, "crop_size": 480, "resize_size": [320, 640]},
-            **{"eval_every": 1, "val_list": "voc12/train_600.txt"},
+            "backbone": "resnet50",
+            "weights": PRETRAINED,
+            "clip_grad": 1.0,
+            "batch_size": 16,
+            "max_iters": None,
+            "iter_size": 1,
+            "max_epoches": 12,
+            "lr": 0.1,
+            "wt_dec": 4e-5,
+            "momentum": 4e-5,
+            "crop_size": 480,
+            "resize_size": [320, 640],
+            "eval_every": 1,
+            "val_list": "voc12/train_600.txt",
         }
         self.seeds = SeedRecipe(
             frame=functools.partial(whole_cells, scale=FRAMES[name]),

@@ -58,7 +58,9 @@ class PPCCriterion(nn.Module):
                 foreground_share=config.saliency.foreground_share,
             )
         losses["er"], losses["ecr"] = consistency_losses(
-            *(*cam, *cam_rv, label),
+            *cam,
+            *cam_rv,
+            label,
             hardest_share=config.consistency.hardest_share,
             spared_channel=config.consistency.spared_channel,
         )

@@ -223,7 +223,9 @@ def changes(args: argparse.Namespace, out: Path) -> dict[str, Any]:
     """The recipe's flags, by STAGE.FLAG, that are other than it has them; None leaves one out."""
     given, steps = vars(args), chosen_steps(args)
     found: dict[str, Any] = {
-        **{"eval.t": VALUES["cam_eval_thres"].default, "eval.curve": None, "eval.plot": None},
+        "eval.t": VALUES["cam_eval_thres"].default,
+        "eval.curve": None,
+        "eval.plot": None,
         "eval_irn.background_255": True,
     }
     for name, row in VALUES.items():

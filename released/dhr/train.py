@@ -13,9 +13,17 @@ from released.table import run_words
 
 SCRIPT = "rebalance/train.py"
 SAME = {
-    **{"--seed": "1", "--tau": "0.8", "--lr": "1e-3", "--momentum": "0.9", "--ema": "0.999"},
-    **{"--min_image": "320", "--max_image": "640"},
-    **{"--b_factor": "0.3", "--c_factor": "0.3", "--s_factor": "0.3", "--h_factor": "0.1"},
+    "--seed": "1",
+    "--tau": "0.8",
+    "--lr": "1e-3",
+    "--momentum": "0.9",
+    "--ema": "0.999",
+    "--min_image": "320",
+    "--max_image": "640",
+    "--b_factor": "0.3",
+    "--c_factor": "0.3",
+    "--s_factor": "0.3",
+    "--h_factor": "0.1",
 }
 RENAMED = {
     "--cpus": ("--num_workers", "8"),

@@ -39,8 +39,12 @@ from tool.torchrun import is_first, own_share
 
 # What decides a label map, beside the checkpoint; of the net what its tensors' shapes leave open.
 DECISIVE_FOR_LOGITS = (
-    *("MODEL_BACKBONE", "MODEL_BACKBONE_DILATED", "MODEL_BACKBONE_MULTIGRID"),
-    *("TEST_AMP", "DATA_MEAN", "DATA_STD"),
+    "MODEL_BACKBONE",
+    "MODEL_BACKBONE_DILATED",
+    "MODEL_BACKBONE_MULTIGRID",
+    "TEST_AMP",
+    "DATA_MEAN",
+    "DATA_STD",
 )
 DECISIVE = (*DECISIVE_FOR_LOGITS, "TEST_MULTISCALE", "TEST_FLIP", "TEST_CRF", "TEST_CRF_IMAGE")
 CHECKPOINT_HASH = "TEST_CKPT, sha256"  # beside them in records

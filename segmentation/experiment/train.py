@@ -37,8 +37,15 @@ from tool.training_flags import hash_of_ids
 
 # Keys that may change between a run and its resumption: they do not touch the weights, or what they lead to is known.
 FREE_TO_CHANGE = {
-    *("EXP_ROOT", "GPUS", "DATA_WORKERS", "TRAIN_TBLOG", "TRAIN_SAVE_EVERY"),
-    *("DATA_SET", "DATA_ROOT", "DATA_PSEUDO_GT", "DATA_LISTS"),
+    "EXP_ROOT",
+    "GPUS",
+    "DATA_WORKERS",
+    "TRAIN_TBLOG",
+    "TRAIN_SAVE_EVERY",
+    "DATA_SET",
+    "DATA_ROOT",
+    "DATA_PSEUDO_GT",
+    "DATA_LISTS",
 }
 # What runs had that are older than these keys.
 CAME_LATER = {"TRAIN_ITER_SIZE": 1}
