@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from recipes import cls, eps, eps_seam, hsc, mini
-from tool.artifact import atomic_file
+from tool.artifact import write_json
 from tool.cli import add_switch, path_value, run_script, script_parser
 from tool.recipe import Setup, SideBySide, Stage
 from tool.run_recipe import Record, run_stages
@@ -146,8 +146,7 @@ def main() -> None:
         name: json.loads((out / f"deeplab_{name}" / "results" / "val_score.json").read_text())["mIoU"]
         for name in ("seeds", "masks")
     }
-    with atomic_file(out / "table.json") as file:
-        file.write(json.dumps({"seeds": rows, "segmentation": scores}, indent=2).encode())
+    write_json(out / "table.json", {"seeds": rows, "segmentation": scores})
     print_seeds(voc, rows)
     print_segmentation(voc, best, scores)
     print_files(out, methods)

@@ -8,7 +8,6 @@ Every file is read once, whatever the number of thresholds (`python -m benchmark
 
 import argparse
 import errno
-import json
 import os
 import sys
 import time
@@ -17,7 +16,7 @@ from pathlib import Path
 from data.descriptions import add_data_set_flag, find_data_set, require_background
 from data.score import DEFAULT_THRESHOLD, READERS, count_images, file_pairs
 from data.score_table import as_text, named_labels, result_lines, summarise
-from tool.artifact import atomic_file
+from tool.artifact import atomic_file, write_json
 from tool.cli import (
     UserError,
     add_switch,
@@ -188,8 +187,7 @@ def main() -> None:
     text = as_text(summary)
     try:
         if args.json is not None:
-            with atomic_file(args.json) as file:
-                file.write(json.dumps(summary, indent=1).encode())
+            write_json(args.json, summary)
         if args.plot is not None:
             save_curve(args.plot, {args.comment: summary["curve"]}, thresholds=thresholds)
         if args.result is not None:

@@ -8,7 +8,6 @@ training, the stages' logs in logs/, and summary.json with the scores and with e
 """
 
 import argparse
-import json
 import os
 import re
 import runpy
@@ -23,7 +22,7 @@ from data.descriptions import find_data_set
 from recipes import combined
 from recipes.checks import check_flags, check_names, check_seeds, check_steps, check_weights, note_missing_maps
 from recipes.combined import REFINEMENTS, SEGMENTATIONS
-from tool.artifact import atomic_file
+from tool.artifact import write_json
 from tool.cli import (
     UserError,
     add_switch,
@@ -229,8 +228,7 @@ def main() -> None:
         print("stopped; the same command goes on", file=sys.stderr)
         raise
     summary = summarise(name, steps, record)
-    with atomic_file(setup.out / SUMMARY) as file:
-        file.write(json.dumps(summary, indent=1).encode())
+    write_json(setup.out / SUMMARY, summary)
     print_table(steps, record, summary["scores"])
     print(f"\nall of it is in {setup.out}; figures and commands in {setup.out / SUMMARY}")
 

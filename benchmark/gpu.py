@@ -27,7 +27,7 @@ from pathlib import Path
 
 from benchmark.gpu_parts import PARTS, Part
 from benchmark.gpu_parts.table import outcome_line, tables
-from tool.artifact import atomic_file
+from tool.artifact import atomic_file, write_json
 from tool.cli import UserError, add_switch, cores, path_value, run_script, script_parser
 
 # Parts are forked from a process that has imported all that they need, once, and does nothing else: no GPU is in use.
@@ -119,8 +119,7 @@ def may_start(part: Part, running: list[Run], *, quick: bool) -> bool:
 
 def write(out: Path, report: dict, log: str) -> None:
     """The report so far, and what the last part said."""
-    with atomic_file(out / "gpu.json") as file:
-        file.write(json.dumps(report, indent=1).encode())
+    write_json(out / "gpu.json", report)
     with atomic_file(out / "gpu.md") as file:
         file.write(tables(report).encode())
     with open(out / "gpu.log", "a") as file:

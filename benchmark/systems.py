@@ -38,7 +38,7 @@ from benchmark.system_seeds import ALONG, ALPHA, AND, MEAN, RESIZED, net_of, par
 from benchmark.system_segment import check_segmented, is_there, segment_one, segmented
 from benchmark.system_table import check_table, write_table
 from network import BACKBONE_HELP, NO_FILES, backbone_name
-from tool.artifact import atomic_file, reported_unwritable
+from tool.artifact import atomic_file, reported_unwritable, write_json
 from tool.cli import (
     FILE,
     UserError,
@@ -278,8 +278,7 @@ def check_recipe(args: argparse.Namespace) -> dict[str, object]:
             f"--out {args.out} has runs of another recipe; name another folder, or remove its seed_* and start anew",
             changed_settings(then, now),
         )
-    with atomic_file(record) as file:
-        file.write(json.dumps(now, indent=1).encode())
+    write_json(record, now)
     # Before the run's own files: other commands that ask now are to see that it has begun.
     first = args.out / f"seed_{args.seeds[0]}" / args.runs[0]
     with reported_unwritable(first):

@@ -7,7 +7,6 @@ to be made of the data; `--json` keeps what was found.
 """
 
 import argparse
-import json
 import sys
 import time
 from pathlib import Path
@@ -17,7 +16,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python FILE`; `python -m` finds the packages
 
 from data.cub import check_boxed_images, read_cub
-from tool.artifact import atomic_file, reported_unwritable
+from tool.artifact import reported_unwritable, write_json
 from tool.cli import UserError, pace, path_value, require_writable, run_script, script_parser
 
 EXAMPLES = """\
@@ -61,8 +60,7 @@ def main() -> None:
     count = len(cub.train) + len(cub.test)
     print(f"checked {count} images of {cub.data_set.num_classes} classes {pace(started, count)}: all can be used")
     if args.json is not None:
-        with atomic_file(args.json) as file:
-            file.write(json.dumps(found, indent=1).encode())
+        write_json(args.json, found)
 
 
 if __name__ == "__main__":

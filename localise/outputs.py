@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from localise.arguments import SIDE
 from localise.evaluation import Result
 from localise.samples import squared
 from localise.scores import KINDS
-from tool.artifact import atomic_file
+from tool.artifact import atomic_file, write_json
 
 TRUE, RIGHT, WRONG = (40, 220, 60), (60, 140, 255), (240, 50, 50)  # colours of boxes
 COLUMNS, LINE = 6, 3  # pictures beside each other; pixels of a box's rim
@@ -60,8 +59,7 @@ def write_results(out: Path, result: Result, cub: Cub, *, pictures: int) -> None
     if len(chosen):
         with atomic_file(out / "pictures.png") as file:
             _sheet([_picture(result, cub, index) for index in chosen]).save(file, "PNG")
-    with atomic_file(out / "scores.json") as file:
-        file.write(json.dumps(figures_of(result), indent=1).encode())
+    write_json(out / "scores.json", figures_of(result))
 
 
 def kind_of(result: Result, index: int) -> str:

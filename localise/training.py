@@ -1,7 +1,6 @@
 """A run of localisation's training, from its command line and images to its files; what it reads has been checked."""
 
 import argparse
-import json
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -22,7 +21,7 @@ from network import PRETRAINED
 from network.crt import CNNBranch, load_cnn
 from network.localiser import Localiser, LocaliserTransformer
 from network.vit import load_vit
-from tool.artifact import atomic_file
+from tool.artifact import write_json
 from tool.checkpoint import save_checkpoint
 from tool.cli import UserError, pace
 from tool.device import autocast, place
@@ -158,8 +157,7 @@ class Tests:
         best = {name: self.history.best(name) for name in BEST.values()}
         kept = {name: {"epoch": epoch, **self.history.of(epoch)} for name, epoch in [*best.items(), ("last", last)]}
         epochs = [self.history.of(epoch) for epoch in range(1, last + 1)]
-        with atomic_file(started.run.folder / "scores.json") as file:
-            file.write(json.dumps({**kept, "epochs": epochs}, indent=1).encode())
+        write_json(started.run.folder / "scores.json", {**kept, "epochs": epochs})
         for name, epoch in ((f"best Top-1, chosen on the test set: epoch {best['loc_top1']}", best["loc_top1"]),
                             (f"last: epoch {last}", last)):  # fmt: skip
             started.log.line(f"{name}: {line_of(self.history.of(epoch))}")

@@ -8,7 +8,6 @@ as 0.
 """
 
 import argparse
-import json
 import sys
 import time
 from pathlib import Path
@@ -20,7 +19,7 @@ import numpy as np
 
 from data.descriptions import add_data_set_flag, find_data_set
 from data.score import count_images, has_object
-from tool.artifact import atomic_file, load_label_map
+from tool.artifact import load_label_map, write_json
 from tool.cli import (
     FILE,
     UserError,
@@ -168,8 +167,7 @@ def main() -> None:
     line = line_of(summary, args.tag)
     if args.json is not None:
         about = {"images": images, "without_prediction": [truth.stem for truth in lacking], "line": line}
-        with atomic_file(args.json) as file:
-            file.write(json.dumps({**summary, **about}, indent=1).encode())
+        write_json(args.json, {**summary, **about})
     print(f"scored {images} images {time_taken}\n{as_text(summary, data_set)}")
     if lacking:
         named = printable(first_few([truth.stem for truth in lacking]))

@@ -7,7 +7,6 @@ Runs again from where it stopped: an image is done when its map is there, whole 
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
@@ -16,7 +15,7 @@ sys.path.insert(0, str(ROOT))  # so that `python infer.py` finds the packages fr
 from data.descriptions import add_data_set_flag, find_data_set
 from data.images import check_images
 from data.label_maps import check_label_maps
-from tool.artifact import atomic_file
+from tool.artifact import write_json
 from tool.cli import UserError, path_text, path_value, require_folder, require_writable, run_script, script_parser
 from tool.file_hash import sha256_of
 from tool.flags import add_process_flags
@@ -94,8 +93,7 @@ def report(args: argparse.Namespace, masks: dict[str, Path]) -> None:
         found[name] = round(100 * value, 2)
         print(f"{name:<36}{found[name]:>7.2f} %")
     if args.json is not None:
-        with atomic_file(args.json) as file:
-            file.write(json.dumps(found, indent=1).encode())
+        write_json(args.json, found)
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ reads the label maps; cv2 and imageio turn their palette into colours or greys.
 """
 
 import io
+import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -65,6 +66,12 @@ def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write what JSON can hold, indented, as `atomic_file`."""
+    with atomic_file(path) as file:
+        file.write(json.dumps(value, indent=2).encode())
 
 
 def load_whole(load: Callable[..., Any], path: Path, *arguments: Any, **options: Any) -> Any:

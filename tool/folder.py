@@ -7,7 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from tool.artifact import atomic_file
+from tool.artifact import write_json
 from tool.cli import NOTHING, UserError, brief, raise_problems, what_is_at
 from tool.lock import hold_folder
 
@@ -89,8 +89,7 @@ def claim_folders(claims: Sequence[Claim]) -> None:
     check_claims(claims)
     for claim in claims:
         if not claim.record.exists():
-            with atomic_file(claim.record) as file:
-                file.write(json.dumps(claim.settings, indent=2).encode())
+            write_json(claim.record, claim.settings)
 
 
 def _claim_problems(claim: Claim) -> list[str]:
@@ -144,8 +143,7 @@ def make_folder(folder: Path, arguments: Mapping[str, Any], *, flag: str) -> Non
     Raises `UserError` if it cannot be created or another run holds it.
     """
     open_folder(folder, flag)
-    with atomic_file(folder / "args.json") as file:
-        file.write(json.dumps(arguments, indent=2).encode())
+    write_json(folder / "args.json", arguments)
 
 
 def arguments_of_run(weights: str | Path | None) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tool.artifact import atomic_file, reported_unwritable
+from tool.artifact import reported_unwritable, write_json
 from tool.cli import FILE, FOLDER, NOTHING, UserError, brief, duration, what_is_at
 from tool.command import Chain, Ended, Job, run_chains
 from tool.lock import hold_folder
@@ -114,8 +114,7 @@ class Record:
         return self.stages.get(name, {}).get("memory", 0)
 
     def _write(self) -> None:
-        with atomic_file(self.path) as file:
-            file.write(json.dumps(self.stages, indent=1).encode())
+        write_json(self.path, self.stages)
 
 
 def _changed_last(path: Path) -> int:

@@ -1,12 +1,11 @@
 """What a part of `benchmark.gpu` has at hand: its device, its folder, and the record of what it finds."""
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
-from tool.artifact import atomic_file
+from tool.artifact import write_json
 
 Figures = dict[str, float | int | str]  # by what they are, units included, as a table's head has them
 
@@ -32,8 +31,7 @@ class Bench:
     def note(self, what: str, figures: Figures, *, goal: str | None = None, holds: bool | None = None) -> None:
         """Keep `figures` of `what`; they are in the folder's record.json from here on, whatever comes after."""
         self.entries.append({"what": what, "figures": figures, "goal": goal, "holds": holds})
-        with atomic_file(self.folder / "record.json") as file:
-            file.write(json.dumps(self.entries).encode())
+        write_json(self.folder / "record.json", self.entries)
         words = " ".join(f"{name} {value}" for name, value in figures.items())
         print(f"{what}: {words}" + ("" if holds is not False else " FAILED"), flush=True)
 

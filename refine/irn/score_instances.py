@@ -7,7 +7,6 @@ Prints the mean over the classes that occur, and each class's; --json writes the
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,7 +16,7 @@ sys.path.insert(0, str(ROOT))  # so that `python score_instances.py` finds the p
 import numpy as np
 
 from data.descriptions import add_data_set_flag, find_data_set, require_background
-from tool.artifact import atomic_file, load_label_map, read_mask
+from tool.artifact import load_label_map, read_mask, write_json
 from tool.cli import (
     UserError,
     path_text,
@@ -108,8 +107,7 @@ def main() -> None:
         print(f"{name:<16}{100 * value:6.1f}")
     print(f"{'mAP at IoU .5':<16}{100 * mean:6.1f}")
     if args.json is not None:
-        with atomic_file(args.json) as file:
-            file.write(json.dumps({"mAP": mean, "AP": occur}, indent=2).encode())
+        write_json(args.json, {"mAP": mean, "AP": occur})
 
 
 if __name__ == "__main__":

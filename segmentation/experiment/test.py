@@ -29,7 +29,7 @@ from segmentation.settings import (
     test_list,
     truth_folder,
 )
-from tool.artifact import atomic_file, reported_unwritable
+from tool.artifact import reported_unwritable, write_json
 from tool.cli import UserError, cores, pace, require_writable, run_script, script_parser
 from tool.file_hash import sha256_of
 from tool.folder import Claim, claim_folders, open_folder
@@ -164,11 +164,9 @@ def score(config: Config) -> None:
     summary = summarise(counts, config.data_set)
     print(f"scored {len(pairs)} images {pace(started, len(pairs))}")
     print(as_text(summary))
-    with atomic_file(results_of(config) / f"{config.TEST_SPLIT}_score.json") as file:
-        file.write(json.dumps(summary, indent=1).encode())
+    write_json(results_of(config) / f"{config.TEST_SPLIT}_score.json", summary)
     if config.TEST_SCORES is not None:
-        with atomic_file(config.TEST_SCORES) as file:
-            file.write(json.dumps(accuracies(counts[:, 0]), indent=4).encode())
+        write_json(config.TEST_SCORES, accuracies(counts[:, 0]))
 
 
 def report(config: Config) -> None:
