@@ -17,9 +17,14 @@ def add_part_flags(
     group.add_argument(
         "--without", nargs="+", choices=ablations, default=[], help=f"parts of {system} to leave out (none)"
     )
+    add_sane_flag(group, mendable, known=oddities)
+
+
+def add_sane_flag(group: Any, oddities: Collection[str], *, known: Collection[str] = ()) -> None:
+    """--sane: some of `oddities`, or all. known: others that are taken too, for `check_parts` to refuse."""
     group.add_argument(
-        "--sane", nargs="+", choices=[*oddities, "all"], default=[], metavar="ODDITY",
-        help=f"correct these oddities of the recipe, which paper/deviations.md lists: all, {', '.join(mendable)}",
+        "--sane", nargs="+", choices=[*dict.fromkeys((*oddities, *known)), "all"], default=[], metavar="ODDITY",
+        help=f"correct these oddities of the recipe, which paper/deviations.md lists: all, {', '.join(oddities)}",
     )  # fmt: skip
 
 

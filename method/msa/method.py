@@ -13,7 +13,7 @@ from data.saliency import SaliencyCrop
 from method.base import Method, NetFlags, Rates
 from method.msa.config import CONFIGS, OF_NET, SANE, MSAConfig
 from method.oddities import mend, mendable
-from method.parts import settled_sane
+from method.parts import add_sane_flag, settled_sane
 from network import DCR, PRETRAINED
 from network.cells import CELL, whole_cells
 from tool.cli import UserError, add_switch, check_bounds, path_text
@@ -94,7 +94,7 @@ class MSAMethod(Method):
             "--scn", type=path_text, metavar="FILE",
             help="the superpixel network's weights, which superpixel/train.py writes; it is asked and not trained",
         )  # fmt: skip
-        self._add_net_flags(group, [*self.mendable, "all"])
+        self._add_net_flags(group, self.mendable)
         group.add_argument(
             "--alpha",
             type=float,
@@ -120,7 +120,7 @@ class MSAMethod(Method):
 
     def add_inference_flags(self, parser: argparse.ArgumentParser) -> None:
         group = parser.add_argument_group(f"method {self.name}")
-        self._add_net_flags(group, [*dict.fromkeys((*self.mendable, *OF_NET)), "all"])
+        self._add_net_flags(group, list(dict.fromkeys((*self.mendable, *OF_NET))))
         add_switch(group, "--up", default=True, help="maps come to pixels along superpixels; False: resized (True)")
 
     def check_inference(self, args: argparse.Namespace) -> None:
@@ -154,10 +154,7 @@ class MSAMethod(Method):
             "--th", "--gama", dest="th", type=float, default=config.threshold,
             help="cells less alike do not take part in it (%(default)s)",
         )  # fmt: skip
-        group.add_argument(
-            "--sane", nargs="+", choices=oddities, default=[], metavar="ODDITY",
-            help=f"correct these oddities, which paper/deviations.md lists: {', '.join(oddities)}",
-        )  # fmt: skip
+        add_sane_flag(group, oddities)
 
     def settle(self, args: argparse.Namespace) -> None:
         args.sane = settled_sane(args.sane, self.mendable)
