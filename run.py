@@ -94,7 +94,7 @@ def parse_arguments() -> argparse.Namespace:
     run.add_argument("--out", type=path_value, help="all files go there (exps/<recipe>; exps/<recipe>_mini, _own)")
     run.add_argument("--stages", nargs="+", metavar="STAGE", help="run these, done or not (all that are not done)")
     run.add_argument("--set", nargs="+", default=[], metavar="STAGE.FLAG=VALUE", help="change flags, as train.lr=0.02")
-    add_switch(run, "--list", default=False, help="print the commands and run none (False)")
+    add_switch(run, "--list", default=False, help="print the commands, with what is done, and run none (False)")
     return parser.parse_args()
 
 
@@ -182,20 +182,25 @@ def make_setup(args: argparse.Namespace, name: str, data: str) -> Setup:
     return Setup(out, root, saliency, args.mini, read_changes(args.set), data.removesuffix("_root"))
 
 
-def print_commands(stages: Sequence[Stage]) -> None:
+def print_commands(stages: Sequence[Stage], record: Record) -> None:
     for stage in stages:
-        print(f"# {stage.name}\n{command_line(stage)}")
+        done = f": done, in {duration(record.seconds(stage.name))}" if record.done(stage) else ""
+        print(f"# {stage.name}{done}\n{command_line(stage)}")
 
 
 def print_table(steps: Steps, record: Record, scores: dict[str, float]) -> None:
     """A row for each stage: its time so far, and the scores that it found."""
     stages = all_stages(steps)
-    what = "" if any(stage.figures for stage in stages) else "mIoU, "
-    print(f"\n{'stage':<12} {'time':>12}   {what}per cent")
+    what = ""
+    if any(stage.figures or stage.score for stage in stages):
+        what = "per cent" if any(stage.figures for stage in stages) else "mIoU, per cent"
+        what += "; seed: at the best of its thresholds" if any(stage.score == "seed" for stage in stages) else ""
+    width = max(len(stage.name) for stage in stages)
+    print(f"\n{'stage':<{width}} {'time':>12}   {what}".rstrip())
     for stage in stages:
         took = duration(record.seconds(stage.name)) if record.done(stage) else "not done"
         found = [f"{scores[name]:.1f} {name}" for name in (stage.score, *stage.figures) if name in scores]
-        print(f"{stage.name:<12} {took:>12}   {', '.join(found)}".rstrip())
+        print(f"{stage.name:<{width}} {took:>12}   {', '.join(found)}".rstrip())
 
 
 def main() -> None:
@@ -212,7 +217,7 @@ def main() -> None:
     asked = [pair for pair in pairs if pair[0].name in chosen]
     check_seeds(asked)
     if args.list:
-        print_commands([stage for stage, _ in asked])
+        print_commands([stage for stage, _ in asked], Record(setup.out))
         note_missing_maps([stage for stage, _ in asked], setup)
         return
     if not args.mini:
@@ -231,6 +236,8 @@ def main() -> None:
     write_json(setup.out / SUMMARY, summary)
     print_table(steps, record, summary["scores"])
     print(f"\nall of it is in {setup.out}; figures and commands in {setup.out / SUMMARY}")
+    for page in [stage.makes for stage in stages if stage.makes.suffix == ".html" and record.done(stage)]:
+        print(f"to look at: {page}")
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ def report_checked(number: int, started: float, problems: Sequence[str], where: 
     for problem in problems:
         print(f"problem: {printable(problem)}")
     if problems:
-        raise UserError(f"{where}: nothing written; first repair the {len(problems)} problems listed above")
+        raise UserError(f"{where}: nothing written; first repair what is listed above ({len(problems)})")
 
 
 def write_prepared(out: Path, labels: dict[str, np.ndarray], lists: dict[str, list[str]]) -> None:

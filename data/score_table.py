@@ -75,6 +75,8 @@ def as_text(summary: dict) -> str:
         else:
             lines += ["threshold   mIoU", *map("{:9.2f} {:6.2f}".format, summary["thresholds"], summary["curve"])]
         lines.append(f"best threshold {summary['best_threshold']:.2f}, mIoU {summary['best_mIoU']:.2f}; there:")
+        if summary["best_threshold"] == summary["thresholds"][-1]:
+            lines.insert(-1, "note: the best is the highest; background may begin above it: --thresholds takes others")
     width = max(12, *map(len, summary["classes"]))
     lines += [f"{name:{width}} {summary[name]:6.2f}" for name in summary["classes"]]
     lines.append(f"{'mIoU':{width}} {summary['mIoU']:6.2f}")

@@ -28,6 +28,7 @@ from data.prepared import make_folder, mask_problems, report_checked, write_prep
 from data.saliency import check_saliency
 from tool.checks import run_checks
 from tool.cli import (
+    FOLDER,
     NOTHING,
     UserError,
     brief,
@@ -180,6 +181,8 @@ def find_lists(root: Path, labels: Mapping[str, np.ndarray], images: list[str]) 
     raise_problems(f"{FLAG} {root / 'val.txt'}: expected images with masks, to score on", unmasked)
     given = listed("train") or []
     learnt = given or [identifier for identifier, label in labels.items() if label.any()]
+    if bare := [] if given else [identifier for identifier, label in labels.items() if not label.any()]:
+        print(f"note: {len(bare)} with no class, as {bare[0]}: nothing learns from these")
     if both := [identifier for identifier in given if identifier in held_out]:
         print(f"note: {len(both)} of train.txt are in val.txt, too, as {both[0]}: nothing learns from these")
     learnt = [identifier for identifier in learnt if identifier not in held_out]
@@ -257,6 +260,8 @@ def main() -> None:
     saliency = args.saliency_root
     if saliency is not None:
         require_folder(saliency, "--saliency_root", "maps, <id>.png")
+    elif what_is_at(root / "saliency") == FOLDER:
+        print(f"note: {root / 'saliency'} is not looked at; --saliency_root does")
     data_set = described_in(root)
     labels = read_labels(root, data_set)
     lists = find_lists(root, labels, ids_of_images(root, data_set))

@@ -79,15 +79,16 @@ class Record:
         before = self.stages.get(stage.name, {})
         if before.get("command") != command_line(stage):
             before = {"seconds": 0.0, "cpu_seconds": 0.0}
-        self.look_again(self.stages.keys() - {other.name for other in earlier})
-        now = {"recipe": self.recipe, "command": command_line(stage), "began": time.time_ns(), "done": False}
+        self.look_again(self.stages.keys() - {other.name for other in earlier}, f"{stage.name} ran before it")
+        now = {"recipe": self.recipe, "command": command_line(stage), "began": time.time_ns(), "done": False, "why": ""}
         self.stages[stage.name] = {**before, **now}
         self._write()
 
-    def look_again(self, names: Collection[str]) -> None:
-        """Let stages run once more, which go on from what is there."""
-        for name in names:
-            self.stages.get(name, {})["done"] = False
+    def look_again(self, names: Collection[str], why: str) -> None:
+        """Let stages run once more, which go on from what is there. why: for who wonders."""
+        for entry in (self.stages[name] for name in names if name in self.stages):
+            if entry["done"]:
+                entry["done"], entry["why"] = False, why
 
     def end(self, stage: Stage, ended: Ended, earlier: Collection[Stage]) -> None:
         """Add what an attempt took. Where it found a fault in its input, those of the `earlier` stages that made this
@@ -98,8 +99,13 @@ class Record:
         entry["memory"] = max(ended.memory, entry.get("memory", 0))
         entry["done"] = ended.code == 0
         if ended.code == WRONG_INPUT:
-            self.look_again([other.name for other in earlier if stage.takes_from(other)])
+            sources = [other.name for other in earlier if stage.takes_from(other)]
+            self.look_again(sources, f"{stage.name} takes what it makes, and ended with exit code {WRONG_INPUT}")
         self._write()
+
+    def why(self, name: str) -> str:
+        """Why a stage that was done runs once more, where another one is the reason."""
+        return self.stages.get(name, {}).get("why", "")
 
     def seconds(self, name: str) -> float:
         """How long a stage took so far, all its attempts."""
@@ -205,6 +211,8 @@ class _Running:
                 if self.chosen is None:
                     print(f"{title}, done earlier, in {duration(self.record.seconds(stage.name))}", flush=True)
                 continue
+            if why := self.record.why(stage.name):
+                title += f", once more: {why}"
             later = {other.name for other in (*stages[number - 1 :], *afterwards)}
             earlier = [other for other in self.every if other.name not in later]
             self.record.begin(stage, earlier)
