@@ -92,8 +92,17 @@ def parse_arguments() -> argparse.Namespace:
 
     run = parser.add_argument_group("run")
     run.add_argument("--out", type=path_value, help="all files go there (exps/<recipe>; exps/<recipe>_mini, _own)")
-    run.add_argument("--stages", nargs="+", metavar="STAGE", help="run these, done or not (all that are not done)")
-    run.add_argument("--set", nargs="+", default=[], metavar="STAGE.FLAG=VALUE", help="change flags, as train.lr=0.02")
+    run.add_argument(
+        "--stages", nargs="+", action="extend", metavar="STAGE", help="run these, done or not (all that are not done)"
+    )
+    run.add_argument(
+        "--set",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="STAGE.FLAG=VALUE",
+        help="change flags, as train.lr=0.02",
+    )
     add_switch(run, "--list", default=False, help="print the commands, with what is done, and run none (False)")
     return parser.parse_args()
 
@@ -113,6 +122,10 @@ def read_changes(texts: Sequence[str]) -> dict[tuple[str, str], Any]:
             raise UserError(f"--set {text}: {error}") from error
         except ValueError as error:
             raise UserError(f"--set {text}: expected words as a shell takes them ({error})") from error
+        if (stage, flag) in changes:
+            raise UserError(
+                f"--set {text}: expected one value of {stage}.{flag}, found another before it; leave one out"
+            )
         changes[stage, flag] = (words[0] if len(words) == 1 else words) if words else None
     return changes
 

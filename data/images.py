@@ -14,7 +14,7 @@ from data.labels import label_problems
 from tool.checks import run_checks
 from tool.cli import FILE, NOTHING, UserError, raise_problems, what_is_at
 from tool.dataset import DataSet
-from tool.image import FORMATS, UNREADABLE, load_image
+from tool.image import FORMATS, TOO_LARGE, UNREADABLE, load_image
 from tool.limits import limit_met
 from tool.places import other_ending
 
@@ -71,6 +71,8 @@ def image_size(path: Path) -> tuple[int, int]:
     except UNREADABLE as error:
         if limit_met(error) is not None:
             raise
+        if isinstance(error, Image.DecompressionBombError):
+            raise UserError(f"{path}: {TOO_LARGE}") from error
         empty = isinstance(error, UnidentifiedImageError) and path.stat().st_size == 0
         reason = "the file is empty" if empty else getattr(error, "strerror", None) or error
         raise UserError(f"{path}: cannot be read as an image ({reason})") from error

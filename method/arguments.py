@@ -172,7 +172,7 @@ def method_named() -> Method:
 def early_flags(*names: str) -> argparse.Namespace:
     """What the command line says of these flags before the parser of all is made; None of each where it cannot be read,
     which that parser says."""
-    first = argparse.ArgumentParser(add_help=False, exit_on_error=False)
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     for name in names:
         first.add_argument(f"--{name}")
     try:

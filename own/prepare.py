@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from unicodedata import normalize
 
 import numpy as np
 from PIL import Image
@@ -117,8 +118,8 @@ def _is_names(value: object) -> bool:
 
 
 def _vectors(found: Iterable[tuple[str, Sequence[str]]], data_set: DataSet, source: str) -> dict[str, np.ndarray]:
-    """Labels of classes' names, by id or name of an image file."""
-    classes = data_set.label_names[1:]
+    """Labels of classes' names, in any form of Unicode, by id or name of an image file."""
+    classes = [normalize("NFC", name) for name in data_set.label_names[1:]]
     labels, problems = {}, []
     for entry, names in found:
         identifier = entry_id(entry)
@@ -127,7 +128,7 @@ def _vectors(found: Iterable[tuple[str, Sequence[str]]], data_set: DataSet, sour
         if identifier in labels:
             problems.append(f"{identifier}: has labels twice")
         labels[identifier] = np.zeros(len(classes), np.float32)
-        for name in names:
+        for name in (normalize("NFC", each) for each in names):
             if name in classes:
                 labels[identifier][classes.index(name)] = 1
             else:
@@ -148,9 +149,12 @@ def ids_of_images(root: Path, data_set: DataSet) -> list[str]:
         raise UserError(f"{expected}, as {files[0].name!r}; {ending}, or convert them")
     problems = [f"{path.name!r}: the id {problem}" for path in images if (problem := _problem_of(path.stem))]
     raise_problems(f"{FLAG} {root / IMAGES}: file names that are no ids; rename them", problems)
+    names = {path.stem: path.name for path in images}
+    twice = [f"{path.name}, {names[path.stem]}" for path in images if names[path.stem] != path.name]
+    raise_problems(f"{FLAG} {root / IMAGES}: photographs of one id, of which one would be read; rename one", twice)
     if others := [path.name for path in files if path.suffix not in data_set.suffixes]:
         print(f"note: {len(others)} of {IMAGES} are no {', '.join(data_set.suffixes)}, as {others[0]!r}: left out")
-    return list(dict.fromkeys(path.stem for path in images))
+    return list(names)
 
 
 def _problem_of(identifier: str) -> str | None:
@@ -232,10 +236,10 @@ def turned_images(root: Path, data_set: DataSet, ids: Sequence[str]) -> list[str
     return run_checks(check, ids, "how images are turned")
 
 
-def check_earlier(out: Path, learnt: Mapping[str, np.ndarray], data_set: DataSet) -> None:
+def check_earlier(out: Path, root: Path, learnt: Mapping[str, np.ndarray], data_set: DataSet) -> None:
     """Raise `UserError` where a training beside `out` began with a list there that is not of `learnt`, images by id
     with their labels: what was trained on it is of no use. Labels that are damaged are written again: a training knows
-    its own, and refuses others."""
+    its own, and refuses others. A note on images that changed."""
     labels, ids = out / "cls_labels.npy", out / "train_aug.txt"
     if NOTHING in (what_is_at(labels), what_is_at(ids)) or not any(out.parent.glob("*/last.ckpt")):
         return
@@ -248,6 +252,13 @@ def check_earlier(out: Path, learnt: Mapping[str, np.ndarray], data_set: DataSet
         raise UserError(
             f"--out {out}: is of other images to learn from, or other labels ({len(before)} images then, {len(learnt)}"
             " now); take another --out, also of run.py, or remove what is there"
+        )
+    images = find_images(before, root, data_set, flag=FLAG, source=Source("--out", ids), fixed=True)
+    then = ids.stat().st_mtime_ns
+    if changed := [path.name for path in images.values() if path.exists() and path.stat().st_mtime_ns > then]:
+        print(
+            f"note: {len(changed)} of {IMAGES} changed since {ids} was written, as {changed[0]}: what was made of old"
+            " ones stays; another --out, also of run.py, makes all of it anew"
         )
 
 
@@ -270,7 +281,7 @@ def main() -> None:
     if not {"train", "val"} & lists.keys():
         print(f"note: no masks in {root / MASKS}: nothing will be scored")
     learnt = labels_of(lists["train_aug"], labels, data_set, source=f"{FLAG} {root}: labels")
-    check_earlier(args.out, learnt, data_set)
+    check_earlier(args.out, root, learnt, data_set)
     make_folder(args.out)
     started = time.perf_counter()
     every = list(dict.fromkeys(identifier for ids in lists.values() for identifier in ids))

@@ -44,7 +44,7 @@ def translate(rows: Sequence[Row], words: Sequence[str], *, description: str = "
     >>> translate(rows, ["--network", "network.resnet38_aff", "--resume"])
     ['--data_root', 'VOC2012/JPEGImages', '--resume']
     """
-    parser = script_parser(description, allow_abbrev=False)  # what remains is for our script
+    parser = script_parser(description)  # what remains is for our script
     for row in rows:
         default = "" if row.default in (REQUIRED, None) else f" ({row.default})"
         meaning = row.note or "decides nothing here"
@@ -82,8 +82,25 @@ def copy_files(sources: Sequence[Path], path: Path) -> None:
     print(path)
 
 
+def last_of_each(words: Sequence[str]) -> list[str]:
+    """`words` without a flag's values where the flag stands again later, as one of ours behind what a released one
+    means; but for --set, which takes all.
+
+    >>> last_of_each(["--crf_t", "none", "--thr", "0.3", "--crf_t", "4", "8"])
+    ['--thr', '0.3', '--crf_t', '4', '8']
+    """
+    groups: list[list[str]] = [[]]
+    for word in words:
+        if word.startswith("--"):
+            groups.append([])
+        groups[-1].append(word)
+    last = {group[0].split("=")[0]: group for group in groups if group}
+    kept = [group for group in groups if group and (group[0] == "--set" or last[group[0].split("=")[0]] is group)]
+    return [word for group in kept for word in group]
+
+
 def run_words(script: str, words: Sequence[str]) -> None:
-    """Run our `script` with these `words`, which are printed."""
-    sys.argv = [script, *words]
+    """Run our `script` with the `last_of_each` of these `words`, which are printed."""
+    sys.argv = [script, *last_of_each(words)]
     print(f"python {shlex.join(sys.argv)}", flush=True)
     runpy.run_path(str(ROOT / script), run_name="__main__")

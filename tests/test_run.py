@@ -218,6 +218,10 @@ def test_it_is_quick_to_see_that_all_is_done(folder):
     ("flags", "expected"),
     [
         (["mine.py", "--mini", "--set", "last.lrr=3"], "last: {}/script.py: unrecognized arguments: --lrr 3"),
+        (["cls", "--mini", "--set", "train.session_nam=x"], "train: train_voc.py: unrecognized arguments: --sess"),
+        (["mine.py", "--mini", "--set", "last.lr=3", "--set", "last.lr=4"], "--set last.lr=4: expected one value"),
+        (["cls", "--mini", "--set", "deeplab.EXP_NAME="], "--set deeplab.EXP_NAME: expected one word, found none"),
+        (["cls", "--mini", "--set", "train.session=a b"], "--set train.session: expected one word, found a b"),
         (["mine.py", "--mini", "--set", "last.lr=x"], "last: {}/script.py: argument --lr: invalid float"),
         (["mine.py", "--mini", "--set", "lats.lr=3"], "first, a1, a2, b1, last; did you mean last?"),
         (["mine.py", "--mini", "--set", "lr=3"], "error: --set lr=3: expected STAGE.FLAG=VALUE"),

@@ -163,6 +163,15 @@ def did_you_mean(found: str, known: Iterable[str]) -> str:
 class _Parser(argparse.ArgumentParser):
     """Says what is wrong as a `UserError` is said, in one line, not below a block of all flags."""
 
+    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
+        """As argparse; a flag with a list that stands twice is an error, since argparse would drop the first list."""
+        given = [word.split("=")[0] for word in (sys.argv[1:] if args is None else args)]
+        for action in self._actions:
+            names = [name for name in action.option_strings if name in given]
+            if action.nargs == "+" and type(action) is argparse._StoreAction and sum(map(given.count, names)) > 1:
+                self.error(f"argument {'/'.join(names)}: given twice; put all of its values behind one")
+        return super().parse_known_args(args, namespace)
+
     def error(self, message: str) -> NoReturn:
         choice = re.search(r"invalid choice: '(.*?)'.* \(choose from (.*)\)", message)
         if choice is not None:
@@ -179,19 +188,19 @@ def script_parser(
     *,
     examples: str = "",
     prog: str | None = None,
-    allow_abbrev: bool = True,
     add_help: bool = True,
 ) -> argparse.ArgumentParser:
     """A parser whose `--help` ends with `examples`, commands and comments indented by two; `prog` for `python -m`.
 
-    allow_abbrev, add_help: argparse's, both False where it looks at some flags of a line that another parser reads.
+    A flag is given by its whole name. add_help: argparse's, False where it looks at some flags of a line that another
+    parser reads.
     """
     return _Parser(
         prog=prog,
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=f"examples:\n{examples}" if examples else None,
-        allow_abbrev=allow_abbrev,
+        allow_abbrev=False,
         add_help=add_help,
     )
 

@@ -1,6 +1,7 @@
 """Images as they come from outside: which formats are read, and what goes wrong with them."""
 
 import struct
+import warnings
 from pathlib import Path
 
 from PIL import Image
@@ -15,6 +16,8 @@ FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP")
 UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 # and where a part of the file is shorter than its reader expects.
 UNREADABLE += (EOFError, IndexError, KeyError, TypeError, struct.error)
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # of a panorama, which is no attack
+TOO_LARGE = f"an image of more than {2 * Image.MAX_IMAGE_PIXELS} pixels is not read; make it smaller"
 
 
 def load_image(path: str | Path, mode: str) -> Image.Image:
@@ -29,6 +32,8 @@ def load_image(path: str | Path, mode: str) -> Image.Image:
     except UNREADABLE as error:
         if limit_met(error) is not None:  # of the machine; the file may be sound
             raise
+        if isinstance(error, Image.DecompressionBombError):
+            raise UserError(f"{path}: {TOO_LARGE}") from error
         raise UserError(f"{path}: cannot be read as an image, missing or damaged ({error})") from error
 
 

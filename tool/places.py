@@ -8,6 +8,7 @@ import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from unicodedata import normalize
 
 MAX_DEPTH = 3  # as deep as VOC's own archive unpacks: VOCtrainval_11-May-2012/VOCdevkit/VOC2012
 MAX_FOLDERS = 100
@@ -83,9 +84,14 @@ def hint(path: Path, is_wanted: Callable[[Path], bool]) -> str:
 
 
 def other_ending(path: Path, endings: Sequence[str] = ENDINGS) -> str:
-    """For the message that no file is at `path`: what is there under another of `endings`, if anything is."""
+    """For the message that no file is at `path`: what is there under another of `endings`, or under the same letters in
+    another form of Unicode, as a Mac writes them, if anything is."""
     others = (path.with_suffix(ending) for ending in endings if ending != path.suffix)
     found = next((other for other in others if is_file(other)), None)
+    if found is None and not path.name.isascii():
+        same = (name for name in names_in(path.parent) if normalize("NFC", name) == normalize("NFC", path.name))
+        if other := next(same, None):
+            return f", but {other!a} is there, the same letters in another form of Unicode; rename it to {path.name!a}"
     return "" if found is None else f", but {found.name} is there; rename it if it is the one"
 
 

@@ -10,6 +10,8 @@ from tool.cli import UserError
 
 # A flag's value: True for a bare flag, None to leave it out, a list for several words.
 Flags = Mapping[str, Any]
+# Flags that recipes read, so that a change of them is one word; without the first ones there are defaults.
+NAMES, PLACES = {"method", "session", "session_name"}, {"work_dir", "EXP_NAME", "EXP_ROOT"}
 
 
 class Stage(NamedTuple):
@@ -92,7 +94,8 @@ class Setup:
     ) -> Stage:
         """A stage with the flags that it runs with: the recipe's, then those of `mini`, then the user's changes.
 
-        Raises `UserError` for a change of a flag that is `fixed`, as it says where other stages find what this makes.
+        Raises `UserError` for a change of a flag that is `fixed`, as it says where other stages find what this makes,
+        and for one of those that recipes read that is not one word.
         """
         changes = {flag: value for (stage, flag), value in self.changes.items() if stage == name}
         if taken := [flag for flag in changes if flag in fixed]:
@@ -100,6 +103,10 @@ class Setup:
                 f"--set {name}.{taken[0]}: run.py sets it, as it finds the stage's files by it; leave it out, or name"
                 " another folder for all files with --out"
             )
+        for flag in sorted(changes.keys() & (NAMES | PLACES)):
+            value = changes[flag]
+            if isinstance(value, list) or (value is None and flag in PLACES):
+                raise UserError(f"--set {name}.{flag}: expected one word, found {' '.join(value) if value else 'none'}")
         small = (mini or {}) if self.mini else {}
         return Stage(name, script, {**flags, **small, **changes}, makes, score, figures)
 

@@ -143,7 +143,7 @@ PATHS = {
 
 
 def make_parser() -> argparse.ArgumentParser:
-    parser = script_parser("CRT's released command, run by run.py crt.", allow_abbrev=False)
+    parser = script_parser("CRT's released command, run by run.py crt.")
     parser.add_argument("--voc12_root", type=path_text, default="../../VOC2012", help="VOC 2012 (%(default)s)")
     parser.add_argument(
         "--chainer_eval_set",

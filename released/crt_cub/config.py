@@ -43,7 +43,7 @@ def in_words(words: Sequence[str]) -> list[str]:
 
     Raises `UserError` with every key that is unknown or has a value that it cannot have here.
     """
-    parser = script_parser("", add_help=False, allow_abbrev=False)
+    parser = script_parser("", add_help=False)
     parser.add_argument("--config_file", "--config-file", type=path_value)
     given, others = parser.parse_known_args(words)
     pairs: dict[str, Any] = {}

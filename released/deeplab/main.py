@@ -172,7 +172,6 @@ def parse_arguments() -> tuple[argparse.Namespace, list[str]]:
     """The released flags, and what remains, which is for our script."""
     parser = script_parser(
         f"The released command, run by {TRAIN} and {TEST}, whose flags may stand here too (their --help).",
-        allow_abbrev=False,
     )
     parser.add_argument("command", choices=["train", "test", "crf"])
     parser.add_argument("-c", "--config-path", type=path_value, required=True, help="YAML with the released entries")

@@ -11,9 +11,7 @@ BACKBONES = {"resnet50": "resnet50", "resnet101": "resnet101", "resnet152": "res
 
 def released_parser(script: str) -> argparse.ArgumentParser:
     """A parser of the flags that all of them have; `script` is ours, whose flags may stand beside them."""
-    parser = script_parser(
-        f"The released command, run by {script}, whose other flags may stand here.", allow_abbrev=False
-    )
+    parser = script_parser(f"The released command, run by {script}, whose other flags may stand here.")
     parser.add_argument(
         "--root", type=path_text, default="../", help="of <data>/<data>.json, <data>/<domain>/image (%(default)s)"
     )

@@ -19,7 +19,6 @@ THRESHOLDS = ("0.10", "0.15", "0.20", "0.25", "0.30", "0.35", "0.40")
 def make_parser(tag: str) -> argparse.ArgumentParser:
     parser = script_parser(
         "The released command, run by inference.py, whose other flags may stand here too, and eval.py.",
-        allow_abbrev=False,
     )
     parser.add_argument("--dataset", choices=LAYOUTS, default="voc12", help="(%(default)s)")
     parser.add_argument("--domain", default="train", help="the list <domain>.txt (%(default)s)")

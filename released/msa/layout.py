@@ -59,6 +59,6 @@ LAYOUTS = {
 
 def layout_named(words: Sequence[str]) -> Layout:
     """The data set that --dataset among `words` names; ends with one line and 2 for one that MSA has not."""
-    parser = script_parser("", allow_abbrev=False, add_help=False)
+    parser = script_parser("", add_help=False)
     parser.add_argument("--dataset", choices=LAYOUTS, default="voc12")
     return LAYOUTS[parser.parse_known_args(words)[0].dataset]

@@ -15,7 +15,7 @@ DEFAULTS = {"threshold": "0.1", "patches": "9", "tag": "train_MSA_VOC_image"}
 
 def words_for(words: Sequence[str], method: str, *, threshold: str, patches: str, tag: str) -> list[str]:
     """Our flags for the released command line `words` of a training with these defaults."""
-    parser = script_parser("", allow_abbrev=False, add_help=False)  # of what is not one flag here
+    parser = script_parser("", add_help=False)  # of what is not one flag here
     parser.add_argument("--min_image_size", default="320")
     parser.add_argument("--max_image_size", default="640")
     parser.add_argument("--wd", default="4e-5")

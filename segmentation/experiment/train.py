@@ -47,6 +47,7 @@ FREE_TO_CHANGE = {
     "DATA_PSEUDO_GT",
     "DATA_LISTS",
 }
+FROM_FILE = "MODEL_BACKBONE_WEIGHTS names a file"
 # What runs had that are older than these keys.
 CAME_LATER = {"TRAIN_ITER_SIZE": 1}
 EXAMPLES = """\
@@ -76,13 +77,15 @@ def parse_arguments() -> argparse.Namespace:
 def settings_of(config: Config, ids: list[str]) -> dict:
     """What decides what a run's weights become; ids and pseudo labels by themselves, wherever they lie.
 
-    Images are taken to be what their ids say: one that was damaged may be mended.
+    Images are taken to be what their ids say: one that was damaged may be mended. A file of first weights is known by
+    `hash_of_first`.
     """
     settings = {
         key: value
         for key, value in settings_record(config).items()
         if key not in FREE_TO_CHANGE and not key.startswith("TEST_")
     }
+    settings[FROM_FILE] = settings.pop("MODEL_BACKBONE_WEIGHTS") is not None
     return {
         **settings,
         "the ids of DATA_LISTS (sha256)": hash_of_ids(ids),
@@ -144,7 +147,8 @@ def main() -> None:
     fresh = checkpoint_of(folder, resume=args.resume, name_flag="EXP_NAME") is None
     images = check_data(config, fresh=fresh)
     first = hash_of_first(config)
-    settings, defaults = settings_of(config, list(images)) | first, CAME_LATER | first
+    settings = settings_of(config, list(images)) | first
+    defaults = CAME_LATER | first | {FROM_FILE: settings[FROM_FILE]}
     if not alone or config.GPUS <= 1:  # else each of torchrun's processes sees to its own
         check_loaders(
             workers=loader_processes(config.DATA_WORKERS),

@@ -4,6 +4,7 @@ import json
 import os
 import shlex
 import shutil
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -238,6 +239,12 @@ def test_a_recipe_runs_on_them_without_a_single_mask(mine):
     assert_succeeded(forker().run(words, ROOT))
     assert labels.read_bytes() == content
     assert (out / "deeplab" / "results" / "set" / "Segmentation" / "comp6_test_cls" / "photo 6.png").is_file()
+    picture.write_bytes(picture.read_bytes())
+    done = forker().run(words, ROOT)
+    assert_succeeded(done)
+    assert (
+        "note: 1 of JPEGImages changed since" in done.stdout and "as photo 0.jpg: what was made of old" in done.stdout
+    )
     (mine / "labels.json").write_text(json.dumps(LABELS | {"photo 6": ["cup"]}))
     done = forker().run(words, ROOT)
     assert done.returncode == 2 and "is of other images to learn from, or other labels (4 images then, 5" in done.stderr
@@ -289,3 +296,32 @@ def test_what_is_left_out_or_not_followed_is_noted(mine):
         "no image to learn from has vase",
     ):
         assert note in done.stdout
+
+
+def test_images_without_a_class_and_saliency_maps_that_are_not_looked_at_are_noted(mine):
+    done, _ = prepare(mine)
+    assert "note: 1 with no class, as photo 4: nothing learns from these" in done.stdout
+    assert "saliency" not in done.stdout
+    (mine / "saliency").mkdir()
+    done, _ = prepare(mine)
+    assert_succeeded(done)
+    assert f"note: {mine}/saliency is not looked at; --saliency_root does" in done.stdout
+
+
+def test_two_photographs_of_one_id_are_named(mine):
+    shutil.copy(mine / "JPEGImages" / "photo 0.jpg", mine / "JPEGImages" / "photo 0.JPG")
+    done, lists = prepare(mine)
+    assert done.returncode == 2 and not lists
+    assert "photographs of one id, of which one would be read; rename one (1):\n  photo 0." in done.stderr
+
+
+def test_names_of_classes_may_have_any_form_of_unicode_and_of_files_the_other_form_is_named(mine):
+    composed, decomposed = (unicodedata.normalize(form, "Schlüssel") for form in ("NFC", "NFD"))
+    (mine / "set.json").write_text(json.dumps({"names": ["background", composed]}))
+    (mine / "labels.json").write_text(json.dumps({"photo 0": [decomposed]}))
+    assert_succeeded(prepare(mine)[0])
+    (mine / "labels.json").write_text(json.dumps({composed: [composed]}))
+    shutil.copy(mine / "JPEGImages" / "photo 0.jpg", mine / "JPEGImages" / f"{decomposed}.jpg")
+    done, _ = prepare(mine)
+    assert done.returncode == 2
+    assert r"'Schlu\u0308ssel.jpg' is there, the same letters in another form of Unicode; rename it" in done.stdout

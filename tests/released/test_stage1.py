@@ -10,7 +10,7 @@ import pytest
 from method.output_folders import plan_outputs
 from method.seed_flags import crf_recipes
 from released.ppc.contrast_infer import in_our_words
-from released.table import ROOT, translate
+from released.table import ROOT, last_of_each, translate
 from tests.scripts.test_help import parse
 
 TRAINING = {
@@ -30,7 +30,7 @@ def arguments_of(name: str, words: list[str], monkeypatch) -> dict:
     command = importlib.import_module(f"released.{name}")
     words = ["--weights", "net.pth", *words]
     translated = (in_our_words if "infer" in name else translate)(command.ROWS, words)
-    return vars(parse(command.SCRIPT, translated, monkeypatch))
+    return vars(parse(command.SCRIPT, last_of_each(translated), monkeypatch))
 
 
 @pytest.mark.parametrize("name", EXPECTED)

@@ -5,8 +5,10 @@ import shutil
 import pytest
 import torch
 
+from segmentation.experiment.train import FROM_FILE
 from tests.scripts.conftest import assert_refused, assert_succeeded, contents, load, run, run_all
 from tests.scripts.test_segmentation import QUICK_TRAINING, TRAIN, settings
+from tool.file_hash import sha256_of
 from tool.lock import hold_folder
 
 TWO_STEPS = {"TRAIN_ITERATION": 2, "TRAIN_SAVE_EVERY": 1, "DATA_WORKERS": 0}
@@ -19,12 +21,14 @@ def forget_momenta(folder):
     torch.save(state, folder / "last.ckpt")
 
 
-def begin_elsewhere(start):
-    """Make a run's checkpoint one that began from the file `start` when that held something else."""
+def begin_from(start, sha256="0" * 64):
+    """Make a run's checkpoint one that began from the file that the settings `start` name, when its content had this
+    hash."""
 
     def change(folder):
         state = load(folder / "last.ckpt")
-        state["settings"] |= {**start, "the weights of MODEL_BACKBONE_WEIGHTS (sha256)": "0" * 64}
+        of_file = {FROM_FILE: True, "the weights of MODEL_BACKBONE_WEIGHTS (sha256)": sha256}
+        state["settings"] |= {"MODEL_BACKBONE_PRETRAIN": start["MODEL_BACKBONE_PRETRAIN"], **of_file}
         torch.save(state, folder / "last.ckpt")
 
     return change
@@ -66,8 +70,9 @@ def continued(data, tmp_path_factory):
             "data moved": job({"DATA_LISTS": lists / "same", "DATA_ROOT": moved, "DATA_PSEUDO_GT": moved_maps}),
             "another label map": job({"DATA_PSEUDO_GT": changed_maps}),
             "another order": job({"DATA_LISTS": lists / "turned"}),
-            "another start": job(anew, begin_elsewhere(anew)),
-            "its start is gone": job(gone, begin_elsewhere(gone)),
+            "another start": job(anew, begin_from(anew)),
+            "its start is gone": job(gone, begin_from(gone)),
+            "its start lies elsewhere": job(anew, begin_from(gone, sha256_of(lists / "anew"))),
             "damaged": job({}, forget_momenta),
             "a second run": job({}, lambda folder: hold_folder(folder, "")),
         }
@@ -90,8 +95,9 @@ def test_a_run_goes_on_only_from_its_own_state_with_its_own_data_and_alone(conti
     assert contents(folder.parent) == before
 
 
-def test_a_run_goes_on_without_the_weights_that_it_began_from(continued):
-    done, _, _ = continued["its start is gone"]
+@pytest.mark.parametrize("name", ["its start is gone", "its start lies elsewhere"])
+def test_a_run_goes_on_without_the_weights_that_it_began_from_and_where_they_were_moved(continued, name):
+    done, _, _ = continued[name]
     assert_succeeded(done)
 
 

@@ -283,6 +283,7 @@ def parser():
     add_switch(parser, "--bar", default=True, help="show a bar")
     parser.add_argument("--size", type=positive, default=3)
     parser.add_argument("--kind", choices=["red", "blue"])
+    parser.add_argument("--names", nargs="+")
     return parser
 
 
@@ -316,6 +317,8 @@ def test_a_switch_that_is_on_is_switched_off_by_a_value(parser):
         (["--size", "many"], "--size: expected a whole number of at least 1, got 'many'"),
         (["--siez", "3"], "error: unrecognized arguments: --siez 3; did you mean --size?"),
         (["--sies=3"], "error: unrecognized arguments: --sies=3; did you mean --size?"),
+        (["--siz", "3"], "error: unrecognized arguments: --siz 3; did you mean --size?"),
+        (["--names", "a", "--names=b"], "error: argument --names: given twice; put all of its values behind one"),
         (["three"], "error: unrecognized arguments: three"),
         (["--kind", "blou"], "); did you mean blue?"),
         (["--kind", "x"], "error: argument --kind: invalid choice: 'x'"),

@@ -78,6 +78,9 @@ def test_who_finds_a_fault_in_its_input_has_those_look_again_that_made_it(tmp_pa
         record.begin(last, earlier)
         record.end(last, MISTAKE, earlier)
         assert {each.name for each in earlier if not record.done(each)} == redone
+        assert {each.name: record.why(each.name) for each in earlier if record.why(each.name)} == dict.fromkeys(
+            redone, f"{last.name} takes what it makes, and ended with exit code 2"
+        )
 
 
 def test_a_stage_that_runs_anew_leaves_no_other_recipes_done_that_may_come_from_it(tmp_path):
