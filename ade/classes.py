@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tool.colour import label_colours
+from tool.colour import palette_of
 from tool.dataset import DataSet
 
 SPLITS = ("training", "validation")
@@ -41,7 +41,7 @@ ADE = DataSet(
         "crt screen", "plate", "monitor", "bulletin board", "shower", "radiator", "glass", "clock", "flag",
     ),
     background=False,
-    palette=label_colours(np.frombuffer(bytes.fromhex(_COLOURS), np.uint8).reshape(-1, 3)),
+    palette=palette_of(np.frombuffer(bytes.fromhex(_COLOURS), np.uint8).reshape(-1, 3)),
     images=tuple(f"{IMAGES}/{split}" for split in SPLITS),
     masks=tuple(f"{MASKS}/{split}" for split in SPLITS),
     suffixes=(".jpg",),

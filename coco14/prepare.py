@@ -45,7 +45,7 @@ from tool.cli import (
 )
 from tool.lists import Source, expect_files, mask_folders
 from tool.lock import hold_folder
-from tool.pipeline import Pool, run_stages
+from tool.pipeline import Pool, run_pools
 from tool.places import hint, is_file, is_folder
 
 FLAG = "--coco14_root"
@@ -155,7 +155,7 @@ def make_masks(root: Path, splits: Mapping[str, Mapping[str, Annotated]], num_wo
             there += path.exists()
             pool.waiting.append((identifier, path, image))
     started, count = time.perf_counter(), len(pool.waiting)
-    raise_problems("masks that were not written; the others are there", run_stages(pool))
+    raise_problems("masks that were not written; the others are there", run_pools(pool))
     print(f"wrote {count - there} masks and looked at {there} that were there {pace(started, count)}")
 
 

@@ -1,6 +1,6 @@
 """PASCAL Context: the 59 most frequent classes of VOC 2010's images, objects and surroundings, without a background."""
 
-from tool.colour import label_colours, shifted_palette
+from tool.colour import palette_of, shifted_palette
 from tool.dataset import DataSet
 
 IMAGES, ANNOTATIONS, MASKS = "JPEGImages", "trainval", "SegmentationClassContext"
@@ -16,7 +16,7 @@ CONTEXT = DataSet(
         "water", "window", "wood",
     ),
     background=False,
-    palette=label_colours(shifted_palette()[:59], repeat_last=True),
+    palette=palette_of(shifted_palette()[:59], repeat_last=True),
     images=(IMAGES,),
     masks=(MASKS,),
     suffixes=(".jpg",),

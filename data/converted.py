@@ -27,7 +27,7 @@ from tool.cli import (
 from tool.dataset import DataSet
 from tool.lists import Source, expect_files, id_problem
 from tool.lock import hold_folder
-from tool.pipeline import Pool, run_stages
+from tool.pipeline import Pool, run_pools
 from tool.places import visible
 
 INVALID = -1  # in a table: no mask has this number
@@ -151,7 +151,7 @@ def prepare(
         alone = split._replace(ids=())  # as each image's job is sent to a process
         pool.waiting.extend((image_id, alone, read, table, data_set) for image_id in split.ids)
     started, count = time.perf_counter(), len(pool.waiting)
-    problems = run_stages(pool, follow_up=found.__setitem__)
+    problems = run_pools(pool, follow_up=found.__setitem__)
     raise_problems("label maps that were not written; the others are there", problems)
     print(f"label maps of {count} images are there {pace(started, count)}")
     labels = {image_id: vector_of(found[image_id], data_set) for split in splits for image_id in split.ids}

@@ -22,7 +22,7 @@ from network.weights import LoadReport
 from rebalance.crf import ITERATIONS, seen_by_crf
 from rebalance.recipe import SCALES
 from tool.artifact import save_label_map
-from tool.colour import label_colours
+from tool.colour import palette_of
 from tool.crf import crf_from_probability
 from tool.crf.process import CRFProcess
 from tool.dataset import DataSet
@@ -84,7 +84,7 @@ def with_released_palette(data_set: DataSet) -> DataSet:
     """`data_set` with the colours of its labels alone, as the released label maps have them."""
     colours, last = data_set.palette, data_set.num_labels - 1
     repeats = bool((colours[last + 1] == colours[last]).all())
-    return replace(data_set, palette=label_colours(colours[: last + 1], repeat_last=repeats))
+    return replace(data_set, palette=palette_of(colours[: last + 1], repeat_last=repeats))
 
 
 def load_net(args: argparse.Namespace) -> tuple[DeepLabV3Plus, LoadReport]:

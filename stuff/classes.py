@@ -2,7 +2,7 @@
 
 from coco14.classes import COCO14
 from coco14.classes import UNUSED_CATEGORIES as COCO14_UNUSED
-from tool.colour import label_colours, shifted_palette
+from tool.colour import palette_of, shifted_palette
 from tool.dataset import DataSet
 
 SPLITS = ("train2017", "val2017")
@@ -28,7 +28,7 @@ STUFF = DataSet(
         "waterdrops", "window-blind", "window-other", "wood",
     ),
     background=False,
-    palette=label_colours(shifted_palette()[:171], repeat_last=True),
+    palette=palette_of(shifted_palette()[:171], repeat_last=True),
     images=SPLITS,
     masks=tuple(f"{MASKS}/{split}" for split in SPLITS),
     suffixes=(".jpg",),

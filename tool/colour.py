@@ -27,7 +27,7 @@ def shifted_palette() -> np.ndarray:
     return np.concatenate([palette[1:255], palette[:1], palette[255:]])
 
 
-def label_colours(colours: np.ndarray, *, repeat_last: bool = False) -> np.ndarray:
+def palette_of(colours: np.ndarray, *, repeat_last: bool = False) -> np.ndarray:
     """A palette of the labels' `colours`, uint8 (L, 3), alone, as DHR has it: black beyond, 255 VOC's; uint8 (256, 3).
 
     repeat_last: **Q** the entry behind the last label's has that one's colour, as where VOC's colours are shifted by

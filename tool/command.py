@@ -28,7 +28,7 @@ CURSOR_MOVES = re.compile(r"\x1b\[\d*[A-K]")
 BAR = re.compile(r"\d%\||\d\w+ \[")  # of tqdm, with a total and without
 
 
-class Job(NamedTuple):
+class Command(NamedTuple):
     """One of the project's commands: its words without `python`, a line to show before it, and the file that keeps
     what it says (none keeps nothing)."""
 
@@ -51,7 +51,7 @@ class Ended(NamedTuple):
     memory: int
 
 
-Chain = Generator[Job, Ended, None]
+Chain = Generator[Command, Ended, None]
 
 
 def run_chains(chains: Mapping[str, Chain]) -> None:
@@ -110,7 +110,7 @@ class _Lane:
         self.code: int | None = None  # of the job that ended last
         self.bar = ""
 
-    def start(self, job: Job | None, selector: selectors.BaseSelector) -> None:
+    def start(self, job: Command | None, selector: selectors.BaseSelector) -> None:
         """Start the next job, if there is one."""
         if job is None:
             return

@@ -24,7 +24,7 @@ from tool.crf import resolve_backend
 from tool.crf.process import CRFProcess
 from tool.device import images_at_once, on_own_stream, process_devices
 from tool.distributed import join_processes, wait_for_all
-from tool.pipeline import Pool, queue_of, run_stages
+from tool.pipeline import Pool, queue_of, run_pools
 from tool.turns import Turns
 
 Result = TypeVar("Result")
@@ -178,7 +178,7 @@ def process_images(jobs: Sequence[Job], work: Work, processes: Processes) -> lis
     )
     if together:
         with_net.waiting.extend(jobs)
-        return run_stages(with_net)
+        return run_pools(with_net)
     after = Pool(work.names[1], work.after, crf_workers, start=functools.partial(CRFProcess.start, crf_backend))
     arguments = {job.image_id: job.for_after for job in jobs}
     with_net.waiting.extend((job.image_id, *job.for_net) for job in jobs if job.for_net is not None)
@@ -187,4 +187,4 @@ def process_images(jobs: Sequence[Job], work: Work, processes: Processes) -> lis
     def follow_up(image_id: str, result: np.ndarray | None) -> tuple:
         return image_id, *arguments[image_id], *([] if result is None else [result])
 
-    return run_stages(with_net, after, follow_up=follow_up)
+    return run_pools(with_net, after, follow_up=follow_up)

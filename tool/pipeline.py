@@ -272,7 +272,7 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def run_stages(
+def run_pools(
     first: Pool, second: Pool | None = None, *, follow_up: Callable[[str, Any], tuple | None] | None = None
 ) -> list[str]:
     """Do the jobs that wait for the pools, keyed by image, and end them; an image that leaves the first may go on.

@@ -19,7 +19,7 @@ from typing import Any
 
 from tool.artifact import reported_unwritable, write_json
 from tool.cli import FILE, FOLDER, NOTHING, UserError, brief, duration, what_is_at
-from tool.command import Chain, Ended, Job, run_chains
+from tool.command import Chain, Command, Ended, run_chains
 from tool.lock import hold_folder
 from tool.recipe import SideBySide, Stage, Steps, all_stages
 
@@ -220,7 +220,7 @@ class _Running:
                 with reported_unwritable(f"--out {stage.makes.parent}"):
                     stage.makes.parent.mkdir(parents=True, exist_ok=True)
             log = self.logs / f"{stage.name}.log"
-            ended = yield Job(stage.words, title, log)
+            ended = yield Command(stage.words, title, log)
             self.record.end(stage, ended, earlier)
             if ended.code != 0:
                 raise StageFailed(stage, ended.code, log)

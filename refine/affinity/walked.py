@@ -14,7 +14,7 @@ from refine.affinity.labels import STRIDE
 from refine.walk import random_walk
 from tool.cam import labels_of_scores
 from tool.crf import crf_from_probability
-from tool.device import autocast, copied_to
+from tool.device import autocast, copied_to, numbers_on
 from tool.pairs import pairs_of
 from tool.seed_recipe import SEED_KERNELS
 
@@ -91,7 +91,7 @@ def sharpened(
     All the data set's labels take part. The image is the net's input turned back: its pixels truncated, grey beside it.
     """
     pixels = normalisation.truncated(padded(normalisation(image, scores.device)))
-    rows = torch.tensor(labels_of_scores(classes), device=scores.device)
+    rows = numbers_on(labels_of_scores(classes), scores.device)
     probability = scores.new_zeros(num_labels, *scores.shape[1:]).index_copy_(0, rows, scores)
     posterior = crf_from_probability(
         pixels.permute(1, 2, 0).contiguous(),

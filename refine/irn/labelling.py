@@ -15,6 +15,7 @@ from tool.cam import labels_of_scores
 from tool.crf import crf_from_labels
 from tool.crf.process import CRFProcess
 from tool.dataset import IGNORE, DataSet
+from tool.device import numbers_on
 from tool.limits import reported_limits
 from tool.per_image import Job, Processes, Work, make_missing, no_net
 from tool.seed_recipe import LABEL_KERNELS
@@ -57,7 +58,7 @@ def sure_labels(
         return found
 
     sure_class, sure_background = refined(foreground), refined(background) == 0
-    numbers = torch.tensor(labels_of_scores(classes), device=scores.device)
+    numbers = numbers_on(labels_of_scores(classes), scores.device)
     unsure = torch.where(sure_background, 0, IGNORE)
     return torch.where(sure_class > 0, numbers[sure_class], unsure).byte().cpu().numpy()
 

@@ -17,7 +17,7 @@ from network.build import build_network
 from network.weights import released_state_dict
 from tests.scripts.conftest import contents
 from tool.per_image import Job, NetProcess, Processes, Work, process_images
-from tool.pipeline import Pool, queue_of, run_stages
+from tool.pipeline import Pool, queue_of, run_pools
 from tool.seed_recipe import CRFRecipe, SeedRecipe
 from voc12.classes import VOC12
 
@@ -68,7 +68,7 @@ def infer_together(inputs, outputs, *, threads, has_cam=()):
     start = partial(NetProcess.start, queue_of(["cpu"]), work.load, 1)
     pool = Pool("image", work.both, 1, threads=threads, start=start)
     pool.waiting.extend(jobs_for(inputs, outputs, has_cam=has_cam))
-    assert run_stages(pool) == []
+    assert run_pools(pool) == []
 
 
 def test_threads_that_do_all_of_an_image_write_what_two_pools_write(inputs, tmp_path, monkeypatch):

@@ -35,7 +35,7 @@ from tool.artifact import load_label_map, save_label_map
 from tool.cli import cores
 from tool.device import AMP_TYPES
 from tool.per_image import Job, NetProcess, Processes, Work, process_images
-from tool.pipeline import Pool, queue_of, run_stages
+from tool.pipeline import Pool, queue_of, run_pools
 from voc12.classes import VOC12
 
 IDS = [f"image {number}" for number in range(7)]
@@ -315,7 +315,7 @@ def test_threads_that_do_all_of_an_image_write_what_two_pools_write(places, chec
     start = functools.partial(NetProcess.start, queue_of(["cpu"]), load_net, 1)
     both = Pool("predict", work.both, 1, threads=3, start=start)
     both.waiting.extend(jobs(folders["together"]))
-    assert run_stages(both) == []
+    assert run_pools(both) == []
     files = contents(folders["apart"])
     assert len(files) == len(set(files.values())) == len(IDS)
     assert contents(folders["together"]) == files

@@ -11,7 +11,7 @@ import pytest
 
 from tests.processes import assert_all_end
 from tool import command
-from tool.command import Job, run_chains
+from tool.command import Command, run_chains
 
 ROOT = Path(__file__).resolve().parents[2]
 # Says that it is ready, and leaves a file when it is told to end.
@@ -29,9 +29,9 @@ time.sleep(60)
 OUTER = f"""
 import sys
 from tool.cli import run_script
-from tool.command import Job, run_chains
+from tool.command import Command, run_chains
 def chain():
-    yield Job(["-c", {INNER!r}, sys.argv[1]])
+    yield Command(["-c", {INNER!r}, sys.argv[1]])
 run_script(lambda: run_chains({{"": chain()}}))
 """
 
@@ -62,7 +62,7 @@ def test_a_chain_is_told_how_its_command_ended_and_the_log_keeps_what_it_said(tm
     busy = "import sys, time; sum(range(10**7)); time.sleep(0.2); print('half', end='', flush=True); sys.exit(' done')"
 
     def chain():
-        ends.append((yield Job(["-c", busy], "a title", tmp_path / "log")))
+        ends.append((yield Command(["-c", busy], "a title", tmp_path / "log")))
 
     run_chains({"": chain()})
     (ended,) = ends

@@ -15,7 +15,7 @@ from tests.scripts.conftest import ROOT, forker
 from tests.tool.test_loop import Run
 from tool.cli import UserError
 from tool.limits import check_loaders, limit_met, reported_limits
-from tool.pipeline import Pool, run_stages
+from tool.pipeline import Pool, run_pools
 from tool.reading import Reading
 
 TOO_MUCH = 2**60  # bytes, beyond the addresses of any machine
@@ -147,7 +147,7 @@ def answer(image_id: str) -> None:
 def test_of_an_image_that_a_pool_has_no_memory_for_one_line_is_said_and_the_others_are_done(capfd):
     pool = Pool("cam", too_much_for_b, 2)
     pool.waiting = deque([("a",), ("b",), ("c",)])
-    (problem,) = run_stages(pool)
+    (problem,) = run_pools(pool)
     assert problem.startswith(f"b: {MEMORY} (1.00 EiB more")
     assert "Traceback" not in capfd.readouterr().err
 
@@ -155,7 +155,7 @@ def test_of_an_image_that_a_pool_has_no_memory_for_one_line_is_said_and_the_othe
 def test_a_result_too_large_to_be_sent_is_one_line_too(capfd):
     pool = Pool("cam", say_too_much, 1)
     pool.waiting = deque([("a",)])
-    (problem,) = run_stages(pool)
+    (problem,) = run_pools(pool)
     assert problem.startswith(f"a: {MEMORY} (1.00 EiB more")
     assert "Traceback" not in capfd.readouterr().err
 
@@ -164,7 +164,7 @@ def test_a_pool_whose_processes_have_no_memory_to_start_says_so(capfd):
     pool = Pool("cam", answer, 1, start=of_numpy)
     pool.waiting = deque([("a",)])
     with pytest.raises(UserError, match=rf"^{MEMORY} \(1.00 EiB more"):
-        run_stages(pool)
+        run_pools(pool)
     assert "Traceback" not in capfd.readouterr().err
 
 

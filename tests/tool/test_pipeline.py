@@ -14,7 +14,7 @@ import pytest
 
 from tests.processes import assert_all_end, living, needs_proc
 from tool.cli import UserError
-from tool.pipeline import Pool, outcomes, run_stages
+from tool.pipeline import Pool, outcomes, run_pools
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -153,7 +153,7 @@ def test_every_job_of_both_stages_is_done_and_the_second_follows_the_first(folde
     with stages(write, write_after_first) as (first, second):
         first.waiting = deque((image_id, made, "first") for image_id in new)
         second.waiting = deque([("old", followed, made)])
-        problems = run_stages(
+        problems = run_pools(
             first, second, follow_up=lambda image_id, _: (image_id, followed, made) if image_id != "new 3" else None
         )
     assert problems == []
@@ -165,7 +165,7 @@ def test_every_job_of_both_stages_is_done_and_the_second_follows_the_first(folde
 
 def test_no_jobs_at_all_are_no_problem():
     with stages(fail, fail) as (first, second):
-        assert run_stages(first, second, follow_up=lambda image_id, result: None) == []
+        assert run_pools(first, second, follow_up=lambda image_id, result: None) == []
 
 
 def test_a_stage_that_only_has_second_jobs_does_them(folders):
@@ -173,7 +173,7 @@ def test_a_stage_that_only_has_second_jobs_does_them(folders):
     write("old", made, "old")
     with stages(fail, write_after_first) as (first, second):
         second.waiting.append(("old", followed, made))
-        assert run_stages(first, second, follow_up=lambda image_id, result: None) == []
+        assert run_pools(first, second, follow_up=lambda image_id, result: None) == []
     assert names(followed) == ["old"]
 
 
@@ -188,7 +188,7 @@ def test_images_that_a_stage_refuses_are_reported_and_the_others_done(folders):
             followed_up.append(image_id)
             return image_id, followed
 
-        problems = run_stages(first, second, follow_up=follow_up)
+        problems = run_pools(first, second, follow_up=follow_up)
     assert sorted(problems) == [f"{image_id}: no such image" for image_id in ("b1", "b2", "b3")]
     assert names(made) == names(followed) == sorted(followed_up) == ["a", "c", "d"]
 
@@ -197,7 +197,7 @@ def test_an_error_of_ours_is_not_taken_for_the_users():
     with stages(fail, fail) as (first, second):
         first.waiting.append(("a",))
         with pytest.raises(ZeroDivisionError):
-            run_stages(first, second, follow_up=lambda image_id, result: None)
+            run_pools(first, second, follow_up=lambda image_id, result: None)
 
 
 @pytest.mark.parametrize("stage", ["cam", "crf"])
@@ -205,7 +205,7 @@ def test_a_process_that_is_killed_ends_the_run_with_the_image_it_was_at(stage):
     with stages(kill_at_b, kill_at_b) as (first, second):
         (first if stage == "cam" else second).waiting.extend([("a",), ("b",), ("c",)])
         with pytest.raises(UserError, match=f"a {stage} process died.*it was at b;") as raised:
-            run_stages(first, second, follow_up=lambda image_id, result: None)
+            run_pools(first, second, follow_up=lambda image_id, result: None)
     assert "run the command again" in str(raised.value)
 
 
@@ -221,14 +221,14 @@ def test_a_process_killed_amid_its_result_makes_nobody_wait_for_the_rest(tmp_pat
             first.processes[connection].join()
 
         with pytest.raises(UserError, match=r"a cam process died.*it was at b;"):
-            run_stages(first, second, follow_up=kill_b_amid_its_result)
+            run_pools(first, second, follow_up=kill_b_amid_its_result)
 
 
 def test_a_process_killed_at_its_start_ends_the_run_alike():
     with stages(answer, fail, start=be_killed) as (first, second):
         first.waiting.append(("a",))
         with pytest.raises(UserError, match=r"a cam process died.*it was at no image;"):
-            run_stages(first, second, follow_up=lambda image_id, result: None)
+            run_pools(first, second, follow_up=lambda image_id, result: None)
 
 
 def test_an_error_does_not_wait_for_what_runs():
@@ -236,14 +236,14 @@ def test_an_error_does_not_wait_for_what_runs():
         first.waiting.append(("a",))
         second.waiting.append(("b",))
         with pytest.raises(ZeroDivisionError):
-            run_stages(first, second, follow_up=lambda image_id, result: None)
+            run_pools(first, second, follow_up=lambda image_id, result: None)
 
 
 def test_no_more_processes_are_started_than_jobs_wait_for_one(folders):
     made, _ = folders
     with stages(write, fail, workers=3) as (first, second):
         first.waiting.extend([("a", made, ""), ("b", made, "")])
-        assert run_stages(first, second, follow_up=lambda image_id, result: None) == []
+        assert run_pools(first, second, follow_up=lambda image_id, result: None) == []
     assert len(first.processes) == 2 and not second.processes
     assert names(made) == ["a", "b"]
 
@@ -258,7 +258,7 @@ def test_the_second_stage_gets_what_the_first_returned_and_few_results_wait_for_
             waiting.append(len(waiting) + 1 - len(names(followed)))
             return image_id, followed, result
 
-        assert run_stages(first, second, follow_up=follow_up) == []
+        assert run_pools(first, second, follow_up=follow_up) == []
     assert len(names(followed)) == 20
     assert (followed / "7").read_text() == "result of 7"
     # One at each process and one between them; without a bound all twenty would wait.
@@ -281,26 +281,26 @@ def one_process(work, jobs):
 def test_a_process_does_as_many_jobs_at_a_time_as_it_has_threads(tmp_path):
     pairs = [("a", "b"), ("b", "a"), ("c", "d"), ("d", "c"), ("e",)]  # each waits for the other
     with one_process(meet, [(name, tmp_path, *others) for name, *others in pairs]) as pool:
-        assert run_stages(pool) == []
+        assert run_pools(pool) == []
     assert names(tmp_path) == list("abcde")
 
 
 def test_the_refusal_of_one_thread_leaves_the_others_at_work(tmp_path):
     with one_process(refuse_b_or_wait_for_it, [(name, tmp_path) for name in "abc"]) as pool:
-        assert run_stages(pool) == ["b: no such image"]
+        assert run_pools(pool) == ["b: no such image"]
 
 
 def test_a_process_that_is_killed_names_all_images_that_it_was_at(tmp_path):
     jobs = [("a", tmp_path, "b"), ("b", tmp_path, "a"), ("c", tmp_path)]
     named = pytest.raises(UserError, match=r"it was at a, b;")
     with one_process(be_killed_with_the_others, jobs) as pool, named:
-        run_stages(pool)
+        run_pools(pool)
 
 
 def test_what_cannot_be_said_ends_the_process_and_leaves_nobody_waiting(tmp_path):
     reported = pytest.raises(UserError, match="a cam process died")
     with one_process(say_what_cannot_be_said, [("a", tmp_path), ("b", tmp_path)]) as pool, reported:
-        run_stages(pool)
+        run_pools(pool)
 
 
 def test_jobs_go_to_the_process_that_has_the_fewest(tmp_path):
@@ -317,14 +317,14 @@ def test_jobs_go_to_the_process_that_has_the_fewest(tmp_path):
 AT_WORK = """
 import sys
 from pathlib import Path
-from tests.tool.test_pipeline import Pool, run_stages, write_and_sleep
+from tests.tool.test_pipeline import Pool, run_pools, write_and_sleep
 from tool.cli import run_script
 
 def main():
     first, second = (Pool(name, write_and_sleep, 2) for name in ("cam", "crf"))
     first.waiting.extend((name, Path(sys.argv[1])) for name in "ab")
     second.waiting.extend((name, Path(sys.argv[1])) for name in "cd")
-    run_stages(first, second, follow_up=lambda image_id, result: None)
+    run_pools(first, second, follow_up=lambda image_id, result: None)
 
 if __name__ == "__main__":
     run_script(main)

@@ -22,10 +22,10 @@ ROOT = Path(__file__).resolve().parents[2]
 OUTER = """
 import json, sys
 from tool.cli import UserError, run_script
-from tool.command import Job, run_chains
+from tool.command import Command, run_chains
 def chain(name, commands):
     for command in commands:
-        if code := (yield Job(["-c", command])).code:
+        if code := (yield Command(["-c", command])).code:
             raise UserError(f"{name}: exit code {code}")
     print(f"<{name} is through>", flush=True)
 chains = json.loads(sys.argv[1])
@@ -160,9 +160,9 @@ def test_alone_a_command_has_the_terminal_for_its_bars_and_the_log_keeps_its_lin
     command = f"{BAR}\nprint('trained')"
     outer = f"""
 from pathlib import Path
-from tool.command import Job, run_chains
+from tool.command import Command, run_chains
 def chain():
-    yield Job(["-c", {command!r}], "the title", Path({str(tmp_path / "log")!r}))
+    yield Command(["-c", {command!r}], "the title", Path({str(tmp_path / "log")!r}))
 run_chains({{"": chain()}})
 """
     ours, theirs = pty.openpty()

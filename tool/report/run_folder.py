@@ -13,7 +13,7 @@ from tool.file_hash import sha256_of
 from tool.places import folders_with, listed, visible
 
 
-class Stage(NamedTuple):
+class MapKind(NamedTuple):
     """A kind of label maps: its title, the folders in a run's that the scripts and recipes put it in, the setting
     in which a net that makes it says which label maps it learnt from, None where it is made of the run's CAMs, and the
     net's folders of images that have no ground truth."""
@@ -26,17 +26,17 @@ class Stage(NamedTuple):
 
 # In the order in which they are made.
 STAGES = {
-    "seed": Stage("Seed", ("cam_png", "pseudo")),  # the second: MSA's, at the threshold that its seeds' scores choose
-    "crf": Stage("CRF seed", ("crf/crf_*",)),
-    "affinity": Stage("AffinityNet's mask", ("out_rw",)),
-    "irn": Stage("IRN's mask", ("sem_seg",)),
-    "segmentation": Stage(
+    "seed": MapKind("Seed", ("cam_png", "pseudo")),  # the second: MSA's, at the threshold that its seeds' scores choose
+    "crf": MapKind("CRF seed", ("crf/crf_*",)),
+    "affinity": MapKind("AffinityNet's mask", ("out_rw",)),
+    "irn": MapKind("IRN's mask", ("sem_seg",)),
+    "segmentation": MapKind(
         "Segmentation",
         ("results/*/Segmentation/comp[56]_*_cls",),
         "DATA_PSEUDO_GT",
         "results/*/Segmentation/*_test_cls",
     ),
-    "deeplabv3plus": Stage("DeepLabv3+", ("val",), "wss_masks", "test"),
+    "deeplabv3plus": MapKind("DeepLabv3+", ("val",), "wss_masks", "test"),
 }
 USUAL = ("seed", "crf")  # of which a run without them is said to have none
 RELEASED_CRF = "crf_8_7"
@@ -200,7 +200,7 @@ def _numbers_in(name: str) -> list[float]:
     return [float(number) for number in re.findall(r"\d+(?:\.\d+)?", name)]
 
 
-def _result_folders(folder: Path, stage: Stage, scored: bool) -> list[Path]:
+def _result_folders(folder: Path, stage: MapKind, scored: bool) -> list[Path]:
     """Where a net's run leaves a stage's label maps; only of images that have a ground truth, where they are scored."""
     of_truth = {path for path in _folders(folder, stage.patterns) if not path.name.endswith("_test_cls")}
     others = [] if scored else _folders(folder, [stage.unscored])
