@@ -14,7 +14,7 @@ from method.hsc.criterion import HSCCriterion
 from method.hsc.learner import HSCLearner
 from method.terms.maps import View, two_scales
 from network.build import build_network
-from network.resnet38_hsc import HSCOutput
+from network.hsc import HSCOutput
 from tool.device import place
 from voc12.classes import VOC12
 

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from benchmark.timing import TIMES, report, seconds
-from network.resnet38_aff import CHANNELS, affinities
-from network.resnet50_irn import STRIDE as IRN_STRIDE
-from network.resnet50_irn import edge_affinities
+from network.affinity import CHANNELS, affinities
+from network.irn import STRIDE as IRN_STRIDE
+from network.irn import edge_affinities
 from refine.affinity.labels import STRIDE
 from refine.irn.training import RADIUS
 from refine.irn.walked import WalkRecipe

@@ -8,10 +8,10 @@ from torch import nn
 
 from network import resolve_network
 from network.backbones import build_backbone
-from network.resnet38_cls import ClsNet
-from network.resnet38_hsc import REGION_DIM, HSCNet
-from network.resnet38_seam import PPCNet, SEAMNet
+from network.cls import ClsNet
+from network.hsc import REGION_DIM, HSCNet
 from network.resnet38d import scaled
+from network.seam import PPCNet, SEAMNet
 
 NETS: dict[str, Callable[..., nn.Module]] = {
     "resnet38_hsc": HSCNet,

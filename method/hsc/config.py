@@ -56,7 +56,7 @@ class HSCConfig:
     saliency: SaliencyConfig = field(default_factory=SaliencyConfig)
     contrast: ContrastConfig = field(default_factory=ContrastConfig)
     consistency: ConsistencyConfig = field(default_factory=ConsistencyConfig)
-    net: dict[str, bool] = field(default_factory=dict)  # switches of `network.resnet38_hsc.HSCNet`
+    net: dict[str, bool] = field(default_factory=dict)  # switches of `network.hsc.HSCNet`
 
 
 # What `--sane` takes: a name for each oddity (Q) of the losses and the net, and for the background's score. The

@@ -14,7 +14,7 @@ from method.terms.consistency import consistency_losses
 from method.terms.contrast import contrast_cam, on_grid
 from method.terms.maps import View
 from method.terms.saliency import saliency_guidance
-from network.resnet38_hsc import REGION_DIM, HSCOutput
+from network.hsc import REGION_DIM, HSCOutput
 from tool.distributed import gather_images
 
 

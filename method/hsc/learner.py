@@ -5,7 +5,7 @@ from torch import nn
 from method.hsc.config import HSCConfig
 from method.hsc.criterion import HSCCriterion
 from method.two_scales import TwoScaleLearner
-from network.resnet38_hsc import HSCNet
+from network.hsc import HSCNet
 from tool.dataset import DataSet
 
 

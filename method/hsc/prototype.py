@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from network.resnet38_hsc import PIXEL_DIM, REGION_DIM
+from network.hsc import PIXEL_DIM, REGION_DIM
 
 
 class PrototypeBanks(nn.Module):

@@ -11,8 +11,8 @@ from method.terms.consistency import consistency_losses
 from method.terms.contrast import contrast_cam, on_grid
 from method.terms.maps import View, resize
 from method.terms.saliency import saliency_guidance
-from network.resnet38_hsc import HSCOutput
-from network.resnet38_seam import SEAMOutput
+from network.hsc import HSCOutput
+from network.seam import SEAMOutput
 from tool.distributed import gather_images
 
 

@@ -12,8 +12,8 @@ from torch import Tensor
 from data.descriptions import find_data_set
 from data.images import image_size, load_rgb, with_size
 from data.normalisation import Normalisation
+from network.affinity import AffNet, build_affinity_net, load_trained
 from network.fold import fold_norms
-from network.resnet38_aff import AffNet, build_affinity_net, load_trained
 from network.weights import LoadReport
 from refine.affinity.walked import WalkRecipe, label_map, sharpened, walked_scores
 from refine.stale import has_label_map_of_cams

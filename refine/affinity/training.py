@@ -12,8 +12,8 @@ from data.descriptions import find_data_set
 from data.normalisation import Normalisation
 from data.training import training_loader
 from network import PRETRAINED
+from network.affinity import AffNet, build_affinity_net, load_first_weights
 from network.backbone_weights import load_pretrained, start_from
-from network.resnet38_aff import AffNet, build_affinity_net, load_first_weights
 from network.weights import released_state_dict
 from refine.affinity.labels import STRIDE
 from refine.affinity.samples import AffinityAugmentation, AffinitySet

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from data.normalisation import Normalisation
-from network.resnet38_aff import AffNet, affinities
+from network.affinity import AffNet, affinities
 from refine.affinity.labels import STRIDE
 from refine.walk import random_walk
 from tool.cam import labels_of_scores

@@ -11,7 +11,7 @@ import torch
 from data.descriptions import find_data_set
 from data.images import image_size, load_rgb, with_size
 from network.fold import fold_norms
-from network.resnet50_irn import IRNet, load_trained
+from network.irn import IRNet, load_trained
 from network.weights import LoadReport
 from refine.irn.instances import instances_of
 from refine.irn.walked import WalkRecipe, edge_logits, label_map, scores_of, walked

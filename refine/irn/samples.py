@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from data.augmentation import random_crop, top_left
 from data.images import load_rgb
 from data.normalisation import Normalisation
-from network.resnet50_irn import STRIDE
+from network.irn import STRIDE
 from tool.dataset import IGNORE
 from tool.reading import Reading
 

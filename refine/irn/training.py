@@ -13,7 +13,7 @@ from data.descriptions import find_data_set
 from data.normalisation import Normalisation
 from data.training import LabelMapSet, training_loader
 from network.backbone_weights import start_from
-from network.resnet50_irn import STRIDE, IRNet, edge_affinities, load_first_weights, with_aliases
+from network.irn import STRIDE, IRNet, edge_affinities, load_first_weights, with_aliases
 from refine.irn.loss import WEIGHT, displacement_losses
 from refine.irn.samples import IRNAugmentation, TopLeftSet
 from refine.pairs import pair_labels, pair_losses

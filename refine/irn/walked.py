@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from network.resnet50_irn import STRIDE, IRNet, edge_affinities
+from network.irn import STRIDE, IRNet, edge_affinities
 from refine.walk import random_walk
 from tool.device import autocast
 from tool.irn_cam import quarter

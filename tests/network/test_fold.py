@@ -6,12 +6,12 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
+from network.affinity import build_affinity_net
 from network.build import build_network
 from network.deeplabv3plus import build_deeplabv3plus
 from network.depthwise import DilatedDepthwise
 from network.fold import Pointwise, fold_norms
-from network.resnet38_aff import build_affinity_net
-from network.resnet50_irn import IRNet
+from network.irn import IRNet
 from network.scn import SCN
 from tests.network.nets import net_of
 from tool.device import AMP_TYPES, autocast, place_for_inference

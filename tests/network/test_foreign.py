@@ -7,9 +7,9 @@ from method import METHODS
 from method.arguments import OF_SEAMS_FORM, network_meant
 from method.hsc.config import CONFIGS
 from network import EPS_SEAM
+from network.affinity import build_affinity_net, load_trained
 from network.build import build_network
 from network.foreign import FIRST, LAST
-from network.resnet38_aff import build_affinity_net, load_trained
 from network.weights import load_weights, released_state_dict
 from tool.cli import UserError
 

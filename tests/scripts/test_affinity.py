@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 from data.normalisation import IMAGENET
+from network.affinity import build_affinity_net
 from network.build import build_network
-from network.resnet38_aff import build_affinity_net
 from network.weights import released_state_dict
 from refine.affinity.infer import parse_arguments
 from refine.affinity.inference import infer_missing

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from coco14.classes import COCO14, SPLITS
-from network.resnet50_irn import IRNet, with_aliases
+from network.irn import IRNet, with_aliases
 from refine.irn.score_instances import read_images
 from tests.refine.affinity.stage import make_stage
 from tests.scripts.conftest import (

@@ -16,7 +16,7 @@ from method.hsc.config import CONFIGS, SANE
 from method.oddities import mend
 from method.terms.maps import two_scales
 from method.training import make_learner, make_loader, make_training
-from network.resnet38_cls import ClsNet
+from network.cls import ClsNet
 from network.resnet38d import ResNet38d
 from tests.data.places import images_in
 from tests.scripts.conftest import words_of

@@ -10,7 +10,7 @@ from torch.amp import GradScaler
 
 from network.backbones import build_backbone
 from network.build import build_network
-from network.resnet38_hsc import HSCNet
+from network.hsc import HSCNet
 from tests.golden_inputs import assert_golden, rnd
 from tool.optim import PortableSGD, lie_as_weights, parameter_groups, polynomial_schedule
 

@@ -8,8 +8,8 @@ import torch
 from method.hsc.config import CONFIGS, HSCConfig
 from method.hsc.criterion import HSCCriterion
 from method.terms.maps import View
-from network.resnet38_cls import ClsOutput
-from network.resnet38_hsc import HSCOutput
+from network.cls import ClsOutput
+from network.hsc import HSCOutput
 from tests.golden_inputs import rnd, uni
 from tests.method.hsc import naive
 

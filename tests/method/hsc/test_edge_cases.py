@@ -6,7 +6,7 @@ import torch
 from method.hsc.config import ConsistencyConfig, ContrastConfig, HSCConfig
 from method.hsc.criterion import HSCCriterion
 from method.terms.maps import View
-from network.resnet38_hsc import HSCOutput
+from network.hsc import HSCOutput
 from tests.golden_inputs import rnd, uni
 
 SANE = ContrastConfig(

@@ -14,7 +14,7 @@ from data.images import load_rgb
 from data.labels import load_labels
 from method import METHODS
 from method.base import NetFlags
-from network.resnet38_aff import build_affinity_net
+from network.affinity import build_affinity_net
 from network.weights import load_released_state_dict, released_state_dict
 from refine.affinity.prepare import recipes
 from refine.affinity.walked import WalkRecipe, label_map, sharpened, walked_scores

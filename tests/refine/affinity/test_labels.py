@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from network.resnet38_aff import build_affinity_net
+from network.affinity import build_affinity_net
 from network.weights import released_state_dict
 from refine.affinity.labels import grid_labels
 from refine.affinity.training import build_training, training_step

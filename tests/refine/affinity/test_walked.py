@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from network.resnet38_aff import build_affinity_net
+from network.affinity import build_affinity_net
 from refine.affinity.walked import WalkRecipe, label_map, padded, sharpened, walked_scores, with_background
 from tests.golden_inputs import rnd, uni
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from network.resnet50_irn import IRNet, edge_affinities
+from network.irn import IRNet, edge_affinities
 from refine.irn.loss import displacement_losses
 from refine.irn.samples import reduced
 from refine.irn.training import Objective, build_training, irn_losses, mean_displacement, training_step

@@ -7,7 +7,7 @@ from PIL import Image
 from torch.nn import functional as F
 
 from data.normalisation import IMAGENET
-from network.resnet50_irn import IRNet
+from network.irn import IRNet
 from refine.irn.instances import clusters_of, instances_of, traced
 from refine.irn.walked import WalkRecipe, edge_logits, framed, label_map, scores_of, walked
 from tests.golden_inputs import assert_golden, crt_fill, rnd, uni

@@ -8,7 +8,7 @@ import torch
 
 from network.backbones import build_backbone
 from network.build import build_network
-from network.resnet38_hsc import HSCNet
+from network.hsc import HSCNet
 from network.weights import released_state_dict
 from tests.golden_inputs import assert_golden, rnd
 

@@ -8,7 +8,7 @@ import timm
 import torch
 from torchvision import models
 
-from network.resnet50_irn import (
+from network.irn import (
     IRNet,
     edge_affinities,
     load_first_weights,

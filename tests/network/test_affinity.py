@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from network.affinity import AffNet, affinities, build_affinity_net, load_first_weights, load_trained
 from network.build import build_network
-from network.resnet38_aff import AffNet, affinities, build_affinity_net, load_first_weights, load_trained
 from network.weights import load_released_state_dict, load_weights, released_state_dict
 from tests.golden_inputs import assert_golden, fill, rnd
 from tool.cli import UserError
