@@ -19,13 +19,13 @@ from typing import Any
 import cv2
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python FILE`; `python -m` finds the packages
 
 from coco14.classes import CLASS_OF_CATEGORY, CLASSES, SPLITS
 from tool.cli import UserError, pace, path_text, positive, run_script, script_parser
 from tool.generated import write_once
+from tool.progress import Bar
 from voc12.classes import CLASSES as VOC_CLASSES
 from voc12.mini import GENERATION as SCENES
 from voc12.mini import JPEG_OPTIONS, MAX_IMAGES, check_scenes
@@ -107,7 +107,7 @@ def _write_all(root: Path, settings: dict[str, int]) -> None:
         (root / folder).mkdir(parents=True)
     train, images = settings["train"], settings["train"] + settings["val"]
     splits = dict(zip(SPLITS, (range(train), range(train, images)), strict=True))
-    with tqdm(total=images, desc="drawing", unit="image", disable=None, leave=False) as bar:
+    with Bar(total=images, desc="drawing", unit="image") as bar:
         for split, indices in splits.items():
             found: dict[str, list] = {"images": [], "annotations": [], "categories": _categories()}
             for index in indices:

@@ -16,13 +16,13 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python FILE`; `python -m` finds the packages
 
 from cub.classes import BOX_FILE, CLASS_FILE, IMAGE_FILE, IMAGES, LABEL_FILE, SPLIT_FILE
 from tool.cli import UserError, pace, path_text, positive, run_script, script_parser
 from tool.generated import write_once
+from tool.progress import Bar
 
 GENERATION = 1  # counts changes of what is drawn, so that data of another is not taken for the same
 FOLDER = "CUB_200_2011"
@@ -130,7 +130,7 @@ def _write_all(root: Path, settings: dict[str, int]) -> None:
         (root / IMAGES / folder).mkdir(parents=True)
     lines: dict[str, list[str]] = {name: [] for name in (IMAGE_FILE, LABEL_FILE, SPLIT_FILE, BOX_FILE)}
     count = settings["train"] + settings["test"]
-    for index in tqdm(range(count), desc="drawing", unit="image", disable=None, leave=False):
+    for index in Bar(range(count), desc="drawing", unit="image"):
         scene, label, number = draw_scene(settings["seed"], index, size=settings["size"]), index % len(LOOKS), index + 1
         file = f"{folders[label]}/{number:06d}.jpg"
         Image.fromarray(scene.image).save(root / IMAGES / file, **JPEG_OPTIONS)

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from tool.artifact import labels_of_posteriors, load_cam, load_crf, load_label_map
 from tool.cli import FILE, NOTHING, UserError, raise_problems, require_folder, what_is_at
@@ -16,6 +15,7 @@ from tool.lists import LABEL_MAP_ENDINGS, Source, expect_files, find_masks, read
 from tool.metric import label_counts, threshold_counts
 from tool.pipeline import Pool, ProcessDied
 from tool.places import other_ending
+from tool.progress import Bar
 
 DEFAULT_THRESHOLD = 0.22
 FILES_PER_TASK = 64
@@ -171,7 +171,7 @@ def count_images(
     results = map(task, chunks) if num_workers == 1 else in_parallel(task, chunks, num_workers)
     total = np.zeros((3, len(thresholds), data_set.num_labels), np.int64)
     number, problems = 0, []
-    with tqdm(total=len(pairs), unit="image", disable=None, leave=False) as progress:
+    with Bar(total=len(pairs), unit="image") as progress:
         for chunk, (counts, counted, found) in zip(chunks, results, strict=True):
             total += counts
             number += counted

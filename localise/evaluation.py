@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from data.cub import BoxedImages, scaled_box
 from data.normalisation import Normalisation
@@ -17,6 +16,7 @@ from localise.scores import Found, scores_of, summary
 from network.localiser import LocaliserTransformer
 from tool.device import autocast
 from tool.distributed import rank, sum_over_processes, wait_for_all, world_size
+from tool.progress import Bar
 from tool.reading import RESUME, of_processes, outlive_signals, started
 
 
@@ -69,9 +69,7 @@ def evaluate(
     """
     device = next(branch.parameters()).device
     table = torch.zeros(len(images), sum(COLUMNS.values()), dtype=torch.float64)
-    batches = tqdm(
-        started(loader, then), total=len(loader), desc="test", unit="batch", disable=None if show else True, leave=False
-    )
+    batches = Bar(started(loader, then), total=len(loader), desc="test", unit="batch", shown=show)
     for batch in batches:
         with autocast(device, recipe.amp):
             maps, attention = branch.maps(batch["image"].to(device, non_blocking=True))

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from PIL import Image
 from torch import Tensor
-from tqdm import tqdm
 
 from data.images import image_size, load_rgb, with_size
 from network.fold import fold_norms
@@ -33,6 +32,7 @@ from tool.device import autocast, place_for_inference
 from tool.image import has_picture
 from tool.limits import reported_limits
 from tool.per_image import Job, NetProcess, Processes, Work, make_missing
+from tool.progress import Bar
 
 LIMITS = "take fewer --n_processes_per_gpu, --amp bf16 or a smaller --backbone"
 PCA_FILE = "pca.pt"  # beside the features
@@ -93,7 +93,7 @@ def fit_missing_pca(
     chosen = [ids[place] for place in evenly_spaced(len(ids), PCA_IMAGES)]
 
     def samples() -> Iterator[Tensor]:
-        for image_id in tqdm(chosen, desc="PCA", unit="image", disable=None, leave=False):
+        for image_id in Bar(chosen, desc="PCA", unit="image"):
             with reported_limits(LIMITS, at=with_size(images[image_id])):
                 image = net.normalisation(load_rgb(images[image_id]), device)
                 yield cells_for_pca(in_amp(net, device, args.amp), image, patch=net.patch)
@@ -143,7 +143,7 @@ def draw_missing(images: Mapping[str, Path], args: argparse.Namespace) -> None:
         for image_id, path in images.items()
         if not has_picture(args.pictures / f"{image_id}.png", image_size(path))
     ]
-    for image_id in tqdm(missing, desc="pictures", unit="image", disable=None, leave=False):
+    for image_id in Bar(missing, desc="pictures", unit="image"):
         features = load_features(args.out_dir / f"{image_id}.pt")
         picture = picture_of(features, image_size(images[image_id])[::-1])
         with atomic_file(args.pictures / f"{image_id}.png") as file:

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python label_maps.py` from any folder
 from data.cams import folder_of_dicts
@@ -23,6 +22,7 @@ from tool.cli import UserError, pace, path_text, path_value, raise_problems, run
 from tool.dataset import DataSet
 from tool.folder import Claim, claim_folders, made_with
 from tool.lists import Source, read_ids
+from tool.progress import Bar
 
 EXAMPLES = """\
   # of the CRF dicts of EPS's own code
@@ -55,7 +55,7 @@ def write_missing(ids: Sequence[str], crf_dir: Path, out: Path, data_set: DataSe
     Returns how many. Raises `UserError` with a line for each image that has none, after all others.
     """
     problems, made = [], 0
-    for image_id in tqdm(ids, desc="label maps", unit="image", disable=None, leave=False):
+    for image_id in Bar(ids, desc="label maps", unit="image"):
         try:
             labels = labels_of_posteriors(load_label_scores(crf_dir / f"{image_id}.npy", data_set))
         except UserError as error:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from tqdm import tqdm
+from tool.progress import Bar
 
 CHECK_THREADS = 8  # while the disk is slow, which makes a check wait more than it computes
 CHECKS_BETWEEN_LOOKS = 256
@@ -14,7 +14,7 @@ Finding = TypeVar("Finding")
 
 def run_checks(check: Callable[[str], list[Finding]], ids: Sequence[str], what: str) -> list[Finding]:
     """What `check` finds with each of `ids`, in their order; with a bar beyond a second."""
-    bar = tqdm(_checked(check, ids), total=len(ids), desc=f"checking {what}", delay=1, disable=None, leave=False)
+    bar = Bar(_checked(check, ids), total=len(ids), desc=f"checking {what}", delay=1)
     return [finding for findings in bar for finding in findings]
 
 

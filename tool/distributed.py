@@ -9,11 +9,11 @@ from typing import TypeVar
 import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
-from tqdm import tqdm
 
 from tool.ahead import read_ahead
 from tool.cli import UserError
 from tool.device import usable_gpus
+from tool.progress import Bar
 from tool.shared_norm import share_statistics
 from tool.torchrun import local_rank, local_world_size, started_by_torchrun
 
@@ -95,7 +95,7 @@ def found_by_all(
     """What `find` gives of each of `items` and of what threads `read` of it meanwhile, in their order, in all
     processes, each of which looks at its share; with a bar, which says `what` is done."""
     share = items[rank() :: world_size()]
-    bar = tqdm(share, desc=what, unit=unit, disable=True if rank() else None, leave=False)
+    bar = Bar(share, desc=what, unit=unit, shown=rank() == 0)
     own = [find(item, value) for item, value in read_ahead(bar, read)]
     if world_size() == 1:
         return own

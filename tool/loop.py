@@ -10,12 +10,12 @@ from types import FrameType
 
 from torch import Tensor
 from torch.optim import Optimizer
-from tqdm import tqdm
 
 from tool.cli import UserError
 from tool.distributed import Agreement, rank, world_size
 from tool.limits import reported_limits
 from tool.log import LossHistory, RunLog, curve_name
+from tool.progress import Bar
 from tool.randomness import seed_step
 from tool.reading import RESUME, none_left_behind, started
 from tool.torchrun import started_by_torchrun
@@ -104,14 +104,13 @@ def run_steps(
     """
     history, means = LossHistory(), {}
     images_seen, since = 0, time.perf_counter()
-    bar = tqdm(
+    bar = Bar(
         total=steps.stop,
         initial=steps.start,
         desc="train",
         unit="step",
-        disable=None if log is not None else True,
+        shown=log is not None,
         dynamic_ncols=True,
-        leave=False,
     )
     agreement = Agreement()
     limits = reported_limits(

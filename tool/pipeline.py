@@ -16,10 +16,9 @@ from multiprocessing.process import BaseProcess
 from multiprocessing.queues import SimpleQueue
 from typing import Any, NamedTuple
 
-from tqdm import tqdm
-
 from tool.cli import UserError, printable
 from tool.limits import reported_limits
+from tool.progress import Bar
 
 # oneDNN keeps what it prepared for the last 1024 shapes of an input, some megabytes each, and images come in ever new
 # sizes: a network's process on a CPU would grow to gigabytes. Fewer than one image's scales have (some 160) would cost
@@ -307,7 +306,7 @@ def _run_stages(first: Pool, second: Pool | None, follow_up: Callable[[str, Any]
     with ExitStack() as stack:
         bars = {
             pool: stack.enter_context(
-                tqdm(total=len(pool.waiting), desc=pool.name, unit="image", disable=None, position=row, leave=False)
+                Bar(total=len(pool.waiting), desc=pool.name, unit="image", position=row)
             )
             for row, pool in enumerate(pools)
         }

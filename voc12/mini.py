@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python FILE`; `python -m` finds the packages
 
@@ -24,6 +23,7 @@ from tool.artifact import save_label_map
 from tool.cli import UserError, pace, path_text, positive, run_script, script_parser
 from tool.dataset import IGNORE
 from tool.generated import write_once
+from tool.progress import Bar
 from voc12.classes import CLASSES, VOC12
 from voc12.mini_scene import Scene, draw_scene
 
@@ -146,7 +146,7 @@ def _write_all(root: Path, settings: dict[str, int]) -> None:
     for name, indices in lists.items():
         (list_folder / f"{name}.txt").write_text("".join(f"{image_id(index)}\n" for index in indices))
 
-    for index in tqdm(range(first_test + test), desc="drawing", unit="image", disable=None, leave=False):
+    for index in Bar(range(first_test + test), desc="drawing", unit="image"):
         scene = draw_scene(settings["seed"], index, size=settings["size"])
         name = image_id(index)
         Image.fromarray(scene.image).save(root / "JPEGImages" / f"{name}.jpg", **JPEG_OPTIONS)

@@ -11,7 +11,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for `python FILE`; `python -m` finds the packages
 
@@ -21,6 +20,7 @@ from tool.cli import UserError, pace, path_text, printable, raise_problems, requ
 from tool.colour import voc_palette
 from tool.dataset import IGNORE
 from tool.places import misplaced, visible
+from tool.progress import Bar
 from voc12.classes import NUM_CLASSES, VOC12
 
 EXAMPLES = """\
@@ -95,7 +95,7 @@ def main() -> None:
         raise UserError(f"--out {out}: expected another folder than --masks; name a new one")
     make_folder(out)
     problems = []
-    for path in tqdm(paths, desc="masks", unit="image", disable=None, leave=False):
+    for path in Bar(paths, desc="masks", unit="image"):
         try:
             labels = label_map(path, args.border)
         except UserError as error:

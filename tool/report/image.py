@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from tool.artifact import load_cam, load_label_map
 from tool.cli import UserError
@@ -17,6 +16,7 @@ from tool.image import load_image
 from tool.metric import CURVE, confusion_matrix, threshold_counts
 from tool.pipeline import Pool, ProcessDied
 from tool.plot import error_colours, heat_colours, is_background, label_colours
+from tool.progress import Bar
 
 THUMBNAIL = 280  # pixels on the longer side, at most
 RUNS_PER_PROCESS = 32  # of all images together; fewer do not pay for the start of one
@@ -173,7 +173,7 @@ def look_at_all(
     """`look` at every image by processes, as they are done. Raises `UserError` if one of these is killed."""
     size = min(num_workers, len(files), -(-sum(len(of_image.runs) for of_image in files.values()) // RUNS_PER_PROCESS))
     look_at = functools.partial(look, data_set=data_set)
-    with tqdm(total=len(files), desc="look at images", unit="image", disable=None) as bar:
+    with Bar(total=len(files), desc="look at images", unit="image") as bar:
         if size <= 1:
             for image_id, of_image in files.items():
                 yield image_id, look_at(image_id, of_image)

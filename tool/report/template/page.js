@@ -228,6 +228,8 @@
     card.setAttribute("aria-label", image.id);
     const head = make("div", "card-head");
     const chips = make("span", "chips");
+    const hasScores = Object.values(image.iou).some((values) => values.some((value) => value !== null));
+    if (!hasScores) chips.append("in the pictures:"); // not the image's true labels, which a mask would tell
     for (const label of image.labels) {
       const chip = make("span");
       chip.append(swatch(label), data.names[label]);
