@@ -305,9 +305,7 @@ def _run_stages(first: Pool, second: Pool | None, follow_up: Callable[[str, Any]
     pools = [first] if second is None else [first, second]
     with ExitStack() as stack:
         bars = {
-            pool: stack.enter_context(
-                Bar(total=len(pool.waiting), desc=pool.name, unit="image", position=row)
-            )
+            pool: stack.enter_context(Bar(total=len(pool.waiting), desc=pool.name, unit="image", position=row))
             for row, pool in enumerate(pools)
         }
         following: deque[tuple] = deque()

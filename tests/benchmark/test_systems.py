@@ -59,7 +59,12 @@ def run(*command: object) -> str:
 def ask_for(monkeypatch: pytest.MonkeyPatch, voc: Path, *flags: object) -> None:
     """The command line of the data in `voc`, with `flags`."""
     words = ["--voc12_root", voc, "--lists", voc.parent, "--labels", voc.parent / "cls_labels.npy"]
-    words += ["--weights", voc.parent / "weights.pth", "--classes", "background,car", *flags]
+    words += [
+        "--weights",
+        voc.parent / "weights.pth",
+        *([] if "--classes" in flags else ["--classes", "background,car"]),
+        *flags,
+    ]
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(sys, "argv", ["systems", *map(str, words)])
 

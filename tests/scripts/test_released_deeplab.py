@@ -115,7 +115,7 @@ def test_logits_of_another_checkpoint_are_refused(folder, done, expected):
     state = torch.load(done[1], weights_only=True)
     torch.save({name: value + 1 for name, value in state.items()}, folder / "other.pth")
     refused = run(folder, "crf", "-m", "other.pth", EXP_NAME="other")
-    assert_refused(refused, "logit: TEST_CKPT, sha256: ", "take other TEST_LOGITS")
+    assert_refused(refused, "logit: TEST_CKPT, sha256: ", "take another TEST_LOGITS")
 
 
 def test_without_a_model_the_crf_takes_the_logits_that_test_has_made(folder, done, expected, tmp_path):
