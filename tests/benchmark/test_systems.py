@@ -58,15 +58,10 @@ def run(*command: object) -> str:
 
 def ask_for(monkeypatch: pytest.MonkeyPatch, voc: Path, *flags: object) -> None:
     """The command line of the data in `voc`, with `flags`."""
-    words = ["--voc12_root", voc, "--lists", voc.parent, "--labels", voc.parent / "cls_labels.npy"]
-    words += [
-        "--weights",
-        voc.parent / "weights.pth",
-        *([] if "--classes" in flags else ["--classes", "background,car"]),
-        *flags,
-    ]
+    classes = [] if "--classes" in flags else ["--classes", "background,car"]
+    words = ["--voc12_root", voc, "--lists", voc.parent, "--labels", voc.parent / "cls_labels.npy", *classes, *flags]
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(sys, "argv", ["systems", *map(str, words)])
+    monkeypatch.setattr(sys, "argv", ["systems", "--weights", str(voc.parent / "weights.pth"), *map(str, words)])
 
 
 def put_a_run(out: Path) -> None:
