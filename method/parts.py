@@ -17,10 +17,10 @@ def add_part_flags(
     group.add_argument(
         "--without", nargs="+", choices=ablations, default=[], help=f"parts of {system} to leave out (none)"
     )
-    add_sane_flag(group, mendable, known=oddities)
+    add_oddities_flag(group, mendable, known=oddities)
 
 
-def add_sane_flag(group: Any, oddities: Collection[str], *, known: Collection[str] = ()) -> None:
+def add_oddities_flag(group: Any, oddities: Collection[str], *, known: Collection[str] = ()) -> None:
     """--sane: some of `oddities`, or all. known: others that are taken too, for `check_parts` to refuse."""
     group.add_argument(
         "--sane", nargs="+", choices=[*dict.fromkeys((*oddities, *known)), "all"], default=[], metavar="ODDITY",

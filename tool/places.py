@@ -89,8 +89,8 @@ def other_ending(path: Path, endings: Sequence[str] = ENDINGS) -> str:
     others = (path.with_suffix(ending) for ending in endings if ending != path.suffix)
     found = next((other for other in others if is_file(other)), None)
     if found is None and not path.name.isascii():
-        same = (name for name in names_in(path.parent) if normalize("NFC", name) == normalize("NFC", path.name))
-        if other := next(same, None):
+        forms = (normalize(form, path.name) for form in ("NFC", "NFD"))
+        if other := next((name for name in forms if name != path.name and is_file(path.with_name(name))), None):
             return f", but {other!a} is there, the same letters in another form of Unicode; rename it to {path.name!a}"
     return "" if found is None else f", but {found.name} is there; rename it if it is the one"
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from method.base import Method, NetFlags
 from method.crt.config import BRANCHES, SANE, CRTConfig
-from method.parts import add_sane_flag, settled_sane
+from method.parts import add_oddities_flag, settled_sane
 from network import PRETRAINED
 from network.cells import whole_cells
 from tool.cli import UserError, check_bounds, path_text
@@ -71,7 +71,7 @@ class CRTMethod(Method):
             "--cam_branch", choices=BRANCHES, default=CRTConfig.branch,
             help="whose maps seeds are made of (%(default)s)",
         )  # fmt: skip
-        add_sane_flag(group, SANE)
+        add_oddities_flag(group, SANE)
 
     @staticmethod
     def _add_transformer(group: argparse._ArgumentGroup) -> None:

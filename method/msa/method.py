@@ -13,7 +13,7 @@ from data.saliency import SaliencyCrop
 from method.base import Method, NetFlags, Rates
 from method.msa.config import CONFIGS, OF_NET, SANE, MSAConfig
 from method.oddities import mend, mendable
-from method.parts import add_sane_flag, settled_sane
+from method.parts import add_oddities_flag, settled_sane
 from network import DCR, PRETRAINED
 from network.cells import CELL, whole_cells
 from tool.cli import UserError, add_switch, check_bounds, path_text
@@ -154,7 +154,7 @@ class MSAMethod(Method):
             "--th", "--gama", dest="th", type=float, default=config.threshold,
             help="cells less alike do not take part in it (%(default)s)",
         )  # fmt: skip
-        add_sane_flag(group, oddities)
+        add_oddities_flag(group, oddities)
 
     def settle(self, args: argparse.Namespace) -> None:
         args.sane = settled_sane(args.sane, self.mendable)
